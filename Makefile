@@ -1,0 +1,56 @@
+# make help says what there is. The first command of all makes the environment: a venv in .venv, about 6 GB, once.
+
+PRESET ?= smoke
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# An environment that no longer starts (moved, or its Python removed) is made again.
+$(shell $(PYTHON) -c "" 2>/dev/null || rm -f $(READY))
+
+.PHONY: help reproduce test bench report lint student clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@echo "make COMMAND [NAME=value ...]"
+	@sed -n 's/^\([a-z]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 13
+
+reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|paper, ONLY=01 or "00 01", WORKERS=n (one per core), STORE=folder
+	@$(PYTHON) -m mtl_core.reproduce --preset "$(PRESET)" $(if $(ONLY),--only "$(ONLY)") \
+		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)")
+
+test: $(READY) ## run all tests: WORKERS=n (one per core, at most 8)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
+
+bench: $(READY) ## what one training step of every method costs
+	@$(PYTHON) -m mtl_core.bench
+
+report: $(READY) ## write REPORT.md and its figures from artifacts/quick
+	@$(PYTHON) -m mtl_core.reproduce --preset quick --report
+
+lint: $(READY) ## check style and types
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+student: $(READY) ## write the notebooks without solutions to artifacts/student
+	@$(PYTHON) -m mtl_core.reproduce --student
+
+clean: ## remove artifacts and caches; keep runs and the environment
+	rm -rf artifacts .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find mtl_core tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+# Made from scratch unless the last installation went to its end; then only what pyproject.toml changed is installed.
+$(READY): pyproject.toml
+	@test -e $@ || { \
+		for python in python3.11 python3.12 python3; do \
+			"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || continue; \
+			echo "Making the environment in $(VENV) with $$($$python --version)."; \
+			"$$python" -m venv --clear $(VENV) && exit 0; \
+			echo "$$python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+		done; \
+		echo "Python 3.11 or 3.12 is needed, and neither python3.11, python3.12 nor python3 is one." >&2; exit 1; }
+	@rm -f $@
+	$(PYTHON) -m pip install --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,3 @@
+"""Do specialized multi-task optimizers (SMTOs) beat the plain sum of losses? The code behind the notebooks."""
+
+__version__ = "0.1.0"

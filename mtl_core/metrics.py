@@ -1,0 +1,568 @@
+"""Everything that is computed from run records: Δm and its chosen epoch, ranks, intervals, tests, gradient statistics.
+
+    tidy(runs)                          one row per number that a record holds
+    references(single_task_runs)        what Δm is measured against
+    delta_m(table, references, tasks)   the mean gain over the single-task models, per run, split and epoch
+    selected(runs, references, tasks)   one row per run: test values at the epoch that validation chose
+    paired(selected)                    differences to the uniform loss, seed by seed, with intervals
+
+Records hold raw metrics only, so every number here can be had again under another rule. All gains are in percent and
+higher is better. An interval always treats the seeds as the sample: it says how much another draw of seeds would move
+the number, and nothing about other data sets or other hyperparameters.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+RUN = ["problem", "smto", "config", "seed"]  # what tells one run from another in a table
+SPLITS = ("val", "test")
+
+
+# -- from records to tables --------------------------------------------------------------------------------------------
+
+
+def configuration(config: Any) -> str:
+    """What a configuration holds besides its seed, as one line of JSON: runs that share it differ by seed only."""
+    settings = config.model_dump(mode="json", exclude={"seed"})
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"))
+
+
+def tidy(runs: Iterable[Any]) -> pd.DataFrame:
+    """One row per stored metric: problem, smto, config, seed, split, epoch (from 0), task, metric, value.
+
+    What a record holds as None (not finite) becomes NaN.
+    """
+    rows = []
+    for run in runs:
+        key = _key(run)
+        for epoch, record in enumerate(run.history):
+            for split in SPLITS:
+                for task, values in getattr(record, split).items():
+                    for metric, value in values.items():
+                        rows.append((*key, split, epoch, task, metric, _number(value)))
+    return pd.DataFrame(rows, columns=[*RUN, "split", "epoch", "task", "metric", "value"])
+
+
+def _key(run: Any) -> tuple[str, str, str, int]:
+    return run.config.problem, run.config.smto, configuration(run.config), run.config.seed
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+# -- Δm ----------------------------------------------------------------------------------------------------------------
+
+
+def best_val_epoch(values: ArrayLike) -> int | None:
+    """The rule that chooses an epoch: the largest validation value, the first of several; NaN never wins.
+
+    Args:
+        values: one per epoch [E], higher is better.
+
+    Returns:
+        The epoch from 0, or None where no value is finite.
+    """
+    found = np.asarray(values, dtype=float)
+    found = np.where(np.isfinite(found), found, -np.inf)
+    return int(found.argmax()) if found.size and found.max() > -np.inf else None
+
+
+def references(
+    single_task_runs: Iterable[Any],
+    tasks: Sequence[Any],
+    test_rule: Literal["own_epoch", "best_test"] = "own_epoch",
+) -> pd.DataFrame:
+    """What each metric is measured against: the mean over seeds of single-task models, chosen on validation.
+
+    Per metric: each run is read at the epoch where that metric was best on validation; the configuration with the best
+    mean there over the seeds that all configurations have is chosen; its mean over all its seeds is the reference.
+
+    Args:
+        single_task_runs: of one or several configurations per task.
+        tasks: with `.name` and `.metrics: {name: .higher_is_better}`.
+        test_rule: "own_epoch" reads the test value at the metric's own best validation epoch, as the paper describes.
+            "best_test" is the released evaluation: the best test value over the epochs chosen by any metric of the
+            task, which lets test data choose (D11). They differ only for tasks with several metrics.
+
+    Returns:
+        Index (split, task, metric); columns value, n (seeds), config.
+
+    Raises:
+        ValueError: a task has no run, its configurations share no seed, or a reference cannot be divided by.
+    """
+    table = tidy(single_task_runs)
+    rows = []
+    for task in tasks:
+        of_task = table[table.task == task.name]
+        if of_task.empty:
+            raise ValueError(
+                f"no single-task run of {task.name!r}: Δm has nothing to be measured against. Train it first."
+            )
+        runs = [_single_task_run(run, task, test_rule) for _, run in of_task.groupby(RUN, sort=False)]
+        for metric, definition in task.metrics.items():
+            sign = 1.0 if definition.higher_is_better else -1.0
+            scores = pd.DataFrame([{**run[metric], "config": run["config"], "seed": run["seed"]} for run in runs])
+            config = _best_configuration(scores.assign(score=sign * scores["val"]), task.name)
+            chosen = scores[scores.config == config]
+            for split in SPLITS:
+                value = chosen[split].mean(skipna=False)
+                if not (np.isfinite(value) and value > 0):
+                    raise ValueError(
+                        f"the {split} reference of {task.name} {metric} is {value}: no gain can be relative to it. "
+                        "Look at the single-task runs."
+                    )
+                rows.append((split, task.name, metric, value, len(chosen), config))
+    columns = ["split", "task", "metric", "value", "n", "config"]
+    return pd.DataFrame(rows, columns=columns).set_index(["split", "task", "metric"])
+
+
+def _single_task_run(run: pd.DataFrame, task: Any, test_rule: str) -> dict[str, Any]:
+    """Validation and test value of each metric of one single-task run, at the metric's own best validation epoch."""
+    values = run.pivot(index="epoch", columns=["metric", "split"], values="value")
+    signs = {metric: 1.0 if m.higher_is_better else -1.0 for metric, m in task.metrics.items()}
+    epochs = {metric: best_val_epoch(sign * values[metric, "val"]) for metric, sign in signs.items()}
+    result: dict[str, Any] = {"config": run.config.iloc[0], "seed": run.seed.iloc[0]}
+    for metric, sign in signs.items():
+        epoch = epochs[metric]
+        if epoch is None:
+            result[metric] = {"val": math.nan, "test": math.nan}
+            continue
+        candidates = [epoch] if test_rule == "own_epoch" else [e for e in epochs.values() if e is not None]
+        test = max(sign * values[metric, "test"].iloc[e] for e in candidates)
+        result[metric] = {"val": values[metric, "val"].iloc[epoch], "test": sign * test}
+    return result
+
+
+def _best_configuration(scores: pd.DataFrame, name: str) -> str:
+    """The configuration with the largest mean score over the seeds that all configurations have; NaN never wins."""
+    seeds = set.intersection(*(set(group.seed) for _, group in scores.groupby("config")))
+    if not seeds:
+        raise ValueError(f"{name}: the configurations to choose from share no seed, so their means cannot be compared.")
+    common = scores[scores.seed.isin(seeds)]
+    means = common.groupby("config", sort=False)["score"].apply(lambda score: score.mean(skipna=False))
+    if means.isna().all():
+        raise ValueError(f"{name}: every configuration diverged at some seed; none can be chosen.")
+    return str(means.idxmax())
+
+
+def relative_changes(table: pd.DataFrame, references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+    """Gain over the single-task reference per metric, in percent; higher is better whichever way the metric goes.
+
+        100 · s · (M − M_st) / M_st      s = +1 where a higher metric is better, −1 where a lower one is
+
+    Returns:
+        Index (problem, smto, config, seed, split, epoch), columns (task, metric).
+
+    Raises:
+        ValueError: the table holds another problem's tasks.
+    """
+    pairs = [(task.name, metric) for task in tasks for metric in task.metrics]
+    columns = pd.MultiIndex.from_tuples(pairs, names=["task", "metric"])
+    found = set(zip(table.task, table.metric, strict=True))
+    if not table.empty and found != set(pairs):
+        raise ValueError(f"the runs have the metrics {sorted(found)}, the tasks {sorted(pairs)}: not the same problem.")
+    values = table.set_index([*RUN, "split", "epoch", "task", "metric"])["value"].unstack(["task", "metric"])
+    values = values.reindex(columns=columns)
+    signs = np.array([1.0 if m.higher_is_better else -1.0 for task in tasks for m in task.metrics.values()])
+    split = values.index.get_level_values("split")
+    reference = references["value"].unstack(["task", "metric"])[columns].loc[split].to_numpy()
+    return 100 * signs * (values - reference) / reference
+
+
+def delta_m(table: pd.DataFrame, references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+    """Δm, the mean gain over the single-task models in percent (higher is better), per run, split and epoch.
+
+        Δm = 100/K · Σ_k 1/|M_k| · Σ_{m ∈ M_k} s_m (M_m − M_m,st) / M_m,st
+
+    Tasks count equally, and metrics equally within a task. A NaN in any metric makes Δm NaN.
+
+    Returns:
+        Index (problem, smto, config, seed, split, epoch); one column per task (its own mean gain) and delta_m.
+    """
+    changes = relative_changes(table, references, tasks)
+    result = pd.DataFrame({task.name: changes[task.name].mean(axis=1, skipna=False) for task in tasks})
+    return result.assign(delta_m=result.mean(axis=1, skipna=False))
+
+
+def selected(runs: Sequence[Any], references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+    """One row per run, read on the test split at the epoch that validation chose (`best_val_epoch` of validation Δm).
+
+    Returns:
+        problem, smto, config, seed, epoch; delta_m and one column per task, in percent, higher is better; where a task
+        has several metrics, one column "task/metric" each; val_delta_m, what chose the epoch; diverged. A run that left
+        no usable epoch has NaN throughout; one that diverged later keeps the best epoch that it completed.
+    """
+    table = tidy(runs)
+    gains = delta_m(table, references, tasks)
+    changes = relative_changes(table, references, tasks)
+    names = [task.name for task in tasks]
+    several = {f"{t.name}/{metric}": (t.name, metric) for t in tasks if len(t.metrics) > 1 for metric in t.metrics}
+    by_run = dict(iter(gains["delta_m"].xs("val", level="split").groupby(RUN, sort=False)))
+    rows = []
+    for run in runs:
+        key = _key(run)
+        val = by_run.get(key, pd.Series(dtype=float))
+        position = best_val_epoch(val)
+        row: dict[str, Any] = dict(zip(RUN, key, strict=True)) | {"diverged": run.ended != "finished"}
+        if position is not None:
+            epoch = val.index.get_level_values("epoch")[position]
+            at = (*key, "test", epoch)
+            row |= {"epoch": epoch, "val_delta_m": val.iloc[position], **gains.loc[at].to_dict()}
+            row |= {column: changes.loc[at, pair] for column, pair in several.items()}
+        rows.append(row)
+    columns = [*RUN, "epoch", "delta_m", *names, *several, "val_delta_m", "diverged"]
+    return pd.DataFrame(rows, columns=columns).astype({"epoch": "Int64"})
+
+
+def best_configurations(selected: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each method's best configuration, per problem: the largest mean validation Δm over the seeds that all
+    its configurations have. The search's own seeds stay among the rows (D12)."""
+    kept = [
+        group[group.config == _best_configuration(group.assign(score=group.val_delta_m), f"{problem}, {smto}")]
+        for (problem, smto), group in selected.groupby(["problem", "smto"], sort=False)
+    ]
+    return pd.concat(kept, ignore_index=True)
+
+
+# -- tables over methods -----------------------------------------------------------------------------------------------
+
+
+def _metric_columns(tasks: Sequence[Any]) -> dict[str, list[str]]:
+    """The columns of `selected` that hold a task's metrics, by task."""
+    return {t.name: [t.name] if len(t.metrics) == 1 else [f"{t.name}/{m}" for m in t.metrics] for t in tasks}
+
+
+def mean_rank(selected: pd.DataFrame, tasks: Sequence[Any]) -> pd.Series:
+    """Mean rank over tasks of each method's mean over seeds, 1 is best (lower is better); ties share their average.
+
+    A task with several metrics counts once, with the mean of its ranks. A method without a value ranks last.
+    """
+    columns = _metric_columns(tasks)
+    means = selected.groupby("smto", sort=False)[list(itertools.chain(*columns.values()))].mean()
+    ranks = means.rank(ascending=False, method="average", na_option="bottom")
+    return pd.DataFrame({task: ranks[names].mean(axis=1) for task, names in columns.items()}).mean(axis=1).rename("mr")
+
+
+def task_statistics(selected: pd.DataFrame, tasks: Sequence[Any], as_released: bool = False) -> pd.DataFrame:
+    """Spread over tasks of each method's gain (its mean over seeds), in percent: min, max, med, std, avg.
+
+    std is that of the tasks themselves (not of a sample of tasks): divided by K. With `as_released`, med and std take
+    the average in as one more value, as the paper's table does (D32).
+    """
+    means = selected.groupby("smto", sort=False)[[task.name for task in tasks]].mean()
+    average = means.mean(axis=1)
+    spread = means.assign(average=average) if as_released else means
+    return pd.DataFrame(
+        {
+            "min": means.min(axis=1),
+            "max": means.max(axis=1),
+            "med": spread.median(axis=1),
+            "std": spread.std(axis=1, ddof=0),
+            "avg": average,
+        }
+    )
+
+
+# -- intervals and tests -----------------------------------------------------------------------------------------------
+
+
+class Interval(NamedTuple):
+    """A mean over seeds with its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def _finite(values: ArrayLike) -> np.ndarray:
+    found = np.asarray(values, dtype=float)
+    return found[np.isfinite(found)]
+
+
+def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Mean and t interval. Assumes independent values, about normal; NaN is left out. One value gives (−∞, ∞)."""
+    sample = _finite(values)
+    n = len(sample)
+    if n == 0:
+        return Interval(math.nan, -math.inf, math.inf, 0)
+    mean = float(sample.mean())
+    if n == 1:
+        return Interval(mean, -math.inf, math.inf, 1)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1) * sample.std(ddof=1) / math.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def bootstrap_interval(values: ArrayLike, level: float = 0.95, resamples: int = 9999, seed: int = 0) -> Interval:
+    """Mean and percentile bootstrap interval. Assumes no shape, but is too narrow for few values (below 8, say)."""
+    sample = _finite(values)
+    if len(sample) < 2:
+        return t_interval(sample, level)
+    drawn = np.random.default_rng(seed).choice(sample, (resamples, len(sample))).mean(axis=1)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(sample.mean()), float(low), float(high), len(sample))
+
+
+def differences(selected: pd.DataFrame, baseline: str = "unit_scal", column: str = "delta_m") -> pd.DataFrame:
+    """Each method minus the baseline, seed by seed: index seed, one column per method; NaN where either has no value.
+
+    Pairs share initial weights and batch order, so what the seed does to both cancels.
+
+    Raises:
+        ValueError: more than one problem, several configurations of one method, or no baseline.
+    """
+    values = by_seed(selected, column)
+    if baseline not in values:
+        raise ValueError(f"no run of the baseline {baseline!r} among {', '.join(values)}: nothing to compare with.")
+    return values.drop(columns=baseline).sub(values[baseline], axis=0)
+
+
+def by_seed(selected: pd.DataFrame, column: str = "delta_m") -> pd.DataFrame:
+    """One column of `selected` as a table: index seed, one column per method in the order of appearance.
+
+    Raises:
+        ValueError: more than one problem, or several configurations of one method.
+    """
+    if selected.problem.nunique() > 1:
+        raise ValueError(f"one problem at a time, not {', '.join(sorted(selected.problem.unique()))}.")
+    if selected.duplicated(["smto", "seed"]).any():
+        several = selected[selected.duplicated(["smto", "seed"])].smto.unique()
+        raise ValueError(f"several runs of {', '.join(several)} have the same seed; keep one configuration per method.")
+    return selected.pivot(index="seed", columns="smto", values=column)[selected.smto.unique()].rename_axis(columns=None)
+
+
+def paired(
+    selected: pd.DataFrame,
+    baseline: str = "unit_scal",
+    column: str = "delta_m",
+    level: float = 0.95,
+    method: Literal["t", "bootstrap"] = "t",
+) -> pd.DataFrame:
+    """Mean difference to the baseline over the seeds that both have, with its interval.
+
+    Assumes that the seeds are independent and, for "t", that their differences are about normal. Intervals are one per
+    method: of fifteen 95 % intervals, one in a while misses.
+
+    Returns:
+        Index smto; mean, low, high (in the unit of the column) and n, the number of pairs.
+    """
+    interval = t_interval if method == "t" else bootstrap_interval
+    table = differences(selected, baseline, column)
+    rows = {smto: interval(table[smto], level)._asdict() for smto in table}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(Interval._fields)).rename_axis("smto")
+
+
+def tost(values: ArrayLike, margin: float) -> float:
+    """Two one-sided t tests: the p-value of "the mean lies outside ±margin". Small means equal, within the margin.
+
+    A difference that is not significant is no evidence of equality; this is. p < 0.05 exactly where the 90 % interval
+    of the mean lies within the margin. NaN with fewer than two values.
+    """
+    sample = _finite(values)
+    n = len(sample)
+    if n < 2:
+        return math.nan
+    error = sample.std(ddof=1) / math.sqrt(n)
+    if error == 0:
+        return float(abs(sample.mean()) >= margin)
+    below = stats.t.sf((sample.mean() + margin) / error, n - 1)  # of: the mean is at most −margin
+    above = stats.t.cdf((sample.mean() - margin) / error, n - 1)  # of: the mean is at least +margin
+    return float(max(below, above))
+
+
+def equivalence(
+    selected: pd.DataFrame, margin: float, baseline: str = "unit_scal", column: str = "delta_m"
+) -> pd.DataFrame:
+    """Is each method as good as the baseline, within ±margin? Two one-sided tests on the paired differences.
+
+    Returns:
+        Index smto; mean, low, high of the 90 % interval, n, and p (the smaller, the safer that they are equivalent).
+    """
+    table = differences(selected, baseline, column)
+    return paired(selected, baseline, column, level=0.90).assign(p=[tost(table[smto], margin) for smto in table])
+
+
+class Correlation(NamedTuple):
+    """Spearman's rank correlation, its two-sided permutation p-value, and whether all permutations were tried."""
+
+    rho: float
+    p: float
+    n: int
+    exact: bool
+
+
+def spearman(x: ArrayLike, y: ArrayLike, permutations: int = 9999, seed: int = 0) -> Correlation:
+    """Rank correlation with a permutation test: all n! orders up to eight points, a seeded sample of orders beyond.
+
+    Three points cannot give a p below 1/3, four none below 1/12, five none below 1/60 (both directions count).
+    """
+    pairs = np.column_stack([np.asarray(x, dtype=float), np.asarray(y, dtype=float)])
+    ranks = stats.rankdata(pairs[np.isfinite(pairs).all(axis=1)], axis=0)
+    n = len(ranks)
+    if n < 3 or (np.ptp(ranks, axis=0) == 0).any():
+        return Correlation(math.nan, math.nan, n, True)
+    a, b = ((ranks - ranks.mean(axis=0)) / (ranks.std(axis=0) * math.sqrt(n))).T
+    rho = float(a @ b)
+    exact = n <= 8
+    if exact:
+        orders = np.array(list(itertools.permutations(range(n))))
+    else:
+        orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
+    as_extreme = np.abs(b[orders] @ a) >= abs(rho) - 1e-12
+    p = as_extreme.mean() if exact else (as_extreme.sum() + 1) / (permutations + 1)
+    return Correlation(rho, float(p), n, exact)
+
+
+# -- how the task gradients lie ----------------------------------------------------------------------------------------
+
+
+def cosine_to_mean(gramian: np.ndarray) -> float:
+    """The paper's metric C: the mean cosine between each task's gradient and their average. NaN if one of them is zero.
+
+        C = 1/K · Σ_k ⟨g_k, ḡ⟩ / (|g_k| |ḡ|)      ḡ = 1/K · Σ_k g_k
+
+    Unrelated (orthogonal) gradients of equal length have C = 1/√K, so it falls with the number of tasks alone; and it
+    falls when the lengths differ (D29).
+    """
+    gramian = np.asarray(gramian, dtype=float)
+    norms = np.sqrt(gramian.diagonal())
+    to_mean, mean_norm = gramian.mean(axis=1), math.sqrt(max(gramian.mean(), 0.0))
+    if (norms == 0).any() or mean_norm <= 1e-12 * norms.max():
+        return math.nan
+    return float((to_mean / (norms * mean_norm)).mean())
+
+
+def pairwise_cosine(gramian: np.ndarray) -> float:
+    """Mean cosine over all pairs of tasks: 0 for unrelated gradients whatever K and the lengths. NaN if one is zero."""
+    gramian = np.asarray(gramian, dtype=float)
+    norms = np.sqrt(gramian.diagonal())
+    if (norms == 0).any() or len(gramian) < 2:
+        return math.nan
+    cosines = gramian / np.outer(norms, norms)
+    return float(cosines[np.triu_indices(len(gramian), 1)].mean())
+
+
+def cosine_floor(num_tasks: int) -> float:
+    """C of unrelated gradients of equal length: 1/√K."""
+    return 1 / math.sqrt(num_tasks)
+
+
+def normalised_cosine(cosine: ArrayLike, num_tasks: int) -> np.ndarray:
+    """C with the number of tasks taken out: (K C² − 1) / (K − 1).
+
+    For gradients of equal length with one common pairwise cosine κ, C = √((1 + (K − 1) κ) / K), and this gives κ back.
+    """
+    return (num_tasks * np.asarray(cosine, dtype=float) ** 2 - 1) / (num_tasks - 1)
+
+
+def gradient_statistics(runs: Iterable[Any]) -> pd.DataFrame:
+    """What the records say of the task gradients: one row per run, epoch and space ("features", "parameters").
+
+    Returns:
+        problem, smto, config, seed, epoch, progress (percent of training), space, num_tasks, cosine_to_mean,
+        normalised_cosine, pairwise_cosine, norm_ratio (longest over shortest).
+    """
+    rows = []
+    for run in runs:
+        epochs = len(run.history)
+        for epoch, record in enumerate(run.history):
+            for space, found in record.gradients.items():
+                c, tasks = _number(found.cosine_to_mean), len(found.norms)
+                rows.append(
+                    dict(zip(RUN, _key(run), strict=True))
+                    | {"epoch": epoch, "progress": 100 * epoch / max(epochs - 1, 1), "space": space, "num_tasks": tasks}
+                    | {"cosine_to_mean": c, "normalised_cosine": float(normalised_cosine(c, tasks))}
+                    | {"pairwise_cosine": _number(found.pairwise_cosine), "norm_ratio": _number(found.norm_ratio)}
+                )
+    statistics = ["cosine_to_mean", "normalised_cosine", "pairwise_cosine", "norm_ratio"]
+    return pd.DataFrame(rows, columns=[*RUN, "epoch", "progress", "space", "num_tasks", *statistics])
+
+
+# -- the weights that a method gave ------------------------------------------------------------------------------------
+
+
+def trajectories(runs: Iterable[Any]) -> pd.DataFrame:
+    """Weights on the shared parameters per epoch, normalised to sum 1 over tasks, for the methods that have weights.
+
+    Returns:
+        problem, smto, config, seed, epoch, task, weight (epoch mean of the raw weight over the sum of those means).
+    """
+    rows = []
+    for run in runs:
+        for epoch, record in enumerate(run.history):
+            weights = np.array([_number(w) for w in record.weights])
+            if np.isnan(weights).any() or not weights.sum():
+                continue
+            for task, weight in zip(record.val, weights / weights.sum(), strict=True):
+                rows.append((*_key(run), epoch, task, weight))
+    return pd.DataFrame(rows, columns=[*RUN, "epoch", "task", "weight"])
+
+
+def distance_from_equal(runs: Iterable[Any]) -> pd.DataFrame:
+    """How far the weights are from equal, per run and epoch: |w₁ − 1/K| of the first task's normalised weight.
+
+    Returns:
+        problem, smto, config, seed, epoch, distance; with two tasks 0 is the uniform loss and ½ is a single task.
+    """
+    weights = trajectories(runs)
+    share = 1 / weights.groupby([*RUN, "epoch"])["task"].transform("size")
+    first = weights.groupby([*RUN, "epoch"]).cumcount() == 0
+    return weights[first].assign(distance=(weights.weight - share).abs()[first]).drop(columns=["task", "weight"])
+
+
+def ema(values: ArrayLike, factor: float = 0.9) -> np.ndarray:
+    """Exponential moving average over the first axis: m_0 = w_0, m_e = factor · m_{e−1} + (1 − factor) · w_e."""
+    result = np.array(values, dtype=float)
+    for e in range(1, len(result)):
+        result[e] = factor * result[e - 1] + (1 - factor) * result[e]
+    return result
+
+
+def fixed_weights(run: Any, factor: float = 0.9) -> Mapping[str, float]:
+    """The weights that a run settled on, as the paper extracts them: EMA of the normalised epoch means, last epoch.
+
+    Raises:
+        ValueError: the method has no weights.
+    """
+    weights = trajectories([run])
+    if weights.empty:
+        raise ValueError(f"{run.config.smto} gives no weights, so none can be taken from it.")
+    last = ema(weights.pivot(index="epoch", columns="task", values="weight")[list(weights.task.unique())], factor)[-1]
+    return dict(zip(weights.task.unique(), (last / last.sum()).tolist(), strict=True))
+
+
+def diagnostics(runs: Iterable[Any]) -> pd.DataFrame:
+    """What the methods reported of themselves, epoch means: problem, smto, config, seed, epoch, name, value."""
+    rows = [
+        (*_key(run), epoch, name, _number(value))
+        for run in runs
+        for epoch, record in enumerate(run.history)
+        for name, value in record.diagnostics.items()
+    ]
+    return pd.DataFrame(rows, columns=[*RUN, "epoch", "name", "value"])
+
+
+def per_run(runs: Sequence[Any], space: str = "parameters") -> pd.DataFrame:
+    """One row per run of what the claims on weights and gradients ask: means over the epochs of training.
+
+    Returns:
+        problem, smto, config, seed; weight_distance (mean |w₁ − 1/K|, NaN without weights); cosine_to_mean,
+        pairwise_cosine and norm_ratio in the given space.
+    """
+    keys = pd.DataFrame([_key(run) for run in runs], columns=RUN)
+    distance = distance_from_equal(runs).groupby(RUN)["distance"].mean().rename("weight_distance").reset_index()
+    gradients = gradient_statistics(runs)
+    columns = ["cosine_to_mean", "pairwise_cosine", "norm_ratio"]
+    gradients = gradients[gradients.space == space].groupby(RUN)[columns].mean().reset_index()
+    return keys.merge(distance, on=RUN, how="left").merge(gradients, on=RUN, how="left")

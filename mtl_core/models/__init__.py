@@ -1,0 +1,1 @@
+"""Encoders and heads of the paper's problems."""

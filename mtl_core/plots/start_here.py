@@ -1,0 +1,538 @@
+"""The figures of notebook 00: gradients as arrows.
+
+All arrows point downhill: a task's arrow is −g_k, the way a step on that task alone would go, and a method's arrow is −d,
+the step that it takes. Tasks are grey and numbered; a method has its own colour, as everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
+
+from mtl_core import smtos
+from mtl_core.plots.look import FAINT, GREY, INK, LOOK, caption, dress, figure, label
+from mtl_core.teaching import Pair, Toy, Walk, weigh
+
+if TYPE_CHECKING:
+    import ipywidgets
+
+DARK = "#4d4d4d"
+TASKS = (DARK, GREY)  # task 1 dark, task 2 lighter
+DASHES: tuple[Any, ...] = ("-", (0, (3, 2)))
+
+
+# -- arrows ----------------------------------------------------------------------------------------------------------------
+
+
+def arrow(ax: Axes, tail: Any, head: Any, colour: str, width: float = 1.5, size: float = 11, **more: Any) -> None:
+    """An arrow from point to point, in data coordinates; a dot where it has no length."""
+    if np.allclose(tail, head):
+        ax.plot(*tail, "o", color=colour, markersize=2 + width, **more)
+        return
+    more = {"zorder": 3, **more}
+    ax.add_patch(
+        FancyArrowPatch(
+            tuple(tail),
+            tuple(head),
+            arrowstyle="-|>",
+            mutation_scale=size,
+            shrinkA=0,
+            shrinkB=0,
+            color=colour,
+            lw=width,
+            **more,
+        )
+    )
+
+
+def task_arrows(
+    ax: Axes, tail: Any, gradients: np.ndarray, labels: Sequence[str] = ("−g₁", "−g₂"), **more: Any
+) -> None:
+    """Where every task alone would go from `tail`: −g_k, with its name beyond the head."""
+    for colour, gradient, name in zip(TASKS, gradients, labels, strict=True):
+        head = np.asarray(tail) - gradient
+        arrow(ax, tail, head, colour, **more)
+        towards = -gradient / np.linalg.norm(gradient)
+        ax.annotate(
+            name,
+            head,
+            xytext=9 * towards,
+            textcoords="offset points",
+            color=colour,
+            ha="center",
+            va="center",
+            fontsize=10,
+        )
+
+
+def bare(ax: Axes) -> Axes:
+    """No frame, no ticks, both axes on one scale."""
+    ax.set_aspect("equal")
+    ax.axis("off")
+    return ax
+
+
+# -- 1. what it is about ---------------------------------------------------------------------------------------------------
+
+
+def shared_encoder() -> Axes:
+    """One encoder, two heads, two losses; forward in grey, gradients back in the tasks' shades."""
+    _, ax = figure(8, 3.1)
+    boxes = {
+        "input": (0.0, 0, "a batch\nof inputs", "white"),
+        "encoder": (2.1, 0, "shared encoder\nparameters θ", "#ececec"),
+        "head 1": (5.0, 0.95, "head 1", "white"),
+        "head 2": (5.0, -0.95, "head 2", "white"),
+        "loss 1": (7.2, 0.95, "loss L₁", "white"),
+        "loss 2": (7.2, -0.95, "loss L₂", "white"),
+    }
+    half = {"encoder": 0.95, "input": 0.7}
+    for name, (x, y, text, fill) in boxes.items():
+        width, height = half.get(name, 0.6), 0.55 if name in half else 0.36
+        ax.add_patch(
+            FancyBboxPatch(
+                (x - width, y - height),
+                2 * width,
+                2 * height,
+                boxstyle="round,pad=0.04",
+                facecolor=fill,
+                edgecolor=DARK,
+                lw=1,
+            )
+        )
+        ax.text(x, y, text, ha="center", va="center", fontsize=10)
+    arrow(ax, (0.78, 0), (1.08, 0), FAINT)
+    for side, colour, k in ((1, TASKS[0], "₁"), (-1, TASKS[1], "₂")):
+        arrow(ax, (3.12, 0.22 * side), (4.34, 0.82 * side), FAINT)
+        arrow(ax, (5.68, 0.85 * side), (6.52, 0.85 * side), FAINT)
+        back = {"width": 2.0, "size": 13}
+        arrow(ax, (6.52, 1.08 * side), (5.68, 1.08 * side), colour, **back)
+        arrow(ax, (4.34, 1.1 * side), (3.12, 0.5 * side), colour, **back)
+        ax.text(3.55, 1.1 * side, f"g{k} = ∂L{k}/∂θ", color=colour, ha="center", va="center", fontsize=10)
+    ax.text(3.86, 0, "features z", color=GREY, fontsize=9, ha="center", va="center")
+    ax.set(xlim=(-0.85, 7.95), ylim=(-1.55, 1.55))
+    caption(ax, "Two tasks on one encoder. Light arrows: the forward pass. Dark arrows: the gradients that come back.")
+    return bare(ax)
+
+
+def agreement_and_conflict(angles: Sequence[float] = (40, 90, 140)) -> Sequence[Axes]:
+    """Two gradients of equal length at some angles, their mean, and where task 2 gets worse."""
+    _, axes = figure(8, 2.9, len(angles))
+    for ax, angle in zip(axes, angles, strict=True):
+        turned = np.array([[0, 1], [-1, 0]])  # −g₁ to the right
+        first = np.array([1.0, 0.0])
+        radians = np.deg2rad(angle)
+        second = np.array([np.cos(radians), np.sin(radians)])
+        normal = second @ turned
+        ax.add_patch(
+            Polygon(
+                [3 * normal, 3 * normal - 5 * second, -3 * normal - 5 * second, -3 * normal],
+                color="#f0f0f0",
+                lw=0,
+                zorder=0,
+            )
+        )
+        ax.plot(*np.outer([-3, 3], normal).T, color=FAINT, lw=0.8, zorder=1)
+        task_arrows(ax, (0, 0), -np.stack([first, second]))
+        arrow(ax, (0, 0), (first + second) / 2, LOOK["unit_scal"].colour, width=2)
+        ax.set(xlim=(-1.15, 1.35), ylim=(-0.45, 1.3))
+        bare(ax)
+        word = "agree" if angle < 90 else "conflict" if angle > 90 else "unrelated"
+        ax.set_title(f"{angle:.0f}°: {word}", fontsize=10)
+    caption(
+        axes,
+        "Two gradients of equal length, downhill. Black: their mean. Shaded: steps that make task 2 worse, to first order.",
+    )
+    return axes
+
+
+# -- 2. the toy ------------------------------------------------------------------------------------------------------------
+
+
+def landscape(toy: Toy, ax: Axes, reach: tuple[float, float, float, float] = (-2.9, 3.9, -1.7, 2.9)) -> Axes:
+    """Contours of both losses, their minima and the Pareto set."""
+    x, y = np.meshgrid(np.linspace(*reach[:2], 200), np.linspace(*reach[2:], 160))
+    losses = toy.losses(np.stack([x, y], axis=-1))
+    for k, task in enumerate(toy.tasks):
+        above = losses[..., k] - losses[..., k].min()
+        levels = above.max() * np.array([0.01, 0.04, 0.09, 0.16, 0.25, 0.36, 0.49, 0.64, 0.81])
+        ax.contour(x, y, above, levels, colors=[TASKS[k]], linewidths=0.7, linestyles=[DASHES[k]], alpha=0.55, zorder=1)
+        ax.plot(*task.minimum, "x", color=TASKS[k], markersize=7, markeredgewidth=2, zorder=4)
+        ax.annotate(
+            f"minimum of L{'₁₂'[k]}", task.minimum, xytext=(0, -13), textcoords="offset points", ha="center",
+            color=TASKS[k], fontsize=9, zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+        )  # fmt: skip
+    ax.plot(*toy.pareto_set().T, color=FAINT, lw=6, solid_capstyle="round", zorder=2)
+    ax.set(xlim=reach[:2], ylim=reach[2:], xlabel="θ₁", ylabel="θ₂")
+    ax.set_aspect("equal")
+    return dress(ax, grid=None)
+
+
+def one_step(toy: Toy, theta: Any, weights: Mapping[str, np.ndarray], scale: float = 0.35) -> Axes:
+    """The gradients at θ and the updates that these weights make of them, drawn `scale` times as long."""
+    _, ax = figure(8, 5.2)
+    landscape(toy, ax)
+    jacobian = scale * toy.jacobian(theta)
+    task_arrows(ax, theta, jacobian)
+    for smto, w in weights.items():
+        arrow(ax, theta, np.asarray(theta) - w @ jacobian, LOOK[smto].colour, width=2.2, size=14)
+    ax.plot(*theta, "o", color=INK, markersize=5, zorder=6)
+    handles = [Line2D([], [], color=LOOK[s].colour, lw=2.2, label=f"−d, {label(s)}") for s in weights]
+    ax.legend(handles=handles, loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
+    caption(
+        ax,
+        f"""Solid contours: L₁. Dashed: L₂. Broad grey band: the Pareto set, where no step improves both. Arrows are {scale:g} times
+        as long as the gradients.""",
+    )
+    return ax
+
+
+def walks(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> Sequence[Axes]:
+    """Where each method goes from each start: in the plane of the parameters, and in that of the losses."""
+    fig, axes = figure(10, 4.6, 2, width_ratios=(1.35, 1))
+    plane, losses = axes
+    landscape(toy, plane)
+    losses.plot(*toy.losses(toy.pareto_set()).T, color=FAINT, lw=6, solid_capstyle="round", zorder=2)
+    for smto, several in walked.items():
+        colour, dash = LOOK[smto].colour, LOOK[smto].dash
+        style = {"color": colour, "ls": (0, dash) if dash else "-", "lw": 1.6, "zorder": 3}
+        for walk in several:
+            for ax, path in ((plane, walk.points), (losses, walk.losses)):
+                ax.plot(*path.T, **style)
+                ax.plot(*path[-1], LOOK[smto].marker, color=colour, markersize=7, markeredgecolor="white", zorder=5)
+                ax.plot(*path[0], "o", color=INK, markersize=5, zorder=6)
+    ends = np.array([walk.losses for several in walked.values() for walk in several])
+    losses.set(xlabel="L₁", ylabel="L₂", xlim=(0, 1.05 * ends[..., 0].max()), ylim=(0, 1.05 * ends[..., 1].max()))
+    dress(losses, grid="both")
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=LOOK[s].colour,
+            ls=(0, LOOK[s].dash) if LOOK[s].dash else "-",
+            marker=LOOK[s].marker,
+            label=label(s),
+        )
+        for s in walked
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(walked), frameon=False)
+    caption(
+        axes,
+        "Left: the paths over the contours of both losses. Right: the same paths as losses. Black dots: starts. Broad grey band: the "
+        "Pareto set, beyond which nothing can be had.",
+    )
+    return axes
+
+
+# -- 3. every method on one page -------------------------------------------------------------------------------------------
+
+
+def grid(keys: Sequence[str], pairs: Sequence[Pair], options: Mapping[str, dict[str, Any]] | None = None) -> Axes:
+    """A row per method, a column per pair of gradients: the two gradients in grey, the method's step in its colour, the
+    weights below, and which task the step makes worse."""
+    width, height, left = 3.0, 2.35, 2.9  # of a cell and of the names, in lengths of the column's longer gradient
+    inches = 0.42
+    fig, ax = figure((left + width * len(pairs)) * inches, (height * len(keys) + 1.9) * inches)
+    for column, pair in enumerate(pairs):
+        x = left + width * (column + 0.5)
+        unit = np.linalg.norm(pair.gradients, axis=1).max()
+        ax.text(x, 0.35, title(pair), ha="center", va="bottom", fontsize=8.5, linespacing=1.4)
+        for row, key in enumerate(keys):
+            tail = np.array([x, -height * row - 1.62])
+            for gradient, colour, name in zip(pair.gradients / unit, TASKS, "12", strict=True):
+                arrow(ax, tail, tail - gradient, colour, width=1, size=7)
+                towards = -gradient / np.linalg.norm(gradient)
+                ax.text(*(tail - gradient + 0.17 * towards), name, color=colour, fontsize=7, ha="center", va="center")
+            draws = weights_of(key, pair, (options or {}).get(key, {}))
+            for w in draws:
+                many = len(draws) > 1
+                arrow(
+                    ax, tail, tail - w @ pair.gradients / unit, LOOK[key].colour,
+                    width=0.6 if many else 1.8, size=5 if many else 9, alpha=0.5 if many else 1,
+                )  # fmt: skip
+            note = "at random" if len(draws) > 1 else "  ".join(short(x) for x in draws[0])
+            ax.text(x, tail[1] - 0.17, note, ha="center", va="top", fontsize=8, color=INK)
+            worse = [str(k + 1) for k in np.flatnonzero(pair.gramian @ draws[0] < -1e-9)] if len(draws) == 1 else []
+            if worse:
+                ax.text(
+                    x + width / 2 - 0.12,
+                    tail[1] + 1.5,
+                    f"{', '.join(worse)} worse",
+                    ha="right",
+                    va="top",
+                    fontsize=7,
+                    weight="bold",
+                )
+    for row, key in enumerate(keys):
+        y = -height * row - 1.1
+        ax.text(0.1, y, label(key), ha="left", va="center", fontsize=10, color=LOOK[key].colour, weight="bold")
+        ax.text(0.1, y - 0.42, f"reads: {reads(key)}", ha="left", va="center", fontsize=7, color=GREY)
+        ax.axhline(-height * row + 0.1, color="#e9e9e9", lw=0.8)
+    ax.set(xlim=(0, left + width * len(pairs)), ylim=(-height * len(keys) + 0.1, 1.75))
+    caption(
+        ax,
+        """Grey arrows: the two gradients, downhill. Coloured arrow: the step. Numbers: the weights of task 1 and task 2. "2 worse": the
+        step raises the loss of task 2, to first order. Every column has its own scale.""",
+    )
+    return bare(ax)
+
+
+def title(pair: Pair) -> str:
+    """A pair in three lines."""
+
+    def proportion(x: float) -> str:
+        return f"{x:g} : 1" if x >= 1 else f"1 : {1 / x:g}"
+
+    return f"{pair.angle:.0f}°\ngradients {proportion(pair.ratio)}\nlosses {proportion(pair.loss_ratio)}"
+
+
+def reads(key: str) -> str:
+    """What a method looks at, in two words."""
+    return {"parameters": "gradients on θ", "features": "gradients on z"}.get(
+        smtos.get(key).space, smtos.get(key).space
+    )
+
+
+def weights_of(key: str, pair: Pair, options: Mapping[str, Any], draws: int = 20) -> np.ndarray:
+    """The weights that a method gives to a pair of gradients [1, 2]; 20 draws where it rolls dice [20, 2]."""
+    smto = smtos.build(key, 2, **options)
+    if key.startswith("rlw"):
+        return np.stack([weigh(smto, pair.gramian, pair.losses) for _ in range(draws)])
+    steps = 11 if key == "cdtt" else 1  # its window fills in ten steps
+    return np.stack([weigh(smto, pair.gramian, pair.losses) for _ in range(steps)])[-1:]
+
+
+def short(number: float) -> str:
+    """Two decimals without the leading zero; three digits above 10; a true minus."""
+    text = f"{number:.2f}" if abs(number) < 10 else f"{number:.3g}"
+    return text.replace("-", "−").removeprefix("0") if text.startswith("0.") else text.replace("-", "−")
+
+
+def pulls(keys: Sequence[str], resolution: int, columns: int = 5) -> Sequence[Axes]:
+    """For every angle and every ratio of lengths: whose gradient does the method's update follow?"""
+    import matplotlib.pyplot as plt
+
+    rows = -(-len(keys) // columns)
+    fig, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(1.95 * columns, 1.75 * rows + 0.5),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
+    )
+    angles = np.linspace(4, 176, resolution)
+    ratios = np.geomspace(1 / 8, 8, resolution)
+    image = None
+    for ax, key in zip(axes.flat, keys, strict=False):
+        share = np.array([[pull(key, Pair(angle, ratio)) for angle in angles] for ratio in ratios])
+        image = ax.pcolormesh(angles, ratios, share, cmap="RdBu", vmin=0, vmax=1, shading="nearest", rasterized=True)
+        ax.set_yscale("log", base=2)
+        ax.set_title(label(key), fontsize=9, color=LOOK[key].colour, weight="bold")
+        ax.set(xticks=[45, 90, 135], yticks=[1 / 8, 1, 8], yticklabels=["1 : 8", "1 : 1", "8 : 1"])
+        ax.minorticks_off()
+        ax.tick_params(labelsize=8, length=2)
+    for ax in axes.flat[len(keys) :]:
+        ax.axis("off")
+    fig.supxlabel("angle between the gradients (degrees)", fontsize=9)
+    fig.supylabel("length of g₁ : length of g₂", fontsize=9)
+    bar = fig.colorbar(image, ax=axes, ticks=[0, 0.5, 1], shrink=0.7, aspect=30)
+    bar.ax.set_yticklabels(["task 2 alone", "both equally", "task 1 alone"], fontsize=8)
+    caption(
+        axes.flat,
+        """Each map is a whole method, for two tasks with equal losses. Colour: the pull of task 1, w₁|g₁| / (w₁|g₁| + w₂|g₂|). White: the
+        update bisects the angle between the gradients.""",
+    )
+    return axes.flat
+
+
+def pull(key: str, pair: Pair) -> float:
+    """The part of task 1 in the update, w_1|g_1| over the sum of both, 0 to 1; NaN where there is no update."""
+    parts = np.abs(weights_of(key, pair, {})[0]) * np.sqrt(pair.gramian.diagonal())
+    return float(parts[0] / parts.sum()) if parts.sum() > 0 else np.nan
+
+
+def memory(walked: Mapping[str, Walk]) -> Axes:
+    """The share of task 1 in the weights, step by step, while θ is held in one place."""
+    _, ax = figure(8, 3.6)
+    for smto, walk in walked.items():
+        share = walk.weights[:, 0] / walk.weights.sum(1)
+        look = LOOK[smto]
+        ax.plot(share, color=look.colour, ls=(0, look.dash) if look.dash else "-", lw=1.8, label=label(smto))
+        ax.annotate(
+            label(smto),
+            (len(share) - 1, share[-1]),
+            xytext=(5, 0),
+            textcoords="offset points",
+            color=look.colour,
+            va="center",
+            fontsize=9,
+        )
+    ax.set(xlabel="step, θ held in one place", ylabel="w₁ / (w₁ + w₂)")
+    caption(ax, "Share of task 1 in the weights. The losses and the gradients are the same in every step.")
+    return dress(ax)
+
+
+def neither(
+    gradients: np.ndarray, draws: np.ndarray, rotations: np.ndarray, lambdas: Mapping[str, Walk]
+) -> Sequence[Axes]:
+    """Three methods that are no function of Gramian or losses.
+
+    Args:
+        gradients: of the two tasks on two features [2, 2].
+        draws: updates of GradDrop [n, 2].
+        rotations: that RotoGrad has learned, R_k [2, 2, 2].
+        lambdas: what Auto-Lambda does, by what its second batch says.
+    """
+    _, axes = figure(10, 3.3, 3, width_ratios=(1, 1, 1.15))
+    drop, turn, lam = axes
+    reach = np.abs(gradients).max() * 1.25
+
+    task_arrows(drop, (0, 0), gradients)
+    directions, counts = np.unique(draws.round(6), axis=0, return_counts=True)
+    for direction, count in zip(directions, counts, strict=True):
+        arrow(drop, (0, 0), -direction, LOOK["graddrop"].colour, width=2)
+        if np.linalg.norm(direction) > 0:
+            at = -direction / np.linalg.norm(direction)
+            drop.annotate(f"{count / len(draws):.0%}", -direction, xytext=12 * at, textcoords="offset points", ha="center", va="center",
+                          fontsize=9, color=LOOK["graddrop"].colour)  # fmt: skip
+    drop.set_title("GradDrop: coins", fontsize=10)
+
+    turned = np.einsum("kji,kj->ki", rotations, gradients)
+    task_arrows(turn, (0, 0), gradients, labels=("−g₁", "−g₂"), alpha=0.45)
+    for gradient, name in zip(turned, "₁₂", strict=True):
+        arrow(turn, (0, 0), -gradient, LOOK["rotograd"].colour, width=2)
+        at = -gradient / np.linalg.norm(gradient)
+        turn.annotate(f"−R{name}ᵀg{name}", -gradient, xytext=13 * at, textcoords="offset points", ha="center", va="center", fontsize=9,
+                      color=LOOK["rotograd"].colour)  # fmt: skip
+    turn.set_title("RotoGrad: rotations", fontsize=10)
+    for ax in (drop, turn):
+        ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
+        bare(ax)
+
+    for (name, walk), dash in zip(lambdas.items(), DASHES, strict=False):
+        for k in (0, 1):
+            lam.plot(walk.weights[:, k], color=LOOK["auto_lambda"].colour, ls=dash, lw=1.8)
+            lam.annotate(f"λ{'₁₂'[k]}, {name}", (len(walk.weights) - 1, walk.weights[-1, k]), xytext=(4, 0),
+                         textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+    lam.set(xlabel="step, θ held in one place", ylabel="λ")
+    lam.set_title("Auto-Lambda: a second batch", fontsize=10)
+    dress(lam)
+    caption(axes, "What these three do at the start of the toy, by their own code.")
+    return axes
+
+
+# -- 4. sliders ------------------------------------------------------------------------------------------------------------
+
+
+def one_pair(pair: Pair, keys: Sequence[str]) -> Sequence[Axes]:
+    """The steps of some methods for one pair of gradients, equally long, and their weights."""
+    _, axes = figure(9, 3.6, 2, width_ratios=(1.25, 1))
+    ax, table = axes
+    unit = np.linalg.norm(pair.gradients, axis=1).max()
+    task_arrows(ax, (0, 0), pair.gradients / unit, width=2.2, size=14)
+    lines = []
+    for key in keys:
+        w = weights_of(key, pair, {})[-1]
+        update = w @ pair.gradients
+        length = np.linalg.norm(update)
+        arrow(ax, (0, 0), -0.8 * update / length if length > 1e-9 else (0, 0), LOOK[key].colour, width=2)
+        worse = ", ".join(f"task {k + 1} gets worse" for k in np.flatnonzero(pair.gramian @ w < -1e-9))
+        lines.append((key, f"{short(w[0])}   {short(w[1])}", worse))
+    ax.set(xlim=(-1.25, 1.25), ylim=(-0.25, 1.25))
+    bare(ax)
+    table.set(xlim=(0, 1), ylim=(-len(lines) - 0.5, 1))
+    table.axis("off")
+    table.text(0, 0, "method", fontsize=9, color=GREY)
+    table.text(0.4, 0, "w₁     w₂", fontsize=9, color=GREY)
+    for row, (key, weights, worse) in enumerate(lines, start=1):
+        table.text(0, -row, label(key), color=LOOK[key].colour, weight="bold", fontsize=10)
+        table.text(0.4, -row, weights, fontsize=10)
+        table.text(0.7, -row, worse, fontsize=8, color=GREY)
+    caption(axes, "Grey: the gradients, downhill. Colours: the steps, all drawn equally long.")
+    return axes
+
+
+def explorer(keys: Sequence[str], chosen: Sequence[str]) -> ipywidgets.Widget:
+    """Sliders for the angle, the ratio of lengths and the ratio of losses, and a list of methods, over `one_pair`."""
+    import ipywidgets
+    import matplotlib.pyplot as plt
+
+    def slider(text: str, value: float, low: float, high: float) -> ipywidgets.FloatLogSlider:
+        return ipywidgets.FloatLogSlider(
+            value, base=2, min=low, max=high, step=0.25, description=text, readout_format=".2f"
+        )
+
+    controls = {
+        "angle": ipywidgets.IntSlider(120, 0, 179, description="angle (°)"),
+        "ratio": slider("|g₁| : |g₂|", 4, -4, 4),
+        "loss_ratio": slider("L₁ : L₂", 1, -4, 4),
+        "methods": ipywidgets.SelectMultiple(
+            options=[(label(key), key) for key in keys], value=tuple(chosen), rows=8, description="methods"
+        ),
+    }
+
+    def draw(angle: float, ratio: float, loss_ratio: float, methods: tuple[str, ...]) -> None:
+        from IPython.display import display
+
+        axes = one_pair(Pair(angle, ratio, loss_ratio), methods)
+        display(axes[0].figure)
+        plt.close(axes[0].figure)
+
+    picture = ipywidgets.interactive_output(draw, controls)
+    return ipywidgets.HBox([ipywidgets.VBox(list(controls.values())), picture])
+
+
+# -- 5. real digits --------------------------------------------------------------------------------------------------------
+
+
+def digits(images: np.ndarray, classes: Sequence[int], originals: np.ndarray) -> Sequence[Axes]:
+    """Some inputs [n, 28, 28], the class that task CL must name, and the digit [n, 28, 28] that task RR must draw."""
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(2, len(images), figsize=(1.1 * len(images), 2.6), layout="constrained")
+    for column, (image, name, original) in enumerate(zip(images, classes, originals, strict=True)):
+        for ax, picture in zip(axes[:, column], (image, original), strict=True):
+            ax.imshow(picture, cmap="gray_r")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_color(FAINT)
+        axes[0, column].set_title(f"CL: {name}", fontsize=9)
+    axes[0, 0].set_ylabel("input", fontsize=9)
+    axes[1, 0].set_ylabel("RR: draw", fontsize=9)
+    caption(
+        axes.flat, "Above: inputs. Below: the digit on the right, which task RR must draw. CL: the digit on the left."
+    )
+    return axes.flat
+
+
+def real_pairs(pairs: Mapping[str, Pair], keys: Sequence[str]) -> Sequence[Axes]:
+    """Two gradients of a network in the plane that they span, and what some methods make of them, all equally long."""
+    fig, axes = figure(9, 3.4, len(pairs))
+    for ax, (name, pair) in zip(axes, pairs.items(), strict=True):
+        unit = np.linalg.norm(pair.gradients, axis=1).max()
+        task_arrows(ax, (0, 0), pair.gradients / unit, width=2.2, size=14)
+        for key in keys:
+            update = weights_of(key, pair, {})[-1] @ pair.gradients
+            arrow(ax, (0, 0), -0.85 * update / np.linalg.norm(update), LOOK[key].colour, width=1.8)
+        ax.set(xlim=(-1.25, 1.25), ylim=(-0.3, 1.2))
+        bare(ax)
+        ax.set_title(name, fontsize=10)
+    handles = [Line2D([], [], color=LOOK[key].colour, lw=2, label=label(key)) for key in keys]
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(keys), frameon=False)
+    caption(
+        axes,
+        "The plane that the two gradients span. Grey: the gradients, downhill, in true proportion. Colours: the steps, all drawn equally long.",
+    )
+    return axes
+
+
+__all__ = [
+    "agreement_and_conflict", "digits", "explorer", "grid", "landscape", "memory", "neither", "one_pair", "one_step", "pulls", "real_pairs",
+    "shared_encoder", "walks",
+]  # fmt: skip

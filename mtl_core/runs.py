@@ -1,0 +1,241 @@
+"""Runs: what identifies one, what its record holds, and the store that keeps records.
+
+A run is a function of its configuration. Its identity is the configuration plus the numerics versions of the rooms that it
+passes through (dataset, model, SMTO, trainer), hashed; the store holds one JSON file per run, named by that hash, written
+whole or not at all. A record holds raw numbers only; everything relative (Δm, the chosen epoch) is computed when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mtl_core import problems, smtos
+from mtl_core.artifacts import write_atomically
+from mtl_core.smtos.base import nearest
+
+TRAINER_NUMERICS = 1  # raise when the numbers that training.py or step.py produce change
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Size = Annotated[int, Field(ge=1)]
+
+
+class BadConfig(ValueError):
+    """A setting that is unknown, of the wrong type or out of range."""
+
+
+class StoreError(OSError):
+    """Records could not be written where they were meant to be."""
+
+
+class RunConfig(BaseModel):
+    """Everything that a run's numbers depend on.
+
+    problem: "multimnist/CL_RR", … source, *_size: which data, and how many samples of each split (None: all there are).
+    smto, options: the method, as `smtos.build` takes it.
+    lr: step size of Adam at the start, multiplied by lr_decay after every epoch. weight_decay: L2, inside Adam.
+    dropout: one probability for encoder and heads. seed: initial weights, dropout and batch order; never the split.
+
+    Raises:
+        BadConfig: through `RunConfig.of(...)`, in one message that names the setting and the nearest valid name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    problem: str
+    smto: str = "unit_scal"
+    options: dict[str, Any] = {}
+    seed: Annotated[int, Field(ge=0)]
+    epochs: Size
+    batch_size: Size = 256
+    lr: Positive
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.95
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: NotNegative = 0.0
+    source: Literal["embedded", "full"] = "embedded"
+    train_size: Size | None = None
+    val_size: Size | None = None
+    test_size: Size | None = None
+    precision: Literal["float32", "float64"] = "float32"
+
+    @model_validator(mode="after")
+    def _refuse_the_unknown(self) -> Self:
+        problem = problems.get(self.problem)
+        smtos.build(self.smto, len(problem.tasks), **self.options)
+        for split, size in zip(problems.SPLITS, problem.default_sizes(self.source), strict=True):
+            if getattr(self, f"{split}_size") is None:
+                object.__setattr__(self, f"{split}_size", size)
+        return self
+
+    @classmethod
+    def of(cls, **settings: Any) -> RunConfig:
+        """A configuration, or a BadConfig that says in one message what is wrong with it."""
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            raise BadConfig(_explain(error, cls)) from None
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Samples in train, val and test."""
+        assert self.train_size and self.val_size and self.test_size
+        return self.train_size, self.val_size, self.test_size
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The configuration and the numerics version of every room it passes through."""
+        numerics = {
+            **problems.get(self.problem).numerics,
+            "smto": _smto_numerics(self.smto, self.options),
+            "trainer": TRAINER_NUMERICS,
+        }
+        return {**self.model_dump(mode="json"), "numerics": numerics}
+
+    @property
+    def key(self) -> str:
+        """The hash that names the run: 16 hexadecimal digits."""
+        text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _smto_numerics(key: str, options: dict[str, Any]) -> int | list[int]:
+    own = smtos.get(key).numerics
+    return [own, smtos.get(options["inner"]).numerics] if options.get("inner") else own
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    messages = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = model.model_fields
+            messages.append(f"unknown setting {name!r}{nearest(name, known)}. Known: {', '.join(known)}")
+        elif problem["type"] == "value_error":
+            messages.append(str(problem["ctx"]["error"]))
+        else:
+            given = "" if problem["type"] == "missing" else f" = {problem['input']!r}"
+            messages.append(f"{name}{given}: {problem['msg']}")
+    return "; ".join(messages)
+
+
+class Gradients(BaseModel):
+    """How the task gradients lay to each other, averaged over an epoch's sampled steps.
+
+    cosine_to_mean: mean cosine between each task's gradient and their average (the paper's metric).
+    pairwise_cosine: mean over pairs of tasks. norms: length of each gradient [K]. norm_ratio: longest over shortest.
+    None where a gradient is zero.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    cosine_to_mean: float | None
+    pairwise_cosine: float | None
+    norms: list[float]
+    norm_ratio: float | None
+
+
+class Epoch(BaseModel):
+    """What one epoch left. Lists are in task order [K]; metrics are raw, by task and metric name; None stands for NaN."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lr: float
+    train_losses: list[float | None]
+    val: dict[str, dict[str, float | None]]
+    test: dict[str, dict[str, float | None]]
+    weights: list[float | None]
+    head_weights: list[float | None]
+    diagnostics: dict[str, float | None]
+    flags: dict[str, int]
+    gradients: dict[str, Gradients]
+
+
+class Run(BaseModel):
+    """The record of one run.
+
+    ended: "finished", or "diverged at epoch e, step s" (both from 0): a result, not a crash. `history` holds the epochs that
+    were completed.
+    seconds, environment: how long it took and on what; not part of what a run is.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: RunConfig
+    numerics: dict[str, Any]
+    ended: str
+    history: list[Epoch]
+    seconds: float
+    environment: dict[str, str]
+
+    @property
+    def diverged(self) -> bool:
+        return self.ended != "finished"
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Run:
+        """Raises pydantic's ValidationError if the text is no record."""
+        return cls.model_validate_json(text, strict=False)
+
+
+class RunStore:
+    """A folder of records: <problem>/<smto>/<key>.json."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def path(self, config: RunConfig) -> Path:
+        """Where the record of this configuration lies, or would lie."""
+        return self.folder / config.problem / config.smto / f"{config.key}.json"
+
+    def get(self, config: RunConfig) -> Run | None:
+        """The record of this very configuration, or None. A file that is damaged, or whose contents belong to another
+        identity, is a miss and says so."""
+        path = self.path(config)
+        try:
+            run = Run.from_json(path.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValidationError, UnicodeDecodeError) as error:
+            warnings.warn(f"{path} is no run record and will be replaced: {error}", stacklevel=2)
+            return None
+        if {**run.config.model_dump(mode="json"), "numerics": run.numerics} != config.identity:
+            warnings.warn(f"{path} holds another run than its name says and will be replaced", stacklevel=2)
+            return None
+        return run
+
+    def put(self, run: Run) -> Path:
+        """Write a record, whole or not at all. Raises OSError where that fails."""
+        path = self.path(run.config)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, run.to_json())
+        return path
+
+    def check_writable(self) -> None:
+        """Raises StoreError, before any training, if nothing can be written here."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                file.write(b"x")
+        except OSError as error:
+            raise StoreError(f"the run store {self.folder} cannot be written to ({error}); name another folder.") from None
+
+    def remove_leftovers(self) -> None:
+        """Temporary files of a sweep that was killed while it wrote."""
+        for path in self.folder.rglob("*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def __iter__(self):
+        """All records in the folder that this version of the package can read, in a fixed order."""
+        for path in sorted(self.folder.rglob("*.json")):
+            yield Run.from_json(path.read_text())

@@ -1,0 +1,113 @@
+"""Auto-Lambda: learn the weights λ so that a step on the weighted training losses lowers the losses on another batch.
+
+    virtual step: θ' = θ − lr (Σ_k λ_k ∇L_k(θ) + weight decay · θ)           over all parameters
+    v = ∇ Σ_k L_k(other batch) at θ'
+    ∂/∂λ_k = −lr ⟨∇L_k(θ), v⟩, followed by Adam on λ; then w = λ
+
+θ' is linear in λ, so this gradient is exact and of first order.
+
+Source: Liu, James, Davison, Johns 2022, arXiv:2202.03091.
+Differs:
+1. Source and released code replace the K inner products by a central difference of the losses along v, under fresh
+   dropout masks in every pass. The inner products are exact and cost no further pass: the Jacobian that they need
+   serves the update as well. `gradients="finite_difference"` is the difference, with step 0.01/|v|, but under the same
+   masks and with the statistics of batch normalisation left alone (D42).
+2. The other batch comes from a second shuffle of the training set, as in the source. The released code of the main
+   paper takes it from the validation split, which also picks epoch and hyperparameters (D10):
+   `meta_split="validation"`.
+3. The virtual step is plain gradient descent although the model is trained by Adam, as in the source and the released
+   code (D44). The learning rate in it follows the schedule; that of λ is `lr_ratio` times the initial one and stays
+   (D43).
+4. λ starts at 0.1 each and is not bounded; it can turn negative, as in both codes.
+5. With an `inner` SMTO the inner method works on the losses λ_k L_k, as in the source's code. A method whose direction
+   does not depend on the scale of a loss (EDM, Nash-MTL) then sees λ only through its sign; the heads still get λ.
+"""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from mtl_core.smtos.base import Applied, Setting, VectorAdam, Wrapping, register
+from mtl_core.step import ScaledStep, Step
+
+
+@register
+class AutoLambda(Wrapping):
+    """Options:
+    lr_ratio: learning rate of λ over the initial one of the model.
+    start: λ at the start.
+    meta_split: where the other batch comes from.
+    gradients: of λ, "exact" or by "finite_difference".
+    """
+
+    key = "auto_lambda"
+    native_scale = "weights are 0.1 each at the start, then free"
+    not_inside = ("auto_lambda", "bayesagg_mtl")
+    remembered = ("lr",)
+
+    def __init__(
+        self,
+        num_tasks: int,
+        lr_ratio: Annotated[float, Field(ge=0)] = 0.1,
+        start: float = 0.1,
+        meta_split: Literal["train", "validation"] = "train",
+        gradients: Literal["exact", "finite_difference"] = "exact",
+        inner: str | None = None,
+        inner_options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(num_tasks, inner, inner_options)
+        self.lr_ratio, self.meta_split, self.gradients = lr_ratio, meta_split, gradients
+        self.replay = self.replay or gradients == "finite_difference"
+        self.lr, self.weight_decay = 0.0, 0.0
+        self.lambdas: Tensor
+        self.register_buffer("lambdas", torch.full((num_tasks,), start))
+        self.optimizer = VectorAdam(num_tasks, lr=0.0)
+
+    def set_up(self, setting: Setting, seed: int) -> None:
+        super().set_up(setting, seed)
+        self.lr, self.weight_decay = setting.lr, setting.weight_decay
+        self.optimizer.lr = self.lr_ratio * setting.lr
+
+    def begin_epoch(self, epoch: int, mean_losses: Tensor | None, lr: float) -> None:
+        super().begin_epoch(epoch, mean_losses, lr)
+        self.lr = lr
+
+    def virtual(self, step: Step) -> dict[nn.Parameter, Tensor]:
+        """θ': every parameter after one step of gradient descent on Σ_k λ_k L_k."""
+        lambdas = self.lambdas.to(step.losses)
+        gradients = dict(zip(step.shared, step.unflatten(lambdas @ step.jacobian), strict=True))
+        for weight, head in zip(lambdas, step.specific, strict=True):
+            gradients |= {p: weight * p.grad for p in head if p.grad is not None}
+        with torch.no_grad():
+            return {p: p - self.lr * (gradient + self.weight_decay * p) for p, gradient in gradients.items()}
+
+    def slopes(self, step: Step, v: dict[nn.Parameter, Tensor]) -> Tensor:
+        """⟨∇L_k, v⟩ [K], exactly or by a central difference along v."""
+        if self.gradients == "finite_difference":
+            length = torch.stack([x.norm() for x in v.values()]).norm()
+            epsilon = 0.01 / length
+            ahead, behind = (step.relosses({p: p + s * epsilon * x for p, x in v.items()}) for s in (1, -1))
+            return (ahead - behind) / (2 * epsilon)
+        shared = step.jacobian @ step.flatten([v[p] for p in step.shared])
+        zero = shared.new_zeros(())
+        heads = [sum(((p.grad * v[p]).sum() for p in head if p in v), zero) for head in step.specific]
+        return shared + torch.stack(heads)
+
+    def backward(self, step: Step) -> Applied:
+        if step.another is None:
+            raise RuntimeError("auto_lambda needs a second batch in every step: make the Step with another=….")
+        v = step.elsewhere(self.virtual(step), step.another())
+        self.optimizer.step(self.lambdas, -self.lr * self.slopes(step, v))
+        lambdas = self.lambdas.to(step.losses, copy=True)
+        if self.inner is None:
+            step.apply(lambdas, lambdas)
+            return Applied(lambdas, lambdas)
+        applied = self.inner.backward(ScaledStep(step, lambdas))
+        applied.weights = applied.weights.to(lambdas) * lambdas  # on the losses themselves
+        applied.head_weights = applied.head_weights.to(lambdas) * lambdas
+        return applied
+
+    def after_step(self, step: Step) -> None:
+        super().after_step(step if self.inner is None else ScaledStep(step, self.lambdas))

@@ -1,0 +1,73 @@
+"""UW: every task learns the scale of its own noise, and the loss of a noisy task counts less.
+
+    minimise Σ_k [ η_k + e^(−p_k η_k) L_k / f_k ] over all parameters and the K log-scales η (0 at the start)
+    w_k = e^(−p_k η_k) / f_k                           ∂/∂η_k = 1 − p_k w_k L_k
+    p, f = 2, 2 Gaussian (squared error)   2, 1 softmax (cross-entropy)   1, 1 Laplace (absolute error)
+
+Where η has settled, w_k = 1 / (p_k L_k): in equilibrium UW is SI up to constants.
+
+Source: Kendall, Gal, Cipolla 2018, arXiv:1705.07115.
+Differs:
+1. As in the released code of the main paper η joins the main optimizer as a group of its own, with the same learning
+   rate, schedule and weight decay. Other public codes use one form for all tasks, or start at a negative η.
+2. ∂/∂η is the closed form above; nothing is differentiated through it.
+3. The likelihoods come from the problem; option `likelihoods` overrides them. η is not bounded: a loss that falls to 0
+   makes its weight grow without limit, as in the source.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtl_core.smtos.base import Applied, BadOption, Likelihood, LossWeighting, Setting, register
+from mtl_core.step import Step
+
+POWER_AND_DIVISOR: dict[Likelihood, tuple[float, float]] = {
+    "gaussian": (2.0, 2.0),
+    "softmax": (2.0, 1.0),
+    "laplace": (1.0, 1.0),
+}
+
+
+@register
+class UW(LossWeighting):
+    """Options:
+    likelihoods: one per task, in place of the problem's own.
+    """
+
+    key = "uw"
+    native_scale = "between half the sum and the sum at the start"
+
+    def __init__(self, num_tasks: int, likelihoods: list[Likelihood] | None = None) -> None:
+        super().__init__(num_tasks)
+        if likelihoods is not None and len(likelihoods) != num_tasks:
+            raise BadOption(
+                f"uw: {len(likelihoods)} likelihoods for {num_tasks} tasks: {likelihoods}; give one per task."
+            )
+        self.likelihoods = likelihoods
+        self.eta = nn.Parameter(torch.zeros(num_tasks))
+        self.power: Tensor
+        self.divisor: Tensor
+        self.register_buffer("power", torch.ones(num_tasks))
+        self.register_buffer("divisor", torch.ones(num_tasks))
+
+    def set_up(self, setting: Setting, seed: int) -> None:
+        super().set_up(setting, seed)
+        self.likelihoods = self.likelihoods or list(setting.likelihoods)
+        self.power, self.divisor = torch.tensor([POWER_AND_DIVISOR[kind] for kind in self.likelihoods]).T
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """η with the main optimizer's learning rate and weight decay."""
+        return [{"params": [self.eta], "lr": lr}]
+
+    def weights(self, losses: Tensor) -> Tensor:
+        """Losses [K] to e^(−p η) / f, > 0."""
+        if self.likelihoods is None:
+            raise RuntimeError("uw: the likelihoods are unknown before set_up; call it, or give option likelihoods.")
+        return ((-self.power * self.eta.detach()).exp() / self.divisor).to(losses)
+
+    def backward(self, step: Step) -> Applied:
+        applied = super().backward(step)
+        self.eta.grad = (1 - self.power * applied.weights * step.losses).to(self.eta)
+        return applied

@@ -1,0 +1,317 @@
+"""One forward pass, differentiated only as far as the SMTO asks.
+
+    z = encoder(x)                  one forward pass of the shared encoder
+    z_k = a detached copy of z      one per task, so that ONE backward pass over all the heads gives
+    L_k = loss_k(head_k(z_k), y_k)    every head's gradient and every ∂L_k/∂z
+
+From there on everything is lazy. Losses and feature gradients cost what plain training costs; the Jacobian with
+respect to the shared parameters costs K backward passes through the encoder alone, never K passes through all the
+heads.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+Space = Literal["features", "parameters"]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+Adapt = Callable[[Tensor, int], Tensor]
+Batch = tuple[Tensor, Sequence[Tensor]]
+
+
+def unchanged(z: Tensor, k: int) -> Tensor:
+    """Every head sees z itself."""
+    return z
+
+
+class MultiTaskModel(nn.Module):
+    """A shared encoder and one head per task, in task order.
+
+    The encoder maps a batch to the shared representation z [B, …], a head what the SMTO makes of z to a prediction.
+    """
+
+    def __init__(self, encoder: nn.Module, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, x: Tensor, adapt: Adapt = unchanged) -> list[Tensor]:
+        """The predictions of all heads for a batch [B, …]."""
+        z = self.encoder(x)
+        return [head(adapt(z, k)) for k, head in enumerate(self.heads.values())]
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """The state of torch's default generators, so that a second forward pass can meet the same dropout masks."""
+
+    cpu: Tensor
+    cuda: Tensor | None
+
+    @classmethod
+    def capture(cls, device: torch.device) -> RandomState:
+        return cls(torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None)
+
+    def restore(self, device: torch.device) -> None:
+        torch.set_rng_state(self.cpu)
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda, device)
+
+
+class Step:
+    """The losses of one batch and, on request, their gradients.
+
+    Args:
+        model: encoder and heads, in train mode.
+        loss_functions: one per task, prediction and target to a scalar, averaged over the batch.
+        x: inputs [B, …].
+        targets: one tensor per task.
+        adapt: what head k sees of z (identity by default; RotoGrad rotates).
+        another: returns a second batch (x, targets), for bi-level methods. None where the trainer offers none.
+        replay: keep the state of the random generators, for a second look at the batch under the same dropout masks.
+
+    Attributes:
+        losses: L_k, detached [K].
+        z: the shared representation, detached [B, …].
+        shared: the encoder's trainable parameters. Flat vectors [P] hold them one after the other, each in the order in
+            which it lies in memory.
+        specific: each head's trainable parameters.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        loss_functions: Sequence[LossFunction],
+        x: Tensor,
+        targets: Sequence[Tensor],
+        adapt: Adapt | None = None,
+        another: Callable[[], Batch] | None = None,
+        replay: bool = False,
+    ) -> None:
+        self.model, self.x, self.targets = model, x, targets
+        self.loss_functions, self.another = loss_functions, another
+        self.adapt = adapt or unchanged
+        self.heads = list(model.heads.values())
+        self.shared = [p for p in model.encoder.parameters() if p.requires_grad]
+        self.specific = [[p for p in head.parameters() if p.requires_grad] for head in self.heads]
+        self._random_state = RandomState.capture(x.device) if replay else None
+        for parameter in itertools.chain(self.shared, *self.specific):
+            parameter.grad = None
+
+        self._z = model.encoder(x)
+        self.z = self._z.detach()
+        self._leaves = [self._z.detach().requires_grad_() for _ in self.heads]
+        predictions = [
+            head(self.adapt(leaf, k)) for k, (head, leaf) in enumerate(zip(self.heads, self._leaves, strict=True))
+        ]
+        self._losses = self._evaluate(predictions, targets)
+        self.losses = self._losses.detach()
+        self._feature_gradients: Tensor | None = None
+        self._jacobian: Tensor | None = None
+        self._gramians: dict[str, Tensor] = {}
+
+    @property
+    def num_tasks(self) -> int:
+        """K."""
+        return len(self.heads)
+
+    # -- what an SMTO may look at ------------------------------------------------------------------------------------
+
+    @property
+    def feature_gradients(self) -> Tensor:
+        """∂L_k/∂z [K, B, …], all batch entries, unweighted. The pass that gives them fills the heads' gradients too."""
+        if self._feature_gradients is None:
+            if self._losses.requires_grad:
+                self._losses.sum().backward()
+            self._feature_gradients = torch.stack([_gradient(leaf) for leaf in self._leaves])
+        return self._feature_gradients
+
+    @property
+    def jacobian(self) -> Tensor:
+        """Row k is the gradient of L_k on the shared parameters, flattened [K, P]."""
+        if self._jacobian is None:
+            jacobian = self.shared[0].new_empty(self.num_tasks, sum(p.numel() for p in self.shared))
+            for k, gradient in enumerate(self.feature_gradients):
+                rows = torch.autograd.grad(self._z, self.shared, gradient, retain_graph=True, materialize_grads=True)
+                self.flatten(rows, out=jacobian[k])
+            self._jacobian = jacobian
+        return self._jacobian
+
+    def gradients_on(self, parameter: nn.Parameter) -> Tensor:
+        """The gradient of every L_k on one shared parameter, flattened [K, …]: passes that go no deeper than needed."""
+        rows = [torch.autograd.grad(self._z, parameter, g, retain_graph=True)[0] for g in self.feature_gradients]
+        return torch.stack([row.reshape(-1) for row in rows])
+
+    def gramian(self, space: Space) -> Tensor:
+        """Inner products of the task gradients on the features or on the shared parameters, float64 [K, K]."""
+        if space not in self._gramians:
+            rows = self.feature_gradients.flatten(1) if space == "features" else self.jacobian
+            parts = (part.double() for part in rows.split(2**18, dim=1))  # no copy of all rows in double precision
+            self._gramians[space] = functools.reduce(torch.add, [part @ part.T for part in parts])
+        return self._gramians[space]
+
+    def unflatten(self, flat: Tensor) -> list[Tensor]:
+        """Views of a flat vector [P], shaped and laid out in memory like the shared parameters."""
+        start = flat.storage_offset()
+        views = []
+        for parameter in self.shared:
+            views.append(flat.as_strided(parameter.shape, parameter.stride(), start))
+            start += parameter.numel()
+        return views
+
+    def flatten(self, tensors: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """One tensor per shared parameter, put one after the other into a flat vector [P]."""
+        flat = self.shared[0].new_empty(sum(p.numel() for p in self.shared)) if out is None else out
+        torch._foreach_copy_(self.unflatten(flat), list(tensors))
+        return flat
+
+    # -- what an SMTO may do -----------------------------------------------------------------------------------------
+
+    def apply(self, weights: Tensor, head_weights: Tensor | None = None) -> None:
+        """Fill .grad with Σ_k weights[k] ∇L_k on the encoder and head_weights[k] ∇L_k on head k (1 where None)."""
+        if self._feature_gradients is None and head_weights is weights:
+            # Loss weighting: one backward pass of the weighted sum, exactly what plain training pays.
+            self._losses.backward(weights.to(self.losses))
+            self._z.backward(functools.reduce(torch.add, [_gradient(leaf) for leaf in self._leaves]))
+            return
+        if self._jacobian is not None:
+            self.apply_shared(weights.to(self._jacobian) @ self._jacobian, head_weights)
+        else:
+            gradients = self.feature_gradients
+            self.apply_features(torch.tensordot(weights.to(gradients), gradients, 1), head_weights)
+
+    def apply_shared(self, gradient: Tensor, head_weights: Tensor | None = None) -> None:
+        """Put a flat gradient [P] on the shared parameters."""
+        self.feature_gradients  # fills the heads' gradients  # noqa: B018
+        for parameter, part in zip(self.shared, self.unflatten(gradient), strict=True):
+            parameter.grad = part
+        self._weight_heads(head_weights)
+
+    def apply_features(self, direction: Tensor, head_weights: Tensor | None = None) -> None:
+        """Send a gradient on the features [B, …] through the encoder."""
+        self.feature_gradients  # fills the heads' gradients  # noqa: B018
+        self._z.backward(direction)
+        self._weight_heads(head_weights)
+
+    def _weight_heads(self, head_weights: Tensor | None) -> None:
+        if head_weights is None:
+            return
+        for weight, parameters in zip(head_weights.to(self.losses), self.specific, strict=True):
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad *= weight
+
+    # -- the same model, elsewhere ------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def relosses(self, parameters: Mapping[nn.Parameter, Tensor] | None = None, fresh: bool = False) -> Tensor:
+        """The losses of the same batch under the model's present parameters, or at other values of them [K].
+
+        No graph is built, the dropout masks are those of the first look and the running statistics of batch
+        normalisation stay as they are, which needs `replay=True`. With `fresh` it is one more pass in training mode.
+        """
+        if fresh:
+            return self._evaluate(self._predict(self.x, parameters), self.targets)
+        if self._random_state is None:
+            raise RuntimeError("only a Step made with replay=True can be looked at again under the same dropout masks.")
+        after = RandomState.capture(self.x.device)
+        self._random_state.restore(self.x.device)
+        with frozen_statistics(self.model):
+            losses = self._evaluate(self._predict(self.x, parameters), self.targets)
+        after.restore(self.x.device)
+        return losses
+
+    def elsewhere(self, parameters: Mapping[nn.Parameter, Tensor], batch: Batch) -> dict[nn.Parameter, Tensor]:
+        """Gradient of Σ_k L_k on another batch at other values of the parameters (one forward and one backward pass).
+        The model, its statistics, every .grad and the random generators are left as they were."""
+        x, targets = batch
+        leaves = {p: value.detach().requires_grad_() for p, value in parameters.items()}
+        after = RandomState.capture(self.x.device)
+        with frozen_statistics(self.model):
+            losses = self._evaluate(self._predict(x, leaves), targets)
+        after.restore(self.x.device)
+        gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, gradients, strict=True))
+
+    def _predict(self, x: Tensor, parameters: Mapping[nn.Parameter, Tensor] | None) -> list[Tensor]:
+        if parameters is None:
+            return self.model(x, self.adapt)
+        named = {name: parameters[p] for name, p in self.model.named_parameters() if p in parameters}
+        return functional_call(self.model, named, (x, self.adapt))
+
+    def _evaluate(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        return torch.stack([loss(p, y) for loss, p, y in zip(self.loss_functions, predictions, targets, strict=True)])
+
+
+class ScaledStep(Step):
+    """The same step with losses c_k L_k: what an SMTO sees that works inside another one.
+
+    Args:
+        step: the step itself.
+        scales: c, one factor per task [K].
+    """
+
+    def __init__(self, step: Step, scales: Tensor) -> None:
+        self.step, self.scales = step, scales.to(step.losses)
+        self.losses = step.losses * self.scales
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.step, name)
+
+    @property
+    def feature_gradients(self) -> Tensor:
+        gradients = self.step.feature_gradients
+        return gradients * self.scales.view(-1, *[1] * (gradients.dim() - 1))
+
+    @property
+    def jacobian(self) -> Tensor:
+        return self.step.jacobian * self.scales[:, None]
+
+    def gradients_on(self, parameter: nn.Parameter) -> Tensor:
+        return self.step.gradients_on(parameter) * self.scales[:, None]
+
+    def gramian(self, space: Space) -> Tensor:
+        return self.step.gramian(space) * self.scales.double().outer(self.scales.double())
+
+    def apply(self, weights: Tensor, head_weights: Tensor | None = None) -> None:
+        scaled = weights.to(self.scales) * self.scales
+        self.step.apply(scaled, scaled if head_weights is weights else self._on_heads(head_weights))
+
+    def apply_shared(self, gradient: Tensor, head_weights: Tensor | None = None) -> None:
+        self.step.apply_shared(gradient, self._on_heads(head_weights))
+
+    def apply_features(self, direction: Tensor, head_weights: Tensor | None = None) -> None:
+        self.step.apply_features(direction, self._on_heads(head_weights))
+
+    def relosses(self, parameters: Mapping[nn.Parameter, Tensor] | None = None, fresh: bool = False) -> Tensor:
+        return self.step.relosses(parameters, fresh) * self.scales
+
+    def _on_heads(self, head_weights: Tensor | None) -> Tensor:
+        return self.scales if head_weights is None else head_weights.to(self.scales) * self.scales
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch normalisation normalises by the batch, as in training, but does not update its running statistics."""
+    layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    """The gradient that reached a leaf; zeros where a loss is not connected to the features."""
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad

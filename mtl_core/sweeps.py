@@ -1,0 +1,320 @@
+"""Many runs: which ones an experiment needs, who chose their settings, and getting them done.
+
+`run` trains what the store does not hold yet, one process per core, and is safe to kill and repeat. `experiment` is the paper's
+protocol on top of it: single-task references, then the search (or the published settings), then the seeds that are reported.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import joblib
+import pandas as pd
+from tqdm import tqdm
+
+from mtl_core import metrics, paper, problems, smtos, training
+from mtl_core.runs import BadConfig, Run, RunConfig, RunStore, StoreError
+
+
+def run(
+    configs: Iterable[RunConfig],
+    store: RunStore | str,
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    data_dir: str | None = None,
+    title: str = "runs",
+) -> list[Run]:
+    """The records of these configurations, in order; those that the store does not hold are trained and stored.
+
+    Args:
+        configs: duplicates are trained once.
+        store: where records are kept; a folder.
+        workers: training processes; None is one per core (one per GPU where there is one). Each has one torch thread.
+        device, data_dir: as for `training.train`.
+        title: what the progress bar says.
+
+    Raises:
+        BadConfig, BadOption, DataNotFound: before any training, if a run of the sweep could not start.
+        StoreError: the store cannot be written to. Before training; or, if that happens later (a full disk), at the end: every
+            finished run is then kept, and the message says where.
+        RunFailed: a run raised an error; all other runs are done and stored first.
+    """
+    configs = list(configs)
+    store = store if isinstance(store, RunStore) else RunStore(store)
+    found = {config.key: run for config in configs if (run := store.get(config)) is not None}
+    missing = list({config.key: config for config in configs if config.key not in found}.values())
+    if missing:
+        found |= _train(missing, store, workers, device, data_dir, title)
+    return [found[config.key] for config in configs]
+
+
+class RunFailed(RuntimeError):
+    """A run of a sweep raised an error that is not a divergence."""
+
+
+def _train(
+    configs: list[RunConfig], store: RunStore, workers: int | None, device: str, data_dir: str | None, title: str
+) -> dict[str, Run]:
+    where = training.find_device(device)
+    for config in {(c.problem, c.smto, c.source, c.sizes): c for c in configs}.values():
+        problem = problems.get(config.problem)
+        problem.check(config.source, config.sizes, data_dir)
+        smtos.build(config.smto, len(problem.tasks), **config.options).check_model(problem.build_model(config.dropout))
+    store.check_writable()
+    store.remove_leftovers()
+    if workers is None:
+        workers = int(os.environ.get("MTL_WORKERS") or (joblib.cpu_count() if where.type == "cpu" else 1))
+
+    found: dict[str, Run] = {}
+    failed: list[str] = []
+    unsaved = _Unsaved(store)
+    longest_first = sorted(configs, key=_cost, reverse=True)
+    with (
+        joblib.parallel_config("loky", inner_max_num_threads=1),
+        joblib.Parallel(n_jobs=min(workers, len(configs)), return_as="generator_unordered", batch_size=1) as parallel,
+        tqdm(total=len(configs), desc=title, unit="run", file=sys.stderr, dynamic_ncols=True, leave=False) as bar,
+    ):
+        for config, result in parallel(joblib.delayed(_attempt)(c, device, data_dir) for c in longest_first):
+            if isinstance(result, Run):
+                found[config.key] = result
+                unsaved.save(result)
+            else:
+                failed.append(f"{config.problem}, {config.smto}, seed {config.seed}: {result}")
+            bar.set_postfix_str(f"{config.problem} {config.smto} seed {config.seed}")
+            bar.update()
+    unsaved.report()
+    if failed:
+        raise RunFailed(f"{len(failed)} of {len(configs)} runs failed; the others are stored.\n" + "\n".join(failed))
+    return found
+
+
+def _attempt(config: RunConfig, device: str, data_dir: str | None) -> tuple[RunConfig, Run | str]:
+    """In a worker: train, and hand an error back as text, so that one bad run does not cost the others."""
+    try:
+        return config, training.train(config, device, data_dir)
+    except Exception as error:
+        return config, f"{type(error).__name__}: {error}"
+
+
+def _cost(config: RunConfig) -> tuple[int, float]:
+    """Steps times a rough price, to start the longest runs first."""
+    price = {"losses": 1.0, "features": 1.0, "parameters": 1.4}[smtos.get(config.smto).space]
+    return config.epochs * config.sizes[0], price
+
+
+class _Unsaved:
+    """Writes records to the store, and elsewhere when the store stops taking them: nothing finished is lost."""
+
+    def __init__(self, store: RunStore) -> None:
+        self.store, self.refuge, self.error = store, None, None
+
+    def save(self, run: Run) -> None:
+        try:
+            self.store.put(run)
+        except OSError as error:
+            self.error = error
+            if self.refuge is None:
+                self.refuge = RunStore(tempfile.mkdtemp(prefix="mtl-unsaved-runs-"))
+            self.refuge.put(run)
+
+    def report(self) -> None:
+        if self.refuge is not None:
+            raise StoreError(
+                f"the run store {self.store.folder} could no longer be written to ({self.error}). The runs finished since "
+                f"then lie in {self.refuge.folder}: copy its contents into the store, then run the same command again."
+            )
+
+
+# -- the paper's protocol --------------------------------------------------------------------------------------------------
+
+Search = Literal["published", "grid"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a search tries for every method (and every single task): all combinations of these values.
+
+    options: whether a method's own hyperparameter (CAGrad's c, …) is searched over the paper's grid, too; if not, it keeps its
+    published value.
+    """
+
+    lr: Sequence[float]
+    dropout: Sequence[float] = (0.0,)
+    weight_decay: Sequence[float] = (0.0,)
+    options: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "dropout", "weight_decay"):
+            if not len(getattr(self, name)):
+                raise BadConfig(f"the grid of {name} is empty; give at least one value, e.g. {name}: [0.001].")
+
+    def settings(self, problem: str, smto: str) -> list[dict[str, Any]]:
+        """The settings to try for one method on one problem. A method that the paper did not run keeps its own defaults."""
+        if self.options:
+            own = paper.option_grid(problem, smto)
+        else:
+            own = [paper.best(problem, smto)["options"] if smto in paper.methods(problem) else {}]
+        return [
+            {"lr": lr, "dropout": dropout, "weight_decay": decay, "options": options}
+            for lr, dropout, decay, options in itertools.product(self.lr, self.dropout, self.weight_decay, own)
+        ]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What an experiment ends with.
+
+    runs: of the chosen settings, every seed, method by method. references: the single-task runs of the chosen settings.
+    settings: one row per single task and method: what was chosen, by whom, out of how many. searched: every run of the search.
+    """
+
+    problem: problems.Problem
+    runs: list[Run]
+    references: list[Run]
+    settings: pd.DataFrame
+    searched: list[Run]
+
+    def selected(self) -> pd.DataFrame:
+        """One row per run: gains over the single-task references in percent, at the epoch that validation chose."""
+        tasks = self.problem.tasks
+        return metrics.selected(self.runs, metrics.references(self.references, tasks), tasks)
+
+
+def experiment(
+    problem: str,
+    methods: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    search: Search = "published",
+    search_seeds: Sequence[int] = (),
+    grid: Grid | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    store: RunStore | str,
+    workers: int | None = None,
+    device: str = "auto",
+    data_dir: str | None = None,
+    **settings: Any,
+) -> Experiment:
+    """The paper's protocol for one problem: single-task references and every method, with published or searched settings.
+
+    With `search="published"` each method has the paper's best learning rate, dropout, weight decay and own hyperparameter.
+    With `search="grid"` every combination of the grid is run with the search seeds; the one with the best mean validation Δm,
+    each run at its best epoch, is chosen (single tasks: per metric, the best mean validation value) and then run with all
+    `seeds`. The search seeds stay among the reported ones where `seeds` names them, as in the paper (D12).
+
+    Args:
+        problem: a multi-task problem, e.g. "multimnist/CL_RR". methods: keys of the SMTOs, in order of display.
+        seeds: of the reported runs. options: overrides by method, e.g. {"cagrad": {"c": 0.5}}; published settings only.
+        settings: everything else of a RunConfig (epochs, batch_size, source, train_size, …).
+        store, workers, device, data_dir: as for `run`.
+
+    Raises:
+        BadConfig, BadOption, UnknownProblem, NotInPaper: before any training; also what `run` raises.
+    """
+    _check_search(search, search_seeds, seeds, grid, options, settings)
+    whole = problems.get(problem)
+    for smto in methods:
+        smtos.get(smto)
+    place = {"store": store, "workers": workers, "device": device, "data_dir": data_dir}
+    if search == "published":
+        overrides = options or {}
+        chosen = [
+            (whole.name, smto, {**best, "options": {**best["options"], **overrides.get(smto, {})}})
+            for smto in methods
+            for best in [paper.best(problem, smto)]
+        ]
+        alone = [(name, "unit_scal", best) for name in whole.single_tasks for best in _published_references(name)]
+        configs = [_config(p, s, c, seed, settings) for p, s, c in alone + chosen for seed in seeds]
+        done = run(configs, title=problem, **place)
+        split = len(alone) * len(seeds)
+        table = _settings_table(done[split:], done[:split], whole, "published")
+        return Experiment(whole, done[split:], done[:split], table, [])
+
+    assert grid is not None
+    plan = [(name, "unit_scal", c) for name in whole.single_tasks for c in replace(grid, options=True).settings(name, "unit_scal")]
+    split = len(plan) * len(search_seeds)
+    plan += [(whole.name, smto, c) for smto in methods for c in grid.settings(problem, smto)]
+    configs = [_config(p, s, c, seed, settings) for p, s, c in plan for seed in search_seeds]
+    searched = run(configs, title=f"{problem}: search", **place)
+
+    alone, together = searched[:split], searched[split:]
+    best = set(metrics.references(alone, whole.tasks)["config"])
+    references = _extend([r for r in alone if metrics.configuration(r.config) in best], seeds, f"{problem}: references", place)
+    rows = metrics.best_configurations(metrics.selected(together, metrics.references(references, whole.tasks), whole.tasks))
+    kept = [r for r in together if metrics.configuration(r.config) in set(rows["config"])]
+    runs = _extend(kept, seeds, f"{problem}: seeds", place)
+    by = f"searched here over {{n}} configurations × {len(search_seeds)} seeds"
+    return Experiment(whole, runs, references, _settings_table(runs, references, whole, by, searched), searched)
+
+
+def _published_references(name: str) -> list[paper.Settings]:
+    """The paper's settings for a single task: one, or one per metric where its metrics have different ones."""
+    found: list[paper.Settings] = []
+    for metric in problems.get(name).tasks[0].metrics:
+        if (best := paper.best(name, metric=metric)) not in found:
+            found.append(best)
+    return found
+
+
+def _check_search(
+    search: str,
+    search_seeds: Sequence[int],
+    seeds: Sequence[int],
+    grid: Grid | None,
+    options: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+) -> None:
+    if taken := {"lr", "dropout", "weight_decay", "options"} & set(settings):
+        raise BadConfig(f"{', '.join(sorted(taken))}: chosen by the search, not given; use search = 'grid' with a grid of one value.")
+    if not len(seeds):
+        raise BadConfig("seeds is empty; give at least one, e.g. seeds: [1, 2, 3].")
+    if search not in ("published", "grid"):
+        raise BadConfig(f"search = {search!r}; expected 'published' (the paper's settings) or 'grid' (search them here).")
+    if search == "grid":
+        if grid is None:
+            raise BadConfig("search = 'grid' needs a grid, e.g. grid=Grid(lr=[0.001, 0.0025]).")
+        if not len(search_seeds):
+            raise BadConfig("search = 'grid' needs search_seeds, e.g. search_seeds: [1].")
+        if options:
+            raise BadConfig("options overrides published settings; with search = 'grid' the grid decides.")
+
+
+def _config(problem: str, smto: str, chosen: Mapping[str, Any], seed: int, settings: Mapping[str, Any]) -> RunConfig:
+    return RunConfig.of(**{**chosen, **settings, "problem": problem, "smto": smto, "seed": seed})
+
+
+def _extend(kept: list[Run], seeds: Sequence[int], title: str, place: Mapping[str, Any]) -> list[Run]:
+    """The same configurations with all the reported seeds."""
+    configs = {metrics.configuration(r.config): r.config for r in kept}.values()
+    return run([config.model_copy(update={"seed": seed}) for config in configs for seed in seeds], title=title, **place)
+
+
+def _settings_table(
+    runs: list[Run], references: list[Run], problem: problems.Problem, by: str, searched: Sequence[Run] = ()
+) -> pd.DataFrame:
+    """What was chosen for every single task and method, and by whom."""
+    rows = []
+    for record in {metrics.configuration(r.config): r for r in [*references, *runs]}.values():
+        config = record.config
+        alike = [r for r in searched if (r.config.problem, r.config.smto) == (config.problem, config.smto)]
+        tried = len({metrics.configuration(r.config) for r in alike})
+        single = config.problem != problem.name
+        rows.append(
+            {
+                "smto": "single_task" if single else config.smto,
+                "task": config.problem.split("/")[1] if single else "",
+                "lr": config.lr,
+                "dropout": config.dropout,
+                "weight_decay": config.weight_decay,
+                "options": config.options,
+                "chosen": by.format(n=tried),
+            }
+        )
+    return pd.DataFrame(rows)

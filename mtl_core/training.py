@@ -1,0 +1,285 @@
+"""Train one run: a RunConfig in, a Run (its record) out.
+
+One loop for every problem and every SMTO. What a method needs beyond the step it asks for through its hooks; nothing here knows
+any method by name. The seed fixes initial weights, dropout and batch order, the same for every method: comparisons are paired.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtl_core import __version__, problems, smtos
+from mtl_core.metrics import cosine_to_mean, pairwise_cosine
+from mtl_core.runs import TRAINER_NUMERICS, BadConfig, Epoch, Gradients, Run, RunConfig
+from mtl_core.smtos.base import Applied, NonFinite, Setting
+from mtl_core.step import Step
+
+EVALUATION_BATCH = 1000  # metrics are exact means over the split, so this is a matter of memory only
+SAMPLE_EVERY = 100  # steps between two looks at the gradients: steps 1, 101, 201, … of each epoch, from 0
+META_BATCH = 100  # of the validation split, for bi-level methods that ask for it
+
+
+def find_device(device: str) -> torch.device:
+    """"auto" is a GPU where there is one. Raises BadConfig for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadConfig(f"device {device!r} cannot be used: {str(error).splitlines()[0]} Use 'auto', 'cpu' or 'cuda'.") from None
+    return torch.device(device)
+
+
+def train(config: RunConfig, device: str = "auto", data_dir: str | None = None, threads: int = 1) -> Run:
+    """Train and evaluate one run.
+
+    Args:
+        config: what to train; the record is a function of it (on one machine and thread count, bit for bit).
+        device: "auto", "cpu", "cuda", … data_dir: where the full source lies. threads: of torch, in this run.
+
+    Returns:
+        The record. A loss or gradient that is not finite ends the run as diverged; that is a result.
+
+    Raises:
+        DataNotFound, BadConfig, BadOption: before training.
+    """
+    start = time.perf_counter()
+    with _determinism(threads):
+        run = _Training(config, find_device(device), data_dir).run()
+    return run.model_copy(update={"seconds": round(time.perf_counter() - start, 2)})
+
+
+class _Training:
+    def __init__(self, config: RunConfig, device: torch.device, data_dir: str | None) -> None:
+        self.config, self.device = config, device
+        self.problem = problems.get(config.problem)
+        self.problem.check(config.source, config.sizes, data_dir)
+        self.tasks, self.names = self.problem.tasks, self.problem.task_names
+        dtype = getattr(torch, config.precision)
+        self.data = self.problem.load(config.source, config.sizes, data_dir, device, dtype)
+
+        torch.manual_seed(config.seed)
+        self.model = self.problem.build_model(config.dropout).to(device, dtype, memory_format=torch.channels_last)
+        torch.manual_seed(config.seed)  # dropout starts from the seed, however many heads were initialised
+        self.smto = smtos.build(config.smto, len(self.tasks), **config.options)
+        self.smto.check_model(self.model)
+        self.smto.set_up(
+            Setting(
+                likelihoods=tuple(task.likelihood for task in self.tasks),
+                feature_shape=self.problem.feature_shape,
+                lr=config.lr,
+                weight_decay=config.weight_decay,
+            ),
+            seed=config.seed,
+        )
+        self.smto.to(device).to(torch.promote_types(dtype, torch.float32))
+        self.optimizer = torch.optim.Adam(
+            [{"params": list(self.model.parameters())}, *self.smto.parameter_groups(config.lr)],
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, config.lr_decay)
+        self.order = torch.Generator().manual_seed(config.seed)
+        self.loss_functions = [task.loss for task in self.tasks]
+        self.another = self._second_batches()
+
+    def run(self) -> Run:
+        history: list[Epoch] = []
+        ended, mean_losses = "finished", None
+        for epoch in range(self.config.epochs):
+            lr = self.optimizer.param_groups[0]["lr"]
+            self.smto.begin_epoch(epoch, mean_losses, lr)
+            log = _EpochLog(self.names, self.device)
+            step = 0
+            try:
+                for step, index in enumerate(self._batches()):
+                    self._step(step, index, log)
+            except NonFinite:
+                ended = f"diverged at epoch {epoch}, step {step}"
+                break
+            mean_losses = log.mean("losses")
+            history.append(
+                log.close(lr, val=self._evaluate("val"), test=self._evaluate("test"))
+            )
+            self.schedule.step()
+        return Run(
+            config=self.config,
+            numerics=self.config.identity["numerics"],
+            ended=ended,
+            history=history,
+            seconds=0,
+            environment=environment(self.device),
+        )
+
+    def _batches(self) -> Iterator[Tensor]:
+        order = torch.randperm(len(self.data["train"]), generator=self.order).to(self.device)
+        return iter(order.split(self.config.batch_size))
+
+    def _second_batches(self) -> Callable[[], tuple[Tensor, Sequence[Tensor]]]:
+        """Batches for bi-level methods, drawn lazily: a second shuffle of the training split, or the validation split."""
+        split, size = ("val", META_BATCH) if getattr(self.smto, "meta_split", "train") == "validation" else ("train", self.config.batch_size)
+        generator = torch.Generator().manual_seed(self.config.seed + 1_000_003)
+
+        def stream() -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
+            while True:
+                order = torch.randperm(len(self.data[split]), generator=generator).to(self.device)
+                for index in order.split(size):
+                    yield self.data[split].batch(index, self.names)
+
+        batches = stream()
+        return lambda: next(batches)
+
+    def _step(self, number: int, index: Tensor, log: _EpochLog) -> None:
+        x, targets = self.data["train"].batch(index, self.names)
+        step = Step(
+            self.model,
+            self.loss_functions,
+            x,
+            targets,
+            adapt=self.smto.adapt,
+            another=self.another,
+            replay=self.smto.replay,
+        )
+        if not torch.isfinite(step.losses).all():
+            raise NonFinite("a loss is not finite")
+        if len(self.tasks) > 1 and number % SAMPLE_EVERY == min(1, self._last_step):
+            log.look(step)
+        applied = self.smto.backward(step)
+        self.optimizer.step()
+        self.smto.after_step(step)
+        log.add(step, applied)
+
+    @property
+    def _last_step(self) -> int:
+        return math.ceil(len(self.data["train"]) / self.config.batch_size) - 1
+
+    @torch.no_grad()
+    def _evaluate(self, name: str) -> dict[str, dict[str, float | None]]:
+        """Raw metrics of one split, by task and metric."""
+        split = self.data[name]
+        totals: dict[tuple[str, str], Tensor] = {}
+        self.model.eval()
+        for index in torch.arange(len(split), device=self.device).split(EVALUATION_BATCH):
+            x, targets = split.batch(index, self.names)
+            z = self.model.encoder(x)
+            for k, (task, head, target) in enumerate(zip(self.tasks, self.model.heads.values(), targets, strict=True)):
+                prediction = head(self.smto.adapt(z, k))
+                for metric, definition in task.metrics.items():
+                    key = (task.name, metric)
+                    statistic = definition.statistic(prediction, target)
+                    totals[key] = statistic + totals[key] if key in totals else statistic
+        self.model.train()
+        return {
+            task.name: {name: number(m.value(totals[task.name, name])) for name, m in task.metrics.items()}
+            for task in self.tasks
+        }
+
+
+class _EpochLog:
+    """Sums of what happened in one epoch, kept on the device until it ends."""
+
+    def __init__(self, names: Sequence[str], device: torch.device) -> None:
+        self.count, self.num_tasks, self.device = 0, len(names), device
+        self.sums: dict[str, Tensor] = {}
+        self.diagnostics: dict[str, list[float | Tensor]] = {}
+        self.flags: Counter[str] = Counter()
+        self.gramians: dict[str, list[Tensor]] = {"features": [], "parameters": []}
+
+    def look(self, step: Step) -> None:
+        for space, gramians in self.gramians.items():
+            gramians.append(step.gramian(space))
+
+    def add(self, step: Step, applied: Applied) -> None:
+        self.count += 1
+        for name, values in (
+            ("losses", step.losses),
+            ("weights", applied.weights),
+            ("head_weights", applied.head_weights),
+        ):
+            values = values.detach().double()
+            self.sums[name] = self.sums[name] + values if name in self.sums else values.clone()
+        for name, value in applied.diagnostics.items():
+            self.diagnostics.setdefault(name, []).append(value)
+        self.flags.update(applied.flags)
+
+    def mean(self, name: str) -> Tensor:
+        return self.sums[name] / self.count
+
+    def close(self, lr: float, **metrics: dict[str, dict[str, float | None]]) -> Epoch:
+        return Epoch(
+            lr=float(f"{lr:.7g}"),
+            train_losses=numbers(self.mean("losses")),
+            weights=numbers(self.mean("weights")),
+            head_weights=numbers(self.mean("head_weights")),
+            diagnostics={name: number(sum(values) / len(values)) for name, values in sorted(self.diagnostics.items())},
+            flags=dict(sorted(self.flags.items())),
+            gradients={space: _gradients(gramians) for space, gramians in self.gramians.items() if gramians},
+            **metrics,
+        )
+
+
+def _gradients(gramians: list[Tensor]) -> Gradients:
+    """Statistics of each sampled Gramian, averaged."""
+    samples = [gramian.cpu().numpy() for gramian in gramians]
+    norms = [sample.diagonal() ** 0.5 for sample in samples]
+    ratios = [n.max() / n.min() if n.min() > 0 else math.nan for n in norms]
+
+    def mean(values: Sequence[Any]) -> Any:
+        return sum(values) / len(values)
+
+    return Gradients(
+        cosine_to_mean=number(mean([cosine_to_mean(s) for s in samples])),
+        pairwise_cosine=number(mean([pairwise_cosine(s) for s in samples])),
+        norms=[number(x) or 0.0 for x in mean(norms)],
+        norm_ratio=number(mean(ratios)),
+    )
+
+
+def number(value: Any) -> float | None:
+    """A plain number with seven significant digits (what float32 holds), None where it is not finite."""
+    value = float(value)
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+def numbers(values: Tensor) -> list[float | None]:
+    return [number(v) for v in values]
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """On what a run was made."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "mtl_core": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": f"{device.type} ({name})",
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+@contextmanager
+def _determinism(threads: int) -> Iterator[None]:
+    """Fixed thread count and deterministic kernels, put back afterwards; torch's default generators too."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.get_rng_state()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+        torch.set_rng_state(before[2])
+
+

@@ -1,0 +1,46 @@
+"""Numbers and lists as words, for the sentences that notebooks print about what they measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
+
+def number(value: float, digits: int = 1, sign: bool = False) -> str:
+    """A number with a true minus and a comma per thousand; with `sign` a plus before what is above zero."""
+    if math.isnan(value):
+        return "no value"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
+    if not any(digit in text for digit in "123456789"):
+        text = text.lstrip("+-")  # neither −0.0 nor +0.0
+    return text.replace("-", "−")
+
+
+def percent(value: float, digits: int = 1, sign: bool = False) -> str:
+    """A value in percent."""
+    return f"{number(value, digits, sign)} %"
+
+
+def listed(items: Iterable[str], none: str = "none") -> str:
+    """ "a", "a and b", "a, b and c"; `none` where there is nothing to list."""
+    *others, last = list(items) or [none]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def counted(n: int, one: str, several: str | None = None) -> str:
+    """ "1 run", "3 runs", "12,000 runs"; "no runs" for 0."""
+    amount = f"{n:,}" if n else "no"
+    return f"{amount} {one if n == 1 else several or one + 's'}"
+
+
+def say(*sentences: str) -> Markdown:
+    """Sentences as one paragraph, what is empty left out."""
+    from IPython.display import Markdown
+
+    return Markdown(" ".join(sentence for sentence in sentences if sentence))

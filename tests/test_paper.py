@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from mtl_core import paper, problems, smtos
+
+SELECTED = ["auto_lambda", "cagrad", "cdtt", "edm", "famo", "imtl", "nash_mtl", "rotograd"]
+
+
+def test_every_average_of_table_3_is_the_mean_of_its_tasks():
+    table = paper.table("table_3")
+    assert len(table) == 16
+    np.testing.assert_allclose(table[["CL", "RR"]].mean(axis=1), table["delta_m"], atol=0.006)
+
+
+def test_every_average_of_table_4_counts_tasks_equally_not_metrics():
+    """avg = mean of (mean of S's two metrics, mean of D's two, I's one); the mean over the five columns differs."""
+    t = paper.table("table_4")
+    by_task = (t[["S/acc", "S/mIoU"]].mean(axis=1) + t[["D/l1_abs", "D/l1_rel"]].mean(axis=1) + t["I/l1_abs"]) / 3
+    np.testing.assert_allclose(by_task, t["delta_m"], atol=0.006)
+    assert abs(t.drop(columns="delta_m").mean(axis=1) - t["delta_m"]).max() > 1
+
+
+def test_mean_ranks_of_table_1_are_elevenths_that_sum_to_those_of_seven_methods():
+    ranks = paper.table("table_1")["mr"]
+    np.testing.assert_allclose(ranks * 11, (ranks * 11).round(), atol=0.06)
+    assert (ranks * 11).round().sum() == 11 * sum(range(1, 8))
+
+
+def test_tables_that_report_the_same_number_agree():
+    two = paper.table("table_2")
+    assert two.loc["multimnist/CL_RR", "unit_scal"] == paper.table("table_3").loc["unit_scal", "delta_m"]
+    assert two.loc["multimnist/CL_RR", "best_smto"] == paper.table("table_3")["delta_m"].max()
+    assert two.loc["cityscapes/19C", "best_smto"] == paper.table("table_4")["delta_m"].max()
+    assert two.loc["qm9", "best_smto"] == paper.table("table_1")["delta_m"].max()
+    assert (paper.table("table_5")["avg"] == paper.table("table_1")["delta_m"]).all()
+
+
+def test_the_best_setting_of_every_method_lies_in_its_grid():
+    for problem in ["multimnist/CL_CR", "multimnist/CL_RR", "multimnist/RL_RR", "cityscapes/19C", "qm9"]:
+        for smto in paper.methods(problem):
+            if smto != "fixed":
+                assert paper.best(problem, smto) in paper.grid(problem, smto), (problem, smto)
+
+
+def test_grids_have_the_sizes_of_the_search():
+    """7 learning rates × 6 dropouts, times each method's own axis."""
+    sizes = {
+        smto: len(paper.grid("multimnist/CL_RR", smto)) for smto in ["uw", "cagrad", "cdtt", "rotograd", "auto_lambda"]
+    }
+    assert sizes == {"uw": 42, "cagrad": 126, "cdtt": 210, "rotograd": 168, "auto_lambda": 294}
+    assert paper.seeds("multimnist/CL_RR") == ([1, 2, 3, 4, 5], list(range(1, 11)))
+    assert paper.seeds("cityscapes/19C") == ([1], [1, 2, 3])
+
+
+def test_published_options_are_options_of_our_methods():
+    """Every published setting of the three digit problems builds."""
+    for problem in ["multimnist/CL_CR", "multimnist/CL_RR", "multimnist/RL_RR"]:
+        assert set(paper.methods(problem)) >= {"unit_scal", *SELECTED}
+        for smto in paper.methods(problem):
+            smtos.build(smto, 2, **paper.best(problem, smto)["options"])
+        for smto in SELECTED:
+            for options in paper.option_grid(problem, smto):
+                smtos.build(smto, 2, **options)
+
+
+def test_every_single_task_of_a_digit_problem_has_its_own_setting():
+    for name in ["multimnist/CL_CR", "multimnist/CL_RR", "multimnist/RL_RR"]:
+        for single in problems.get(name).single_tasks:
+            assert list(paper.single_task(single).values()) == [paper.best(single)]
+
+
+def test_metrics_of_a_single_task_may_have_chosen_different_settings():
+    """Table 9: L1-abs and L1-rel of the disparity differ in learning rate, both metrics of the segmentation agree."""
+    found = {name: [s["lr"] for s in paper.single_task(f"cityscapes/19C/{name}").values()] for name in "SD"}
+    assert found == {"S": [0.001, 0.001], "D": [0.001, 0.0005]}
+    assert paper.best("cityscapes/19C/D", metric="l1_rel")["lr"] == 0.0005
+
+
+def test_fixed_weights_sum_to_one():
+    assert sum(paper.best("multimnist/CL_RR", "fixed")["options"]["weights"]) == pytest.approx(1)
+    for lr in [0.005, 0.001, 0.0005, 0.0001]:
+        assert sum(paper.qm9_fixed_weights(lr).values()) == pytest.approx(1)
+
+
+def test_what_is_handed_out_can_be_changed_without_changing_the_paper():
+    paper.best("multimnist/CL_RR", "cagrad")["options"]["c"] = 0.0
+    paper.axes("multimnist/CL_RR")["lr"].clear()
+    assert paper.best("multimnist/CL_RR", "cagrad")["options"] == {"c": 0.8}
+    assert len(paper.axes("multimnist/CL_RR")["lr"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: paper.table("table_33"), r"no table 'table_33' \(did you mean 'table_3'\?\)"),
+        (lambda: paper.best("multimnist/CL_RR", "cagrd"), r"did you mean 'cagrad'\?"),
+        (lambda: paper.best("multimnist/RL_RR", "uw"), "no settings on multimnist/RL_RR for the method 'uw'"),
+        (lambda: paper.best("cityscapes/19C/S"), "name one of acc, mIoU"),
+        (lambda: paper.axes("celeba"), "no grid for 'celeba'"),
+    ],
+)
+def test_what_the_paper_does_not_have_is_refused_by_name(ask, message):
+    with pytest.raises(paper.NotInPaper, match=message):
+        ask()

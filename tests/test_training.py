@@ -1,0 +1,116 @@
+"""One run: a function of its configuration."""
+
+import math
+
+import pytest
+import torch
+
+from mtl_core import problems, smtos, training
+from mtl_core.runs import BadConfig, RunConfig
+
+TINY = {"train_size": 300, "val_size": 70, "test_size": 60, "epochs": 2, "batch_size": 128, "lr": 0.002, "seed": 3}
+NEEDED = {"fixed": {"weights": [0.3, 0.7]}}
+
+
+def config(**settings):
+    return RunConfig.of(**{"problem": "multimnist/CL_RR", **TINY, **settings})
+
+
+def numbers(run):
+    """A record without what may differ between two runs of the same configuration."""
+    return run.model_dump(exclude={"seconds"})
+
+
+@pytest.mark.parametrize("smto", ["unit_scal", "edm", "graddrop", "rotograd", "auto_lambda", "famo"])
+def test_a_run_is_a_function_of_its_configuration(smto):
+    """Bit for bit, dropout and randomised methods included; another seed gives other numbers."""
+    one, two = (training.train(config(smto=smto, dropout=0.3)) for _ in range(2))
+    assert numbers(one) == numbers(two)
+    other = training.train(config(smto=smto, dropout=0.3, seed=4))
+    assert other.history[0].train_losses != one.history[0].train_losses
+
+
+def test_seeds_are_paired_across_methods():
+    """The same seed gives every method the same weights, batches and dropout masks: ½ : ½ is the uniform loss, exactly."""
+    uniform = training.train(config(dropout=0.2))
+    fixed = training.train(config(smto="fixed", options={"weights": [0.5, 0.5]}, dropout=0.2))
+    assert uniform.history == fixed.history
+
+
+@pytest.mark.parametrize("smto", [key for key in smtos.keys() if key != "bayesagg_mtl"])  # noqa: SIM118
+def test_every_method_trains(smto):
+    """Two epochs end with finite losses, metrics of both splits, and K weights."""
+    run = training.train(config(smto=smto, options=NEEDED.get(smto, {})))
+    assert run.ended == "finished" and len(run.history) == 2
+    for epoch in run.history:
+        assert all(math.isfinite(loss) for loss in epoch.train_losses)
+        assert 0 <= epoch.val["CL"]["accuracy"] <= 1 and epoch.test["RR"]["mse"] > 0
+        assert len(epoch.weights) == len(epoch.head_weights) == 2
+        assert set(epoch.gradients) == {"features", "parameters"}
+
+
+def test_a_model_that_a_method_cannot_work_with_is_refused():
+    """BayesAgg-MTL needs heads of one linear layer; LeNet's have two."""
+    with pytest.raises(smtos.BadOption, match="head 'CL' holds Linear, Linear"):
+        training.train(config(smto="bayesagg_mtl"))
+
+
+def test_divergence_is_a_result():
+    """A loss that is not finite ends the run where it happened; the epochs before it stand."""
+    run = training.train(config(problem="multimnist/RL_RR", lr=1e30))
+    assert run.diverged and run.ended.startswith("diverged at epoch 0, step")
+    assert run.history == []
+
+
+def test_metrics_are_exact_means_over_the_split(monkeypatch):
+    """Whatever the evaluation batch: the last, smaller batch counts by its samples."""
+    whole = training.train(config())
+    monkeypatch.setattr(training, "EVALUATION_BATCH", 32)
+    parts = training.train(config())
+    for a, b in zip(whole.history, parts.history, strict=True):
+        assert a.val["CL"] == b.val["CL"]
+        assert a.test["RR"]["mse"] == pytest.approx(b.test["RR"]["mse"], rel=1e-6)
+
+
+def test_learning_rate_decays_every_epoch():
+    run = training.train(config(epochs=3, lr_decay=0.5))
+    assert [epoch.lr for epoch in run.history] == [0.002, 0.001, 0.0005]
+
+
+def test_single_task_runs_have_no_gradients_to_compare():
+    run = training.train(config(problem="multimnist/RR"))
+    assert run.history[0].gradients == {} and run.history[0].weights == [1.0]
+
+
+def test_gradient_statistics_are_those_of_the_joint_graph():
+    """The record's norms at the sampled step of the first epoch, against gradients of the plain joint graph."""
+    one_step = config(train_size=128, epochs=1)  # one batch: that step is the sample
+    run = training.train(one_step)
+    problem = problems.get("multimnist/CL_RR")
+    data = problem.load("embedded", one_step.sizes, None, torch.device("cpu"), torch.float32)["train"]
+    torch.manual_seed(one_step.seed)
+    model = problem.build_model(0.0).to(memory_format=torch.channels_last)
+    x, targets = data.batch(torch.arange(128), problem.task_names)
+    z = model.encoder(x)
+    for k, (task, head, y) in enumerate(zip(problem.tasks, model.heads.values(), targets, strict=True)):
+        g = torch.autograd.grad(task.loss(head(z), y), list(model.encoder.parameters()), retain_graph=True)
+        norm = torch.cat([part.flatten() for part in g]).norm().item()
+        assert run.history[0].gradients["parameters"].norms[k] == pytest.approx(norm, rel=1e-4)
+
+
+def test_the_process_is_left_as_it_was():
+    """Thread count and torch's random state."""
+    torch.manual_seed(1)
+    before = torch.get_num_threads(), torch.get_rng_state()
+    training.train(config(epochs=1))
+    assert torch.get_num_threads() == before[0] and (torch.get_rng_state() == before[1]).all()
+
+
+def test_float64_is_a_parameter():
+    run = training.train(config(precision="float64", epochs=1, smto="rotograd"))
+    assert run.config.precision == "float64" and not run.diverged
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(BadConfig, match="device 'gpu'"):
+        training.train(config(), device="gpu")
