@@ -1,7 +1,7 @@
 """`make bench`: what a method costs, as ratios measured side by side in one process.
 
-Every row takes turns with the others, round by round, so that a busy machine slows them all alike; a row's number is the median
-over rounds of its time divided by that of plain training in the same round. One torch thread.
+Every row takes turns with the others, round by round, so that a busy machine slows them all alike; a row's number is
+the median over rounds of its time divided by that of plain training in the same round. One torch thread.
 """
 
 from __future__ import annotations
@@ -44,11 +44,13 @@ def interleaved(rows: Mapping[str, Callable[[], object]], rounds: int, baseline:
 def steps(problem_name: str = "multimnist/CL_RR", rounds: int = 60) -> pd.DataFrame:
     """One training step (batch, forward, backward, Adam) of every method over that of the plain sum of losses.
 
-    Three rows are not methods: the plain sum and K full backward passes as a user would write them on one joint graph, and the
-    step of this package under the plain mean.
+    Three rows are not methods: the plain sum and K full backward passes as a user would write them on one joint graph,
+    and the step of this package under the plain mean.
     """
     problem = problems.get(problem_name)
-    data = problem.load("embedded", problem.default_sizes("embedded"), None, torch.device("cpu"), torch.float32)["train"]
+    data = problem.load("embedded", problem.default_sizes("embedded"), None, torch.device("cpu"), torch.float32)[
+        "train"
+    ]
     rows: dict[str, Callable[[], object]] = {
         "plain sum": _joint(problem, data, passes=1),
         "K full backward passes": _joint(problem, data, passes=len(problem.tasks)),
@@ -91,7 +93,9 @@ def _method(problem: problems.Problem, data: Split, key: str) -> Callable[[], ob
     model = _model(problem)
     smto = smtos.build(key, len(problem.tasks), **NEEDED.get(key, {}))
     likelihoods = tuple(task.likelihood for task in problem.tasks)
-    smto.set_up(Setting(likelihoods=likelihoods, feature_shape=problem.feature_shape, lr=1e-3, weight_decay=0.0), seed=0)
+    smto.set_up(
+        Setting(likelihoods=likelihoods, feature_shape=problem.feature_shape, lr=1e-3, weight_decay=0.0), seed=0
+    )
     smto.begin_epoch(0, None, 1e-3)
     groups = [{"params": list(model.parameters())}, *smto.parameter_groups(1e-3)]
     optimizer = torch.optim.Adam(groups, lr=1e-3, fused=True)

@@ -348,12 +348,10 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
         because = f"{_seeds(max(sizes))}, and it takes {seeds}"
     text = f"{span} of {n}"
     for outcome, word in (("fails", "not"), ("open", "open:")):
-        found = outcomes[outcome]
-        if found:
-            text += f"; {word} {', '.join(found) if len(found) <= 8 else f'{len(found)} of them'}"
-    if n <= 2 and not exact:
-        shown = [f"{label(d['smto'])} on {d['problem'].split('/')[-1]} {_span(d)}" for d in details]
-        text += f" ({'; '.join(shown)})"
+        if found := outcomes[outcome]:
+            text += f"; {word} {', '.join(found) if len(found) < min(n, 9) else f'all {len(found)}'}"
+    if not exact:
+        text += f" ({_means(rule, details)})"
     method = (
         f"Intervals over seeds, {_percent(support)} each to support it, {_percent(contradiction)} to contradict it."
     )
@@ -395,7 +393,8 @@ def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Findin
     method = "One correlation per seed, 95 % interval over seeds."
     if n == 0:
         return Finding(INCONCLUSIVE, "no seed has all the methods", "nothing to compare", None, 0, method, details)
-    text = "ρ = 1, against itself" if exact else f"ρ = {_number(mean, 2)} [{_number(low, 2)}, {_number(high, 2)}]"
+    bounds = f" [{_number(low, 2)}, {_number(high, 2)}]" if n > 1 else ", no interval"
+    text = "ρ = 1, its own order" if exact else f"ρ = {_number(mean, 2)}{bounds}"
     because = f"the interval from {_number(low, 2)} to {_number(high, 2)}, the line at {rule.at_least}"
     if n < part.needs.seeds and not exact:
         verdict, because = INCONCLUSIVE, f"{_seeds(n)}, and it takes {part.needs.seeds}"
@@ -434,8 +433,17 @@ def _number(value: float, digits: int | None = None) -> str:
     return "∞" if value == math.inf else "−∞" if value == -math.inf else text.replace("-", "−")
 
 
-def _span(row: dict[str, Any]) -> str:
-    return f"{_number(row['mean'], 3)} [{_number(row['low'], 3)}, {_number(row['high'], 3)}]"
+def _means(rule: Count, details: list[dict[str, Any]]) -> str:
+    """The numbers behind a count: each with its interval where there are two, else from the least to the greatest."""
+    if len(details) <= 2:
+        return "; ".join(f"{d['problem'].split('/')[-1]} {_number(d['mean'], 3)}{_bounds(d)}" for d in details)
+    means = [d["mean"] for d in details if math.isfinite(d["mean"])]
+    what = "mean differences" if rule.minus_smto or rule.minus_problem else "means"
+    return f"{what} from {_number(min(means), 2)} to {_number(max(means), 2)}" if means else "no value"
+
+
+def _bounds(row: dict[str, Any]) -> str:
+    return f" [{_number(row['low'], 3)}, {_number(row['high'], 3)}]" if math.isfinite(row["low"]) else ", no interval"
 
 
 def _plain(value: Any) -> Any:

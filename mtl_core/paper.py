@@ -186,7 +186,7 @@ def best(problem: str, smto: str = "unit_scal", metric: str | None = None) -> Se
 
 
 def single_task(name: str) -> dict[str, Settings]:
-    """The settings chosen for a single task ("multimnist/CL"), by metric: each metric chooses its own. Raises NotInPaper."""
+    """The settings chosen for a single task ("multimnist/CL"), by metric, each its own. Raises NotInPaper."""
     found = _find(_hyperparameters().single_tasks, name, "settings for the single task")
     return {metric: _settings(chosen) for metric, chosen in found.items()}
 

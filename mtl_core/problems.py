@@ -1,7 +1,7 @@
 """The paper's problems by name: dataset + model + tasks.
 
-    "multimnist/CL_RR"   classify the left digit, reconstruct the right one
-    "multimnist/CL"      the same, one task alone: the single-task reference
+"multimnist/CL_RR"   classify the left digit, reconstruct the right one
+"multimnist/CL"      the same, one task alone: the single-task reference
 """
 
 from __future__ import annotations
@@ -99,9 +99,7 @@ def _multimnist(names: tuple[str, ...]) -> Problem:
 
 PROBLEMS = {
     problem.name: problem
-    for problem in map(
-        _multimnist, [("CL", "CR"), ("CL", "RR"), ("RL", "RR"), ("CL",), ("CR",), ("RL",), ("RR",)]
-    )
+    for problem in map(_multimnist, [("CL", "CR"), ("CL", "RR"), ("RL", "RR"), ("CL",), ("CR",), ("RL",), ("RR",)])
 }
 
 

@@ -1,8 +1,9 @@
 """Runs: what identifies one, what its record holds, and the store that keeps records.
 
-A run is a function of its configuration. Its identity is the configuration plus the numerics versions of the rooms that it
-passes through (dataset, model, SMTO, trainer), hashed; the store holds one JSON file per run, named by that hash, written
-whole or not at all. A record holds raw numbers only; everything relative (Δm, the chosen epoch) is computed when it is read.
+A run is a function of its configuration. Its identity is the configuration plus the numerics versions of the rooms
+that it passes through (dataset, model, SMTO, trainer), hashed; the store holds one JSON file per run, named by that
+hash, written whole or not at all. A record holds raw numbers only; everything relative (Δm, the chosen epoch) is
+computed when it is read.
 """
 
 from __future__ import annotations
@@ -143,7 +144,8 @@ class Gradients(BaseModel):
 
 
 class Epoch(BaseModel):
-    """What one epoch left. Lists are in task order [K]; metrics are raw, by task and metric name; None stands for NaN."""
+    """What one epoch left. Lists are in task order [K]; metrics are raw, by task and metric name; None stands for
+    NaN."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -161,8 +163,8 @@ class Epoch(BaseModel):
 class Run(BaseModel):
     """The record of one run.
 
-    ended: "finished", or "diverged at epoch e, step s" (both from 0): a result, not a crash. `history` holds the epochs that
-    were completed.
+    ended: "finished", or "diverged at epoch e, step s" (both from 0): a result, not a crash. `history` holds the
+    epochs that were completed.
     seconds, environment: how long it took and on what; not part of what a run is.
     """
 
@@ -228,7 +230,9 @@ class RunStore:
             with tempfile.TemporaryFile(dir=self.folder) as file:
                 file.write(b"x")
         except OSError as error:
-            raise StoreError(f"the run store {self.folder} cannot be written to ({error}); name another folder.") from None
+            raise StoreError(
+                f"the run store {self.folder} cannot be written to ({error}); name another folder."
+            ) from None
 
     def remove_leftovers(self) -> None:
         """Temporary files of a sweep that was killed while it wrote."""

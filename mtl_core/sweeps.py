@@ -1,7 +1,9 @@
 """Many runs: which ones an experiment needs, who chose their settings, and getting them done.
 
-`run` trains what the store does not hold yet, one process per core, and is safe to kill and repeat. `experiment` is the paper's
-protocol on top of it: single-task references, then the search (or the published settings), then the seeds that are reported.
+`run` trains what the store does not hold yet, one process per core, and is safe to kill and repeat. `experiment` is
+the paper's
+protocol on top of it: single-task references, then the search (or the published settings), then the seeds that are
+reported.
 """
 
 from __future__ import annotations
@@ -42,8 +44,8 @@ def run(
 
     Raises:
         BadConfig, BadOption, DataNotFound: before any training, if a run of the sweep could not start.
-        StoreError: the store cannot be written to. Before training; or, if that happens later (a full disk), at the end: every
-            finished run is then kept, and the message says where.
+        StoreError: the store cannot be written to. Before training; or, if that happens later (a full disk), at the
+            end: every finished run is then kept, and the message says where.
         RunFailed: a run raised an error; all other runs are done and stored first.
     """
     configs = list(configs)
@@ -127,12 +129,14 @@ class _Unsaved:
     def report(self) -> None:
         if self.refuge is not None:
             raise StoreError(
-                f"the run store {self.store.folder} could no longer be written to ({self.error}). The runs finished since "
-                f"then lie in {self.refuge.folder}: copy its contents into the store, then run the same command again."
+                f"the run store {self.store.folder} could no longer be written to ({self.error}). The runs finished
+                since " f"then lie in {self.refuge.folder}: copy its contents into the store, then run the same command
+                again."
             )
 
 
-# -- the paper's protocol --------------------------------------------------------------------------------------------------
+# -- the paper's protocol
+# --------------------------------------------------------------------------------------------------
 
 Search = Literal["published", "grid"]
 
@@ -141,8 +145,8 @@ Search = Literal["published", "grid"]
 class Grid:
     """What a search tries for every method (and every single task): all combinations of these values.
 
-    options: whether a method's own hyperparameter (CAGrad's c, …) is searched over the paper's grid, too; if not, it keeps its
-    published value.
+    options: whether a method's own hyperparameter (CAGrad's c, …) is searched over the paper's grid, too; if not, it
+    keeps its published value.
     """
 
     lr: Sequence[float]
@@ -156,8 +160,8 @@ class Grid:
                 raise BadConfig(f"the grid of {name} is empty; give at least one value, e.g. {name}: [0.001].")
 
     def settings(self, problem: str, smto: str) -> list[dict[str, Any]]:
-        """The settings to try for one method on one problem. A method that the paper did not run keeps its own defaults."""
-        if self.options:
+        """The settings to try for one method on one problem. A method that the paper did not run keeps its own
+        defaults.""" if self.options:
             own = paper.option_grid(problem, smto)
         else:
             own = [paper.best(problem, smto)["options"] if smto in paper.methods(problem) else {}]
@@ -172,7 +176,8 @@ class Experiment:
     """What an experiment ends with.
 
     runs: of the chosen settings, every seed, method by method. references: the single-task runs of the chosen settings.
-    settings: one row per single task and method: what was chosen, by whom, out of how many. searched: every run of the search.
+    settings: one row per single task and method: what was chosen, by whom, out of how many. searched: every run of the
+    search.
     """
 
     problem: problems.Problem
@@ -202,12 +207,14 @@ def experiment(
     data_dir: str | None = None,
     **settings: Any,
 ) -> Experiment:
-    """The paper's protocol for one problem: single-task references and every method, with published or searched settings.
+    """The paper's protocol for one problem: single-task references and every method, with published or searched
+    settings.
 
-    With `search="published"` each method has the paper's best learning rate, dropout, weight decay and own hyperparameter.
-    With `search="grid"` every combination of the grid is run with the search seeds; the one with the best mean validation Δm,
-    each run at its best epoch, is chosen (single tasks: per metric, the best mean validation value) and then run with all
-    `seeds`. The search seeds stay among the reported ones where `seeds` names them, as in the paper (D12).
+    With `search="published"` each method has the paper's best learning rate, dropout, weight decay and own
+    hyperparameter. With `search="grid"` every combination of the grid is run with the search seeds; the one with the
+    best mean validation Δm, each run at its best epoch, is chosen (single tasks: per metric, the best mean validation
+    value) and then run with all `seeds`. The search seeds stay among the reported ones where `seeds` names them, as in
+    the paper (D12).
 
     Args:
         problem: a multi-task problem, e.g. "multimnist/CL_RR". methods: keys of the SMTOs, in order of display.
@@ -238,7 +245,11 @@ def experiment(
         return Experiment(whole, done[split:], done[:split], table, [])
 
     assert grid is not None
-    plan = [(name, "unit_scal", c) for name in whole.single_tasks for c in replace(grid, options=True).settings(name, "unit_scal")]
+    plan = [
+        (name, "unit_scal", c)
+        for name in whole.single_tasks
+        for c in replace(grid, options=True).settings(name, "unit_scal")
+    ]
     split = len(plan) * len(search_seeds)
     plan += [(whole.name, smto, c) for smto in methods for c in grid.settings(problem, smto)]
     configs = [_config(p, s, c, seed, settings) for p, s, c in plan for seed in search_seeds]
@@ -246,8 +257,12 @@ def experiment(
 
     alone, together = searched[:split], searched[split:]
     best = set(metrics.references(alone, whole.tasks)["config"])
-    references = _extend([r for r in alone if metrics.configuration(r.config) in best], seeds, f"{problem}: references", place)
-    rows = metrics.best_configurations(metrics.selected(together, metrics.references(references, whole.tasks), whole.tasks))
+    references = _extend(
+        [r for r in alone if metrics.configuration(r.config) in best], seeds, f"{problem}: references", place
+    )
+    rows = metrics.best_configurations(
+        metrics.selected(together, metrics.references(references, whole.tasks), whole.tasks)
+    )
     kept = [r for r in together if metrics.configuration(r.config) in set(rows["config"])]
     runs = _extend(kept, seeds, f"{problem}: seeds", place)
     by = f"searched here over {{n}} configurations × {len(search_seeds)} seeds"
@@ -272,11 +287,16 @@ def _check_search(
     settings: Mapping[str, Any],
 ) -> None:
     if taken := {"lr", "dropout", "weight_decay", "options"} & set(settings):
-        raise BadConfig(f"{', '.join(sorted(taken))}: chosen by the search, not given; use search = 'grid' with a grid of one value.")
+        raise BadConfig(
+            f"{', '.join(sorted(taken))}: chosen by the search, not given; use search = 'grid' with a grid of one
+            value."
+        )
     if not len(seeds):
         raise BadConfig("seeds is empty; give at least one, e.g. seeds: [1, 2, 3].")
     if search not in ("published", "grid"):
-        raise BadConfig(f"search = {search!r}; expected 'published' (the paper's settings) or 'grid' (search them here).")
+        raise BadConfig(
+            f"search = {search!r}; expected 'published' (the paper's settings) or 'grid' (search them here)."
+        )
     if search == "grid":
         if grid is None:
             raise BadConfig("search = 'grid' needs a grid, e.g. grid=Grid(lr=[0.001, 0.0025]).")

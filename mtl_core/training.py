@@ -1,7 +1,8 @@
 """Train one run: a RunConfig in, a Run (its record) out.
 
-One loop for every problem and every SMTO. What a method needs beyond the step it asks for through its hooks; nothing here knows
-any method by name. The seed fixes initial weights, dropout and batch order, the same for every method: comparisons are paired.
+One loop for every problem and every SMTO. What a method needs beyond the step it asks for through its hooks; nothing
+here knows any method by name. The seed fixes initial weights, dropout and batch order, the same for every method:
+comparisons are paired.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from mtl_core import __version__, problems, smtos
 from mtl_core.metrics import cosine_to_mean, pairwise_cosine
-from mtl_core.runs import TRAINER_NUMERICS, BadConfig, Epoch, Gradients, Run, RunConfig
+from mtl_core.runs import BadConfig, Epoch, Gradients, Run, RunConfig
 from mtl_core.smtos.base import Applied, NonFinite, Setting
 from mtl_core.step import Step
 
@@ -30,13 +31,15 @@ META_BATCH = 100  # of the validation split, for bi-level methods that ask for i
 
 
 def find_device(device: str) -> torch.device:
-    """"auto" is a GPU where there is one. Raises BadConfig for a device that is not there."""
+    """ "auto" is a GPU where there is one. Raises BadConfig for a device that is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise BadConfig(f"device {device!r} cannot be used: {str(error).splitlines()[0]} Use 'auto', 'cpu' or 'cuda'.") from None
+        raise BadConfig(
+            f"device {device!r} cannot be used: {str(error).splitlines()[0]} Use 'auto', 'cpu' or 'cuda'."
+        ) from None
     return torch.device(device)
 
 
@@ -109,9 +112,7 @@ class _Training:
                 ended = f"diverged at epoch {epoch}, step {step}"
                 break
             mean_losses = log.mean("losses")
-            history.append(
-                log.close(lr, val=self._evaluate("val"), test=self._evaluate("test"))
-            )
+            history.append(log.close(lr, val=self._evaluate("val"), test=self._evaluate("test")))
             self.schedule.step()
         return Run(
             config=self.config,
@@ -127,8 +128,12 @@ class _Training:
         return iter(order.split(self.config.batch_size))
 
     def _second_batches(self) -> Callable[[], tuple[Tensor, Sequence[Tensor]]]:
-        """Batches for bi-level methods, drawn lazily: a second shuffle of the training split, or the validation split."""
-        split, size = ("val", META_BATCH) if getattr(self.smto, "meta_split", "train") == "validation" else ("train", self.config.batch_size)
+        """Batches for bi-level methods, drawn lazily: a second shuffle of the training split, or the validation
+        split.""" split, size = (
+            ("val", META_BATCH)
+            if getattr(self.smto, "meta_split", "train") == "validation"
+            else ("train", self.config.batch_size)
+        )
         generator = torch.Generator().manual_seed(self.config.seed + 1_000_003)
 
         def stream() -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
@@ -281,5 +286,3 @@ def _determinism(threads: int) -> Iterator[None]:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
         torch.set_rng_state(before[2])
-
-

@@ -39,6 +39,13 @@ def counted(n: int, one: str, several: str | None = None) -> str:
     return f"{amount} {one if n == 1 else several or one + 's'}"
 
 
+def duration(seconds: float) -> str:
+    """"40 seconds", "14 minutes", "2.3 hours"."""
+    if seconds < 90:
+        return counted(round(seconds), "second")
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 def say(*sentences: str) -> Markdown:
     """Sentences as one paragraph, what is empty left out."""
     from IPython.display import Markdown

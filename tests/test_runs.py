@@ -51,7 +51,14 @@ def test_identity_is_everything_that_moves_numbers():
     """Each setting changes the key; asking twice does not; defaults spelt out are the same run."""
     base = config()
     assert base.key == config().key
-    for change in ({"seed": 1}, {"lr": 0.001}, {"smto": "edm"}, {"epochs": 2}, {"val_size": 21}, {"precision": "float64"}):
+    for change in (
+        {"seed": 1},
+        {"lr": 0.001},
+        {"smto": "edm"},
+        {"epochs": 2},
+        {"val_size": 21},
+        {"precision": "float64"},
+    ):
         assert config(**change).key != base.key
     assert config(lr_decay=0.95, source="embedded").key == base.key
 

@@ -57,7 +57,8 @@ SWEEP = """
 import sys
 from mtl_core import sweeps
 from mtl_core.runs import RunConfig
-configs = [RunConfig.of(problem="multimnist/CL_RR", seed=s, lr=0.002, train_size=640, val_size=40, test_size=40, epochs=2,
+configs = [RunConfig.of(problem="multimnist/CL_RR", seed=s, lr=0.002, train_size=640, val_size=40, test_size=40,
+epochs=2,
                         batch_size=64) for s in range(5)]
 if __name__ == "__main__":
     sweeps.run(configs, sys.argv[1], workers=2)
@@ -65,8 +66,8 @@ if __name__ == "__main__":
 
 
 def test_killed_at_any_moment_and_started_again(tmp_path):
-    """SIGKILL after the first record, then again a little later: in the end the store is that of an undisturbed sweep."""
-    script = tmp_path / "sweep.py"
+    """SIGKILL after the first record, then again a little later: in the end the store is that of an undisturbed
+    sweep.""" script = tmp_path / "sweep.py"
     script.write_text(SWEEP)
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     for wanted in (1, 3):
@@ -139,8 +140,8 @@ def test_published_settings(tmp_path):
 
 
 def test_search_picks_by_mean_validation_delta_m(tmp_path):
-    """The chosen learning rate is the one with the best mean best-epoch validation Δm over the search seeds; the extra seed
-    is then run for it alone."""
+    """The chosen learning rate is the one with the best mean best-epoch validation Δm over the search seeds; the extra
+    seed is then run for it alone."""
     grid = Grid(lr=[0.002, 1e-7])
     e = sweeps.experiment(
         "multimnist/CL_RR",
@@ -188,7 +189,14 @@ def test_options_grid_is_the_papers():
     ids=str,
 )
 def test_bad_experiments_are_refused(tmp_path, settings, message):
-    given = {"problem": "multimnist/CL_RR", "methods": ["unit_scal"], "seeds": [1], "store": tmp_path, **TINY, **settings}
+    given = {
+        "problem": "multimnist/CL_RR",
+        "methods": ["unit_scal"],
+        "seeds": [1],
+        "store": tmp_path,
+        **TINY,
+        **settings,
+    }
     with pytest.raises(ValueError, match=message):
         sweeps.experiment(**given)
 

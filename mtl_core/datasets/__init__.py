@@ -1,1 +1,2 @@
-"""Datasets: each problem has an embedded source that needs nothing but the Python packages, and the paper's full source."""
+"""Datasets: each problem has an embedded source that needs nothing but the Python packages, and the paper's full
+source."""

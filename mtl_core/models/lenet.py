@@ -1,7 +1,8 @@
 """The paper's LeNet for Multi-MNIST: one encoder, a head per task.
 
-Encoder (21,330 parameters): conv 1→10, 5×5 → max-pool 2 → ReLU → conv 10→20, 5×5 → dropout → max-pool 2 → ReLU → linear 320→50
-→ ReLU. Classification head (3,060), reconstruction head (214,544). One dropout probability for all of them.
+Encoder (21,330 parameters): conv 1→10, 5×5 → max-pool 2 → ReLU → conv 10→20, 5×5 → dropout → max-pool 2 → ReLU →
+linear 320→50 → ReLU. Classification head (3,060), reconstruction head (214,544). One dropout probability for all of
+them.
 """
 
 from __future__ import annotations

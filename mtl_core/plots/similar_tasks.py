@@ -47,9 +47,9 @@ def figure_2(
         axes,
         f"Left: test Δm of {look.seeds(selected)} per method at the epoch with the best validation Δm, as boxes",
         "with a dot per seed;" if few else "(whiskers: 1.5 box lengths);",
-        "black dashes: the median of Unit. Scal.; grey, where it is near: the single-task models. Right: how far the first "
-        "task's weight, averaged over each epoch and normalised to sum 1, is from ½: mean over the seeds and ± 1 standard "
-        "deviation. RotoGrad has no weights.",
+        "black dashes: the median of Unit. Scal.; grey, where it is near: the single-task models.",
+        "Right: how far the first task's weight, averaged over each epoch and normalised to sum 1, is from ½: mean over "
+        "the seeds and ± 1 standard deviation. RotoGrad has no weights.",
         look.diverged(selected),
         look.A_SEED,
         look.chosen(settings),
@@ -169,6 +169,7 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     figure, axes = look.figure(10.5, 3.5, columns=3)
     columns = ["cosine_to_mean", "pairwise_cosine", "norm_ratio"]
     problems = [p for p in look.PROBLEMS if p in set(table.problem)]
+    where = "shared parameters" if space == "parameters" else "features"
     for ax, column in zip(axes, columns, strict=True):
         for problem in problems:
             _band(ax, table[table.problem == problem], "progress", column, look.problem_line(problem))
@@ -191,11 +192,11 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     figure.legend(handles, names, loc="outside lower center", ncols=max(len(problems), 1), frameon=False, fontsize=9)
     look.caption(
         axes,
-        f"Task gradients on the {'shared parameters' if space == 'parameters' else 'features'} under {look.label(smto)}, "
-        f"at every hundredth step, averaged over each epoch: mean over {look.seeds(table)} and ± 1 standard deviation. "
-        "Left: the paper's metric, the mean cosine between each task's gradient and their average; dotted, what orthogonal "
-        "gradients of equal length have. Middle: the mean cosine between pairs of tasks. Right: how much longer the "
-        "longest gradient is than the shortest; unequal lengths alone lower C (D29).",
+        f"Task gradients on the {where} under {look.label(smto)}, at every hundredth step, averaged over each epoch: "
+        f"mean over {look.seeds(table)} and ± 1 standard deviation.",
+        "Left: the paper's metric, the mean cosine between each task's gradient and their average; dotted, what "
+        "orthogonal gradients of equal length have. Middle: the mean cosine between pairs of tasks. Right: how much "
+        "longer the longest gradient is than the shortest; unequal lengths alone lower C (D29).",
         look.A_SEED,
     )
     return axes
@@ -221,10 +222,11 @@ def unrelated_tasks(tasks: Sequence[int] = (2, 3, 11), largest: float = 100.0) -
     _two_tasks(axes[1], ratios)
     look.caption(
         axes,
-        "Computed, not measured. Left: the paper's metric C of gradients that are all orthogonal to each other, so that "
-        "no task helps or hinders another, with lengths evenly spaced on a logarithmic scale; it starts at 1/√K and falls "
-        "as the lengths grow apart. Dotted: the three values that the paper reports, with its numbers of tasks. Right: C "
-        "of two tasks for every angle and ratio of lengths; along a line C is the same, although the angle is not.",
+        "Computed, not measured. Left: the paper's metric C of gradients that are all orthogonal to each other, so "
+        "that no task helps or hinders another, with lengths evenly spaced on a logarithmic scale; it starts at 1/√K and "
+        "falls as the lengths grow apart. Dotted: the three values that the paper reports, with its numbers of tasks.",
+        "Right: C of two tasks for every angle and ratio of lengths; along a line C is the same, although the angle is "
+        "not.",
     )
     return axes
 
@@ -236,9 +238,7 @@ def unrelated_gramian(num_tasks: int, ratio: float, cosine: float = 0.0) -> np.n
         ValueError: K gradients cannot all have this cosine with each other (it is below −1/(K − 1)).
     """
     if not -1 / max(num_tasks - 1, 1) - 1e-12 <= cosine <= 1:
-        raise ValueError(
-            f"{num_tasks} gradients cannot have a pairwise cosine of {cosine}; at least −1/(K − 1), at most 1."
-        )
+        raise ValueError(f"{num_tasks} gradients cannot all have cosine {cosine}: at least −1/(K − 1), at most 1.")
     norms = np.geomspace(1, ratio, num_tasks)
     return (np.full((num_tasks, num_tasks), cosine) + (1 - cosine) * np.eye(num_tasks)) * np.outer(norms, norms)
 
@@ -286,8 +286,8 @@ def ranking(per_run: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
     """Does C tell where SMTOs help? Per problem C, the pairwise cosine and 1/√K beside the gap SMTO − Unit. Scal.
 
     Args:
-        per_run: `metrics.per_run`, of which the rows of Unit. Scal. count. selected: test gains on the same problems; the
-            methods that all of them have are compared.
+        per_run: `metrics.per_run`, of which the rows of Unit. Scal. count.
+        selected: test gains on the same problems; the methods that all of them have are compared.
 
     Returns:
         One row per problem, then Spearman's correlation of each column with the mean gap. Caption in
@@ -314,8 +314,9 @@ def ranking(per_run: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
     table.attrs["decimals"] = 2
     table.attrs["caption"] = (
         f"Gradients: mean over training and {look.seeds(selected)} under Unit. Scal. Gaps: mean test Δm of each of "
-        f"{shared.smto.nunique() - 1} SMTOs minus that of Unit. Scal., in points. The paper's reading asks for a high C where "
-        f"the gap is small, a rank correlation of −1. Over {len(rows)} problems no correlation can have a permutation "
-        f"p-value below {2 / math.factorial(len(rows)):.2g}, and 1/√K cannot rank problems with equally many tasks at all."
+        f"{shared.smto.nunique() - 1} SMTOs minus that of Unit. Scal., in points. The paper's reading asks for a high C "
+        f"where the gap is small, a rank correlation of −1. Over {len(rows)} problems no correlation can have a "
+        f"permutation p-value below {2 / math.factorial(len(rows)):.2g}, and 1/√K cannot rank problems with equally many "
+        "tasks at all."
     )
     return table

@@ -16,6 +16,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
 
 from mtl_core import smtos
 from mtl_core.plots.look import FAINT, GREY, INK, LOOK, caption, dress, figure, label
+from mtl_core.smtos.base import Setting
 from mtl_core.teaching import Pair, Toy, Walk, weigh
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def task_arrows(
         ax.annotate(
             name,
             head,
-            xytext=9 * towards,
+            xytext=gap * towards,
             textcoords="offset points",
             color=colour,
             ha="center",
@@ -120,34 +121,24 @@ def shared_encoder() -> Axes:
     return bare(ax)
 
 
-def agreement_and_conflict(angles: Sequence[float] = (40, 90, 140)) -> Sequence[Axes]:
-    """Two gradients of equal length at some angles, their mean, and where task 2 gets worse."""
-    _, axes = figure(8, 2.9, len(angles))
-    for ax, angle in zip(axes, angles, strict=True):
-        turned = np.array([[0, 1], [-1, 0]])  # −g₁ to the right
-        first = np.array([1.0, 0.0])
+def agreement_and_conflict(pairs: Sequence[tuple[float, float]] = ((40, 1), (90, 1), (140, 1), (140, 0.4))) -> Sequence[Axes]:
+    """Pairs of gradients with some angle and length of the second, their mean, and where task 2 gets worse."""
+    _, axes = figure(9.5, 2.5, len(pairs))
+    for ax, (angle, length) in zip(axes, pairs, strict=True):
         radians = np.deg2rad(angle)
-        second = np.array([np.cos(radians), np.sin(radians)])
-        normal = second @ turned
-        ax.add_patch(
-            Polygon(
-                [3 * normal, 3 * normal - 5 * second, -3 * normal - 5 * second, -3 * normal],
-                color="#f0f0f0",
-                lw=0,
-                zorder=0,
-            )
-        )
-        ax.plot(*np.outer([-3, 3], normal).T, color=FAINT, lw=0.8, zorder=1)
-        task_arrows(ax, (0, 0), -np.stack([first, second]))
-        arrow(ax, (0, 0), (first + second) / 2, LOOK["unit_scal"].colour, width=2)
-        ax.set(xlim=(-1.15, 1.35), ylim=(-0.45, 1.3))
+        first, second = np.array([1.0, 0.0]), np.array([np.cos(radians), np.sin(radians)])
+        along = 5 * np.array([second[1], -second[0]])  # where task 2 stays as it is
+        ax.add_patch(Polygon([along, along - 5 * second, -along - 5 * second, -along], color="#f0f0f0", lw=0, zorder=0))
+        ax.plot(*np.stack([-along, along]).T, color=FAINT, lw=0.8, zorder=1)
+        task_arrows(ax, (0, 0), -np.stack([first, length * second]), gap=13)
+        mean = (first + length * second) / 2
+        arrow(ax, (0, 0), mean, LOOK["unit_scal"].colour, width=2)
+        ax.set(xlim=(-1.05, 1.4), ylim=(-0.4, 1.3))
         bare(ax)
-        word = "agree" if angle < 90 else "conflict" if angle > 90 else "unrelated"
-        ax.set_title(f"{angle:.0f}°: {word}", fontsize=10)
-    caption(
-        axes,
-        "Two gradients of equal length, downhill. Black: their mean. Shaded: steps that make task 2 worse, to first order.",
-    )
+        word = "they agree" if angle < 90 else "unrelated" if angle == 90 else "conflict"
+        worse = mean @ second < -1e-9
+        ax.set_title(f"{angle:.0f}°: {word}" + (", and the\nmean makes task 2 worse" if worse else "\n"), fontsize=10)
+    caption(axes, "Two gradients, downhill. Black: their mean. Shaded: steps that make task 2 worse, to first order.")
     return axes
 
 
@@ -164,7 +155,7 @@ def landscape(toy: Toy, ax: Axes, reach: tuple[float, float, float, float] = (-2
         ax.contour(x, y, above, levels, colors=[TASKS[k]], linewidths=0.7, linestyles=[DASHES[k]], alpha=0.55, zorder=1)
         ax.plot(*task.minimum, "x", color=TASKS[k], markersize=7, markeredgewidth=2, zorder=4)
         ax.annotate(
-            f"minimum of L{'₁₂'[k]}", task.minimum, xytext=(0, -13), textcoords="offset points", ha="center",
+            f"minimum of L{'₁₂'[k]}", task.minimum, xytext=(0, (-13, 10)[k]), textcoords="offset points", ha="center",
             color=TASKS[k], fontsize=9, zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
         )  # fmt: skip
     ax.plot(*toy.pareto_set().T, color=FAINT, lw=6, solid_capstyle="round", zorder=2)
@@ -235,51 +226,51 @@ def walks(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> Sequence[Axes]:
 def grid(keys: Sequence[str], pairs: Sequence[Pair], options: Mapping[str, dict[str, Any]] | None = None) -> Axes:
     """A row per method, a column per pair of gradients: the two gradients in grey, the method's step in its colour, the
     weights below, and which task the step makes worse."""
-    width, height, left = 3.0, 2.35, 2.9  # of a cell and of the names, in lengths of the column's longer gradient
-    inches = 0.42
-    fig, ax = figure((left + width * len(pairs)) * inches, (height * len(keys) + 1.9) * inches)
-    for column, pair in enumerate(pairs):
-        x = left + width * (column + 0.5)
-        unit = np.linalg.norm(pair.gradients, axis=1).max()
-        ax.text(x, 0.35, title(pair), ha="center", va="bottom", fontsize=8.5, linespacing=1.4)
-        for row, key in enumerate(keys):
-            tail = np.array([x, -height * row - 1.62])
-            for gradient, colour, name in zip(pair.gradients / unit, TASKS, "12", strict=True):
-                arrow(ax, tail, tail - gradient, colour, width=1, size=7)
-                towards = -gradient / np.linalg.norm(gradient)
-                ax.text(*(tail - gradient + 0.17 * towards), name, color=colour, fontsize=7, ha="center", va="center")
-            draws = weights_of(key, pair, (options or {}).get(key, {}))
-            for w in draws:
-                many = len(draws) > 1
-                arrow(
-                    ax, tail, tail - w @ pair.gradients / unit, LOOK[key].colour,
-                    width=0.6 if many else 1.8, size=5 if many else 9, alpha=0.5 if many else 1,
-                )  # fmt: skip
-            note = "at random" if len(draws) > 1 else "  ".join(short(x) for x in draws[0])
-            ax.text(x, tail[1] - 0.17, note, ha="center", va="top", fontsize=8, color=INK)
-            worse = [str(k + 1) for k in np.flatnonzero(pair.gramian @ draws[0] < -1e-9)] if len(draws) == 1 else []
-            if worse:
-                ax.text(
-                    x + width / 2 - 0.12,
-                    tail[1] + 1.5,
-                    f"{', '.join(worse)} worse",
-                    ha="right",
-                    va="top",
-                    fontsize=7,
-                    weight="bold",
-                )
+    width, height, left = 2.45, 1.75, 2.9  # of a cell and of the names, in lengths of the column's longer gradient
+    inches = 0.54
+    _, ax = figure((left + width * len(pairs)) * inches, (height * len(keys) + 1.2) * inches)
     for row, key in enumerate(keys):
-        y = -height * row - 1.1
-        ax.text(0.1, y, label(key), ha="left", va="center", fontsize=10, color=LOOK[key].colour, weight="bold")
-        ax.text(0.1, y - 0.42, f"reads: {reads(key)}", ha="left", va="center", fontsize=7, color=GREY)
-        ax.axhline(-height * row + 0.1, color="#e9e9e9", lw=0.8)
-    ax.set(xlim=(0, left + width * len(pairs)), ylim=(-height * len(keys) + 0.1, 1.75))
+        top, colour = -height * row, LOOK[key].colour
+        ax.axhline(top, color="#e9e9e9", lw=0.8)
+        ax.text(0.1, top - 0.75, label(key), ha="left", va="center", fontsize=11, color=colour, weight="bold")
+        ax.text(0.1, top - 1.1, f"reads: {reads(key)}", ha="left", va="center", fontsize=8, color=GREY)
+        for column, pair in enumerate(pairs):
+            tail = np.array([left + width * (column + 0.5), top - 1.2])
+            gradients = pair.gradients / np.linalg.norm(pair.gradients, axis=1).max()
+            for gradient, shade, name in zip(gradients, TASKS, "12", strict=True):
+                arrow(ax, tail, tail - gradient, shade, width=1, size=7)
+                beyond = tail - gradient * (1 + 0.14 / np.linalg.norm(gradient))
+                ax.text(*beyond, name, color=shade, fontsize=7.5, ha="center", va="center")
+            draws = weights_of(key, pair, (options or {}).get(key, {}))
+            style = {"width": 1.9, "size": 9} if len(draws) == 1 else {"width": 0.6, "size": 5, "alpha": 0.5}
+            for w in draws:
+                arrow(ax, tail, tail + step(pair, w, 0.85), colour, **style)
+            note = "at random" if len(draws) > 1 else "  ".join(short(x) for x in draws[0])
+            ax.text(tail[0], tail[1] - 0.12, note, ha="center", va="top", fontsize=9)
+            if len(draws) == 1 and (hurt := made_worse(pair, draws[0])):
+                ax.text(tail[0] + 0.62, tail[1] - 0.12, f"{hurt} worse", ha="left", va="top", fontsize=7.5, weight="bold")
+    for column, pair in enumerate(pairs):
+        ax.text(left + width * (column + 0.5), 0.1, title(pair), ha="center", va="bottom", fontsize=9, linespacing=1.35)
+    ax.set(xlim=(0, left + width * len(pairs)), ylim=(-height * len(keys), 1.2))
     caption(
         ax,
-        """Grey arrows: the two gradients, downhill. Coloured arrow: the step. Numbers: the weights of task 1 and task 2. "2 worse": the
-        step raises the loss of task 2, to first order. Every column has its own scale.""",
+        """Grey arrows: the two gradients, downhill. Coloured arrow: the step, always drawn equally long. Numbers: the weights of task 1
+        and task 2. "2 worse": the step raises the loss of task 2, to first order.""",
     )
     return bare(ax)
+
+
+def step(pair: Pair, weights: np.ndarray, length: float) -> np.ndarray:
+    """The downhill step −Σ_k w_k g_k [2], brought to a length; zero where it has none."""
+    update = weights @ pair.gradients
+    norm = np.linalg.norm(update)
+    return -length * update / norm if norm > 1e-9 * pair.length else np.zeros(2)
+
+
+def made_worse(pair: Pair, weights: np.ndarray) -> str:
+    """The tasks whose loss the step raises, to first order: "2", "1, 2" or ""."""
+    gains = pair.gramian @ weights
+    return ", ".join(str(k + 1) for k in np.flatnonzero(gains < -1e-9 * pair.length**2))
 
 
 def title(pair: Pair) -> str:
@@ -298,13 +289,16 @@ def reads(key: str) -> str:
     )
 
 
-def weights_of(key: str, pair: Pair, options: Mapping[str, Any], draws: int = 20) -> np.ndarray:
-    """The weights that a method gives to a pair of gradients [1, 2]; 20 draws where it rolls dice [20, 2]."""
-    smto = smtos.build(key, 2, **options)
-    if key.startswith("rlw"):
-        return np.stack([weigh(smto, pair.gramian, pair.losses) for _ in range(draws)])
-    steps = 11 if key == "cdtt" else 1  # its window fills in ten steps
-    return np.stack([weigh(smto, pair.gramian, pair.losses) for _ in range(steps)])[-1:]
+def weights_of(key: str, pair: Pair, options: Mapping[str, Any] | None = None, draws: int = 20) -> np.ndarray:
+    """The weights that a method gives to a pair of gradients [1, 2]; 20 draws where it rolls dice [20, 2].
+
+    A method with a memory is shown at its first step, CDTT at its eleventh, as its window takes ten to fill.
+    """
+    smto = smtos.build(key, 2, **(options or {}))
+    smto.set_up(Setting(("gaussian", "gaussian"), (2,), lr=1e-3, weight_decay=0.0), seed=1)
+    steps = draws if key.startswith("rlw") else 11 if key == "cdtt" else 1
+    weights = np.stack([weigh(smto, pair.gramian, pair.losses) for _ in range(steps)])
+    return weights if key.startswith("rlw") else weights[-1:]
 
 
 def short(number: float) -> str:
@@ -354,7 +348,7 @@ def pulls(keys: Sequence[str], resolution: int, columns: int = 5) -> Sequence[Ax
 
 def pull(key: str, pair: Pair) -> float:
     """The part of task 1 in the update, w_1|g_1| over the sum of both, 0 to 1; NaN where there is no update."""
-    parts = np.abs(weights_of(key, pair, {})[0]) * np.sqrt(pair.gramian.diagonal())
+    parts = np.abs(weights_of(key, pair)[0]) * np.sqrt(pair.gramian.diagonal())
     return float(parts[0] / parts.sum()) if parts.sum() > 0 else np.nan
 
 
@@ -439,12 +433,10 @@ def one_pair(pair: Pair, keys: Sequence[str]) -> Sequence[Axes]:
     task_arrows(ax, (0, 0), pair.gradients / unit, width=2.2, size=14)
     lines = []
     for key in keys:
-        w = weights_of(key, pair, {})[-1]
-        update = w @ pair.gradients
-        length = np.linalg.norm(update)
-        arrow(ax, (0, 0), -0.8 * update / length if length > 1e-9 else (0, 0), LOOK[key].colour, width=2)
-        worse = ", ".join(f"task {k + 1} gets worse" for k in np.flatnonzero(pair.gramian @ w < -1e-9))
-        lines.append((key, f"{short(w[0])}   {short(w[1])}", worse))
+        w = weights_of(key, pair)[-1]
+        arrow(ax, (0, 0), step(pair, w, 0.8), LOOK[key].colour, width=2)
+        hurt = made_worse(pair, w)
+        lines.append((key, f"{short(w[0])}   {short(w[1])}", f"makes task {hurt} worse" if hurt else ""))
     ax.set(xlim=(-1.25, 1.25), ylim=(-0.25, 1.25))
     bare(ax)
     table.set(xlim=(0, 1), ylim=(-len(lines) - 0.5, 1))
@@ -518,8 +510,7 @@ def real_pairs(pairs: Mapping[str, Pair], keys: Sequence[str]) -> Sequence[Axes]
         unit = np.linalg.norm(pair.gradients, axis=1).max()
         task_arrows(ax, (0, 0), pair.gradients / unit, width=2.2, size=14)
         for key in keys:
-            update = weights_of(key, pair, {})[-1] @ pair.gradients
-            arrow(ax, (0, 0), -0.85 * update / np.linalg.norm(update), LOOK[key].colour, width=1.8)
+            arrow(ax, (0, 0), step(pair, weights_of(key, pair)[-1], 0.85), LOOK[key].colour, width=1.8)
         ax.set(xlim=(-1.25, 1.25), ylim=(-0.3, 1.2))
         bare(ax)
         ax.set_title(name, fontsize=10)

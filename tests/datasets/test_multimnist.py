@@ -18,8 +18,16 @@ def digest(indices):
 @pytest.mark.parametrize(
     ("split", "starts", "sha256"),
     [
-        ("train", [2732, 43567, 42613, 45891, 21243], "6fae9085e1f419502c8b7bb0a0dae555210e48ab0e584638f7816b1807e6fff4"),
-        ("val", [51506, 54752, 50596, 58279, 55267], "f2dd63ffe7255c7c9b67bb3bbd46dd868562e5fc5a98bb7929218212f2075110"),
+        (
+            "train",
+            [2732, 43567, 42613, 45891, 21243],
+            "6fae9085e1f419502c8b7bb0a0dae555210e48ab0e584638f7816b1807e6fff4",
+        ),
+        (
+            "val",
+            [51506, 54752, 50596, 58279, 55267],
+            "f2dd63ffe7255c7c9b67bb3bbd46dd868562e5fc5a98bb7929218212f2075110",
+        ),
         ("test", [1811, 4362, 9774, 1707, 5747], "37fe47c9246d51f40c5335493e43d304d5ae862556f26d3fe7b4dbd1c0a61a67"),
     ],
 )
@@ -33,8 +41,8 @@ def test_full_pairs_are_the_papers(split, starts, sha256):
 
 
 def test_composition_by_hand():
-    """Each output pixel is the brighter of the two digits' pixels at the canvas position that nearest neighbour reads."""
-    rng = np.random.default_rng(0)
+    """Each output pixel is the brighter of the two digits' pixels at the canvas position that nearest neighbour
+    reads.""" rng = np.random.default_rng(0)
     left, right = rng.integers(0, 256, (2, 3, 28, 28), dtype=np.uint8)
     image = compose(left, right)
     rows = [0, 1, 3, 4, 5, 7, 8, 9, 10, 12, 13, 14, 16, 17, 18, 19, 21, 22, 23, 25, 26, 27, 28, 30, 31, 32, 34, 35]
@@ -44,7 +52,7 @@ def test_composition_by_hand():
             a = left[:, y, x] if y < 28 and x < 28 else np.zeros(3)
             b = right[:, y - 6, x - 6] if 6 <= y < 34 and 6 <= x < 34 else np.zeros(3)
             assert (image[:, r, c] == np.maximum(a, b)).all()
-    assert multimnist.ROWS == rows
+    assert rows == multimnist.ROWS
 
 
 def test_no_digit_crosses_a_split():
