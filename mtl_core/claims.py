@@ -198,10 +198,17 @@ class Verdicts(list[Verdict]):
 
     def _repr_markdown_(self) -> str:
         head = f"| {' | '.join(_HEAD)} |\n| :--- | :--- | :--- | :--- | ---: | :--- |\n"
-        rows = [
-            f"| **{p.claim}** | {p.says} ({p.where}) | {p.paper} | {p.ours} | {p.n} | **{p.verdict}**: {p.because} |\n"
-            for p in self
-        ]
+        rows = []
+        for p in self:
+            cells = [
+                f"**{p.claim}**",
+                f"{p.says} ({p.where})",
+                p.paper,
+                p.ours,
+                str(p.n),
+                f"**{p.verdict}**: {p.because}",
+            ]
+            rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |\n")
         rules = [f"\n*{p.claim} is decided by:* {p.rule}\n" for p in self]
         return head + "".join(rows) + "".join(rules)
 

@@ -1,9 +1,8 @@
 """Many runs: which ones an experiment needs, who chose their settings, and getting them done.
 
 `run` trains what the store does not hold yet, one process per core, and is safe to kill and repeat. `experiment` is
-the paper's
-protocol on top of it: single-task references, then the search (or the published settings), then the seeds that are
-reported.
+the paper's protocol on top of it: single-task references, then the search (or the published settings), then the seeds
+that are reported.
 """
 
 from __future__ import annotations
@@ -129,14 +128,13 @@ class _Unsaved:
     def report(self) -> None:
         if self.refuge is not None:
             raise StoreError(
-                f"the run store {self.store.folder} could no longer be written to ({self.error}). The runs finished
-                since " f"then lie in {self.refuge.folder}: copy its contents into the store, then run the same command
-                again."
+                f"the run store {self.store.folder} could no longer be written to ({self.error}). The runs finished "
+                f"since then lie in {self.refuge.folder}: copy its contents into the store, then run the same command "
+                "again."
             )
 
 
-# -- the paper's protocol
-# --------------------------------------------------------------------------------------------------
+# -- the paper's protocol ----------------------------------------------------------------------------------------------
 
 Search = Literal["published", "grid"]
 
@@ -161,7 +159,8 @@ class Grid:
 
     def settings(self, problem: str, smto: str) -> list[dict[str, Any]]:
         """The settings to try for one method on one problem. A method that the paper did not run keeps its own
-        defaults.""" if self.options:
+        defaults."""
+        if self.options:
             own = paper.option_grid(problem, smto)
         else:
             own = [paper.best(problem, smto)["options"] if smto in paper.methods(problem) else {}]
@@ -288,8 +287,7 @@ def _check_search(
 ) -> None:
     if taken := {"lr", "dropout", "weight_decay", "options"} & set(settings):
         raise BadConfig(
-            f"{', '.join(sorted(taken))}: chosen by the search, not given; use search = 'grid' with a grid of one
-            value."
+            f"{', '.join(sorted(taken))}: chosen by the search, not given; use search = 'grid' and a grid of one value."
         )
     if not len(seeds):
         raise BadConfig("seeds is empty; give at least one, e.g. seeds: [1, 2, 3].")

@@ -31,7 +31,7 @@ META_BATCH = 100  # of the validation split, for bi-level methods that ask for i
 
 
 def find_device(device: str) -> torch.device:
-    """ "auto" is a GPU where there is one. Raises BadConfig for a device that is not there."""
+    """The device of that name; "auto" is a GPU where there is one. Raises BadConfig if it is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -129,11 +129,9 @@ class _Training:
 
     def _second_batches(self) -> Callable[[], tuple[Tensor, Sequence[Tensor]]]:
         """Batches for bi-level methods, drawn lazily: a second shuffle of the training split, or the validation
-        split.""" split, size = (
-            ("val", META_BATCH)
-            if getattr(self.smto, "meta_split", "train") == "validation"
-            else ("train", self.config.batch_size)
-        )
+        split."""
+        validation = getattr(self.smto, "meta_split", "train") == "validation"
+        split, size = ("val", META_BATCH) if validation else ("train", self.config.batch_size)
         generator = torch.Generator().manual_seed(self.config.seed + 1_000_003)
 
         def stream() -> Iterator[tuple[Tensor, Sequence[Tensor]]]:

@@ -58,7 +58,7 @@ import sys
 from mtl_core import sweeps
 from mtl_core.runs import RunConfig
 configs = [RunConfig.of(problem="multimnist/CL_RR", seed=s, lr=0.002, train_size=640, val_size=40, test_size=40,
-epochs=2,
+                        epochs=2,
                         batch_size=64) for s in range(5)]
 if __name__ == "__main__":
     sweeps.run(configs, sys.argv[1], workers=2)
@@ -67,7 +67,8 @@ if __name__ == "__main__":
 
 def test_killed_at_any_moment_and_started_again(tmp_path):
     """SIGKILL after the first record, then again a little later: in the end the store is that of an undisturbed
-    sweep.""" script = tmp_path / "sweep.py"
+    sweep."""
+    script = tmp_path / "sweep.py"
     script.write_text(SWEEP)
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     for wanted in (1, 3):

@@ -32,7 +32,8 @@ def test_a_run_is_a_function_of_its_configuration(smto):
 
 def test_seeds_are_paired_across_methods():
     """The same seed gives every method the same weights, batches and dropout masks: ½ : ½ is the uniform loss,
-    exactly.""" uniform = training.train(config(dropout=0.2))
+    exactly."""
+    uniform = training.train(config(dropout=0.2))
     fixed = training.train(config(smto="fixed", options={"weights": [0.5, 0.5]}, dropout=0.2))
     assert uniform.history == fixed.history
 

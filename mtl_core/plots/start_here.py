@@ -52,7 +52,7 @@ def arrow(ax: Axes, tail: Any, head: Any, colour: str, width: float = 1.5, size:
 
 
 def task_arrows(
-    ax: Axes, tail: Any, gradients: np.ndarray, labels: Sequence[str] = ("−g₁", "−g₂"), **more: Any
+    ax: Axes, tail: Any, gradients: np.ndarray, labels: Sequence[str] = ("−g₁", "−g₂"), gap: float = 12, **more: Any
 ) -> None:
     """Where every task alone would go from `tail`: −g_k, with its name beyond the head."""
     for colour, gradient, name in zip(TASKS, gradients, labels, strict=True):
@@ -130,7 +130,7 @@ def agreement_and_conflict(pairs: Sequence[tuple[float, float]] = ((40, 1), (90,
         along = 5 * np.array([second[1], -second[0]])  # where task 2 stays as it is
         ax.add_patch(Polygon([along, along - 5 * second, -along - 5 * second, -along], color="#f0f0f0", lw=0, zorder=0))
         ax.plot(*np.stack([-along, along]).T, color=FAINT, lw=0.8, zorder=1)
-        task_arrows(ax, (0, 0), -np.stack([first, length * second]), gap=13)
+        task_arrows(ax, (0, 0), -np.stack([first, length * second]))
         mean = (first + length * second) / 2
         arrow(ax, (0, 0), mean, LOOK["unit_scal"].colour, width=2)
         ax.set(xlim=(-1.05, 1.4), ylim=(-0.4, 1.3))

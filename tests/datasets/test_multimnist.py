@@ -42,7 +42,8 @@ def test_full_pairs_are_the_papers(split, starts, sha256):
 
 def test_composition_by_hand():
     """Each output pixel is the brighter of the two digits' pixels at the canvas position that nearest neighbour
-    reads.""" rng = np.random.default_rng(0)
+    reads."""
+    rng = np.random.default_rng(0)
     left, right = rng.integers(0, 256, (2, 3, 28, 28), dtype=np.uint8)
     image = compose(left, right)
     rows = [0, 1, 3, 4, 5, 7, 8, 9, 10, 12, 13, 14, 16, 17, 18, 19, 21, 22, 23, 25, 26, 27, 28, 30, 31, 32, 34, 35]

@@ -1,0 +1,143 @@
+"""What the solvers are measured by: Gramians of many kinds, certificates of optimality, and the same problems as convex programmes.
+
+Nothing here shares code with `mtl_core.smtos.solvers`. The programmes are solved to about 1e-4 … 1e-7, the certificates are
+exact to rounding: gradients are scaled to unit length, so that a violation of 1e-8 means the same for every task.
+"""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+from scipy.optimize import nnls
+
+from mtl_core.smtos.base import GramianWeighting, get, keys
+
+GRAMIAN_METHODS = [key for key in keys() if issubclass(get(key), GramianWeighting)]
+
+# K = 3, 3 and 2: conflicts without and with very unequal lengths
+G1 = np.array([[4.0, -2.0, 0.0], [-2.0, 6.0, -1.0], [0.0, -1.0, 11.0]])
+G2 = np.array([[1.0, 0.09, 0.5], [0.09, 0.01, 0.08], [0.5, 0.08, 1.0]])
+G3 = np.array([[1.0, -0.6], [-0.6, 4.0]])
+
+
+def jacobian(
+    K: int, seed: int = 0, *, cosine: float = 0.0, decades: float = 0.0, rank: int | None = None, size: int = 100
+) -> np.ndarray:
+    """Random task gradients [K, P]: mean cosine `cosine`, lengths over `decades`, or a rank (then P = rank)."""
+    random = np.random.default_rng((K, seed))
+    J = random.standard_normal((K, rank or max(size, 2 * K)))
+    J = np.sqrt(1 - cosine) * J + np.sqrt(cosine) * random.standard_normal(J.shape[1])
+    lengths = 10.0 ** random.uniform(0, decades, (K, 1)) if decades else 1.0
+    return J / np.linalg.norm(J, axis=1, keepdims=True) * lengths
+
+
+def gramian(K: int, seed: int = 0, **kind: float) -> np.ndarray:
+    """J Jᵀ of `jacobian`, [K, K]."""
+    J = jacobian(K, seed, **kind)
+    return J @ J.T
+
+
+def balanced(K: int, seed: int = 0) -> np.ndarray:
+    """A circulant Gramian: all gradients equally long, and all rows with the same sum (K > 2: not a multiple of I + 11ᵀ)."""
+    spectrum = np.random.default_rng((K, seed)).uniform(0.1, 1.0, K // 2 + 1)
+    row = np.fft.irfft(spectrum, K) if K > 1 else spectrum
+    return np.array([np.roll(row, k) for k in range(K)]) / row[0]
+
+
+def units(G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths [K] and cosines [K, K]."""
+    n = np.sqrt(np.diag(G))
+    return n, G / np.outer(n, n)
+
+
+def root(G: np.ndarray) -> np.ndarray:
+    """R [K, K] with R Rᵀ = G."""
+    values, vectors = np.linalg.eigh(G)
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+# -- certificates: by how much a point misses the optimality conditions ------------------------------------------------
+
+
+def min_norm_violation(G: np.ndarray, w: np.ndarray) -> float:
+    """Of u_k·d ≥ |d|²/n_k, with equality on the support, w on the simplex; over Σ w_k n_k, an upper bound of |d|."""
+    n, _ = units(G)
+    gap = (G @ w - w @ G @ w) / n / (w @ n)
+    return max(abs(w.sum() - 1), -w.min(), -gap.min(), np.abs(gap[w > 0]).max())
+
+
+def equal_projection_violation(G: np.ndarray, a: np.ndarray) -> float:
+    """Spread of u_k·d over Σ |a_k| n_k, a summing to 1."""
+    n, _ = units(G)
+    return max(abs(a.sum() - 1) / np.abs(a).sum(), np.ptp(G @ a / n) / (np.abs(a) @ n))
+
+
+def cagrad_violation(G: np.ndarray, w: np.ndarray, c: float) -> float:
+    """Of u_k·d ≥ ν/n_k, with equality on the support, d = g_0 + c |g_0| g_w / |g_w|; over |g_0|, w on the simplex."""
+    n, _ = units(G)
+    length = np.sqrt(G.mean())
+    projections = (G.mean(1) + c * length / np.sqrt(w @ G @ w) * G @ w) / n / length
+    v = w * n
+    nu = (v @ projections) / w.sum()
+    gap = projections - nu / n
+    return max(abs(w.sum() - 1), -w.min(), -gap.min(), np.abs(gap[v > 1e-14 * v.max()]).max())
+
+
+def fair_violation(G: np.ndarray, w: np.ndarray, alpha: float = 1.0) -> float:
+    """Of (G w)_k w_k^(1/α) = 1."""
+    return np.abs((G @ w) * w ** (1 / alpha) - 1).max() if w.min() > 0 else np.inf
+
+
+def dual_cone_violation(G: np.ndarray, a: np.ndarray) -> float:
+    """Of |a Kᵀ| against the mean of K projections by non-negative least squares: u_i + Σ t_k u_k, t = argmin |R'(e_i + t)|."""
+    n, C = units(G)
+    R = root(C)
+    projected = [R[i] + nnls(R.T, -R[i])[0] @ R for i in range(len(G))]
+    expected = n @ np.array(projected) / len(G)
+    return np.linalg.norm((a * n) @ R - expected) / n.sum()
+
+
+# -- convex programmes -------------------------------------------------------------------------------------------------
+
+
+def min_norm(G: np.ndarray) -> np.ndarray:
+    """argmin |Σ w_k g_k|² over the simplex."""
+    w = cp.Variable(len(G), nonneg=True)
+    cp.Problem(cp.Minimize(cp.sum_squares(root(G / np.trace(G)).T @ w)), [cp.sum(w) == 1]).solve()
+    return w.value
+
+
+def cagrad_direction(G: np.ndarray, c: float) -> np.ndarray:
+    """R's coordinates of argmax min_k g_k·d over |d − g_0| ≤ c |g_0|: the primal, where the solver has the dual."""
+    R = root(G)
+    mean = R.mean(0)
+    d, least = cp.Variable(len(G)), cp.Variable()
+    cp.Problem(
+        cp.Maximize(least), [R @ d >= least, cp.norm(d - mean) <= c * np.linalg.norm(mean)]
+    ).solve(solver="CLARABEL")
+    return d.value
+
+
+def imgrad_dual(G: np.ndarray, c: float, kappa: float) -> np.ndarray:
+    """argmin (3/2 − κ) g_w·g_0 + κ c |g_0| |g_w| over the simplex."""
+    w = cp.Variable(len(G), nonneg=True)
+    linear = (1.5 - kappa) * G.mean(0) @ w
+    cp.Problem(cp.Minimize(linear + kappa * c * np.sqrt(G.mean()) * cp.norm(root(G).T @ w)), [cp.sum(w) == 1]).solve()
+    return w.value
+
+
+def fair(G: np.ndarray, alpha: float = 1.0) -> np.ndarray:
+    """argmin |Σ w_k g_k|²/2 − Σ φ(w_k), φ' = w^(−1/α)."""
+    w = cp.Variable(len(G))
+    power = 1 - 1 / alpha
+    gains = cp.sum(cp.log(w)) if alpha == 1 else cp.sum(cp.power(w, power)) / power
+    cp.Problem(cp.Minimize(cp.sum_squares(root(G).T @ w) / 2 - gains)).solve()
+    return w.value
+
+
+def dual_cone(G: np.ndarray) -> np.ndarray:
+    """Sum over i of argmin |Σ_k v_k g_k| over v ≥ e_i / K."""
+    K = len(G)
+    V = cp.Variable((K, K))
+    cp.Problem(cp.Minimize(cp.sum_squares(V @ root(G / np.trace(G)))), [np.eye(K) / K <= V]).solve()
+    return V.value.sum(0)
