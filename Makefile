@@ -6,8 +6,8 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# An environment that no longer starts (moved, or its Python removed) is made again.
-$(shell $(PYTHON) -c "" 2>/dev/null || rm -f $(READY))
+# An environment that is none any more (its Python removed, its files lost) is made again.
+$(shell $(PYTHON) -c "import sys; sys.exit(sys.prefix == sys.base_prefix)" 2>/dev/null || rm -f $(READY))
 
 .PHONY: help reproduce test bench report lint student clean
 .DEFAULT_GOAL := help

@@ -339,11 +339,11 @@ def pulls(keys: Sequence[str], resolution: int, columns: int = 5) -> Sequence[Ax
     bar = fig.colorbar(image, ax=axes, ticks=[0, 0.5, 1], shrink=0.7, aspect=30)
     bar.ax.set_yticklabels(["task 2 alone", "both equally", "task 1 alone"], fontsize=8)
     caption(
-        axes.flat,
+        axes,
         """Each map is a whole method, for two tasks with equal losses. Colour: the pull of task 1, w₁|g₁| / (w₁|g₁| + w₂|g₂|). White: the
         update bisects the angle between the gradients.""",
     )
-    return axes.flat
+    return axes
 
 
 def pull(key: str, pair: Pair) -> float:
@@ -500,7 +500,7 @@ def digits(images: np.ndarray, classes: Sequence[int], originals: np.ndarray) ->
     caption(
         axes.flat, "Above: inputs. Below: the digit on the right, which task RR must draw. CL: the digit on the left."
     )
-    return axes.flat
+    return axes
 
 
 def real_pairs(pairs: Mapping[str, Pair], keys: Sequence[str]) -> Sequence[Axes]:

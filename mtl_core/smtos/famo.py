@@ -41,6 +41,7 @@ class FAMO(LossWeighting):
     key = "famo"
     native_scale = "weights sum to 1"
     positive_losses = True
+    remembered = ("improvement",)
     floor = 1e-8
 
     def __init__(
@@ -63,6 +64,7 @@ class FAMO(LossWeighting):
         self.register_buffer("logits", torch.zeros(num_tasks))
         self.register_buffer("least", torch.tensor(least))
         self.optimizer = VectorAdam(num_tasks, lr=w_lr, weight_decay=gamma)
+        self.improvement: Tensor | None = None  # δ of the last step
 
     def distances(self, losses: Tensor) -> Tensor:
         """D [K], > 0: how far the losses lie above the least possible ones."""
@@ -76,11 +78,14 @@ class FAMO(LossWeighting):
     def logit_gradient(self, before: Tensor, after: Tensor) -> Tensor:
         """Losses of the same batch before and after the step [K] to the gradient on the logits [K], which sums to 0."""
         z = self.logits.softmax(0).to(before)
-        delta = self.distances(before).log() - self.distances(after).log()
+        self.improvement = delta = self.distances(before).log() - self.distances(after).log()
         return z * (delta - z @ delta)
 
     def backward(self, step: Step) -> Applied:
         applied = super().backward(step)
+        if self.improvement is not None:  # of the step before: mean and mean square over an epoch give signal and noise
+            for k, delta in enumerate(self.improvement):
+                applied.diagnostics |= {f"improvement_{k}": delta, f"improvement_squared_{k}": delta.square()}
         if self.max_norm is not None:
             norm = torch.nn.utils.clip_grad_norm_(step.shared, self.max_norm)
             applied.weights = applied.weights * (self.max_norm / (norm + 1e-6)).clamp(max=1)

@@ -100,7 +100,7 @@ class RotoGrad(Wrapping):
         if self.start == "haar":
             self.base = torch.stack([haar(size, self.generator) for _ in range(self.num_tasks)])
         else:
-            self.base = torch.eye(size).repeat(self.num_tasks, 1, 1)
+            self.base = torch.eye(size, dtype=torch.float64).repeat(self.num_tasks, 1, 1)
         self._rotations = None
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ class RotoGrad(Wrapping):
 
     def rotations(self) -> Tensor:
         """R [K, m, m]."""
-        return self.base @ exponential(self.angles - self.angles.mT)
+        return self.base.to(self.angles) @ exponential(self.angles - self.angles.mT)
 
     def adapt(self, z: Tensor, k: int) -> Tensor:
         """R_k z. In training the rotations are computed once and kept until `backward` has used them."""
@@ -170,9 +170,9 @@ class RotoGrad(Wrapping):
 
 
 def haar(size: int, generator: torch.Generator) -> Tensor:
-    """A rotation [m, m], uniformly distributed on SO(m)."""
+    """A rotation [m, m], uniformly distributed on SO(m), float64."""
     q, r = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
     q = q * r.diagonal().sign()
     if torch.linalg.det(q) < 0:
         q[:, 0] = -q[:, 0]
-    return q.float()
+    return q

@@ -80,8 +80,14 @@ def _min_norm_of_two(gramian: np.ndarray) -> Solution:
         return Solution(np.ones(1), 0, 0.0)
     (a, b), (_, c) = gramian.tolist()
     distance = a + c - 2 * b  # |g_1 - g_2|²
-    w = min(max((c - b) / distance, 0.0), 1.0) if distance > 1e-15 * (a + c) else 0.5
-    return Solution(np.array([w, 1 - w]), 0, 0.0)
+    if distance <= 1e-15 * (a + c):  # the same gradient twice
+        return Solution(np.array([0.5, 0.5]), 0, 0.0)
+    return _on_segment((c - b) / distance, (a - b) / distance)
+
+
+def _on_segment(first: float, second: float) -> Solution:
+    """Weights of two tasks that sum to 1, clipped to [0, 1]; given both, as the difference of one from 1 loses digits."""
+    return Solution(np.array([min(max(first, 0.0), 1.0), min(max(second, 0.0), 1.0)]), 0, 0.0)
 
 
 # -- equal projections (IMTL-G) ----------------------------------------------------------------------------------------
@@ -95,8 +101,8 @@ def equal_projections(gramian: np.ndarray) -> Solution:
     """
     if len(gramian) == 2:
         (a, _), (_, c) = gramian.tolist()
-        w = 1 / (1 + (a / c) ** 0.5)
-        return Solution(np.array([w, 1 - w]), 0, 0.0)
+        first, second = a**0.5, c**0.5
+        return Solution(np.array([second, first]) / (first + second), 0, 0.0)
     norms, C = cosines(gramian)
     ones = np.ones(len(norms))
     factor, y, failed = dposv(C, ones)
@@ -156,18 +162,18 @@ def _cagrad_of_two(gramian: np.ndarray, c: float) -> Solution:
     """The objective is convex in w_1: its stationary point, at distance t from the shortest g_w, clipped to [0, 1]."""
     (a, b), (_, d) = gramian.tolist()
     distance = a + d - 2 * b  # |g_1 - g_2|²
-    if distance <= 1e-15 * (a + d):
+    squared = (a + d + 2 * b) / 4  # |g_0|²
+    if min(distance, squared) <= 1e-15 * (a + d):  # the same gradient twice, or g_0 = 0
         return Solution(np.array([0.5, 0.5]), 0, 0.0)
     slope = (a - d) / 2  # g_0·(g_1 - g_2)
-    room = c * c * (a + d + 2 * b) / 4 * distance - slope * slope
+    room = c * c * squared * distance - slope * slope
     if slope == 0:
         t = 0.0
     elif room <= 0:
         t = -np.inf if slope > 0 else np.inf
     else:
         t = -slope * (max(a * d - b * b, 0.0) / room) ** 0.5 / distance
-    w = min(max((d - b) / distance + t, 0.0), 1.0)
-    return Solution(np.array([w, 1 - w]), 0, 0.0)
+    return _on_segment((d - b) / distance + t, (a - b) / distance - t)
 
 
 def _cagrad_face(
