@@ -328,13 +328,12 @@ def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
 
 
 def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Finding:
-    of, seeds = pairs(rule), 1 if exact else max(part.needs.seeds, 1)
+    of, seeds = _values(rule, evidence), 1 if exact else max(part.needs.seeds, 1)
     n, u = len(of), rule.at_least
     support, contradiction = 1 - ERROR / (n - u + 1), 1 - ERROR / u
     outcomes: dict[str, list[str]] = {"holds": [], "fails": [], "open": []}
     details, sizes = [], []
-    for problem, smto in of:
-        values = _values(rule, evidence, problem, smto)
+    for (problem, smto), values in of.items():
         inner, outer = _interval(values, support, exact), _interval(values, contradiction, exact)
         complete = len(values) >= seeds and values.notna().all()
         if complete and rule.above < inner.low and inner.high < rule.below:
@@ -365,19 +364,20 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
     return Finding(verdict, because, text, (low, high), min(sizes), method, details)
 
 
-def _values(rule: Count, evidence: pd.DataFrame, problem: str, smto: str) -> pd.Series:
-    """The number that the rule is about, by seed; only seeds that both runs of a difference have."""
-
-    def value(problem: str, smto: str) -> pd.Series:
-        rows = evidence[(evidence.problem == problem) & (evidence.smto == smto)].set_index("seed")
-        return sum((c * rows[column].astype(float) for column, c in rule.value.items()), pd.Series(0.0, rows.index))
-
-    values = value(problem, smto)
-    if rule.minus_smto or rule.minus_problem:
-        other = value(rule.minus_problem or problem, rule.minus_smto or smto)
-        common = values.index.intersection(other.index)
-        values = values[common] - other[common]
-    return values
+def _values(rule: Count, evidence: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
+    """The number that the rule is about, by seed, for every pair; only seeds that both runs of a difference have."""
+    numbers = evidence[list(rule.value)].astype(float) @ pd.Series(rule.value)
+    by_seed = pd.Series(numbers.to_numpy(), evidence["seed"])
+    where = evidence.groupby(["problem", "smto"]).indices
+    values = {pair: by_seed.iloc[rows] for pair, rows in where.items()}
+    nothing = pd.Series(dtype=float)
+    found = {}
+    for problem, smto in pairs(rule):
+        found[problem, smto] = values.get((problem, smto), nothing)
+        if rule.minus_smto or rule.minus_problem:
+            other = values.get((rule.minus_problem or problem, rule.minus_smto or smto), nothing)
+            found[problem, smto] = (found[problem, smto] - other)[found[problem, smto].index.intersection(other.index)]
+    return found
 
 
 def _interval(values: pd.Series, level: float, exact: bool) -> Interval:

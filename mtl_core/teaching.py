@@ -1,8 +1,8 @@
 """What the notebooks teach with: code shown as it ran, answers checked, and losses small enough to be drawn.
 
-    show_source(EDM.weights)                   the code of a function, a class or a whole file, as it lies on disk
-    check(answer, 0.5, hint="…")               feedback on an exercise; a wrong answer raises AssertionError
-    walk(toy, smtos.build("edm", 2), …)        gradient descent on two losses of two parameters, by any method
+show_source(EDM.weights)                   the code of a function, a class or a whole file, as it lies on disk
+check(answer, 0.5, hint="…")               feedback on an exercise; a wrong answer raises AssertionError
+walk(toy, smtos.build("edm", 2), …)        gradient descent on two losses of two parameters, by any method
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ def reading_list(here: str, folder: Path = REPOSITORY / "notebooks") -> Markdown
     lines = []
     for path in notebooks.find(folder):
         title = notebooks.title(notebooks.read(path))
-        lines.append(f"* {path.stem[:2]} " + (f"{title} (you are here)" if path.stem == here else f"[{title}]({path.stem}{suffix})"))
+        lines.append(
+            f"* {path.stem[:2]} "
+            + (f"{title} (you are here)" if path.stem == here else f"[{title}]({path.stem}{suffix})")
+        )
     return Markdown("\n".join(lines))
 
 

@@ -14,7 +14,7 @@ import yaml
 from mtl_core import notebooks
 from mtl_core.artifacts import REPOSITORY
 
-MADE = {".git", ".venv", "artifacts", "runs"}  # folders that are made by commands, or by git
+MADE = {"artifacts", "runs", "__pycache__", "mtl_core.egg-info"}  # folders that commands make
 NOTEBOOKS = notebooks.find(REPOSITORY / "notebooks")
 PRESETS = ("smoke", "quick", "paper")
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
@@ -26,9 +26,9 @@ def ours(*suffixes: str) -> list[Path]:
     """The files of the repository; only those with these suffixes if any are given."""
     found = []
     for path in sorted(REPOSITORY.rglob("*")):
-        parts = path.relative_to(REPOSITORY).parts
-        made = MADE & set(parts) or any(part.endswith(("_cache", "__pycache__", ".egg-info")) for part in parts)
-        if path.is_file() and not made and (not suffixes or path.suffix in suffixes):
+        *folders, _ = path.relative_to(REPOSITORY).parts
+        hidden = any(folder.startswith(".") and folder != ".ci" for folder in folders)  # .git, .venv, caches
+        if path.is_file() and not hidden and not MADE & set(folders) and (not suffixes or path.suffix in suffixes):
             found.append(path)
     return found
 
@@ -104,7 +104,7 @@ def test_every_package_that_is_imported_is_pinned():
         for node in ast.walk(ast.parse(source)):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-            for top in {module.split(".")[0] for module in modules} - sys.stdlib_module_names - {"mtl_core"}:
+            for top in {module.split(".")[0] for module in modules} - sys.stdlib_module_names - {"mtl_core", "tests"}:
                 packages = {package.lower().replace("_", "-") for package in package_of.get(top, [top])}
                 if not packages & pinned:
                     missing[top] = name(path)
@@ -117,7 +117,10 @@ def test_every_package_that_is_imported_is_pinned():
 @pytest.mark.parametrize("check", [["check"], ["format", "--check"]], ids=" ".join)
 def test_the_code_is_as_ruff_wants_it(check):
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", *check, "-q", "."], cwd=REPOSITORY, capture_output=True, text=True
+        [sys.executable, "-m", "ruff", *check, "-q", "--output-format", "concise", "."],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout
 

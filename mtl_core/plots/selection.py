@@ -124,7 +124,12 @@ def forest(
                 "markeredgecolor": style["color"],
             }
             ax.plot(
-                reference[smto] - reference["unit_scal"], y, marker=style["marker"], markersize=6, zorder=3, **hollow
+                reference[smto] - reference["unit_scal"],
+                y + 0.27,
+                marker=style["marker"],
+                markersize=6,
+                zorder=3,
+                **hollow,
             )
     ax.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     ax.set_yticks(range(len(smtos)), [look.label(s) for s in smtos])

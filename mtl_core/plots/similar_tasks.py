@@ -223,8 +223,8 @@ def unrelated_tasks(tasks: Sequence[int] = (2, 3, 11), largest: float = 100.0) -
     look.caption(
         axes,
         "Computed, not measured. Left: the paper's metric C of gradients that are all orthogonal to each other, so "
-        "that no task helps or hinders another, with lengths evenly spaced on a log scale; it starts at 1/√K "
-        "and falls as the lengths grow apart. Dotted: the three values that the paper reports, with its numbers of tasks.",
+        "that no task helps or hinders another, with lengths evenly spaced on a logarithmic scale. It starts at 1/√K "
+        "and falls as the lengths grow apart. Dotted: the values that the paper reports, with its numbers of tasks.",
         "Right: C of two tasks for every angle and ratio of lengths; along a line C is the same, although the angle is "
         "not.",
     )

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
 
 from mtl_core import smtos
-from mtl_core.plots.look import FAINT, GREY, INK, LOOK, caption, dress, figure, label
+from mtl_core.plots.look import FAINT, GREY, INK, LOOK, caption, dress, figure, label, legend_entry, line
 from mtl_core.smtos.base import Setting
 from mtl_core.teaching import Pair, Toy, Walk, weigh
 
@@ -71,6 +71,14 @@ def task_arrows(
         )
 
 
+def beside(ax: Axes, point: np.ndarray, along: np.ndarray, text: str, colour: str, side: int) -> None:
+    """A text beside an arrow that runs `along`: to its left (side 1) or right (−1) as seen by who follows it."""
+    away = side * np.array([-along[1], along[0]]) / np.linalg.norm(along)
+    ax.annotate(
+        text, point, xytext=15 * away, textcoords="offset points", ha="center", va="center", fontsize=9, color=colour
+    )
+
+
 def bare(ax: Axes) -> Axes:
     """No frame, no ticks, both axes on one scale."""
     ax.set_aspect("equal")
@@ -121,7 +129,9 @@ def shared_encoder() -> Axes:
     return bare(ax)
 
 
-def agreement_and_conflict(pairs: Sequence[tuple[float, float]] = ((40, 1), (90, 1), (140, 1), (140, 0.4))) -> Sequence[Axes]:
+def agreement_and_conflict(
+    pairs: Sequence[tuple[float, float]] = ((40, 1), (90, 1), (140, 1), (140, 0.4)),
+) -> np.ndarray:
     """Pairs of gradients with some angle and length of the second, their mean, and where task 2 gets worse."""
     _, axes = figure(9.5, 2.5, len(pairs))
     for ax, (angle, length) in zip(axes, pairs, strict=True):
@@ -183,34 +193,23 @@ def one_step(toy: Toy, theta: Any, weights: Mapping[str, np.ndarray], scale: flo
     return ax
 
 
-def walks(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> Sequence[Axes]:
+def walks(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> np.ndarray:
     """Where each method goes from each start: in the plane of the parameters, and in that of the losses."""
     fig, axes = figure(10, 4.6, 2, width_ratios=(1.35, 1))
     plane, losses = axes
     landscape(toy, plane)
     losses.plot(*toy.losses(toy.pareto_set()).T, color=FAINT, lw=6, solid_capstyle="round", zorder=2)
     for smto, several in walked.items():
-        colour, dash = LOOK[smto].colour, LOOK[smto].dash
-        style = {"color": colour, "ls": (0, dash) if dash else "-", "lw": 1.6, "zorder": 3}
+        style = {**line(smto), "marker": "", "lw": 1.6, "zorder": 3}
         for walk in several:
             for ax, path in ((plane, walk.points), (losses, walk.losses)):
                 ax.plot(*path.T, **style)
-                ax.plot(*path[-1], LOOK[smto].marker, color=colour, markersize=7, markeredgecolor="white", zorder=5)
+                ax.plot(*path[-1], **{**line(smto), "markersize": 7, "markeredgecolor": "white", "zorder": 5})
                 ax.plot(*path[0], "o", color=INK, markersize=5, zorder=6)
     ends = np.array([walk.losses for several in walked.values() for walk in several])
     losses.set(xlabel="L₁", ylabel="L₂", xlim=(0, 1.05 * ends[..., 0].max()), ylim=(0, 1.05 * ends[..., 1].max()))
     dress(losses, grid="both")
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=LOOK[s].colour,
-            ls=(0, LOOK[s].dash) if LOOK[s].dash else "-",
-            marker=LOOK[s].marker,
-            label=label(s),
-        )
-        for s in walked
-    ]
+    handles = [legend_entry(smto) for smto in walked]
     fig.legend(handles=handles, loc="outside lower center", ncols=len(walked), frameon=False)
     caption(
         axes,
@@ -226,7 +225,7 @@ def walks(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> Sequence[Axes]:
 def grid(keys: Sequence[str], pairs: Sequence[Pair], options: Mapping[str, dict[str, Any]] | None = None) -> Axes:
     """A row per method, a column per pair of gradients: the two gradients in grey, the method's step in its colour, the
     weights below, and which task the step makes worse."""
-    width, height, left = 2.45, 1.75, 2.9  # of a cell and of the names, in lengths of the column's longer gradient
+    width, height, left = 2.7, 1.75, 2.9  # of a cell and of the names, in lengths of the column's longer gradient
     inches = 0.54
     _, ax = figure((left + width * len(pairs)) * inches, (height * len(keys) + 1.2) * inches)
     for row, key in enumerate(keys):
@@ -248,7 +247,8 @@ def grid(keys: Sequence[str], pairs: Sequence[Pair], options: Mapping[str, dict[
             note = "at random" if len(draws) > 1 else "  ".join(short(x) for x in draws[0])
             ax.text(tail[0], tail[1] - 0.12, note, ha="center", va="top", fontsize=9)
             if len(draws) == 1 and (hurt := made_worse(pair, draws[0])):
-                ax.text(tail[0] + 0.62, tail[1] - 0.12, f"{hurt} worse", ha="left", va="top", fontsize=7.5, weight="bold")
+                right = tail[0] + width / 2 - 0.05
+                ax.text(right, tail[1] - 0.13, f"{hurt} worse", ha="right", va="top", fontsize=7.5, weight="bold")
     for column, pair in enumerate(pairs):
         ax.text(left + width * (column + 0.5), 0.1, title(pair), ha="center", va="bottom", fontsize=9, linespacing=1.35)
     ax.set(xlim=(0, left + width * len(pairs)), ylim=(-height * len(keys), 1.2))
@@ -307,7 +307,7 @@ def short(number: float) -> str:
     return text.replace("-", "−").removeprefix("0") if text.startswith("0.") else text.replace("-", "−")
 
 
-def pulls(keys: Sequence[str], resolution: int, columns: int = 5) -> Sequence[Axes]:
+def pulls(keys: Sequence[str], resolution: int, columns: int = 5) -> np.ndarray:
     """For every angle and every ratio of lengths: whose gradient does the method's update follow?"""
     import matplotlib.pyplot as plt
 
@@ -347,106 +347,99 @@ def pulls(keys: Sequence[str], resolution: int, columns: int = 5) -> Sequence[Ax
 
 
 def pull(key: str, pair: Pair) -> float:
-    """The part of task 1 in the update, w_1|g_1| over the sum of both, 0 to 1; NaN where there is no update."""
-    parts = np.abs(weights_of(key, pair)[0]) * np.sqrt(pair.gramian.diagonal())
-    return float(parts[0] / parts.sum()) if parts.sum() > 0 else np.nan
+    """The part of task 1 in the update, w_1|g_1| over the sum of both, kept within 0 and 1; NaN where there is no update."""
+    parts = weights_of(key, pair)[0] * np.sqrt(pair.gramian.diagonal())
+    return float(np.clip(parts[0] / parts.sum(), 0, 1)) if parts.any() else np.nan
 
 
 def memory(walked: Mapping[str, Walk]) -> Axes:
     """The share of task 1 in the weights, step by step, while θ is held in one place."""
-    _, ax = figure(8, 3.6)
-    for smto, walk in walked.items():
-        share = walk.weights[:, 0] / walk.weights.sum(1)
-        look = LOOK[smto]
-        ax.plot(share, color=look.colour, ls=(0, look.dash) if look.dash else "-", lw=1.8, label=label(smto))
+    _, ax = figure(8, 4)
+    shares = {smto: walk.weights[:, 0] / walk.weights.sum(1) for smto, walk in walked.items()}
+    for smto, share in shares.items():
+        ax.plot(share, **{**line(smto), "marker": ""}, lw=1.8)
+    ax.set(xlabel="step (θ stays where it is)", ylabel="w₁ / (w₁ + w₂)")
+    low, high = ax.get_ylim()
+    y, gap = -np.inf, (high - low) / 18
+    for smto in sorted(shares, key=lambda s: shares[s][-1]):
+        y = max(y + gap, shares[smto][-1])  # names do not cover each other
         ax.annotate(
-            label(smto),
-            (len(share) - 1, share[-1]),
-            xytext=(5, 0),
-            textcoords="offset points",
-            color=look.colour,
-            va="center",
-            fontsize=9,
-        )
-    ax.set(xlabel="step, θ held in one place", ylabel="w₁ / (w₁ + w₂)")
+            label(smto), (len(shares[smto]) - 1, shares[smto][-1]), xytext=(1.06 * len(shares[smto]), y), color=LOOK[smto].colour,
+            va="center", fontsize=9, annotation_clip=False, arrowprops={"arrowstyle": "-", "color": FAINT, "lw": 0.8},
+        )  # fmt: skip
     caption(ax, "Share of task 1 in the weights. The losses and the gradients are the same in every step.")
     return dress(ax)
 
 
 def neither(
-    gradients: np.ndarray, draws: np.ndarray, rotations: np.ndarray, lambdas: Mapping[str, Walk]
-) -> Sequence[Axes]:
-    """Three methods that are no function of Gramian or losses.
+    gradients: np.ndarray, draws: np.ndarray, rotations: np.ndarray, lambdas: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    """Three methods that are functions of neither the Gramian nor the losses.
 
     Args:
         gradients: of the two tasks on two features [2, 2].
         draws: updates of GradDrop [n, 2].
         rotations: that RotoGrad has learned, R_k [2, 2, 2].
-        lambdas: what Auto-Lambda does, by what its second batch says.
+        lambdas: pairs of a gradient on a second batch [2] and the weights that Auto-Lambda has learned from it [2].
     """
-    _, axes = figure(10, 3.3, 3, width_ratios=(1, 1, 1.15))
-    drop, turn, lam = axes
-    reach = np.abs(gradients).max() * 1.25
+    _, axes = figure(11, 2.7, 2 + len(lambdas))
+    reach = np.abs(gradients).max() * 1.3
+    drop, turn, *others = axes
 
-    task_arrows(drop, (0, 0), gradients)
+    for ax in axes:
+        task_arrows(ax, (0, 0), gradients)
+        ax.set(xlim=(-1.15 * reach, 0.85 * reach), ylim=(-0.9 * reach, 0.12 * reach))
+        bare(ax)
     directions, counts = np.unique(draws.round(6), axis=0, return_counts=True)
     for direction, count in zip(directions, counts, strict=True):
         arrow(drop, (0, 0), -direction, LOOK["graddrop"].colour, width=2)
-        if np.linalg.norm(direction) > 0:
-            at = -direction / np.linalg.norm(direction)
-            drop.annotate(f"{count / len(draws):.0%}", -direction, xytext=12 * at, textcoords="offset points", ha="center", va="center",
-                          fontsize=9, color=LOOK["graddrop"].colour)  # fmt: skip
-    drop.set_title("GradDrop: coins", fontsize=10)
-
-    turned = np.einsum("kji,kj->ki", rotations, gradients)
-    task_arrows(turn, (0, 0), gradients, labels=("−g₁", "−g₂"), alpha=0.45)
-    for gradient, name in zip(turned, "₁₂", strict=True):
-        arrow(turn, (0, 0), -gradient, LOOK["rotograd"].colour, width=2)
-        at = -gradient / np.linalg.norm(gradient)
-        turn.annotate(f"−R{name}ᵀg{name}", -gradient, xytext=13 * at, textcoords="offset points", ha="center", va="center", fontsize=9,
-                      color=LOOK["rotograd"].colour)  # fmt: skip
-    turn.set_title("RotoGrad: rotations", fontsize=10)
-    for ax in (drop, turn):
-        ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
-        bare(ax)
-
-    for (name, walk), dash in zip(lambdas.items(), DASHES, strict=False):
-        for k in (0, 1):
-            lam.plot(walk.weights[:, k], color=LOOK["auto_lambda"].colour, ls=dash, lw=1.8)
-            lam.annotate(f"λ{'₁₂'[k]}, {name}", (len(walk.weights) - 1, walk.weights[-1, k]), xytext=(4, 0),
-                         textcoords="offset points", va="center", fontsize=8)  # fmt: skip
-    lam.set(xlabel="step, θ held in one place", ylabel="λ")
-    lam.set_title("Auto-Lambda: a second batch", fontsize=10)
-    dress(lam)
-    caption(axes, "What these three do at the start of the toy, by their own code.")
+        beside(drop, -0.75 * direction, -direction, f"{count / len(draws):.0%}", LOOK["graddrop"].colour, -1)
+    drop.set_title("GradDrop\nflips coins", fontsize=10)
+    for rotation, gradient in zip(rotations, gradients, strict=True):
+        arrow(turn, (0, 0), -rotation.T @ gradient, LOOK["rotograd"].colour, width=2)
+    turn.set_title("RotoGrad\nturns the gradients", fontsize=10)
+    for ax, (v, weights) in zip(others, lambdas, strict=True):
+        arrow(ax, (0, 0), -v, INK, width=1.2)
+        beside(ax, -v, -v, "−v", INK, 1)
+        update = weights @ gradients
+        arrow(ax, (0, 0), -3 * update / np.linalg.norm(update), LOOK["auto_lambda"].colour, width=2.2)
+        ax.set_title(f"Auto-Lambda\nλ = {short(weights[0])}, {short(weights[1])}", fontsize=10)
+    caption(
+        axes,
+        """Grey: the gradients at the start of the toy, downhill. GradDrop: every update that it can make, with its share of the draws.
+        RotoGrad: the same two gradients as the learned rotations show them to the encoder. Auto-Lambda: the direction of its step after
+        some steps in one place; −v is downhill for both tasks together on the second batch.""",
+    )
     return axes
 
 
 # -- 4. sliders ------------------------------------------------------------------------------------------------------------
 
 
-def one_pair(pair: Pair, keys: Sequence[str]) -> Sequence[Axes]:
+def one_pair(pair: Pair, keys: Sequence[str]) -> np.ndarray:
     """The steps of some methods for one pair of gradients, equally long, and their weights."""
     _, axes = figure(9, 3.6, 2, width_ratios=(1.25, 1))
     ax, table = axes
     unit = np.linalg.norm(pair.gradients, axis=1).max()
     task_arrows(ax, (0, 0), pair.gradients / unit, width=2.2, size=14)
     lines = []
-    for key in keys:
+    for key, width in zip(keys, np.linspace(4.2, 1.4, len(keys)), strict=True):  # none hides another
         w = weights_of(key, pair)[-1]
-        arrow(ax, (0, 0), step(pair, w, 0.8), LOOK[key].colour, width=2)
+        arrow(ax, (0, 0), step(pair, w, 0.8), LOOK[key].colour, width=width)
         hurt = made_worse(pair, w)
-        lines.append((key, f"{short(w[0])}   {short(w[1])}", f"makes task {hurt} worse" if hurt else ""))
+        lines.append((key, w, f"makes task {hurt} worse" if hurt else ""))
     ax.set(xlim=(-1.25, 1.25), ylim=(-0.25, 1.25))
     bare(ax)
-    table.set(xlim=(0, 1), ylim=(-len(lines) - 0.5, 1))
+    table.set(xlim=(0, 1), ylim=(min(-len(lines), -7) - 0.5, 1))
     table.axis("off")
     table.text(0, 0, "method", fontsize=9, color=GREY)
-    table.text(0.4, 0, "w₁     w₂", fontsize=9, color=GREY)
+    for x, name in ((0.5, "w₁"), (0.64, "w₂")):
+        table.text(x, 0, name, fontsize=9, color=GREY, ha="right")
     for row, (key, weights, worse) in enumerate(lines, start=1):
         table.text(0, -row, label(key), color=LOOK[key].colour, weight="bold", fontsize=10)
-        table.text(0.4, -row, weights, fontsize=10)
-        table.text(0.7, -row, worse, fontsize=8, color=GREY)
+        for x, number in zip((0.5, 0.64), weights, strict=True):
+            table.text(x, -row, short(number), fontsize=10, ha="right")
+        table.text(0.7, -row, worse, fontsize=9, color=GREY)
     caption(axes, "Grey: the gradients, downhill. Colours: the steps, all drawn equally long.")
     return axes
 
@@ -484,7 +477,7 @@ def explorer(keys: Sequence[str], chosen: Sequence[str]) -> ipywidgets.Widget:
 # -- 5. real digits --------------------------------------------------------------------------------------------------------
 
 
-def digits(images: np.ndarray, classes: Sequence[int], originals: np.ndarray) -> Sequence[Axes]:
+def digits(images: np.ndarray, classes: Sequence[int], originals: np.ndarray) -> np.ndarray:
     """Some inputs [n, 28, 28], the class that task CL must name, and the digit [n, 28, 28] that task RR must draw."""
     import matplotlib.pyplot as plt
 
@@ -503,14 +496,14 @@ def digits(images: np.ndarray, classes: Sequence[int], originals: np.ndarray) ->
     return axes
 
 
-def real_pairs(pairs: Mapping[str, Pair], keys: Sequence[str]) -> Sequence[Axes]:
+def real_pairs(pairs: Mapping[str, Pair], keys: Sequence[str]) -> np.ndarray:
     """Two gradients of a network in the plane that they span, and what some methods make of them, all equally long."""
     fig, axes = figure(9, 3.4, len(pairs))
     for ax, (name, pair) in zip(axes, pairs.items(), strict=True):
         unit = np.linalg.norm(pair.gradients, axis=1).max()
         task_arrows(ax, (0, 0), pair.gradients / unit, width=2.2, size=14)
-        for key in keys:
-            arrow(ax, (0, 0), step(pair, weights_of(key, pair)[-1], 0.85), LOOK[key].colour, width=1.8)
+        for key, width in zip(keys, np.linspace(4.2, 1.4, len(keys)), strict=True):  # none hides another
+            arrow(ax, (0, 0), step(pair, weights_of(key, pair)[-1], 0.85), LOOK[key].colour, width=width)
         ax.set(xlim=(-1.25, 1.25), ylim=(-0.3, 1.2))
         bare(ax)
         ax.set_title(name, fontsize=10)

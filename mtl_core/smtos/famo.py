@@ -36,6 +36,9 @@ class FAMO(LossWeighting):
     min_losses: the least possible value of every loss (0 each).
     max_norm: clip the shared gradient to this norm.
     masks: dropout masks of the second look at the batch, "replay" those of the first or "fresh".
+
+    Diagnostics, per task k from 0: share_k is z_k; improvement_k and improvement_squared_k are δ_k and δ_k² of the step
+    before, lead_squared_k is (δ_k − mean of δ)². Means over an epoch, so they give signal and noise of what moves ξ.
     """
 
     key = "famo"
@@ -83,9 +86,13 @@ class FAMO(LossWeighting):
 
     def backward(self, step: Step) -> Applied:
         applied = super().backward(step)
-        if self.improvement is not None:  # of the step before: mean and mean square over an epoch give signal and noise
-            for k, delta in enumerate(self.improvement):
-                applied.diagnostics |= {f"improvement_{k}": delta, f"improvement_squared_{k}": delta.square()}
+        found = {"share": self.logits.softmax(0)}
+        if self.improvement is not None:
+            delta = self.improvement
+            found |= {"improvement": delta, "improvement_squared": delta.square()}
+            found |= {"lead_squared": (delta - delta.mean()).square()}
+        for name, values in found.items():
+            applied.diagnostics |= {f"{name}_{k}": value for k, value in enumerate(values)}
         if self.max_norm is not None:
             norm = torch.nn.utils.clip_grad_norm_(step.shared, self.max_norm)
             applied.weights = applied.weights * (self.max_norm / (norm + 1e-6)).clamp(max=1)

@@ -70,7 +70,7 @@ class IMTLG(GramianWeighting):
             if self.guard and not is_sound(gramian, solution):
                 self.flags.append("guard")
                 solution = bisector(gramian)
-            alpha = self.record(solution)
+            alpha = self.record(solution) if np.isfinite(solution.weights).all() else solution.weights
         if np.isfinite(alpha).all():
             return alpha
         self.flags.append("no_solution")

@@ -96,8 +96,8 @@ def _on_segment(first: float, second: float) -> Solution:
 def equal_projections(gramian: np.ndarray) -> Solution:
     """Weights with sum 1 whose combination of the gradients has equal projections on the unit gradients: C (n w) ∝ 1.
 
-    They are not sign-constrained. The residual is the spread of these projections over Σ |w_k| n_k: rounding, or large
-    where no such weights exist (C singular, 1 not in its range). The weights are not finite where they cannot sum to 1.
+    They are not sign-constrained. The residual is the spread of these projections over Σ |w_k| n_k. NaN or infinite
+    where there are none: C singular and 1 not in its range, or C⁻¹1/n with sum 0.
     """
     if len(gramian) == 2:
         (a, _), (_, c) = gramian.tolist()
@@ -108,6 +108,8 @@ def equal_projections(gramian: np.ndarray) -> Solution:
     factor, y, failed = dposv(C, ones)
     if failed or factor.diagonal().min() < 1e-7:
         y = np.linalg.pinv(C, rcond=1e-13, hermitian=True).dot(ones)
+        if np.abs(C.dot(y) - ones).max() > 1e-6:
+            return Solution(np.full(len(norms), np.nan), 1, np.nan)
     projections = C.dot(y)
     weights = y / norms
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -262,38 +264,36 @@ def bargaining(gramian: np.ndarray, alpha: float = 1.0) -> Solution:
     """The w > 0 with G w = w^(-1/α), elementwise; α = 1 is the Nash bargaining solution G w = 1/w.
 
     It is the gradient equation of wᵀGw/2 - Σ φ(w_k), φ' = w^(-1/α), strictly convex for every G: the solution is
-    unique, and exists iff 0 is not in the convex hull of the gradients, dependent or not. With b = n w it reads
+    unique, and exists iff 0 is not in the convex hull of the gradients, dependent or not. Written for b = n w,
 
-        b (C b) = s      s = κ b^(1 - 1/α)      κ = n^(1/α - 1)
+        b (C b) = s      s = w^(1 - 1/α)      the shares of |d|² = Σ s
 
-    For α = 1 the norms drop out. For other α a κ that spans more than about eight decades exhausts float64; the
-    residual, max |b (C b) / s - 1|, says so. Newton's method takes relative steps, b ← b (1 + t y); a damped one is
-    followed by the best length along the ray, which has a closed form.
+    the norms drop out for α = 1. For other α they do not: where w spans more than about eight decades float64 may not
+    suffice, and the residual, max |b (C b) / s - 1|, says so. Newton's method takes relative steps, w ← w (1 + t y); a
+    damped one is followed by the best length along the ray, which has a closed form.
     """
     norms, C = cosines(gramian)
     K = len(norms)
     if alpha == 1 and K <= 2:
-        (first, *_), *_ = C.tolist()
-        together = 1.0 + float(C[0, 1]) if K == 2 else first
+        together = 1.0 + float(C[0, 1]) if K == 2 else 1.0
         with np.errstate(divide="ignore"):
             return Solution(1 / (norms * np.sqrt(together)), 0, 0.0)
     power, ray = 1 - 1 / alpha, alpha / (1 + alpha)
-    kappa = norms**-power
-    b = kappa**ray  # solves the problem of orthogonal gradients
+    w = norms ** (-2 * ray)  # solves the problem of orthogonal gradients
     for _ in range(2):  # and this brings correlated ones near
-        share = kappa * b**power if power else kappa
-        b = b * (share / np.maximum(b * C.dot(b), 0.1 * share)) ** ray
-    best, damped = Solution(b, 0, np.inf), True
+        b, share = norms * w, w**power if power else np.ones(K)
+        w = w * (share / np.maximum(b * C.dot(b), 0.1 * share)) ** ray
+    best, damped = Solution(w, 0, np.inf), True
     for iteration in range(100):
-        share = kappa * b**power if power else kappa
+        b, share = norms * w, w**power if power else np.ones(K)
         Cb = C.dot(b)
         if damped:
             length = (share.sum() / b.dot(Cb)) ** ray
-            b, Cb, share = length * b, length * Cb, length**power * share
+            w, b, Cb, share = length * w, length * b, length * Cb, length**power * share
         error = 1 - b * Cb / share
         residual = float(np.abs(error).max())
         if residual < best.residual:
-            best = Solution(b, iteration, residual)
+            best = Solution(w, iteration, residual)
         elif best.residual < 1e-8:  # rounding: it improves no more
             break
         if residual < 1e-14:
@@ -303,23 +303,20 @@ def bargaining(gramian: np.ndarray, alpha: float = 1.0) -> Solution:
         H = scaled[:, None] * C * scaled
         H.flat[:: K + 1] += 1 / alpha
         y = dposv(H, root * error)[1] / root
-        largest = float(np.abs(y).max())
-        damped = (1 + 1 / alpha) * largest > 0.6
-        t = _step_length(C, kappa, power, b, y, float((share * error).dot(y))) if damped else 1.0
-        b = b * (1 + t * y)
-    return best._replace(weights=best.weights / norms)
+        damped = (1 + 1 / alpha) * float(np.abs(y).max()) > 0.6
+        t = _step_length(gramian, power, w, y, float((share * error).dot(y))) if damped else 1.0
+        w = w * (1 + t * y)
+    return best
 
 
-def _step_length(
-    C: np.ndarray, kappa: np.ndarray, power: float, b: np.ndarray, y: np.ndarray, decrement: float
-) -> float:
+def _step_length(gramian: np.ndarray, power: float, w: np.ndarray, y: np.ndarray, decrement: float) -> float:
     """At most 1, short of the border, and such that the objective falls by a tenth of what its slope promises."""
 
-    def value(b: np.ndarray) -> float:
-        return float(b.dot(C).dot(b) / 2 - kappa.dot(b**power / power if power else np.log(b)))
+    def value(w: np.ndarray) -> float:
+        return float(w.dot(gramian).dot(w) / 2 - (w**power / power if power else np.log(w)).sum())
 
-    start, t = value(b), min(1.0, 0.95 / max(-float(y.min()), 1e-300))
-    while t > 1e-6 and value(b * (1 + t * y)) > start - 0.1 * t * decrement + 1e-14 * abs(start):
+    start, t = value(w), min(1.0, 0.95 / max(-float(y.min()), 1e-300))
+    while t > 1e-6 and value(w * (1 + t * y)) > start - 0.1 * t * decrement + 1e-14 * abs(start):
         t /= 2
     return t
 

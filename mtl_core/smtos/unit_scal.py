@@ -18,6 +18,10 @@ from mtl_core.smtos.base import LossWeighting, register
 
 @register
 class UnitScal(LossWeighting):
+    """Options:
+    scale: the "mean" of the losses, or their "sum".
+    """
+
     key = "unit_scal"
     head_policy = "mean"
     native_scale = "weights sum to 1"

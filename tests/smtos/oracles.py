@@ -89,7 +89,7 @@ def fair_violation(G: np.ndarray, w: np.ndarray, alpha: float = 1.0) -> float:
 
 
 def dual_cone_violation(G: np.ndarray, a: np.ndarray) -> float:
-    """Of |a Kᵀ| against the mean of K projections by non-negative least squares: u_i + Σ t_k u_k, t = argmin |R'(e_i + t)|."""
+    """Distance of the update from the mean of K projections by non-negative least squares, over Σ n_k."""
     n, C = units(G)
     R = root(C)
     projected = [R[i] + nnls(R.T, -R[i])[0] @ R for i in range(len(G))]
@@ -112,9 +112,9 @@ def cagrad_direction(G: np.ndarray, c: float) -> np.ndarray:
     R = root(G)
     mean = R.mean(0)
     d, least = cp.Variable(len(G)), cp.Variable()
-    cp.Problem(
-        cp.Maximize(least), [R @ d >= least, cp.norm(d - mean) <= c * np.linalg.norm(mean)]
-    ).solve(solver="CLARABEL")
+    cp.Problem(cp.Maximize(least), [R @ d >= least, cp.norm(d - mean) <= c * np.linalg.norm(mean)]).solve(
+        solver="CLARABEL"
+    )
     return d.value
 
 

@@ -335,6 +335,22 @@ def test_famo_clips_the_shared_gradient_on_request(toy) -> None:
     assert_close(toy.gradient(), free)
 
 
+def test_famo_reports_what_moves_its_logits(toy) -> None:
+    """z of this step; of the step before each δ_k, its square, and the square of its distance from the mean of δ."""
+    smto = ready("famo")
+    optimizer = toy.optimizer(smto)
+    first = toy.train(smto, optimizer, range(1))[0].diagnostics
+    assert first == {"share_0": 0.5, "share_1": 0.5}
+    share, delta = smto.logits.softmax(0), smto.improvement
+    found = toy.train(smto, optimizer, range(1, 2))[0].diagnostics
+    lead = (delta[0] - delta[1]) / 2
+    for k in range(2):
+        assert_close(found[f"share_{k}"], share[k])
+        assert_close(found[f"improvement_{k}"], delta[k])
+        assert_close(found[f"improvement_squared_{k}"], delta[k] ** 2)
+        assert_close(found[f"lead_squared_{k}"], lead**2)
+
+
 def test_famo_fresh_masks_differ_only_under_dropout(make_toy) -> None:
     """Under dropout the fresh masks move the logits although no parameter has moved; the replayed ones do not."""
     logits = {}

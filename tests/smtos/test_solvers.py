@@ -297,11 +297,11 @@ def test_cagrad_is_solved_by_zero_where_no_gain_is_possible_for_all() -> None:
     assert_allclose(w @ J, 0, atol=1e-12)
 
 
-def test_equal_projections_that_do_not_exist_have_a_large_residual() -> None:
+def test_equal_projections_that_do_not_exist() -> None:
     """Three gradients at 120° in the plane: C is singular and 1 not in its range."""
     angles = 2 * np.pi * np.arange(3) / 3
     J = np.array([np.cos(angles), np.sin(angles)]).T
-    assert not solvers.equal_projections(J @ J.T).residual <= 1e-3
+    assert np.isnan(solvers.equal_projections(J @ J.T).weights).all()
 
 
 def test_permuted_tasks_have_permuted_weights() -> None:
@@ -317,4 +317,6 @@ def test_permuted_tasks_have_permuted_weights() -> None:
             solvers.dual_cone_projection,
         ):
             expected = solve(G).weights[order]
-            assert_allclose(solve(G[np.ix_(order, order)]).weights, expected, rtol=1e-7, atol=1e-10 * np.abs(expected).max())
+            assert_allclose(
+                solve(G[np.ix_(order, order)]).weights, expected, rtol=1e-7, atol=1e-10 * np.abs(expected).max()
+            )

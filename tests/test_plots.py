@@ -1,0 +1,312 @@
+import itertools
+import json
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtl_core import artifacts, metrics, paper, problems, smtos
+from mtl_core.plots import look, selection, similar_tasks
+from mtl_core.plots.look import LOOK
+from mtl_core.runs import Gradients
+
+CL_RR, CL_CR, RL_RR = "multimnist/CL_RR", "multimnist/CL_CR", "multimnist/RL_RR"
+TABLE_3 = paper.table("table_3")
+KEPT = ["auto_lambda", "cagrad", "cdtt", "edm", "famo", "imtl", "nash_mtl", "rotograd"]
+EPOCHS = 4
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def experiment(make_run):
+    """Made-up records of one problem, and their table: `experiment(problem, {smto: (gain, gain)}, seeds)`."""
+
+    def make(problem, gains, seeds=3):
+        rng, runs = np.random.default_rng(0), []
+        names = problem.split("/")[1].split("_")
+        for smto, means in gains.items():
+            for seed in range(1, seeds + 1):
+                epochs = []
+                for epoch in range(EPOCHS):
+                    gain = np.array(means) - (EPOCHS - 1 - epoch) + rng.normal(0, 0.2, 2)
+                    values = zip(names, gain, strict=True)
+                    epochs.append({t: 0.95 * (1 + g / 100) if t[0] == "C" else 0.4 * (1 - g / 100) for t, g in values})
+                first = rng.uniform(0.3, 0.7, EPOCHS)
+                weights = [[None, None] if smto == "rotograd" else [w, 1 - w] for w in first]
+                lie = Gradients(cosine_to_mean=0.7, pairwise_cosine=0.1 * seed, norms=[1.0, 2.0], norm_ratio=2.0)
+                lies = {"features": lie, "parameters": lie}
+                runs.append(make_run(epochs, problem=problem, smto=smto, seed=seed, weights=weights, gradients=lies))
+        alone = [make_run([{name: 0.95 if name[0] == "C" else 0.4}]) for name in names]
+        tasks = problems.get(problem).tasks
+        return runs, metrics.selected(runs, metrics.references(alone, tasks), tasks)
+
+    return make
+
+
+@pytest.fixture
+def all_methods(experiment):
+    return experiment(CL_RR, {smto: (row.CL, row.RR) for smto, row in TABLE_3.iterrows()})
+
+
+@pytest.fixture
+def two_problems(experiment):
+    gains = {smto: (-1, -1) for smto in ["unit_scal", *KEPT]}
+    one, other = experiment(CL_CR, gains), experiment(RL_RR, {smto: (-20, -20) for smto in gains})
+    return [*one[0], *other[0]], pd.concat([one[1], other[1]], ignore_index=True)
+
+
+def overlapping_labels(ax):
+    """Pairs of tick labels that overlap along their axis, as drawn."""
+    figure = look.figure_of(ax)
+    figure.canvas.draw()
+    found = []
+    for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
+        shown = [t for t in labels if t.get_visible() and t.get_text()]
+        turned = any(t.get_rotation() for t in shown)
+        for one, other in itertools.pairwise(shown):
+            a, b = (t.get_window_extent() for t in (one, other))
+            if turned:  # slanted labels end at their ticks: a line's height apart is enough
+                close = abs(a.x1 - b.x1) < 0.7 * one.get_fontsize() * figure.dpi / 72
+            else:
+                close = a.overlaps(b)
+            if close:
+                found.append((one.get_text(), other.get_text()))
+    return found
+
+
+# -- the look of a method ----------------------------------------------------------------------------------------------
+
+
+def test_every_method_has_a_look():
+    assert set(smtos.keys()) <= set(LOOK)
+
+
+def test_no_two_methods_look_alike_even_where_only_lines_or_only_markers_are_drawn():
+    for draw in [("colour", "dash"), ("colour", "marker")]:
+        assert len({tuple(getattr(one, part) for part in draw) for one in LOOK.values()}) == len(LOOK)
+    assert len({one.label for one in LOOK.values()}) == len(LOOK)
+
+
+def test_black_is_the_uniform_loss_and_only_that():
+    assert [smto for smto, one in LOOK.items() if one.colour == look.INK] == ["unit_scal"]
+    assert len({one.colour for one in LOOK.values()}) == 7
+
+
+def test_methods_come_in_the_papers_order():
+    assert look.in_order(reversed(TABLE_3.index)) == list(TABLE_3.index)
+    with pytest.raises(KeyError, match="no_such: no look"):
+        look.in_order(["edm", "no_such"])
+
+
+def test_seaborn_draws_a_method_the_same_whoever_it_stands_beside():
+    import seaborn as sns
+
+    table = pd.DataFrame({"smto": ["edm", "edm", "si", "si"], "x": [0, 1, 0, 1], "y": [0, 1, 1, 0]})
+    colours = []
+    for chosen in [["edm"], ["edm", "si"]]:
+        _, ax = look.figure()
+        sns.lineplot(table[table.smto.isin(chosen)], x="x", y="y", errorbar=None, ax=ax, **look.look(chosen))
+        colours.append(ax.lines[0].get_color())
+    assert colours == [LOOK["edm"].colour] * 2
+
+
+# -- section 3.1 -------------------------------------------------------------------------------------------------------
+
+
+def test_figure_1_has_a_box_per_method_and_the_median_of_unit_scal(all_methods):
+    _, table = all_methods
+    ax = selection.figure_1(table)
+    assert [t.get_text() for t in ax.get_xticklabels()] == [look.label(smto) for smto in TABLE_3.index]
+    assert len(ax.patches) == 16
+    median = table[table.smto == "unit_scal"].delta_m.median()
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--" and line.get_color() == look.INK]
+    assert [line.get_ydata()[0] for line in dashed] == [median]
+
+
+def test_few_seeds_are_drawn_one_by_one_and_many_are_not(experiment):
+    gains = {"unit_scal": (-1, -9), "edm": (-1, -3)}
+    for seeds, dots in [(3, 6), (5, 10), (6, 0)]:
+        _, table = experiment(CL_RR, gains, seeds)
+        ax = selection.figure_1(table)
+        assert sum(len(points.get_offsets()) for points in ax.collections) == dots
+        assert f"{seeds} seeds" in look.figure_of(ax).get_label()
+
+
+def test_a_method_without_any_value_keeps_its_place(all_methods):
+    _, table = all_methods
+    table.loc[table.smto == "imtl", ["delta_m", "CL", "RR"]] = math.nan
+    table.loc[table.smto == "imtl", "diverged"] = True
+    ax = selection.figure_1(table)
+    assert len(ax.get_xticklabels()) == 16 and len(ax.patches) == 15
+    assert "diverged, read at their best epoch before, if any: 3 of IMTL." in look.figure_of(ax).get_label()
+    selection.forest(table)
+    selection.trade_off(table)
+
+
+def test_forest_draws_the_paired_intervals_and_the_papers_difference(all_methods):
+    _, table = all_methods
+    ax = selection.forest(table)
+    found = metrics.paired(table)
+    row = [t.get_text() for t in ax.get_yticklabels()].index("EDM")
+    drawn = [line for line in ax.lines if len(line.get_ydata()) and line.get_ydata()[0] in (row, row + 0.27)]
+    spans = [tuple(line.get_xdata()) for line in drawn if len(line.get_xdata()) == 2]
+    assert spans == [(found.low["edm"], found.high["edm"])]
+    hollow = [line.get_xdata()[0] for line in drawn if line.get_markerfacecolor() == "white"]
+    assert hollow == [pytest.approx(-2.303 + 8.952)]
+
+
+def test_one_seed_is_drawn_without_an_interval(experiment):
+    _, table = experiment(CL_RR, {"unit_scal": (-1, -9), "edm": (-1, -3)}, seeds=1)
+    ax = selection.forest(table, margin=2)
+    assert np.isfinite(ax.get_xlim()).all()
+    assert "With one seed there is no interval." in look.figure_of(ax).get_label()
+    selection.figure_1(table)
+
+
+def test_table_3_stands_beside_the_papers(all_methods):
+    _, table = all_methods
+    found = selection.table_3(table)
+    assert list(found.index) == [look.label(smto) for smto in TABLE_3.index]
+    row = found.loc["CAGrad"]
+    runs = table[table.smto == "cagrad"]
+    assert (row["paper Δm"], row["n"]) == (-2.137, 3)
+    assert row["Δm"] == runs.delta_m.mean() and row["± RR"] == runs.RR.std(ddof=1)
+    assert "standard deviation between seeds" in found.attrs["caption"]
+
+
+def test_table_of_settings_says_who_chose_and_what_the_paper_chose():
+    rows = [
+        {"smto": "single_task", "task": "CL", "lr": 0.001, "dropout": 0.0, "options": {}, "chosen": "searched here"},
+        {"smto": "imgrad", "task": "", "lr": 0.001, "dropout": 0.0, "options": {"c": 0.8}, "chosen": "searched here"},
+        {"smto": "cagrad", "task": "", "lr": 0.005, "dropout": 0.1, "options": {"c": 0.2}, "chosen": "searched here"},
+    ]
+    found = selection.table_of_settings(pd.DataFrame(rows).assign(weight_decay=0.0), CL_RR)
+    assert list(found.index) == ["single task CL", "CAGrad", "IMGrad"]
+    assert found["paper's choice"].tolist() == ["0.0025, 0.5", "0.001, 0, c = 0.8", "not in the paper"]
+    assert found.loc["CAGrad", ["lr", "dropout", "own options"]].tolist() == ["0.005", "0.1", "c = 0.2"]
+    assert "Table 7" in found.attrs["caption"]
+
+
+# -- section 3.2 -------------------------------------------------------------------------------------------------------
+
+
+def test_figure_2_has_boxes_to_the_left_and_a_line_per_method_with_weights_to_the_right(two_problems):
+    runs, table = two_problems
+    axes = similar_tasks.figure_2(table, runs)
+    assert axes.shape == (2, 2)
+    for left, right in axes:
+        assert len(left.patches) == 9
+        assert [line.get_label() for line in right.lines] == [look.label(s) for s in KEPT if s != "rotograd"]
+        assert right.get_ylim()[0] == 0
+    widths = [ax.get_gridspec().get_width_ratios() for ax in axes.flat]
+    assert widths[0] == [65, 35]
+
+
+def test_figure_2_draws_the_mean_over_seeds(two_problems):
+    runs, table = two_problems
+    axes = similar_tasks.figure_2(table, runs, problems=[RL_RR])
+    found = metrics.distance_from_equal(r for r in runs if r.config.problem == RL_RR and r.config.smto == "edm")
+    line = next(line for line in axes[0, 1].lines if line.get_label() == "EDM")
+    assert list(line.get_ydata()) == pytest.approx(list(found.groupby("epoch").distance.mean()))
+
+
+def test_weight_distances_leave_out_what_has_no_weights(two_problems):
+    runs, _ = two_problems
+    ax = similar_tasks.weight_distances(metrics.per_run(runs), near=0.1)
+    assert [t.get_text() for t in ax.get_yticklabels()] == [look.label(s) for s in KEPT if s != "rotograd"]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == [look.PROBLEMS[p][0] for p in (CL_CR, RL_RR)]
+
+
+def test_figure_7_has_the_floor_of_every_number_of_tasks(two_problems):
+    runs, _ = two_problems
+    axes = similar_tasks.figure_7(metrics.gradient_statistics(runs))
+    assert 2**-0.5 in [line.get_ydata()[0] for line in axes[0].lines]
+    assert [ax.get_title(loc="left") for ax in axes] == [
+        look.NAMES[c] for c in ("cosine_to_mean", "pairwise_cosine", "norm_ratio")
+    ]
+
+
+def test_gradients_of_the_sweep_have_the_cosine_and_the_lengths_they_were_asked_for():
+    gramian = similar_tasks.unrelated_gramian(4, ratio=9.0, cosine=0.3)
+    lengths = np.sqrt(gramian.diagonal())
+    assert lengths.max() / lengths.min() == pytest.approx(9)
+    assert metrics.pairwise_cosine(gramian) == pytest.approx(0.3)
+    assert np.linalg.eigvalsh(gramian).min() > 0
+    with pytest.raises(ValueError, match="cannot all have cosine -0.5"):
+        similar_tasks.unrelated_gramian(4, 1.0, -0.5)
+
+
+def test_the_three_values_of_the_paper_are_what_unrelated_tasks_can_have():
+    """0.7 for two tasks, 0.45 for three, 0.3 for eleven: all with pairwise cosine 0 and some ratio of lengths up to 10."""
+    for name, num_tasks in [("cosine_high", 2), ("cosine_middle", 3), ("cosine_low", 11)]:
+        values = [
+            metrics.cosine_to_mean(similar_tasks.unrelated_gramian(num_tasks, ratio))
+            for ratio in np.geomspace(1, 11, 50)
+        ]
+        assert min(values) <= paper.text(name).value <= max(values) + 0.003
+
+
+def test_ranking_compares_the_same_methods_on_all_problems(two_problems, experiment):
+    runs, table = two_problems
+    more, digits = experiment(CL_RR, {smto: (row.CL, row.RR) for smto, row in TABLE_3.iterrows()})
+    found = similar_tasks.ranking(metrics.per_run([*runs, *more]), pd.concat([table, digits]))
+    assert list(found.index) == ["CL_CR", "RL_RR", "CL_RR", "rank correlation with the mean gap"]
+    kept = metrics.paired(digits)["mean"][KEPT]
+    assert found.loc["CL_RR", ["mean gap", "largest gap"]].tolist() == pytest.approx([kept.mean(), kept.max()])
+    assert math.isnan(found.loc["rank correlation with the mean gap", "1/√K"])  # three problems with two tasks each
+    assert "below 0.33" in found.attrs["caption"]
+
+
+# -- all of them -------------------------------------------------------------------------------------------------------
+
+
+def test_no_labels_overlap(all_methods, two_problems):
+    runs, table = all_methods
+    both, two = two_problems
+    axes = [
+        selection.figure_1(table),
+        selection.figure_1(table, scale="symlog"),
+        selection.forest(table),
+        selection.forest(table, scale="symlog"),
+        selection.trade_off(table),
+        *similar_tasks.figure_2(two, both).flat,
+        *similar_tasks.figure_7(metrics.gradient_statistics(both)),
+        similar_tasks.weight_distances(metrics.per_run([*runs, *both])),
+        *similar_tasks.unrelated_tasks(),
+    ]
+    assert [overlapping_labels(ax) for ax in axes] == [[]] * len(axes)
+
+
+def test_every_caption_says_what_is_shown_how_many_and_who_chose(all_methods, two_problems):
+    runs, table = all_methods
+    both, two = two_problems
+    settings = pd.DataFrame({"chosen": ["searched here over 2 configurations × 1 seeds"]})
+    for axes in [
+        selection.figure_1(table, settings=settings),
+        selection.forest(table, settings=settings),
+        selection.trade_off(table, settings=settings),
+        similar_tasks.figure_2(two, both, settings=settings),
+    ]:
+        text = look.figure_of(axes).get_label()
+        assert "3 seeds" in text and look.A_SEED in text
+        assert text.endswith("Settings: searched here over 2 configurations × 1 seeds.")
+        assert "  " not in text and " ." not in text and " ;" not in text
+
+
+def test_published_figures_and_tables_keep_their_captions(all_methods):
+    _, table = all_methods
+    ax = selection.figure_1(table)
+    shown = look.publish(ax, "01_figure_1", "smoke", "Figure 1")
+    folder = artifacts.folder("smoke")
+    note = json.loads((folder / "figures" / "01_figure_1.json").read_text())
+    assert note["title"] == "Figure 1" and note["caption"] == look.figure_of(ax).get_label()
+    assert note["caption"] in shown.data
+    look.publish_table(selection.table_3(table), "01_table_3", "smoke", "Table 3")
+    assert "| CAGrad |" in (folder / "tables" / "01_table_3.md").read_text()
