@@ -51,12 +51,15 @@ def folder(preset: str) -> Path:
 
 @cache
 def commit() -> str:
-    """The commit of the code, with "-dirty" where the working tree differs; "unknown" outside a git checkout."""
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    """The commit, with "-dirty" where code, notebooks or parameters differ from it; "unknown" outside a checkout."""
+    git = ["git", "-C", str(REPOSITORY)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True)
+        code = ["mtl_core", "notebooks", "params", "pyproject.toml"]
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *code], capture_output=True).returncode
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return head.stdout.strip() + ("-dirty" if changed else "")
 
 
 def save_figure(fig: Figure, name: str, preset: str, title: str, caption: str) -> Path:

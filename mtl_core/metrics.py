@@ -492,8 +492,16 @@ def gradient_statistics(runs: Iterable[Any]) -> pd.DataFrame:
 # -- the weights that a method gave ------------------------------------------------------------------------------------
 
 
-def trajectories(runs: Iterable[Any]) -> pd.DataFrame:
-    """Weights on the shared parameters per epoch, normalised to sum 1 over tasks, for the methods that have weights.
+Which = Literal["logged", "applied"]
+
+
+def trajectories(runs: Iterable[Any], which: Which = "logged") -> pd.DataFrame:
+    """Weights per epoch, normalised to sum 1 over tasks, for the methods that have weights.
+
+    Args:
+        which: "logged" are the weights that the paper logs: of Nash-MTL those before its clip, of IMTL the balancing
+            ones without the learnt scales (D25), of all others what they put on the gradients of the shared parameters.
+            "applied" is the latter for every method.
 
     Returns:
         problem, smto, config, seed, epoch, task, weight (epoch mean of the raw weight over the sum of those means).
@@ -501,21 +509,30 @@ def trajectories(runs: Iterable[Any]) -> pd.DataFrame:
     rows = []
     for run in runs:
         for epoch, record in enumerate(run.history):
-            weights = np.array([_number(w) for w in record.weights])
-            if np.isnan(weights).any() or not weights.sum():
+            weights = np.array(_weights(run.config.smto, record, which))
+            if not np.isfinite(weights).all() or not weights.sum():
                 continue
             for task, weight in zip(record.val, weights / weights.sum(), strict=True):
                 rows.append((*_key(run), epoch, task, weight))
     return pd.DataFrame(rows, columns=[*RUN, "epoch", "task", "weight"])
 
 
-def distance_from_equal(runs: Iterable[Any]) -> pd.DataFrame:
+def _weights(smto: str, record: Any, which: Which) -> list[float]:
+    values = record.weights
+    if which == "logged" and smto == "nash_mtl":
+        values = record.head_weights
+    elif which == "logged" and smto == "imtl":
+        values = [record.diagnostics.get(f"alpha_{k}") for k in range(len(values))]
+    return [_number(value) for value in values]
+
+
+def distance_from_equal(runs: Iterable[Any], which: Which = "logged") -> pd.DataFrame:
     """How far the weights are from equal, per run and epoch: |w₁ − 1/K| of the first task's normalised weight.
 
     Returns:
         problem, smto, config, seed, epoch, distance; with two tasks 0 is the uniform loss and ½ is a single task.
     """
-    weights = trajectories(runs)
+    weights = trajectories(runs, which)
     share = 1 / weights.groupby([*RUN, "epoch"])["task"].transform("size")
     first = weights.groupby([*RUN, "epoch"]).cumcount() == 0
     return weights[first].assign(distance=(weights.weight - share).abs()[first]).drop(columns=["task", "weight"])
@@ -557,12 +574,12 @@ def per_run(runs: Sequence[Any], space: str = "parameters") -> pd.DataFrame:
     """One row per run of what the claims on weights and gradients ask: means over the epochs of training.
 
     Returns:
-        problem, smto, config, seed; weight_distance (mean |w₁ − 1/K|, NaN without weights); cosine_to_mean,
+        problem, smto, config, seed; weight_distance (mean |w₁ − 1/K|, NaN without weights); num_tasks, cosine_to_mean,
         pairwise_cosine and norm_ratio in the given space.
     """
     keys = pd.DataFrame([_key(run) for run in runs], columns=RUN)
     distance = distance_from_equal(runs).groupby(RUN)["distance"].mean().rename("weight_distance").reset_index()
     gradients = gradient_statistics(runs)
-    columns = ["cosine_to_mean", "pairwise_cosine", "norm_ratio"]
+    columns = ["num_tasks", "cosine_to_mean", "pairwise_cosine", "norm_ratio"]
     gradients = gradients[gradients.space == space].groupby(RUN)[columns].mean().reset_index()
     return keys.merge(distance, on=RUN, how="left").merge(gradients, on=RUN, how="left")

@@ -200,6 +200,11 @@ def _settings(chosen: _Chosen) -> Settings:
     )
 
 
+def problems() -> list[str]:
+    """The multi-task problems of the paper, in its order."""
+    return list(_hyperparameters().problems)
+
+
 def methods(problem: str) -> list[str]:
     """The methods that the paper has settings for on a problem, in its order; fixed weights are among them."""
     return list(_find(_hyperparameters().problems, problem, "settings for the problem").smtos)

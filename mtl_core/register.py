@@ -182,7 +182,8 @@ def table() -> pd.DataFrame:
             )
     frame = pd.DataFrame(rows).set_index("key").loc[in_order(smtos.keys())].reset_index().set_index("method")
     frame.attrs["caption"] = (
-        "Read from the methods' own files, mtl_core/smtos; docs/methods.md has a page for each. K is the number of tasks."
+        "Read from the methods' own files, mtl_core/smtos; docs/methods.md has a page for each. K is the number of "
+        "tasks."
     )
     return frame
 
@@ -199,7 +200,8 @@ def section(one: Page) -> str:
     """A page as Markdown."""
     names = ", ".join(label(key) for key in one.keys)
     parts = [f"## {names}", f"[`{one.file}`](../{one.file})", one.summary, blocks(one.text)]
-    parts += [f"**Source.** {one.source[0].upper()}{one.source[1:]}", "**Where publication, released code and this package differ.**"]
+    parts.append(f"**Source:** {one.source}")
+    parts.append("**Where source, released code and this package differ:**")
     parts.append("\n".join(f"{i}. {difference}" for i, difference in enumerate(one.differs, start=1)))
     facts = [
         {
@@ -224,7 +226,11 @@ def section(one: Page) -> str:
 
 def blocks(text: str) -> str:
     """Paragraphs as they are, indented lines as code."""
-    fenced = re.sub(r"(?:^ {4}.*\n?)+", lambda run: f"\n```text\n{inspect.cleandoc(run[0])}\n```\n\n", text, flags=re.MULTILINE)
+
+    def fence(run: re.Match[str]) -> str:
+        return f"\n```text\n{inspect.cleandoc(run[0])}\n```\n\n"
+
+    fenced = re.sub(r"(?:^ {4}.*\n?)+", fence, text, flags=re.MULTILINE)
     return re.sub(r"\n{3,}", "\n\n", fenced).strip()
 
 
@@ -234,11 +240,11 @@ INTRODUCTION = """\
 Made by `python -m mtl_core.register` from the files in [`mtl_core/smtos`](../mtl_core/smtos); change those, not this.
 
 Three versions of a method can differ: what its **source** published (its text and its authors' code), the code
-**released** with the main paper (Gama and Grassi 2025, arXiv:2505.10347), and **this package**. Where the released code has
-a mistake or an approximation, the default here is the method as its source has it, and the released behaviour is an option,
-so that the two can be compared. Where it made a choice (a sum or a mean, the value of an option), the default is mostly its
-choice, and the source's is the option. Each page names all known differences and why they are there. Numbers such as D24
-refer to the list of defects, `docs/defects.md`.
+**released** with the main paper (Gama and Grassi 2025, arXiv:2505.10347), and **this package**. Where the released
+code has a mistake or an approximation, the default here is the method as its source has it, and the released behaviour
+is an option, so that the two can be compared. Where it made a choice (a sum or a mean, the value of an option), the
+default is mostly that choice, and the source's is the option. Each page names all known differences and why they are
+there. Numbers such as D24 refer to the list of defects, `docs/defects.md`.
 
 g_k is the gradient of task k, L_k its loss, z the shared features, K the number of tasks, w_k the weight of g_k in the
 update. A head's "own gradient" is that of its unweighted loss.

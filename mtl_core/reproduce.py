@@ -12,8 +12,10 @@ running. Running again is cheap: the notebooks find the runs that they need in t
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -174,8 +176,10 @@ def _describe(error: Exception) -> str:
 
 
 def to_html(notebook: NotebookNode, name: str) -> str:
-    """A notebook as a page."""
-    return HTMLExporter(theme="light").from_notebook_node(notebook, {"metadata": {"name": name}})[0]
+    """A notebook as a page. Of cells tagged "remark", which print sentences about the numbers, only the sentences show."""
+    config = Config({"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"remark"}}})
+    exporter = HTMLExporter(theme="light", config=config)
+    return exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0]
 
 
 def run_all(jobs: list[Job], repository: Path, preset: str) -> list[str]:
@@ -243,6 +247,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         _say(str(error))
         return 1
     except KeyboardInterrupt:
+        logging.getLogger("asyncio").disabled = True  # the cell that was cut off is no news
         _say("\nStopped. Finished runs are kept; the same command goes on from there.")
         return 130
 
@@ -266,4 +271,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    # Asked to end by a scheduler, end as on Ctrl-C: taking the kernel and its training processes along.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

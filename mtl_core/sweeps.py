@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import joblib
@@ -137,6 +138,7 @@ class _Unsaved:
 # -- the paper's protocol ----------------------------------------------------------------------------------------------
 
 Search = Literal["published", "grid"]
+SEARCHED = ("smto", "options", "lr", "dropout", "weight_decay")  # what may differ between the methods of an experiment
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,45 @@ def experiment(
     runs = _extend(kept, seeds, f"{problem}: seeds", place)
     by = f"searched here over {{n}} configurations × {len(search_seeds)} seeds"
     return Experiment(whole, runs, references, _settings_table(runs, references, whole, by, searched), searched)
+
+
+def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.PathLike[str]) -> Experiment | None:
+    """What a store already holds of an experiment, by whichever notebook; nothing is trained.
+
+    Of each of these methods, and of each single task, it takes the configuration that is best on validation. Only runs
+    that were made alike are compared: that agree in all but method, seed and what a search chooses. Where there are
+    several such groups, it is the one with most runs.
+
+    Returns:
+        None where the store has no runs of the uniform loss on this problem, or lacks those of a single task.
+    """
+    if problem not in problems.PROBLEMS:
+        return None
+    whole = problems.get(problem)
+    folder = store.folder if isinstance(store, RunStore) else Path(store)
+    names = (problem, *whole.single_tasks)
+    needed = {(name, "unit_scal") for name in names}
+    wanted = needed | {(problem, smto) for smto in methods}
+    found = [r for name in names for r in RunStore(folder / name) if (r.config.problem, r.config.smto) in wanted]
+    groups = [list(group) for _, group in itertools.groupby(sorted(found, key=_common), _common)]
+    complete = [group for group in groups if needed <= {(r.config.problem, r.config.smto) for r in group}]
+    if not complete:
+        return None
+    group = max(complete, key=len)
+    alone = [r for r in group if r.config.problem != problem]
+    together = [r for r in group if r.config.problem == problem]
+    reference = metrics.references(alone, whole.tasks)
+    rows = metrics.best_configurations(metrics.selected(together, reference, whole.tasks))
+    best = {*rows["config"], *reference["config"]}
+    alone, together = ([r for r in part if metrics.configuration(r.config) in best] for part in (alone, together))
+    order = ["unit_scal", *methods]
+    together.sort(key=lambda r: (order.index(r.config.smto), r.config.seed))
+    return Experiment(whole, together, alone, _settings_table(together, alone, whole, "the best in the store"), [])
+
+
+def _common(run: Run) -> str:
+    """What all runs of an experiment have in common."""
+    return run.config.model_dump_json(exclude={"problem", "seed", *SEARCHED})
 
 
 def _published_references(name: str) -> list[paper.Settings]:

@@ -20,20 +20,20 @@ from torch import Tensor, nn
 
 from mtl_core import notebooks
 from mtl_core.artifacts import REPOSITORY
-from mtl_core.smtos.base import SMTO, GramianWeighting, LossWeighting, Setting
+from mtl_core.smtos.base import SMTO, GramianWeighting, Likelihood, LossWeighting, Setting, nearest
 from mtl_core.step import MultiTaskModel, Step
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
-# -- the notebook and its reader -------------------------------------------------------------------------------------------
+# -- the notebook and its reader ---------------------------------------------------------------------------------------
 
 
 def has_frontend() -> bool:
     """Whether somebody sits at this notebook, so that sliders make sense.
 
-    Every request to run a cell says whether its sender could answer a question of the code (`allow_stdin`): JupyterLab, the
-    classic notebook and VS Code say yes; papermill and nbconvert, which run a notebook with nobody there, say no.
+    Every request to run a cell says whether its sender could answer a question of the code (`allow_stdin`): JupyterLab,
+    the classic notebook and VS Code say yes; papermill and nbconvert, which run a notebook with nobody there, say no.
     """
     try:
         from IPython.core.getipython import get_ipython
@@ -42,6 +42,20 @@ def has_frontend() -> bool:
     kernel = getattr(get_ipython(), "kernel", None)  # None in a plain interpreter and in a terminal
     request = kernel.get_parent("shell") if kernel is not None else {}
     return bool(request.get("content", {}).get("allow_stdin", False))
+
+
+def sliders_wanted(interactive: str) -> bool:
+    """Whether a notebook shall show its sliders: "always", "never", or "auto", where somebody sits at it.
+
+    Raises:
+        ValueError: another word.
+    """
+    answers = {"always": True, "never": False, "auto": has_frontend()}
+    if interactive not in answers:
+        raise ValueError(
+            f"interactive is {interactive!r}{nearest(interactive, answers)}; expected one of: {', '.join(answers)}."
+        )
+    return answers[interactive]
 
 
 def show_source(shown: Any) -> Markdown:
@@ -82,14 +96,12 @@ def reading_list(here: str, folder: Path = REPOSITORY / "notebooks") -> Markdown
     lines = []
     for path in notebooks.find(folder):
         title = notebooks.title(notebooks.read(path))
-        lines.append(
-            f"* {path.stem[:2]} "
-            + (f"{title} (you are here)" if path.stem == here else f"[{title}]({path.stem}{suffix})")
-        )
+        link = f"{title} (you are here)" if path.stem == here else f"[{title}]({path.stem}{suffix})"
+        lines.append(f"* {path.stem[:2]}: {link}")
     return Markdown("\n".join(lines))
 
 
-# -- exercises -------------------------------------------------------------------------------------------------------------
+# -- exercises ---------------------------------------------------------------------------------------------------------
 
 
 def unanswered(answer: Any) -> bool:
@@ -98,7 +110,7 @@ def unanswered(answer: Any) -> bool:
 
 
 def check(answer: Any, expected: Any, hint: str = "", tolerance: float = 1e-6) -> None:
-    """Feedback on an answer: a number, a word, or an array of numbers. `None` and `...` count as not answered yet.
+    """Feedback on an answer: a number, a word, a set of words or an array. `None` and `...` count as not answered yet.
 
     Args:
         hint: what to think about, shown with a wrong answer; the right one is not given away.
@@ -148,11 +160,13 @@ def check_function(
 
 
 def same(answer: Any, expected: Any, tolerance: float = 1e-6) -> bool:
-    """Whether an answer is the expected one: words whatever their case, numbers within the tolerance, arrays entry by entry."""
+    """Whether an answer is the expected one: words in any case, sets in any order, numbers within the tolerance."""
     if isinstance(expected, str):
         return isinstance(answer, str) and answer.strip().casefold() == expected.strip().casefold()
     if isinstance(expected, bool | np.bool_):
         return isinstance(answer, bool | np.bool_) and bool(answer) == bool(expected)
+    if isinstance(expected, set | frozenset):
+        return isinstance(answer, set | frozenset | list | tuple) and set(answer) == expected
     truth = np.asarray(expected, dtype=float)
     try:
         given = np.asarray(answer, dtype=float)
@@ -164,13 +178,13 @@ def same(answer: Any, expected: Any, tolerance: float = 1e-6) -> bool:
 
 
 def describe(value: Any) -> str:
-    """A value as a reader wants to see it: numbers to four digits."""
-    if isinstance(value, str | bool):
-        return repr(value)
+    """A value as a reader wants to see it: numbers to four digits, anything else cut short."""
     try:
+        if isinstance(value, str | bool):
+            raise TypeError
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
-        return repr(value)
+        return textwrap.shorten(repr(value), 100, placeholder=" …")
     return np.array2string(array, precision=4, separator=", ", suppress_small=True).replace("\n", "")
 
 
@@ -178,7 +192,7 @@ def _hint(hint: str) -> str:
     return f" Hint: {hint}" if hint else ""
 
 
-# -- Gramian in, weights out; losses in, weights out -------------------------------------------------------------------------
+# -- Gramian in, weights out; losses in, weights out -------------------------------------------------------------------
 
 
 def weigh(smto: SMTO, gramian: np.ndarray, losses: np.ndarray) -> np.ndarray:
@@ -233,7 +247,7 @@ class Pair:
         return self.loss * np.sqrt([self.loss_ratio, 1 / self.loss_ratio])
 
 
-# -- losses small enough to be drawn ---------------------------------------------------------------------------------------
+# -- losses small enough to be drawn -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -294,13 +308,19 @@ class Toy:
         jacobian = self.jacobian(theta)
         return jacobian @ jacobian.T
 
+    @property
+    def bowls(self) -> tuple[Bowl, ...]:
+        """The tasks, where all of them have a minimum. Raises TypeError otherwise."""
+        bowls = tuple(task for task in self.tasks if isinstance(task, Bowl))
+        if len(bowls) < len(self.tasks):
+            raise TypeError("a slope has no minimum: only a toy that is made of bowls has minima and a Pareto set.")
+        return bowls
+
     def pareto_set(self, points: int = 201) -> np.ndarray:
         """Where neither of two bowls can get better without the other getting worse [points, 2]: the minima of
         (1 − t) L_1 + t L_2 for t from 0 to 1."""
         t = np.linspace(0, 1, points)[:, None]
-        first, second = self.tasks
-        if not (isinstance(first, Bowl) and isinstance(second, Bowl)):
-            raise TypeError("only two bowls have a Pareto set that can be written down.")
+        first, second = self.bowls
         a, b = (1 - t) * np.asarray(first.curvature), t * np.asarray(second.curvature)
         return (a * np.asarray(first.minimum) + b * np.asarray(second.minimum)) / (a + b)
 
@@ -309,8 +329,8 @@ class Toy:
 class Walk:
     """What gradient descent with some method did.
 
-    points: θ before every step and at the end [T + 1, 2]. losses: there [T + 1, K]. weights: of every step, NaN where the
-    method has none [T, K]. updates: what the optimizer was given, the step is −lr times it [T, 2].
+    points: θ before every step and at the end [T + 1, 2]. losses: there [T + 1, K]. weights: of every step, NaN where
+    the method has none [T, K]. updates: what the optimizer was given; the step is −lr times it [T, 2].
     """
 
     points: np.ndarray
@@ -340,7 +360,8 @@ def walk(
     second_batch: Toy | None = None,
     seed: int = 1,
 ) -> Walk:
-    """Plain gradient descent on the toy, steered by a method: its own `backward` on a `Step`, as in training.
+    """Plain gradient descent on the toy, steered by a method: its own `backward` on a `Step`, as in training. All steps
+    belong to one epoch.
 
     Args:
         start: θ at the start.
@@ -349,9 +370,11 @@ def walk(
         second_batch: the losses on "another batch" of the same data, for Auto-Lambda; the same ones where None.
         seed: of the method's own generator.
     """
-    model = MultiTaskModel(_Point(start), {f"task {k + 1}": nn.Identity() for k in range(len(toy.tasks))})
-    theta = model.encoder.theta
-    smto.set_up(Setting(("gaussian",) * len(toy.tasks), (2,), lr, 0.0), seed)
+    encoder = _Point(start)
+    theta = encoder.theta
+    model = MultiTaskModel(encoder, {f"task {k + 1}": nn.Identity() for k in range(len(toy.tasks))})
+    likelihoods: list[Likelihood] = ["gaussian"] * len(toy.tasks)
+    smto.set_up(Setting(tuple(likelihoods), feature_shape=(2,), lr=lr, weight_decay=0.0), seed)
     optimizer = torch.optim.SGD([{"params": [theta]}, *smto.parameter_groups(lr)], lr=lr)
     nothing, other = torch.zeros(1), second_batch or toy
     loss_functions = [lambda z, task: task.loss(z[0])] * len(toy.tasks)  # a task is its own "target"
@@ -371,6 +394,7 @@ def walk(
         points.append(before[0])
         losses.append(step.losses)
         weights.append(applied.weights.detach())
+        assert theta.grad is not None
         updates.append(theta.grad[0].clone())
         optimizer.step()
         smto.after_step(step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,9 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def say(*sentences: str) -> Markdown:
-    """Sentences as one paragraph, what is empty left out."""
+def say(text: str) -> Markdown:
+    """Text as Markdown: paragraphs stand apart by an empty line, other line breaks and indents are of no account."""
     from IPython.display import Markdown
 
-    return Markdown(" ".join(sentence for sentence in sentences if sentence))
+    paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
+    return Markdown("\n\n".join(paragraph for paragraph in paragraphs if paragraph))

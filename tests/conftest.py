@@ -40,6 +40,7 @@ def make_run() -> Callable[..., Run]:
         seed: int = 1,
         weights: Sequence[Sequence[float | None]] | None = None,
         gradients: dict[str, Gradients] | None = None,
+        diagnostics: Sequence[dict[str, float]] | None = None,
         ended: str = "finished",
         **config: Any,
     ) -> Run:
@@ -58,7 +59,7 @@ def make_run() -> Callable[..., Run]:
                     test=metrics((test or val)[epoch]),
                     weights=list(w),
                     head_weights=list(w),
-                    diagnostics={},
+                    diagnostics=diagnostics[epoch] if diagnostics else {},
                     flags={},
                     gradients=gradients or {},
                 )

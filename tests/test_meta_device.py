@@ -1,5 +1,5 @@
-"""Nothing in a step assumes a CPU: one step of every SMTO runs on PyTorch's meta device, where tensors have shapes and no
-numbers, and where reading a number is an error. The K×K problems, solved on the host, are replaced by constants."""
+"""Nothing in a step assumes a CPU: one step of every SMTO runs on PyTorch's meta device, where tensors have shapes and
+no numbers, and where reading a number is an error. The K×K problems, solved on the host, are replaced by constants."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CASES = [
 ] + COMBINATIONS
 
 
-@pytest.mark.parametrize(("key", "options"), CASES, ids=lambda x: x if isinstance(x, str) else "-".join(map(str, x)))
+@pytest.mark.parametrize(("key", "options"), CASES, ids=str)
 def test_a_step_on_the_meta_device(key: str, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     def constants(self: GramianWeighting, gramian: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         assert gramian.is_meta and gramian.dtype == torch.float64 and gramian.shape == (2, 2)

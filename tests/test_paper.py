@@ -1,7 +1,10 @@
+import re
+
 import numpy as np
 import pytest
 
 from mtl_core import paper, problems, smtos
+from mtl_core.artifacts import REPOSITORY
 
 SELECTED = ["auto_lambda", "cagrad", "cdtt", "edm", "famo", "imtl", "nash_mtl", "rotograd"]
 
@@ -102,3 +105,12 @@ def test_what_is_handed_out_can_be_changed_without_changing_the_paper():
 def test_what_the_paper_does_not_have_is_refused_by_name(ask, message):
     with pytest.raises(paper.NotInPaper, match=message):
         ask()
+
+
+def test_every_place_in_the_paper_that_is_cited_by_number_is_explained():
+    """D1 to D49 each have one entry in docs/defects.md, and nothing cites a number without one."""
+    explained = re.findall(r"^\*\*(D\d+)\.", (REPOSITORY / "docs" / "defects.md").read_text(), re.MULTILINE)
+    assert sorted(explained, key=lambda d: int(d[1:])) == [f"D{i}" for i in range(1, 50)]
+    files = [*REPOSITORY.glob("mtl_core/**/*.py"), *REPOSITORY.glob("mtl_core/**/*.yaml"), *REPOSITORY.glob("**/*.md")]
+    cited = {d for path in files if ".venv" not in path.parts for d in re.findall(r"\bD\d+\b", path.read_text())}
+    assert cited <= set(explained)

@@ -28,7 +28,7 @@ def test_every_method_and_every_file_has_its_page():
 def test_a_page_names_formula_source_and_differences(page):
     """The formula is set off; the source has a year; the list of differences counts from 1 without a gap."""
     shown = register.section(page)
-    assert "```text\n" in shown and page.source in shown.replace("**Source.** S", "**Source.** s") + shown
+    assert "```text\n" in shown and f"**Source:** {page.source}\n" in shown
     assert register.cited(page.source)[-4:].isdigit()
     assert page.differs and all(f"\n{i}. {text}\n" in shown for i, text in enumerate(page.differs, start=1))
 

@@ -1,7 +1,11 @@
 """The one command: what it refuses, what it leaves behind, what it does when a notebook fails."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -257,6 +261,24 @@ def test_a_kernel_that_dies_is_a_failure_that_names_the_cell(toy, capsys):
     said = capsys.readouterr().out
     assert "01_toy.ipynb stopped in cell" in said and "which begins `import os`: DeadKernelError" in said
     assert (toy / "out/smoke/notebooks/01_toy.failed.ipynb").exists()
+
+
+def test_an_interrupt_takes_the_kernel_along(toy):
+    """The notebook writes down its process and sleeps; once the command is interrupted, that process is gone."""
+    sleep = "import os, time\nfrom pathlib import Path\nPath('pid.part').write_text(str(os.getpid()))\n"
+    sleep += "os.replace('pid.part', 'pid')\ntime.sleep(1000)"
+    write_notebook(toy / "notebooks/01_toy.ipynb", new_code_cell(sleep))
+    code = "import signal, sys; from pathlib import Path; from mtl_core import reproduce; "
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += f"sys.exit(reproduce.main(['--artifacts', {str(toy / 'out')!r}], Path({str(toy)!r})))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        while not (toy / "pid").exists() and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[0]
+    assert process.returncode == 130 and "Stopped. Finished runs are kept" in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((toy / "pid").read_text()), 0)
 
 
 def test_what_an_older_version_left_behind_does_not_keep_notebooks_from_running(toy, capsys):

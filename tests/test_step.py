@@ -137,8 +137,8 @@ def test_a_frozen_parameter_gets_no_gradient() -> None:
 
 
 def test_gradients_lie_in_memory_as_their_parameters_do() -> None:
-    """Fused optimizers read parameter and gradient in memory order without comparing layouts: with channels-last weights
-    a gradient in another order would be added to the wrong entries."""
+    """Fused optimizers read parameter and gradient in memory order without comparing layouts: with channels-last
+    weights a gradient in another order would be added to the wrong entries."""
     model, x, targets = problem()
     expected = joint(model, x, targets, WEIGHTS, ONES)
     model = model.to(memory_format=torch.channels_last)
@@ -175,11 +175,11 @@ def test_adapt_is_what_the_heads_see() -> None:
         assert_close(step.feature_gradients[k], expected)
 
 
-# -- the same model, elsewhere ------------------------------------------------------------------------------------------
+# -- the same model, elsewhere ---------------------------------------------------------------------------------------
 
 
 def test_a_second_look_meets_the_same_masks_and_leaves_no_trace() -> None:
-    """With dropout and batch normalisation: equal losses while nothing has moved; statistics and random numbers stay."""
+    """With dropout and batch normalisation: equal losses while nothing moves; statistics and random numbers stay."""
     model, x, targets = problem(dropout=0.5, norm=True)
     step = Step(model, LOSSES, x, targets, replay=True)
     step.apply(ONES, ONES)
@@ -254,7 +254,7 @@ def test_statistics_thaw_after_an_error() -> None:
     assert model.encoder[1].track_running_stats
 
 
-# -- a step seen through scales ------------------------------------------------------------------------------------------
+# -- a step seen through scales --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("space", ["losses", "features", "parameters"])

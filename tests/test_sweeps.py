@@ -170,6 +170,21 @@ def test_search_picks_by_mean_validation_delta_m(tmp_path):
     assert e.settings["chosen"].str.contains("2 configurations × 2 seeds").all()
 
 
+def test_what_a_store_holds_is_found_without_training(tmp_path):
+    """Of each method the best configuration on validation, among the runs made alike that are most; None where a
+    single task is missing."""
+    problem, methods = "multimnist/CL_RR", ["unit_scal", "edm"]
+    settings = {"search": "grid", "search_seeds": [1], "grid": Grid(lr=[0.002, 1e-7]), "store": tmp_path, "workers": 1}
+    e = sweeps.experiment(problem, methods, seeds=[1, 2], **settings, **TINY)
+    sweeps.run([config(seed=1, epochs=2, smto="edm"), config(seed=1, smto="pcgrad")], tmp_path, workers=1)
+    found = sweeps.stored(problem, methods, tmp_path)
+    assert [r.config for r in found.runs] == [r.config for r in e.runs]
+    assert {r.config.key for r in found.references} == {r.config.key for r in e.references}
+    assert found.selected().equals(e.selected())
+    assert sweeps.stored("multimnist/CL_CR", methods, tmp_path) is None
+    assert sweeps.stored("qm9 with wings", methods, tmp_path) is None
+
+
 def test_options_grid_is_the_papers():
     """CAGrad's c over 0.2, 0.5, 0.8, for each learning rate and dropout."""
     settings = Grid(lr=[0.001, 0.01], dropout=[0.0, 0.3], options=True).settings("multimnist/CL_RR", "cagrad")

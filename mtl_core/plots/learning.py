@@ -25,14 +25,15 @@ def samples(x: Tensor, classes: Tensor, digits: Tensor) -> np.ndarray:
     Returns:
         The axes [3, N].
     """
+    import matplotlib.pyplot as plt
+
     count = len(x)
-    figure, axes = look.grid_of_axes(3, [1] * count, width=1.05 * count + 1, row_height=0.95)
-    figure.get_layout_engine().set(hspace=0.02, wspace=0.02)  # type: ignore[union-attr]
+    size, heights = (1.05 * count + 1, 2.7), (1, 0.35, 1)
+    _, axes = plt.subplots(3, count, figsize=size, height_ratios=heights, squeeze=False, layout="constrained")
     for column, (picture, name, digit) in enumerate(zip(x[:, 0], classes, digits, strict=True)):
         for row, image in ((0, picture), (2, digit)):
             axes[row, column].imshow(image.cpu(), cmap="gray", interpolation="nearest")
         axes[1, column].text(0.5, 0.5, str(int(name)), ha="center", va="center", fontsize=17)
-        axes[1, column].set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
@@ -96,18 +97,18 @@ def _worth_seeing(values: np.ndarray) -> float | None:
 
 
 def table_of_methods(methods: Sequence[str]) -> pd.DataFrame:
-    """What each method looks at, what the heads get (D28) and how long its update is, from the methods themselves.
+    """What each method works on, what the heads get (D28) and how long its update is, from the methods themselves.
 
     Returns:
         One row per method; its caption in `.attrs["caption"]`.
     """
-    looks = {"losses": "losses", "features": "gradients on the features", "parameters": "gradients on the weights"}
+    works_on = {"losses": "losses", "features": "gradients on the features", "parameters": "gradients on the weights"}
     heads = {"plain": "own gradient", "mean": "own gradient / K", "weighted": "own gradient × weight"}
     heads["scaled"] = "own gradient × scale"
     rows = []
     for key in methods:
         smto = smtos.get(key)
-        row = {"method": look.label(key), "looks at": looks[smto.space], "its head gets": heads[smto.head_policy]}
+        row = {"method": look.label(key), "works on": works_on[smto.space], "its head gets": heads[smto.head_policy]}
         rows.append(row | {"size of the update": smto.native_scale})
     table = pd.DataFrame(rows).set_index("method")
     table.attrs["caption"] = (

@@ -274,6 +274,9 @@ def table_of_settings(settings: pd.DataFrame, problem: str) -> pd.DataFrame:
         f"Hyperparameters of the runs behind the figures and tables of {look.problem_label(problem)}, and who chose "
         f"them; in the last column what the paper chose (its Table {number}): learning rate, dropout, own options."
     )
+    methods = settings[settings.smto != "single_task"]
+    if not methods[["dropout", "weight_decay"]].to_numpy().any():
+        table.attrs["caption"] += " No method here is regularised by dropout or weight decay (D47)."
     return table
 
 

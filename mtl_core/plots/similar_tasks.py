@@ -42,6 +42,7 @@ def figure_2(
     axes[-1, 1].set_xlabel("epoch")
     lines = [look.legend_entry(smto) for smto in look.in_order(shown)]
     figure.legend(handles=lines, loc="outside right center", frameon=False, fontsize=8.5, title="weights of")
+    none = [smto for smto in look.in_order(selected.smto) if smto not in {*shown, "unit_scal"}]
     few = selected.seed.nunique() <= FEW
     look.caption(
         axes,
@@ -49,7 +50,9 @@ def figure_2(
         "with a dot per seed;" if few else "(whiskers: 1.5 box lengths);",
         "black dashes: the median of Unit. Scal.; grey, where it is near: the single-task models.",
         "Right: how far the first task's weight, averaged over each epoch and normalised to sum 1, is from ½: mean "
-        "over the seeds and ± 1 standard deviation. RotoGrad has no weights.",
+        "over the seeds and ± 1 standard deviation. Weights are those that the paper logs: of Nash-MTL before its "
+        "clip, of IMTL without the learnt scales (D25).",
+        f"Without weights: {', '.join(look.label(s) for s in none)}." if none else "",
         look.diverged(selected),
         look.A_SEED,
         look.chosen(settings),
@@ -132,27 +135,81 @@ def weight_distances(per_run: pd.DataFrame, ax: Axes | None = None, near: float 
     return ax
 
 
-def diagnostic(runs: Iterable[Any], smto: str, name: str, words: str, ax: Axes | None = None) -> Axes:
-    """What a method reports of itself, epoch by epoch, on each problem that it ran on.
+def famo_noise(runs: Iterable[Any]) -> pd.DataFrame:
+    """Why FAMO's weights wander: what makes them up, epoch by epoch, of the runs of FAMO among `runs`.
 
-    Args:
-        name: of the diagnostic in the records. words: what it is, for the axis.
+    A weight is z_k/L_k over the sum of these; z is the softmax of logits that Adam moves by the difference between the
+    tasks' improvements δ_k, the change of log L_k in one step, and at full speed whether it means anything or not.
+
+    Returns:
+        problem, seed, epoch; weight (of the first task), share_z and share_loss (what z or 1/L alone would make of it),
+        drift (the mean over steps of (δ₁ − δ₂)/2), spread (its standard deviation), noise (spread over the size of the
+        drift: far above 1, the difference is mostly chance).
     """
-    table = metrics.diagnostics(runs)
-    table = table[(table.smto == smto) & (table.name == name)]
-    ax = ax or look.figure(6.5, 3.2)[1]
-    for problem in [p for p in look.PROBLEMS if p in set(table.problem)]:
-        _band(ax, table[table.problem == problem], "epoch", "value", look.problem_line(problem))
-    ax.set_xlabel("epoch")
-    ax.set_ylabel(words)
-    ax.legend(frameon=False, fontsize=8.5)
-    look.dress(ax)
+    rows = []
+    for run in runs:
+        if run.config.smto != "famo":
+            continue
+        for epoch, record in enumerate(run.history):
+            found, losses = record.diagnostics, np.array(record.train_losses, dtype=float)
+            drift = (found.get("improvement_0", math.nan) - found.get("improvement_1", math.nan)) / 2
+            spread = math.sqrt(max(found.get("lead_squared_0", math.nan) - drift**2, 0))
+            rows.append(
+                {
+                    "problem": run.config.problem,
+                    "smto": "famo",
+                    "seed": run.config.seed,
+                    "epoch": epoch,
+                    "weight": record.weights[0] / sum(record.weights),
+                    "share_z": found.get("share_0", math.nan),
+                    "share_loss": (1 / losses[0]) / (1 / losses).sum(),
+                    "spread": spread,
+                    "drift": drift,
+                    "noise": spread / abs(drift) if drift else math.inf,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def famo(runs: Iterable[Any]) -> np.ndarray:
+    """Why FAMO's weights wander: its weight, the two shares that make it up, how much of what moves it is chance."""
+    table = famo_noise(runs)
+    figure, axes = look.figure(11, 3.3, columns=4)
+    panels = {
+        "weight": "weight of the first task",
+        "share_z": "its share by the logits",
+        "share_loss": "its share by 1/loss",
+        "noise": "spread over drift of the\ntasks' difference in improvement",
+    }
+    problems = [p for p in look.PROBLEMS if p in set(table.problem)]
+    for ax, (column, words) in zip(axes, panels.items(), strict=True):
+        for problem in problems:
+            of_problem = table[table.problem == problem]
+            if column == "noise":  # a ratio: its median over seeds, one line
+                median = of_problem.groupby("epoch").noise.median()
+                every = max(1, len(median) // 6)
+                ax.plot(median, linewidth=1.6, markersize=4.5, markevery=every, **look.problem_line(problem))
+                ax.set_yscale("log")
+            else:
+                _band(ax, of_problem, "epoch", column, look.problem_line(problem))
+                ax.set_ylim(0, 1)
+                ax.axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
+        ax.set_title(words, loc="left", fontsize=9.5)
+        ax.set_xlabel("epoch")
+        look.dress(ax)
+    axes[3].axhline(1, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
+    look.plain_log_ticks(axes[3].yaxis)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=max(len(problems), 1), frameon=False, fontsize=9)
     look.caption(
-        ax,
-        f"{look.label(smto)}: {words}, epoch means; mean over {look.seeds(table)} and ± 1 standard deviation.",
+        axes,
+        f"FAMO, epoch means over {look.seeds(table)} and ± 1 standard deviation. Its weight is proportional to z/L:",
+        "second panel, what the softmax z of its logits alone would give; third, what the losses alone would. Right: "
+        "how the tasks' difference in log-loss improvement per step spreads around its mean, in units of that mean "
+        "(median over seeds): above 1 chance outweighs the trend, and Adam moves the logits at full speed anyway.",
         look.A_SEED,
     )
-    return ax
+    return axes
 
 
 # -- how the gradients lie: Figures 3(a) and 7 -------------------------------------------------------------------------
@@ -264,7 +321,7 @@ def _unrelated(ax: Axes, tasks: Sequence[int], ratios: np.ndarray) -> None:
 
 
 def _two_tasks(ax: Axes, ratios: np.ndarray) -> None:
-    angles, levels, at = np.linspace(0, 180, 181), np.linspace(0.2, 0.9, 8), len(ratios) // 2
+    angles, levels, at = np.linspace(0, 180, 91), np.linspace(0.2, 0.9, 8), len(ratios) // 2
     c = np.array(
         [[metrics.cosine_to_mean(unrelated_gramian(2, r, np.cos(np.radians(a)))) for r in ratios] for a in angles]
     )

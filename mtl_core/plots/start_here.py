@@ -1,15 +1,18 @@
 """The figures of notebook 00: gradients as arrows.
 
-All arrows point downhill: a task's arrow is −g_k, the way a step on that task alone would go, and a method's arrow is −d,
-the step that it takes. Tasks are grey and numbered; a method has its own colour, as everywhere.
+All arrows point downhill: a task's arrow is −g_k, the way a step on that task alone would go, and a method's arrow is
+−d, the step that it takes. Tasks are grey and numbered; a method has its own colour, as everywhere.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
@@ -27,7 +30,7 @@ TASKS = (DARK, GREY)  # task 1 dark, task 2 lighter
 DASHES: tuple[Any, ...] = ("-", (0, (3, 2)))
 
 
-# -- arrows ----------------------------------------------------------------------------------------------------------------
+# -- arrows ------------------------------------------------------------------------------------------------------------
 
 
 def arrow(ax: Axes, tail: Any, head: Any, colour: str, width: float = 1.5, size: float = 11, **more: Any) -> None:
@@ -73,9 +76,16 @@ def task_arrows(
 
 def beside(ax: Axes, point: np.ndarray, along: np.ndarray, text: str, colour: str, side: int) -> None:
     """A text beside an arrow that runs `along`: to its left (side 1) or right (−1) as seen by who follows it."""
-    away = side * np.array([-along[1], along[0]]) / np.linalg.norm(along)
+    x, y = 15 * side * along / np.linalg.norm(along)
     ax.annotate(
-        text, point, xytext=15 * away, textcoords="offset points", ha="center", va="center", fontsize=9, color=colour
+        text,
+        (float(point[0]), float(point[1])),
+        xytext=(-y, x),
+        textcoords="offset points",
+        ha="center",
+        va="center",
+        fontsize=9,
+        color=colour,
     )
 
 
@@ -86,7 +96,7 @@ def bare(ax: Axes) -> Axes:
     return ax
 
 
-# -- 1. what it is about ---------------------------------------------------------------------------------------------------
+# -- 1. what it is about -----------------------------------------------------------------------------------------------
 
 
 def shared_encoder() -> Axes:
@@ -152,22 +162,29 @@ def agreement_and_conflict(
     return axes
 
 
-# -- 2. the toy ------------------------------------------------------------------------------------------------------------
+# -- 2. the toy --------------------------------------------------------------------------------------------------------
 
 
 def landscape(toy: Toy, ax: Axes, reach: tuple[float, float, float, float] = (-2.9, 3.9, -1.7, 2.9)) -> Axes:
     """Contours of both losses, their minima and the Pareto set."""
     x, y = np.meshgrid(np.linspace(*reach[:2], 200), np.linspace(*reach[2:], 160))
     losses = toy.losses(np.stack([x, y], axis=-1))
-    for k, task in enumerate(toy.tasks):
+    for k, bowl in enumerate(toy.bowls):
         above = losses[..., k] - losses[..., k].min()
         levels = above.max() * np.array([0.01, 0.04, 0.09, 0.16, 0.25, 0.36, 0.49, 0.64, 0.81])
         ax.contour(x, y, above, levels, colors=[TASKS[k]], linewidths=0.7, linestyles=[DASHES[k]], alpha=0.55, zorder=1)
-        ax.plot(*task.minimum, "x", color=TASKS[k], markersize=7, markeredgewidth=2, zorder=4)
+        ax.plot(*bowl.minimum, "x", color=TASKS[k], markersize=7, markeredgewidth=2, zorder=4)
         ax.annotate(
-            f"minimum of L{'₁₂'[k]}", task.minimum, xytext=(0, (-13, 10)[k]), textcoords="offset points", ha="center",
-            color=TASKS[k], fontsize=9, zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
-        )  # fmt: skip
+            f"minimum of L{'₁₂'[k]}",
+            bowl.minimum,
+            xytext=(0, (-13, 10)[k]),
+            textcoords="offset points",
+            ha="center",
+            color=TASKS[k],
+            fontsize=9,
+            zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+        )
     ax.plot(*toy.pareto_set().T, color=FAINT, lw=6, solid_capstyle="round", zorder=2)
     ax.set(xlim=reach[:2], ylim=reach[2:], xlabel="θ₁", ylabel="θ₂")
     ax.set_aspect("equal")
@@ -187,8 +204,8 @@ def one_step(toy: Toy, theta: Any, weights: Mapping[str, np.ndarray], scale: flo
     ax.legend(handles=handles, loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
     caption(
         ax,
-        f"""Solid contours: L₁. Dashed: L₂. Broad grey band: the Pareto set, where no step improves both. Arrows are {scale:g} times
-        as long as the gradients.""",
+        "Solid contours: L₁. Dashed: L₂. Broad grey band: the Pareto set, where no step improves both.",
+        f"Arrows are {scale:g} times as long as the gradients.",
     )
     return ax
 
@@ -213,13 +230,45 @@ def walks(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> np.ndarray:
     fig.legend(handles=handles, loc="outside lower center", ncols=len(walked), frameon=False)
     caption(
         axes,
-        "Left: the paths over the contours of both losses. Right: the same paths as losses. Black dots: starts. Broad grey band: the "
-        "Pareto set, beyond which nothing can be had.",
+        "Left: the paths over the contours of both losses. Right: the same paths as losses. Black dots: starts.",
+        "Broad grey band: the Pareto set, beyond which nothing can be had.",
     )
     return axes
 
 
-# -- 3. every method on one page -------------------------------------------------------------------------------------------
+def ends(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> pd.DataFrame:
+    """The losses where the walks end, the angle between the gradients there, and how far a method's ends lie apart."""
+    rows = []
+    for key, several in walked.items():
+        row: dict[str, Any] = {"method": label(key)}
+        for number, walk in enumerate(several, start=1):
+            row |= {f"L₁, start {number}": walk.losses[-1, 0], f"L₂, start {number}": walk.losses[-1, 1]}
+        angles = [Pair.of(toy.gramian(walk.points[-1]), walk.losses[-1]).angle for walk in several]
+        row["smallest angle"] = min(angles)
+        row["distance of the ends"] = np.linalg.norm(several[0].points[-1] - several[-1].points[-1])
+        rows.append(row)
+    table = pd.DataFrame(rows).set_index("method")
+    table.attrs["caption"] = (
+        "Losses at the end of each walk; the angle between the two gradients there, in degrees (180: on the Pareto "
+        "set); the distance in θ between the ends from the two starts (0: the start does not matter)."
+    )
+    table.attrs["decimals"] = {"smallest angle": 0, **{c: 2 for c in table.columns if c != "smallest angle"}}
+    return table
+
+
+# -- 3. every method on one page ---------------------------------------------------------------------------------------
+
+
+def catalogue(keys: Sequence[str]) -> pd.DataFrame:
+    """What each method reads and what it does, in the words of its own page."""
+    rows = []
+    for key in keys:
+        page = inspect.getdoc(inspect.getmodule(smtos.get(key))) or ""
+        does = page.split("\n\n")[0].partition(": ")[2]
+        rows.append({"method": label(key), "reads": reads(key), "what it does": does[:1].upper() + does[1:]})
+    table = pd.DataFrame(rows).set_index("method")
+    table.attrs["caption"] = "From the methods' own files in mtl_core/smtos; several methods may share a file."
+    return table
 
 
 def grid(keys: Sequence[str], pairs: Sequence[Pair], options: Mapping[str, dict[str, Any]] | None = None) -> Axes:
@@ -254,8 +303,8 @@ def grid(keys: Sequence[str], pairs: Sequence[Pair], options: Mapping[str, dict[
     ax.set(xlim=(0, left + width * len(pairs)), ylim=(-height * len(keys), 1.2))
     caption(
         ax,
-        """Grey arrows: the two gradients, downhill. Coloured arrow: the step, always drawn equally long. Numbers: the weights of task 1
-        and task 2. "2 worse": the step raises the loss of task 2, to first order.""",
+        "Grey arrows: the two gradients, downhill. Coloured arrow: the step, always drawn equally long. Numbers: the",
+        'weights of task 1 and task 2. "2 worse": the step raises the loss of task 2, to first order.',
     )
     return bare(ax)
 
@@ -283,10 +332,9 @@ def title(pair: Pair) -> str:
 
 
 def reads(key: str) -> str:
-    """What a method looks at, in two words."""
-    return {"parameters": "gradients on θ", "features": "gradients on z"}.get(
-        smtos.get(key).space, smtos.get(key).space
-    )
+    """What a method looks at, in a few words."""
+    space = smtos.get(key).space
+    return {"parameters": "gradients on θ", "features": "gradients on z"}.get(space, space)
 
 
 def weights_of(key: str, pair: Pair, options: Mapping[str, Any] | None = None, draws: int = 20) -> np.ndarray:
@@ -323,10 +371,9 @@ def pulls(keys: Sequence[str], resolution: int, columns: int = 5) -> np.ndarray:
     )
     angles = np.linspace(4, 176, resolution)
     ratios = np.geomspace(1 / 8, 8, resolution)
-    image = None
     for ax, key in zip(axes.flat, keys, strict=False):
         share = np.array([[pull(key, Pair(angle, ratio)) for angle in angles] for ratio in ratios])
-        image = ax.pcolormesh(angles, ratios, share, cmap="RdBu", vmin=0, vmax=1, shading="nearest", rasterized=True)
+        ax.pcolormesh(angles, ratios, share, cmap="RdBu", vmin=0, vmax=1, shading="nearest", rasterized=True)
         ax.set_yscale("log", base=2)
         ax.set_title(label(key), fontsize=9, color=LOOK[key].colour, weight="bold")
         ax.set(xticks=[45, 90, 135], yticks=[1 / 8, 1, 8], yticklabels=["1 : 8", "1 : 1", "8 : 1"])
@@ -336,18 +383,20 @@ def pulls(keys: Sequence[str], resolution: int, columns: int = 5) -> np.ndarray:
         ax.axis("off")
     fig.supxlabel("angle between the gradients (degrees)", fontsize=9)
     fig.supylabel("length of g₁ : length of g₂", fontsize=9)
-    bar = fig.colorbar(image, ax=axes, ticks=[0, 0.5, 1], shrink=0.7, aspect=30)
+    bar = fig.colorbar(
+        mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "RdBu"), ax=axes, ticks=[0, 0.5, 1], shrink=0.7, aspect=30
+    )
     bar.ax.set_yticklabels(["task 2 alone", "both equally", "task 1 alone"], fontsize=8)
     caption(
         axes,
-        """Each map is a whole method, for two tasks with equal losses. Colour: the pull of task 1, w₁|g₁| / (w₁|g₁| + w₂|g₂|). White: the
-        update bisects the angle between the gradients.""",
+        "Each map is a whole method, for two tasks with equal losses. Colour: the pull of task 1, which is",
+        "w₁|g₁| / (w₁|g₁| + w₂|g₂|). White: the update bisects the angle between the gradients.",
     )
     return axes
 
 
 def pull(key: str, pair: Pair) -> float:
-    """The part of task 1 in the update, w_1|g_1| over the sum of both, kept within 0 and 1; NaN where there is no update."""
+    """The part of task 1 in the update, w_1|g_1| over the sum of both, kept within 0 and 1; NaN without an update."""
     parts = weights_of(key, pair)[0] * np.sqrt(pair.gramian.diagonal())
     return float(np.clip(parts[0] / parts.sum(), 0, 1)) if parts.any() else np.nan
 
@@ -364,9 +413,15 @@ def memory(walked: Mapping[str, Walk]) -> Axes:
     for smto in sorted(shares, key=lambda s: shares[s][-1]):
         y = max(y + gap, shares[smto][-1])  # names do not cover each other
         ax.annotate(
-            label(smto), (len(shares[smto]) - 1, shares[smto][-1]), xytext=(1.06 * len(shares[smto]), y), color=LOOK[smto].colour,
-            va="center", fontsize=9, annotation_clip=False, arrowprops={"arrowstyle": "-", "color": FAINT, "lw": 0.8},
-        )  # fmt: skip
+            label(smto),
+            (len(shares[smto]) - 1, shares[smto][-1]),
+            xytext=(1.06 * len(shares[smto]), y),
+            color=LOOK[smto].colour,
+            va="center",
+            fontsize=9,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": FAINT, "lw": 0.8},
+        )
     caption(ax, "Share of task 1 in the weights. The losses and the gradients are the same in every step.")
     return dress(ax)
 
@@ -406,14 +461,14 @@ def neither(
         ax.set_title(f"Auto-Lambda\nλ = {short(weights[0])}, {short(weights[1])}", fontsize=10)
     caption(
         axes,
-        """Grey: the gradients at the start of the toy, downhill. GradDrop: every update that it can make, with its share of the draws.
-        RotoGrad: the same two gradients as the learned rotations show them to the encoder. Auto-Lambda: the direction of its step after
-        some steps in one place; −v is downhill for both tasks together on the second batch.""",
+        "Grey: the gradients at the start of the toy, downhill. GradDrop: the updates that it can make, and how often.",
+        "RotoGrad: the same gradients as the learned rotations show them to the encoder. Auto-Lambda: the direction of",
+        "its step after some steps in one place; −v is downhill, on the second batch, for both tasks together.",
     )
     return axes
 
 
-# -- 4. sliders ------------------------------------------------------------------------------------------------------------
+# -- 4. sliders --------------------------------------------------------------------------------------------------------
 
 
 def one_pair(pair: Pair, keys: Sequence[str]) -> np.ndarray:
@@ -474,7 +529,7 @@ def explorer(keys: Sequence[str], chosen: Sequence[str]) -> ipywidgets.Widget:
     return ipywidgets.HBox([ipywidgets.VBox(list(controls.values())), picture])
 
 
-# -- 5. real digits --------------------------------------------------------------------------------------------------------
+# -- 5. real digits ----------------------------------------------------------------------------------------------------
 
 
 def digits(images: np.ndarray, classes: Sequence[int], originals: np.ndarray) -> np.ndarray:
@@ -496,6 +551,22 @@ def digits(images: np.ndarray, classes: Sequence[int], originals: np.ndarray) ->
     return axes
 
 
+def table_of_pairs(pairs: Mapping[str, Pair], tasks: Sequence[str]) -> pd.DataFrame:
+    """Losses, lengths of the gradients, their ratio and their angle, by where the gradients are taken."""
+    rows = []
+    for space, pair in pairs.items():
+        lengths = np.sqrt(pair.gramian.diagonal())
+        row: dict[str, Any] = {"gradients on the": space}
+        row |= {f"loss {task}": loss for task, loss in zip(tasks, pair.losses, strict=True)}
+        row |= {f"length {task}": length for task, length in zip(tasks, lengths, strict=True)}
+        rows.append(row | {"ratio": pair.ratio, "cosine": np.cos(np.deg2rad(pair.angle)), "angle": pair.angle})
+    table = pd.DataFrame(rows).set_index("gradients on the")
+    table.attrs["caption"] = "One batch. Ratio: of the lengths. Angle in degrees; above 90 the tasks conflict."
+    table.attrs["decimals"] = {column: 4 for column in table.columns if column.startswith("length")}
+    table.attrs["decimals"] |= {"angle": 0, "ratio": 1, "cosine": 2}
+    return table
+
+
 def real_pairs(pairs: Mapping[str, Pair], keys: Sequence[str]) -> np.ndarray:
     """Two gradients of a network in the plane that they span, and what some methods make of them, all equally long."""
     fig, axes = figure(9, 3.4, len(pairs))
@@ -511,12 +582,7 @@ def real_pairs(pairs: Mapping[str, Pair], keys: Sequence[str]) -> np.ndarray:
     fig.legend(handles=handles, loc="outside lower center", ncols=len(keys), frameon=False)
     caption(
         axes,
-        "The plane that the two gradients span. Grey: the gradients, downhill, in true proportion. Colours: the steps, all drawn equally long.",
+        "The plane that the two gradients span. Grey: the gradients, downhill, in true proportion. Colours: the steps,",
+        "all drawn equally long.",
     )
     return axes
-
-
-__all__ = [
-    "agreement_and_conflict", "digits", "explorer", "grid", "landscape", "memory", "neither", "one_pair", "one_step", "pulls", "real_pairs",
-    "shared_encoder", "walks",
-]  # fmt: skip

@@ -86,14 +86,15 @@ class AutoLambda(Wrapping):
     def slopes(self, step: Step, v: dict[nn.Parameter, Tensor]) -> Tensor:
         """⟨∇L_k, v⟩ [K], exactly or by a central difference along v."""
         if self.gradients == "finite_difference":
-            length = torch.stack([x.norm() for x in v.values()]).norm()
-            epsilon = 0.01 / length
+            epsilon = 0.01 / torch.stack([x.norm() for x in v.values()]).norm().clamp(min=1e-12)
             ahead, behind = (step.relosses({p: p + s * epsilon * x for p, x in v.items()}) for s in (1, -1))
             return (ahead - behind) / (2 * epsilon)
-        shared = step.jacobian @ step.flatten([v[p] for p in step.shared])
-        zero = shared.new_zeros(())
-        heads = [sum(((p.grad * v[p]).sum() for p in head if p in v), zero) for head in step.specific]
-        return shared + torch.stack(heads)
+        slopes = step.jacobian @ step.flatten([v[p] for p in step.shared])
+        for k, head in enumerate(step.specific):
+            for p in head:
+                if p.grad is not None:
+                    slopes[k] += (p.grad * v[p]).sum()
+        return slopes
 
     def backward(self, step: Step) -> Applied:
         if step.another is None:

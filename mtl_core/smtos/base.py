@@ -10,6 +10,7 @@ host with numpy; everything with a batch in it stays on the device with torch.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -392,6 +393,7 @@ def register(smto: type[SMTO]) -> type[SMTO]:
     return smto
 
 
+@functools.cache
 def _load() -> None:
     """Import every file of this package, so that each has registered itself."""
     import mtl_core.smtos as package

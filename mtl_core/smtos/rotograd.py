@@ -23,6 +23,7 @@ Differs:
 5. With an `inner` SMTO the rotations stay as they are and the inner method's update replaces the scaled sum.
 """
 
+import itertools
 import math
 from typing import Annotated, Any, Literal
 
@@ -35,18 +36,21 @@ from mtl_core.step import Step
 
 
 def exponential(skew: Tensor) -> Tensor:
-    """exp of skew-symmetric matrices [K, m, m]: halve to norm ½, ten Taylor terms (error below 1e-10), square back.
+    """exp of skew-symmetric matrices [K, m, m]: halve to norm ½, take the Taylor terms that precision asks for, square.
 
     Automatic differentiation of these few products costs a tenth of torch.matrix_exp's, whose derivative works on
     matrices of twice the size.
     """
     norm = 0.0 if skew.is_meta else float(skew.detach().norm(dim=(1, 2)).max()) / 2**0.5  # bounds the spectral norm
+    if not math.isfinite(norm):
+        return skew * math.nan
     squarings = max(0, math.ceil(math.log2(2 * norm))) if norm > 0 else 0
-    small = skew / 2**squarings
+    small, norm = skew / 2**squarings, norm / 2**squarings
+    terms = next(j for j in itertools.count(1) if norm**j / math.factorial(j) < torch.finfo(skew.dtype).eps)
     eye = torch.eye(skew.shape[-1]).to(skew)
-    result = eye + small / 10
-    for j in range(9, 0, -1):
-        result = eye + small @ result / j
+    result = eye + small / terms
+    for j in range(terms - 1, 0, -1):
+        result = torch.baddbmm(eye, small, result, alpha=1 / j)
     for _ in range(squarings):
         result = result @ result
     return result

@@ -78,7 +78,7 @@ def test_auto_lambda_at_rest_keeps_its_weights(toy) -> None:
 
 
 def test_auto_lambda_favours_the_task_that_helps_the_other_batch(toy) -> None:
-    """A task whose gradient raises the meta loss (its loss is turned upside down there) loses weight, the other gains."""
+    """A task whose gradient raises the meta loss (its loss is upside down there) loses weight, the other gains."""
     smto = ready("auto_lambda", toy, lr_ratio=1.0)
     original = list(toy.losses)
     for number in range(20):
@@ -131,12 +131,12 @@ def test_auto_lambda_asks_for_a_second_batch(toy) -> None:
         ready("auto_lambda", toy).backward(toy.step())
 
 
-# -- around another SMTO --------------------------------------------------------------------------------------------------
+# -- around another SMTO ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", INNER)
 def test_rotograd_around_another_method(toy, key) -> None:
-    """Before the rotations have turned, encoder and heads get what the inner method alone gives them; R learns as ever."""
+    """Before the rotations have turned, encoder and heads get what the inner method alone gives; R learns as ever."""
     alone = ready(key, toy)
     expected_weights = alone.backward(toy.step(alone)).weights
     expected = toy.gradient(), toy.head_gradients()

@@ -34,12 +34,10 @@ def ready(key: str, setting: Setting, seed: int = 1, **options) -> SMTO:
     return smto
 
 
-@pytest.mark.parametrize(
-    ("key", "options"), CASES, ids=lambda x: x if isinstance(x, str) else "-".join(map(str, x.values()))
-)
+@pytest.mark.parametrize(("key", "options"), CASES, ids=str)
 def test_a_saved_state_goes_on_bit_for_bit(make_toy, key, options) -> None:
-    """Two epochs and a half, with dropout; then the rest from the saved states of model, optimizer and SMTO in new objects,
-    made with another seed."""
+    """Three epochs with dropout, then more; and these again from the saved states of model, optimizer and SMTO, in new
+    objects made with another seed."""
 
     def go_on(toy, smto, optimizer) -> tuple[list[Tensor], list[Tensor]]:
         applied = toy.train(smto, optimizer, range(6, 8))

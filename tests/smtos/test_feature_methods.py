@@ -35,7 +35,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-# -- GradDrop ------------------------------------------------------------------------------------------------------------
+# -- GradDrop --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -130,7 +130,7 @@ def test_graddrop_repeats_with_its_seed() -> None:
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-# -- RotoGrad ------------------------------------------------------------------------------------------------------------
+# -- RotoGrad --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 30.0])
@@ -145,6 +145,11 @@ def test_exponential_is_that_of_torch(scale, size) -> None:
         rotation.backward(outward)
         found.append((rotation.detach(), a.grad))
     assert_close(found[0], found[1], rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_exponential_of_what_is_not_finite(value) -> None:
+    assert exponential(torch.full((2, 3, 3), value)).isnan().all()
 
 
 def is_rotation(r: torch.Tensor, atol: float = 1e-9) -> bool:
@@ -173,7 +178,7 @@ def test_rotations_stay_rotations_in_single_precision(make_toy) -> None:
 
 
 def test_the_start_is_the_identity_or_uniform() -> None:
-    """Uniform on SO(m): orthogonal, determinant 1, entries of mean 0 and variance 1/m (Q and −Q are as likely for even m)."""
+    """Uniform on SO(m): orthogonal, determinant 1, entries of mean 0 and variance 1/m."""
     assert_close(ready("rotograd").rotations(), torch.eye(5).double().repeat(2, 1, 1))
     assert not torch.allclose(ready("rotograd", start="haar").base[0], ready("rotograd", start="haar").base[1])
     generator = torch.Generator().manual_seed(0)
@@ -310,7 +315,7 @@ def test_rotations_have_their_own_learning_rate_and_never_decay() -> None:
         ready("rotograd", size=6)
 
 
-# -- GradNorm ------------------------------------------------------------------------------------------------------------
+# -- GradNorm --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.12, 1.5])
@@ -361,7 +366,7 @@ def test_gradnorm_may_wait_for_the_first_epoch(toy) -> None:
     assert not torch.equal(applied[-1].weights, torch.ones(2).double())
 
 
-# -- DB-MTL --------------------------------------------------------------------------------------------------------------
+# -- DB-MTL ----------------------------------------------------------------------------------------------------------
 
 
 def test_db_mtl_without_memory_sums_unit_gradients(toy) -> None:
@@ -396,7 +401,7 @@ def test_db_mtl_contributions_have_one_length(toy) -> None:
     assert applied[-1].weights.isnan().all()
 
 
-# -- BayesAgg-MTL --------------------------------------------------------------------------------------------------------
+# -- BayesAgg-MTL ----------------------------------------------------------------------------------------------------
 
 
 def test_moments_of_a_squared_error_are_those_of_random_weights() -> None:

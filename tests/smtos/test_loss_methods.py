@@ -27,7 +27,7 @@ def ready(key: str, num_tasks: int = 2, seed: int = 1, likelihoods: tuple = ("so
     return smto
 
 
-# -- fixed in advance ----------------------------------------------------------------------------------------------------
+# -- fixed in advance ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("scale", "factor"), [("mean", 0.5), ("sum", 1.0)])
@@ -74,7 +74,7 @@ def test_fixed_refuses_what_are_no_weights(weights, says) -> None:
         build("fixed", 2, weights=weights)
 
 
-# -- UW ------------------------------------------------------------------------------------------------------------------
+# -- UW --------------------------------------------------------------------------------------------------------------
 
 
 def test_uw_weights_by_hand() -> None:
@@ -138,7 +138,7 @@ def test_uw_takes_likelihoods_from_the_problem_or_from_its_option() -> None:
         build("uw", 2, likelihoods=["poisson", "softmax"])
 
 
-# -- SI ------------------------------------------------------------------------------------------------------------------
+# -- SI --------------------------------------------------------------------------------------------------------------
 
 
 def test_si_by_hand() -> None:
@@ -149,7 +149,7 @@ def test_si_by_hand() -> None:
 
 @pytest.mark.parametrize("key", ["si", "famo", "stch"])
 def test_the_unit_of_a_loss_does_not_matter(toy, key) -> None:
-    """For methods on log losses the direction stays when a loss is measured in other units. (FAMO before it has learned.)"""
+    """Methods on log losses keep their direction when a loss is measured in other units. (FAMO: its first step.)"""
     ready(key).backward(toy.step())
     before = toy.gradient()
     toy.losses[0] = lambda p, y: 1000 * nn.functional.nll_loss(p, y)
@@ -179,7 +179,7 @@ def test_a_loss_of_zero_is_floored_and_flagged(toy, key) -> None:
     assert applied.weights.isfinite().all() and toy.gradient().isfinite().all()
 
 
-# -- RLW -----------------------------------------------------------------------------------------------------------------
+# -- RLW -------------------------------------------------------------------------------------------------------------
 
 
 def draws(key: str, count: int, num_tasks: int = 3, **options) -> torch.Tensor:
@@ -221,7 +221,7 @@ def test_rlw_repeats_with_its_seed(key) -> None:
     assert not torch.equal(draws(key, 1)[0], other.weights(torch.ones(3, dtype=torch.float64)))
 
 
-# -- FAMO ----------------------------------------------------------------------------------------------------------------
+# -- FAMO ------------------------------------------------------------------------------------------------------------
 
 
 def test_famo_weights_by_hand() -> None:
@@ -285,8 +285,8 @@ def line(theta: float = 1.0) -> tuple[MultiTaskModel, list, list]:
 
 
 def test_famo_leaves_equal_weights_when_losses_are_equal_once() -> None:
-    """Proposition 6 needs equal losses before and after every step. Here they are equal at θ = 1 only: a step of 0.1 along
-    the mean gradient gives 0.36125 and 0.245, and the logits move apart at once."""
+    """Proposition 6 needs equal losses before and after every step. Here they are equal at θ = 1 only: a step of 0.1
+    along the mean gradient gives 0.36125 and 0.245, and the logits move apart at once."""
     model, losses, targets = line()
     smto = ready("famo", gamma=0.0).double()
     step = Step(model, losses, torch.ones(1, 1, dtype=torch.float64), targets, replay=True)
@@ -363,7 +363,7 @@ def test_famo_fresh_masks_differ_only_under_dropout(make_toy) -> None:
     assert not torch.equal(logits[0.5, "fresh"], still)
 
 
-# -- DWA -----------------------------------------------------------------------------------------------------------------
+# -- DWA -------------------------------------------------------------------------------------------------------------
 
 
 def test_dwa_by_hand() -> None:
@@ -386,7 +386,7 @@ def test_dwa_with_a_high_temperature_is_the_sum() -> None:
     assert_close(smto.weights(LOSSES.float()), torch.ones(2))
 
 
-# -- STCH ----------------------------------------------------------------------------------------------------------------
+# -- STCH ------------------------------------------------------------------------------------------------------------
 
 
 def warm_stch(mu: float, ref: torch.Tensor):
@@ -416,7 +416,7 @@ def test_stch_at_its_limits() -> None:
     assert_close(warm_stch(1e-3, ref).weights(losses), tensor([0.0, 3 / 0.15, 0.0], dtype=torch.float64))
 
 
-# -- GO4Align ------------------------------------------------------------------------------------------------------------
+# -- GO4Align --------------------------------------------------------------------------------------------------------
 
 
 def test_go4align_by_hand() -> None:
@@ -471,7 +471,7 @@ def test_go4align_refuses_more_groups_than_tasks() -> None:
         build("go4align", 2, groups=3)
 
 
-# -- options out of range -------------------------------------------------------------------------------------------------
+# -- options out of range --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
