@@ -1,8 +1,8 @@
 """What a notebook says about itself, and whether a preset fits it.
 
 A notebook has one cell tagged "parameters" that holds literals only; params/<preset>/<notebook>.yaml gives the same
-names values of the same types. Cells tagged "solution" are left out of the student copy. Committed notebooks carry no
-outputs:
+names values of the same types. Cells tagged "solution" are left out of the student copy. Of cells tagged "remark", that
+print sentences about what was measured, a page shows the sentences only. Committed notebooks carry no outputs:
 
     python -m mtl_core.notebooks notebooks/*.ipynb      names those that do
 """

@@ -28,6 +28,7 @@ import papermill
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
@@ -176,9 +177,9 @@ def _describe(error: Exception) -> str:
 
 
 def to_html(notebook: NotebookNode, name: str) -> str:
-    """A notebook as a page. Of cells tagged "remark", which print sentences about the numbers, only the sentences show."""
-    config = Config({"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"remark"}}})
-    exporter = HTMLExporter(theme="light", config=config)
+    """A notebook as a page. Cells tagged "remark" show the sentences that they print, not their code."""
+    exporter = HTMLExporter(theme="light")
+    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={"remark"}), enabled=True)
     return exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0]
 
 

@@ -234,11 +234,6 @@ class RunStore:
                 f"the run store {self.folder} cannot be written to ({error}); name another folder."
             ) from None
 
-    def remove_leftovers(self) -> None:
-        """Temporary files of a sweep that was killed while it wrote."""
-        for path in self.folder.rglob("*.tmp"):
-            path.unlink(missing_ok=True)
-
     def __iter__(self):
         """All records in the folder that this version of the package can read, in a fixed order."""
         for path in sorted(self.folder.rglob("*.json")):

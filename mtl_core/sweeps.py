@@ -7,10 +7,13 @@ that are reported.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,7 +73,6 @@ def _train(
         problem.check(config.source, config.sizes, data_dir)
         smtos.build(config.smto, len(problem.tasks), **config.options).check_model(problem.build_model(config.dropout))
     store.check_writable()
-    store.remove_leftovers()
     if workers is None:
         workers = int(os.environ.get("MTL_WORKERS") or (joblib.cpu_count() if where.type == "cpu" else 1))
 
@@ -83,7 +85,9 @@ def _train(
         joblib.Parallel(n_jobs=min(workers, len(configs)), return_as="generator_unordered", batch_size=1) as parallel,
         tqdm(total=len(configs), desc=title, unit="run", file=sys.stderr, dynamic_ncols=True, leave=False) as bar,
     ):
-        for config, result in parallel(joblib.delayed(_attempt)(c, device, data_dir) for c in longest_first):
+        for config, result in parallel(
+            joblib.delayed(_attempt)(c, device, data_dir, os.getpid()) for c in longest_first
+        ):
             if isinstance(result, Run):
                 found[config.key] = result
                 unsaved.save(result)
@@ -97,12 +101,27 @@ def _train(
     return found
 
 
-def _attempt(config: RunConfig, device: str, data_dir: str | None) -> tuple[RunConfig, Run | str]:
+def _attempt(config: RunConfig, device: str, data_dir: str | None, driver: int) -> tuple[RunConfig, Run | str]:
     """In a worker: train, and hand an error back as text, so that one bad run does not cost the others."""
+    if os.getpid() != driver:
+        _end_with(driver)
     try:
         return config, training.train(config, device, data_dir)
     except Exception as error:
         return config, f"{type(error).__name__}: {error}"
+
+
+@functools.cache
+def _end_with(driver: int) -> None:
+    """A worker whose driver was killed would go on training for nobody: it ends within a second."""
+
+    def watch() -> None:
+        while os.getppid() == driver:
+            time.sleep(1)
+        os._exit(1)
+
+    if os.getppid() == driver:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _cost(config: RunConfig) -> tuple[int, float]:

@@ -41,7 +41,7 @@ def counted(n: int, one: str, several: str | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """"40 seconds", "14 minutes", "2.3 hours"."""
+    """ "40 seconds", "14 minutes", "2.3 hours"."""
     if seconds < 90:
         return counted(round(seconds), "second")
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

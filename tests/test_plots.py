@@ -221,16 +221,25 @@ def test_figure_2_draws_the_mean_over_seeds(two_problems):
 
 
 def test_famo_noise_takes_its_weight_apart(make_run):
-    """By hand: losses 1 and 3 alone give ¾; improvements 0.03 and 0.01 drift by 0.01 and spread ten times as far."""
+    """By hand: losses 1 and 3 alone give ¾; improvements 0.03 and 0.01 on average, their difference spreads by 0.2."""
     told = {"share_0": 0.6, "improvement_0": 0.03, "improvement_1": 0.01, "lead_squared_0": 0.0101}
     told = [told, {**told, "lead_squared_0": 0.0201}]
     run = make_run([{"CL": 1, "CR": 1}] * 2, problem=CL_CR, smto="famo", weights=[[0.9, 0.1]] * 2, diagnostics=told)
     run.history[0].train_losses = [1.0, 3.0]
     row = similar_tasks.famo_noise([run]).iloc[0]
     assert row[["weight", "share_z", "share_loss"]].tolist() == pytest.approx([0.9, 0.6, 0.75])
-    assert row[["spread", "drift", "noise"]].tolist() == pytest.approx([0.1, 0.01, 10])
-    axes = similar_tasks.famo([run])
-    assert [len(ax.lines) for ax in axes] == [2, 2, 2, 2]
+    assert row[["improvement", "drift", "spread", "noise"]].tolist() == pytest.approx([0.02, 0.02, 0.2, 10])
+    axes = similar_tasks.famo({"one": [run], "other": [run]})
+    assert [ax.get_title(loc="left") for ax in axes] == ["one", "other", "chance over improvement"]
+    assert axes[2].lines[0].get_ydata()[0] == pytest.approx(10)
+
+
+def test_famo_noise_refuses_records_that_cannot_tell(make_run):
+    old = make_run([{"CL": 1, "CR": 1}], problem=CL_CR, smto="famo")
+    with pytest.raises(ValueError, match=r"CL_CR \(seed 1\) has no share_0, improvement_0"):
+        similar_tasks.famo_noise([old])
+    with pytest.raises(ValueError, match="no run of FAMO"):
+        similar_tasks.famo_noise([make_run([{"CL": 1, "CR": 1}], problem=CL_CR)])
 
 
 def test_weight_distances_leave_out_what_has_no_weights(two_problems):

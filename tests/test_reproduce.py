@@ -60,8 +60,9 @@ def write_preset(path: Path, values: dict) -> None:
 @pytest.fixture
 def toy(tmp_path) -> Path:
     """A repository of one notebook and one preset."""
+    remark = new_code_cell("print('what was', 'measured')", metadata={"tags": ["remark"]})
     solution = new_code_cell("answer = 42", metadata={"tags": ["solution"]})
-    write_notebook(tmp_path / "notebooks" / "01_toy.ipynb", new_code_cell(WORK), solution)
+    write_notebook(tmp_path / "notebooks" / "01_toy.ipynb", new_code_cell(WORK), remark, solution)
     write_preset(tmp_path / "params" / "smoke" / "01_toy.yaml", VALUES)
     return tmp_path
 
@@ -199,6 +200,10 @@ def test_a_notebook_goes_through_the_whole_of_it(toy, capsys):
     executed = notebooks.read(folder / "notebooks/01_toy.ipynb")
     bars = [o.text for cell in executed.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]
     assert len(bars) == 1 and bars[0].startswith("toy runs: 100%") and "\r" not in bars[0]
+
+    html = (folder / "notebooks/01_toy.html").read_text()
+    assert "what was measured" in html and "&#39;measured&#39;" not in html  # of a remark, the sentence alone
+    assert "answer" in html
 
     page = (folder / "index.html").read_text()
     for shown in ("A &lt;line&gt;", "One dot per seed &amp; run.", 'src="figures/01_line.png"', "figures/01_line.pdf"):

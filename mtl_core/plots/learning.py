@@ -32,7 +32,7 @@ def samples(x: Tensor, classes: Tensor, digits: Tensor) -> np.ndarray:
     _, axes = plt.subplots(3, count, figsize=size, height_ratios=heights, squeeze=False, layout="constrained")
     for column, (picture, name, digit) in enumerate(zip(x[:, 0], classes, digits, strict=True)):
         for row, image in ((0, picture), (2, digit)):
-            axes[row, column].imshow(image.cpu(), cmap="gray", interpolation="nearest")
+            axes[row, column].imshow(image.numpy(force=True), cmap="gray", interpolation="nearest")
         axes[1, column].text(0.5, 0.5, str(int(name)), ha="center", va="center", fontsize=17)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])

@@ -130,6 +130,12 @@ def problem_line(problem: str) -> dict[str, Any]:
     return {"color": mpl.colormaps["viridis"](place), "marker": marker, "label": name}
 
 
+def problems_in_order(problems: Iterable[str]) -> list[str]:
+    """Problems in order of display, each once; those without a look of their own come last."""
+    found = list(dict.fromkeys(problems))
+    return [*(p for p in PROBLEMS if p in found), *(p for p in found if p not in PROBLEMS)]
+
+
 def problem_label(problem: str) -> str:
     """The short name of a problem."""
     return problem.split("/")[-1]
@@ -193,6 +199,13 @@ def caption(ax: Axes | np.ndarray, *sentences: str) -> None:
     figure_of(ax).set_label(" ".join(" ".join(sentences).split()))
 
 
+def interval(low: float, high: float, decimals: int = 2) -> str:
+    """The bounds of an interval as a cell of a table; a dash where one seed gives none."""
+    if not np.isfinite([low, high]).all():
+        return "–"
+    return " to ".join(f"{bound:.{decimals}f}".replace("-", "−") for bound in (low, high))
+
+
 def seeds(selected: pd.DataFrame) -> str:
     """How many seeds stand behind each method: "10 seeds", "3 to 5 seeds"."""
     found = sorted({int(n) for n in selected.groupby(["problem", "smto"])["seed"].nunique()})
@@ -226,12 +239,15 @@ def diverged(selected: pd.DataFrame) -> str:
 
 
 def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str) -> Markdown:
-    """Save a figure as PDF and PNG under `name` ("01_figure_1"); returns its caption, to stand below it."""
-    from IPython.display import Markdown
+    """Save a figure as PDF and PNG under `name` ("01_figure_1") and show it; returns its caption, to stand below it."""
+    import matplotlib.pyplot as plt
+    from IPython.display import Markdown, display
 
     figure = figure_of(ax)
     text = str(figure.get_label())
     save_figure(figure, name, preset, title, text)
+    display(figure)  # by itself it would be shown when the cell ends, below its caption
+    plt.close(figure)
     return Markdown(f"**{title}.** {text}")
 
 

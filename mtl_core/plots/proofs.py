@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,12 +21,14 @@ from mtl_core.teaching import Pair, Walk
 from mtl_core.words import listed
 
 DARK = "#4d4d4d"
-LEVELS = {0.1: "0.1", 0.25: "¼", 0.5: "½", 0.75: "¾", 0.9: "0.9"}
+LEVELS = {0.1: "0.1", 0.25: "¼", 0.75: "¾", 0.9: "0.9"}
 
 # -- the page for the wall ---------------------------------------------------------------------------------------------
 
 
-def fields(groups: Sequence[Sequence[str]], without: Mapping[str, str], options: proofs.Options, resolution: int) -> np.ndarray:
+def fields(
+    groups: Sequence[Sequence[str]], without: Mapping[str, str], options: proofs.Options, resolution: int
+) -> np.ndarray:
     """The share of task 1 in the weights of every method, over the cosine between two gradients and the ratio of their
     lengths: a page in A4 landscape, which can be printed larger.
 
@@ -43,7 +46,7 @@ def fields(groups: Sequence[Sequence[str]], without: Mapping[str, str], options:
     for ax, members in zip(axes.flat, groups, strict=False):
         weights = proofs.field(members, angles, ratios, options)
         _field(ax, cosines, ratios, weights[..., 0] / weights.sum(-1), (lengths @ weights[..., None])[..., 0].min(-1))
-        _names(ax, members)
+        _names(ax, members, options)
     for ax in axes[:, 0]:
         ax.set_ylabel("|g₁| : |g₂|", fontsize=10)
     for column in range(columns):
@@ -59,23 +62,17 @@ def fields(groups: Sequence[Sequence[str]], without: Mapping[str, str], options:
         are the levels 0.1, ¼, ½, ¾ and 0.9. Hatched: the step raises the loss of one of the tasks, to first order. On
         the horizontal line both gradients are equally long, as Assumption 1 has it. Methods in one panel agree at every
         point. A method that learns is shown at its first step, CDTT at its eleventh.""",
-        f"{listed(f'{label(key)}: {given}' for key, given in _given(options))}; the other options are the defaults."
-        if options
-        else "",
+        "Options are the defaults, but for",
+        f"{listed(f'{label(key)} ({in_words(given)})' for key, given in options.items())}.",
     )
     return axes
-
-
-def _given(options: proofs.Options) -> list[tuple[str, str]]:
-    """Methods with the options that they were given, in words."""
-    return [(key, ", ".join(f"{name} = {value!r}" for name, value in more.items())) for key, more in options.items()]
 
 
 def _field(ax: Axes, cosines: np.ndarray, ratios: np.ndarray, share: np.ndarray, least_gain: np.ndarray) -> None:
     ax.pcolormesh(cosines, ratios, share, cmap="RdBu", vmin=0, vmax=1, shading="nearest", rasterized=True)
     if np.ptp(share) > 1e-6:
-        lines = ax.contour(cosines, ratios, share, list(LEVELS), colors=DARK, linewidths=0.6)
-        ax.clabel(lines, fmt=LEVELS, fontsize=7, inline_spacing=2)
+        lines = ax.contour(cosines, ratios, share, list(LEVELS), colors=["white", DARK, DARK, "white"], linewidths=0.7)
+        ax.clabel(lines, fmt=LEVELS, fontsize=8, inline_spacing=3)
     with mpl.rc_context({"hatch.linewidth": 0.45, "hatch.color": DARK}):
         scaled = least_gain / np.abs(least_gain).max()
         ax.contourf(cosines, ratios, scaled, [-2, -1e-9], hatches=["////"], colors="none")
@@ -87,22 +84,32 @@ def _field(ax: Axes, cosines: np.ndarray, ratios: np.ndarray, share: np.ndarray,
     ax.tick_params(labelsize=8.5, length=3, color=GREY)
 
 
-def _names(ax: Axes, members: Sequence[str], width: int = 44) -> None:
-    """The names of some methods above an axes, each in its colour, in as many lines as it takes."""
+def _names(ax: Axes, members: Sequence[str], options: proofs.Options, width: int = 44) -> None:
+    """The names of some methods above an axes, each in its colour, in as many lines as it takes; with their options."""
     lines: list[list[str]] = [[]]
     for key in members:
         if lines[-1] and sum(len(label(k)) + 2 for k in [*lines[-1], key]) > width:
             lines.append([])
         lines[-1].append(key)
-    style = {"fontsize": 10.5 if len(members) <= 3 else 9, "weight": "bold"}
-    rows = [
-        HPacker(children=[TextArea(label(key), textprops={**style, "color": LOOK[key].colour}) for key in line], pad=0, sep=9)
-        for line in lines
-    ]
+    size = 11 if len(members) <= 3 else 9.5
+    rows = []
+    for line in lines:
+        texts = []
+        for key in line:
+            texts.append(
+                TextArea(label(key), textprops={"fontsize": size, "weight": "bold", "color": LOOK[key].colour})
+            )
+            if key in options and len(members) == 1:
+                texts.append(TextArea(in_words(options[key]), textprops={"fontsize": 8, "color": GREY}))
+        rows.append(HPacker(children=texts, pad=0, sep=9))
     box = VPacker(children=rows, pad=0, sep=2)
-    ax.add_artist(
-        AnchoredOffsetbox("lower left", child=box, pad=0.15, frameon=False, bbox_to_anchor=(0, 1), bbox_transform=ax.transAxes)
-    )
+    place = {"bbox_to_anchor": (0, 1), "bbox_transform": ax.transAxes, "borderpad": 0, "pad": 0.2}
+    ax.add_artist(AnchoredOffsetbox("lower left", child=box, frameon=False, **place))
+
+
+def in_words(options: Mapping[str, Any]) -> str:
+    """Options as they are written."""
+    return ", ".join(f"{name} = {value!r}" for name, value in options.items())
 
 
 def _key(ax: Axes, without: Mapping[str, str]) -> None:
@@ -231,7 +238,9 @@ def tension(frame: pd.DataFrame) -> Axes:
                     textcoords="offset points", ha="right", va="center", fontsize=8.5, color=shade)  # fmt: skip
     ax.axhline(0.5, color=GREY, linewidth=0.8, zorder=1)
     ax.set(xscale="log", xlabel="|g₁ − g₂|", ylabel="weight of task 1 (they sum to 1)")
-    look.caption(ax, "CDTT at its eleventh step, two gradients of one length at right angles, the second loss 1. Grey: ½.")
+    look.caption(
+        ax, "CDTT at its eleventh step, two gradients of one length at right angles, the second loss 1. Grey: ½."
+    )
     return look.dress(ax)
 
 
@@ -248,7 +257,9 @@ def famo(walks: Mapping[str, Walk], noisy: Mapping[float, np.ndarray]) -> np.nda
     for (name, walk), dash in zip(walks.items(), ("-", (0, (3, 2))), strict=True):
         share = walk.weights[:, 0] / walk.weights.sum(1)
         left.plot(share, color=LOOK["famo"].colour, linestyle=dash, linewidth=1.9)
-        left.annotate(name, (len(share) - 1, share[-1]), xytext=(-2, 6), textcoords="offset points", ha="right", fontsize=8.5)
+        left.annotate(
+            name, (len(share) - 1, share[-1]), xytext=(-2, 6), textcoords="offset points", ha="right", fontsize=8.5
+        )
     shades = mpl.colormaps["viridis"](np.linspace(0.8, 0.05, len(noisy)))
     for (noise, paths), shade in zip(sorted(noisy.items(), reverse=True), shades, strict=True):
         right.plot(paths.T, color=shade, linewidth=0.7, alpha=0.85)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from mtl_core import metrics, paper
 from mtl_core.plots import look
@@ -39,7 +40,6 @@ def figure_2(
         _boxes(left, selected[selected.problem == problem])
         left.set_title(look.PROBLEMS[problem][0], loc="left", fontsize=10)
         shown += _curves(right, distances[(distances.problem == problem) & (distances.smto != "unit_scal")])
-    axes[-1, 1].set_xlabel("epoch")
     lines = [look.legend_entry(smto) for smto in look.in_order(shown)]
     figure.legend(handles=lines, loc="outside right center", frameon=False, fontsize=8.5, title="weights of")
     none = [smto for smto in look.in_order(selected.smto) if smto not in {*shown, "unit_scal"}]
@@ -83,9 +83,11 @@ def _curves(ax: Axes, distances: pd.DataFrame) -> list[str]:
         over_seeds = distances[distances.smto == smto].groupby("epoch")["distance"]
         mean, sd = over_seeds.mean(), over_seeds.std(ddof=1).fillna(0)
         every = max(1, len(mean) // 6)
-        ax.plot(mean.index, mean, linewidth=1.5, markersize=4.5, markevery=every, **look.line(smto))
-        ax.fill_between(mean.index, (mean - sd).clip(lower=0), mean + sd, color=LOOK[smto].colour, alpha=0.12, lw=0)
+        at, band = mean.index + 1, {"color": LOOK[smto].colour, "alpha": 0.12, "lw": 0}
+        ax.plot(at, mean, linewidth=1.5, markersize=4.5, markevery=every, **look.line(smto))
+        ax.fill_between(at, (mean - sd).clip(lower=0), mean + sd, **band)
     ax.set_ylabel("|w₁ − ½|")
+    _epochs(ax)
     ax.set_ylim(bottom=0)
     look.dress(ax)
     return smtos
@@ -99,7 +101,7 @@ def weight_distances(per_run: pd.DataFrame, ax: Axes | None = None, near: float 
     """
     table = per_run.dropna(subset=["weight_distance"])
     table = table[~table.smto.isin(["unit_scal", "fixed"])]
-    smtos, problems = look.in_order(table.smto), [p for p in look.PROBLEMS if p in set(table.problem)]
+    smtos, problems = look.in_order(table.smto), look.problems_in_order(table.problem)
     ax = ax or look.figure(7.5, 1.0 + 0.5 * len(smtos))[1]
     if near is not None:
         ax.axvspan(0, near, color="#eef3ee", zorder=0)
@@ -136,24 +138,31 @@ def weight_distances(per_run: pd.DataFrame, ax: Axes | None = None, near: float 
 
 
 def famo_noise(runs: Iterable[Any]) -> pd.DataFrame:
-    """Why FAMO's weights wander: what makes them up, epoch by epoch, of the runs of FAMO among `runs`.
+    """What moves FAMO's weights, epoch by epoch, of the runs of FAMO among `runs`; two tasks.
 
-    A weight is z_k/L_k over the sum of these; z is the softmax of logits that Adam moves by the difference between the
-    tasks' improvements δ_k, the change of log L_k in one step, and at full speed whether it means anything or not.
+    A weight is z_k/L_k over the sum of these. z is the softmax of logits that Adam moves by the difference between the
+    tasks' improvements δ_k, the fall of log L_k in one step; Adam moves them as fast where that difference is chance.
 
     Returns:
-        problem, seed, epoch; weight (of the first task), share_z and share_loss (what z or 1/L alone would make of it),
-        drift (the mean over steps of (δ₁ − δ₂)/2), spread (its standard deviation), noise (spread over the size of the
-        drift: far above 1, the difference is mostly chance).
+        problem, smto, seed, epoch; weight (of the first task), share_z and share_loss (what z or 1/L alone would make
+        of it); improvement (mean of δ over steps and tasks), drift and spread (mean and standard deviation of δ₁ − δ₂
+        over steps), noise (spread over the size of the improvement).
+
+    Raises:
+        ValueError: no run of FAMO, or one of an earlier version that did not record these numbers.
     """
+    needed = ("share_0", "improvement_0", "improvement_1", "lead_squared_0")
     rows = []
-    for run in runs:
-        if run.config.smto != "famo":
-            continue
+    for run in (run for run in runs if run.config.smto == "famo"):
         for epoch, record in enumerate(run.history):
-            found, losses = record.diagnostics, np.array(record.train_losses, dtype=float)
-            drift = (found.get("improvement_0", math.nan) - found.get("improvement_1", math.nan)) / 2
-            spread = math.sqrt(max(found.get("lead_squared_0", math.nan) - drift**2, 0))
+            if missing := [name for name in needed if record.diagnostics.get(name) is None]:
+                raise ValueError(
+                    f"a run of FAMO on {run.config.problem} (seed {run.config.seed}) has no {', '.join(missing)}: it was "
+                    "stored by an earlier version. Remove its record from the store, then run this again."
+                )
+            share, one, other, lead_squared = (record.diagnostics[name] for name in needed)
+            losses, drift, improvement = np.array(record.train_losses, dtype=float), one - other, (one + other) / 2
+            spread = math.sqrt(max(4 * lead_squared - drift**2, 0))  # a lead is half the difference between two tasks
             rows.append(
                 {
                     "problem": run.config.problem,
@@ -161,55 +170,64 @@ def famo_noise(runs: Iterable[Any]) -> pd.DataFrame:
                     "seed": run.config.seed,
                     "epoch": epoch,
                     "weight": record.weights[0] / sum(record.weights),
-                    "share_z": found.get("share_0", math.nan),
+                    "share_z": share,
                     "share_loss": (1 / losses[0]) / (1 / losses).sum(),
-                    "spread": spread,
+                    "improvement": improvement,
                     "drift": drift,
-                    "noise": spread / abs(drift) if drift else math.inf,
+                    "spread": spread,
+                    "noise": spread / abs(improvement) if improvement else math.inf,
                 }
             )
+    if not rows:
+        raise ValueError("there is no run of FAMO among these, so there is nothing to explain.")
     return pd.DataFrame(rows)
 
 
-def famo(runs: Iterable[Any]) -> np.ndarray:
-    """Why FAMO's weights wander: its weight, the two shares that make it up, how much of what moves it is chance."""
-    table = famo_noise(runs)
-    figure, axes = look.figure(11, 3.3, columns=4)
-    panels = {
-        "weight": "weight of the first task",
-        "share_z": "its share by the logits",
-        "share_loss": "its share by 1/loss",
-        "noise": "spread over drift of the\ntasks' difference in improvement",
-    }
-    problems = [p for p in look.PROBLEMS if p in set(table.problem)]
-    for ax, (column, words) in zip(axes, panels.items(), strict=True):
-        for problem in problems:
-            of_problem = table[table.problem == problem]
-            if column == "noise":  # a ratio: its median over seeds, one line
-                median = of_problem.groupby("epoch").noise.median()
-                every = max(1, len(median) // 6)
-                ax.plot(median, linewidth=1.6, markersize=4.5, markevery=every, **look.problem_line(problem))
-                ax.set_yscale("log")
-            else:
-                _band(ax, of_problem, "epoch", column, look.problem_line(problem))
-                ax.set_ylim(0, 1)
-                ax.axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
-        ax.set_title(words, loc="left", fontsize=9.5)
-        ax.set_xlabel("epoch")
+def famo(groups: Mapping[str, Iterable[Any]]) -> np.ndarray:
+    """Why FAMO's weights wander: the weight of every seed, and beside them how much of what moves it is chance.
+
+    Args:
+        groups: runs to compare, by the title of their panel.
+    """
+    tables = {name: famo_noise(runs) for name, runs in groups.items()}
+    _, axes = look.figure(3.1 * (len(tables) + 1), 3.3, columns=len(tables) + 1)
+    last = axes[-1]
+    for i, ((name, table), ax) in enumerate(zip(tables.items(), axes[:-1], strict=True)):
+        style = {"color": mpl.colormaps["viridis"](0.08 + 0.66 * i / max(len(tables) - 1, 1)), "marker": "os^D"[i % 4]}
+        for _, of_seed in table.groupby("seed"):
+            ax.plot(of_seed.epoch + 1, of_seed.weight, linewidth=1.1, markersize=2.5, **style)
+        by_loss = table.groupby("epoch").share_loss.mean()
+        ax.plot(by_loss.index + 1, by_loss, color=GREY, linewidth=1.6, linestyle=(0, (4, 2)))
+        ax.axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
+        ax.set_ylim(0, 1)
+        noise = table.groupby("epoch").noise.median()
+        last.plot(noise.index + 1, noise, linewidth=1.6, markersize=4, label=name, **style)
+        ax.set_title(name, loc="left", fontsize=9.5)
+    last.axhline(1, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
+    last.set_yscale("log")
+    look.plain_log_ticks(last.yaxis)
+    last.set_title("chance over improvement", loc="left", fontsize=9.5)
+    axes[0].set_ylabel("weight of the first task")
+    for ax in axes:
+        _epochs(ax)
         look.dress(ax)
-    axes[3].axhline(1, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
-    look.plain_log_ticks(axes[3].yaxis)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=max(len(problems), 1), frameon=False, fontsize=9)
+    every = pd.concat(tables.values())
     look.caption(
         axes,
-        f"FAMO, epoch means over {look.seeds(table)} and ± 1 standard deviation. Its weight is proportional to z/L:",
-        "second panel, what the softmax z of its logits alone would give; third, what the losses alone would. Right: "
-        "how the tasks' difference in log-loss improvement per step spreads around its mean, in units of that mean "
-        "(median over seeds): above 1 chance outweighs the trend, and Adam moves the logits at full speed anyway.",
+        f"FAMO, epoch means, one line per seed ({look.seeds(every)}). It weighs by z/L; grey dashes: what 1/L alone would",
+        "give. Right: the standard deviation, over the steps of an epoch, of the difference between the two tasks' "
+        "improvements, in units of their mean improvement (median over seeds). Improvement: the fall of the log loss of "
+        "a batch in one step. Above 1 a single step says little about which task is ahead.",
         look.A_SEED,
     )
     return axes
+
+
+def _epochs(ax: Axes) -> None:
+    """An axis of epochs, counted from 1."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.margins(x=0.08)
+    ax.set_xlabel("epoch")
 
 
 # -- how the gradients lie: Figures 3(a) and 7 -------------------------------------------------------------------------
@@ -225,13 +243,13 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     table = statistics[(statistics.space == space) & (statistics.smto == smto)]
     figure, axes = look.figure(10.5, 3.5, columns=3)
     columns = ["cosine_to_mean", "pairwise_cosine", "norm_ratio"]
-    problems = [p for p in look.PROBLEMS if p in set(table.problem)]
+    problems = look.problems_in_order(table.problem)
     where = "shared parameters" if space == "parameters" else "features"
     for ax, column in zip(axes, columns, strict=True):
         for problem in problems:
             _band(ax, table[table.problem == problem], "progress", column, look.problem_line(problem))
         ax.set_title(look.NAMES[column], loc="left", fontsize=10)
-        ax.set_xlabel("training, %")
+        ax.set(xlabel="training, %", xlim=(-3, 103))
         look.dress(ax)
     for num_tasks in sorted(table.num_tasks.unique()):
         floor = metrics.cosine_floor(num_tasks)
@@ -350,7 +368,7 @@ def ranking(per_run: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
         One row per problem, then Spearman's correlation of each column with the mean gap. Caption in
         `.attrs["caption"]`.
     """
-    problems = [p for p in look.PROBLEMS if p in set(selected.problem)]
+    problems = look.problems_in_order(selected.problem)
     found = [set(selected[selected.problem == p].smto) for p in problems]
     shared = selected[selected.smto.isin(set.intersection(*found))]
     rows = {}
@@ -361,7 +379,7 @@ def ranking(per_run: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
             "C": uniform.cosine_to_mean.mean(),
             "pairwise cosine": uniform.pairwise_cosine.mean(),
             "norm ratio": uniform.norm_ratio.mean(),
-            "1/√K": metrics.cosine_floor(len(look.problem_label(problem).split("_"))),
+            "1/√K": metrics.cosine_floor(int(uniform.num_tasks.iloc[0])),
             "mean gap": gaps.mean(),
             "largest gap": gaps.max(),
         }
@@ -369,11 +387,95 @@ def ranking(per_run: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
     correlations = {name: metrics.spearman(table[name], table["mean gap"]).rho for name in table.columns[:-2]}
     table.loc["rank correlation with the mean gap"] = correlations
     table.attrs["decimals"] = 2
-    table.attrs["caption"] = (
-        f"Gradients: mean over training and {look.seeds(selected)} under Unit. Scal. Gaps: mean test Δm of each of "
-        f"{shared.smto.nunique() - 1} SMTOs minus that of Unit. Scal., in points. The paper's reading asks for a high "
-        f"C where the gap is small, a rank correlation of −1. Over {len(rows)} problems no correlation can have a "
-        f"permutation p-value below {2 / math.factorial(len(rows)):.2g}, and 1/√K cannot rank problems with equally "
-        "many tasks at all."
+    table.attrs["caption"] = _words(
+        f"""Gradients: mean over training and {look.seeds(selected)} under Unit. Scal. Gaps: mean test Δm of each SMTO
+        that all these problems have ({shared.smto.nunique() - 1}) minus that of Unit. Scal., in points. The paper's
+        reading asks for a high C where the gap is small, a rank correlation of −1. Over {len(rows)} problems no
+        correlation can have a permutation p-value below {2 / math.factorial(len(rows)):.2g}."""
+    )
+    if table["1/√K"].nunique() < 2:
+        table.attrs["caption"] += " 1/√K cannot rank problems that have equally many tasks."
+    return table
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+# -- as good, as equal: statements that need intervals -----------------------------------------------------------------
+
+
+def equivalence(selected: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """Is a method as good as Unit. Scal.? Whether a difference shows beside whether it is surely small.
+
+    Args:
+        selected: of one or several problems. margin: in points, what still counts as equally good.
+
+    Returns:
+        One row per problem and method; the caption in `.attrs["caption"]`.
+    """
+    rows = []
+    for problem in look.problems_in_order(selected.problem):
+        of_problem = selected[selected.problem == problem]
+        shows, small = metrics.paired(of_problem), metrics.equivalence(of_problem, margin)
+        for smto in look.in_order(small.index):
+            mean, low, high, n, p = small.loc[smto, ["mean", "low", "high", "n", "p"]]
+            different = n > 1 and not shows.low[smto] <= 0 <= shows.high[smto]
+            readings = {
+                (True, False): f"equal within ±{margin:g}",
+                (True, True): f"different, by less than {margin:g}",
+                (False, True): "different",
+                (False, False): "cannot tell",
+            }
+            rows.append(
+                {
+                    "problem": look.problem_label(problem),
+                    "method": look.label(smto),
+                    "difference": mean,
+                    "90 % interval": look.interval(low, high),
+                    "seeds": int(n),
+                    "p": p,
+                    "reading": readings[bool(p < 0.05), different],
+                }
+            )
+    table = pd.DataFrame(rows)
+    table.attrs["decimals"] = {"difference": 2, "p": 4}
+    table.attrs["caption"] = _words(
+        f"""Test Δm minus that of Unit. Scal. at the same seed, in points, over {look.seeds(selected)}. p: of two
+        one-sided t tests of "the difference lies outside ±{margin:g} points"; below 0.05, which is where the 90 %
+        interval lies within ±{margin:g}, the method is equally good by this yardstick. "Different" means that the 95 %
+        interval excludes 0. Where neither holds, the seeds are too few to tell. Each row is a test of its own."""
     )
     return table
+
+
+def weights(per_run: pd.DataFrame, against: str) -> pd.DataFrame:
+    """Do weights stay nearer to ½ where the tasks are alike? Mean |w₁ − ½| beside that of the same method elsewhere.
+
+    Args:
+        per_run: `metrics.per_run` of the runs of several problems. against: the problem whose tasks differ.
+
+    Returns:
+        One row per problem and method with weights; the caption in `.attrs["caption"]`.
+    """
+    table = per_run[~per_run.smto.isin(["unit_scal", "fixed"])].dropna(subset="weight_distance")
+    values = {key: rows.set_index("seed").weight_distance for key, rows in table.groupby(["problem", "smto"])}
+    rows = []
+    for problem in look.problems_in_order(table.problem):
+        for smto in look.in_order(table[table.problem == problem].smto):
+            mean, low, high, n = metrics.t_interval(values[problem, smto])
+            row = {"problem": look.problem_label(problem), "method": look.label(smto), "seeds": n}
+            row |= {"mean |w₁ − ½|": mean, "95 % interval": look.interval(max(low, 0), high, 3)}
+            if problem != against and (against, smto) in values:
+                mean, low, high, _ = metrics.t_interval((values[problem, smto] - values[against, smto]).dropna())
+                reading = "nearer" if high < 0 else "farther" if low > 0 else "cannot tell"
+                row |= {"difference": mean, "its 95 % interval": look.interval(low, high, 3), "reading": reading}
+            rows.append(row)
+    found = pd.DataFrame(rows)
+    found.attrs["decimals"] = {"mean |w₁ − ½|": 3, "difference": 3}
+    found.attrs["caption"] = _words(
+        f"""|w₁ − ½|, averaged over training: mean over {look.seeds(table)} with t interval. Difference: to the same
+        method on {look.problem_label(against)}, seed by seed; below zero the weights are nearer to ½ here. The settings
+        differ between problems, too (Tables 6 to 8). {look.A_SEED}"""
+    )
+    return found

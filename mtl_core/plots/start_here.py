@@ -545,9 +545,7 @@ def digits(images: np.ndarray, classes: Sequence[int], originals: np.ndarray) ->
         axes[0, column].set_title(f"CL: {name}", fontsize=9)
     axes[0, 0].set_ylabel("input", fontsize=9)
     axes[1, 0].set_ylabel("RR: draw", fontsize=9)
-    caption(
-        axes.flat, "Above: inputs. Below: the digit on the right, which task RR must draw. CL: the digit on the left."
-    )
+    caption(axes, "Above: inputs. Below: the digit on the right, which task RR must draw. CL: the digit on the left.")
     return axes
 
 

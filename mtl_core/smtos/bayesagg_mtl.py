@@ -12,14 +12,17 @@ closed moments with Λ⁻¹ = S, residual a = mᵀh − y, v = hᵀSh, c = Sh, f
     mean 2(m a + c)            variance 4(S_ii a² + m_i² v + S_ii v + 2 m_i a c_i + c_i²)
 cross-entropy takes them from samples of W.
 
-Source: Achituve, Diamant, Netzer, Chechik, Fetaya 2024, arXiv:2402.04005. Only partly known when this page was
-written: the moments and the aggregation are the source's, the constants those of its released code for UTKFace.
+Source: Achituve, Diamant, Netzer, Chechik, Fetaya 2024, arXiv:2402.04005. The text was not at hand in full when this
+page was written; posterior, moments and aggregation follow its released code, the constants that code's UTKFace
+experiment.
 Differs:
-1. The released code passes over the whole training set before every epoch to absorb its features. Here the evidence of
-   an epoch is collected batch by batch as it is trained, and serves in the next: no further pass, features as they
+1. The released code absorbs the whole training set before every epoch, and the batch on top of it. Here the evidence
+   of an epoch is collected batch by batch as it is trained, and serves in the next: no further pass, features as they
    were.
 2. The released code contracts fourth-order moments; the closed form above is the same at a fraction of the cost.
-3. A bias of the last layer is part of W (a feature that is always 1).
+3. There every output of a regression counts as a task of its own in the average, and a regression has no bias. Here a
+   task counts once, however many outputs it has, and a bias is part of W (a feature that is always 1), as it is in the
+   released code for classification.
 4. As in the source, z must be what the last layers take in: every head is one linear layer, perhaps followed by
    modules without parameters that belong to the loss (log-softmax, a change of shape). Anything else, or an absolute
    error, is refused.

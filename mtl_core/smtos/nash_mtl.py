@@ -134,7 +134,8 @@ class Procedure:
         A = gramian / factor
         matrix.value, root.value = A, factor
         for _ in range(20):
-            slope.value = (1 / alpha + A @ (1 / (A @ alpha))) / factor
+            with np.errstate(divide="ignore", invalid="ignore"):  # an iterate of 0 fails in the next round
+                slope.value = (1 / alpha + A @ (1 / (A @ alpha))) / factor
             try:
                 problem.solve(solver=self.conic, **self.options)
             except (cvxpy.SolverError, ArithmeticError, ValueError):

@@ -14,8 +14,9 @@ Source: Javaloy and Valera 2022, arXiv:2103.02631 (scaling and rotation, as in t
 Differs:
 1. Q is the identity. The authors' package asks for that too, but the geometry library below it puts a random rotation
    in its place, uniform on SO(m), and so did the main paper's runs: `start="haar"`.
-2. The rotation loss is the mean over the batch. The package sums it over the batch for feature vectors and takes the
-   mean for feature maps: `reduction="package"`. Adam takes the same steps either way; the logged values differ.
+2. The rotation loss is the mean over the batch. Release 0.1.6 of the package sums it over the batch for feature vectors
+   and takes the mean for feature maps: `reduction="package"`. Adam takes the same steps either way; the logged values
+   differ.
 3. The rotations never decay: the weight decay of their group is 0. (The released code of the main paper drops the
    weight decay of all other parameters as well, D13; that is the trainer's business.)
 4. Where a map has height and width, one rotation turns the channels at every position, as in the package. `size`
@@ -115,21 +116,23 @@ class RotoGrad(Wrapping):
         rotations = {"params": [self.angles], "lr": self.lr_ratio * lr, "weight_decay": 0.0}
         return [rotations, *super().parameter_groups(lr)]
 
-    def rotations(self) -> Tensor:
-        """R [K, m, m]."""
-        return self.base.to(self.angles) @ exponential(self.angles - self.angles.mT)
+    def rotations(self, k: int | None = None) -> Tensor:
+        """R [K, m, m], or that of task k alone [1, m, m]."""
+        tasks = slice(None) if k is None else slice(k, k + 1)
+        angles = self.angles[tasks]
+        return self.base[tasks].to(angles) @ exponential(angles - angles.mT)
 
     def adapt(self, z: Tensor, k: int) -> Tensor:
         """R_k z. In training the rotations are computed once and kept until `backward` has used them."""
         if self._rotations is None and torch.is_grad_enabled():
             self._rotations = self.rotations()
-        rotations = self.rotations() if self._rotations is None else self._rotations
-        return self.rotated(super().adapt(z, k), rotations[k].detach())
+        rotation = self.rotations(k)[0] if self._rotations is None else self._rotations[k]
+        return self.rotated(super().adapt(z, k), rotation.detach())
 
     def rotated(self, z: Tensor, rotation: Tensor) -> Tensor:
         """Features [B, C, …] with the first m channels rotated."""
         size = len(rotation)
-        turned = torch.einsum("ij,bj...->bi...", rotation, z[:, :size])
+        turned = nn.functional.linear(z[:, :size].movedim(1, -1), rotation).movedim(-1, 1)
         return turned if size == z.shape[1] else torch.cat([turned, z[:, size:]], dim=1)
 
     def scaling(self, norms: Tensor) -> Tensor:
@@ -166,11 +169,12 @@ class RotoGrad(Wrapping):
         self._rotations = None
         size, batch = rotations.shape[1], gradients.shape[1]
         per = batch if self.reduction == "mean" or gradients.dim() > 3 else 1
-        gradients, target = gradients[:, :, :size], target[:, :size]  # R_kᵀ ∂L_k/∂(R_k z) and v, where they are rotated
-        products = torch.einsum("kbi...,bj...->kij", gradients, target)  # R_kᵀ M_k
+        rows = gradients[:, :, :size].movedim(2, -1).flatten(1, -2)  # R_kᵀ ∂L_k/∂(R_k z), at every sample [K, …, m]
+        target = target[:, :size].movedim(1, -1).flatten(0, -2)  # v […, m]
+        products = rows.mT @ target  # R_kᵀ M_k
         (self.angles.grad,) = torch.autograd.grad(rotations, self.angles, -2 / per * (rotations.detach() @ products))
         inner = products.diagonal(dim1=1, dim2=2).sum(1)
-        return (target.square().sum() + gradients.flatten(1).square().sum(1) - 2 * inner) / per
+        return (target.square().sum() + rows.square().sum((1, 2)) - 2 * inner) / per
 
 
 def haar(size: int, generator: torch.Generator) -> Tensor:

@@ -145,16 +145,16 @@ def cagrad_dual(gramian: np.ndarray, c: float) -> Solution:
     norms, C = cosines(gramian)
     p = norms.min() / norms
     beta = sums / norms / (K * squared**0.5)
-    x, nu, rounds = _cagrad_by_pivoting(C, p, beta, c)
-    residual = _cagrad_residual(C, p, beta, c, x, nu)
+    x, rounds = _cagrad_by_pivoting(C, p, beta, c)
+    residual = _cagrad_residual(C, p, beta, c, x)
     if residual > 1e-10:
         hull = min_norm_point(C).weights
         stationary = hull.dot(C).dot(hull) <= 1e-14
         if stationary and _least_distance(C, -beta)[1] <= c:
             return min_norm_point(gramian)
-        other, nu, more = _cagrad_by_bracketing(C, p, beta, c)
+        other, more = _cagrad_by_bracketing(C, p, beta, c)
         rounds += more
-        if (other_residual := _cagrad_residual(C, p, beta, c, other, nu)) < residual:
+        if (other_residual := _cagrad_residual(C, p, beta, c, other)) < residual:
             x, residual = other, other_residual
     w = x / norms
     return Solution(w / w.sum(), rounds, residual)
@@ -193,8 +193,8 @@ def _cagrad_face(
     return x, nu
 
 
-def _cagrad_by_pivoting(C: np.ndarray, p: np.ndarray, beta: np.ndarray, c: float) -> tuple[np.ndarray, float, int]:
-    x, nu, rounds = np.zeros(len(p)), 0.0, 0
+def _cagrad_by_pivoting(C: np.ndarray, p: np.ndarray, beta: np.ndarray, c: float) -> tuple[np.ndarray, int]:
+    x, rounds = np.zeros(len(p)), 0
     on = np.ones(len(p), dtype=bool)
     fewest, patience = len(p) + 1, 3
     while patience:
@@ -211,17 +211,17 @@ def _cagrad_by_pivoting(C: np.ndarray, p: np.ndarray, beta: np.ndarray, c: float
         on ^= wrong
         if not on.any():
             break
-    return x, nu, rounds
+    return x, rounds
 
 
-def _cagrad_by_bracketing(C: np.ndarray, p: np.ndarray, beta: np.ndarray, c: float) -> tuple[np.ndarray, float, int]:
+def _cagrad_by_bracketing(C: np.ndarray, p: np.ndarray, beta: np.ndarray, c: float) -> tuple[np.ndarray, int]:
     low, high = float((beta / p).min()), 1.0 + c
-    best, nu, rounds = (np.zeros(len(p)), low), (low + high) / 2, 0
+    best, nu, rounds = np.zeros(len(p)), (low + high) / 2, 0
     for _ in range(100):
         x, length, more = _least_distance(C, nu * p - beta)
         rounds += more
         if length <= c * (1 + 1e-14):
-            low, best = nu, (x, nu)
+            low, best = nu, x
         else:
             high = nu
         if abs(length - c) <= 1e-14 * c or high - low <= 1e-15:
@@ -230,10 +230,10 @@ def _cagrad_by_bracketing(C: np.ndarray, p: np.ndarray, beta: np.ndarray, c: flo
         face = _cagrad_face(C, p, beta, c, x.nonzero()[0]) if 0 < length < np.inf else None
         if face is not None and low <= face[1] <= high:
             nu = face[1]
-            if _cagrad_residual(C, p, beta, c, *face) <= 1e-10:
-                best = face
+            if _cagrad_residual(C, p, beta, c, face[0]) <= 1e-10:
+                best = face[0]
                 break
-    return *best, rounds
+    return best, rounds
 
 
 def _least_distance(C: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, float, int]:
@@ -247,14 +247,15 @@ def _least_distance(C: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, floa
     return z / (1 - gain), (max(gain, 0.0) / (1 - gain)) ** 0.5, rounds
 
 
-def _cagrad_residual(C: np.ndarray, p: np.ndarray, beta: np.ndarray, c: float, x: np.ndarray, nu: float) -> float:
-    on = x > 0
-    if not on.any():
-        return np.inf
+def _cagrad_residual(C: np.ndarray, p: np.ndarray, beta: np.ndarray, c: float, x: np.ndarray) -> float:
+    """Of the gains along unit gradients, x scaled to the length that it should have."""
     Cx = C.dot(x)
-    gap = Cx + beta - nu * p
-    length = max(x.dot(Cx), 0.0) ** 0.5
-    return float(max(-x.min(), -gap.min(), np.abs(gap * on).max(), abs(length / c - 1)))
+    squared = x.dot(Cx)
+    if squared <= 0:
+        return np.inf
+    projections = beta + c / squared**0.5 * Cx
+    gap = projections - x.dot(projections) / x.dot(p) * p
+    return float(max(-x.min(), -gap.min(), np.abs(gap * (x > 0)).max()))
 
 
 # -- Nash bargaining and its generalisation (Nash-MTL, FairGrad) -------------------------------------------------------

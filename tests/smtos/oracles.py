@@ -38,10 +38,15 @@ def gramian(K: int, seed: int = 0, **kind: float) -> np.ndarray:
 
 
 def balanced(K: int, seed: int = 0) -> np.ndarray:
-    """A circulant Gramian: all gradients equally long, and all rows with the same sum (K > 2: not a multiple of I + 11ᵀ)."""
-    spectrum = np.random.default_rng((K, seed)).uniform(0.1, 1.0, K // 2 + 1)
-    row = np.fft.irfft(spectrum, K) if K > 1 else spectrum
-    return np.array([np.roll(row, k) for k in range(K)]) / row[0]
+    """A random Gramian of equally long gradients whose rows all have the same sum: G 1 ∝ 1."""
+    _, C = units(gramian(K, seed, size=3 * K))
+    off = C - np.eye(K)
+    if K > 2:  # lift entry ij by x_i + x_j
+        lift = np.linalg.solve((K - 2) * np.eye(K) + 1, off.sum() / K - off.sum(1))
+        off += lift[:, None] + lift
+    np.fill_diagonal(off, 0)
+    lowest = np.linalg.eigvalsh(off)[0]
+    return np.eye(K) + off * min(1.0, 0.95 / abs(lowest) if lowest < 0 else 1.0)
 
 
 def units(G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

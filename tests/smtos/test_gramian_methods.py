@@ -499,18 +499,14 @@ def test_released_procedure_is_that_of_torchjd() -> None:
 
 
 def test_failed_solve_keeps_the_last_bargain_and_is_counted() -> None:
-    """Gradients a thousand times shorter from one step to the next: the conic solver gives up on most."""
-    failed = 0
-    for seed in range(3):
-        smto = build("nash_mtl", 11, solver="cvxpy", max_norm=None)
-        before = smto.solve(gramian(11, seed))
-        assert smto.flags == []
-        after = smto.solve(gramian(11, seed) * 1e-6)
-        assert (smto.flags == ["fallback"]) == (smto.diagnostics["failures"] == 1)
-        if smto.flags:
-            failed += 1
-            assert_allclose(after, before)
-    assert failed > 0
+    """ECOS allowed one iteration finds no solution."""
+    smto = build("nash_mtl", 3, solver="cvxpy", max_norm=None)
+    before = smto.solve(G1)
+    assert smto.flags == []
+    smto.procedure.options = {"max_iters": 1}
+    assert_allclose(smto.solve(np.diag([1.0, 5.0, 9.0])), before)
+    assert smto.flags == ["fallback"]
+    assert smto.diagnostics["failures"] == 1
 
 
 def test_missing_solver_is_an_error_before_training() -> None:

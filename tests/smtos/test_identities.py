@@ -352,23 +352,9 @@ def test_equal_lengths_alone_do_not() -> None:
 
 
 def test_upgrad_is_no_such_method() -> None:
-    """Equal lengths and equal row sums, and its weights differ all the same: projections are not sums over all tasks."""
-    H = np.array([[1.0, -0.4, 0.2], [-0.4, 1.0, 0.2], [0.2, 0.2, 1.0]])
-    spread = []
-    for seed in range(200):
-        lift = np.random.default_rng(seed).uniform(-0.35, 0.35, 3)
-        C = np.eye(4)
-        for (i, j), x in zip(((0, 1), (0, 2), (0, 3)), lift, strict=True):
-            C[i, j] = C[j, i] = x
-        C[2, 3] = C[3, 2] = lift[0]  # 4 tasks in two pairs: rows are permutations of each other …
-        C[1, 3] = C[3, 1] = lift[1]
-        C[1, 2] = C[2, 1] = lift[2]
-        assert_allclose(C.sum(0), C.sum(0)[0])
-        w = solve("upgrad", C)
-        spread.append(np.ptp(w) / w.mean())
-    assert max(spread) < 1e-9  # … so that by symmetry even UPGrad is equal
-    sums = H.sum(0)
-    assert not np.allclose(sums, sums[0])
+    """Equal lengths and equal row sums, and its weights differ by up to a fifth: what is projected away is one-sided."""
+    spread = [np.ptp(w) / w.mean() for w in (solve("upgrad", oracles.balanced(5, seed)) for seed in range(50))]
+    assert 0.05 < max(spread) < 0.4
 
 
 def test_sensitivity_to_a_tenth_more_length() -> None:
@@ -399,8 +385,8 @@ def test_equal_lengths_at_the_features_are_not_equal_lengths_at_the_parameters()
 
 # -- no two methods are the same -------------------------------------------------------------------------------------
 
-#: One Gramian, 4 tasks, with conflicts, unequal lengths, and a task that EDM leaves out (so EDM is not IMTL-G).
-PARTING = gramian(4, 31, size=4, decades=0.5, cosine=0.2)
+#: One Gramian of 4 tasks, with conflicts, unequal lengths, and a task that EDM leaves out (so EDM is not IMTL-G)
+PARTING = gramian(4, 49, size=4, decades=0.5, cosine=0.2)
 LOSSES = np.array([0.4, 1.3, 2.1, 0.9])
 SAME = {frozenset({"mgda", "mgda_ub"})}  # one method, told apart by whose gradients it reads
 
@@ -416,10 +402,10 @@ def test_the_parting_gramian_is_an_ordinary_one() -> None:
 
 @pytest.mark.parametrize(("one", "other"), list(itertools.combinations(METHODS, 2)))
 def test_no_two_methods_agree(one, other) -> None:
-    """After twelve equal steps, so that those with memory have one, the weights differ by a part in a thousand."""
+    """After twelve equal steps, so that those with memory have one, the weights differ by a hundredth or more."""
     a, b = (solve(key, PARTING, LOSSES, steps=12) for key in (one, other))
     apart = np.abs(a - b).max() / max(np.abs(a).max(), np.abs(b).max())
     if frozenset({one, other}) in SAME:
         assert apart == 0
     else:
-        assert apart > 1e-3
+        assert apart > 0.01

@@ -246,7 +246,7 @@ def test_dependent_gradients_with_a_common_descent_direction_can_bargain(K, rank
             assert oracles.fair_violation(G, solvers.bargaining(G, alpha).weights, alpha) <= 1e-8
 
 
-@pytest.mark.parametrize("K", [2, 3, 11, 64])
+@pytest.mark.parametrize("K", [2, 3, 11, 20])
 def test_a_gradient_given_twice_changes_no_update(K) -> None:
     """Of the min-norm point, CAGrad (with the mean kept the same) and the projections."""
     J = oracles.jacobian(K, 1, cosine=0.1)
