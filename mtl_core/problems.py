@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ from mtl_core.step import MultiTaskModel
 from mtl_core.tasks import Task
 
 Source = Literal["embedded", "full"]
-SPLITS = ("train", "val", "test")
+SPLITS = multimnist.SPLITS
 
 
 class UnknownProblem(ValueError):
@@ -69,7 +69,7 @@ class Problem:
         data_dir: str | None,
         device: torch.device,
         dtype: torch.dtype,
-    ) -> dict[str, multimnist.Split]:
+    ) -> Mapping[multimnist.SplitName, multimnist.Split]:
         """The splits on a device; `split.batch(index, task_names)` gives inputs and targets."""
         return multimnist.load(source, sizes, data_dir, device, dtype)
 

@@ -134,7 +134,9 @@ class _Unsaved:
     """Writes records to the store, and elsewhere when the store stops taking them: nothing finished is lost."""
 
     def __init__(self, store: RunStore) -> None:
-        self.store, self.refuge, self.error = store, None, None
+        self.store = store
+        self.refuge: RunStore | None = None
+        self.error: OSError | None = None
 
     def save(self, run: Run) -> None:
         try:
@@ -249,7 +251,7 @@ def experiment(
     whole = problems.get(problem)
     for smto in methods:
         smtos.get(smto)
-    place = {"store": store, "workers": workers, "device": device, "data_dir": data_dir}
+    place: dict[str, Any] = {"store": store, "workers": workers, "device": device, "data_dir": data_dir}
     if search == "published":
         overrides = options or {}
         chosen = [
@@ -257,10 +259,10 @@ def experiment(
             for smto in methods
             for best in [paper.best(problem, smto)]
         ]
-        alone = [(name, "unit_scal", best) for name in whole.single_tasks for best in _published_references(name)]
-        configs = [_config(p, s, c, seed, settings) for p, s, c in alone + chosen for seed in seeds]
+        single = [(name, "unit_scal", best) for name in whole.single_tasks for best in _published_references(name)]
+        configs = [_config(p, s, c, seed, settings) for p, s, c in single + chosen for seed in seeds]
         done = run(configs, title=problem, **place)
-        split = len(alone) * len(seeds)
+        split = len(single) * len(seeds)
         table = _settings_table(done[split:], done[:split], whole, "published")
         return Experiment(whole, done[split:], done[:split], table, [])
 

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from mtl_core import __version__, problems, smtos
+from mtl_core.datasets.multimnist import SplitName
 from mtl_core.metrics import cosine_to_mean, pairwise_cosine
 from mtl_core.runs import BadConfig, Epoch, Gradients, Run, RunConfig
 from mtl_core.smtos.base import Applied, NonFinite, Setting
-from mtl_core.step import Step
+from mtl_core.step import Space, Step
 
 EVALUATION_BATCH = 1000  # metrics are exact means over the split, so this is a matter of memory only
 SAMPLE_EVERY = 100  # steps between two looks at the gradients: steps 1, 101, 201, … of each epoch, from 0
@@ -72,7 +73,7 @@ class _Training:
         self.data = self.problem.load(config.source, config.sizes, data_dir, device, dtype)
 
         torch.manual_seed(config.seed)
-        self.model = self.problem.build_model(config.dropout).to(device, dtype, memory_format=torch.channels_last)
+        self.model = self.problem.build_model(config.dropout).to(device, dtype).to(memory_format=torch.channels_last)
         torch.manual_seed(config.seed)  # dropout starts from the seed, however many heads were initialised
         self.smto = smtos.build(config.smto, len(self.tasks), **config.options)
         self.smto.check_model(self.model)
@@ -131,7 +132,8 @@ class _Training:
         """Batches for bi-level methods, drawn lazily: a second shuffle of the training split, or the validation
         split."""
         validation = getattr(self.smto, "meta_split", "train") == "validation"
-        split, size = ("val", META_BATCH) if validation else ("train", self.config.batch_size)
+        split: SplitName = "val" if validation else "train"
+        size = META_BATCH if validation else self.config.batch_size
         generator = torch.Generator().manual_seed(self.config.seed + 1_000_003)
 
         def stream() -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
@@ -168,7 +170,7 @@ class _Training:
         return math.ceil(len(self.data["train"]) / self.config.batch_size) - 1
 
     @torch.no_grad()
-    def _evaluate(self, name: str) -> dict[str, dict[str, float | None]]:
+    def _evaluate(self, name: SplitName) -> dict[str, dict[str, float | None]]:
         """Raw metrics of one split, by task and metric."""
         split = self.data[name]
         totals: dict[tuple[str, str], Tensor] = {}
@@ -197,7 +199,7 @@ class _EpochLog:
         self.sums: dict[str, Tensor] = {}
         self.diagnostics: dict[str, list[float | Tensor]] = {}
         self.flags: Counter[str] = Counter()
-        self.gramians: dict[str, list[Tensor]] = {"features": [], "parameters": []}
+        self.gramians: dict[Space, list[Tensor]] = {"features": [], "parameters": []}
 
     def look(self, step: Step) -> None:
         for space, gramians in self.gramians.items():

@@ -35,6 +35,7 @@ FILES = {  # name in MNIST/raw: bytes
 }
 Source = Literal["embedded", "full"]
 SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 class DataNotFound(FileNotFoundError):
@@ -85,7 +86,7 @@ def embedded_pairs(labels: np.ndarray, sizes: tuple[int, int, int]) -> dict[Spli
     bounds = np.cumsum((0, *DIGITS_PER_CLASS))
     by_class = [draw.permutation(np.flatnonzero(labels == digit)) for digit in range(10)]
     pairs: dict[SplitName, Pairs] = {}
-    for split, start, stop, size in zip(("train", "val", "test"), bounds, bounds[1:], sizes, strict=False):
+    for split, start, stop, size in zip(SPLITS, bounds, bounds[1:], sizes, strict=False):
         digits = draw.permutation(np.concatenate([members[start:stop] for members in by_class]))
         pairs[split] = Pairs(np.resize(digits, size), draw.choice(digits, size))
     return pairs

@@ -96,7 +96,7 @@ def test_the_scale_of_a_task_without_gradient_is_learned_all_the_same() -> None:
     """IMTL's s follows the loss, not the gradient on the features."""
     smto = build("imtl", 3)
     smto.solve(np.diag([1.0, 0.0, 1.0]), np.array([0.5, 2.0, 3.0]))
-    assert_allclose(np.sign(smto.s), [1, -1, -1])
+    assert_allclose(smto.s.sign().numpy(), [1, -1, -1])
 
 
 @pytest.mark.parametrize("key", ["edm", "cdtt"])
@@ -299,9 +299,11 @@ def test_mgda_without_losses_in_its_scale_takes_any() -> None:
 
 
 def test_a_solver_that_misses_its_conditions_is_flagged() -> None:
-    """FairGrad with α = 20 and lengths over twelve decades: w would span more than float64 does."""
-    G = gramian(11, 0, decades=12, size=12)
-    smto = build("fairgrad", 11, alpha=20.0, max_norm=None)
-    smto.solve(G)
-    assert (smto.flags == ["inexact"]) == (smto.diagnostics["residual"] > 1e-6)
-    assert smto.flags == ["inexact"]
+    """FairGrad with α = 0.3 and lengths over twelve decades: the shares w^(1 − 1/α) span more than float64 does."""
+    flags = []
+    for seed in range(5):
+        smto = build("fairgrad", 11, alpha=0.3, max_norm=None)
+        smto.solve(gramian(11, seed, decades=12, size=12))
+        assert (smto.flags == ["inexact"]) == (smto.diagnostics["residual"] > 1e-6)
+        flags += smto.flags
+    assert "inexact" in flags

@@ -279,9 +279,9 @@ def test_imgrad_at_three_quarters_is_cagrad() -> None:
     """κ = ¾ weighs both terms of the dual as CAGrad does; found by turning two gradients apart."""
 
     def pair(cosine: float) -> np.ndarray:
-        return np.array([[1.0, 3 * cosine], [3 * cosine, 9.0]])
+        return np.array([[1.0, 2 * cosine], [2 * cosine, 4.0]])
 
-    low, high = -0.999, 0.3
+    low, high = -0.99, 0.0
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if balance(pair(middle)) < 0.75 else (low, middle)
