@@ -289,6 +289,45 @@ def test_ranking_compares_the_same_methods_on_all_problems(two_problems, experim
     assert "below 0.33" in found.attrs["caption"]
 
 
+def test_equivalence_tells_small_differences_from_unknown_ones(make_run):
+    """By hand, margin 2: within, different but within, beyond, and too noisy to tell; one seed never tells."""
+    gains = {
+        "unit_scal": [0.0, 0.0, 0.0],
+        "cagrad": [0.1, -0.1, 0.0],
+        "edm": [1.0, 1.1, 0.9],
+        "famo": [5.0, 5.1, 4.9],
+        "imtl": [-6.0, 7.0, 1.0],
+    }
+    rows = [
+        {"problem": problem, "smto": smto, "seed": seed, "delta_m": gain, "diverged": False}
+        for problem in (RL_RR, CL_CR)
+        for smto, values in gains.items()
+        for seed, gain in enumerate(values)
+    ]
+    found = similar_tasks.equivalence(pd.DataFrame(rows), margin=2)
+    assert list(found.problem) == ["CL_CR"] * 4 + ["RL_RR"] * 4
+    assert list(found.reading[:4]) == ["equal within ±2", "different, by less than 2", "different", "cannot tell"]
+    assert (found.p[:2] < 0.05).all() and (found.p[2:4] > 0.05).all()
+    alone = similar_tasks.equivalence(pd.DataFrame([row for row in rows if row["seed"] == 0]), margin=2)
+    assert set(alone.reading) == {"cannot tell"} and set(alone["90 % interval"]) == {"–"}
+
+
+def test_weights_are_compared_seed_by_seed_with_the_problem_whose_tasks_differ():
+    """Nearer by 0.2 at every seed although the seeds spread; without weights, no row."""
+    per_run = pd.DataFrame(
+        [
+            {"problem": problem, "smto": smto, "config": "", "seed": seed, "weight_distance": value}
+            for problem, more in ((CL_RR, 0.2), (CL_CR, 0.0))
+            for smto, values in {"edm": [0.01, 0.06, 0.11], "rotograd": [math.nan] * 3, "unit_scal": [0.0] * 3}.items()
+            for seed, value in enumerate(np.array(values) + more)
+        ]
+    )
+    found = similar_tasks.weights(per_run, against=CL_RR)
+    assert list(found.problem) == ["CL_CR", "CL_RR"] and set(found.method) == {"EDM"}
+    assert found["mean |w₁ − ½|"].tolist() == pytest.approx([0.06, 0.26])
+    assert found.difference[0] == pytest.approx(-0.2) and found.reading[0] == "nearer"
+
+
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 

@@ -157,8 +157,8 @@ def famo_noise(runs: Iterable[Any]) -> pd.DataFrame:
         for epoch, record in enumerate(run.history):
             if missing := [name for name in needed if record.diagnostics.get(name) is None]:
                 raise ValueError(
-                    f"a run of FAMO on {run.config.problem} (seed {run.config.seed}) has no {', '.join(missing)}: it was "
-                    "stored by an earlier version. Remove its record from the store, then run this again."
+                    f"a run of FAMO on {run.config.problem} (seed {run.config.seed}) has no {', '.join(missing)}: an "
+                    "earlier version stored it. Remove its record from the store, then run this again."
                 )
             share, one, other, lead_squared = (record.diagnostics[name] for name in needed)
             losses, drift, improvement = np.array(record.train_losses, dtype=float), one - other, (one + other) / 2
@@ -214,10 +214,10 @@ def famo(groups: Mapping[str, Iterable[Any]]) -> np.ndarray:
     every = pd.concat(tables.values())
     look.caption(
         axes,
-        f"FAMO, epoch means, one line per seed ({look.seeds(every)}). It weighs by z/L; grey dashes: what 1/L alone would",
-        "give. Right: the standard deviation, over the steps of an epoch, of the difference between the two tasks' "
-        "improvements, in units of their mean improvement (median over seeds). Improvement: the fall of the log loss of "
-        "a batch in one step. Above 1 a single step says little about which task is ahead.",
+        f"FAMO, epoch means, one line per seed ({look.seeds(every)}). It weighs by z/L; grey dashes: what 1/L alone",
+        "would give. Right: the standard deviation, over the steps of an epoch, of the difference between the two "
+        "tasks' improvements, in units of their mean improvement (median over seeds). An improvement is the fall of "
+        "the log loss of a batch in one step. Above 1 a single step says little about which task is ahead.",
         look.A_SEED,
     )
     return axes

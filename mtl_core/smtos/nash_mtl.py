@@ -134,9 +134,10 @@ class Procedure:
         A = gramian / factor
         matrix.value, root.value = A, factor
         for _ in range(20):
-            with np.errstate(divide="ignore", invalid="ignore"):  # an iterate of 0 fails in the next round
-                slope.value = (1 / alpha + A @ (1 / (A @ alpha))) / factor
+            with np.errstate(all="ignore"):  # an iterate of 0 fails in the next round
+                tangent = (1 / alpha + A @ (1 / (A @ alpha))) / factor
             try:
+                slope.value = tangent
                 problem.solve(solver=self.conic, **self.options)
             except (cvxpy.SolverError, ArithmeticError, ValueError):
                 return alpha, 1

@@ -86,7 +86,7 @@ def _min_norm_of_two(gramian: np.ndarray) -> Solution:
 
 
 def _on_segment(first: float, second: float) -> Solution:
-    """Weights of two tasks that sum to 1, clipped to [0, 1]; given both, as the difference of one from 1 loses digits."""
+    """Two weights that sum to 1, clipped to [0, 1]; both are given, as the difference of one from 1 loses digits."""
     return Solution(np.array([min(max(first, 0.0), 1.0), min(max(second, 0.0), 1.0)]), 0, 0.0)
 
 
@@ -250,11 +250,11 @@ def _least_distance(C: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, floa
 def _cagrad_residual(C: np.ndarray, p: np.ndarray, beta: np.ndarray, c: float, x: np.ndarray) -> float:
     """Of the gains along unit gradients, x scaled to the length that it should have."""
     Cx = C.dot(x)
-    squared = x.dot(Cx)
-    if squared <= 0:
+    squared, total = x.dot(Cx), x.dot(p)
+    if squared <= 0 or total <= 0:  # no solution at all
         return np.inf
     projections = beta + c / squared**0.5 * Cx
-    gap = projections - x.dot(projections) / x.dot(p) * p
+    gap = projections - x.dot(projections) / total * p
     return float(max(-x.min(), -gap.min(), np.abs(gap * (x > 0)).max()))
 
 
