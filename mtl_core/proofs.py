@@ -88,8 +88,8 @@ def famo(improvements: np.ndarray, **options: Any) -> np.ndarray:
 def weights_of_pair(key: str, pair: Pair, options: Mapping[str, Any] | None = None) -> np.ndarray:
     """The weights [2] that a method gives to two tasks, by its own code; NaN where it makes no step.
 
-    A method that learns is taken at its first step, CDTT at its eleventh. Of one that reads more than Gramian and losses
-    the update is taken apart: J' w = update.
+    A method that learns is taken at its first step, CDTT at its eleventh. Of one that reads more than Gramian and
+    losses the update is taken apart: Jᵀ w = update.
     """
     if key == "cdtt":
         return cdtt([pair.gramian] * 11, pair.losses, **(options or {}))
@@ -130,8 +130,8 @@ def same_field(keys: Sequence[str], pairs: Sequence[Pair], options: Options) -> 
 
 
 def field(members: Sequence[str], angles: np.ndarray, ratios: np.ndarray, options: Options) -> np.ndarray:
-    """Weights of two tasks with equal losses [ratios, angles, 2], the same for all members of a group; those of the first
-    member without a memory.
+    """Weights of two tasks with equal losses [ratios, angles, 2]. All members of a group give the same; these are from
+    the first that has no memory.
 
     Args:
         angles: between the gradients, degrees. ratios: |g_1| / |g_2|.

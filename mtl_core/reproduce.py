@@ -37,6 +37,9 @@ from mtl_core.notebooks import BadParameters
 from mtl_core.smtos.base import nearest
 
 
+STYLE = ".jp-RenderedMarkdown pre { font-family: var(--jp-code-font-family); }"  # code in printed Markdown, too
+
+
 class BadRequest(ValueError):
     """An unknown preset or notebook, or parameters that do not fit: refused before anything runs."""
 
@@ -180,7 +183,8 @@ def to_html(notebook: NotebookNode, name: str) -> str:
     """A notebook as a page. Cells tagged "remark" show the sentences that they print, not their code."""
     exporter = HTMLExporter(theme="light")
     exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={"remark"}), enabled=True)
-    return exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0]
+    page = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0]
+    return page.replace("</head>", f"<style>{STYLE}</style>\n</head>", 1)
 
 
 def run_all(jobs: list[Job], repository: Path, preset: str) -> list[str]:

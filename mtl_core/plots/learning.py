@@ -81,7 +81,7 @@ def learning_curves(
         f"Validation Δm after every epoch, mean over {len(seeds)} seeds; the legend is in the order of the last epoch."
         if len(seeds) > 1
         else "Validation Δm after every epoch, one seed; the legend is in the order of the last epoch.",
-        "Grey: the single-task models, each at its best epoch. The lower end of the axis cuts off early epochs.",
+        "The line at 0: the single-task models at their best epochs. The axis cuts off what lies far below the rest.",
     )
     return ax
 
@@ -102,14 +102,14 @@ def table_of_methods(methods: Sequence[str]) -> pd.DataFrame:
     Returns:
         One row per method; its caption in `.attrs["caption"]`.
     """
-    works_on = {"losses": "losses", "features": "gradients on the features", "parameters": "gradients on the weights"}
+    works_on = {"features": "gradients on the features", "parameters": "gradients on the weights"}
     heads = {"plain": "own gradient", "mean": "own gradient / K", "weighted": "own gradient × weight"}
     heads["scaled"] = "own gradient × scale"
     rows = []
     for key in methods:
         smto = smtos.get(key)
-        row = {"method": look.label(key), "works on": works_on[smto.space], "its head gets": heads[smto.head_policy]}
-        rows.append(row | {"size of the update": smto.native_scale})
+        row = {"method": look.label(key), "works on": works_on.get(smto.space, smto.space)}
+        rows.append(row | {"its head gets": heads[smto.head_policy], "size of the update": smto.native_scale})
     table = pd.DataFrame(rows).set_index("method")
     table.attrs["caption"] = (
         "Read from the methods' own files, mtl_core/smtos. K is the number of tasks; the weight is that of the task on "

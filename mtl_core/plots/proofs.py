@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -36,13 +37,13 @@ def fields(
         groups: of methods that give the same weights, a panel each. without: the methods that have no such field, and
             why. resolution: points along either side of a panel.
     """
-    cosines = (np.arange(resolution) + 0.5) / resolution * 2 - 1
+    cosines = np.linspace(-0.999, 0.999, resolution)
     ratios = 2 ** np.linspace(-3, 3, resolution)
     angles = np.rad2deg(np.arccos(cosines))
     lengths = np.array([[Pair(angle, ratio).gramian for angle in angles] for ratio in ratios])
     rows, columns = -(-(len(groups) + 1) // 3), 3
     figure, axes = look.grid_of_axes(rows, [1] * columns, 11.7, 8.3 / 3)
-    figure.get_layout_engine().set(hspace=0.04, wspace=0.04)  # type: ignore[union-attr]
+    figure.set_layout_engine("constrained", hspace=0.04, wspace=0.04)
     for ax, members in zip(axes.flat, groups, strict=False):
         weights = proofs.field(members, angles, ratios, options)
         _field(ax, cosines, ratios, weights[..., 0] / weights.sum(-1), (lengths @ weights[..., None])[..., 0].min(-1))
@@ -58,10 +59,10 @@ def fields(
     figure.suptitle("Whose gradient counts? The weight of task 1 out of two", fontsize=15, weight="bold")
     look.caption(
         axes,
-        """Two tasks with equal losses. Colour: the share of task 1 in the weights, w₁ / (w₁ + w₂); white is ½, thin lines
-        are the levels 0.1, ¼, ½, ¾ and 0.9. Hatched: the step raises the loss of one of the tasks, to first order. On
-        the horizontal line both gradients are equally long, as Assumption 1 has it. Methods in one panel agree at every
-        point. A method that learns is shown at its first step, CDTT at its eleventh.""",
+        """Two tasks with equal losses. Colour: the share of task 1 in the weights, w₁ / (w₁ + w₂); white is ½, thin
+        lines are the levels 0.1, ¼, ¾ and 0.9. Hatched: the step raises the loss of one of the tasks, to first order.
+        On the horizontal line both gradients are equally long, as Assumption 1 has it. Methods in one panel agree at
+        every point. A method that learns is shown at its first step, CDTT at its eleventh.""",
         "Options are the defaults, but for",
         f"{listed(f'{label(key)} ({in_words(given)})' for key, given in options.items())}.",
     )
@@ -79,7 +80,7 @@ def _field(ax: Axes, cosines: np.ndarray, ratios: np.ndarray, share: np.ndarray,
     ax.axhline(1, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
     ax.set_yscale("log", base=2)
     ax.set(yticks=[1 / 8, 1 / 2, 1, 2, 8], yticklabels=["1 : 8", "1 : 2", "1 : 1", "2 : 1", "8 : 1"])
-    ax.set(xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1], xticklabels=["−1", "−½", "0", "½", "1"])
+    ax.set(xlim=(-1, 1), ylim=(1 / 8, 8), xticks=[-1, -0.5, 0, 0.5, 1], xticklabels=["−1", "−½", "0", "½", "1"])
     ax.minorticks_off()
     ax.tick_params(labelsize=8.5, length=3, color=GREY)
 
@@ -92,9 +93,9 @@ def _names(ax: Axes, members: Sequence[str], options: proofs.Options, width: int
             lines.append([])
         lines[-1].append(key)
     size = 11 if len(members) <= 3 else 9.5
-    rows = []
+    rows: list[Artist] = []
     for line in lines:
-        texts = []
+        texts: list[Artist] = []
         for key in line:
             texts.append(
                 TextArea(label(key), textprops={"fontsize": size, "weight": "bold", "color": LOOK[key].colour})
@@ -103,8 +104,17 @@ def _names(ax: Axes, members: Sequence[str], options: proofs.Options, width: int
                 texts.append(TextArea(in_words(options[key]), textprops={"fontsize": 8, "color": GREY}))
         rows.append(HPacker(children=texts, pad=0, sep=9))
     box = VPacker(children=rows, pad=0, sep=2)
-    place = {"bbox_to_anchor": (0, 1), "bbox_transform": ax.transAxes, "borderpad": 0, "pad": 0.2}
-    ax.add_artist(AnchoredOffsetbox("lower left", child=box, frameon=False, **place))
+    ax.add_artist(
+        AnchoredOffsetbox(
+            "lower left",
+            child=box,
+            frameon=False,
+            pad=0.2,
+            borderpad=0,
+            bbox_to_anchor=(0, 1),
+            bbox_transform=ax.transAxes,
+        )
+    )
 
 
 def in_words(options: Mapping[str, Any]) -> str:
@@ -157,8 +167,8 @@ def sensitivity(frame: pd.DataFrame, ratio: float) -> np.ndarray:
     axes[1].set_title("the update, turned away from the mean gradient by", loc="left", fontsize=10)
     look.caption(
         axes,
-        f"g₂ is {ratio:g} times as long as g₁. Left: the share of task 1; the grey line is ½. Right: the angle between the "
-        "update and the mean of the two gradients. Lines that run into one another carry all their names.",
+        f"g₂ is {ratio:g} times as long as g₁. Left: the share of task 1; the grey line is ½. Right: the angle between "
+        "the update and the mean of the two gradients. Lines that run into one another carry all their names.",
     )
     return axes
 
@@ -200,15 +210,16 @@ def beyond_two(weights: Mapping[str, np.ndarray], deviations: pd.DataFrame) -> n
         left.plot(third, y, "o", markerfacecolor="white", markeredgecolor=LOOK[key].colour, markersize=7)
         rows = deviations[deviations.smto == key]
         sizes = 14 + 6 * rows.K
-        right.scatter(rows["median"], [y] * len(rows), s=sizes, facecolor="white", edgecolor=LOOK[key].colour, zorder=3)
-        right.scatter(np.maximum(rows["worst"], 1e-17), [y] * len(rows), s=sizes, color=LOOK[key].colour, zorder=3)
+        for column, fill in (("worst", LOOK[key].colour), ("median", "white")):
+            at = np.maximum(rows[column], 1e-16)
+            right.scatter(at, [y] * len(rows), s=sizes, facecolor=fill, edgecolor=LOOK[key].colour, zorder=3)
     left.axvline(1 / 3, color=GREY, linewidth=0.8, zorder=0)
     left.set(yticks=range(len(keys)), yticklabels=[label(key) for key in keys], xlabel="weight (they sum to 1)")
     left.set_title("two alike (●) and one apart (○)", loc="left", fontsize=10)
     left.invert_yaxis()
     right.set(xscale="log", xlim=(1e-17, 30), xlabel="largest |K wₖ − 1|")
     right.axvspan(1e-17, 1e-9, color="#f2f2f2", zorder=0)
-    right.text(3e-17, len(keys) - 0.45, "rounding", fontsize=8, color=GREY, va="bottom")
+    right.text(1.5e-9, len(keys) - 0.75, "← rounding", fontsize=8, color=GREY, va="center")
     right.set_title("equal lengths (○), and equal rows, too (●)", loc="left", fontsize=10)
     for ax in axes:
         look.dress(ax, grid=None)
@@ -216,10 +227,11 @@ def beyond_two(weights: Mapping[str, np.ndarray], deviations: pd.DataFrame) -> n
     sizes = listed(f"{K}" for K in sorted(deviations.K.unique()))
     look.caption(
         axes,
-        "Left: three gradients of one length; the first two (filled) have a cosine of 0.9, the third (hollow) is at right "
-        "angles to both. Grey line: ⅓.",
-        f"Right: random Gramians of {sizes} tasks, larger dots for more tasks. Hollow: equal lengths only, median; filled: "
-        "equal lengths and equal sums of the rows, the worst of all. PCGrad meets the tasks in a fresh random order.",
+        "Left: three gradients of one length; the first two (filled) have a cosine of 0.9, the third (hollow) is at "
+        "right angles to both. Grey line: ⅓.",
+        f"Right: random Gramians of {sizes} tasks, larger dots for more tasks. Hollow: equal lengths only, median;",
+        "filled: equal lengths and equal sums of the rows, the worst of all; 0 is drawn at 1e-16. PCGrad meets the",
+        "tasks in a fresh random order.",
     )
     return axes
 
@@ -230,17 +242,22 @@ def tension(frame: pd.DataFrame) -> Axes:
     Args:
         frame: distance, loss_ratio, share.
     """
-    _, ax = look.figure(6.4, 3.8)
+    _, ax = look.figure(7, 3.8)
     shades = mpl.colormaps["viridis"](np.linspace(0.05, 0.8, frame.loss_ratio.nunique()))
     for (ratio, rows), shade in zip(frame.groupby("loss_ratio"), shades, strict=True):
         ax.plot(rows.distance, rows.share, color=shade, linewidth=1.9)
-        ax.annotate(f"L₁ : L₂ = {ratio:g}", (rows.distance.iloc[0], rows.share.iloc[0]), xytext=(-5, 0),
-                    textcoords="offset points", ha="right", va="center", fontsize=8.5, color=shade)  # fmt: skip
+        halfway = rows.iloc[(rows.share - 0.75).abs().argmin()]
+        ax.annotate(
+            f"L₁ : L₂ = {ratio:g}",
+            (halfway.distance, halfway.share),
+            xytext=(8, 4),
+            textcoords="offset points",
+            fontsize=8.5,
+            color=shade,
+        )
     ax.axhline(0.5, color=GREY, linewidth=0.8, zorder=1)
-    ax.set(xscale="log", xlabel="|g₁ − g₂|", ylabel="weight of task 1 (they sum to 1)")
-    look.caption(
-        ax, "CDTT at its eleventh step, two gradients of one length at right angles, the second loss 1. Grey: ½."
-    )
+    ax.set(xscale="log", xlabel="|g₁ − g₂|", ylabel="w₁ / (w₁ + w₂)")
+    look.caption(ax, "CDTT at its eleventh step; two gradients of one length at right angles; L₂ = 1. Grey: ½.")
     return look.dress(ax)
 
 
@@ -263,11 +280,13 @@ def famo(walks: Mapping[str, Walk], noisy: Mapping[float, np.ndarray]) -> np.nda
     shades = mpl.colormaps["viridis"](np.linspace(0.8, 0.05, len(noisy)))
     for (noise, paths), shade in zip(sorted(noisy.items(), reverse=True), shades, strict=True):
         right.plot(paths.T, color=shade, linewidth=0.7, alpha=0.85)
-        right.plot([], [], color=shade, linewidth=2, label=f"{noise:g} × the improvement")
-    right.legend(frameon=False, fontsize=8.5, title="noise", title_fontsize=8.5, loc="upper left")
+        right.plot([], [], color=shade, linewidth=2, label=f"{noise:g} × its mean")
+    right.legend(
+        frameon=False, fontsize=8.5, title="noise in the improvement", title_fontsize=8.5, loc="upper left", ncols=3
+    )
     for ax, title in zip(axes, ("equal losses that do not stay equal", "equal tasks, noisy losses"), strict=True):
         ax.axhline(0.5, color=GREY, linewidth=0.8, zorder=1)
-        ax.set(xlabel="step")
+        ax.set(xlabel="step", ylim=(0, 1))
         ax.set_title(title, loc="left", fontsize=10)
         look.dress(ax)
     left.set_ylabel("share of task 1 in the weights")
@@ -275,7 +294,7 @@ def famo(walks: Mapping[str, Walk], noisy: Mapping[float, np.ndarray]) -> np.nda
     look.caption(
         axes,
         "Left: gradient descent on two losses that begin equal.",
-        "Right: both tasks improve at the same rate on average; what a single batch shows is noisy, independently for the "
-        f"two. {len(next(iter(noisy.values())))} runs per amount of noise. Grey: ½.",
+        "Right: both tasks improve at the same rate on average; what a single batch shows is noisy, independently for "
+        f"the two. {len(next(iter(noisy.values())))} runs per amount of noise. Grey: ½.",
     )
     return axes

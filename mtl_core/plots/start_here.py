@@ -39,19 +39,19 @@ def arrow(ax: Axes, tail: Any, head: Any, colour: str, width: float = 1.5, size:
         ax.plot(*tail, "o", color=colour, markersize=2 + width, **more)
         return
     more = {"zorder": 3, **more}
-    ax.add_patch(
-        FancyArrowPatch(
-            tuple(tail),
-            tuple(head),
-            arrowstyle="-|>",
-            mutation_scale=size,
-            shrinkA=0,
-            shrinkB=0,
-            color=colour,
-            lw=width,
-            **more,
-        )
+    patch = FancyArrowPatch(
+        tuple(tail),
+        tuple(head),
+        arrowstyle="-|>",
+        mutation_scale=size,
+        shrinkA=0,
+        shrinkB=0,
+        color=colour,
+        lw=width,
+        **more,
     )
+    patch.set_in_layout(False)  # it lies within the axes; to measure hundreds of arrows would take seconds
+    ax.add_patch(patch)
 
 
 def task_arrows(

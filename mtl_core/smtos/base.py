@@ -1,7 +1,7 @@
 """The protocol of every SMTO, the two bases that cover nearly all of them, and the registry.
 
     LossWeighting.weights(losses [K])          -> weights [K]    the heads get the same weights
-    GramianWeighting.weights(gramian [K, K])   -> weights [K]    on "features" or "parameters"; the heads get plain gradients
+    GramianWeighting.weights(gramian [K, K])   -> weights [K]    on "features" or "parameters"; heads get plain gradients
 
 An SMTO sees losses and gradients, never the name of a dataset or a task. The K×K problems are solved in float64 on the
 host with numpy; everything with a batch in it stays on the device with torch.
@@ -14,7 +14,6 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -102,7 +101,7 @@ class SMTO(nn.Module):
         self.generator = torch.Generator().manual_seed(0)
 
     def set_up(self, setting: Setting, seed: int) -> None:
-        """Called once, before the optimizer is made: a chance to size parameters by the problem. Seeds the generator."""
+        """Called once, before the optimizer is made, to size parameters by the problem. Seeds the generator."""
         self.generator.manual_seed(seed)
 
     def check_model(self, model: MultiTaskModel) -> None:
@@ -117,7 +116,7 @@ class SMTO(nn.Module):
         return z
 
     def begin_epoch(self, epoch: int, mean_losses: Tensor | None, lr: float) -> None:
-        """Told at the start of every epoch: its number from 0, last epoch's mean training losses [K], the present lr."""
+        """Told when an epoch starts: its number from 0, last epoch's mean training losses [K], the present lr."""
 
     def backward(self, step: Step) -> Applied:
         """Leave gradients in .grad of all model parameters (and of its own) and say what was done."""
@@ -138,7 +137,7 @@ class SMTO(nn.Module):
 
 class VectorAdam(nn.Module):
     """Adam for a vector of K numbers that an SMTO learns by itself (logits, log-scales, weights), outside the main
-    optimizer and its schedule. The formula is torch.optim.Adam's; the moments are buffers, so state_dict() carries them.
+    optimizer and its schedule. The formula is torch.optim.Adam's. The moments are buffers: state_dict() carries them.
 
     Args:
         size: K.
@@ -208,8 +207,10 @@ class GramianWeighting(SMTO):
     * a task without a gradient (zero, or 1e-12 of the longest) is left out of the K×K problem and gets weight 0 on the
       shared parameters; where heads are weighted, its head gets the mean weight of the others (flag "inactive_task");
     * no task with a gradient: weights 0 (flag "no_gradient");
-    * a Pareto-stationary point (0 in the convex hull of the unit gradients) gives the zero direction where the method has
-      no solution there (`undefined_at_stationary`; flag "pareto_stationary");
+    * a Pareto-stationary point (0 in the convex hull of the unit gradients) gives the zero direction where the method
+      has no solution there (`undefined_at_stationary`; flag "pareto_stationary");
+    * a loss of 0 counts as 1e-12 where it must be positive (flag "floored_loss");
+    * a solution that misses its optimality conditions by more than 1e-6 is used, and counted (flag "inexact");
     * a Gramian or a loss that is not finite raises NonFinite.
     """
 
@@ -265,15 +266,14 @@ class GramianWeighting(SMTO):
         return solution.weights
 
     def head_weights(self, weights: np.ndarray) -> np.ndarray:
-        """What the heads get [K]: 1 each where the policy is "plain", or where there is no direction; the task weights where
-        it is "weighted"."""
+        """What the heads get [K]: the task weights where the policy is "weighted" and there is a direction, else 1."""
         if self.head_policy != "weighted" or not weights.any():
             return np.ones(len(weights))
         mean = weights[self.active].mean()
         return np.where(np.isin(np.arange(len(weights)), self.active), weights, mean)
 
     def on_host(self, gramian: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
-        """The only place where numbers leave the device: Gramian and losses to weights on encoder and heads, [K] each."""
+        """Where numbers leave the device: Gramian [K, K] and losses [K] to weights on encoder and heads, [K] each."""
         weights = self.solve(gramian.cpu().numpy(), losses.double().cpu().numpy())
         return torch.from_numpy(weights), torch.from_numpy(self.head_weights(weights))
 

@@ -10,7 +10,8 @@
 
 α is not sign-constrained: for three tasks and more the common projection can be negative, which makes every loss grow.
 
-Source: Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang 2021, "Towards impartial multi-task learning", ICLR 2021.
+Source: Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang 2021, "Towards impartial multi-task learning", ICLR 2021,
+OpenReview IMPnRXEWpvr (not on arXiv).
 Differs:
 1. For three tasks and more the released code of the main paper, and the code that it extends, use the matrix of the
    closed form transposed (D24): the projections are then not equal, and the weights can be huge. The correct form is

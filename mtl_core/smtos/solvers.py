@@ -1,8 +1,6 @@
-"""The K×K subproblems: Gramian in, weights out. float64 on the host with numpy and LAPACK, no state, no optimisation
-package.
+"""The K×K subproblems: Gramian in, weights out. float64 on the host by numpy and LAPACK, no state, no optimiser inside.
 
-Each solver takes the Gramian G [K, K] of K ≥ 1 gradients, none of them zero, and gives a `Solution`. They all begin
-alike:
+Each solver takes the Gramian G [K, K] of K ≥ 1 gradients, none of them zero, and gives a `Solution`. All begin alike:
 
     n_k = |g_k|      C = G / n nᵀ      the cosines; the norms become part of the right-hand sides
 
@@ -51,7 +49,7 @@ def min_norm_point(gramian: np.ndarray) -> Solution:
 
         v ≥ 0      C v ≥ p      complementary      p = 1/n
 
-    Where 0 is in the hull there is no such v. (C + p pᵀ) v ≥ p then has the right one, and otherwise the same ones.
+    Where 0 is in the hull there is none. With C + p pᵀ in place of C there is; elsewhere it is the same up to scale.
     """
     if len(gramian) <= 2:
         return _min_norm_of_two(gramian)

@@ -1,7 +1,7 @@
-"""What the solvers are measured by: Gramians of many kinds, certificates of optimality, and the same problems as convex programmes.
+"""What the solvers are measured by: Gramians of many kinds, certificates of optimality, and convex programmes.
 
-Nothing here shares code with `mtl_core.smtos.solvers`. The programmes are solved to about 1e-4 … 1e-7, the certificates are
-exact to rounding: gradients are scaled to unit length, so that a violation of 1e-8 means the same for every task.
+Nothing here shares code with `mtl_core.smtos.solvers`. The programmes are solved to 1e-4 … 1e-7. The certificates are
+exact to rounding; they scale gradients to unit length, so that a violation of 1e-8 means the same for every task.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The edges: no gradient, inactive tasks, Pareto-stationary points, twelve decades, dependent gradients, 1 to 64 tasks, bad input."""
+"""The edges: no gradient, stationary points, twelve decades, dependent gradients, 1 to 64 tasks, bad input."""
 
 from __future__ import annotations
 
@@ -105,8 +105,9 @@ def test_a_zero_gradient_can_stop_the_step(key) -> None:
     smto = made(key, 3, zero_gradient="stop")
     assert_allclose(smto.solve(np.diag([1.0, 0.0, 2.0])), np.zeros(3))
     assert smto.flags == ["inactive_task"]
-    assert getattr(smto, "window", []) == []
     assert_allclose(smto.solve(G1), made("edm", 3).solve(G1))
+    if key == "cdtt":
+        assert_allclose(smto.window, [np.sqrt(np.diag(G1))])
 
 
 def test_a_gradient_that_comes_back_after_ten_steps_has_full_tension() -> None:
@@ -153,7 +154,7 @@ def test_nash_heads_keep_the_last_bargain_at_a_stationary_point() -> None:
 @pytest.mark.parametrize("key", ["mgda", "edm", "upgrad", "imtl_g", "imtl"])
 @pytest.mark.parametrize("K", [2, 3, 11])
 def test_where_there_is_a_solution_it_is_zero(key, K) -> None:
-    """0 is the shortest combination, the only vector in the dual cone's span, and EDM's answer where IMTL-G has none."""
+    """0 is the shortest combination, the mean of the projections, and EDM's answer where IMTL-G has none."""
     for seed in range(5):
         G = stationary(K, seed)
         smto = made(key, K, **({"normalize": "none"} if key == "mgda" else {}))
@@ -170,15 +171,21 @@ def test_stationary_points_leave_weights_finite(key, K) -> None:
         assert np.abs(weights).max() < 1e3
 
 
-@pytest.mark.parametrize("key", ["cagrad", "imgrad"])
-def test_cagrad_where_its_dual_says_nothing_is_the_mean(key) -> None:
+def test_cagrad_where_its_dual_says_nothing_is_the_mean() -> None:
     """g_1 = −g_2, and g_3 across: no gain for all is possible, and d = g_0/(1 + c²)."""
     J = np.array([[1.0, 0.0], [-1.0, 0.0], [0.1, 2.0]])
-    smto = made(key, 3, c=0.5)
-    assert_allclose(smto.solve(J @ J.T)[:2].sum(), 2 / 3 / 1.25, rtol=1e-6) if key == "cagrad" else smto.solve(J @ J.T)
-    if key == "cagrad":
-        assert smto.flags == ["pareto_stationary"]
-        assert_allclose(smto.solve(J @ J.T), np.full(3, 1 / 3 / 1.25))
+    smto = build("cagrad", 3, c=0.5)
+    assert_allclose(smto.solve(J @ J.T), np.full(3, 1 / 3 / 1.25))
+    assert smto.flags == ["pareto_stationary"]
+
+
+def test_imgrad_at_a_stationary_point_is_blind_to_the_balance() -> None:
+    """κ = 0: all weight on the gradient least aligned with the mean, here g_2, so d = g_0 + c |g_0| g_2/|g_2|."""
+    J = np.array([[1.0, 0.0], [-1.0, 0.0], [0.1, 2.0]])
+    smto = build("imgrad", 3, c=0.5)
+    length = np.linalg.norm(J.mean(0))
+    assert_allclose(smto.solve(J @ J.T) @ J * 1.25, J.mean(0) + 0.5 * length * J[1])
+    assert smto.diagnostics["kappa"] == 0
 
 
 def test_what_counts_as_stationary() -> None:
@@ -206,12 +213,10 @@ def test_lengths_over_almost_twelve_decades(key, K) -> None:
     assert smto.diagnostics.get("residual", 0) <= 1e-8
 
 
-@pytest.mark.parametrize("key", GRAMIAN_METHODS)
+@pytest.mark.parametrize("key", sorted(set(GRAMIAN_METHODS) - {"cdtt"}))
 @pytest.mark.parametrize("scale", [1e-60, 1e60])
 def test_extreme_gradients_are_no_edge(key, scale) -> None:
-    """No absolute epsilon anywhere: the direction is that of ordinary gradients (CDTT's tension has a unit)."""
-    if key == "cdtt":
-        pytest.skip("its tension is measured in units of the gradient")
+    """No absolute epsilon anywhere: the direction is that of ordinary gradients. (CDTT's tension is a length.)"""
     losses = np.array([0.5, 0.8, 1.1])
     expected, actual = made(key, 3).solve(G1, losses), made(key, 3).solve(scale * G1, losses)
     assert_allclose(actual / np.linalg.norm(actual), expected / np.linalg.norm(expected), rtol=1e-6)

@@ -182,7 +182,7 @@ def test_dual_cone_projection_by_hand() -> None:
 
 
 def test_cagrad_with_full_support_has_a_closed_form() -> None:
-    """d = t m with m = J'a, a = G⁻¹1 / 1'G⁻¹1, t = 1 + √(1 − (1 − c²)|g_0|²/|m|²), wherever w = (t a − 1/K)/(t − 1) ≥ 0."""
+    """d = t m, m = J'a, a = G⁻¹1 / 1'G⁻¹1, t = 1 + √(1 − (1 − c²)|g_0|²/|m|²), where w = (t a − 1/K)/(t − 1) ≥ 0."""
     met = 0
     for seed in range(60):
         G, c = gramian(4, seed, decades=0.3), 0.7
