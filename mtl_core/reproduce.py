@@ -36,7 +36,6 @@ from mtl_core import artifacts, notebooks, pages
 from mtl_core.notebooks import BadParameters
 from mtl_core.smtos.base import nearest
 
-
 STYLE = ".jp-RenderedMarkdown pre { font-family: var(--jp-code-font-family); }"  # code in printed Markdown, too
 
 

@@ -232,6 +232,10 @@ def test_famo_noise_takes_its_weight_apart(make_run):
     axes = similar_tasks.famo({"one": [run], "other": [run]})
     assert [ax.get_title(loc="left") for ax in axes] == ["one", "other", "chance over improvement"]
     assert axes[2].lines[0].get_ydata()[0] == pytest.approx(10)
+    run.history[1].weights, run.history[1].train_losses = [0.6, 0.4], [2.0, 3.0]
+    row = similar_tasks.famo_table({"one": [run]}).loc["one"]
+    assert row["w₁ moves per epoch by"] == pytest.approx(0.3) and row["mean |w₁ − ½|"] == pytest.approx(0.25)
+    assert row["w₁ by 1/L alone"] == "0.60 to 0.75" and row["smaller loss at the end"] == 2
 
 
 def test_famo_noise_refuses_records_that_cannot_tell(make_run):

@@ -145,8 +145,8 @@ def famo_noise(runs: Iterable[Any]) -> pd.DataFrame:
 
     Returns:
         problem, smto, seed, epoch; weight (of the first task), share_z and share_loss (what z or 1/L alone would make
-        of it); improvement (mean of δ over steps and tasks), drift and spread (mean and standard deviation of δ₁ − δ₂
-        over steps), noise (spread over the size of the improvement).
+        of it), loss (the smaller of the two, in training); improvement (mean of δ over steps and tasks), drift and
+        spread (mean and standard deviation of δ₁ − δ₂ over steps), noise (spread over the size of the improvement).
 
     Raises:
         ValueError: no run of FAMO, or one of an earlier version that did not record these numbers.
@@ -172,6 +172,7 @@ def famo_noise(runs: Iterable[Any]) -> pd.DataFrame:
                     "weight": record.weights[0] / sum(record.weights),
                     "share_z": share,
                     "share_loss": (1 / losses[0]) / (1 / losses).sum(),
+                    "loss": losses.min(),
                     "improvement": improvement,
                     "drift": drift,
                     "spread": spread,
@@ -221,6 +222,39 @@ def famo(groups: Mapping[str, Iterable[Any]]) -> np.ndarray:
         look.A_SEED,
     )
     return axes
+
+
+def famo_table(groups: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """The numbers behind `famo`: a row per group; the caption in `.attrs["caption"]`."""
+    rows = {}
+    for name, runs in groups.items():
+        table = famo_noise(runs)
+        by_loss = table.groupby("epoch").share_loss.mean()
+        rows[name] = {
+            "improvement per step": table.improvement.median(),
+            "chance": table.spread.median(),
+            "chance over improvement": table.noise.median(),
+            "w₁ moves per epoch by": table.sort_values("epoch").groupby("seed").weight.diff().abs().mean(),
+            "mean |w₁ − ½|": (table.weight - 0.5).abs().mean(),
+            "w₁ by 1/L alone": look.interval(by_loss.min(), by_loss.max()),
+            "smaller loss at the end": table[table.epoch == table.epoch.max()].loss.mean(),
+        }
+    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("FAMO on")
+    found.attrs["decimals"] = {
+        "improvement per step": 4,
+        "chance": 4,
+        "chance over improvement": 2,
+        "w₁ moves per epoch by": 3,
+        "mean |w₁ − ½|": 3,
+        "smaller loss at the end": 3,
+    }
+    found.attrs["caption"] = _words(
+        """Improvement: the fall of a batch's log loss in one step, mean of the two tasks. Chance: the standard
+        deviation, over the steps of an epoch, of the difference between the two tasks' improvements. Medians over
+        epochs and seeds for these two and their ratio; means for the rest. w₁ by 1/L alone: from the least to the
+        greatest epoch, mean over seeds."""
+    )
+    return found
 
 
 def _epochs(ax: Axes) -> None:

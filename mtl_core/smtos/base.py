@@ -1,7 +1,7 @@
 """The protocol of every SMTO, the two bases that cover nearly all of them, and the registry.
 
     LossWeighting.weights(losses [K])          -> weights [K]    the heads get the same weights
-    GramianWeighting.weights(gramian [K, K])   -> weights [K]    on "features" or "parameters"; heads get plain gradients
+    GramianWeighting.weights(gramian [K, K])   -> weights [K]    on "features" or "parameters"; heads: plain gradients
 
 An SMTO sees losses and gradients, never the name of a dataset or a task. The K×K problems are solved in float64 on the
 host with numpy; everything with a batch in it stays on the device with torch.
