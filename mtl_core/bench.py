@@ -1,19 +1,25 @@
 """`make bench`: what a method costs, as ratios measured side by side in one process.
 
-Every row takes turns with the others, round by round, so that a busy machine slows them all alike; a row's number is
-the median over rounds of its time divided by that of plain training in the same round. One torch thread.
+    python -m mtl_core.bench steps        a training step of every method over one of the plain sum of losses
+    python -m mtl_core.bench solvers      the K×K subproblems, by our solvers, by scipy and by cvxpy
+    python -m mtl_core.bench              both
+
+What is compared takes turns, round by round, so that a busy machine slows all alike; the numbers are medians over
+rounds of times and of their ratios within a round. One thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import trange
+from tqdm import tqdm, trange
 
 from mtl_core import problems, smtos
 from mtl_core.datasets.multimnist import Split
@@ -113,13 +119,143 @@ def _method(problem: problems.Problem, data: Split, key: str) -> Callable[[], ob
     return one
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=60)
-    arguments = parser.parse_args()
+# -- the K×K subproblems -----------------------------------------------------------------------------------------------
+
+GRAMIANS = {"A": {"cosine": 0.3, "decades": 1.0}, "B": {"decades": 2.0}}  # mean cosine, range of the lengths
+SIZES = (2, 3, 11, 40)
+
+
+class Subproblem(NamedTuple):
+    """Gramian to weights in three ways, and by how much weights miss the optimality conditions."""
+
+    ours: Callable[[np.ndarray], np.ndarray]
+    scipy: Callable[[np.ndarray], np.ndarray]
+    cvxpy: Callable[[np.ndarray], np.ndarray]
+    violation: Callable[[np.ndarray, np.ndarray], float]
+
+
+def subproblems() -> dict[str, Subproblem]:
+    """What the methods solve, by the methods that solve it."""
+    from mtl_core import oracles
+    from mtl_core.smtos import solvers
+
+    return {
+        "shortest vector (MGDA, EDM)": Subproblem(
+            lambda G: solvers.min_norm_point(G).weights,
+            oracles.min_norm_by_nnls,
+            oracles.min_norm,
+            oracles.min_norm_violation,
+        ),
+        "equal projections (IMTL-G)": Subproblem(
+            lambda G: solvers.equal_projections(G).weights,
+            oracles.equal_projections_by_lapack,
+            oracles.equal_projections,
+            oracles.equal_projection_violation,
+        ),
+        "dual, c = 0.5 (CAGrad, IMGrad)": Subproblem(
+            lambda G: solvers.cagrad_dual(G, 0.5).weights,
+            lambda G: oracles.cagrad_dual_by_slsqp(G, 0.5),
+            lambda G: oracles.imgrad_dual(G, 0.5, kappa=0.75),  # the two terms then have one factor
+            lambda G, w: oracles.cagrad_violation(G, w, 0.5),
+        ),
+        "bargain (Nash-MTL)": Subproblem(
+            lambda G: solvers.bargaining(G).weights,
+            oracles.fair_by_least_squares,
+            oracles.fair,
+            oracles.fair_violation,
+        ),
+        "bargain, α = 2 (FairGrad)": Subproblem(
+            lambda G: solvers.bargaining(G, 2.0).weights,
+            lambda G: oracles.fair_by_least_squares(G, 2.0),
+            lambda G: oracles.fair(G, 2.0),
+            lambda G, w: oracles.fair_violation(G, w, 2.0),
+        ),
+        "dual cone (UPGrad)": Subproblem(
+            lambda G: solvers.dual_cone_projection(G).weights,
+            oracles.dual_cone_by_nnls,
+            oracles.dual_cone,
+            oracles.dual_cone_violation,
+        ),
+    }
+
+
+def solver_times(rounds: int = 9, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
+    """Every subproblem on the same random Gramians, one per round: a row per subproblem, kind of Gramian and K.
+
+    Returns:
+        ours: microseconds. scipy, cvxpy: how many times as long (for cvxpy with building the programme, as its users
+        write it). The columns "… misses by": the worst violation of the optimality conditions; ∞ where a solve failed.
+    """
+    from mtl_core import oracles
+
+    rows = []
+    for name, ways in tqdm(subproblems().items(), desc="subproblems", leave=False):
+        for kind, settings in GRAMIANS.items():
+            for K in sizes:
+                seconds: dict[str, list[float]] = {"ours": [], "scipy": [], "cvxpy": []}
+                misses = dict.fromkeys(seconds, 0.0)
+                for seed in range(-1, rounds):  # the first round warms up
+                    G = oracles.gramian(K, max(seed, 0), **settings)
+                    for way, taken in seconds.items():
+                        taken.append(_timed(getattr(ways, way), G, 20 if way == "ours" else 1))
+                        misses[way] = max(misses[way], _missed(getattr(ways, way), ways.violation, G))
+                ours, scipy, cvxpy = (np.array(taken[1:]) for taken in seconds.values())
+                row = {"subproblem": name, "Gramian": kind, "K": K, "ours, µs": np.median(ours) * 1e6}
+                row |= {"scipy, ×": np.median(scipy / ours), "cvxpy, ×": np.median(cvxpy / ours)}
+                rows.append(row | {f"{way} misses by": miss for way, miss in misses.items()})
+    return pd.DataFrame(rows)
+
+
+def _timed(solve: Callable[[np.ndarray], np.ndarray], gramian: np.ndarray, repeats: int) -> float:
+    """Median seconds of some repeats."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        _solved(solve, gramian)
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def _solved(solve: Callable[[np.ndarray], np.ndarray], gramian: np.ndarray) -> np.ndarray | None:
+    """Weights, or None where a solver gave up."""
+    import cvxpy
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "may be inaccurate": the violation says how much
+            return solve(gramian)
+    except cvxpy.SolverError:
+        return None
+
+
+def _missed(
+    solve: Callable[[np.ndarray], np.ndarray], violation: Callable[[np.ndarray, np.ndarray], float], gramian: np.ndarray
+) -> float:
+    weights = _solved(solve, gramian)
+    return np.inf if weights is None or not np.isfinite(weights).all() else float(violation(gramian, weights))
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m mtl_core.bench", description=__doc__.split("\n")[0])
+    parser.add_argument("what", nargs="*", choices=["steps", "solvers", []], help="default: both")
+    parser.add_argument("--rounds", type=int, help="60 for steps, 9 for solvers")
+    given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    print(f"One training step on multimnist/CL_RR, batch {BATCH}, one thread: median of {arguments.rounds} rounds\n")
-    print(steps(rounds=arguments.rounds).sort_values("ratio").to_string(float_format="%.2f"))
+    if "solvers" not in given.what or "steps" in given.what:
+        rounds = given.rounds or 60
+        print(f"One training step on multimnist/CL_RR, batch {BATCH}, one thread: median of {rounds} rounds\n")
+        print(steps(rounds=rounds).sort_values("ratio").to_string(float_format="%.2f"))
+    if "steps" not in given.what or "solvers" in given.what:
+        rounds = given.rounds or 9
+        table = solver_times(rounds)
+        print(f"\nThe K×K subproblems: median of {rounds} Gramians; A: {GRAMIANS['A']}, B: {GRAMIANS['B']}\n")
+        shown = {name: "{:.0f}".format for name in ("ours, µs", "scipy, ×", "cvxpy, ×")}
+        shown |= {name: "{:.0e}".format for name in table if name.endswith("misses by")}
+        print(table.to_string(index=False, formatters=shown))
+        print(f"\nOver all rows cvxpy takes at least {table['cvxpy, ×'].min():.0f} times as long as ours.")
 
 
 if __name__ == "__main__":

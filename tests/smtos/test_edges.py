@@ -7,9 +7,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from mtl_core import oracles
+from mtl_core.oracles import G1, GRAMIAN_METHODS, gramian
 from mtl_core.smtos.base import GramianWeighting, NonFinite, NotAGramian, build, is_stationary
-from tests.smtos import oracles
-from tests.smtos.oracles import G1, GRAMIAN_METHODS, gramian
 
 UNDEFINED = [key for key in GRAMIAN_METHODS if build(key, 2).undefined_at_stationary]
 LOSSY = ["cdtt", "mgda", "mgda_ub"]  # they take logarithms of losses, or divide by them

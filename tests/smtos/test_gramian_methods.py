@@ -13,13 +13,13 @@ from numpy.testing import assert_allclose
 from torch.testing import assert_close
 from torchjd import aggregation as torchjd
 
+from mtl_core import oracles
+from mtl_core.oracles import G1, G2, G3, GRAMIAN_METHODS, gramian
 from mtl_core.smtos.base import BadOption, GramianWeighting, Setting, build, options
 from mtl_core.smtos.cdtt import correct, pull
 from mtl_core.smtos.edm import bisector
 from mtl_core.smtos.imgrad import balance
 from mtl_core.smtos.imtl import transposed
-from tests.smtos import oracles
-from tests.smtos.oracles import G1, G2, G3, GRAMIAN_METHODS, gramian
 
 ORTHOGONAL = np.diag([4.0, 1.0])  # lengths 2 and 1 at a right angle
 

@@ -10,11 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from mtl_core import oracles
+from mtl_core.oracles import GRAMIAN_METHODS, gramian
 from mtl_core.smtos import solvers
 from mtl_core.smtos.base import build
 from mtl_core.smtos.imgrad import balance
-from tests.smtos import oracles
-from tests.smtos.oracles import GRAMIAN_METHODS, gramian
 
 #: every Gramian method in a deterministic form
 METHODS: dict[str, dict[str, object]] = {key: {"order": "index"} if key == "pcgrad" else {} for key in GRAMIAN_METHODS}

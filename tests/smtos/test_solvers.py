@@ -7,9 +7,9 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import nnls
 
+from mtl_core import oracles
+from mtl_core.oracles import G1, G2, G3, gramian
 from mtl_core.smtos import solvers
-from tests.smtos import oracles
-from tests.smtos.oracles import G1, G2, G3, gramian
 
 WELL_POSED = {
     "orthogonal on average": {},

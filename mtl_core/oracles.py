@@ -1,4 +1,5 @@
-"""What the solvers are measured by: Gramians of many kinds, certificates of optimality, and convex programmes.
+"""What the solvers are measured by, in the tests and in `make bench`: Gramians of many kinds, certificates of
+optimality, and the same problems solved by cvxpy and by scipy.
 
 Nothing here shares code with `mtl_core.smtos.solvers`. The programmes are solved to 1e-4 … 1e-7. The certificates are
 exact to rounding; they scale gradients to unit length, so that a violation of 1e-8 means the same for every task.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import cvxpy as cp
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import least_squares, minimize, nnls
 
 from mtl_core.smtos.base import GramianWeighting, get, keys
 
@@ -140,9 +141,60 @@ def fair(G: np.ndarray, alpha: float = 1.0) -> np.ndarray:
     return w.value
 
 
+def equal_projections(G: np.ndarray) -> np.ndarray:
+    """a with sum 1 and one common value of all u_k·d."""
+    a, common = cp.Variable(len(G)), cp.Variable()
+    cp.Problem(cp.Minimize(0), [units(G)[1] @ cp.multiply(units(G)[0], a) == common, cp.sum(a) == 1]).solve()
+    return a.value
+
+
 def dual_cone(G: np.ndarray) -> np.ndarray:
     """Sum over i of argmin |Σ_k v_k g_k| over v ≥ e_i / K."""
     K = len(G)
     V = cp.Variable((K, K))
     cp.Problem(cp.Minimize(cp.sum_squares(V @ root(G / np.trace(G)))), [np.eye(K) / K <= V]).solve()
     return V.value.sum(0)
+
+
+# -- the same with scipy, as other codes have it -----------------------------------------------------------------------
+
+
+def min_norm_by_nnls(G: np.ndarray) -> np.ndarray:
+    """The non-negative x with the least |Σ x_k g_k|² + (Σ x_k − 1)², brought to sum 1."""
+    R = root(G / np.trace(G))
+    x = nnls(np.vstack([R.T, np.ones(len(G))]), np.append(np.zeros(len(G)), 1.0))[0]
+    return x / x.sum()
+
+
+def equal_projections_by_lapack(G: np.ndarray) -> np.ndarray:
+    """One linear system in the K weights and the common projection."""
+    K, n = len(G), units(G)[0]
+    system = np.block([[G, -n[:, None]], [np.ones((1, K)), np.zeros((1, 1))]])
+    return np.linalg.solve(system, np.append(np.zeros(K), 1.0))[:K]
+
+
+def cagrad_dual_by_slsqp(G: np.ndarray, c: float) -> np.ndarray:
+    """From equal weights, with numerical derivatives, as CAGrad's own code."""
+    K = len(G)
+    mean, radius = G.mean(0), c * np.sqrt(G.mean())
+    return minimize(
+        lambda w: w @ mean + radius * np.sqrt(w @ G @ w + 1e-8),
+        np.full(K, 1 / K),
+        method="SLSQP",
+        bounds=[(0, 1)] * K,
+        constraints={"type": "eq", "fun": lambda w: 1 - w.sum()},
+    ).x
+
+
+def fair_by_least_squares(G: np.ndarray, alpha: float = 1.0) -> np.ndarray:
+    """Bounded least squares on G w − w^(−1/α), as FairGrad's own code."""
+    K = len(G)
+    return least_squares(lambda w: G @ w - w ** (-1 / alpha), np.full(K, 1 / K), bounds=(0, np.inf)).x
+
+
+def dual_cone_by_nnls(G: np.ndarray) -> np.ndarray:
+    """K problems of non-negative least squares, on unit gradients."""
+    n, C = units(G)
+    R = root(C)
+    turned = np.array([nnls(R.T, -R[i])[0] for i in range(len(G))])
+    return (1 + n @ turned / n) / len(G)
