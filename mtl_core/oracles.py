@@ -7,6 +7,8 @@ exact to rounding; they scale gradients to unit length, so that a violation of 1
 
 from __future__ import annotations
 
+from typing import Any
+
 import cvxpy as cp
 import numpy as np
 from scipy.optimize import least_squares, minimize, nnls
@@ -32,7 +34,7 @@ def jacobian(
     return J / np.linalg.norm(J, axis=1, keepdims=True) * lengths
 
 
-def gramian(K: int, seed: int = 0, **kind: float) -> np.ndarray:
+def gramian(K: int, seed: int = 0, **kind: Any) -> np.ndarray:
     """J Jᵀ of `jacobian`, [K, K]."""
     J = jacobian(K, seed, **kind)
     return J @ J.T
@@ -69,7 +71,12 @@ def min_norm_violation(G: np.ndarray, w: np.ndarray) -> float:
     """Of u_k·d ≥ |d|²/n_k, with equality on the support, w on the simplex; over Σ w_k n_k, an upper bound of |d|."""
     n, _ = units(G)
     gap = (G @ w - w @ G @ w) / n / (w @ n)
-    return max(abs(w.sum() - 1), -w.min(), -gap.min(), np.abs(gap[w > 0]).max())
+    return max(abs(w.sum() - 1), -w.min(), -gap.min(), both(w * n, gap))
+
+
+def both(v: np.ndarray, gap: np.ndarray) -> float:
+    """By how much a task is on the support and off the equality at once: the lesser of its share of v and its gap."""
+    return np.minimum(np.abs(v) / np.abs(v).sum(), np.abs(gap)).max()
 
 
 def equal_projection_violation(G: np.ndarray, a: np.ndarray) -> float:
@@ -86,7 +93,7 @@ def cagrad_violation(G: np.ndarray, w: np.ndarray, c: float) -> float:
     v = w * n
     nu = (v @ projections) / w.sum()
     gap = projections - nu / n
-    return max(abs(w.sum() - 1), -w.min(), -gap.min(), np.abs(gap[v > 1e-14 * v.max()]).max())
+    return max(abs(w.sum() - 1), -w.min(), -gap.min(), both(v, gap))
 
 
 def fair_violation(G: np.ndarray, w: np.ndarray, alpha: float = 1.0) -> float:
@@ -106,11 +113,18 @@ def dual_cone_violation(G: np.ndarray, a: np.ndarray) -> float:
 # -- convex programmes -------------------------------------------------------------------------------------------------
 
 
+def value(variable: cp.Variable) -> np.ndarray:
+    """What a solve has left in a variable. Raises SolverError if it has left nothing."""
+    if variable.value is None:
+        raise cp.SolverError("the solver found no solution.")
+    return variable.value
+
+
 def min_norm(G: np.ndarray) -> np.ndarray:
     """argmin |Σ w_k g_k|² over the simplex."""
     w = cp.Variable(len(G), nonneg=True)
     cp.Problem(cp.Minimize(cp.sum_squares(root(G / np.trace(G)).T @ w)), [cp.sum(w) == 1]).solve()
-    return w.value
+    return value(w)
 
 
 def cagrad_direction(G: np.ndarray, c: float) -> np.ndarray:
@@ -121,7 +135,7 @@ def cagrad_direction(G: np.ndarray, c: float) -> np.ndarray:
     cp.Problem(cp.Maximize(least), [R @ d >= least, cp.norm(d - mean) <= c * np.linalg.norm(mean)]).solve(
         solver="CLARABEL"
     )
-    return d.value
+    return value(d)
 
 
 def imgrad_dual(G: np.ndarray, c: float, kappa: float) -> np.ndarray:
@@ -129,7 +143,7 @@ def imgrad_dual(G: np.ndarray, c: float, kappa: float) -> np.ndarray:
     w = cp.Variable(len(G), nonneg=True)
     linear = (1.5 - kappa) * G.mean(0) @ w
     cp.Problem(cp.Minimize(linear + kappa * c * np.sqrt(G.mean()) * cp.norm(root(G).T @ w)), [cp.sum(w) == 1]).solve()
-    return w.value
+    return value(w)
 
 
 def fair(G: np.ndarray, alpha: float = 1.0) -> np.ndarray:
@@ -138,14 +152,15 @@ def fair(G: np.ndarray, alpha: float = 1.0) -> np.ndarray:
     power = 1 - 1 / alpha
     gains = cp.sum(cp.log(w)) if alpha == 1 else cp.sum(cp.power(w, power)) / power
     cp.Problem(cp.Minimize(cp.sum_squares(root(G).T @ w) / 2 - gains)).solve()
-    return w.value
+    return value(w)
 
 
 def equal_projections(G: np.ndarray) -> np.ndarray:
     """a with sum 1 and one common value of all u_k·d."""
+    n, C = units(G)
     a, common = cp.Variable(len(G)), cp.Variable()
-    cp.Problem(cp.Minimize(0), [units(G)[1] @ cp.multiply(units(G)[0], a) == common, cp.sum(a) == 1]).solve()
-    return a.value
+    cp.Problem(cp.Minimize(cp.sum_squares(C @ cp.multiply(n, a) - common)), [cp.sum(a) == 1]).solve()
+    return value(a)
 
 
 def dual_cone(G: np.ndarray) -> np.ndarray:
@@ -153,7 +168,7 @@ def dual_cone(G: np.ndarray) -> np.ndarray:
     K = len(G)
     V = cp.Variable((K, K))
     cp.Problem(cp.Minimize(cp.sum_squares(V @ root(G / np.trace(G)))), [np.eye(K) / K <= V]).solve()
-    return V.value.sum(0)
+    return value(V).sum(0)
 
 
 # -- the same with scipy, as other codes have it -----------------------------------------------------------------------

@@ -279,12 +279,12 @@ def bargaining(gramian: np.ndarray, alpha: float = 1.0) -> Solution:
             return Solution(1 / (norms * np.sqrt(together)), 0, 0.0)
     power, ray = 1 - 1 / alpha, alpha / (1 + alpha)
     w = norms ** (-2 * ray)  # solves the problem of orthogonal gradients
-    for _ in range(2):  # and this brings correlated ones near
-        b, share = norms * w, w**power if power else np.ones(K)
+    for _ in range(2 if power else 0):  # and this brings correlated ones near
+        b, share = norms * w, w**power
         w = w * (share / np.maximum(b * C.dot(b), 0.1 * share)) ** ray
-    best, damped = Solution(w, 0, np.inf), True
+    best, damped, ones = Solution(w, 0, np.inf), True, np.ones(K)
     for iteration in range(100):
-        b, share = norms * w, w**power if power else np.ones(K)
+        b, share = norms * w, w**power if power else ones
         Cb = C.dot(b)
         if damped:
             length = (share.sum() / b.dot(Cb)) ** ray
