@@ -240,15 +240,15 @@ def _missed(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m mtl_core.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("what", nargs="*", choices=["steps", "solvers", []], help="default: both")
+    parser.add_argument("what", nargs="?", choices=["steps", "solvers"], help="default: both")
     parser.add_argument("--rounds", type=int, help="60 for steps, 9 for solvers")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    if "solvers" not in given.what or "steps" in given.what:
+    if given.what != "solvers":
         rounds = given.rounds or 60
         print(f"One training step on multimnist/CL_RR, batch {BATCH}, one thread: median of {rounds} rounds\n")
         print(steps(rounds=rounds).sort_values("ratio").to_string(float_format="%.2f"))
-    if "steps" not in given.what or "solvers" in given.what:
+    if given.what != "steps":
         rounds = given.rounds or 9
         table = solver_times(rounds)
         print(f"\nThe K×K subproblems: median of {rounds} Gramians; A: {GRAMIANS['A']}, B: {GRAMIANS['B']}\n")

@@ -193,7 +193,8 @@ def show(key: str) -> Markdown:
     from IPython.display import Markdown
 
     known = smtos.get(key).key
-    return Markdown(section(next(one for one in pages() if known in one.keys)))
+    text = section(next(one for one in pages() if known in one.keys))
+    return Markdown(f"##{text}")  # a heading below those of the notebook
 
 
 def section(one: Page) -> str:
@@ -244,7 +245,7 @@ Three versions of a method can differ: what its **source** published (its text a
 code has a mistake or an approximation, the default here is the method as its source has it, and the released behaviour
 is an option, so that the two can be compared. Where it made a choice (a sum or a mean, the value of an option), the
 default is mostly that choice, and the source's is the option. Each page names all known differences and why they are
-there. Numbers such as D24 refer to the list of defects, `docs/defects.md`.
+there. Numbers such as D24 refer to [the list of defects](defects.md).
 
 g_k is the gradient of task k, L_k its loss, z the shared features, K the number of tasks, w_k the weight of g_k in the
 update. A head's "own gradient" is that of its unweighted loss.

@@ -53,7 +53,7 @@ def test_the_table_has_a_row_per_method_with_its_class_attributes():
 
 def test_show_gives_the_page_of_one_method():
     text = register.show("imtl_l").data
-    assert text.startswith("## IMTL") and 'form="transposed"' in text
+    assert text.startswith("#### IMTL") and 'form="transposed"' in text
     with pytest.raises(smtos.BadOption, match="nash_mtl"):
         register.show("nash")
 

@@ -185,7 +185,7 @@ def _end_labels(ax: Axes, x: float, ends: Sequence[tuple[float, list[str]]], gap
     at = -np.inf
     for y, keys in merged:
         at = max(y, at + gap * (high - low))
-        names = "\n".join(label(key) for key in keys)
+        names = "\n".join(label(key) for key in look.in_order(keys))
         at += (len(keys) - 1) * gap * (high - low) / 2
         ax.annotate(names, (x, at), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5,
                     color=LOOK[keys[0]].colour if len(keys) == 1 else INK, annotation_clip=False)  # fmt: skip

@@ -216,9 +216,10 @@ def famo(groups: Mapping[str, Iterable[Any]]) -> np.ndarray:
     look.caption(
         axes,
         f"FAMO, epoch means, one line per seed ({look.seeds(every)}). It weighs by z/L; grey dashes: what 1/L alone",
-        "would give. Right: the standard deviation, over the steps of an epoch, of the difference between the two "
-        "tasks' improvements, in units of their mean improvement (median over seeds). An improvement is the fall of "
-        "the log loss of a batch in one step. Above 1 a single step says little about which task is ahead.",
+        "would give. Right, in the colours of the panels: the standard deviation, over the steps of an epoch, of the "
+        "difference between the two tasks' improvements, in units of their mean improvement (median over seeds). An "
+        "improvement is the fall of the log loss of a batch in one step. Above 1 a single step says little about which "
+        "task is ahead.",
         look.A_SEED,
     )
     return axes

@@ -7,8 +7,8 @@ depend on the scales of the losses.
 
 Source: Ban, Ji 2024, arXiv:2402.15638.
 Differs:
-1. The source's code solves by bounded least squares, multiplies d by K, then clips the update to length 1 (in effect it
-   is of length 1); here Newton's method solves to rounding, and the clip, known from |d|² = wᵀGw, is part of the
+1. The source's code solves by bounded least squares, and multiplies d by K before it clips the update to length 1. Here
+   Newton's method solves to rounding, d is not multiplied, and the clip, known from |d|² = wᵀGw, is part of the
    weights. Another public code leaves out the clip and weights the heads as well.
 2. α is 2, as in the source's scripts (its class has 1).
 """

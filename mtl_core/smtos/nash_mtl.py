@@ -1,4 +1,4 @@
-"""Nash-MTL: the tasks bargain. An equally long update that gives some of them p % more takes more than p % from others.
+"""Nash-MTL: the tasks bargain. No equally long update gives some of them more percent than it takes from the others.
 
     α > 0 with  G α = 1/α  elementwise                 d = Σ_k α_k g_k
     update = d · min(1, max_norm / |d|)                the heads get α_k, not clipped

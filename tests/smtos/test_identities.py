@@ -193,6 +193,16 @@ def test_the_nash_update_has_length_root_k(J) -> None:
 
 
 @settings(max_examples=40)
+@given(jacobians(), st.integers(0, 1000))
+def test_no_update_as_long_gains_more_percent_than_nash(J, seed) -> None:
+    """Σ_k g_k·d'/g_k·d ≤ K for every |d'| = |d|."""
+    d = solve("nash_mtl", J @ J.T) @ J
+    other = d + np.random.default_rng(seed).standard_normal(len(d)) * np.linalg.norm(d) / 10
+    other *= np.linalg.norm(d) / np.linalg.norm(other)
+    assert (J @ other / (J @ d)).sum() <= len(J) * (1 + 1e-9)
+
+
+@settings(max_examples=40)
 @given(jacobians(), st.floats(0.05, 0.95))
 def test_cagrad_stays_on_its_ball(J, c) -> None:
     g_0 = J.mean(0)
