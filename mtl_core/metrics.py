@@ -538,6 +538,17 @@ def distance_from_equal(runs: Iterable[Any], which: Which = "logged") -> pd.Data
     return weights[first].assign(distance=(weights.weight - share).abs()[first]).drop(columns=["task", "weight"])
 
 
+def flags_in_words(runs: Iterable[Any]) -> str:
+    """How often the edges of methods were met (a guard, a failed solve, a task without gradient, …), as a sentence."""
+    counts: dict[tuple[str, str], int] = {}
+    for run in runs:
+        for epoch in run.history:
+            for flag, count in epoch.flags.items():
+                counts[run.config.smto, flag] = counts.get((run.config.smto, flag), 0) + count
+    found = [f"{smto}: {flag} in {count:,} steps" for (smto, flag), count in sorted(counts.items())]
+    return f"Flags raised by methods: {'; '.join(found)}." if found else "No method raised a flag in any step."
+
+
 def ema(values: ArrayLike, factor: float = 0.9) -> np.ndarray:
     """Exponential moving average over the first axis: m_0 = w_0, m_e = factor · m_{e−1} + (1 − factor) · w_e."""
     result = np.array(values, dtype=float)

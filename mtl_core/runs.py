@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -234,7 +235,13 @@ class RunStore:
                 f"the run store {self.folder} cannot be written to ({error}); name another folder."
             ) from None
 
-    def __iter__(self):
-        """All records in the folder that this version of the package can read, in a fixed order."""
+    def __iter__(self) -> Iterator[Run]:
+        """All current records in the folder, in a fixed order; what is damaged or of other numerics is left out."""
         for path in sorted(self.folder.rglob("*.json")):
-            yield Run.from_json(path.read_text())
+            try:
+                run = Run.from_json(path.read_text())
+            except (ValidationError, UnicodeDecodeError) as error:
+                warnings.warn(f"{path} is no run record and is left out: {error}", stacklevel=2)
+                continue
+            if run.numerics == run.config.identity["numerics"]:
+                yield run

@@ -7,6 +7,7 @@ that are reported.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -137,18 +138,40 @@ class _Unsaved:
         self.store = store
         self.refuge: RunStore | None = None
         self.error: OSError | None = None
+        self.waiting: list[Run] = []  # in memory, for want of any other place
 
     def save(self, run: Run) -> None:
         try:
             self.store.put(run)
         except OSError as error:
             self.error = error
+            self.waiting.append(run)
+            self.shelter()
+
+    def shelter(self) -> None:
+        """Move what waits to a temporary folder, as far as that takes it."""
+        try:
             if self.refuge is None:
                 self.refuge = RunStore(tempfile.mkdtemp(prefix="mtl-unsaved-runs-"))
-            self.refuge.put(run)
+            while self.waiting:
+                self.refuge.put(self.waiting[-1])
+                self.waiting.pop()
+        except OSError as error:
+            self.error = error
 
     def report(self) -> None:
-        if self.refuge is not None:
+        """Raises StoreError if anything could not be stored, after a last try."""
+        for run in list(self.waiting):
+            with contextlib.suppress(OSError):
+                self.store.put(run)
+                self.waiting.remove(run)
+        self.shelter()
+        if self.waiting:
+            raise StoreError(
+                f"neither the run store {self.store.folder} nor a temporary folder could be written to ({self.error}): "
+                f"{len(self.waiting)} finished runs are lost. Free some space and run the same command again."
+            )
+        if self.refuge is not None and any(self.refuge.folder.rglob("*.json")):
             raise StoreError(
                 f"the run store {self.store.folder} could no longer be written to ({self.error}). The runs finished "
                 f"since then lie in {self.refuge.folder}: copy its contents into the store, then run the same command "
@@ -353,6 +376,9 @@ def _check_search(
         )
     if not len(seeds):
         raise BadConfig("seeds is empty; give at least one, e.g. seeds: [1, 2, 3].")
+    for name, values in (("seeds", seeds), ("search_seeds", search_seeds)):
+        if len(set(values)) < len(values):
+            raise BadConfig(f"{name} = {list(values)} names a seed twice; it would be the same run.")
     if search not in ("published", "grid"):
         raise BadConfig(
             f"search = {search!r}; expected 'published' (the paper's settings) or 'grid' (search them here)."

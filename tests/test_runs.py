@@ -105,7 +105,7 @@ def test_a_stale_record_is_a_miss(tmp_path, record, monkeypatch):
     with pytest.warns(UserWarning, match="another run"):
         assert store.get(other) is None
     monkeypatch.setattr(EDM, "numerics", EDM.numerics + 1)
-    assert store.get(config(smto="edm")) is None
+    assert store.get(config(smto="edm")) is None and list(store) == []
 
 
 def test_a_damaged_record_is_a_miss_and_says_so(tmp_path, record):
@@ -114,6 +114,8 @@ def test_a_damaged_record_is_a_miss_and_says_so(tmp_path, record):
     path.write_text(path.read_text()[:100])
     with pytest.warns(UserWarning, match="no run record"):
         assert store.get(record.config) is None
+    with pytest.warns(UserWarning, match="left out"):
+        assert list(store) == []
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):

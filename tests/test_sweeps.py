@@ -200,6 +200,7 @@ def test_options_grid_is_the_papers():
         ({"search": "grid", "search_seeds": [1]}, "needs a grid"),
         ({"search": "grid", "grid": Grid(lr=[0.1])}, "search_seeds"),
         ({"seeds": []}, "seeds is empty"),
+        ({"seeds": [1, 1]}, "names a seed twice"),
         ({"lr": 0.1}, "lr: chosen by the search"),
         ({"epoch": 3}, "did you mean 'epochs'"),
         ({"methods": ["cagrat"]}, "did you mean 'cagrad'"),

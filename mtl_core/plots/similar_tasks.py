@@ -282,7 +282,8 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     where = "shared parameters" if space == "parameters" else "features"
     for ax, column in zip(axes, columns, strict=True):
         for problem in problems:
-            _band(ax, table[table.problem == problem], "progress", column, look.problem_line(problem))
+            least = 1.0 if column == "norm_ratio" else -math.inf
+            _band(ax, table[table.problem == problem], "progress", column, look.problem_line(problem), least)
         ax.set_title(look.NAMES[column], loc="left", fontsize=10)
         ax.set(xlabel="training, %", xlim=(-3, 103))
         look.dress(ax)
@@ -290,9 +291,8 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
         floor = metrics.cosine_floor(num_tasks)
         axes[0].axhline(floor, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
         axes[0].annotate(
-            f"1/√{num_tasks}: unrelated tasks", (1, floor), xycoords=("axes fraction", "data"), xytext=(-2, -3),
-            textcoords="offset points", ha="right", va="top", fontsize=8, color="#555555",
-            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
+            f"1/√{num_tasks}", (1, floor), xycoords=("axes fraction", "data"), xytext=(3, 0),
+            textcoords="offset points", ha="left", va="center", fontsize=8, color="#555555",
         )  # fmt: skip
     axes[1].axhline(0, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
     axes[2].axhline(1, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
@@ -312,12 +312,13 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     return axes
 
 
-def _band(ax: Axes, table: pd.DataFrame, x: str, y: str, style: dict[str, Any]) -> None:
+def _band(ax: Axes, table: pd.DataFrame, x: str, y: str, style: dict[str, Any], least: float = -math.inf) -> None:
+    """Mean over seeds in a band of ± 1 sd, cut off at the least value that y can have."""
     over_seeds = table.groupby(x)[y]
     mean, sd = over_seeds.mean(), over_seeds.std(ddof=1).fillna(0)
     every = max(1, len(mean) // 6)
     ax.plot(mean.index, mean, linewidth=1.6, markersize=4.5, markevery=every, **style)
-    ax.fill_between(mean.index, mean - sd, mean + sd, color=style["color"], alpha=0.15, lw=0)
+    ax.fill_between(mean.index, (mean - sd).clip(lower=least), mean + sd, color=style["color"], alpha=0.15, lw=0)
 
 
 def unrelated_tasks(tasks: Sequence[int] = (2, 3, 11), largest: float = 100.0) -> np.ndarray:

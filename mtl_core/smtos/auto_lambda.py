@@ -43,6 +43,7 @@ class AutoLambda(Wrapping):
     """
 
     key = "auto_lambda"
+    space = "parameters"
     native_scale = "weights are 0.1 each at the start, then free"
     not_inside = ("auto_lambda", "bayesagg_mtl")
     remembered = ("lr",)

@@ -13,6 +13,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import math
 import pkgutil
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
@@ -236,6 +237,8 @@ class GramianWeighting(SMTO):
         """`weights` under the policy for the edges: any Gramian [K, K] and losses [K] (ones) to weights [K]."""
         gramian = check_gramian(gramian, self.key, self.num_tasks)
         losses = np.ones(len(gramian)) if losses is None else np.asarray(losses, dtype=float)
+        if losses.shape != (self.num_tasks,):
+            raise ValueError(f"{self.key}: expected {self.num_tasks} losses, got an array of shape {losses.shape}.")
         if not np.isfinite(losses).all():
             raise NonFinite(f"{self.key}: a loss is not finite: {losses}.")
         self.diagnostics, self.flags = {}, []
@@ -439,6 +442,11 @@ def build(key: str, num_tasks: int, **given: Any) -> SMTO:
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
             raise BadOption(f"{key}: option {name} = {value!r}: {problem}. Default: {known[name].default!r}.") from None
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            raise BadOption(f"{key}: option {name} = {value!r}: expected a finite number.")
+    if not isinstance(num_tasks, int):
+        raise BadOption(f"{key}: num_tasks = {num_tasks!r}: expected a whole number.")
     return smto(num_tasks, **given)
 
 

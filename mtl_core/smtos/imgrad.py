@@ -45,6 +45,8 @@ class IMGrad(CAGrad):
     def weights(self, gramian: np.ndarray) -> np.ndarray:
         """Gramian of the task gradients [K, K] to task weights [K], > 0."""
         kappa = balance(gramian)
+        if kappa == 0:
+            self.flags.append("pareto_stationary")
         w = self.record(cagrad_dual(gramian, self.c * kappa / (1.5 - kappa)))
         self.diagnostics["kappa"] = kappa
         return self.toward(gramian, w)
