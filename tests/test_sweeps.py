@@ -73,7 +73,7 @@ def test_killed_at_any_moment_and_started_again(tmp_path):
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     for wanted in (1, 3):
         process = subprocess.Popen([sys.executable, script, killed], start_new_session=True, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while len(list(killed.rglob("*.json"))) < wanted and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)

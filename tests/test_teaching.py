@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 from pathlib import Path
@@ -79,8 +80,7 @@ def test_what_is_not_written_in_python_has_no_source():
 def test_backquotes_in_a_source_do_not_end_the_block(tmp_path, monkeypatch):
     (tmp_path / "quoting.py").write_text('"""```"""\n')
     monkeypatch.syspath_prepend(tmp_path)
-    import quoting
-
+    quoting = importlib.import_module("quoting")
     assert show_source(quoting).data == '````python\n"""```"""\n````'
 
 
