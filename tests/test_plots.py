@@ -332,6 +332,32 @@ def test_weights_are_compared_seed_by_seed_with_the_problem_whose_tasks_differ()
     assert found.difference[0] == pytest.approx(-0.2) and found.reading[0] == "nearer"
 
 
+def test_ranking_takes_problems_that_have_no_look_yet_with_their_own_number_of_tasks():
+    """C falls and the gap grows with K: both rank the problems alike, and so does 1/√K, which knows no gradient."""
+    tasks = {CL_CR: 2, "streets/3": 3, "molecules": 11}
+    per_run = pd.DataFrame(
+        [
+            {"problem": p, "smto": "unit_scal", "num_tasks": k, "cosine_to_mean": 1 / k, "pairwise_cosine": 0.0}
+            | {"norm_ratio": 1.0}
+            for p, k in tasks.items()
+        ]
+    )
+    selected = pd.DataFrame(
+        [
+            {"problem": p, "smto": smto, "seed": seed, "delta_m": gain * k, "diverged": False}
+            for p, k in tasks.items()
+            for smto, gain in (("unit_scal", 0.0), ("edm", 1.0))
+            for seed in (1, 2)
+        ]
+    )
+    found = similar_tasks.ranking(per_run, selected)
+    assert list(found.index[:-1]) == ["CL_CR", "3", "molecules"]
+    assert found["1/√K"].iloc[:-1].tolist() == pytest.approx([k**-0.5 for k in tasks.values()])
+    assert found["mean gap"].iloc[:-1].tolist() == [2, 3, 11]
+    assert found.iloc[-1][["C", "1/√K"]].tolist() == pytest.approx([-1, -1])
+    assert math.isnan(found.iloc[-1]["pairwise cosine"])
+
+
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
