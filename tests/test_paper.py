@@ -114,3 +114,10 @@ def test_every_place_in_the_paper_that_is_cited_by_number_is_explained():
     files = [*REPOSITORY.glob("mtl_core/**/*.py"), *REPOSITORY.glob("mtl_core/**/*.yaml"), *REPOSITORY.glob("**/*.md")]
     cited = {d for path in files if ".venv" not in path.parts for d in re.findall(r"\bD\d+\b", path.read_text())}
     assert cited <= set(explained)
+
+
+def test_the_problems_of_figure_7():
+    """Three of Multi-MNIST, five steps of the Cityscapes ladder, QM9; each has settings for the uniform loss."""
+    families = [problem.split("/")[0] for problem in paper.problems()]
+    assert [families.count(name) for name in ("multimnist", "cityscapes", "qm9")] == [3, 5, 1]
+    assert all("unit_scal" in paper.methods(problem) for problem in paper.problems())

@@ -83,9 +83,9 @@ def _curves(ax: Axes, distances: pd.DataFrame) -> list[str]:
         over_seeds = distances[distances.smto == smto].groupby("epoch")["distance"]
         mean, sd = over_seeds.mean(), over_seeds.std(ddof=1).fillna(0)
         every = max(1, len(mean) // 6)
-        at, band = mean.index + 1, {"color": LOOK[smto].colour, "alpha": 0.12, "lw": 0}
+        at, low = mean.index + 1, (mean - sd).clip(lower=0)
         ax.plot(at, mean, linewidth=1.5, markersize=4.5, markevery=every, **look.line(smto))
-        ax.fill_between(at, (mean - sd).clip(lower=0), mean + sd, **band)
+        ax.fill_between(at, low, mean + sd, color=LOOK[smto].colour, alpha=0.12, lw=0)
     ax.set_ylabel("|w₁ − ½|")
     _epochs(ax)
     ax.set_ylim(bottom=0)

@@ -499,3 +499,26 @@ def test_options_out_of_range_are_refused(key, options) -> None:
     (name,) = options
     with pytest.raises(BadOption, match=rf"{key}.*{name}|{key}: \d+ {name}|{key}: 1 leaks"):
         build(key, 2, **options)
+
+
+def test_imtl_l_descends_the_scaled_losses(toy) -> None:
+    """∂/∂s of Σ e^(s_k) L_k − s_k by central differences, and twenty steps of torch's Adam on it: the same s."""
+    smto = build("imtl_l", 2).double()
+    smto.set_up(toy.setting, seed=0)
+    reference = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([reference], lr=toy.setting.lr)
+    for _ in range(20):
+        step = toy.step()
+        losses, present = step.losses.double(), smto.s.clone()
+
+        def objective(s: torch.Tensor, losses: torch.Tensor = losses) -> torch.Tensor:
+            return (s.exp() * losses - s).sum()
+
+        probes = 1e-5 * torch.eye(2, dtype=torch.float64)
+        numeric = torch.stack([(objective(present + e) - objective(present - e)) / 2e-5 for e in probes])
+        weights = smto.backward(step).weights
+        assert_close(weights.double() * losses - 1, numeric, rtol=1e-5, atol=1e-5)
+        adam.zero_grad()
+        objective(reference).backward()
+        adam.step()
+        assert_close(smto.s, reference.detach(), rtol=1e-5, atol=1e-7)
