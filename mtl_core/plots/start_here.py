@@ -274,7 +274,7 @@ def catalogue(keys: Sequence[str]) -> pd.DataFrame:
 def grid(keys: Sequence[str], pairs: Sequence[Pair], options: Mapping[str, dict[str, Any]] | None = None) -> Axes:
     """A row per method, a column per pair of gradients: the two gradients in grey, the method's step in its colour, the
     weights below, and which task the step makes worse."""
-    width, height, left = 2.7, 1.75, 2.9  # of a cell and of the names, in lengths of the column's longer gradient
+    width, height, left = 2.5, 1.9, 2.9  # of a cell and of the names, in lengths of the column's longer gradient
     inches = 0.54
     _, ax = figure((left + width * len(pairs)) * inches, (height * len(keys) + 1.2) * inches)
     for row, key in enumerate(keys):
@@ -296,8 +296,7 @@ def grid(keys: Sequence[str], pairs: Sequence[Pair], options: Mapping[str, dict[
             note = "at random" if len(draws) > 1 else "  ".join(short(x) for x in draws[0])
             ax.text(tail[0], tail[1] - 0.12, note, ha="center", va="top", fontsize=9)
             if len(draws) == 1 and (hurt := made_worse(pair, draws[0])):
-                right = tail[0] + width / 2 - 0.05
-                ax.text(right, tail[1] - 0.13, f"{hurt} worse", ha="right", va="top", fontsize=7.5, weight="bold")
+                ax.text(tail[0], tail[1] - 0.37, f"{hurt} worse", ha="center", va="top", fontsize=8, weight="bold")
     for column, pair in enumerate(pairs):
         ax.text(left + width * (column + 0.5), 0.1, title(pair), ha="center", va="bottom", fontsize=9, linespacing=1.35)
     ax.set(xlim=(0, left + width * len(pairs)), ylim=(-height * len(keys), 1.2))
@@ -473,7 +472,7 @@ def neither(
 
 def one_pair(pair: Pair, keys: Sequence[str]) -> np.ndarray:
     """The steps of some methods for one pair of gradients, equally long, and their weights."""
-    _, axes = figure(9, 3.6, 2, width_ratios=(1.25, 1))
+    _, axes = figure(9, 3.0, 2, width_ratios=(1.25, 1))
     ax, table = axes
     unit = np.linalg.norm(pair.gradients, axis=1).max()
     task_arrows(ax, (0, 0), pair.gradients / unit, width=2.2, size=14)
@@ -561,16 +560,17 @@ def table_of_pairs(pairs: Mapping[str, Pair], tasks: Sequence[str]) -> pd.DataFr
     table = pd.DataFrame(rows).set_index("gradients on the")
     table.attrs["caption"] = "One batch. Ratio: of the lengths. Angle in degrees; above 90 the tasks conflict."
     table.attrs["decimals"] = {column: 4 for column in table.columns if column.startswith("length")}
+    table.attrs["decimals"] |= {f"loss {task}": 2 for task in tasks}
     table.attrs["decimals"] |= {"angle": 0, "ratio": 1, "cosine": 2}
     return table
 
 
-def real_pairs(pairs: Mapping[str, Pair], keys: Sequence[str]) -> np.ndarray:
+def real_pairs(pairs: Mapping[str, Pair], tasks: Sequence[str], keys: Sequence[str]) -> np.ndarray:
     """Two gradients of a network in the plane that they span, and what some methods make of them, all equally long."""
-    fig, axes = figure(9, 3.4, len(pairs))
+    fig, axes = figure(9, 3.2, len(pairs))
     for ax, (name, pair) in zip(axes, pairs.items(), strict=True):
         unit = np.linalg.norm(pair.gradients, axis=1).max()
-        task_arrows(ax, (0, 0), pair.gradients / unit, width=2.2, size=14)
+        task_arrows(ax, (0, 0), pair.gradients / unit, tasks, gap=14, width=2.2, size=14)
         for key, width in zip(keys, np.linspace(4.2, 1.4, len(keys)), strict=True):  # none hides another
             arrow(ax, (0, 0), step(pair, weights_of(key, pair)[-1], 0.85), LOOK[key].colour, width=width)
         ax.set(xlim=(-1.25, 1.25), ylim=(-0.3, 1.2))
