@@ -23,7 +23,7 @@ reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|paper, ONLY=01 or "
 test: $(READY) ## run all tests: WORKERS=n (one per core, at most 8)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
 
-bench: $(READY) ## what one training step of every method costs
+bench: $(READY) ## what a training step of every method costs, and how fast the solvers are
 	@$(PYTHON) -m mtl_core.bench
 
 report: $(READY) ## write REPORT.md and its figures from artifacts/quick

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from mtl_core import metrics, paper, problems, smtos, training
 from mtl_core.runs import BadConfig, Run, RunConfig, RunStore, StoreError
+from mtl_core.words import counted
 
 
 def run(
@@ -310,7 +311,7 @@ def experiment(
     )
     kept = [r for r in together if metrics.configuration(r.config) in set(rows["config"])]
     runs = _extend(kept, seeds, f"{problem}: seeds", place)
-    by = f"searched here over {{n}} configurations × {len(search_seeds)} seeds"
+    by = f"searched here over {{n}} configurations × {counted(len(search_seeds), 'seed')}"
     return Experiment(whole, runs, references, _settings_table(runs, references, whole, by, searched), searched)
 
 

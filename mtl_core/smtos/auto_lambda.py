@@ -106,6 +106,11 @@ class AutoLambda(Wrapping):
         if self.inner is None:
             step.apply(lambdas, lambdas)
             return Applied(lambdas, lambdas)
+        if getattr(self.inner, "positive_losses", False) and not lambdas.is_meta and float(lambdas.min()) <= 0:
+            raise ValueError(
+                f"auto_lambda: λ has become {lambdas.tolist()}, and the inner method {self.inner.key} needs positive "
+                "losses λ_k L_k. Take a smaller lr_ratio or an inner method that reads no losses."
+            )
         applied = self.inner.backward(ScaledStep(step, lambdas))
         applied.weights = applied.weights.to(lambdas) * lambdas  # on the losses themselves
         applied.head_weights = applied.head_weights.to(lambdas) * lambdas

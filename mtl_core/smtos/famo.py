@@ -33,7 +33,7 @@ class FAMO(LossWeighting):
     """Options:
     gamma: weight decay of the logits.
     w_lr: learning rate of the logits.
-    min_losses: the least possible value of every loss (0 each).
+    min_losses: the least possible value of every loss (0 each); a loss below it counts as equal to it.
     max_norm: clip the shared gradient to this norm.
     masks: dropout masks of the second look at the batch, "replay" those of the first or "fresh".
 

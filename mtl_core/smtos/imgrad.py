@@ -11,7 +11,8 @@ Differs:
 1. The source's released code is written for three tasks, and its script for two does not run as it is; here K is free.
    The formula is that of the code for three. It multiplies the update by K; here it is not.
 2. c is 0.8, as in its script (its parser says 0.5). The dual and the minimum-norm problem are solved exactly.
-3. At a Pareto-stationary point g_m = 0 has no cosine; κ = 0 there.
+3. At a Pareto-stationary point g_m = 0 has no cosine; κ = 0 there (flag "pareto_stationary").
+4. Of the source's text only a part was at hand. Its extension of Nash-MTL is left out.
 """
 
 from typing import Annotated, Literal
