@@ -14,7 +14,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm, trange
 
 from mtl_core import problems, smtos
-from mtl_core.datasets.multimnist import Split
+from mtl_core.datasets.base import Split
 from mtl_core.smtos.base import Setting
 from mtl_core.step import MultiTaskModel, Step
 
@@ -54,7 +54,7 @@ def steps(problem_name: str = "multimnist/CL_RR", rounds: int = 60) -> pd.DataFr
     and the step of this package under the plain mean.
     """
     problem = problems.get(problem_name)
-    data = problem.load("embedded", problem.default_sizes("embedded"), None, torch.device("cpu"), torch.float32)[
+    data = problem.data.load("embedded", problem.data.sizes("embedded"), None, torch.device("cpu"), torch.float32)[
         "train"
     ]
     rows: dict[str, Callable[[], object]] = {
@@ -107,7 +107,7 @@ def _method(problem: problems.Problem, data: Split, key: str) -> Callable[[], ob
     optimizer = torch.optim.Adam(groups, lr=1e-3, fused=True)
     loss_functions = [task.loss for task in problem.tasks]
 
-    def batch() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def batch() -> tuple[Any, Sequence[torch.Tensor]]:
         return data.batch(torch.randint(len(data), (BATCH,)), problem.task_names)
 
     def one() -> None:

@@ -33,7 +33,7 @@ SPLITS = ("val", "test")
 
 def configuration(config: Any) -> str:
     """What a configuration holds besides its seed, as one line of JSON: runs that share it differ by seed only."""
-    settings = config.model_dump(mode="json", exclude={"seed"})
+    settings = {name: value for name, value in config.settings.items() if name != "seed"}
     return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 

@@ -101,6 +101,13 @@ def fair_violation(G: np.ndarray, w: np.ndarray, alpha: float = 1.0) -> float:
     return np.abs((G @ w) * w ** (1 / alpha) - 1).max() if w.min() > 0 else np.inf
 
 
+def fair_rounding(G: np.ndarray, w: np.ndarray, alpha: float = 1.0) -> float:
+    """Of the same, in units of the terms that (G w)_k is the sum of, where these cancel to less: the share of G that
+    would have to be rounded otherwise for the equation to hold."""
+    gains, gap = w ** (-1 / alpha), np.abs(G @ w - w ** (-1 / alpha))
+    return np.minimum(gap / gains, gap / (np.abs(G) @ w)).max() if w.min() > 0 else np.inf
+
+
 def dual_cone_violation(G: np.ndarray, a: np.ndarray) -> float:
     """Distance of the update from the mean of K projections by non-negative least squares, over Σ n_k."""
     n, C = units(G)

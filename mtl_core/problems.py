@@ -2,29 +2,34 @@
 
 "multimnist/CL_RR"   classify the left digit, reconstruct the right one
 "multimnist/CL"      the same, one task alone: the single-task reference
+"cityscapes/19C"     segment a street into 19 classes, tell disparity, point to the middle of each object
+"qm9"                eleven properties of a molecule
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
-import torch
+from pydantic import Field
 
 from mtl_core import tasks
-from mtl_core.datasets import multimnist
-from mtl_core.models import lenet
-from mtl_core.smtos.base import nearest
+from mtl_core.datasets import cityscapes, multimnist, qm9, streets
+from mtl_core.datasets.base import Dataset
+from mtl_core.models import deeplab, lenet, mpnn
+from mtl_core.smtos.base import BadOption, check_options, nearest
 from mtl_core.step import MultiTaskModel
 from mtl_core.tasks import Task
-
-Source = Literal["embedded", "full"]
-SPLITS = multimnist.SPLITS
 
 
 class UnknownProblem(ValueError):
     """No problem has this name."""
+
+
+class BadProblemOption(ValueError):
+    """A problem has no such option, or not with this value."""
 
 
 @dataclass(frozen=True)
@@ -32,47 +37,28 @@ class Problem:
     """What is learnt: tasks in order, a model for them, and where the samples come from.
 
     feature_shape: of z for one sample. build_model(dropout): a fresh model, initialised from torch's default generator.
+    single_tasks: names of the problems that hold one of these tasks alone, in task order.
+    sample_every: steps between two looks at the gradients. evaluation_batch: samples; a matter of memory only, as
+    metrics are exact over the split. smallest_batch: that the model can be trained on.
     """
 
     name: str
     tasks: tuple[Task, ...]
     feature_shape: tuple[int, ...]
     build_model: Callable[[float], MultiTaskModel]
+    data: Dataset
     numerics: dict[str, int]  # of dataset and model
+    single_tasks: tuple[str, ...]
+    sample_every: int = 100
+    evaluation_batch: int = 1000
+    smallest_batch: int = 1
 
     @property
     def task_names(self) -> tuple[str, ...]:
         return tuple(task.name for task in self.tasks)
 
-    @property
-    def single_tasks(self) -> tuple[str, ...]:
-        """Names of the problems that hold one of these tasks alone."""
-        family = self.name.split("/")[0]
-        return tuple(f"{family}/{name}" for name in self.task_names)
 
-    def default_sizes(self, source: Source) -> tuple[int, int, int]:
-        """Samples in train, val and test."""
-        return multimnist.SIZES[source]
-
-    def check(self, source: Source, sizes: tuple[int, int, int], data_dir: str | None) -> None:
-        """Refuses, before any training, sizes that the source does not have and data that are not there."""
-        if source == "full":
-            for split, size, most in zip(SPLITS, sizes, multimnist.SIZES["full"], strict=True):
-                if size > most:
-                    raise ValueError(f"{self.name}: {split}_size is {size:,}; the full source has {most:,} pairs.")
-        multimnist.check(source, data_dir)
-
-    def load(
-        self,
-        source: Source,
-        sizes: tuple[int, int, int],
-        data_dir: str | None,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> Mapping[multimnist.SplitName, multimnist.Split]:
-        """The splits on a device; `split.batch(index, task_names)` gives inputs and targets."""
-        return multimnist.load(source, sizes, data_dir, device, dtype)
-
+# -- Multi-MNIST -------------------------------------------------------------------------------------------------------
 
 _MNIST_TASKS = {
     "CL": tasks.classification("CL", "class of the left digit"),
@@ -83,30 +69,172 @@ _MNIST_TASKS = {
 _MNIST_HEADS = {"C": lenet.ClassificationHead, "R": lenet.ReconstructionHead}
 
 
-def _multimnist(names: tuple[str, ...]) -> Problem:
+def _multimnist(names: tuple[str, ...]) -> Callable[..., Problem]:
     def build_model(dropout: float) -> MultiTaskModel:
         encoder = lenet.Encoder(dropout)
         return MultiTaskModel(encoder, {name: _MNIST_HEADS[name[0]](dropout) for name in names})
 
-    return Problem(
-        name=f"multimnist/{'_'.join(names)}",
-        tasks=tuple(_MNIST_TASKS[name] for name in names),
-        feature_shape=(lenet.FEATURES,),
-        build_model=build_model,
-        numerics={"dataset": multimnist.NUMERICS, "model": lenet.NUMERICS},
-    )
+    def build() -> Problem:
+        return Problem(
+            name=f"multimnist/{'_'.join(names)}",
+            tasks=tuple(_MNIST_TASKS[name] for name in names),
+            feature_shape=(lenet.FEATURES,),
+            build_model=build_model,
+            data=multimnist,
+            numerics={"dataset": multimnist.NUMERICS, "model": lenet.NUMERICS},
+            single_tasks=tuple(f"multimnist/{name}" for name in names),
+        )
+
+    return build
 
 
-PROBLEMS = {
-    problem.name: problem
-    for problem in map(_multimnist, [("CL", "CR"), ("CL", "RR"), ("RL", "RR"), ("CL",), ("CR",), ("RL",), ("RR",)])
+# -- Cityscapes --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step of the ladder: what the model is and what it sees."""
+
+    tasks: str = "SDI"  # one letter each
+    classes: Literal[7, 19] = 7
+    depth: deeplab.Depth = 18
+    high: bool = False  # twice the width
+    singles: tuple[str, ...] = ()  # where its single-task references are, in task order
+
+
+def _cityscapes(name: str, step: _Step) -> Callable[..., Problem]:
+    def build(
+        width: Annotated[int, Field(ge=16, multiple_of=16)] = 256,
+        pretrained: bool = False,
+        slim: Literal[1, 2, 4, 8, 16, 32] = 1,
+        reduction: Literal["per_image", "pooled"] = "per_image",
+        aligned: bool = False,
+    ) -> Problem:
+        """Options:
+        width: of the images in pixels, at the lower of the ladder's two resolutions; they are half as high.
+        pretrained: start the encoder from ImageNet's weights (D6).
+        slim: divides the channels of encoder and heads.
+        reduction: of the losses over pixels (D14).
+        aligned: disparity is read at the same source pixels as the other maps (D16).
+        """
+        members = {"S": tasks.segmentation(step.classes), "D": tasks.disparity(), "I": tasks.instances()}
+        chosen = [replace(members[letter], loss=members[letter].reduced(reduction)) for letter in step.tasks]
+        pixels = width * (2 if step.high else 1)
+        features = deeplab.FEATURES[step.depth] // slim
+
+        def build_model(dropout: float) -> MultiTaskModel:
+            encoder = deeplab.Encoder(step.depth, pretrained, dropout, slim)
+            heads = {
+                "S": lambda: deeplab.SegmentationHead(features, step.classes, dropout, slim),
+                "D": lambda: deeplab.Head(features, 1, dropout, slim),
+                "I": lambda: deeplab.Head(features, 2, dropout, slim),
+            }
+            return MultiTaskModel(encoder, {letter: heads[letter]() for letter in step.tasks})
+
+        return Problem(
+            name=name,
+            tasks=tuple(chosen),
+            feature_shape=(features, pixels // 2 // deeplab.STRIDE, pixels // deeplab.STRIDE),
+            build_model=build_model,
+            data=cityscapes.Cityscapes(pixels, step.classes, aligned),
+            numerics={"dataset": cityscapes.NUMERICS, "streets": streets.NUMERICS, "model": deeplab.NUMERICS},
+            single_tasks=tuple(f"cityscapes/{single}" for single in step.singles or [name.split("/", 1)[1]]),
+            evaluation_batch=32,
+            smallest_batch=deeplab.MINIMUM_BATCH,
+        )
+
+    return build
+
+
+LADDER = ("cityscapes/R50", "cityscapes/R18", "cityscapes/inst_seg", "cityscapes/HR", "cityscapes/19C")
+# Disparity and instances are the same tasks whatever the classes: they share their references (D37).
+_STEPS = {
+    "R50": _Step("SD", depth=50, singles=("R50/S", "R50/D")),
+    "R18": _Step("SD", singles=("R18/S", "R18/D")),
+    "inst_seg": _Step(singles=("R18/S", "R18/D", "R18/I")),
+    "HR": _Step(high=True, singles=("HR/S", "19C/D", "19C/I")),
+    "19C": _Step(classes=19, high=True, singles=("19C/S", "19C/D", "19C/I")),
+    # ours: the corners that the ladder leaves out
+    "SD_19": _Step("SD", classes=19, singles=("SD_19/S", "R18/D")),
+    "SDI_19": _Step(classes=19, singles=("SD_19/S", "R18/D", "R18/I")),
+    "HR_SD_7": _Step("SD", high=True, singles=("HR/S", "19C/D")),
+    "HR_SD_19": _Step("SD", classes=19, high=True, singles=("19C/S", "19C/D")),
+    # single tasks
+    "R50/S": _Step("S", depth=50),
+    "R50/D": _Step("D", depth=50),
+    "R18/S": _Step("S"),
+    "R18/D": _Step("D"),
+    "R18/I": _Step("I"),
+    "SD_19/S": _Step("S", classes=19),
+    "HR/S": _Step("S", high=True),
+    "19C/S": _Step("S", classes=19, high=True),
+    "19C/D": _Step("D", high=True),
+    "19C/I": _Step("I", high=True),
 }
 
 
-def get(name: str) -> Problem:
-    """The problem of that name. Raises UnknownProblem, naming the nearest, if there is none."""
+# -- QM9 ---------------------------------------------------------------------------------------------------------------
+
+
+def _qm9(name: str, properties: tuple[str, ...]) -> Callable[..., Problem]:
+    def build(
+        max_atoms: Annotated[int, Field(ge=3, le=29)] | None = None,
+        slim: Literal[1, 2, 4] = 1,
+        released_features: bool = False,
+    ) -> Problem:
+        """Options:
+        max_atoms: take only molecules of at most so many atoms, hydrogens included.
+        released_features: as torch-geometric's files have them, with the flags of aromaticity and hybridisation at 0.
+        slim: divides the features of the network.
+        """
+
+        def build_model(dropout: float) -> MultiTaskModel:
+            if dropout:
+                raise BadProblemOption(f"{name}: dropout is {dropout}, but this network has none; set dropout: 0.")
+            return MultiTaskModel(mpnn.Encoder(slim), {key: mpnn.Head(slim) for key in properties})
+
+        return Problem(
+            name=name,
+            tasks=tuple(
+                tasks.regression(key, p.label, p.unit, p.std * p.factor)
+                for key, p in qm9.PROPERTIES.items()
+                if key in properties
+            ),
+            feature_shape=(mpnn.FEATURES // slim,),
+            build_model=build_model,
+            data=qm9.QM9(max_atoms, released_features),
+            numerics={"dataset": qm9.NUMERICS, "model": mpnn.NUMERICS},
+            single_tasks=tuple(f"qm9/{key}" for key in properties),
+            evaluation_batch=500,
+        )
+
+    return build
+
+
+# -- by name -----------------------------------------------------------------------------------------------------------
+
+_PAIRS_AND_SINGLES = [("CL", "CR"), ("CL", "RR"), ("RL", "RR"), ("CL",), ("CR",), ("RL",), ("RR",)]
+PROBLEMS: dict[str, Callable[..., Problem]] = {
+    **{f"multimnist/{'_'.join(names)}": _multimnist(names) for names in _PAIRS_AND_SINGLES},
+    **{f"cityscapes/{name}": _cityscapes(f"cityscapes/{name}", step) for name, step in _STEPS.items()},
+    "qm9": _qm9("qm9", tuple(qm9.PROPERTIES)),
+    **{f"qm9/{key}": _qm9(f"qm9/{key}", (key,)) for key in qm9.PROPERTIES},
+}
+
+
+def get(name: str, **options: Any) -> Problem:
+    """The problem of that name, with its options.
+
+    Raises:
+        UnknownProblem: there is none of that name; the nearest is named.
+        BadProblemOption: an option that it does not have, or a value of the wrong type or out of range.
+    """
     if name not in PROBLEMS:
         raise UnknownProblem(
             f"there is no problem called {name!r}{nearest(name, PROBLEMS)}. Known: {', '.join(PROBLEMS)}."
         )
-    return PROBLEMS[name]
+    try:
+        check_options(name, inspect.signature(PROBLEMS[name], eval_str=True).parameters, options)
+    except BadOption as refusal:
+        raise BadProblemOption(str(refusal)) from None
+    return PROBLEMS[name](**options)

@@ -21,8 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mtl_core import problems, smtos
 from mtl_core.artifacts import write_atomically
+from mtl_core.datasets.base import SPLITS
 from mtl_core.smtos.base import nearest
 
+LATER = {"problem_options": {}, "schedule": "exponential", "keep_jacobian": True}
 TRAINER_NUMERICS = 1  # raise when the numbers that training.py or step.py produce change
 
 Positive = Annotated[float, Field(gt=0)]
@@ -41,9 +43,14 @@ class StoreError(OSError):
 class RunConfig(BaseModel):
     """Everything that a run's numbers depend on.
 
-    problem: "multimnist/CL_RR", … source, *_size: which data, and how many samples of each split (None: all there are).
+    problem, problem_options: "multimnist/CL_RR", …, as `problems.get` takes it. source, *_size: which data, and how
+    many samples of each split (None: as many as the source usually gives).
     smto, options: the method, as `smtos.build` takes it.
-    lr: step size of Adam at the start, multiplied by lr_decay after every epoch. weight_decay: L2, inside Adam.
+    lr: step size of Adam at the start. weight_decay: L2, inside Adam.
+    schedule: "exponential" multiplies the step size by lr_decay after every epoch; "plateau" does so when the summed
+    losses of an epoch's last batch have not improved for 5 epochs, as in the released code for QM9 (D5);
+    "plateau_on_validation" when the validation metrics have not.
+    keep_jacobian: False saves memory: the Gramian on the parameters is accumulated part by part (`step.Step`).
     dropout: one probability for encoder and heads. seed: initial weights, dropout and batch order; never the split.
 
     Raises:
@@ -62,19 +69,37 @@ class RunConfig(BaseModel):
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.95
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: NotNegative = 0.0
-    source: Literal["embedded", "full"] = "embedded"
+    source: str = "embedded"
     train_size: Size | None = None
     val_size: Size | None = None
     test_size: Size | None = None
     precision: Literal["float32", "float64"] = "float32"
+    problem_options: dict[str, Any] = {}
+    schedule: Literal["exponential", "plateau", "plateau_on_validation"] = "exponential"
+    keep_jacobian: bool = True
 
     @model_validator(mode="after")
     def _refuse_the_unknown(self) -> Self:
-        problem = problems.get(self.problem)
+        problem = problems.get(self.problem, **self.problem_options)
         smtos.build(self.smto, len(problem.tasks), **self.options)
-        for split, size in zip(problems.SPLITS, problem.default_sizes(self.source), strict=True):
+        if self.source not in problem.data.sources:
+            raise ValueError(
+                f"source = {self.source!r}{nearest(self.source, problem.data.sources)}: {self.problem} has the sources "
+                f"{', '.join(problem.data.sources)}."
+            )
+        if self.schedule != "exponential" and self.lr_decay == 1:
+            raise ValueError(
+                "lr_decay = 1: a plateau schedule multiplies by it, so it must be below 1; the paper has 0.7."
+            )
+        for split, size in zip(SPLITS, problem.data.sizes(self.source), strict=True):
             if getattr(self, f"{split}_size") is None:
                 object.__setattr__(self, f"{split}_size", size)
+        last = self.sizes[0] % self.batch_size or self.batch_size
+        if last < problem.smallest_batch:
+            raise ValueError(
+                f"train_size = {self.train_size}, batch_size = {self.batch_size}: the last batch has {last} of the at "
+                f"least {problem.smallest_batch} samples that {self.problem} needs; change one of the two."
+            )
         return self
 
     @classmethod
@@ -92,14 +117,26 @@ class RunConfig(BaseModel):
         return self.train_size, self.val_size, self.test_size
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration as JSON has it. What was added later (LATER) is left out where it says nothing new, so that
+        older records keep their names."""
+        settings = self.model_dump(mode="json")
+        return {name: value for name, value in settings.items() if name not in LATER or value != LATER[name]}
+
+    @property
+    def definition(self) -> problems.Problem:
+        """The problem, with its options."""
+        return problems.get(self.problem, **self.problem_options)
+
+    @property
     def identity(self) -> dict[str, Any]:
         """The configuration and the numerics version of every room it passes through."""
         numerics = {
-            **problems.get(self.problem).numerics,
+            **self.definition.numerics,
             "smto": _smto_numerics(self.smto, self.options),
             "trainer": TRAINER_NUMERICS,
         }
-        return {**self.model_dump(mode="json"), "numerics": numerics}
+        return {**self.settings, "numerics": numerics}
 
     @property
     def key(self) -> str:
@@ -212,7 +249,7 @@ class RunStore:
         except (ValidationError, UnicodeDecodeError) as error:
             warnings.warn(f"{path} is no run record and will be replaced: {error}", stacklevel=2)
             return None
-        if {**run.config.model_dump(mode="json"), "numerics": run.numerics} != config.identity:
+        if {**run.config.settings, "numerics": run.numerics} != config.identity:
             warnings.warn(f"{path} holds another run than its name says and will be replaced", stacklevel=2)
             return None
         return run

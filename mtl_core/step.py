@@ -6,7 +6,8 @@
 
 From there on everything is lazy. Losses and feature gradients cost what plain training costs; the Jacobian with
 respect to the shared parameters costs K backward passes through the encoder alone, never K passes through all the
-heads.
+heads. Where only its Gramian is wanted, it need not be kept: the K gradients walk back through the encoder side by
+side, part by part, and leave nothing behind but their inner products.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from torch.func import functional_call
 Space = Literal["features", "parameters"]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Adapt = Callable[[Tensor, int], Tensor]
-Batch = tuple[Tensor, Sequence[Tensor]]
+Inputs = Any  # a batch as the encoder takes it: a tensor [B, …], or an object of tensors (graphs)
+Batch = tuple[Inputs, Sequence[Tensor]]
+_IN_ONE = ": its Gramian cannot be accumulated part by part; use keep_jacobian=True."
 
 
 def unchanged(z: Tensor, k: int) -> Tensor:
@@ -44,8 +47,8 @@ class MultiTaskModel(nn.Module):
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
 
-    def forward(self, x: Tensor, adapt: Adapt = unchanged) -> list[Tensor]:
-        """The predictions of all heads for a batch [B, …]."""
+    def forward(self, x: Inputs, adapt: Adapt = unchanged) -> list[Tensor]:
+        """The predictions of all heads for a batch."""
         z = self.encoder(x)
         return [head(adapt(z, k)) for k, head in enumerate(self.heads.values())]
 
@@ -73,11 +76,15 @@ class Step:
     Args:
         model: encoder and heads, in train mode.
         loss_functions: one per task, prediction and target to a scalar, averaged over the batch.
-        x: inputs [B, …].
+        x: inputs [B, …], a tensor or whatever else the encoder takes.
         targets: one tensor per task.
         adapt: what head k sees of z (identity by default; RotoGrad rotates).
         another: returns a second batch (x, targets), for bi-level methods. None where the trainer offers none.
         replay: keep the state of the random generators, for a second look at the batch under the same dropout masks.
+        keep_jacobian: False accumulates the Gramian on the shared parameters part by part and keeps no row of the
+            Jacobian. It saves memory where the encoder is an nn.Sequential (nested ones count): never more than one
+            part's K gradients live at a time. The passes are as many and the results equal up to rounding;
+            `apply(weights)` costs one encoder pass more.
 
     Attributes:
         losses: L_k, detached [K].
@@ -91,11 +98,12 @@ class Step:
         self,
         model: MultiTaskModel,
         loss_functions: Sequence[LossFunction],
-        x: Tensor,
+        x: Inputs,
         targets: Sequence[Tensor],
         adapt: Adapt | None = None,
         another: Callable[[], Batch] | None = None,
         replay: bool = False,
+        keep_jacobian: bool = True,
     ) -> None:
         self.model, self.x, self.targets = model, x, targets
         self.loss_functions, self.another = loss_functions, another
@@ -103,11 +111,13 @@ class Step:
         self.heads = list(model.heads.values())
         self.shared = [p for p in model.encoder.parameters() if p.requires_grad]
         self.specific = [[p for p in head.parameters() if p.requires_grad] for head in self.heads]
-        self._random_state = RandomState.capture(x.device) if replay else None
+        self._device = next(model.parameters()).device
+        self._random_state = RandomState.capture(self._device) if replay else None
         for parameter in itertools.chain(self.shared, *self.specific):
             parameter.grad = None
 
-        self._z = model.encoder(x)
+        self._walk = None if keep_jacobian else Walk(model.encoder)
+        self._z = model.encoder(x) if self._walk is None else self._walk(x)
         self.z = self._z.detach()
         self._leaves = [self._z.detach().requires_grad_() for _ in self.heads]
         predictions = [
@@ -133,6 +143,7 @@ class Step:
             if self._losses.requires_grad:
                 self._losses.sum().backward()
             self._feature_gradients = torch.stack([_gradient(leaf) for leaf in self._leaves])
+            self._leaves.clear()  # no second copy
         return self._feature_gradients
 
     @property
@@ -154,9 +165,13 @@ class Step:
     def gramian(self, space: Space) -> Tensor:
         """Inner products of the task gradients on the features or on the shared parameters, float64 [K, K]."""
         if space not in self._gramians:
-            rows = self.feature_gradients.flatten(1) if space == "features" else self.jacobian
-            parts = (part.double() for part in rows.split(2**18, dim=1))  # no copy of all rows in double precision
-            self._gramians[space] = functools.reduce(torch.add, [part @ part.T for part in parts])
+            if space == "features":
+                gramian = inner_products(self.feature_gradients.flatten(1))
+            elif self._walk is None or self._jacobian is not None:
+                gramian = inner_products(self.jacobian)
+            else:
+                gramian = self._walk.gramian(self.feature_gradients)
+            self._gramians[space] = gramian
         return self._gramians[space]
 
     def unflatten(self, flat: Tensor) -> list[Tensor]:
@@ -223,11 +238,11 @@ class Step:
             return self._evaluate(self._predict(self.x, parameters), self.targets)
         if self._random_state is None:
             raise RuntimeError("only a Step made with replay=True can be looked at again under the same dropout masks.")
-        after = RandomState.capture(self.x.device)
-        self._random_state.restore(self.x.device)
+        after = RandomState.capture(self._device)
+        self._random_state.restore(self._device)
         with frozen_statistics(self.model):
             losses = self._evaluate(self._predict(self.x, parameters), self.targets)
-        after.restore(self.x.device)
+        after.restore(self._device)
         return losses
 
     def elsewhere(self, parameters: Mapping[nn.Parameter, Tensor], batch: Batch) -> dict[nn.Parameter, Tensor]:
@@ -235,10 +250,10 @@ class Step:
         The model, its statistics, every .grad and the random generators are left as they were."""
         x, targets = batch
         leaves = {p: value.detach().requires_grad_() for p, value in parameters.items()}
-        after = RandomState.capture(self.x.device)
+        after = RandomState.capture(self._device)
         with frozen_statistics(self.model):
             losses = self._evaluate(self._predict(x, leaves), targets)
-        after.restore(self.x.device)
+        after.restore(self._device)
         gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
         return dict(zip(leaves, gradients, strict=True))
 
@@ -250,6 +265,61 @@ class Step:
 
     def _evaluate(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         return torch.stack([loss(p, y) for loss, p, y in zip(self.loss_functions, predictions, targets, strict=True)])
+
+
+class Walk:
+    """A forward pass through an encoder that remembers its way, so that K gradients can walk back side by side.
+
+    Args:
+        encoder: an nn.Sequential is taken apart into its children, nested ones too; any other module is one part.
+
+    Raises:
+        ValueError: here or in the forward pass, where a part gives no tensor, changes its input in place or shares a
+            parameter with another one.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        self.parts = list(_parts(encoder))
+        self.way: list[tuple[Inputs, Tensor]] = []  # what went into each part, and what came out
+        if sum(len(list(part.parameters())) for part in self.parts) > len(list(encoder.parameters())):
+            raise ValueError(f"a parameter belongs to two children of the encoder{_IN_ONE}")
+
+    def __call__(self, x: Inputs) -> Tensor:
+        """The encoder's output for a batch."""
+        for part in self.parts:
+            version = getattr(x, "_version", None)
+            output = part(x)
+            if not isinstance(output, Tensor):
+                raise ValueError(f"{type(part).__name__} in the encoder gives {type(output).__name__}{_IN_ONE}")
+            if getattr(x, "_version", None) != version:
+                raise ValueError(f"{type(part).__name__} in the encoder changes its input in place{_IN_ONE}")
+            self.way.append((x, output))
+            x = output
+        return x
+
+    def gramian(self, gradients: Tensor) -> Tensor:
+        """Gradients on the output [K, …] to the inner products of those on the parameters, float64 [K, K]."""
+        gramian = torch.zeros(len(gradients), len(gradients), dtype=torch.float64, device=gradients.device)
+        arriving = list(gradients)
+        for part, (x, output) in zip(reversed(self.parts), reversed(self.way), strict=True):
+            if not output.requires_grad:
+                break
+            parameters = [p for p in part.parameters() if p.requires_grad]
+            arriving = self._back(parameters, x, output, arriving, gramian)
+        return gramian
+
+    def _back(
+        self, parameters: list[nn.Parameter], x: Inputs, output: Tensor, arriving: list[Tensor], gramian: Tensor
+    ) -> list[Tensor]:
+        """Through one part: adds to the Gramian and gives the K gradients on the part's input."""
+        wanted = [*parameters, x] if isinstance(x, Tensor) and x.requires_grad else parameters
+        passes = [
+            torch.autograd.grad(output, wanted, gradient, retain_graph=True, materialize_grads=True)
+            for gradient in arriving
+        ]
+        for k_gradients in itertools.islice(zip(*passes, strict=True), len(parameters)):
+            gramian += inner_products(torch.stack(k_gradients).flatten(1))
+        return [gradients[-1] for gradients in passes]
 
 
 class ScaledStep(Step):
@@ -310,6 +380,21 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.track_running_stats = True
+
+
+def inner_products(rows: Tensor) -> Tensor:
+    """Rows [K, n] to their inner products, summed in float64 [K, K], without a copy of all rows in that precision."""
+    parts = (part.double() for part in rows.split(2**18, dim=1))
+    return functools.reduce(torch.add, [part @ part.T for part in parts])
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    """What an nn.Sequential calls, one after the other, nested ones taken apart too."""
+    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+        for child in module:
+            yield from _parts(child)
+    else:
+        yield module
 
 
 def _gradient(leaf: Tensor) -> Tensor:

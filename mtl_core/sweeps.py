@@ -28,7 +28,6 @@ from mtl_core import metrics, paper, problems, smtos, training
 from mtl_core.runs import BadConfig, Run, RunConfig, RunStore, StoreError
 from mtl_core.words import counted
 
-
 # For the workers, which read them when they start: glibc then keeps freed memory for the next step instead of giving it
 # back to the system and asking for it again, page by page. A tenth of a LeNet step; elsewhere these mean nothing.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
@@ -75,9 +74,9 @@ def _train(
     configs: list[RunConfig], store: RunStore, workers: int | None, device: str, data_dir: str | None, title: str
 ) -> dict[str, Run]:
     where = training.find_device(device)
-    for config in {(c.problem, c.smto, c.source, c.sizes): c for c in configs}.values():
-        problem = problems.get(config.problem)
-        problem.check(config.source, config.sizes, data_dir)
+    for config in {(c.problem, str(c.problem_options), c.smto, c.source, c.sizes): c for c in configs}.values():
+        problem = config.definition
+        problem.data.check(config.source, config.sizes, data_dir)
         smtos.build(config.smto, len(problem.tasks), **config.options).check_model(problem.build_model(config.dropout))
     store.check_writable()
     if workers is None:
@@ -85,6 +84,8 @@ def _train(
 
     for name, value in KEEP_MEMORY.items():
         os.environ.setdefault(name, value)
+    for config in {(c.problem, str(c.problem_options), c.source, c.sizes): c for c in configs}.values():
+        config.definition.data.prepare(config.source, config.sizes, data_dir)
 
     found: dict[str, Run] = {}
     failed: list[str] = []
@@ -280,7 +281,9 @@ def experiment(
         BadConfig, BadOption, UnknownProblem, NotInPaper: before any training; also what `run` raises.
     """
     _check_search(search, search_seeds, seeds, grid, options, settings)
-    whole = problems.get(problem)
+    if "unit_scal" not in methods:
+        raise BadConfig(f"methods = {list(methods)} lacks 'unit_scal', the baseline that all others are paired with.")
+    whole = problems.get(problem, **settings.get("problem_options", {}))
     for smto in methods:
         smtos.get(smto)
     place: dict[str, Any] = {"store": store, "workers": workers, "device": device, "data_dir": data_dir}
@@ -348,6 +351,7 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
     group = max(complete, key=len)
     alone = [r for r in group if r.config.problem != problem]
     together = [r for r in group if r.config.problem == problem]
+    whole = together[0].config.definition  # with the options that these runs have
     reference = metrics.references(alone, whole.tasks)
     rows = metrics.best_configurations(metrics.selected(together, reference, whole.tasks))
     best = {*rows["config"], *reference["config"]}
@@ -424,7 +428,7 @@ def _settings_table(
         rows.append(
             {
                 "smto": "single_task" if single else config.smto,
-                "task": config.problem.split("/")[1] if single else "",
+                "task": config.definition.task_names[0] if single else "",
                 "lr": config.lr,
                 "dropout": config.dropout,
                 "weight_decay": config.weight_decay,

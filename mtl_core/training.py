@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl_core import __version__, problems, smtos
-from mtl_core.datasets.multimnist import SplitName
+from mtl_core import __version__, smtos
+from mtl_core.datasets.base import SplitName
 from mtl_core.metrics import cosine_to_mean, pairwise_cosine
 from mtl_core.runs import BadConfig, Epoch, Gradients, Run, RunConfig
 from mtl_core.smtos.base import Applied, NonFinite, Setting
 from mtl_core.step import Space, Step
+from mtl_core.tasks import Task
 
-EVALUATION_BATCH = 1000  # metrics are exact means over the split, so this is a matter of memory only
-SAMPLE_EVERY = 100  # steps between two looks at the gradients: steps 1, 101, 201, … of each epoch, from 0
+PATIENCE, LEAST_LR = 5, 1e-5  # of the plateau schedules: epochs without improvement, and where the step size stays
 META_BATCH = 100  # of the validation split, for bi-level methods that ask for it
 
 
@@ -66,11 +66,13 @@ def train(config: RunConfig, device: str = "auto", data_dir: str | None = None, 
 class _Training:
     def __init__(self, config: RunConfig, device: torch.device, data_dir: str | None) -> None:
         self.config, self.device = config, device
-        self.problem = problems.get(config.problem)
-        self.problem.check(config.source, config.sizes, data_dir)
+        self.problem = config.definition
         self.tasks, self.names = self.problem.tasks, self.problem.task_names
         dtype = getattr(torch, config.precision)
-        self.data = self.problem.load(config.source, config.sizes, data_dir, device, dtype)
+        data = self.problem.data
+        data.check(config.source, config.sizes, data_dir)
+        data.prepare(config.source, config.sizes, data_dir)
+        self.data = data.load(config.source, config.sizes, data_dir, device, dtype)
 
         torch.manual_seed(config.seed)
         self.model = self.problem.build_model(config.dropout).to(device, dtype).to(memory_format=torch.channels_last)
@@ -93,8 +95,9 @@ class _Training:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, config.lr_decay)
+        self.schedule = _Schedule(self.optimizer, config, self.tasks)
         self.order = torch.Generator().manual_seed(config.seed)
+        self.augmentation = torch.Generator().manual_seed(config.seed + 2_000_003)
         self.loss_functions = [task.loss for task in self.tasks]
         self.another = self._second_batches()
 
@@ -114,7 +117,7 @@ class _Training:
                 break
             mean_losses = log.mean("losses")
             history.append(log.close(lr, val=self._evaluate("val"), test=self._evaluate("test")))
-            self.schedule.step()
+            self.schedule.step(log.last_losses, history)
         return Run(
             config=self.config,
             numerics=self.config.identity["numerics"],
@@ -135,18 +138,19 @@ class _Training:
         split: SplitName = "val" if validation else "train"
         size = META_BATCH if validation else self.config.batch_size
         generator = torch.Generator().manual_seed(self.config.seed + 1_000_003)
+        augmentation = None if validation else torch.Generator().manual_seed(self.config.seed + 3_000_003)
 
         def stream() -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
             while True:
                 order = torch.randperm(len(self.data[split]), generator=generator).to(self.device)
                 for index in order.split(size):
-                    yield self.data[split].batch(index, self.names)
+                    yield self.data[split].batch(index, self.names, augmentation)
 
         batches = stream()
         return lambda: next(batches)
 
     def _step(self, number: int, index: Tensor, log: _EpochLog) -> None:
-        x, targets = self.data["train"].batch(index, self.names)
+        x, targets = self.data["train"].batch(index, self.names, self.augmentation)
         step = Step(
             self.model,
             self.loss_functions,
@@ -155,10 +159,11 @@ class _Training:
             adapt=self.smto.adapt,
             another=self.another,
             replay=self.smto.replay,
+            keep_jacobian=self.config.keep_jacobian,
         )
         if not torch.isfinite(step.losses).all():
             raise NonFinite("a loss is not finite")
-        if len(self.tasks) > 1 and number % SAMPLE_EVERY == min(1, self._last_step):
+        if len(self.tasks) > 1 and number % self.problem.sample_every == min(1, self._last_step):
             log.look(step)
         applied = self.smto.backward(step)
         self.optimizer.step()
@@ -175,7 +180,7 @@ class _Training:
         split = self.data[name]
         totals: dict[tuple[str, str], Tensor] = {}
         self.model.eval()
-        for index in torch.arange(len(split), device=self.device).split(EVALUATION_BATCH):
+        for index in torch.arange(len(split), device=self.device).split(self.problem.evaluation_batch):
             x, targets = split.batch(index, self.names)
             z = self.model.encoder(x)
             for k, (task, head, target) in enumerate(zip(self.tasks, self.model.heads.values(), targets, strict=True)):
@@ -189,6 +194,41 @@ class _Training:
             task.name: {name: number(m.value(totals[task.name, name])) for name, m in task.metrics.items()}
             for task in self.tasks
         }
+
+
+class _Schedule:
+    """The step size from epoch to epoch."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, config: RunConfig, tasks: Sequence[Task]) -> None:
+        self.kind, self.tasks = config.schedule, tasks
+        if self.kind == "exponential":
+            self.exponential = torch.optim.lr_scheduler.ExponentialLR(optimizer, config.lr_decay)
+        else:
+            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, factor=config.lr_decay, patience=PATIENCE, min_lr=LEAST_LR
+            )
+
+    def step(self, last_losses: Tensor, history: Sequence[Epoch]) -> None:
+        """After an epoch: the losses of its last batch [K], and all epochs so far."""
+        if self.kind == "exponential":
+            self.exponential.step()
+        elif self.kind == "plateau":
+            self.plateau.step(float(last_losses.sum()))
+        else:
+            self.plateau.step(self._validation(history))
+
+    def _validation(self, history: Sequence[Epoch]) -> float:
+        """Mean over tasks of the validation metrics, each relative to the first epoch's; lower is better."""
+
+        def relative(task: Task) -> float:
+            then, now = history[0].val[task.name], history[-1].val[task.name]
+            values = []
+            for name, metric in task.metrics.items():
+                a, b = then[name] or math.nan, now[name] or math.nan
+                values.append(a / b if metric.higher_is_better else b / a)
+            return sum(values) / len(values)
+
+        return sum(map(relative, self.tasks)) / len(self.tasks)
 
 
 class _EpochLog:
@@ -207,6 +247,7 @@ class _EpochLog:
 
     def add(self, step: Step, applied: Applied) -> None:
         self.count += 1
+        self.last_losses = step.losses
         for name, values in (
             ("losses", step.losses),
             ("weights", applied.weights),

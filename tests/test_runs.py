@@ -37,6 +37,9 @@ def record():
         ({"dropout": 1.0}, "dropout = 1.0"),
         ({"source": "ful"}, "source = 'ful'"),
         ({"seed": 1.5}, "seed = 1.5"),
+        ({"problem_options": {"width": 3}}, "multimnist/CL_RR has no option 'width'"),
+        ({"schedule": "plateu"}, "schedule = 'plateu'"),
+        ({"schedule": "plateau", "lr_decay": 1.0}, "lr_decay = 1"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -58,6 +61,7 @@ def test_identity_is_everything_that_moves_numbers():
         {"epochs": 2},
         {"val_size": 21},
         {"precision": "float64"},
+        {"schedule": "plateau"},
     ):
         assert config(**change).key != base.key
     assert config(lr_decay=0.95, source="embedded").key == base.key

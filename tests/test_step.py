@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from mtl_core.smtos.base import GramianWeighting, Setting, build, get, keys
 from mtl_core.step import MultiTaskModel, ScaledStep, Step, frozen_statistics
 
 LOSSES = [F.nll_loss, F.mse_loss, F.l1_loss]
@@ -173,6 +178,187 @@ def test_adapt_is_what_the_heads_see() -> None:
     for k, (loss, head, target) in enumerate(zip(LOSSES, model.heads.values(), targets, strict=True)):
         (expected,) = torch.autograd.grad(loss(head(z * scales[k]), target), z)
         assert_close(step.feature_gradients[k], expected)
+
+
+class Graphs(NamedTuple):
+    """Inputs that are no tensor: numbers, and to which sample each belongs."""
+
+    nodes: Tensor
+    sample: Tensor
+
+
+class Sums(nn.Module):
+    """Graphs to one row per sample [B, 4], through features of their nodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 4)
+
+    def forward(self, x: Graphs) -> Tensor:
+        nodes = self.linear(x.nodes).tanh()
+        return nodes.new_zeros(int(x.sample.max()) + 1, 4).index_add(0, x.sample, nodes)
+
+
+@pytest.mark.parametrize("keep_jacobian", [True, False])
+def test_inputs_need_not_be_a_tensor(keep_jacobian: bool) -> None:
+    """Five nodes of two graphs; a second look and a look elsewhere included."""
+    torch.manual_seed(0)
+    graphs = Graphs(torch.randn(5, 2), torch.tensor([0, 0, 1, 1, 1]))
+    model = MultiTaskModel(nn.Sequential(Sums(), nn.Linear(4, 3)), {"a": nn.Linear(3, 1), "b": nn.Linear(3, 2)})
+    targets = [torch.zeros(2, 1), torch.ones(2, 2)]
+    step = Step(model, [F.mse_loss, F.l1_loss], graphs, targets, replay=True, keep_jacobian=keep_jacobian)
+    gramian = step.gramian("parameters")
+    assert_close(step.relosses(), step.losses)
+    rows = step.jacobian.double()
+    assert_close(gramian, rows @ rows.T)
+    moved = step.elsewhere({p: p.detach() for p in model.parameters()}, (graphs, targets))
+    step.apply(torch.ones(2))
+    assert_close([p.grad for p in moved], list(moved.values()))
+
+
+# -- without keeping the Jacobian ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", [False, True], ids=["plain", "batch norm"])
+def test_a_gramian_accumulated_part_by_part_is_the_same(norm: bool) -> None:
+    """In single precision to 1e-6 of the lengths involved, for an encoder with a sequence inside the sequence."""
+    model, x, targets = problem(dropout=0.3, norm=norm)
+    model.encoder = nn.Sequential(model.encoder[:3], nn.Identity(), model.encoder[3:])
+    model, x, targets = model.float(), x.float(), [y.float() if y.is_floating_point() else y for y in targets]
+    gramians = []
+    for keep in (True, False):
+        torch.manual_seed(1)
+        gramians.append(Step(model, LOSSES, x, targets, keep_jacobian=keep).gramian("parameters"))
+    lengths = gramians[0].diagonal().sqrt()
+    assert gramians[1].dtype == torch.float64
+    assert ((gramians[0] - gramians[1]).abs() <= 1e-6 * lengths.outer(lengths)).all()
+
+
+OPTIONS: dict[str, dict[str, Any]] = {"fixed": {"weights": [0.2, 0.3, 0.5]}}
+
+
+@pytest.mark.parametrize("key", sorted(set(keys()) - {"bayesagg_mtl"}))  # that one needs linear heads
+def test_every_method_acts_the_same_without_the_jacobian(key: str) -> None:
+    """Two steps each, a look at the Gramian first, as the trainer takes it: equal weights and gradients to 1e-6."""
+    found = []
+    for keep in (True, False):
+        model, x, targets = problem(norm=True)
+        smto = build(key, 3, **OPTIONS.get(key, {}))
+        smto.set_up(Setting(("softmax", "gaussian", "gaussian"), (5,), lr=0.01, weight_decay=0.0), seed=1)
+        smto.double()
+        optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *smto.parameter_groups(0.01)], lr=0.01)
+        smto.begin_epoch(0, None, 0.01)
+        for _ in range(2):
+            step = Step(
+                model,
+                LOSSES,
+                x,
+                targets,
+                adapt=smto.adapt,
+                another=lambda x=x, targets=targets: (x + 1, targets),
+                replay=smto.replay,
+                keep_jacobian=keep,
+            )
+            step.gramian("parameters")
+            applied = smto.backward(step)
+            if not keep and issubclass(get(key), GramianWeighting) and smto.space == "parameters":
+                assert step._jacobian is None  # nobody has made it after all
+            optimizer.step()
+            smto.after_step(step)
+            found.append([applied.weights, applied.head_weights, *[p.grad for p in model.parameters()]])
+    assert_close(found[2:], found[:2], rtol=1e-6, atol=1e-9, equal_nan=True)
+
+
+def test_the_jacobian_itself_can_still_be_had() -> None:
+    """And what is there is used: after it no second walk."""
+    model, x, targets = problem()
+    expected = Step(model, LOSSES, x, targets).jacobian
+    step = Step(model, LOSSES, x, targets, keep_jacobian=False)
+    assert_close(step.jacobian, expected)
+    assert torch.equal(step.gramian("parameters"), expected @ expected.T)
+    step.apply(WEIGHTS)
+    assert_close(gradients(model), joint(model, x, targets, WEIGHTS, ONES))
+
+
+@pytest.mark.parametrize("frozen", [(0,), (4, 6), (0, 4), (0, 4, 6)], ids=str)
+def test_frozen_parts_are_walked_through_or_left_out(frozen: tuple[int, ...]) -> None:
+    model, x, targets = problem(norm=True)
+    for i in frozen:
+        model.encoder[i].requires_grad_(False)
+    expected = Step(model, LOSSES, x, targets).gramian("parameters")
+    assert_close(Step(model, LOSSES, x, targets, keep_jacobian=False).gramian("parameters"), expected)
+
+
+def test_an_encoder_of_one_piece_is_one_part() -> None:
+    """Any module will do; there is then nothing to save."""
+
+    class Whole(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x)
+
+    model, x, targets = problem()
+    expected = Step(model, LOSSES, x, targets).gramian("parameters")
+    model.encoder = Whole(model.encoder)
+    assert_close(Step(model, LOSSES, x, targets, keep_jacobian=False).gramian("parameters"), expected)
+
+
+def test_an_encoder_that_cannot_be_walked_is_refused() -> None:
+    """Each would give a wrong Gramian or none: a shared parameter, an input overwritten, no tensor."""
+    model, x, targets = problem()
+    tied = nn.Linear(5, 5).double()
+    for extra, complaint in (
+        ((tied, nn.Tanh(), tied), "belongs to two children"),
+        ((nn.ReLU(inplace=True),), "ReLU in the encoder changes its input in place"),
+        ((nn.Flatten(), nn.Sequential(nn.Unflatten(1, (5, 1)), nn.Tanh(), nn.Flatten(), nn.ReLU(True))), "in place"),
+        ((nn.GRU(5, 5).double(), nn.Linear(5, 5)), "GRU in the encoder gives tuple"),
+    ):
+        model.encoder = nn.Sequential(*problem()[0].encoder, *extra)
+        with pytest.raises(ValueError, match=f"{complaint}.*keep_jacobian=True"):
+            Step(model, LOSSES, x, targets, keep_jacobian=False)
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes that tensors made inside have held at one time, the model's parameters not counted."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = {p.untyped_storage()._cdata for p in model.parameters()}
+        self.live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self.model:
+                    self.live[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.live = {key: (ref, size) for key, (ref, size) in self.live.items() if not ref.expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.live.values()))
+        return result
+
+
+def test_no_more_than_one_part_lives_at_a_time() -> None:
+    """Eight equal layers, three tasks: the Jacobian has 24 gradients of a layer, the walk three at a time and, while it
+    multiplies them, three more and these in double precision: 3 + 3 + 6 = 12, and less than one for what is small."""
+    size = 64
+    layer = 4 * size * (size + 1)  # bytes of one layer's parameters
+    peaks = {}
+    for keep in (True, False):
+        torch.manual_seed(0)
+        encoder = nn.Sequential(*[nn.Linear(size, size) for _ in range(8)])
+        model = MultiTaskModel(encoder, {name: nn.Linear(size, 1) for name in "abc"})
+        step = Step(model, [F.mse_loss] * 3, torch.randn(2, size), [torch.zeros(2, 1)] * 3, keep_jacobian=keep)
+        step.feature_gradients  # noqa: B018
+        with Peak(model) as memory:
+            step.gramian("parameters")
+        peaks[keep] = memory.peak
+    assert peaks[True] >= 24 * layer
+    assert peaks[False] <= 13 * layer
 
 
 # -- the same model, elsewhere ---------------------------------------------------------------------------------------

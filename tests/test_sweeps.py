@@ -203,7 +203,8 @@ def test_options_grid_is_the_papers():
         ({"seeds": [1, 1]}, "names a seed twice"),
         ({"lr": 0.1}, "lr: chosen by the search"),
         ({"epoch": 3}, "did you mean 'epochs'"),
-        ({"methods": ["cagrat"]}, "did you mean 'cagrad'"),
+        ({"methods": ["unit_scal", "cagrat"]}, "did you mean 'cagrad'"),
+        ({"methods": ["cagrad"]}, "lacks 'unit_scal'"),
     ],
     ids=str,
 )

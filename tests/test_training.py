@@ -1,5 +1,6 @@
 """One run: a function of its configuration."""
 
+import dataclasses
 import math
 
 import pytest
@@ -38,7 +39,22 @@ def test_seeds_are_paired_across_methods():
     assert uniform.history == fixed.history
 
 
-@pytest.mark.parametrize("smto", [key for key in smtos.keys() if key != "bayesagg_mtl"])  # noqa: SIM118
+METHODS = [key for key in smtos.keys() if key != "bayesagg_mtl"]  # noqa: SIM118
+
+
+def test_every_method_starts_from_the_same_losses():
+    """One step: the same weights, batch and dropout masks, so the losses before the update agree (RotoGrad's rotations
+    start as identities, up to rounding)."""
+    one_step = {"epochs": 1, "train_size": 128, "dropout": 0.2}
+    first = {
+        key: training.train(config(smto=key, options=NEEDED.get(key, {}), **one_step)).history[0].train_losses
+        for key in METHODS
+    }
+    for losses in first.values():
+        assert losses == pytest.approx(first["unit_scal"], rel=1e-6)
+
+
+@pytest.mark.parametrize("smto", METHODS)
 def test_every_method_trains(smto):
     """Two epochs end with finite losses, metrics of both splits, and K weights."""
     run = training.train(config(smto=smto, options=NEEDED.get(smto, {})))
@@ -66,11 +82,32 @@ def test_divergence_is_a_result():
 def test_metrics_are_exact_means_over_the_split(monkeypatch):
     """Whatever the evaluation batch: the last, smaller batch counts by its samples."""
     whole = training.train(config())
-    monkeypatch.setattr(training, "EVALUATION_BATCH", 32)
+    in_parts = dataclasses.replace(problems.get("multimnist/CL_RR"), evaluation_batch=32)
+    monkeypatch.setitem(problems.PROBLEMS, "multimnist/CL_RR", lambda: in_parts)
     parts = training.train(config())
     for a, b in zip(whole.history, parts.history, strict=True):
         assert a.val["CL"] == b.val["CL"]
         assert a.test["RR"]["mse"] == pytest.approx(b.test["RR"]["mse"], rel=1e-6)
+
+
+def test_plateau_schedules_follow_the_last_batch_or_the_validation_metrics(monkeypatch):
+    """With no patience the step size falls after every epoch that is no better than the best so far, and only then."""
+    monkeypatch.setattr(training, "PATIENCE", 0)
+    monkeypatch.setattr(training, "LEAST_LR", 1e-9)
+    for schedule in ("plateau", "plateau_on_validation"):
+        run = training.train(config(epochs=6, schedule=schedule, lr_decay=0.5, lr=0.02))
+        lrs = [epoch.lr for epoch in run.history]
+        assert set(a / b for a, b in zip(lrs[1:], lrs, strict=False)) <= {0.5, 1.0}
+        if schedule == "plateau":
+            continue
+        first, best, expected = run.history[0].val, math.inf, [0.02]
+        for epoch in run.history[:-1]:
+            accuracy = first["CL"]["accuracy"] / epoch.val["CL"]["accuracy"]
+            signal = (accuracy + epoch.val["RR"]["mse"] / first["RR"]["mse"]) / 2
+            improved = signal < best * (1 - 1e-4)
+            best = signal if improved else best
+            expected.append(expected[-1] * (1 if improved else 0.5))
+        assert lrs == pytest.approx(expected)
 
 
 def test_learning_rate_decays_every_epoch():
@@ -88,7 +125,7 @@ def test_gradient_statistics_are_those_of_the_joint_graph():
     one_step = config(train_size=128, epochs=1)  # one batch: that step is the sample
     run = training.train(one_step)
     problem = problems.get("multimnist/CL_RR")
-    data = problem.load("embedded", one_step.sizes, None, torch.device("cpu"), torch.float32)["train"]
+    data = problem.data.load("embedded", one_step.sizes, None, torch.device("cpu"), torch.float32)["train"]
     torch.manual_seed(one_step.seed)
     model = problem.build_model(0.0).to(memory_format=torch.channels_last)
     x, targets = data.batch(torch.arange(128), problem.task_names)

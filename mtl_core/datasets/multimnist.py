@@ -16,11 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from mtl_core.datasets.base import SPLITS, DataNotFound, Sizes, SplitName
 
 NUMERICS = 1  # raise when the numbers a dataset produces change
 MEAN, STD = 0.1307, 0.3081  # of MNIST's intensities in [0, 1]
@@ -33,13 +35,7 @@ FILES = {  # name in MNIST/raw: bytes
     "t10k-images-idx3-ubyte": 7_840_016,
     "t10k-labels-idx1-ubyte": 10_008,
 }
-Source = Literal["embedded", "full"]
-SplitName = Literal["train", "val", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-
-
-class DataNotFound(FileNotFoundError):
-    """Data that a run needs are not where they were looked for, or are not whole."""
+sources = tuple(SIZES)
 
 
 class Digits(NamedTuple):
@@ -77,7 +73,7 @@ def full_pairs() -> dict[SplitName, Pairs]:
     }
 
 
-def embedded_pairs(labels: np.ndarray, sizes: tuple[int, int, int]) -> dict[SplitName, Pairs]:
+def embedded_pairs(labels: np.ndarray, sizes: Sizes) -> dict[SplitName, Pairs]:
     """Pairs of the embedded digits: a fixed stratified split by digit, then pairing within each split.
 
     The left digit runs through the split in a fixed order, again and again; the right one is drawn with replacement.
@@ -109,18 +105,32 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
-    def batch(self, index: Tensor, tasks: tuple[str, ...]) -> tuple[Tensor, list[Tensor]]:
-        """Inputs [B, 1, 28, 28] and one target per task: classes [B] or digits [B, 28, 28]."""
+    def batch(
+        self, index: Tensor, tasks: tuple[str, ...], generator: torch.Generator | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Inputs [B, 1, 28, 28] and one target per task: classes [B] or digits [B, 28, 28]. Nothing is augmented."""
         sides = {"L": self.left, "R": self.right}
         sources = {"C": self.labels, "R": self.digits}
         targets = [sources[task[0]].index_select(0, sides[task[1]].index_select(0, index)) for task in tasks]
         return self.x.index_select(0, index), targets
 
 
-def check(source: Source, data_dir: str | None) -> None:
-    """Looks for the data without reading them. Raises DataNotFound: what was looked for, where, and how to get it."""
+# -- the module itself is the dataset (datasets/base.py) ---------------------------------------------------------------
+
+
+def sizes(source: str) -> Sizes:
+    """Pairs in train, val and test."""
+    return SIZES[source]
+
+
+def check(source: str, sizes: Sizes, data_dir: str | None) -> None:
+    """Looks for the data without reading them. Raises DataNotFound: what was looked for, where, and how to get it;
+    ValueError: the full source has fewer pairs than that."""
     if source == "embedded":
         return
+    for split, size, most in zip(SPLITS, sizes, SIZES[source], strict=True):
+        if size > most:
+            raise ValueError(f"Multi-MNIST: {split}_size is {size:,}; the full source has {most:,} pairs.")
     how = (
         "Download MNIST once with `python -c \"from torchvision.datasets import MNIST; MNIST('DIR', download=True)\"` "
         "and give that DIR as `data_dir`, or use `source: embedded`."
@@ -134,6 +144,10 @@ def check(source: Source, data_dir: str | None) -> None:
             raise DataNotFound(f"MNIST: {file} does not exist. {how}")
         if file.stat().st_size != size:
             raise DataNotFound(f"MNIST: {file} has {file.stat().st_size:,} bytes, expected {size:,}: truncated? {how}")
+
+
+def prepare(source: str, sizes: Sizes, data_dir: str | None) -> None:
+    """Nothing: composing the pairs takes less time than reading them."""
 
 
 def _embedded_digits() -> Digits:
@@ -152,8 +166,8 @@ def _full_digits(data_dir: str, train: bool) -> Digits:
 
 @lru_cache(maxsize=2)
 def load(
-    source: Source,
-    sizes: tuple[int, int, int],
+    source: str,
+    sizes: Sizes,
     data_dir: str | None = None,
     device: torch.device = torch.device("cpu"),  # noqa: B008
     dtype: torch.dtype = torch.float32,
@@ -163,7 +177,7 @@ def load(
     Raises:
         DataNotFound: the full source's files are missing or not whole.
     """
-    check(source, data_dir)
+    check(source, sizes, data_dir)
     if source == "embedded":
         digits = _embedded_digits()
         pairs = embedded_pairs(digits.labels, sizes)

@@ -11,7 +11,8 @@ Differs:
 1. Source and released code replace the K inner products by a central difference of the losses along v, under fresh
    dropout masks in every pass. The inner products are exact and cost no further pass: the Jacobian that they need
    serves the update as well. `gradients="finite_difference"` is the difference, with step 0.01/|v|, but under the same
-   masks and with the statistics of batch normalisation left alone (D42).
+   masks and with the statistics of batch normalisation left alone (D42). Fresh masks in every pass are not offered:
+   they add noise to the difference, of no use to the method.
 2. The other batch comes from a second shuffle of the training set, as in the source. The released code of the main
    paper takes it from the validation split, which also picks epoch and hyperparameters (D10):
    `meta_split="validation"`.

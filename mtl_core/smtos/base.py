@@ -15,6 +15,7 @@ import importlib
 import inspect
 import math
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -100,6 +101,7 @@ class SMTO(nn.Module):
             raise BadOption(f"{self.key}: num_tasks is {num_tasks}; at least one task is needed.")
         self.num_tasks = num_tasks
         self.generator = torch.Generator().manual_seed(0)
+        self.pending: tuple[str, ...] = ()  # flags met between epochs; the next step's record carries them
 
     def set_up(self, setting: Setting, seed: int) -> None:
         """Called once, before the optimizer is made, to size parameters by the problem. Seeds the generator."""
@@ -118,6 +120,17 @@ class SMTO(nn.Module):
 
     def begin_epoch(self, epoch: int, mean_losses: Tensor | None, lr: float) -> None:
         """Told when an epoch starts: its number from 0, last epoch's mean training losses [K], the present lr."""
+
+    def floored_means(self, mean_losses: Tensor) -> Tensor:
+        """Last epoch's mean losses [K] for a method that divides by them: 0 counts as 1e-12, and the next step is
+        flagged. Raises NonFinite or ValueError, as `floored` does."""
+        means, self.pending = floored(self.key, mean_losses, 1e-12)
+        return means
+
+    def take_pending(self) -> tuple[str, ...]:
+        """The flags that the next step's record must carry."""
+        flags, self.pending = self.pending, ()
+        return flags
 
     def backward(self, step: Step) -> Applied:
         """Leave gradients in .grad of all model parameters (and of its own) and say what was done."""
@@ -193,9 +206,10 @@ class LossWeighting(SMTO):
         raise NotImplementedError
 
     def backward(self, step: Step) -> Applied:
-        losses, flags = step.losses, tuple[str, ...]()
+        losses, flags = step.losses, self.take_pending()
         if self.positive_losses:
-            losses, flags = floored(self.key, losses, self.floor)
+            losses, met = floored(self.key, losses, self.floor)
+            flags = tuple(dict.fromkeys(flags + met))
         weights = self.weights(losses)
         step.apply(weights, weights)
         return Applied(weights, weights, flags=flags)
@@ -431,23 +445,30 @@ def build(key: str, num_tasks: int, **given: Any) -> SMTO:
     Raises:
         BadOption: unknown key or option (the nearest is named), or a value of the wrong type or out of range.
     """
-    smto, known = get(key), options(key)
+    smto = get(key)
+    check_options(key, options(key), given)
+    if not isinstance(num_tasks, int):
+        raise BadOption(f"{key}: num_tasks = {num_tasks!r}: expected a whole number.")
+    return smto(num_tasks, **given)
+
+
+def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> None:
+    """Holds options against the signature that takes them. Raises BadOption, naming the owner and the nearest name."""
     for name, value in given.items():
         if name not in known:
             raise BadOption(
-                f"{key} has no option {name!r}{nearest(name, known)}. Its options: {', '.join(known) or 'none'}."
+                f"{owner} has no option {name!r}{nearest(name, known)}. Its options: {', '.join(known) or 'none'}."
             )
         try:
             TypeAdapter(known[name].annotation).validate_python(value, strict=True)
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
-            raise BadOption(f"{key}: option {name} = {value!r}: {problem}. Default: {known[name].default!r}.") from None
+            raise BadOption(
+                f"{owner}: option {name} = {value!r}: {problem}. Default: {known[name].default!r}."
+            ) from None
         numbers = value if isinstance(value, list) else [value]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-            raise BadOption(f"{key}: option {name} = {value!r}: expected a finite number.")
-    if not isinstance(num_tasks, int):
-        raise BadOption(f"{key}: num_tasks = {num_tasks!r}: expected a whole number.")
-    return smto(num_tasks, **given)
+            raise BadOption(f"{owner}: option {name} = {value!r}: expected a finite number.")
 
 
 def nearest(name: str, known: Any) -> str:

@@ -15,8 +15,9 @@ Differs:
 1. The released code corrects the direction by angles and tangents; the formula above is what that comes to. One sweep,
    as there: a later correction may undo an earlier one.
 2. Where g_k = c (one task, or equal gradients) the released code divides 0 by 0; here e_k = 0.
-3. EDM's direction is exact (D26). A task without gradient is left out of the step; `zero_gradient="stop"` is the
-   released behaviour: no shared update, and the window does not advance (D27).
+3. EDM's direction is exact; the released code's search for it (Frank-Wolfe, for K > 2) is not offered (D26). A task
+   without gradient is left out of the step; `zero_gradient="stop"` is the released behaviour: no shared update, and the
+   window does not advance (D27).
 4. α is 0.2, as in the main paper's code, which searches {0.2, 0.4, 0.6, 0.8, 1}; the source's example has 0.3.
 """
 

@@ -6,6 +6,7 @@
 Source: Liu, Johns, Davison 2019, arXiv:1803.10704.
 Differs:
 1. None from the text. A variant in other codes takes windows of 25 steps in place of epochs.
+2. A mean loss of 0 counts as 1e-12; the first step of the epoch is flagged.
 """
 
 from typing import Annotated
@@ -14,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtl_core.smtos.base import LossWeighting, floored, register
+from mtl_core.smtos.base import LossWeighting, register
 
 
 @register
@@ -39,7 +40,7 @@ class DWA(LossWeighting):
     def begin_epoch(self, epoch: int, mean_losses: Tensor | None, lr: float) -> None:
         if mean_losses is None:
             return
-        present = floored(self.key, mean_losses, 1e-12)[0].to(self.w)
+        present = self.floored_means(mean_losses).to(self.w)
         if self.epochs_seen > 0:
             self.w.copy_(self.num_tasks * (present / self.last / self.temperature).softmax(0))
         self.last.copy_(present)

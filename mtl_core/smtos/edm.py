@@ -8,7 +8,7 @@ A task with α_k = 0 gains more than the others, along its unit gradient, withou
 Source: Katrutsa, Merkulov, Tursynbek, Oseledets 2020, "Follow the bisector", arXiv:2007.06937.
 Differs:
 1. The source's own code handles two tasks only. For K > 2 the released code of the main paper runs Frank-Wolfe, at most
-   250 rounds; the point of least norm is exact here (D26).
+   250 rounds. Here the point of least norm is exact, and that search is not offered (D26).
 2. Where one task has no gradient, the released code stops the shared update (D27); here that task is left out of the
    step by the one policy for edges (base.py). Option `zero_gradient="stop"` is the released behaviour.
 """

@@ -31,7 +31,7 @@ class GO4Align(LossWeighting):
     """
 
     key = "go4align"
-    native_scale = "between the sum and the ratio of the mean loss to the smallest"
+    native_scale = "weights K p_k · (mean loss) / L_k, averaged in groups; K p_k is 1 at the start"
     positive_losses = True
 
     def __init__(

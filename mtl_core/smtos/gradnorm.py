@@ -17,14 +17,15 @@ Differs:
 3. A large step can make a weight negative: weights are kept above 1e-6 before they are brought to sum K.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from mtl_core.smtos.base import SMTO, Applied, VectorAdam, floored, register
-from mtl_core.step import Step
+from mtl_core.smtos.base import SMTO, Applied, BadOption, VectorAdam, floored, register
+from mtl_core.step import MultiTaskModel, Step
 
 
 @register
@@ -56,6 +57,9 @@ class GradNorm(SMTO):
         self.register_buffer("initial", torch.ones(num_tasks))
         self.optimizer = VectorAdam(num_tasks, lr=w_lr)
 
+    def check_model(self, model: MultiTaskModel) -> None:
+        last_matrix([p for p in model.encoder.parameters() if p.requires_grad])
+
     def begin(self, losses: Tensor) -> None:
         """From now on `losses` [K] are L(0)."""
         self.initial.copy_(losses)
@@ -63,7 +67,7 @@ class GradNorm(SMTO):
 
     def begin_epoch(self, epoch: int, mean_losses: Tensor | None, lr: float) -> None:
         if self.start == "first_epoch" and not self.begun and mean_losses is not None:
-            self.begin(floored(self.key, mean_losses, 1e-12)[0])
+            self.begin(self.floored_means(mean_losses))
 
     def weight_gradient(self, norms: Tensor, losses: Tensor) -> Tensor:
         """Gradient norms n and losses [K] to the gradient on w [K]."""
@@ -73,14 +77,31 @@ class GradNorm(SMTO):
         return (scaled - target).sign() * norms
 
     def backward(self, step: Step) -> Applied:
-        losses, flags = floored(self.key, step.losses, 1e-12)
+        losses, met = floored(self.key, step.losses, 1e-12)
+        flags = tuple(dict.fromkeys(self.take_pending() + met))
         if not self.begun and self.start == "first_step":
             self.begin(losses)
         weights = self.w.to(step.losses, copy=True)
         if self.begun:
-            last = next(p for p in reversed(step.shared) if p.dim() > 1)
-            norms = step.gradients_on(last).norm(dim=1)
+            norms = step.gradients_on(last_matrix(step.shared)).norm(dim=1)
             self.optimizer.step(self.w, self.weight_gradient(norms.to(self.w), losses.to(self.w)))
             self.w.clamp_(min=1e-6).mul_(self.num_tasks / self.w.sum())
         step.apply(weights, weights)
         return Applied(weights, weights, flags=flags)
+
+
+def last_matrix(shared: Sequence[nn.Parameter]) -> nn.Parameter:
+    """The last of the encoder's trainable parameters that is a weight, not a bias or a scale.
+
+    Raises:
+        BadOption: there is none.
+    """
+    for parameter in reversed(shared):
+        if parameter.dim() > 1:
+            return parameter
+    shapes = [tuple(p.shape) for p in shared]
+    raise BadOption(
+        "gradnorm judges gradients on the weight of the last shared layer, a trainable parameter of the encoder with "
+        f"two dimensions or more. This encoder's trainable parameters have the shapes {shapes}; give it a linear or a "
+        "convolutional layer that is not frozen, or take another SMTO."
+    )

@@ -14,9 +14,10 @@ Differs:
    paper's MGDA-UB. This loses the promise that no task gets worse. The main paper's parameter-level MGDA combines the
    scaled gradients instead, so that one option means two updates there; `combine="scaled"` does so in both.
 3. The heads get plain gradients, as in the main paper's code; in the source's code they are weighted.
-4. The point of least norm is exact. The source's and the released code use at most 250 rounds of a projected search
-   (not imitated), whose two-point formula returns 0.999 and 0.001 in place of 1 and 0 (D26): the option `clip`, for two
-   tasks.
+4. The point of least norm is exact. The source's and the released code use at most 250 rounds of a projected search in
+   the manner of Frank and Wolfe, whose two-point formula returns 0.999 and 0.001 in place of 1 and 0 (D26). For two
+   tasks one round is all, and the option `clip` is that formula. For more, the search is not offered: where it stops
+   short, it gives other weights than these.
 5. The scaling by losses needs them to be positive.
 """
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg.lapack import dposv
+from scipy.linalg.lapack import dposv, dpotrf, dpotrs
 
 #: entries of a solution below this share of their sum are rounding
 ROUNDING = 1e-13
@@ -265,59 +265,138 @@ def bargaining(gramian: np.ndarray, alpha: float = 1.0) -> Solution:
     It is the gradient equation of wᵀGw/2 - Σ φ(w_k), φ' = w^(-1/α), strictly convex for every G: the solution is
     unique, and exists iff 0 is not in the convex hull of the gradients, dependent or not. Written for b = n w,
 
-        b (C b) = s      s = w^(1 - 1/α)      the shares of |d|² = Σ s
+        C b = x      x = n^(1/α - 1) b^(-1/α)      the gains along unit gradients
 
-    the norms drop out for α = 1. For other α they do not: where w spans more than about eight decades float64 may not
-    suffice, and the residual, max |b (C b) / s - 1|, says so. Newton's method takes relative steps, w ← w (1 + t y); a
-    damped one is followed by the best length along the ray, which has a closed form.
+    the norms drop out for α = 1. For other α they do not, and where they span many decades so do the gains: Newton's
+    method on b may then stall, and the path of the bargains from α = 1 on is followed instead.
+
+    The residual is max |C b / x - 1|. Where it exceeds 1e-8, because a gain is so much smaller than the terms that it
+    is the sum of that rounding covers it, it is |C b - x| / (|C| b), the share of these terms that does not cancel.
     """
     norms, C = cosines(gramian)
-    K = len(norms)
-    if alpha == 1 and K <= 2:
-        together = 1.0 + float(C[0, 1]) if K == 2 else 1.0
+    if alpha == 1 and len(norms) <= 2:
+        together = 1.0 + float(C[0, 1]) if len(norms) == 2 else 1.0
         with np.errstate(divide="ignore"):
             return Solution(1 / (norms * np.sqrt(together)), 0, 0.0)
-    power, ray = 1 - 1 / alpha, alpha / (1 + alpha)
-    w = norms ** (-2 * ray)  # solves the problem of orthogonal gradients
-    for _ in range(2 if power else 0):  # and this brings correlated ones near
-        b, share = norms * w, w**power
-        w = w * (share / np.maximum(b * C.dot(b), 0.1 * share)) ** ray
-    best, damped, ones = Solution(w, 0, np.inf), True, np.ones(K)
+    with np.errstate(all="ignore"):  # what is not finite has no small residual
+        solution = _bargain_by_newton(norms, C, alpha)
+        if alpha != 1 and not solution.residual <= 1e-8:
+            other = _bargain_by_continuation(norms, C, alpha)
+            if other.residual < solution.residual or not np.isfinite(solution.weights).all():
+                return other._replace(iterations=solution.iterations + other.iterations)
+    return solution
+
+
+def _bargain_by_newton(norms: np.ndarray, C: np.ndarray, alpha: float) -> Solution:
+    """Newton's method takes relative steps, b ← b (1 + t y). One factorisation serves a step and two corrections of it
+    by the terms that are not linear in y. A damped step is followed by the best length along the ray, which has a
+    closed form."""
+    K, power, ray = len(norms), 1 / alpha, alpha / (1 + alpha)
+    demand = norms ** (power - 1) if power != 1 else np.ones(K)  # x = demand / b^power
+    b = demand**ray  # solves the problem of orthogonal gradients
+    for _ in range(1 if power == 1 else 3):  # and this brings correlated ones near
+        x = demand / b**power
+        b = b * (x / np.maximum(C.dot(b), 0.3 * x)) ** ray
+    best, best_b, damped = Solution(b / norms, 0, np.inf), b, True
     for iteration in range(100):
-        b, share = norms * w, w**power if power else ones
-        Cb = C.dot(b)
+        x, Cb = demand / b if power == 1 else demand / b**power, C.dot(b)
         if damped:
-            length = (share.sum() / b.dot(Cb)) ** ray
-            w, b, Cb, share = length * w, length * b, length * Cb, length**power * share
-        error = 1 - b * Cb / share
-        residual = float(np.abs(error).max())
+            length = (b.dot(x) / b.dot(Cb)) ** ray
+            b, Cb, x = length * b, length * Cb, x / length**power
+        residual = float(np.abs(Cb / x - 1).max())
         if residual < best.residual:
-            best = Solution(w, iteration, residual)
-        elif best.residual < 1e-8:  # rounding: it improves no more
+            best, best_b = Solution(b / norms, iteration, residual), b
+        elif not residual < np.inf or best.residual < 1e-8:  # lost, or rounding: it improves no more
             break
         if residual < 1e-14:
             break
-        root = np.sqrt(share)
-        scaled = b / root
-        H = scaled[:, None] * C * scaled
-        H.flat[:: K + 1] += 1 / alpha
-        y = dposv(H, root * error)[1] / root
-        damped = (1 + 1 / alpha) * float(np.abs(y).max()) > 0.6
-        t = _step_length(gramian, power, w, y, float((share * error).dot(y))) if damped else 1.0
-        w = w * (1 + t * y)
+        H, missed = C.copy(), x - Cb
+        H.flat[:: K + 1] += power * x / b
+        factor, failed = dpotrf(H.T, clean=0, overwrite_a=1)
+        if failed:
+            break
+        y = dpotrs(factor, missed)[0] / b
+        largest = float(np.abs(y).max())
+        damped = (1 + power) * largest > 1
+        if damped:
+            y = y * _step_length(C, b, Cb, b * x, power, y, float((b * y).dot(missed)))
+        elif largest > 1e-9:
+            for _ in range(2):
+                bent = 1 / (1 + y) if power == 1 else (1 + y) ** -power
+                corrected = dpotrs(factor, missed + x * (bent - 1 + power * y))[0] / b
+                if corrected.min() < -0.9:
+                    break
+                y = corrected
+        b = b + b * y
+    if best.residual > 1e-8:
+        best = best._replace(residual=_residual(C, best_b, demand / best_b**power))
     return best
 
 
-def _step_length(gramian: np.ndarray, power: float, w: np.ndarray, y: np.ndarray, decrement: float) -> float:
+def _step_length(
+    C: np.ndarray, b: np.ndarray, Cb: np.ndarray, shares: np.ndarray, power: float, y: np.ndarray, decrement: float
+) -> float:
     """At most 1, short of the border, and such that the objective falls by a tenth of what its slope promises."""
+    by = b * y
+    slope, curvature = float(by.dot(Cb)), float(by.dot(C.dot(by)))
 
-    def value(w: np.ndarray) -> float:
-        return float(w.dot(gramian).dot(w) / 2 - (w**power / power if power else np.log(w)).sum())
+    def change(t: float) -> float:
+        gains = np.log1p(t * y) if power == 1 else ((1 + t * y) ** (1 - power) - 1) / (1 - power)
+        return t * slope + t * t / 2 * curvature - float(shares.dot(gains))
 
-    start, t = value(w), min(1.0, 0.95 / max(-float(y.min()), 1e-300))
-    while t > 1e-6 and value(w * (1 + t * y)) > start - 0.1 * t * decrement + 1e-14 * abs(start):
+    t, rounding = min(1.0, 0.95 / max(-float(y.min()), 1e-300)), 1e-14 * float(shares.sum())
+    while t > 1e-6 and change(t) > rounding - 0.1 * t * decrement:
         t /= 2
     return t
+
+
+def _bargain_by_continuation(norms: np.ndarray, C: np.ndarray, alpha: float) -> Solution:
+    """Follow the bargains from that of Nash, τ = 0, to that of α, τ = 1:
+
+        C b = x      b x w^(τ (1/α - 1)) = 1      w = b/n
+
+    b and x are unknowns of their own, so that a gain below the rounding of C b keeps its digits. Every step corrects
+    what the last one missed and goes along the path as far as b or x change by a fraction of themselves.
+    """
+    K, bend, unit = len(norms), 1 / alpha - 1, float(np.exp(np.log(norms).mean()))
+    n = norms / unit
+    b = _bargain_by_newton(np.ones(K), C, 1.0).weights
+    x, tau, last, rounds = 1 / b, 0.0, np.inf, 0
+    while rounds < 2000:
+        rounds += 1
+        power, log_w = 1 + tau * bend, np.log(b / n)
+        missed = -(np.log(b) + np.log(x) + tau * bend * log_w)
+        H = C.copy()
+        H.flat[:: K + 1] += power * x / b
+        factor, failed = dpotrf(H.T, clean=0, overwrite_a=1)
+        if failed:
+            break
+        right = np.array([x * missed + x - C.dot(b), -bend * x * log_w])
+        correction, along = dpotrs(factor, right.T)[0].T / b  # relative changes of b
+        correction_of_x, along_of_x = missed - power * correction, -bend * log_w - power * along
+        size, speed = _change(correction, correction_of_x, power), _change(along, along_of_x, power)
+        part = min(1.0, 0.7 / size)
+        stride = min(1 - tau, (0.7 - size) / speed) if size < 0.3 and tau < 1 else 0.0
+        if not (size < np.inf and (speed < np.inf or tau == 1)):  # beyond what a number can be: stay here
+            break
+        b = b * (1 + part * correction + stride * along)
+        x = x * (1 + part * correction_of_x + stride * along_of_x)
+        if tau == 1 and (size <= 1e-8 or size >= last):
+            break
+        tau, last = 1.0 if stride == 1 - tau else tau + stride, size if tau == 1 else np.inf
+    return Solution(b / n * unit ** (-2 * alpha / (1 + alpha)), rounds, _residual(C, b, n ** (power - 1) / b**power))
+
+
+def _change(of_b: np.ndarray, of_x: np.ndarray, power: float) -> float:
+    """How far b and x move; where power is small, b may grow much without bending the equations."""
+    return float(max(min(1.0, power) ** 0.5 * np.abs(of_b).max(), np.abs(of_x).max(), -of_b.min()))
+
+
+def _residual(C: np.ndarray, b: np.ndarray, x: np.ndarray) -> float:
+    """max |C b - x| over x, or over |C| b, the terms of the sum C b, where these are more; ∞ if it is not a number."""
+    gap = np.abs(C.dot(b) - x)
+    residual = float(np.minimum(gap / x, gap / np.abs(C).dot(b)).max())
+    return residual if residual < np.inf else np.inf
 
 
 # -- projection on the dual cone (UPGrad) ------------------------------------------------------------------------------
@@ -354,27 +433,43 @@ def _complementarity(M: np.ndarray, T: np.ndarray) -> np.ndarray:
 
 
 def _dual_cone_by_pivoting(M: np.ndarray) -> tuple[np.ndarray, int]:
-    """`_by_pivoting` for all K right-hand sides at once; rows of T that did not settle are left as they were."""
+    """`_by_pivoting` for all K right-hand sides; rows of T that did not settle are left for `_one_by_one`."""
     K = len(M)
-    T, identity, rounds = np.zeros((K, K)), np.eye(K), 0
+    T, rounds = np.zeros((K, K)), 0
     rows = np.flatnonzero(M.min(1) < 0)
-    on = M[rows] < 0
+    on = _dual_cone_guess(M)[rows]
     fewest, patience = np.full(len(rows), K + 1), np.full(len(rows), 3)
     while len(rows):
-        try:
-            systems = np.where(on[:, :, None] & on[:, None, :], M, identity)
-            x = np.linalg.solve(systems, np.where(on, -M[rows], 0.0)[:, :, None])[:, :, 0]
-        except np.linalg.LinAlgError:
-            break
-        rounds += 1
+        x, regular = np.zeros((len(rows), K)), np.ones(len(rows), dtype=bool)
+        for row, (i, support) in enumerate(zip(rows, on, strict=True)):
+            index = support.nonzero()[0]
+            if len(index):
+                _, part, failed = dposv(M[index[:, None], index], -M[i, index])
+                x[row, index], regular[row] = 0.0 if failed else part, not failed
         T[rows] = x
+        rounds += 1
         wrong = np.where(on, x, x.dot(M) + M[rows]) < -ROUNDING
         count = wrong.sum(1)
         patience = np.where(count < fewest, 3, patience - 1)
         fewest = np.minimum(count, fewest)
-        go = (count > 0) & (patience > 0)
+        go = (count > 0) & (patience > 0) & regular
         rows, on, fewest, patience = rows[go], (on ^ wrong)[go], fewest[go], patience[go]
     return T, rounds
+
+
+def _dual_cone_guess(M: np.ndarray) -> np.ndarray:
+    """The supports [K, K], one problem per row: where gradients conflict, or, for many tasks, where ten steps of
+    projected gradient descent (with momentum; a step is one product of matrices) leave something positive."""
+    if len(M) <= 16:
+        return M < 0
+    square = M.dot(M)
+    fourth = square.dot(square)
+    M = M / np.linalg.norm(fourth.dot(fourth)) ** 0.125  # at least the largest eigenvalue, and nearly that
+    T = Y = np.zeros_like(M)
+    for step in range(10):
+        before, T = T, np.maximum(Y - Y.dot(M) - M, 0)
+        Y = T + step / (step + 3) * (T - before)
+    return Y - Y.dot(M) > M
 
 
 # -- x ≥ 0, Q x ≥ c, complementary -------------------------------------------------------------------------------------

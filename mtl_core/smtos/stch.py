@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtl_core.smtos.base import LossWeighting, floored, register
+from mtl_core.smtos.base import LossWeighting, register
 
 
 @register
@@ -44,7 +44,7 @@ class STCH(LossWeighting):
 
     def begin_epoch(self, epoch: int, mean_losses: Tensor | None, lr: float) -> None:
         if epoch > self.warm_up and not self.warm and mean_losses is not None:
-            self.ref.copy_(floored(self.key, mean_losses, self.floor)[0])
+            self.ref.copy_(self.floored_means(mean_losses))
             self.warm = True
 
     def weights(self, losses: Tensor) -> Tensor:

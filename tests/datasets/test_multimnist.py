@@ -112,10 +112,10 @@ def test_full_source_reads_mnists_own_files(mnist_folder):
 def test_missing_and_truncated_files_are_named(mnist_folder):
     """Before training: which file, where, what was expected, how to get it."""
     with pytest.raises(DataNotFound, match="data_dir"):
-        multimnist.check("full", None)
+        multimnist.check("full", (9, 9, 9), None)
     with pytest.raises(DataNotFound, match=r"nowhere/MNIST/raw/train-images.*torchvision"):
-        multimnist.check("full", str(mnist_folder / "nowhere"))
+        multimnist.check("full", (9, 9, 9), str(mnist_folder / "nowhere"))
     file = mnist_folder / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(DataNotFound, match=r"t10k-images-idx3-ubyte has 1,000 bytes, expected 7,840,016"):
-        multimnist.check("full", str(mnist_folder))
+        multimnist.check("full", (9, 9, 9), str(mnist_folder))

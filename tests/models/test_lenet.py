@@ -15,7 +15,7 @@ def test_parameter_counts():
     assert count_parameters(lenet.ReconstructionHead()) == 214_544
 
 
-@pytest.mark.parametrize("name", problems.PROBLEMS)
+@pytest.mark.parametrize("name", [name for name in problems.PROBLEMS if name.startswith("multimnist/")])
 def test_shapes(name):
     """Log-probabilities [B, 10] that sum to one, images [B, 28, 28], features [B, 50] that are not negative."""
     problem = problems.get(name)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import functools
+import itertools
 
 import pytest
 import torch
-from torch import Tensor, tensor
+from torch import Tensor, nn, tensor
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from mtl_core.smtos.base import SMTO, Setting, build, keys
-from mtl_core.step import MultiTaskModel
+from mtl_core.step import MultiTaskModel, Step
 
 OPTIONS: dict[str, dict] = {
     "fixed": {"weights": [0.3, 0.7]},
@@ -122,3 +125,61 @@ def test_a_direction_that_a_unit_does_change(make_toy, key) -> None:
         smto.backward(toy.step(smto))
         directions.append(toy.gradient() / toy.gradient().norm())
     assert directions[0] @ directions[1] < 0.999
+
+
+# -- no two methods are the same ---------------------------------------------------------------------------------------
+
+PARTED = {key: OPTIONS.get(key, {}) for key in keys()} | {
+    "fixed": {"weights": [0.2, 0.5, 0.3]},
+    "fixed, equal": {"weights": [1 / 3, 1 / 3, 1 / 3]},
+    "auto_lambda, not learning": {"lr_ratio": 0.0, "start": 1 / 3},
+}
+#: pairs that agree by theory, and why
+AGREE = {
+    frozenset({"unit_scal", "fixed, equal"}): "both are the mean of the losses",
+    frozenset({"unit_scal", "auto_lambda, not learning"}): "so are λ of 1/K that do not learn",
+    frozenset({"fixed, equal", "auto_lambda, not learning"}): "for the same reason",
+}
+
+
+def three_tasks() -> tuple[MultiTaskModel, list, list]:
+    """Three tasks that conflict, with losses of different sizes: a model, its losses, twelve batches."""
+    torch.manual_seed(5)
+    encoder = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5), nn.Tanh())
+    heads = {"a": nn.Sequential(nn.Linear(5, 3), nn.LogSoftmax(1)), "b": nn.Linear(5, 2), "c": nn.Linear(5, 1)}
+    x = torch.randn(96, 6).double()
+    targets = [x[:, :3].argmax(1), torch.stack([x[:, 0] - x[:, 4], 3 * x[:, 5]], 1), 0.5 * x[:, :1] - x[:, 3:4]]
+    batches = [(x[rows], [y[rows] for y in targets]) for rows in torch.arange(96).split(8)]
+    return MultiTaskModel(encoder, heads).double(), [F.nll_loss, F.mse_loss, F.mse_loss], batches
+
+
+@functools.cache
+def gradients_of(name: str) -> Tensor:
+    """All gradients that a method leaves in twelve steps of gradient descent, in six epochs of two steps [12, P]."""
+    model, losses, batches = three_tasks()
+    smto = ready(name.split(",")[0], Setting(("softmax", "gaussian", "gaussian"), (5,), 0.1, 0.0), **PARTED[name])
+    smto.double()
+    optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *smto.parameter_groups(0.1)], lr=0.1)
+    means, found = None, []
+    for number, batch in enumerate(batches):
+        if number % 2 == 0:
+            smto.begin_epoch(number // 2, means, 0.1)
+        another = lambda number=number: batches[(number + 1) % 12]  # noqa: E731
+        step = Step(model, losses, *batch, adapt=smto.adapt, another=another, replay=smto.replay)
+        smto.backward(step)
+        found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+        optimizer.step()
+        smto.after_step(step)
+        means = step.losses
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(PARTED, 2)))
+def test_no_two_methods_agree(one, other) -> None:
+    """Encoder and heads together, over twelve steps from the same weights: a hundredth apart, or the same by theory."""
+    a, b = gradients_of(one), gradients_of(other)
+    apart = float((a - b).norm() / max(a.norm(), b.norm()))
+    if frozenset({one, other}) in AGREE:
+        assert apart < 1e-6
+    else:
+        assert apart > 0.01

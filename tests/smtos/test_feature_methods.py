@@ -9,6 +9,7 @@ import torch
 from torch import nn, tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
+from torchjd import aggregation as torchjd
 
 from mtl_core.smtos.base import BadOption, Setting, build
 from mtl_core.smtos.bayesagg_mtl import (
@@ -97,6 +98,17 @@ def test_graddrop_leak() -> None:
     assert_close(ready("graddrop", leak=[1.0, 1.0], renormalise=False).direction(gradients, z), gradients.sum(0))
     rest = ready("graddrop", leak=[1.0, 0.0], renormalise=False).direction(gradients, z) - gradients[0]
     assert (torch.isclose(rest, gradients[1]) | torch.isclose(rest, torch.zeros_like(rest))).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("k", "leak"), [(1.0, None), (0.4, None), (1.0, [0.0, 0.3, 1.0])])
+def test_graddrop_is_that_of_torchjd(seed, k, leak) -> None:
+    """On the rows of a Jacobian, with the same coins, in the form of the source's text: not brought to any length."""
+    jacobian = torch.randn(3, 500, generator=torch.Generator().manual_seed(7))
+    ours = ready("graddrop", 3, seed=seed, k=k, leak=leak, space="parameters", renormalise=False).direction(jacobian)
+    torch.manual_seed(seed)
+    theirs = torchjd.GradDrop(f=lambda p: 0.5 + k * (p - 0.5), leak=None if leak is None else tensor(leak))
+    assert_close(ours, theirs(jacobian))
 
 
 def test_graddrop_at_random_keeps_half_of_the_entries() -> None:
@@ -352,6 +364,16 @@ def test_gradnorm_looks_at_the_last_shared_layer(toy) -> None:
     lower = tensor([-1.0, 1.0]) if norms[0] > norms[1] else tensor([1.0, -1.0])
     assert_close(smto.w, (1 + 0.025 * lower).double())
     assert_close(smto.initial, step.losses)
+
+
+def test_gradnorm_needs_a_shared_layer_with_a_weight(toy) -> None:
+    """An encoder of scales and biases alone, or with its matrices frozen: refused before training and in a step."""
+    for parameter in toy.model.encoder.parameters():
+        parameter.requires_grad_(parameter.dim() == 1)
+    with pytest.raises(BadOption, match=r"gradnorm .*trainable parameters have the shapes \[\(8,\), \(5,\)\]"):
+        ready("gradnorm").check_model(toy.model)
+    with pytest.raises(BadOption, match=r"gradnorm .*layer that is not frozen"):
+        ready("gradnorm").backward(toy.step())
 
 
 def test_gradnorm_may_wait_for_the_first_epoch(toy) -> None:

@@ -12,6 +12,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 from torchjd import aggregation as torchjd
+from torchjd.linalg import QuadprogProjector
 
 from mtl_core import oracles
 from mtl_core.oracles import G1, G2, G3, GRAMIAN_METHODS, gramian
@@ -698,6 +699,19 @@ def test_torchjd_aligned_mtl_scales_agree() -> None:
     for scale in ("min", "median", "rmse"):
         expected = torchjd.AlignedMTLWeighting(scale_mode=scale)(torch.tensor(G)).numpy()
         assert_allclose(solve("aligned_mtl", G, scale=scale), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("K", [2, 3, 7, 20])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_torchjd_upgrad_agrees(K, seed) -> None:
+    """Its quadratic programmes need something on the diagonal; 1e-12 of the trace leaves the weights as they are. With
+    its default, 1e-4 of the trace, they are others."""
+    G = gramian(K, seed, size=K + 4, decades=0.7)
+    ours = solve("upgrad", G, reg=0.0)
+    theirs = torchjd.UPGradWeighting(projector=QuadprogProjector(norm_eps=0.0, reg_eps=1e-12))(torch.tensor(G)).numpy()
+    assert_allclose(ours, theirs, rtol=1e-7)
+    if K > 2:
+        assert np.abs(ours - torchjd.UPGradWeighting()(torch.tensor(G)).numpy()).max() > 1e-6
 
 
 def test_torchjd_pcgrad_draws_from_the_same_outcomes() -> None:

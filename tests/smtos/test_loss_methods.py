@@ -179,6 +179,20 @@ def test_a_loss_of_zero_is_floored_and_flagged(toy, key) -> None:
     assert applied.weights.isfinite().all() and toy.gradient().isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("key", "options"), [("dwa", {}), ("stch", {"warm_up": 0}), ("gradnorm", {"start": "first_epoch"})], ids=str
+)
+def test_a_mean_loss_of_zero_is_floored_and_flagged_once(toy, key, options) -> None:
+    """It is met between two epochs; the record of the first step after carries the flag."""
+    smto = ready(key, **options)
+    flags = []
+    for epoch, means in enumerate([None, tensor([1.0, 0.0]), tensor([0.5, 0.5])]):
+        smto.begin_epoch(epoch, means, 0.01)
+        flags += [smto.backward(toy.step(smto, number)).flags for number in (2 * epoch, 2 * epoch + 1)]
+    assert flags == [(), (), ("floored_loss",), (), (), ()]
+    assert toy.gradient().isfinite().all()
+
+
 # -- RLW -------------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import decimal
+from decimal import Decimal
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -67,6 +70,64 @@ def test_alpha_fairness_is_solved(K, alpha) -> None:
             w, _, residual = solvers.bargaining(G, alpha)
             assert oracles.fair_violation(G, w, alpha) <= 1e-8
             assert residual <= 1e-8
+
+
+@pytest.mark.parametrize("size", [1000, 4], ids=["orthogonal_on_average", "conflicting"])
+@pytest.mark.parametrize("alpha", [0.1, 0.3, 0.5, 4.0, 8.0, 20.0])
+@pytest.mark.parametrize("K", [2, 3, 5, 11])
+def test_alpha_far_from_one_and_lengths_over_twelve_decades(K, alpha, size) -> None:
+    """Gains then span up to 75 decades; those below the rounding of their sum hold as far as that can be told."""
+    for seed in range(3):
+        G = gramian(K, seed, decades=12, size=size)
+        w, _, residual = solvers.bargaining(G, alpha)
+        assert oracles.fair_rounding(G, w, alpha) <= 1e-8
+        assert residual <= 1e-8
+
+
+@pytest.mark.parametrize(("K", "alpha"), [(3, 0.3), (3, 0.5), (3, 8.0), (5, 0.3), (5, 4.0)])
+def test_alpha_fairness_in_a_hundred_digits(K, alpha) -> None:
+    """Newton's method in decimal arithmetic, begun at the weights, settles less than 1e-9 from them."""
+    for seed in range(2):
+        G = gramian(K, seed, decades=12)
+        w = solvers.bargaining(G, alpha).weights
+        exact, last_step = refined(G, w, alpha)
+        assert last_step < 1e-60
+        assert_allclose(w, exact, rtol=1e-9)
+
+
+def refined(G: np.ndarray, w: np.ndarray, alpha: float) -> tuple[np.ndarray, float]:
+    """G w = w^(-1/α) in a hundred digits from a start nearby: w, and how far the last step was, relative."""
+    with decimal.localcontext(prec=100):
+        K, power = len(G), -1 / Decimal(alpha)
+        A, x, step = [[Decimal(g) for g in row] for row in G.tolist()], [Decimal(v) for v in w.tolist()], Decimal(1)
+        for _ in range(12):
+            rows = [[*row, x[k] ** power - sum(g * v for g, v in zip(row, x, strict=True))] for k, row in enumerate(A)]
+            for k in range(K):
+                rows[k][k] -= power * x[k] ** (power - 1)
+            for k in range(K):  # elimination; the matrix is positive definite
+                for i in range(k + 1, K):
+                    factor = rows[i][k] / rows[k][k]
+                    rows[i] = [a - factor * b for a, b in zip(rows[i], rows[k], strict=True)]
+            change = [Decimal(0)] * K
+            for k in reversed(range(K)):
+                known = sum(rows[k][j] * change[j] for j in range(k + 1, K))
+                change[k] = (rows[k][K] - known) / rows[k][k]
+            x = [v + c for v, c in zip(x, change, strict=True)]
+            step = max(abs(c / v) for c, v in zip(change, x, strict=True))
+        return np.array([float(v) for v in x]), float(step)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 2.0, 8.0])
+@pytest.mark.parametrize("apart", [1e-3, 1e-6, 1e-9, 0.0])
+def test_bargains_of_nearly_dependent_gradients(alpha, apart) -> None:
+    """Every gradient twice, the second time with a little noise: singular to 1e-18, and still one solution."""
+    for seed in range(3):
+        J = oracles.jacobian(4, seed, size=8, decades=1)
+        noise = np.random.default_rng(seed).standard_normal(J.shape) * np.linalg.norm(J, axis=1, keepdims=True)
+        J = np.vstack([J, J + apart * noise])
+        w, _, residual = solvers.bargaining(J @ J.T, alpha)
+        assert oracles.fair_violation(J @ J.T, w, alpha) <= 1e-8
+        assert residual <= 1e-8
 
 
 @pytest.mark.parametrize("K", SIZES)
