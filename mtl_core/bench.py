@@ -2,7 +2,8 @@
 
     python -m mtl_core.bench steps        a training step of every method over one of the plain sum of losses
     python -m mtl_core.bench solvers      the K×K subproblems, by our solvers, by scipy and by cvxpy
-    python -m mtl_core.bench              both
+    python -m mtl_core.bench loading      what a batch takes beside a step; K gradients one by one or all at once
+    python -m mtl_core.bench              all of them
 
 What is compared takes turns, round by round, so that a busy machine slows all alike; the numbers are medians over
 rounds of times and of their ratios within a round. One thread.
@@ -27,11 +28,13 @@ from mtl_core.smtos.base import Setting
 from mtl_core.step import MultiTaskModel, Step
 
 BATCH = 256
+DEFAULT = ", default layout"
 NEEDED = {"fixed": {"weights": [0.5, 0.5]}}  # options without which a method cannot be built
 
 
-def interleaved(rows: Mapping[str, Callable[[], object]], rounds: int, baseline: str) -> pd.DataFrame:
-    """Median milliseconds of each row, and its median ratio to the baseline of the same round."""
+def interleaved(rows: Mapping[str, Callable[[], object]], rounds: int, baselines: Mapping[str, str]) -> pd.DataFrame:
+    """Median milliseconds of each row, and for each baseline (column: row) its median ratio to that row of the same
+    round."""
     seconds = {name: np.zeros(rounds) for name in rows}
     for call in rows.values():
         call()  # the first call also allocates
@@ -41,7 +44,8 @@ def interleaved(rows: Mapping[str, Callable[[], object]], rounds: int, baseline:
             call()
             seconds[name][i] = time.perf_counter() - start
     table = {
-        name: {"ms": np.median(taken) * 1e3, "ratio": np.median(taken / seconds[baseline])}
+        name: {"ms": np.median(taken) * 1e3}
+        | {column: np.median(taken / seconds[baseline]) for column, baseline in baselines.items()}
         for name, taken in seconds.items()
     }
     return pd.DataFrame.from_dict(table, orient="index")
@@ -50,16 +54,21 @@ def interleaved(rows: Mapping[str, Callable[[], object]], rounds: int, baseline:
 def steps(problem_name: str = "multimnist/CL_RR", rounds: int = 60) -> pd.DataFrame:
     """One training step (batch, forward, backward, Adam) of every method over that of the plain sum of losses.
 
-    Three rows are not methods: the plain sum and K full backward passes as a user would write them on one joint graph,
-    and the step of this package under the plain mean.
+    Rows that are not methods: the plain sum and K full backward passes as a user would write them on one joint graph,
+    each in the memory layout in which this package trains (channels last) and in torch's default layout.
+
+    Returns:
+        ms; "× plain sum": the ratio to the plain sum, all else equal; "× user's loop": the ratio to the plain sum in
+        torch's default layout, which is what a user would otherwise run.
     """
     problem = problems.get(problem_name)
     data = problem.data.load("embedded", problem.data.sizes("embedded"), None, torch.device("cpu"), torch.float32)[
         "train"
     ]
     rows: dict[str, Callable[[], object]] = {
-        "plain sum": _joint(problem, data, passes=1),
-        "K full backward passes": _joint(problem, data, passes=len(problem.tasks)),
+        f"{name}{where}": _joint(problem, data, passes, layout)
+        for where, layout in (("", torch.channels_last), (DEFAULT, torch.contiguous_format))
+        for name, passes in (("plain sum", 1), ("K full backward passes", len(problem.tasks)))
     }
     for key in smtos.keys():  # noqa: SIM118
         call = _method(problem, data, key)
@@ -69,16 +78,16 @@ def steps(problem_name: str = "multimnist/CL_RR", rounds: int = 60) -> pd.DataFr
             print(f"left out: {refusal}")
         else:
             rows[key] = call
-    return interleaved(rows, rounds, baseline="plain sum")
+    return interleaved(rows, rounds, {"× plain sum": "plain sum", "× user's loop": f"plain sum{DEFAULT}"})
 
 
-def _model(problem: problems.Problem) -> MultiTaskModel:
+def _model(problem: problems.Problem, layout: torch.memory_format = torch.channels_last) -> MultiTaskModel:
     torch.manual_seed(0)
-    return problem.build_model(0.0).to(memory_format=torch.channels_last)
+    return problem.build_model(0.0).to(memory_format=layout)
 
 
-def _joint(problem: problems.Problem, data: Split, passes: int) -> Callable[[], object]:
-    model = _model(problem)
+def _joint(problem: problems.Problem, data: Split, passes: int, layout: torch.memory_format) -> Callable[[], object]:
+    model = _model(problem, layout)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
     def step() -> None:
@@ -117,6 +126,69 @@ def _method(problem: problems.Problem, data: Split, key: str) -> Callable[[], ob
         smto.after_step(step)
 
     return one
+
+
+# -- what a batch takes ---------------------------------------------------------------------------------------------
+
+LOADED: dict[str, tuple[dict[str, Any], int]] = {  # problem: its options, batch size
+    "multimnist/CL_RR": ({}, BATCH),
+    "cityscapes/R18": ({"width": 64, "slim": 4}, 8),
+    "cityscapes/19C": ({"width": 64, "slim": 4}, 8),
+    "qm9": ({"max_atoms": 13, "slim": 2}, 60),
+}
+
+
+def loading(rounds: int = 20, names: Sequence[str] = tuple(LOADED)) -> pd.DataFrame:
+    """Per problem, at the settings of its quick preset, under the plain mean with augmentation where there is any.
+
+    Returns:
+        batch, ms; step, ms: with its batch already there; "loading, %": by how much the batch lengthens the step.
+        "all at once, ×": K encoder gradients by one batched backward pass, over K passes one by one, as the step has
+        them.
+    """
+    rows = {name: _loading(name, rounds) for name in tqdm(names, desc="problems", leave=False)}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _loading(name: str, rounds: int) -> dict[str, float]:
+    options, size = LOADED[name]
+    problem = problems.get(name, **options)
+    sizes = (4 * size, size, size)
+    problem.data.prepare("embedded", sizes, None)
+    data = problem.data.load("embedded", sizes, None, torch.device("cpu"), torch.float32)["train"]
+    model, augmentation = _model(problem), torch.Generator().manual_seed(0)
+    loss_functions = [task.loss for task in problem.tasks]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    mean = smtos.build("unit_scal", len(problem.tasks))
+
+    def batch() -> tuple[Any, Sequence[torch.Tensor]]:
+        return data.batch(torch.randint(len(data), (size,)), problem.task_names, augmentation)
+
+    x, targets = batch()
+    gradients = Step(model, loss_functions, x, targets).feature_gradients
+    z, shared = model.encoder(x), list(model.encoder.parameters())
+
+    def train() -> None:
+        mean.backward(Step(model, loss_functions, x, targets))
+        optimizer.step()
+
+    def one_by_one() -> None:
+        for gradient in gradients:
+            torch.autograd.grad(z, shared, gradient, retain_graph=True)
+
+    def at_once() -> None:
+        torch.autograd.grad(z, shared, gradients, retain_graph=True, is_grads_batched=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # vmap names the operations that it takes one by one
+        passes = interleaved({"one": one_by_one, "all": at_once}, max(3, rounds // 4), {"ratio": "one"})
+    taken = interleaved({"batch": batch, "step": train}, rounds, {"ratio": "step"})
+    return {
+        "batch, ms": taken.ms["batch"],
+        "step, ms": taken.ms["step"],
+        "loading, %": 100 * taken.ratio["batch"],
+        "all at once, ×": passes.ratio["all"],
+    }
 
 
 # -- the K×K subproblems -----------------------------------------------------------------------------------------------
@@ -240,15 +312,19 @@ def _missed(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m mtl_core.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("what", nargs="?", choices=["steps", "solvers"], help="default: both")
-    parser.add_argument("--rounds", type=int, help="60 for steps, 9 for solvers")
+    parser.add_argument("what", nargs="?", choices=["steps", "loading", "solvers"], help="default: all")
+    parser.add_argument("--rounds", type=int, help="60 for steps, 20 for loading, 9 for solvers")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    if given.what != "solvers":
+    if given.what in (None, "steps"):
         rounds = given.rounds or 60
         print(f"One training step on multimnist/CL_RR, batch {BATCH}, one thread: median of {rounds} rounds\n")
-        print(steps(rounds=rounds).sort_values("ratio").to_string(float_format="%.2f"))
-    if given.what != "steps":
+        print(steps(rounds=rounds).sort_values("ms").to_string(float_format="%.2f"))
+    if given.what in (None, "loading"):
+        rounds = given.rounds or 20
+        print(f"\nLoading, at the settings of the quick presets, one thread: median of {rounds} rounds\n")
+        print(loading(rounds).to_string(float_format="%.2f"))
+    if given.what in (None, "solvers"):
         rounds = given.rounds or 9
         table = solver_times(rounds)
         print(f"\nThe K×K subproblems: median of {rounds} Gramians; A: {GRAMIANS['A']}, B: {GRAMIANS['B']}\n")

@@ -35,3 +35,9 @@ def test_a_row_per_subproblem_kind_and_size():
     assert (table["ours misses by"] <= 1e-12).all() and np.isfinite(
         table.drop(columns=["subproblem", "Gramian"])
     ).all().all()
+
+
+def test_loading_has_a_row_per_problem():
+    """At two rounds the numbers mean nothing, but every part of the comparison runs."""
+    table = bench.loading(rounds=2, names=["multimnist/CL_RR", "cityscapes/R18"])
+    assert list(table.index) == ["multimnist/CL_RR", "cityscapes/R18"] and (table > 0).all().all()
