@@ -245,6 +245,8 @@ def judge(claim: str, evidence: pd.DataFrame, *, preset: str, notebook: str) -> 
     """
     found = parts(claim)
     letters = [""] if len(found) == 1 else [chr(ord("a") + i) for i in range(len(found))]
+    if not claim[-1].isdigit():  # "C10-Cityscapes b", but "C10b"
+        letters = [f" {letter}" for letter in letters]
     verdicts = Verdicts(
         _judge(f"{claim}{letter}", part, evidence, preset) for letter, part in zip(letters, found, strict=True)
     )

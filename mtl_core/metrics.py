@@ -227,11 +227,16 @@ def selected(runs: Sequence[Any], references: pd.DataFrame, tasks: Sequence[Any]
 
 def best_configurations(selected: pd.DataFrame) -> pd.DataFrame:
     """The rows of each method's best configuration, per problem: the largest mean validation Δm over the seeds that all
-    its configurations have. The search's own seeds stay among the rows (D12)."""
-    kept = [
-        group[group.config == _best_configuration(group.assign(score=group.val_delta_m), f"{problem}, {smto}")]
-        for (problem, smto), group in selected.groupby(["problem", "smto"], sort=False)
-    ]
+    its configurations have. The search's own seeds stay among the rows (D12). Where every configuration diverged at
+    some seed before its first epoch was over, it is the one with most seeds that did not: divergence is a result."""
+    kept = []
+    for (problem, smto), group in selected.groupby(["problem", "smto"], sort=False):
+        found = group.groupby("config", sort=False)["val_delta_m"].agg(["count", "size"])
+        if (found["count"] < found["size"]).all():
+            best = found["count"].idxmax()
+        else:
+            best = _best_configuration(group.assign(score=group.val_delta_m), f"{problem}, {smto}")
+        kept.append(group[group.config == best])
     return pd.concat(kept, ignore_index=True)
 
 
@@ -271,6 +276,21 @@ def task_statistics(selected: pd.DataFrame, tasks: Sequence[Any], as_released: b
             "std": spread.std(axis=1, ddof=0),
             "avg": average,
         }
+    )
+
+
+def over_tasks(selected: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+    """`selected` of one problem, and per run what tables give per method: min, max, med and std of its gains over the
+    tasks (std divided by K), and mr, its mean rank over tasks among the methods with the same seed (1 is best)."""
+    gains = selected[[task.name for task in tasks]]
+    ranks = gains.groupby(selected.seed).rank(ascending=False, method="average", na_option="bottom")
+    values = gains.to_numpy(dtype=float)
+    return selected.assign(
+        min=values.min(axis=1),
+        max=values.max(axis=1),
+        med=np.median(values, axis=1),
+        std=values.std(axis=1),
+        mr=ranks.mean(axis=1),
     )
 
 

@@ -56,13 +56,44 @@ def unequal(weights: np.ndarray) -> float:
     return float(np.abs(len(weights) * weights / weights.sum() - 1).max())
 
 
+def weights_of(key: str, gramian: np.ndarray, **options: Any) -> np.ndarray:
+    """The weights [K] that a method gives to tasks with this Gramian [K, K] and equal losses. CDTT's are those of its
+    eleventh such step; FAMO's those after a hundred steps in which each loss falls as to first order it would under
+    equal weights, by 1 % on average."""
+    K = len(gramian)
+    if key == "cdtt":
+        return cdtt([gramian] * 11, np.ones(K), **options)
+    if key == "famo":
+        falls = gramian.sum(1)
+        return famo(np.tile(0.01 * falls / max(falls.mean(), 1e-12), (100, 1)), **options)[-1]
+    return weigh(smtos.build(key, K, **options), gramian, np.ones(K))
+
+
 def worst(key: str, gramians: Iterable[np.ndarray], **options: Any) -> float:
     """The largest `unequal` of a method's weights on Gramians [draws, K, K]."""
-    found, smto = 0.0, None
-    for gramian in gramians:
-        smto = smto or smtos.build(key, len(gramian), **options)
-        found = max(found, unequal(weigh(smto, gramian, np.ones(len(gramian)))))
-    return found
+    return max(unequal(weights_of(key, gramian, **options)) for gramian in gramians)
+
+
+def broken(ratio: float, cosine: float, three: np.ndarray) -> pd.DataFrame:
+    """What each proposition comes to where its assumptions hold, and where they do not.
+
+    Args:
+        ratio: |g_2| / |g_1| where lengths differ. cosine: between two gradients. three: a Gramian of three equally long
+            gradients [3, 3].
+
+    Returns:
+        One row per proposition: smto, the share of task 1 ("as assumed", "lengths": where they differ, "same": the same
+        gradient twice), and of three tasks the three weights.
+    """
+    rows = []
+    for proposition, key in enumerate(("cagrad", "nash_mtl", "imtl_g", "edm", "cdtt", "famo"), start=1):
+        row: dict[str, Any] = {"proposition": proposition, "smto": key}
+        for name, length, angle_cosine in (("as assumed", 1, cosine), ("lengths", ratio, cosine), ("same", 1, 1.0)):
+            crossed = length * angle_cosine
+            row[name] = share(weights_of(key, np.array([[1.0, crossed], [crossed, length**2]])))
+        weights = weights_of(key, three)
+        rows.append(row | {f"task {k}": weight for k, weight in enumerate(weights / weights.sum(), start=1)})
+    return pd.DataFrame(rows)
 
 
 def cdtt(gramians: Sequence[np.ndarray], losses: np.ndarray, alpha: float = 0.2) -> np.ndarray:

@@ -55,13 +55,26 @@ def test_unequal_by_hand():
     assert proofs.unequal(np.array([1.0, 3.0])) == pytest.approx(0.5)
 
 
+THEOREM = ["mgda", "edm", "imtl_g", "nash_mtl", "fairgrad", "cagrad", "imgrad", "aligned_mtl", "cdtt"]
+
+
 @pytest.mark.parametrize("K", [2, 3, 4, 11])
-@pytest.mark.parametrize("key", ["mgda", "edm", "imtl_g", "nash_mtl", "fairgrad", "cagrad", "imgrad", "aligned_mtl"])
+@pytest.mark.parametrize("key", THEOREM)
 def test_equal_lengths_and_rows_give_equal_weights(key, K, rng):
     assert proofs.worst(key, proofs.equal_rows(30, K, rng), **UNSCALED.get(key, {})) < 1e-9
 
 
-@pytest.mark.parametrize("key", ["mgda", "edm", "imtl_g", "nash_mtl", "fairgrad", "cagrad", "imgrad", "aligned_mtl"])
+def test_the_theorem_wants_mgda_without_scaling_or_with_equal_losses(rng):
+    """Scaled by losses of 1 it is the same problem; by losses that differ it is another."""
+    (gramian,) = proofs.equal_rows(1, 4, rng)
+    for normalize in ("none", "l2", "loss", "loss+"):
+        assert proofs.worst("mgda", [gramian], normalize=normalize) < 1e-9
+        smto = smtos.build("mgda", 4, normalize=normalize)
+        found = proofs.unequal(smto.solve(gramian, np.array([1.0, 2.0, 3.0, 4.0])))
+        assert (found > 0.1) == normalize.startswith("loss")
+
+
+@pytest.mark.parametrize("key", THEOREM)
 def test_equal_lengths_alone_do_not_from_three_tasks_on(key, rng):
     assert proofs.worst(key, proofs.equal_lengths(30, 3, rng), **UNSCALED.get(key, {})) > 0.05
 
@@ -98,6 +111,29 @@ def test_sensitivity_to_ten_percent():
     assert_allclose(frame.share["edm"], 1.1 / 2.1)
     assert_allclose(frame.share["mgda"], np.minimum((1.21 - 1.1 * cosines) / (2.21 - 2.2 * cosines), 1), rtol=1e-9)
     assert_allclose(frame[["share", "degrees"]].loc["famo"], [[0.5, 0.0]] * 4, atol=1e-5)
+
+
+def test_what_breaks_the_propositions():
+    """Two alike and one apart: y = C⁻¹1 = (1/1.9, 1/1.9, 1). Ten percent: 1.1 / 2.1. The same gradient twice: ½."""
+    one_apart = np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    frame = proofs.broken(1.1, 0.7, one_apart).set_index("smto")
+    assert list(frame.proposition) == [1, 2, 3, 4, 5, 6]
+    assert_allclose(frame[["as assumed", "same"]], 0.5, atol=1e-9)
+    assert_allclose(frame.lengths[["nash_mtl", "imtl_g", "edm", "cdtt"]], 1.1 / 2.1)
+    assert frame.lengths["cagrad"] > 0.6 and 0.505 < frame.lengths["famo"] < 0.6
+    tasks = frame[["task 1", "task 2", "task 3"]]
+    assert_allclose(tasks.loc["edm"], np.array([1, 1, 1.9]) / 3.9)
+    assert_allclose(tasks.sum(axis=1), 1)
+    assert (np.abs(tasks - 1 / 3).max(axis=1) > 0.02).all()
+
+
+def test_three_tasks_of_equal_lengths_and_losses_break_cdtt():
+    """v = c + τ Σ e_k by hand. At losses of 1 τ is 0.8 + 0.2 / (1 + 1); gradients this long need no turning."""
+    J = 100 * np.array([[1.0, 0, 0], [0.9, np.sqrt(0.19), 0], [0, 0, 1.0]])
+    center = np.array([1, 1, 1.9]) / 3.9 @ J
+    pulls = (J - center) / np.linalg.norm(J - center, axis=1, keepdims=True)
+    expected = center + 0.9 * pulls.sum(0)
+    assert_allclose(proofs.weights_of("cdtt", J @ J.T) @ J, expected)
 
 
 def test_cdtt_leaves_a_half_by_the_difference_of_the_tensions():
@@ -146,7 +182,7 @@ def test_one_failed_check_decides_the_claim():
 def test_every_method_is_named_on_the_page_for_the_wall():
     without = {"rlw_normal": "dice", "rlw_dirichlet": "dice", "graddrop": "coins"}
     without |= {"auto_lambda": "a second batch", "bayesagg_mtl": "last layers"}
-    groups = proofs.same_field([key for key in look.LOOK if key not in without], PAIRS, UNSCALED)
+    groups = proofs.same_field(look.in_order(set(smtos.keys()) - set(without)), PAIRS, UNSCALED)
     axes = figures.fields(groups, without, UNSCALED, resolution=5)
     lines = [line for text in look.figure_of(axes).findobj(Text) for line in text.get_text().splitlines()]
     named = {line.split(":")[0] for line in lines}

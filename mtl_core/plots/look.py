@@ -2,7 +2,8 @@
 
 A method keeps its label, colour, dash, marker and place everywhere. The uniform loss is black, and so is the dashed
 line at its median; zero, the single-task model, is thin grey. The six hues stay apart for readers who see few colours,
-and within a hue every method has a dash and a marker of its own. Problems are not methods: they take `viridis`.
+and within a hue every method has a dash and a marker of its own. Problems are not methods: they take `viridis`,
+those with streets `plasma`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "
 Dash = tuple[float, ...] | str
 SOLID: Dash = ""
 LONG, DOT, DASHDOT, SHORT = (5, 1.5), (1, 1.2), (4, 1.2, 1, 1.2), (2.2, 1.2)
+DASHDOTDOT: Dash = (4, 1.2, 1, 1.2, 1, 1.2)
 
 
 class Look(NamedTuple):
@@ -72,12 +74,19 @@ LOOK = {  # in order of display: that of the paper, then what it does not have
     "mgda": Look("MGDA", GREEN, SHORT, "o"),
     "stch": Look("STCH", BLUE, SHORT, "v"),
     "upgrad": Look("UPGrad", VERMILION, SHORT, "s"),
+    "imtl_transposed": Look("IMTL, transposed", PURPLE, DASHDOTDOT, "p"),  # imtl with form = "transposed" (D24)
 }
 
-PROBLEMS = {  # label, place on viridis, marker; in order of display
+PROBLEMS = {  # label, place on the family's colour map, marker; in order of display
     "multimnist/CL_CR": ("CL_CR: two classifications", 0.08, "o"),
     "multimnist/RL_RR": ("RL_RR: two reconstructions", 0.42, "s"),
     "multimnist/CL_RR": ("CL_RR: one of each", 0.74, "^"),
+    "cityscapes/R50": ("Cityscapes R50", 0.0, "P"),
+    "cityscapes/R18": ("Cityscapes R18", 0.22, "X"),
+    "cityscapes/inst_seg": ("Cityscapes Inst. Seg.", 0.44, "v"),
+    "cityscapes/HR": ("Cityscapes HR", 0.62, "p"),
+    "cityscapes/19C": ("Cityscapes 19C", 0.8, "D"),
+    "qm9": ("QM9: eleven properties", 0.88, "h"),
 }
 
 NAMES = {  # what a column is called in figures and tables
@@ -127,7 +136,9 @@ def line(smto: str) -> dict[str, Any]:
 def problem_line(problem: str) -> dict[str, Any]:
     """How a problem is drawn where lines are problems and not methods."""
     name, place, marker = PROBLEMS.get(problem, (problem, 0.95, "D"))
-    return {"color": mpl.colormaps["viridis"](place), "marker": marker, "label": name}
+    streets = problem.startswith("cityscapes/")
+    line = {"linestyle": (0, LONG)} if streets else {}
+    return {"color": mpl.colormaps["plasma" if streets else "viridis"](place), "marker": marker, "label": name, **line}
 
 
 def problems_in_order(problems: Iterable[str]) -> list[str]:

@@ -44,10 +44,14 @@ def fields(
     rows, columns = -(-(len(groups) + 1) // 3), 3
     figure, axes = look.grid_of_axes(rows, [1] * columns, 11.7, 8.3 / 3)
     figure.set_layout_engine("constrained", hspace=0.04, wspace=0.04)
+    negative: list[str] = []
     for ax, members in zip(axes.flat, groups, strict=False):
         weights = proofs.field(members, angles, ratios, options)
-        _field(ax, cosines, ratios, weights[..., 0] / weights.sum(-1), (lengths @ weights[..., None])[..., 0].min(-1))
+        share = weights[..., 0] / weights.sum(-1)
+        _field(ax, cosines, ratios, share, (lengths @ weights[..., None])[..., 0].min(-1))
         _names(ax, members, options)
+        if share.min() < -1e-6 or share.max() > 1 + 1e-6:
+            negative += [label(key) for key in members]
     for ax in axes[:, 0]:
         ax.set_ylabel("|g₁| : |g₂|", fontsize=10)
     for column in range(columns):
@@ -55,7 +59,7 @@ def fields(
         lowest.set_xlabel("cosine between g₁ and g₂", fontsize=10)
     for ax in axes.flat[len(groups) + 1 :]:
         ax.axis("off")
-    _key(axes.flat[len(groups)], without)
+    _key(axes.flat[len(groups)], without, negative)
     figure.suptitle("Whose gradient counts? The weight of task 1 out of two", fontsize=15, weight="bold")
     look.caption(
         axes,
@@ -63,6 +67,9 @@ def fields(
         lines are the levels 0.1, ¼, ¾ and 0.9. Hatched: the step raises the loss of one of the tasks, to first order.
         On the horizontal line both gradients are equally long, as Assumption 1 has it. Methods in one panel agree at
         every point. A method that learns is shown at its first step, CDTT at its eleventh.""",
+        f"{listed(negative)} can give a task a weight below 0; the colour there is that of 0 and 1."
+        if negative
+        else "",
         "Options are the defaults, but for",
         f"{listed(f'{label(key)} ({in_words(given)})' for key, given in options.items())}.",
     )
@@ -122,8 +129,8 @@ def in_words(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value!r}" for name, value in options.items())
 
 
-def _key(ax: Axes, without: Mapping[str, str]) -> None:
-    """What the colours mean, and which methods are missing."""
+def _key(ax: Axes, without: Mapping[str, str], negative: Sequence[str]) -> None:
+    """What the colours mean, whose weights go beyond them, and which methods are missing."""
     ax.axis("off")
     bar = ax.inset_axes((0.04, 0.84, 0.92, 0.07))
     ticks = {0: "task 2\nalone", 0.25: "¼", 0.5: "½: both\nequally", 0.75: "¾", 1: "task 1\nalone"}
@@ -136,8 +143,10 @@ def _key(ax: Axes, without: Mapping[str, str]) -> None:
     line = mpl.lines.Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
     explained = ["the step makes one task worse", "Assumption 1: equal lengths"]
     ax.legend([hatched, line], explained, loc="upper left", bbox_to_anchor=(0, 0.6), frameon=False, fontsize=9)
-    missing = "\n".join(f"{label(key)}: {why}" for key, why in without.items())
-    ax.text(0.04, 0.3, f"Not a field over these two numbers:\n{missing}", fontsize=8, va="top", transform=ax.transAxes)
+    beyond = [f"{listed(negative)}: the darkest where a weight is below 0, too", ""] if negative else []
+    missing = [f"{label(key)}: {why}" for key, why in without.items()]
+    text = "\n".join([*beyond, "Not a field over these two numbers:", *missing])
+    ax.text(0.04, 0.33, text, fontsize=8, va="top", transform=ax.transAxes)
 
 
 # -- broken on purpose -------------------------------------------------------------------------------------------------

@@ -212,8 +212,17 @@ def _equal_delta_m(ax: Axes) -> None:
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
-def table_3(selected: pd.DataFrame, theirs: str = "table_3", settings: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Table 3: gain per task and Δm, our mean and standard deviation over seeds beside the paper's mean.
+def table_3(
+    selected: pd.DataFrame,
+    theirs: str = "table_3",
+    settings: pd.DataFrame | None = None,
+    spread: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Tables 3 and 4: gains and Δm, our mean and standard deviation over seeds beside the paper's mean.
+
+    Args:
+        selected: of one problem. theirs: the paper's table, whose columns are shown. settings: for the caption.
+        spread: the columns that get a standard deviation; None is all of them.
 
     Returns:
         One row per method in order of display; its caption in `.attrs["caption"]`.
@@ -226,7 +235,9 @@ def table_3(selected: pd.DataFrame, theirs: str = "table_3", settings: pd.DataFr
         row: dict[str, Any] = {"method": look.label(smto), "n": int(runs.delta_m.notna().sum())}
         for column in columns:
             name = look.NAMES.get(column, column)
-            row |= {name: runs[column].mean(), f"± {name}": runs[column].std(ddof=1)}
+            row[name] = runs[column].mean()
+            if spread is None or column in spread:
+                row[f"± {name}"] = runs[column].std(ddof=1)
             row[f"paper {name}"] = reference[column].get(smto, np.nan)
         rows.append(row)
     table = pd.DataFrame(rows).set_index("method")
@@ -241,7 +252,7 @@ def table_3(selected: pd.DataFrame, theirs: str = "table_3", settings: pd.DataFr
 
 
 def table_of_settings(settings: pd.DataFrame, problem: str) -> pd.DataFrame:
-    """Tables 6 to 8: the settings that were used, who chose them, and what the paper chose.
+    """Tables 6 to 10: the settings that were used, who chose them, and what the paper chose.
 
     Args:
         settings: one row per single task and method, with smto ("single_task" for a reference), task, lr, dropout,
@@ -275,6 +286,8 @@ def table_of_settings(settings: pd.DataFrame, problem: str) -> pd.DataFrame:
         f"them; in the last column what the paper chose (its Table {number}): learning rate, dropout, own options."
     )
     methods = settings[settings.smto != "single_task"]
+    if methods["weight_decay"].any():
+        table.attrs["caption"] = table.attrs["caption"].replace("dropout, own", "dropout, weight decay (wd), own")
     if not methods[["dropout", "weight_decay"]].to_numpy().any():
         table.attrs["caption"] += " No method here is regularised by dropout or weight decay (D47)."
     return table
@@ -294,13 +307,15 @@ def _published(problem: str, smto: str, task: str | None) -> str:
         if task is None:
             found = [paper.best(problem, smto)]
         else:
-            found = list(paper.single_task(f"{problem.split('/')[0]}/{task}").values())
+            family = "multimnist" if problem.startswith("multimnist/") else problem
+            found = list(paper.single_task(f"{family}/{task}").values())
     except paper.NotInPaper:
         return "not in the paper"
-    texts = [
-        ", ".join([f"{s['lr']:g}", f"{s['dropout']:g}", *([_options(s["options"])] if s["options"] else [])])
-        for s in found
-    ]
+    texts = []
+    for s in found:
+        decay = [f"wd {s['weight_decay']:g}"] if s["weight_decay"] else []
+        own = [_options(s["options"])] if s["options"] else []
+        texts.append(", ".join([f"{s['lr']:g}", f"{s['dropout']:g}", *decay, *own]))
     return "; ".join(dict.fromkeys(texts))
 
 

@@ -373,9 +373,12 @@ def check_gramian(gramian: np.ndarray, key: str, num_tasks: int) -> np.ndarray:
 
     Raises:
         NonFinite: an entry is NaN or infinite.
-        NotAGramian: not [K, K], not symmetric, or not positive semi-definite beyond rounding.
+        NotAGramian: not real numbers, not [K, K], not symmetric, or not positive semi-definite beyond rounding.
     """
-    gramian = np.asarray(gramian, dtype=np.float64)
+    given = np.asarray(gramian)
+    if given.dtype.kind not in "fiu":
+        raise NotAGramian(f"{key}: a Gramian holds real numbers; this matrix has the type {given.dtype}.")
+    gramian = given.astype(np.float64, copy=False)
     if gramian.shape != (num_tasks, num_tasks):
         raise NotAGramian(f"{key}: expected a Gramian of shape ({num_tasks}, {num_tasks}), got {gramian.shape}.")
     if not np.isfinite(gramian).all():
@@ -447,7 +450,7 @@ def build(key: str, num_tasks: int, **given: Any) -> SMTO:
     """
     smto = get(key)
     check_options(key, options(key), given)
-    if not isinstance(num_tasks, int):
+    if not isinstance(num_tasks, int) or isinstance(num_tasks, bool):
         raise BadOption(f"{key}: num_tasks = {num_tasks!r}: expected a whole number.")
     return smto(num_tasks, **given)
 

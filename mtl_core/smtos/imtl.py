@@ -36,7 +36,7 @@ from torch import Tensor
 
 from mtl_core.smtos.base import Applied, GramianWeighting, LossWeighting, Setting, VectorAdam, register
 from mtl_core.smtos.edm import bisector
-from mtl_core.smtos.solvers import Solution, equal_projections
+from mtl_core.smtos.solvers import Solution, cosines, equal_projections
 from mtl_core.step import Space, Step
 
 
@@ -66,16 +66,28 @@ class IMTLG(GramianWeighting):
         """Gramian of the task gradients [K, K] to weights α [K], of any sign, summing to 1."""
         if self.form == "transposed":
             alpha = transposed(gramian)
+            self._describe(alpha, released_system(gramian)[0])
         else:
             solution = equal_projections(gramian)
             if self.guard and not is_sound(gramian, solution):
                 self.flags.append("guard")
                 solution = bisector(gramian)
             alpha = self.record(solution) if np.isfinite(solution.weights).all() else solution.weights
+            self._describe(alpha, cosines(gramian)[1])
         if np.isfinite(alpha).all():
             return alpha
         self.flags.append("no_solution")
         return np.zeros(len(gramian))
+
+    def _describe(self, alpha: np.ndarray, matrix: np.ndarray) -> None:
+        """For three tasks and more: the largest |α|, and the decimal logarithm of the condition number of the system
+        that gave it (at most 17, where double precision ends)."""
+        if len(alpha) > 2:
+            condition = np.linalg.cond(matrix) if np.isfinite(matrix).all() else np.inf
+            self.diagnostics |= {
+                "largest_alpha": float(np.abs(alpha).max()),
+                "log10_condition": float(np.log10(min(condition, 1e17))),
+            }
 
 
 def is_sound(gramian: np.ndarray, solution: Solution) -> bool:
@@ -87,14 +99,19 @@ def is_sound(gramian: np.ndarray, solution: Solution) -> bool:
 def transposed(gramian: np.ndarray) -> np.ndarray:
     """α as in the released code: M α_{2…K} = r, α_1 = 1 − Σ, with M_ij = (g_1 − g_i)·(u_1 − u_j) + 1e-6 δ_ij and
     r_j = g_1·(u_1 − u_j). The correct matrix is Mᵀ. NaN where M is singular."""
-    units = gramian / np.sqrt(gramian.diagonal())  # [i, j]: g_i·u_j
-    right = units[0, 0] - units[0, 1:]
-    matrix = right - (units[1:, :1] - units[1:, 1:]) + 1e-6 * np.eye(len(gramian) - 1)
+    matrix, right = released_system(gramian)
     try:
         others = np.linalg.solve(matrix, right)
     except np.linalg.LinAlgError:
         return np.full(len(gramian), np.nan)
     return np.array([1 - others.sum(), *others])
+
+
+def released_system(gramian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """M [K − 1, K − 1] and r [K − 1] of `transposed`."""
+    units = gramian / np.sqrt(gramian.diagonal())  # [i, j]: g_i·u_j
+    right = units[0, 0] - units[0, 1:]
+    return right - (units[1:, :1] - units[1:, 1:]) + 1e-6 * np.eye(len(gramian) - 1), right
 
 
 @register

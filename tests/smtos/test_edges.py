@@ -260,8 +260,9 @@ def test_the_same_gradient_for_every_task(key, K) -> None:
         (np.array([[-1.0, 0.0], [0.0, 1.0]]), NotAGramian, "positive semi-definite, this matrix is not"),
         (np.array([[np.nan, 0.0], [0.0, 1.0]]), NonFinite, "not finite"),
         (np.array([[np.inf, 0.0], [0.0, 1.0]]), NonFinite, "not finite"),
+        (np.eye(2) * 1j, NotAGramian, "real numbers; this matrix has the type complex128"),
     ],
-    ids=["not square", "wrong size", "not symmetric", "indefinite", "negative", "nan", "infinite"],
+    ids=["not square", "wrong size", "not symmetric", "indefinite", "negative", "nan", "infinite", "complex"],
 )
 def test_what_is_no_gramian_is_refused(key, G, error, message) -> None:
     with pytest.raises(error, match=f"(?s){key}: .*{message}"):

@@ -1,0 +1,357 @@
+"""Section 3.3 of the paper, the Cityscapes ladder: the scenes, Figures 3(b) and 6(b), and what opens the gap."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+from torchvision import datasets as torchvision_datasets
+
+from mtl_core import metrics, problems
+from mtl_core.datasets.cityscapes import IGNORED, MEAN, STD, TO_7
+from mtl_core.plots import look
+from mtl_core.plots.look import GREY, LOOK
+
+STEPS = {  # of the ladder, by problem: as the paper calls them
+    "cityscapes/R50": "R50",
+    "cityscapes/R18": "R18",
+    "cityscapes/inst_seg": "Inst. Seg.",
+    "cityscapes/HR": "HR",
+    "cityscapes/19C": "19C",
+}
+
+
+class Corner(NamedTuple):
+    """One of the eight corners: whether instances are learnt, too; 19 classes instead of 7; twice the resolution."""
+
+    tasks: bool
+    classes: bool
+    resolution: bool
+
+    def __str__(self) -> str:
+        tasks, classes = "S D I" if self.tasks else "S D", 19 if self.classes else 7
+        return f"{tasks}\n{classes} classes\n{'high' if self.resolution else 'low'} res."
+
+
+CORNERS = {
+    "cityscapes/R18": Corner(False, False, False),
+    "cityscapes/SD_19": Corner(False, True, False),
+    "cityscapes/HR_SD_7": Corner(False, False, True),
+    "cityscapes/HR_SD_19": Corner(False, True, True),
+    "cityscapes/inst_seg": Corner(True, False, False),
+    "cityscapes/SDI_19": Corner(True, True, False),
+    "cityscapes/HR": Corner(True, False, True),
+    "cityscapes/19C": Corner(True, True, True),
+}
+FACTORS = {"tasks": "a third task", "classes": "19 classes instead of 7", "resolution": "twice the resolution"}
+
+_CLASSES = sorted((c.train_id, c.color) for c in torchvision_datasets.Cityscapes.classes if 0 <= c.train_id < 19)
+COLOURS = np.array([colour for _, colour in _CLASSES]) / 255  # of the 19 classes, as Cityscapes has them
+COLOURS_7 = np.array([COLOURS[(TO_7[:-1] == k).nonzero()[0, 0]] for k in range(7)])  # a category's first class
+
+
+# -- what is learnt ----------------------------------------------------------------------------------------------------
+
+
+def scenes(columns: Mapping[str, Tensor], depth: Tensor, offsets: Tensor) -> np.ndarray:
+    """Scenes as a model sees them, one per row, and its targets beside them.
+
+    Args:
+        columns: by title, images [N, 3, H, W], normalised as ImageNet's, or classes [N, H, W], −1 = ignored; classes
+            above 6 are of the 19.
+        depth: disparity [N, 1, H, W] in pixels, 0 = not measured. offsets: from the centres, and their mask
+            [N, 3, H, W].
+
+    Returns:
+        The axes [N, columns + 2].
+    """
+    import matplotlib.pyplot as plt
+
+    rows, count = len(depth), len(columns) + 2
+    size = (2.3 * count, 1.3 * rows + 0.3)
+    _, axes = plt.subplots(rows, count, figsize=size, squeeze=False, layout="constrained")
+    pictures = {title: _coloured(values) for title, values in columns.items()}
+    disparity = depth[:, 0].numpy(force=True)
+    shade = mpl.colormaps["viridis"](disparity / max(disparity.max(), 1e-6))
+    shade[disparity == 0] = 1
+    pictures |= {"D: disparity": shade, "I: way to the middle": _directions(offsets.numpy(force=True))}
+    for row, column in itertools.product(range(rows), range(count)):
+        ax = axes[row, column]
+        ax.imshow(list(pictures.values())[column][row], interpolation="nearest")
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for ax, title in zip(axes[0], pictures, strict=True):
+        ax.set_title(title, fontsize=9)
+    look.caption(
+        axes,
+        "To the left what the network sees, at its own resolution; then what it is asked. S: a class for every pixel, in "
+        "the colours of Cityscapes; white is ignored. D: yellow is near, violet far, white is not measured. I: for "
+        "every pixel of a person or vehicle, the colour is the direction to the middle of its object, and the fainter it "
+        "is, the nearer that middle.",
+    )
+    return axes
+
+
+def _coloured(values: Tensor) -> np.ndarray:
+    """Images or classes [N, …] as pictures [N, H, W, 3]."""
+    if values.ndim == 4:
+        image = values.numpy(force=True).transpose(0, 2, 3, 1) * np.array(STD) + np.array(MEAN)
+        return image.clip(0, 1)
+    palette = COLOURS if int(values.max()) > 6 else COLOURS_7
+    return np.vstack([palette, np.ones((1, 3))])[values.numpy(force=True)]  # the last, white, is index −1: ignored
+
+
+def _directions(offsets: np.ndarray) -> np.ndarray:
+    """Offsets with their mask [N, 3, H, W] to pictures [N, H, W, 3]: the hue is the direction to the middle."""
+    down, right, valid = offsets.transpose(1, 0, 2, 3)
+    length = np.hypot(down, right)
+    hue = np.arctan2(-down, -right) / (2 * np.pi) % 1
+    strength = valid * (0.15 + 0.85 * np.sqrt(length / max(length.max(), 1e-6)))
+    return hsv_to_rgb(np.stack([hue, strength, np.ones_like(hue)], axis=-1))
+
+
+def table_of_steps(names: Sequence[str], **options: Any) -> pd.DataFrame:
+    """What each problem is: its picture, tasks, classes and the size of its model, read off the problems themselves.
+
+    Args:
+        options: of the problems, as `problems.get` takes them.
+
+    Returns:
+        One row per problem; the caption in `.attrs["caption"]`.
+    """
+    rows = []
+    for name in names:
+        problem = problems.get(name, **{**options, "pretrained": False})
+        model = problem.build_model(0.0)
+        height, width = (8 * size for size in problem.feature_shape[1:])
+        parts = [sum(p.numel() for p in part.parameters()) for part in (model.encoder, *model.heads.values())]
+        rows.append(
+            {
+                "step": STEPS.get(name, look.problem_label(name)),
+                "picture": f"{width} × {height}",
+                "tasks": " ".join(problem.task_names),
+                "classes": problem.data.classes,  # type: ignore[attr-defined]
+                "weights of the encoder": parts[0],
+                "of each head": f"{min(parts[1:]):,} to {max(parts[1:]):,}",
+            }
+        )
+    table = pd.DataFrame(rows).set_index("step")
+    table["weights of the encoder"] = [f"{n:,}" for n in table["weights of the encoder"]]
+    table.attrs["caption"] = (
+        "The steps of the ladder as they are run here. S: semantic segmentation; D: disparity; I: the way from each pixel "
+        "of a person or vehicle to the middle of its object."
+    )
+    return table
+
+
+# -- Figure 3(b) -------------------------------------------------------------------------------------------------------
+
+
+def gaps(selected: pd.DataFrame, columns: Sequence[str] = ("delta_m",)) -> pd.DataFrame:
+    """`selected` with a column "gap" (and "gap_…" for the other columns): what each run has minus what the uniform loss
+    has on the same problem with the same seed, in points."""
+    keys = ["problem", "seed"]
+    uniform = selected[selected.smto == "unit_scal"].set_index(keys)
+    found = selected.copy()
+    for column in columns:
+        reference = uniform[column].reindex(pd.MultiIndex.from_frame(found[keys])).to_numpy()
+        found["gap" if column == "delta_m" else f"gap_{column}"] = found[column].to_numpy(dtype=float) - reference
+    return found
+
+
+def ladder(selected: pd.DataFrame, ax: Axes | None = None, settings: pd.DataFrame | None = None) -> Axes:
+    """Figure 3(b): Δm of Unit. Scal. and of others at every step, and on the right axis the difference of the means.
+
+    Args:
+        selected: of the steps; a method is drawn where it has runs. settings: of the experiments, for the caption.
+    """
+    steps = [name for name in STEPS if name in set(selected.problem)]
+    smtos = look.in_order(selected.smto)
+    ax = ax or look.figure(8.5, 4.2)[1]
+    right = ax.twinx()
+    means = selected.groupby(["smto", "problem"]).delta_m.mean().unstack().reindex(columns=steps)
+    for i, smto in enumerate(smtos):
+        of_smto = selected[selected.smto == smto]
+        mean, sd = means.loc[smto], of_smto.groupby("problem").delta_m.std(ddof=1).reindex(steps).fillna(0)
+        at = np.arange(len(steps))
+        ax.plot(at, mean, linewidth=1.8, markersize=6, zorder=3, **look.line(smto))
+        ax.fill_between(at, mean - sd, mean + sd, color=LOOK[smto].colour, alpha=0.13, lw=0)
+        for x, step in enumerate(steps):
+            values = of_smto[of_smto.problem == step].delta_m
+            where = np.full(len(values), x + 0.06 * (i - (len(smtos) - 1) / 2))
+            ax.plot(where, values, "_", color=LOOK[smto].colour, markersize=7, alpha=0.7, zorder=2)
+        if smto != "unit_scal":
+            right.plot(at, mean - means.loc["unit_scal"], color=LOOK[smto].colour, linewidth=1, linestyle=(0, (4, 3)))
+    look.zero_line(ax)
+    ax.set_xticks(range(len(steps)), [STEPS[step] for step in steps])
+    ax.set_ylabel("Δm, % (higher is better)")
+    right.set_ylabel("dashed: minus Unit. Scal., points", color="#555555")
+    ax.set_zorder(right.get_zorder() + 1)
+    ax.patch.set_visible(False)
+    look.dress(ax)
+    right.spines[["top", "left"]].set_visible(False)
+    right.tick_params(length=3, color=GREY, labelcolor="#555555")
+    lines = [look.legend_entry(smto) for smto in smtos]
+    ax.legend(handles=lines, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(lines), frameon=False, fontsize=9)
+    look.caption(
+        ax,
+        f"Test Δm at the epoch with the best validation Δm: mean over {look.seeds(selected)} and ± 1 standard deviation, "
+        "for all lines alike (D31); a stroke is a seed. Dashed, on the right axis: the mean minus that of Unit. Scal. The "
+        "grey line at 0: the single-task models, which are others at each step.",
+        "With two tasks the two forms of IMTL are one (D24)." if "imtl_transposed" in smtos else "",
+        look.diverged(selected),
+        look.A_SEED,
+        look.chosen(settings),
+    )
+    return ax
+
+
+# -- which change opens the gap ----------------------------------------------------------------------------------------
+
+
+def effects(table: pd.DataFrame, column: str = "gap") -> pd.DataFrame:
+    """What each of the three changes does to a number, and what they do together: seed by seed, from all eight corners.
+
+    The effect of a change is the mean over the four corners with it minus the mean over the four without. Of two changes
+    together: by how much one's effect is larger with the other than without, halved; of three likewise.
+
+    Args:
+        table: one row per corner and seed of one method, with problem, seed and the column.
+
+    Returns:
+        Index seed, one column per effect ("tasks", "classes", "tasks × classes", …). Seeds that lack a corner are left
+        out.
+
+    Raises:
+        ValueError: several rows of one corner and seed.
+    """
+    rows = table[table.problem.isin(CORNERS)]
+    if rows.duplicated(["problem", "seed"]).any():
+        raise ValueError("several runs of one corner have the same seed; give those of one method.")
+    values = rows.pivot(index="seed", columns="problem", values=column).reindex(columns=list(CORNERS)).dropna()
+    signs = 2 * np.array(list(CORNERS.values()), dtype=int) - 1  # [8, 3]
+    found = {}
+    for order in (1, 2, 3):
+        for chosen in itertools.combinations(range(3), order):
+            name = " × ".join(Corner._fields[i] for i in chosen)
+            found[name] = values @ (signs[:, list(chosen)].prod(axis=1) / 4)
+    return pd.DataFrame(found, index=values.index)
+
+
+def table_of_effects(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Effects with their intervals over seeds: a row per effect; the caption in `.attrs["caption"]`.
+
+    Args:
+        columns: by title, what `effects` gives.
+    """
+    first = next(iter(columns.values()))
+    rows = []
+    for name in first:
+        row: dict[str, Any] = {"effect of": FACTORS.get(name, name)}
+        for title, found in columns.items():
+            mean, low, high, _ = metrics.t_interval(found[name])
+            row |= {title: mean, f"{title}: 95 % interval": look.interval(low, high, 1)}
+        rows.append(row)
+    table = pd.DataFrame(rows).set_index("effect of")
+    n = len(first)
+    table.attrs["decimals"] = 2
+    table.attrs["caption"] = (
+        f"In points of Δm, from all eight corners; mean over {n} {'seed' if n == 1 else 'seeds'} and t interval, one per "
+        "effect. A row with × is by how much changes do more together than one by one, as an effect of the same kind. "
+        f"{look.A_SEED}"
+    )
+    return table
+
+
+def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
+    """The gap to Unit. Scal. in the eight corners (left), and what each change adds to it (right).
+
+    Args:
+        table: `gaps` of the eight corners.
+    """
+    rows = table[(table.smto == smto) & table.problem.isin(CORNERS)]
+    colour, marker = LOOK[smto].colour, LOOK[smto].marker
+    figure, (left, right) = look.figure(11, 4.0, columns=2, width_ratios=[6, 4])
+    for x, name in enumerate(CORNERS):
+        values = rows[rows.problem == name].gap.dropna()
+        left.plot(np.full(len(values), x), values, "_", color=colour, markersize=9, alpha=0.7)
+        left.plot(x, values.mean(), marker, color=colour, markersize=7, markeredgecolor="white")
+    left.axhline(0, color=look.INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    left.set_xticks(range(len(CORNERS)), [str(corner) for corner in CORNERS.values()], fontsize=8)
+    left.set_ylabel(f"Δm of {look.label(smto)} minus Unit. Scal., points")
+    look.dress(left)
+    found = effects(rows)
+    for y, name in enumerate(found):
+        mean, low, high, n = metrics.t_interval(found[name])
+        if n > 1:
+            right.plot([low, high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
+        right.plot(found[name], np.full(len(found), y), "|", color=colour, markersize=8, alpha=0.55)
+        right.plot(mean, y, marker, color=colour, markersize=7, markeredgecolor="white")
+    right.axvline(0, color=look.INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    right.set_yticks(range(len(found.columns)), [FACTORS.get(name, name) for name in found])
+    right.set_ylim(len(found.columns) - 0.4, -0.6)
+    right.set_xlabel("adds to the gap, points")
+    look.dress(right, grid="x")
+    look.caption(
+        figure.axes[0],
+        f"Left: test Δm of {look.label(smto)} minus that of Unit. Scal. at the same seed ({look.seeds(rows)}): a stroke "
+        "per seed, a marker for their mean. Right: what each change adds to this gap, as the mean over the four corners "
+        "with it minus the mean over the four without, seed by seed; with ×, by how much changes do more together than "
+        "one by one. Mean and 95 % t interval.",
+        "With one seed there is no interval." if len(found) < 2 else "",
+        look.diverged(rows),
+        look.A_SEED,
+    )
+    return np.array([left, right])
+
+
+# -- Figure 6(b) -------------------------------------------------------------------------------------------------------
+
+
+def trajectories(runs: Iterable[Any], factor: float = 0.9) -> np.ndarray:
+    """Figure 6: the normalised weights of one method during training, a panel per seed: faint the epoch means, dotted
+    their exponential moving average.
+
+    Args:
+        runs: of one method on one problem. factor: how much of the average is kept from epoch to epoch.
+
+    Raises:
+        ValueError: no run with weights.
+    """
+    weights = metrics.trajectories(runs)
+    if weights.empty:
+        raise ValueError("none of these runs has weights: nothing to draw.")
+    seeds, names = sorted(weights.seed.unique()), list(weights.task.unique())
+    figure, axes = look.figure(3.2 * len(seeds) + 1, 3.2, columns=len(seeds), sharey=True, squeeze=False)
+    colours = dict(zip(names, mpl.colormaps["viridis"](np.linspace(0.05, 0.8, len(names))), strict=True))
+    for ax, seed in zip(axes[0], seeds, strict=True):
+        of_seed = weights[weights.seed == seed].pivot(index="epoch", columns="task", values="weight")
+        for name in names:
+            at = of_seed.index + 1
+            ax.plot(at, of_seed[name], color=colours[name], linewidth=1.2, alpha=0.4, marker="o", markersize=3)
+            ax.plot(at, metrics.ema(of_seed[name], factor), color=colours[name], linewidth=2, linestyle=(0, (1, 1.2)))
+        ax.axhline(1 / len(names), color=GREY, linewidth=0.8, zorder=1)
+        ax.set_title(f"seed {seed}", loc="left", fontsize=10)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        ax.set_xlabel("epoch")
+        look.dress(ax)
+    axes[0, 0].set_ylabel("weight (they sum to 1)")
+    handles = [Line2D([], [], color=colours[name], linewidth=2, label=name) for name in names]
+    figure.legend(handles=handles, loc="outside right center", frameon=False, title="task")
+    look.caption(
+        axes,
+        f"Weights of {look.label(weights.smto.iloc[0])} on {look.problem_label(weights.problem.iloc[0])}: faint, the mean "
+        f"over each epoch, normalised to sum 1; dotted, its exponential moving average, which keeps {factor:g} of itself "
+        "from epoch to epoch. Grey: equal weights.",
+        look.A_SEED,
+    )
+    return axes

@@ -1,0 +1,288 @@
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mtl_core import claims, metrics, paper, problems
+from mtl_core.datasets.qm9 import PROPERTIES, Group, Molecules, scales
+from mtl_core.plots import look, qm9
+from mtl_core.runs import Gradients
+from mtl_core.smtos.imtl import transposed
+from mtl_core.smtos.solvers import equal_projections
+
+TASKS = problems.get("qm9").tasks
+SEVEN = list(paper.table("table_1").index)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+class Targets:
+    """As much of a split as the functions on targets look at."""
+
+    def __init__(self, targets):
+        self.targets = torch.as_tensor(targets, dtype=torch.float64)
+
+    def __len__(self):
+        return len(self.targets)
+
+
+def errors(gain):
+    """Errors of all properties that are `gain` percent better than 2 units each."""
+    return {key: {"mae": 2 * (1 - gain / 100)} for key in PROPERTIES}
+
+
+@pytest.fixture
+def alone(make_run):
+    return [make_run([{key: {"mae": 2.0}}], problem=f"qm9/{key}", batch_size=60) for key in PROPERTIES]
+
+
+@pytest.fixture
+def selected(make_run, alone):
+    """Three seeds of the seven methods; the gain on a property is the method's own, minus 10 for every later one."""
+    runs = [
+        make_run(
+            [{key: {"mae": 2 * (1 + (m + seed / 10 + 10 * k) / 100)} for k, key in enumerate(PROPERTIES)}],
+            problem="qm9",
+            smto=smto,
+            seed=seed,
+        )
+        for m, smto in enumerate(SEVEN)
+        for seed in (1, 2, 3)
+    ]
+    return metrics.selected(runs, metrics.references(alone, TASKS), TASKS)
+
+
+# -- the data ----------------------------------------------------------------------------------------------------------
+
+
+def water():
+    """H₂O as the dataset hands it over."""
+    places = np.array([[0.0, 0.0], [0.76, 0.59], [-0.76, 0.59]])
+    distances = np.linalg.norm(places[:, None] - places, axis=-1)
+    edges = torch.zeros(1, 3, 3, 5)
+    edges[0, 0, 1:, 0] = edges[0, 1:, 0, 0] = 1
+    edges[0, ..., 4] = torch.from_numpy(distances)
+    nodes = torch.zeros(1, 3, 11)
+    nodes[0, :, 5] = torch.tensor([8.0, 1.0, 1.0])
+    return Molecules([Group(torch.tensor([0]), nodes, edges)], 1), distances
+
+
+def test_a_flat_molecule_is_laid_out_with_its_own_distances():
+    batch, distances = water()
+    at = qm9.flat(distances)
+    np.testing.assert_allclose(np.linalg.norm(at[:, None] - at, axis=-1), distances, atol=1e-7)
+    axes = qm9.molecules(batch)
+    assert [ax.get_title() for ax in axes] == ["H₂O"]
+    assert len(axes[0].lines) == 2 and [text.get_text() for text in axes[0].texts] == ["O"]
+
+
+def test_formulas():
+    assert qm9.formula([6, 6, 8, 1, 1, 1, 1]) == "C₂H₄O"
+    assert qm9.formula([7, 1, 1, 1]) == "H₃N"
+    assert qm9.formula([6] * 2 + [1] * 10 + [9]) == "C₂H₁₀F"
+
+
+def test_targets_come_back_in_their_units():
+    """A normalised target of 0 is the mean of all molecules, 1 is a standard deviation more; meV where meV is said."""
+    found = qm9.physical(Targets(np.array([np.zeros(11), np.ones(11)])))
+    np.testing.assert_allclose(found.homo[0], 1000 * PROPERTIES["homo"].mean)
+    np.testing.assert_allclose(found.diff().iloc[1], [scales[key] for key in PROPERTIES])
+
+
+def test_the_table_of_targets_shows_each_molecules_values():
+    batch, _ = water()
+    split = Targets(np.random.default_rng(0).normal(size=(50, 11)))
+    found = qm9.table_of_targets(batch, [torch.zeros(1, 1)] * 11, split)
+    assert list(found.index) == list(qm9.SIGNS.values())
+    assert found.loc["μ", "H₂O"] == f"{PROPERTIES['mu'].mean:.2f}"
+
+
+def test_the_mean_predictor_answers_with_the_mean_of_the_training_set():
+    train, test = Targets([[0.0] * 11, [2.0] * 11]), Targets([[1.0] * 11, [4.0] * 11])
+    found = qm9.mean_predictor(train, test)
+    np.testing.assert_allclose(found, [1.5 * scales[key] for key in PROPERTIES])
+
+
+def test_correlated_targets_are_seen():
+    normal = np.random.default_rng(0).normal(size=(200, 11))
+    normal[:, 1] = -normal[:, 0]
+    ax = qm9.correlations(Targets(normal))
+    assert ax.images[0].get_array()[0, 1] == pytest.approx(-1)
+
+
+# -- errors, Tables 1 and 5 --------------------------------------------------------------------------------------------
+
+
+def test_an_error_is_the_gain_undone(selected, alone):
+    reference = metrics.references(alone, TASKS)
+    found = qm9.errors(selected, reference)
+    row = found[(found.smto == SEVEN[2]) & (found.seed == 1)].iloc[0]
+    assert row.mu == pytest.approx(2 * 1.021) and row.Cv == pytest.approx(2 * 2.021)
+    mean = pd.Series(4.0, index=list(PROPERTIES))
+    table = qm9.table_of_errors(selected, reference, mean)
+    assert table.loc["μ", "Unit. Scal."] == pytest.approx(2 * 1.002)
+    assert (table["single task"] == 2).all() and (table["mean predictor"] == 4).all()
+
+
+def test_per_property_draws_a_bar_per_method_and_names_the_gain(selected, alone):
+    axes = qm9.per_property(selected, metrics.references(alone, TASKS), pd.Series(2.5, index=list(PROPERTIES)))
+    assert [len(ax.patches) for ax in axes.flat] == [7] * 11 + [0]
+    assert axes[0, 0].texts[0].get_text() == "−0 %" and axes[2, 2].texts[0].get_text() == "−100 %"
+    assert axes[0, 0].get_title(loc="left") == "μ in D"
+
+
+def test_error_over_the_mean_predictors(make_run):
+    runs = [make_run([errors(0), errors(50)], problem="qm9"), make_run([{"mu": {"mae": 3.0}}], problem="qm9/mu")]
+    found = qm9.against_mean(runs, pd.Series(4.0, index=list(PROPERTIES)))
+    assert found.error.tolist() == pytest.approx([0.5, 0.25, 0.75])
+    ax = qm9.learning(runs[:1], runs[1:], pd.Series(4.0, index=list(PROPERTIES)))
+    assert ax.get_legend().get_texts()[-1].get_text() == "single-task models"
+
+
+def test_table_1_stands_beside_the_papers_and_ranks_the_papers_methods_only(selected):
+    other = selected[selected.smto == "edm"].assign(smto="imtl")
+    found = qm9.table_1(pd.concat([selected, other]), TASKS)
+    assert len(found) == 7 and found.loc["Nash-MTL", "paper Δm"] == -53.62
+    assert found.MR.tolist() == [1, 2, 3, 4, 5, 6, 7]  # each method is better on every property than the next
+    assert found.loc["Unit. Scal.", "Δm"] == pytest.approx(-50.2)
+
+
+def test_table_5_has_both_variants(selected):
+    """Gains 0, −10, …, −100: the average is their median, so as a twelfth value it moves only the deviation (D32)."""
+    row = qm9.table_5(selected, TASKS).loc["Unit. Scal."]
+    assert row["median"] == pytest.approx(-50.2) == row["median of 12"]
+    assert row["std"] == pytest.approx(np.std(np.arange(0, 101, 10)))
+    assert row["std of 12"] == pytest.approx(np.std([*np.arange(0, 101, 10), 50]))
+    assert row["paper std"] == 229.4
+
+
+def test_statistics_per_run_agree_with_those_per_method(selected):
+    found = metrics.over_tasks(selected, TASKS)
+    per_method = metrics.task_statistics(selected, TASKS)
+    of_seed = found.groupby("smto", sort=False)[["min", "std", "mr"]].mean()
+    np.testing.assert_allclose(of_seed["min"], per_method["min"])
+    np.testing.assert_allclose(of_seed["std"], per_method["std"])
+    np.testing.assert_allclose(of_seed.mr, metrics.mean_rank(selected, TASKS))
+
+
+def test_a_method_that_diverged_with_every_setting_keeps_its_rows(make_run, alone):
+    """It is a result, and must not end a search; the setting with most seeds that have a value stands for it."""
+    fine = [make_run([errors(1)], problem="qm9", smto="imtl", seed=1, lr=0.1)]
+    settings = ((2, 0.1), (1, 0.2), (2, 0.2))
+    lost = [make_run([errors(1)], problem="qm9", smto="imtl", seed=seed, lr=lr) for seed, lr in settings]
+    for run in lost:
+        run.history, run.ended = [], "diverged at epoch 0, step 3"
+    table = metrics.selected([*fine, *lost], metrics.references(alone, TASKS), TASKS)
+    kept = metrics.best_configurations(table)
+    assert kept.seed.tolist() == [1, 2] and kept.delta_m.isna().tolist() == [False, True]
+
+
+# -- IMTL and RotoGrad -------------------------------------------------------------------------------------------------
+
+
+def test_the_rotation_loss_in_units_of_the_gradients(make_run):
+    """Twice the batch makes gradients per sample half as long and the loss a quarter; the ratio stays."""
+    runs = []
+    for seed, batch in ((1, 50), (2, 100)):
+        norms = [math.sqrt(1 / batch)] * 11  # of 11 tasks; |G|² falls with 1/B
+        lie = Gradients(cosine_to_mean=0.3, pairwise_cosine=0.0, norms=norms, norm_ratio=1.0)
+        loss = [{"rotation_loss": 0.8 / batch**2}] * 2
+        runs.append(
+            make_run(
+                [errors(0)] * 2, problem="qm9", smto="rotograd", seed=seed, batch_size=batch,
+                gradients={"features": lie}, diagnostics=loss,
+            )
+        )  # fmt: skip
+    found = qm9.rotation_losses(runs)
+    assert found.groupby("seed").rotation_loss.mean().tolist() == pytest.approx([0.8 / 50**2, 0.8 / 100**2])
+    assert found.relative.tolist() == pytest.approx([0.8] * 4)
+    axes = qm9.figure_9(found)
+    assert axes[0].get_yscale() == "log" and len(axes[1].lines) == 2
+
+
+def test_imtl_on_the_way(make_run):
+    course = [{"largest_alpha": 2.0**e, "log10_condition": float(e)} for e in range(3)]
+    fine = make_run([errors(0)] * 3, problem="qm9", smto="imtl", seed=1, diagnostics=course)
+    lost = make_run(
+        [errors(0)] * 2, problem="qm9", smto="imtl", seed=2, diagnostics=course[:2], ended="diverged at epoch 2, step 7"
+    )
+    axes = qm9.imtl({"one": [fine], "other": [lost]})
+    assert [line.get_marker() for line in axes[1].lines] == ["o", "s", "X"]
+    table = qm9.imtl_table({"one": [fine], "other": [lost]})
+    assert table["largest |α|"].tolist() == [4.0, 2.0] and table["condition number"].tolist() == [100.0, 10.0]
+    assert table.loc["other", "where"] == "seed 2: epoch 3, step 8" and table.loc["one", "where"] == "–"
+    (renamed,) = qm9.as_transposed([fine])
+    assert (renamed.config.smto, fine.config.smto) == ("imtl_transposed", "imtl")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_only_the_correct_form_gives_equal_projections(seed):
+    """On eleven gradients, four of them 2° apart; the transposed form has the larger weights as well."""
+    found = qm9.both_forms(qm9.collinear(11, 4, math.cos(math.radians(2)), seed))
+    assert found["correct: unequal"] < 1e-10 and found["transposed: unequal"] > 0.1
+    assert found["transposed: largest |α|"] > 10 * found["correct: largest |α|"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_tasks_have_one_form(seed):
+    gramian = qm9.collinear(2, 0, 0.0, seed)
+    np.testing.assert_allclose(transposed(gramian), equal_projections(gramian).weights, atol=1e-4)
+
+
+def test_collinear_gradients_have_the_angle_asked_for():
+    found = np.mean([np.mean(_cosines(qm9.collinear(11, 4, 0.9, s))[np.triu_indices(4, 1)]) for s in range(40)])
+    assert found == pytest.approx(0.9, abs=0.02)
+
+
+def _cosines(gramian):
+    lengths = np.sqrt(gramian.diagonal())
+    return (gramian / np.outer(lengths, lengths))[:4, :4]
+
+
+def test_schedules_are_drawn_relative_to_their_start(make_run):
+    runs = [make_run([errors(0)] * 2, problem="qm9", seed=s) for s in (1, 2)]
+    runs[1].history[1].lr = 0.0007
+    ax = qm9.schedules({"watching the last batch": runs[:1], "watching validation": runs[1:]})
+    assert [line.get_ydata()[1] / line.get_ydata()[0] for line in ax.lines] == pytest.approx([1, 0.7])
+
+
+# -- claims ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_own_tables_reproduce_c7():
+    decided = [part for part in claims.parts("C7") if part.paper.table]
+    assert len(decided) == 6
+    assert {claims.on_paper(part).verdict for part in decided} == {claims.REPRODUCED}
+
+
+def rotation(factor, seeds=3):
+    losses = {"multimnist/CL_RR": 1.0, "qm9": factor}
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        [
+            {"problem": problem, "smto": "rotograd", "seed": seed, "log10_relative_rotation_loss": 0.0}
+            | {"log10_rotation_loss": math.log10(loss) + rng.normal(0, 0.02)}
+            for problem, loss in losses.items()
+            for seed in range(1, seeds + 1)
+        ]
+    )
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(50, claims.REPRODUCED), (3, claims.NOT_REPRODUCED)])
+def test_c11_is_about_a_factor_of_ten(factor, verdict):
+    found = claims.judge("C11", rotation(factor), preset="quick", notebook="04_qm9")
+    assert found[0].verdict == verdict
+    assert found[1].verdict == claims.INCONCLUSIVE  # nothing of Cityscapes is there
+    assert found[2].verdict == claims.NOT_REPRODUCED  # in units of the gradients there is no difference
+
+
+def test_every_figure_says_what_it_shows(selected):
+    for axes in (qm9.forms_by_cosine(draws=3), qm9.molecules(water()[0])):
+        assert len(look.figure_of(axes).get_label()) > 50
