@@ -1,8 +1,8 @@
-"""The paper preset of the Cityscapes ladder is known to run: every configuration of it can be made, and every problem and
-every method takes a real optimisation step.
+"""The paper preset of the Cityscapes ladder is known to run: every configuration of it can be made, and every problem
+and every method takes a real optimisation step.
 
-Two things are replaced, since neither can be shipped: Cityscapes by streets, in its own layout and read by the same code,
-and ImageNet's weights by random ones."""
+Two things are replaced, since neither can be shipped: Cityscapes by streets, in its own layout and read by the same
+code, and ImageNet's weights by random ones."""
 
 import itertools
 
@@ -40,7 +40,7 @@ def searched():
 
 
 def beside_the_ladder():
-    """The same of the runs that are made with the settings of a step: IMTL in both forms, corners, their single task."""
+    """The same of the runs that are made with the settings of a step: IMTL transposed, corners, their single task."""
     chosen = {"lr": 0.001, "dropout": 0.0, "weight_decay": 0.0001, "options": {}}
     corners = set(cityscapes.CORNERS) - set(PAPER["steps"])
     yield from ((name, smto, chosen) for name, smto in itertools.product(sorted(corners), PAPER["methods"]))
@@ -64,7 +64,9 @@ def step(name, smto, width, **options):
     """The record of one real step on two streets, with the network of the paper, and its evaluation."""
     sizes = {"train_size": 2, "val_size": 2, "test_size": 2, "batch_size": 2, "epochs": 1}
     place = {"source": "embedded", "problem_options": {"width": width}}
-    config = RunConfig.of(problem=name, smto=smto, seed=1, lr=0.001, weight_decay=0.0001, options=options, **sizes, **place)
+    config = RunConfig.of(
+        problem=name, smto=smto, seed=1, lr=0.001, weight_decay=0.0001, options=options, **sizes, **place
+    )
     return train(config, device="cpu")
 
 

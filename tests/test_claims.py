@@ -237,7 +237,7 @@ def test_the_whole_claim_is_as_weak_as_its_weakest_part():
 @pytest.mark.parametrize(
     ("claim", "table", "message"),
     [
-        ("C13", pd.DataFrame(), r"no claim 'C13' \(did you mean 'C1"),
+        ("C13", pd.DataFrame(), r"no claim 'C13' \(did you mean 'C3"),
         ("C3", runs(), "weight_distance.*metrics.per_run"),
         ("C1", pd.concat([runs(), runs()]), "keep one configuration per method"),
         ("C12", pd.DataFrame({"check": ["a"]}), "proposition, passed is missing"),

@@ -218,6 +218,9 @@ def test_imtl_on_the_way(make_run):
     table = qm9.imtl_table({"one": [fine], "other": [lost]})
     assert table["largest |α|"].tolist() == [4.0, 2.0] and table["condition number"].tolist() == [100.0, 10.0]
     assert table.loc["other", "where"] == "seed 2: epoch 3, step 8" and table.loc["one", "where"] == "–"
+    lost.history = []  # in its first epoch
+    qm9.imtl({"other": [lost]})
+    assert np.isnan(qm9.imtl_table({"other": [lost]})["largest |α|"].item())
     (renamed,) = qm9.as_transposed([fine])
     assert (renamed.config.smto, fine.config.smto) == ("imtl_transposed", "imtl")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision import datasets as torchvision_datasets
 
 from mtl_core import metrics, problems
-from mtl_core.datasets.cityscapes import IGNORED, MEAN, STD, TO_7
+from mtl_core.datasets.cityscapes import MEAN, STD, TO_7
 from mtl_core.plots import look
 from mtl_core.plots.look import GREY, LOOK
 
@@ -93,10 +93,10 @@ def scenes(columns: Mapping[str, Tensor], depth: Tensor, offsets: Tensor) -> np.
         ax.set_title(title, fontsize=9)
     look.caption(
         axes,
-        "To the left what the network sees, at its own resolution; then what it is asked. S: a class for every pixel, in "
-        "the colours of Cityscapes; white is ignored. D: yellow is near, violet far, white is not measured. I: for "
-        "every pixel of a person or vehicle, the colour is the direction to the middle of its object, and the fainter it "
-        "is, the nearer that middle.",
+        "To the left what the network sees, at its own resolution; then what it is asked. S: a class for every pixel, "
+        "in the colours of Cityscapes; white is ignored. D: yellow is near, violet far, white is not measured. I: for "
+        "every pixel of a person or vehicle, the colour is the direction to the middle of its object, and the fainter "
+        "it is, the nearer that middle.",
     )
     return axes
 
@@ -147,8 +147,8 @@ def table_of_steps(names: Sequence[str], **options: Any) -> pd.DataFrame:
     table = pd.DataFrame(rows).set_index("step")
     table["weights of the encoder"] = [f"{n:,}" for n in table["weights of the encoder"]]
     table.attrs["caption"] = (
-        "The steps of the ladder as they are run here. S: semantic segmentation; D: disparity; I: the way from each pixel "
-        "of a person or vehicle to the middle of its object."
+        "The steps of the ladder as they are run here. S: semantic segmentation; D: disparity; I: the way from each "
+        "pixel of a person or vehicle to the middle of its object."
     )
     return table
 
@@ -190,11 +190,16 @@ def ladder(selected: pd.DataFrame, ax: Axes | None = None, settings: pd.DataFram
             where = np.full(len(values), x + 0.06 * (i - (len(smtos) - 1) / 2))
             ax.plot(where, values, "_", color=LOOK[smto].colour, markersize=7, alpha=0.7, zorder=2)
         if smto != "unit_scal":
-            right.plot(at, mean - means.loc["unit_scal"], color=LOOK[smto].colour, linewidth=1, linestyle=(0, (4, 3)))
+            style: dict[str, Any] = {
+                "color": LOOK[smto].colour,
+                "marker": LOOK[smto].marker,
+                "markerfacecolor": "white",
+            }
+            right.plot(at, mean - means.loc["unit_scal"], linewidth=1, linestyle=(0, (4, 3)), markersize=5, **style)
     look.zero_line(ax)
     ax.set_xticks(range(len(steps)), [STEPS[step] for step in steps])
     ax.set_ylabel("Δm, % (higher is better)")
-    right.set_ylabel("dashed: minus Unit. Scal., points", color="#555555")
+    right.set_ylabel("dashed, hollow: minus Unit. Scal., points", color="#555555")
     ax.set_zorder(right.get_zorder() + 1)
     ax.patch.set_visible(False)
     look.dress(ax)
@@ -204,9 +209,9 @@ def ladder(selected: pd.DataFrame, ax: Axes | None = None, settings: pd.DataFram
     ax.legend(handles=lines, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(lines), frameon=False, fontsize=9)
     look.caption(
         ax,
-        f"Test Δm at the epoch with the best validation Δm: mean over {look.seeds(selected)} and ± 1 standard deviation, "
-        "for all lines alike (D31); a stroke is a seed. Dashed, on the right axis: the mean minus that of Unit. Scal. The "
-        "grey line at 0: the single-task models, which are others at each step.",
+        f"Test Δm at the epoch with the best validation Δm: mean over {look.seeds(selected)} and ± 1 standard "
+        "deviation, for all lines alike (D31); a stroke is a seed. Dashed with hollow markers, on the right axis: the "
+        "mean minus that of Unit. Scal. The grey line at 0: the single-task models, which are others at each step.",
         "With two tasks the two forms of IMTL are one (D24)." if "imtl_transposed" in smtos else "",
         look.diverged(selected),
         look.A_SEED,
@@ -221,8 +226,8 @@ def ladder(selected: pd.DataFrame, ax: Axes | None = None, settings: pd.DataFram
 def effects(table: pd.DataFrame, column: str = "gap") -> pd.DataFrame:
     """What each of the three changes does to a number, and what they do together: seed by seed, from all eight corners.
 
-    The effect of a change is the mean over the four corners with it minus the mean over the four without. Of two changes
-    together: by how much one's effect is larger with the other than without, halved; of three likewise.
+    The effect of a change is the mean over the four corners with it minus the mean over the four without. Of two
+    changes together: by how much one's effect is larger with the other than without, halved; of three likewise.
 
     Args:
         table: one row per corner and seed of one method, with problem, seed and the column.
@@ -265,8 +270,8 @@ def table_of_effects(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     n = len(first)
     table.attrs["decimals"] = 2
     table.attrs["caption"] = (
-        f"In points of Δm, from all eight corners; mean over {n} {'seed' if n == 1 else 'seeds'} and t interval, one per "
-        "effect. A row with × is by how much changes do more together than one by one, as an effect of the same kind. "
+        f"In points of Δm, from all eight corners; mean over {n} {'seed' if n == 1 else 'seeds'} and t interval, one "
+        "per effect. A row with × is by how much changes do more together than one by one, as an effect of the same kind. "
         f"{look.A_SEED}"
     )
     return table
@@ -303,9 +308,9 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
     look.dress(right, grid="x")
     look.caption(
         figure.axes[0],
-        f"Left: test Δm of {look.label(smto)} minus that of Unit. Scal. at the same seed ({look.seeds(rows)}): a stroke "
-        "per seed, a marker for their mean. Right: what each change adds to this gap, as the mean over the four corners "
-        "with it minus the mean over the four without, seed by seed; with ×, by how much changes do more together than "
+        f"Left: test Δm of {look.label(smto)} minus that of Unit. Scal. at the same seed ({look.seeds(rows)}): a "
+        "stroke per seed, a marker for their mean. Right: what each change adds to this gap, as the mean over the four "
+        "corners with it minus the mean over the four without, seed by seed; with ×, by how much changes do more together than "
         "one by one. Mean and 95 % t interval.",
         "With one seed there is no interval." if len(found) < 2 else "",
         look.diverged(rows),
@@ -349,9 +354,9 @@ def trajectories(runs: Iterable[Any], factor: float = 0.9) -> np.ndarray:
     figure.legend(handles=handles, loc="outside right center", frameon=False, title="task")
     look.caption(
         axes,
-        f"Weights of {look.label(weights.smto.iloc[0])} on {look.problem_label(weights.problem.iloc[0])}: faint, the mean "
-        f"over each epoch, normalised to sum 1; dotted, its exponential moving average, which keeps {factor:g} of itself "
-        "from epoch to epoch. Grey: equal weights.",
+        f"Weights of {look.label(weights.smto.iloc[0])} on {look.problem_label(weights.problem.iloc[0])}: faint, the "
+        f"mean over each epoch, normalised to sum 1; dotted, its exponential moving average, which keeps {factor:g} of "
+        "itself from epoch to epoch. Grey: equal weights.",
         look.A_SEED,
     )
     return axes

@@ -299,7 +299,8 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     axes[2].set_yscale("log")
     look.plain_log_ticks(axes[2].yaxis)
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(max(len(problems), 1), 4), frameon=False, fontsize=9)
+    ncols = min(max(len(problems), 1), 4)
+    figure.legend(handles, names, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9)
     look.caption(
         axes,
         f"Task gradients on the {where} under {look.label(smto)}, at every hundredth step, averaged over each epoch: "
