@@ -445,7 +445,9 @@ def _number(value: float, digits: int | None = None) -> str:
 def _means(rule: Count, details: list[dict[str, Any]]) -> str:
     """The numbers behind a count: each with its interval where there are two, else from the least to the greatest."""
     if len(details) <= 2:
-        return "; ".join(f"{d['problem'].split('/')[-1]} {_number(d['mean'], 3)}{_bounds(d)}" for d in details)
+        methods = len({d["smto"] for d in details}) > 1
+        names = [label(d["smto"]) if methods else d["problem"].split("/")[-1] for d in details]
+        return "; ".join(f"{name} {_number(d['mean'], 3)}{_bounds(d)}" for name, d in zip(names, details, strict=True))
     means = [d["mean"] for d in details if math.isfinite(d["mean"])]
     what = "mean differences" if rule.minus_smto or rule.minus_problem else "means"
     return f"{what} from {_number(min(means), 2)} to {_number(max(means), 2)}" if means else "no value"

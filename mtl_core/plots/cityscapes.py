@@ -271,7 +271,8 @@ def table_of_effects(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     table.attrs["decimals"] = 2
     table.attrs["caption"] = (
         f"In points of Δm, from all eight corners; mean over {n} {'seed' if n == 1 else 'seeds'} and t interval, one "
-        "per effect. A row with × is by how much changes do more together than one by one, as an effect of the same kind. "
+        "per effect. A row with × is by how much changes do more together than one by one, as an effect of the same "
+        "kind. "
         f"{look.A_SEED}"
     )
     return table
@@ -310,8 +311,8 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
         figure.axes[0],
         f"Left: test Δm of {look.label(smto)} minus that of Unit. Scal. at the same seed ({look.seeds(rows)}): a "
         "stroke per seed, a marker for their mean. Right: what each change adds to this gap, as the mean over the four "
-        "corners with it minus the mean over the four without, seed by seed; with ×, by how much changes do more together than "
-        "one by one. Mean and 95 % t interval.",
+        "corners with it minus the mean over the four without, seed by seed; with ×, by how much changes do more "
+        "together than one by one. Mean and 95 % t interval.",
         "With one seed there is no interval." if len(found) < 2 else "",
         look.diverged(rows),
         look.A_SEED,
