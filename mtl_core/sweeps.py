@@ -343,7 +343,8 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
     names = (problem, *whole.single_tasks)
     needed = {(name, "unit_scal") for name in names}
     wanted = needed | {(problem, smto) for smto in methods}
-    found = [r for name in names for r in RunStore(folder / name) if (r.config.problem, r.config.smto) in wanted]
+    # by name: the folder of "qm9" holds those of its single tasks, "qm9/mu", …
+    found = [r for n in names for r in RunStore(folder / n) if r.config.problem == n and (n, r.config.smto) in wanted]
     groups = [list(group) for _, group in itertools.groupby(sorted(found, key=_common), _common)]
     complete = [group for group in groups if needed <= {(r.config.problem, r.config.smto) for r in group}]
     if not complete:

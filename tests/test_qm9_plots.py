@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mtl_core import claims, metrics, paper, problems
+from mtl_core import artifacts, claims, metrics, paper, problems, sweeps
 from mtl_core.datasets.qm9 import PROPERTIES, Group, Molecules, scales
 from mtl_core.plots import look, qm9
 from mtl_core.runs import Gradients
@@ -254,6 +254,15 @@ def test_schedules_are_drawn_relative_to_their_start(make_run):
     runs[1].history[1].lr = 0.0007
     ax = qm9.schedules({"watching the last batch": runs[:1], "watching validation": runs[1:]})
     assert [line.get_ydata()[1] / line.get_ydata()[0] for line in ax.lines] == pytest.approx([1, 0.7])
+
+
+def test_stored_runs_come_once_although_single_tasks_lie_below_their_problem():
+    for name in ("qm9", "cityscapes/19C"):
+        found = sweeps.stored(name, ["rotograd"], artifacts.REPOSITORY / "results")
+        assert found is not None
+        keys = [run.config.key for run in [*found.runs, *found.references]]
+        assert len(set(keys)) == len(keys)
+        assert {run.config.problem for run in found.references} == set(found.problem.single_tasks)
 
 
 # -- claims ------------------------------------------------------------------------------------------------------------
