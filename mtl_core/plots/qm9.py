@@ -466,7 +466,8 @@ def imtl(groups: Mapping[str, Sequence[Any]]) -> np.ndarray:
                     ax.plot(of_seed.epoch.iloc[-1] + 1, values.iloc[-1], "X", color=colour, markersize=9, zorder=4)
     for ax, (_, title) in zip(axes, titles.items(), strict=True):
         ax.set_title(title, loc="left", fontsize=10)
-        ax.set_yscale("log")
+        bottom, top = ax.dataLim.intervaly
+        ax.set_yscale("log" if top > 10 * bottom > 0 else "linear")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.set_xlabel("epoch")
         look.dress(ax)
