@@ -1,16 +1,19 @@
-"""PCGrad: before the gradients are summed, each loses what conflicts with the others.
+"""PCGrad: before the gradients are averaged, each loses what conflicts with the others.
 
     for every task i:   v_i = g_i;   for every other task j, in random order, where v_i·g_j < 0:
                         v_i ← v_i − (v_i·g_j / |g_j|²) g_j
-    update = Σ_i v_i
+    update = 1/K Σ_i v_i
 
 The projections stay in the span of the task gradients, so they are weights: row i of `V` holds those of v_i. For two
-tasks the update hurts neither; for more, a later projection may undo an earlier one.
+tasks the update hurts neither; for more, a later projection may undo an earlier one. Without conflict it is the update
+of the uniform loss.
 
 Source: Yu, Kumar, Gupta, Levine, Hausman, Finn 2020, arXiv:2001.06782.
 Differs:
-1. None from the source: the sum, every task its own order, projections on the original g_j. Other public codes take the
-   mean (`scale="mean"`) or one order for all tasks.
+1. The source and the released code of the main paper sum the projected gradients: `scale="sum"`. Here they are averaged,
+   as the losses of the uniform loss are, so that the two differ in direction only. To Adam without weight decay the sum
+   and the mean are one; with it, weight decay weighs K times more beside a mean. Every task has its own order and
+   projects on the original g_j, as in the source; other public codes take one order for all tasks.
 2. The order comes from the run's generator on the host. `order="index"` and `order="reversed"` make it deterministic.
 """
 
@@ -25,24 +28,25 @@ from mtl_core.smtos.base import GramianWeighting, register
 @register
 class PCGrad(GramianWeighting):
     """Options:
-    scale: the sum of the projected gradients, or their mean.
+    scale: the mean of the projected gradients, or their sum.
     order: in which each task meets the others.
     """
 
     key = "pcgrad"
-    native_scale = "sum of K gradients"
+    numerics = 2
+    native_scale = "mean of K gradients"
 
     def __init__(
         self,
         num_tasks: int,
-        scale: Literal["sum", "mean"] = "sum",
+        scale: Literal["mean", "sum"] = "mean",
         order: Literal["random", "index", "reversed"] = "random",
     ) -> None:
         super().__init__(num_tasks)
         self.scale, self.order = scale, order
 
     def weights(self, gramian: np.ndarray) -> np.ndarray:
-        """Gramian of the task gradients [K, K] to task weights [K]; without conflict 1 each (1/K for the mean)."""
+        """Gramian of the task gradients [K, K] to task weights [K]; without conflict 1/K each (1 for the sum)."""
         K = len(gramian)
         tasks = np.arange(K)
         V, products = np.eye(K), gramian.copy()  # rows: weights of v_i, and v_i·g_j

@@ -1,14 +1,14 @@
 """RLW: random weights, drawn afresh in every step. If chance does as well as a method, the method has little to say.
 
-    RLW-Normal      w = K softmax(ξ)   with ξ ~ N(0, 1)^K
-    RLW-Dirichlet   w = K v            with v ~ Dirichlet(1, …, 1), uniform on the simplex
+    RLW-Normal      w = softmax(ξ)   with ξ ~ N(0, 1)^K
+    RLW-Dirichlet   w = v            with v ~ Dirichlet(1, …, 1), uniform on the simplex
 
-E[w_k] = 1 for both, so the expected update is that of the summed losses.
+E[w_k] = 1/K for both, so the expected update is that of the uniform loss.
 
 Source: Lin, Ye, Zhang, Tsang 2022, arXiv:2111.10603.
 Differs:
-1. In the source the weights sum to 1. In the released code of the main paper, and in the code that it extends, they
-   sum to K. That is the default; `scale="mean"` is the source's.
+1. None from the source, where the weights sum to 1. In the released code of the main paper, and in the code that it
+   extends, they sum to K: `scale="sum"`. To Adam without weight decay the two are one.
 2. One generator per run, on the host, serves both draws: the same seed gives the same weights on every device. (The
    released code draws one with Python's generator and the other with torch's.)
 """
@@ -25,12 +25,13 @@ class RLW(LossWeighting):
     """Random weights; the subclasses say from which distribution.
 
     Options:
-    scale: weights that sum to K ("sum") or to 1 ("mean").
+    scale: weights that sum to 1 ("mean") or to K ("sum").
     """
 
-    native_scale = "weights sum to K"
+    numerics = 2
+    native_scale = "weights sum to 1"
 
-    def __init__(self, num_tasks: int, scale: Literal["sum", "mean"] = "sum") -> None:
+    def __init__(self, num_tasks: int, scale: Literal["mean", "sum"] = "mean") -> None:
         super().__init__(num_tasks)
         self.scale = scale
 

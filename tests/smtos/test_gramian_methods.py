@@ -66,8 +66,8 @@ REFERENCE = {
         [-0.01487637, 0.29413067, -0.00913256],
         [0.54021386, 0.29118622],
     ),
-    ("pcgrad", "order=index"): ([1.5, 1.5, 1.12121212], [1, 1, 1], [1.6, 1.15]),
-    ("pcgrad", "order=reversed"): ([1.58333333, 1.5, 1.09090909], [1, 1, 1], [1.6, 1.15]),
+    ("pcgrad", "scale=sum", "order=index"): ([1.5, 1.5, 1.12121212], [1, 1, 1], [1.6, 1.15]),
+    ("pcgrad", "scale=sum", "order=reversed"): ([1.58333333, 1.5, 1.09090909], [1, 1, 1], [1.6, 1.15]),
 }
 
 
@@ -145,9 +145,9 @@ def test_mgda_on_unscaled_gradients_promises_no_descent() -> None:
 
 def test_pcgrad_by_hand() -> None:
     """G3: each loses (−0.6)/|other|² of the other; the mean is half of that; without conflict all count 1."""
-    assert_allclose(solve("pcgrad", G3), [1.6, 1.15])
-    assert_allclose(solve("pcgrad", G3, scale="mean"), [0.8, 0.575])
-    assert_allclose(solve("pcgrad", G2), [1, 1, 1])
+    assert_allclose(solve("pcgrad", G3), [0.8, 0.575])
+    assert_allclose(solve("pcgrad", G3, scale="sum"), [1.6, 1.15])
+    assert_allclose(solve("pcgrad", G2), [1 / 3, 1 / 3, 1 / 3])
 
 
 def test_pcgrad_follows_its_definition_in_every_order() -> None:
@@ -163,7 +163,7 @@ def test_pcgrad_follows_its_definition_in_every_order() -> None:
             v = J[i].copy()
             for j in order:
                 v -= min(v @ J[j], 0) / (J[j] @ J[j]) * J[j]
-            total += v
+            total += v / 5
         smto.generator.manual_seed(seed)
         assert_allclose(smto.solve(J @ J.T) @ J, total, atol=1e-12)
 
@@ -619,7 +619,7 @@ NEAR = np.array([[1.0, 1.5], [1.5, 4.0]])  # g_1 is shorter, and the shortest co
         ("mgda", {"clip": True}, NEAR, [1.0, 4.0]),
         ("mgda_ub", {"clip": True}, NEAR, [1.0, 4.0]),
         ("mgda", {"combine": "scaled"}, G1, None),
-        ("pcgrad", {"scale": "mean"}, G1, None),
+        ("pcgrad", {"scale": "sum"}, G1, None),
         ("cagrad", {"rescale": 0}, G1, None),
         ("imgrad", {"rescale": 2}, G1, None),
         ("upgrad", {"reg": 1e-4}, G1, None),
@@ -718,7 +718,7 @@ def test_torchjd_pcgrad_draws_from_the_same_outcomes() -> None:
     """Three tasks, two orders each: the eight sums are the same set."""
     G = np.array([[1.0, -0.5, -0.4], [-0.5, 1.2, -0.3], [-0.4, -0.3, 0.9]])
     rounded = lambda w: tuple(np.round(w, 6))  # noqa: E731
-    smto, weighting = build("pcgrad", 3), torchjd.PCGradWeighting()
+    smto, weighting = build("pcgrad", 3, scale="sum"), torchjd.PCGradWeighting()
     torch.manual_seed(0)
     theirs = {rounded(weighting(torch.tensor(G)).numpy()) for _ in range(150)}
     ours = {rounded(smto.solve(G)) for _ in range(150)}

@@ -217,13 +217,13 @@ def test_cagrad_stays_on_its_ball(J, c) -> None:
 @settings(max_examples=40)
 @given(jacobians(max_tasks=2))
 def test_of_two_tasks_many_methods_are_one(J) -> None:
-    """EDM = IMTL-G, and with Nash-MTL they point along u_1 + u_2; UPGrad is half of PCGrad."""
+    """EDM = IMTL-G, and with Nash-MTL they point along u_1 + u_2; UPGrad is PCGrad."""
     G, units = J @ J.T, J / np.linalg.norm(J, axis=1, keepdims=True)
     bisector = direction(np.ones(2), units)
     assert_allclose(solve("imtl_g", G), solve("edm", G), rtol=1e-9)
     for key in ("edm", "imtl_g", "imtl", "nash_mtl"):
         assert_allclose(direction(solve(key, G), J), bisector, atol=1e-7)
-    assert_allclose(solve("upgrad", G, reg=0.0), solve("pcgrad", G) / 2)
+    assert_allclose(solve("upgrad", G, reg=0.0), solve("pcgrad", G))
     assert_allclose(solve("mgda", G, normalize="l2"), [0.5, 0.5])
 
 
@@ -395,7 +395,7 @@ def test_equal_lengths_at_the_features_are_not_equal_lengths_at_the_parameters()
 # -- no two methods are the same -------------------------------------------------------------------------------------
 
 #: One Gramian of 4 tasks, with conflicts, unequal lengths, and a task that EDM leaves out (so EDM is not IMTL-G)
-PARTING = gramian(4, 49, size=4, decades=0.5, cosine=0.2)
+PARTING = gramian(4, 11, size=4, decades=0.5, cosine=0.0)
 LOSSES = np.array([0.4, 1.3, 2.1, 0.9])
 SAME = {frozenset({"mgda", "mgda_ub"})}  # one method, told apart by whose gradients it reads
 
