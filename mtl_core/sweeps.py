@@ -329,9 +329,10 @@ def experiment(
 def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.PathLike[str]) -> Experiment | None:
     """What a store already holds of an experiment, by whichever notebook; nothing is trained.
 
-    Of each of these methods, and of each single task, it takes the configuration that is best on validation. Only runs
-    that were made alike are compared: that agree in all but method, seed and what a search chooses. Where there are
-    several such groups, it is the one with most runs.
+    Of each of these methods, and of each single task, it takes the settings that the paper published; where the store
+    does not hold them (after a search), the configuration that is best on validation. Only runs that were made alike
+    are compared: that agree in all but method, seed and what a search chooses. Where there are several such groups, it
+    is the one with most runs.
 
     Returns:
         None where the store has no runs of the uniform loss on this problem, or lacks those of a single task.
@@ -350,8 +351,8 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
     if not complete:
         return None
     group = max(complete, key=len)
-    alone = [r for r in group if r.config.problem != problem]
-    together = [r for r in group if r.config.problem == problem]
+    alone = _as_published([r for r in group if r.config.problem != problem])
+    together = _as_published([r for r in group if r.config.problem == problem])
     whole = together[0].config.definition  # with the options that these runs have
     reference = metrics.references(alone, whole.tasks)
     rows = metrics.best_configurations(metrics.selected(together, reference, whole.tasks))
@@ -360,6 +361,23 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
     order = ["unit_scal", *methods]
     together.sort(key=lambda r: (order.index(r.config.smto), r.config.seed))
     return Experiment(whole, together, alone, _settings_table(together, alone, whole, "the best in the store"), [])
+
+
+def _as_published(runs: list[Run]) -> list[Run]:
+    """Of every problem and method the runs with the published settings, where there are any; all of them elsewhere."""
+
+    def published(run: Run) -> bool:
+        name, smto = run.config.problem, run.config.smto
+        single = len(run.config.definition.tasks) == 1
+        try:
+            known = _published_references(name) if single else [paper.best(name, smto)]
+        except paper.NotInPaper:
+            return False
+        return any(all(getattr(run.config, key) == value for key, value in best.items()) for best in known)
+
+    chosen = [run for run in runs if published(run)]
+    found = {(run.config.problem, run.config.smto) for run in chosen}
+    return chosen + [run for run in runs if (run.config.problem, run.config.smto) not in found]
 
 
 def _common(run: Run) -> str:

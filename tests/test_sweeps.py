@@ -187,6 +187,19 @@ def test_what_a_store_holds_is_found_without_training(tmp_path):
     assert sweeps.stored("qm9 with wings", methods, tmp_path) is None
 
 
+def test_of_several_settings_in_a_store_the_published_ones_are_taken(tmp_path):
+    """However well the others do: a method that happens to have been tried more often must not gain by it."""
+    problem, methods = "multimnist/CL_RR", ["unit_scal", "cagrad"]
+    e = sweeps.experiment(problem, methods, seeds=[1], store=tmp_path, workers=1, **TINY)
+    tried = [
+        r.config.model_copy(update={"lr": lr, "seed": seed}) for r in e.runs for lr in (0.002, 0.004) for seed in (1, 2)
+    ]
+    sweeps.run(tried, tmp_path, workers=1)
+    found = sweeps.stored(problem, methods, tmp_path)
+    assert [r.config for r in found.runs] == [r.config for r in e.runs]
+    assert found.selected().equals(e.selected())
+
+
 def test_options_grid_is_the_papers():
     """CAGrad's c over 0.2, 0.5, 0.8, for each learning rate and dropout."""
     settings = Grid(lr=[0.001, 0.01], dropout=[0.0, 0.3], options=True).settings("multimnist/CL_RR", "cagrad")
