@@ -1,4 +1,4 @@
-# make help says what there is. The first command of all makes the environment: a venv in .venv, about 6 GB, once.
+# make help says what there is. The first command of all makes the environment: a venv in .venv, about 7 GB, once.
 
 PRESET ?= smoke
 VENV := .venv

@@ -103,7 +103,8 @@ def save_table(
     Args:
         name: `<NN>_<name>`, e.g. "01_table_3".
         title, caption: plain text, as the report shows them.
-        decimals: of the numbers in Markdown, for all columns or by column; four significant digits where not given.
+        decimals: of the numbers in Markdown, for all columns or by column; where not given, four significant digits,
+            and from 10,000 to 10 million whole numbers.
 
     Returns:
         Title, table and caption, to be the last value of a notebook cell.
@@ -226,6 +227,9 @@ def _cell(value: Any, decimals: int | None) -> str:
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return "–"
     if pd.api.types.is_float(value):
-        text = f"{value:.4g}" if decimals is None else f"{value:.{decimals}f}"
+        if decimals is None:
+            text = f"{value:,.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
+        else:
+            text = f"{value:.{decimals}f}"
         return text.replace("-", "−")
     return " ".join(str(value).replace("|", r"\|").split())

@@ -2,7 +2,8 @@
 
     python -m mtl_core.bench steps        a training step of every method over one of the plain sum of losses
     python -m mtl_core.bench solvers      the K×K subproblems, by our solvers, by scipy and by cvxpy
-    python -m mtl_core.bench loading      what a batch takes beside a step; K gradients one by one or all at once
+    python -m mtl_core.bench loading      steps per second with and without loading; K gradients one by one or at once
+    python -m mtl_core.bench encoder      QM9's network, dense as we have it, and from torch-geometric's NNConv
     python -m mtl_core.bench              all of them
 
 What is compared takes turns, round by round, so that a busy machine slows all alike; the numbers are medians over
@@ -12,9 +13,12 @@ rounds of times and of their ratios within a round. One thread.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +27,7 @@ import torch
 from tqdm import tqdm, trange
 
 from mtl_core import problems, smtos
-from mtl_core.datasets.base import Split
+from mtl_core.datasets.base import Sizes, Split
 from mtl_core.smtos.base import Setting
 from mtl_core.step import MultiTaskModel, Step
 
@@ -130,32 +134,44 @@ def _method(problem: problems.Problem, data: Split, key: str) -> Callable[[], ob
 
 # -- what a batch takes ---------------------------------------------------------------------------------------------
 
-LOADED: dict[str, tuple[dict[str, Any], int]] = {  # problem: its options, batch size
-    "multimnist/CL_RR": ({}, BATCH),
-    "cityscapes/R18": ({"width": 64, "slim": 4}, 8),
-    "cityscapes/19C": ({"width": 64, "slim": 4}, 8),
-    "qm9": ({"max_atoms": 13, "slim": 2}, 60),
+LIMIT = 10  # percent of its steps per second that loading may cost a training
+
+
+class Loaded(NamedTuple):
+    """A problem with its options, how many samples a batch and the splits have, and at most how many rounds."""
+
+    problem: str
+    options: dict[str, Any]
+    batch: int
+    sizes: Sizes
+    rounds: int = 1_000
+
+
+_STREETS: dict[str, Any] = {"options": {"width": 64, "slim": 4}, "batch": 8, "sizes": (240, 80, 80)}  # as at quick
+LOADED = {
+    "multimnist/CL_RR": Loaded("multimnist/CL_RR", {}, BATCH, (4 * BATCH, BATCH, BATCH)),
+    **{name: Loaded(name, **_STREETS) for name in ("cityscapes/R50", "cityscapes/R18", "cityscapes/19C")},
+    "cityscapes/19C, paper's size": Loaded("cityscapes/19C", {"width": 256}, 2, (32, 8, 8), rounds=3),
+    "qm9": Loaded("qm9", {"max_atoms": 13, "slim": 2}, 60, (240, 60, 60)),
 }
 
 
-def loading(rounds: int = 20, names: Sequence[str] = tuple(LOADED)) -> pd.DataFrame:
+def loading(rounds: int = 20, what: Mapping[str, Loaded] = LOADED) -> pd.DataFrame:
     """Per problem, at the settings of its quick preset, under the plain mean with augmentation where there is any.
 
     Returns:
-        batch, ms; step, ms: with its batch already there; "loading, %": by how much the batch lengthens the step.
-        "all at once, ×": K encoder gradients by one batched backward pass, over K passes one by one, as the step has
-        them.
+        Steps per second with every batch loaded for its step, and with one batch that is there already; by how much
+        the former are fewer, in percent. "all at once, ×": K encoder gradients by one batched backward pass, over K
+        passes one by one, as the step has them.
     """
-    rows = {name: _loading(name, rounds) for name in tqdm(names, desc="problems", leave=False)}
+    rows = {name: _loading(one, min(rounds, one.rounds)) for name, one in tqdm(what.items(), "problems", leave=False)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _loading(name: str, rounds: int) -> dict[str, float]:
-    options, size = LOADED[name]
-    problem = problems.get(name, **options)
-    sizes = (4 * size, size, size)
-    problem.data.prepare("embedded", sizes, None)
-    data = problem.data.load("embedded", sizes, None, torch.device("cpu"), torch.float32)["train"]
+def _loading(what: Loaded, rounds: int) -> dict[str, float]:
+    problem, size = problems.get(what.problem, **what.options), what.batch
+    problem.data.prepare("embedded", what.sizes, None)
+    data = problem.data.load("embedded", what.sizes, None, torch.device("cpu"), torch.float32)["train"]
     model, augmentation = _model(problem), torch.Generator().manual_seed(0)
     loss_functions = [task.loss for task in problem.tasks]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
@@ -168,7 +184,7 @@ def _loading(name: str, rounds: int) -> dict[str, float]:
     gradients = Step(model, loss_functions, x, targets).feature_gradients
     z, shared = model.encoder(x), list(model.encoder.parameters())
 
-    def train() -> None:
+    def train(x: Any, targets: Sequence[torch.Tensor]) -> None:
         mean.backward(Step(model, loss_functions, x, targets))
         optimizer.step()
 
@@ -182,13 +198,76 @@ def _loading(name: str, rounds: int) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # vmap names the operations that it takes one by one
         passes = interleaved({"one": one_by_one, "all": at_once}, max(3, rounds // 4), {"ratio": "one"})
-    taken = interleaved({"batch": batch, "step": train}, rounds, {"ratio": "step"})
+    ways = {"loaded": lambda: train(*batch()), "there": lambda: train(x, targets)}
+    taken = interleaved(ways, rounds, {"ratio": "there"})
     return {
-        "batch, ms": taken.ms["batch"],
-        "step, ms": taken.ms["step"],
-        "loading, %": 100 * taken.ratio["batch"],
+        "steps/s, loaded": 1e3 / taken.ms["loaded"],
+        "steps/s, there": 1e3 / taken.ms["there"],
+        "fewer by, %": 100 * (1 - 1 / taken.ratio["loaded"]),
         "all at once, ×": passes.ratio["all"],
     }
+
+
+# -- QM9's encoder -----------------------------------------------------------------------------------------------------
+
+OURS, SPARSE = "dense", "NNConv"
+
+
+def encoder(rounds: int = 5, molecules: int = 120) -> pd.DataFrame:
+    """Forward and backward pass of QM9's encoder at full width, over one batch of real molecules of mixed sizes: dense,
+    as this package has it, and from torch-geometric's layers with the same weights. The batch is there already, in the
+    form that each takes.
+
+    Returns:
+        ms; "time, ×": over dense; "peak, MiB": by how much the pass, once, raises the largest memory of a process of
+        its own (as Linux counts it; NaN elsewhere); "peak, ×": over dense.
+    """
+    passes = {way: _encoder_pass(way, molecules) for way in (OURS, SPARSE)}
+    table = interleaved(passes, rounds, {"time, ×": OURS})
+    spawn = multiprocessing.get_context("spawn")
+    for way in passes:
+        with ProcessPoolExecutor(1, mp_context=spawn) as process:
+            table.loc[way, "peak, MiB"] = process.submit(_peak, way, molecules).result()
+    table["peak, ×"] = table["peak, MiB"] / table.loc[OURS, "peak, MiB"]
+    return table
+
+
+def _encoder_pass(way: str, molecules: int) -> Callable[[], object]:
+    from mtl_core import oracles
+    from mtl_core.models import mpnn
+
+    data, sizes = problems.get("qm9").data, (molecules, 4, 4)
+    data.prepare("embedded", sizes, None)
+    train = data.load("embedded", sizes, None, torch.device("cpu"), torch.float32)["train"]
+    batch = train.batch(torch.arange(molecules), ())[0]
+    torch.manual_seed(0)
+    dense = mpnn.Encoder()
+    model = dense if way == OURS else oracles.sparse_encoder(dense)
+    inputs = (batch,) if way == OURS else oracles.edge_list(batch)
+
+    def one() -> None:
+        model.zero_grad()
+        model(*inputs).sum().backward()
+
+    return one
+
+
+def _peak(way: str, molecules: int) -> float:
+    """MiB by which the pass raises the largest memory of this process."""
+    torch.set_num_threads(1)
+    one = _encoder_pass(way, molecules)
+    status = Path("/proc/self/status")
+    if not status.exists():  # no Linux
+        return np.nan
+    Path("/proc/self/clear_refs").write_text("5")  # the largest memory so far is the present one
+    before = _largest_memory(status)
+    one()
+    return _largest_memory(status) - before
+
+
+def _largest_memory(status: Path) -> float:
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 2**10  # KiB
 
 
 # -- the K×K subproblems -----------------------------------------------------------------------------------------------
@@ -278,6 +357,18 @@ def solver_times(rounds: int = 9, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def in_short(table: pd.DataFrame, wanted: float = 50) -> str:
+    """What `solver_times` says, over all its rows: the worst violations, and whether ours is faster everywhere."""
+    worst = "; ".join(f"{way} {table[f'{way} misses by'].max():.0e}" for way in ("ours", "scipy", "cvxpy"))
+    times = table["cvxpy, ×"]
+    slow = [f"{row.subproblem}, {row.Gramian}, K = {row.K}" for row in table[times < wanted].itertuples()]
+    where = f"not for {'; '.join(slow)}" if slow else "everywhere"
+    return (
+        f"Misses the optimality conditions by, at worst: {worst}.\n"
+        f"At least {wanted:g} times as fast as cvxpy: {where} (the least: {times.min():.0f} times)."
+    )
+
+
 def _timed(solve: Callable[[np.ndarray], np.ndarray], gramian: np.ndarray, repeats: int) -> float:
     """Median seconds of some repeats."""
     seconds = []
@@ -312,8 +403,8 @@ def _missed(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m mtl_core.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("what", nargs="?", choices=["steps", "loading", "solvers"], help="default: all")
-    parser.add_argument("--rounds", type=int, help="60 for steps, 20 for loading, 9 for solvers")
+    parser.add_argument("what", nargs="?", choices=["steps", "loading", "encoder", "solvers"], help="default: all")
+    parser.add_argument("--rounds", type=int, help="60 for steps, 20 for loading, 5 for encoder, 9 for solvers")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if given.what in (None, "steps"):
@@ -322,8 +413,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(steps(rounds=rounds).sort_values("ms").to_string(float_format="%.2f"))
     if given.what in (None, "loading"):
         rounds = given.rounds or 20
+        table = loading(rounds)
         print(f"\nLoading, at the settings of the quick presets, one thread: median of {rounds} rounds\n")
-        print(loading(rounds).to_string(float_format="%.2f"))
+        print(table.to_string(float_format="%.2f"))
+        cost = table["fewer by, %"]
+        print(f"\nLoading costs at most {cost.max():.1f} % of the steps per second ({cost.idxmax()}); limit {LIMIT} %.")
+    if given.what in (None, "encoder"):
+        rounds = given.rounds or 5
+        print(f"\nQM9's encoder, forward and backward, 120 real molecules, one thread: median of {rounds} rounds\n")
+        print(encoder(rounds).to_string(float_format="%.2f"))
     if given.what in (None, "solvers"):
         rounds = given.rounds or 9
         table = solver_times(rounds)
@@ -331,7 +429,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shown = {name: "{:.0f}".format for name in ("ours, µs", "scipy, ×", "cvxpy, ×")}
         shown |= {name: "{:.0e}".format for name in table if name.endswith("misses by")}
         print(table.to_string(index=False, formatters=shown))
-        print(f"\nOver all rows cvxpy takes at least {table['cvxpy, ×'].min():.0f} times as long as ours.")
+        print(f"\n{in_short(table)}")
 
 
 if __name__ == "__main__":

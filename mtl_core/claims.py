@@ -26,7 +26,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import resources
@@ -38,7 +38,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mtl_core import artifacts, metrics, paper
 from mtl_core.metrics import Interval
-from mtl_core.plots.look import label
+from mtl_core.plots.look import label, problem_label
 from mtl_core.smtos.base import nearest
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive at this scale"
@@ -94,10 +94,11 @@ class Reference(_Strict):
 
 
 class Needs(_Strict):
-    """What it takes to decide: one of these presets, and so many seeds."""
+    """What it takes to decide: one of these presets, so many seeds, and data of one of these sources (any if empty)."""
 
     presets: list[str]
     seeds: int
+    sources: list[str] = []
 
 
 class Part(_Strict):
@@ -225,10 +226,10 @@ class Verdicts(list[Verdict]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-_HEAD = ("Claim", "The paper says", "Paper", "We measured", "n", "Verdict")
+_HEAD = ("Claim", "Statement", "Paper", "We measured", "n", "Verdict")
 
 
-def judge(claim: str, evidence: pd.DataFrame, *, preset: str, notebook: str) -> Verdicts:
+def judge(claim: str, evidence: pd.DataFrame, *, preset: str, notebook: str, source: str | None = None) -> Verdicts:
     """The verdict on a claim, recorded in artifacts/<preset>/claims/<notebook>.json.
 
     Args:
@@ -238,18 +239,13 @@ def judge(claim: str, evidence: pd.DataFrame, *, preset: str, notebook: str) -> 
             one row per check: proposition, check, passed, and what else is worth showing.
         preset: of this run; smoke never decides.
         notebook: whose verdict it is, e.g. "01_mnist_selection".
+        source: of the data behind it, "full" or "embedded"; where a claim needs a certain one, no other decides.
 
     Raises:
         BadEvidence: no such claim, a column is missing, or several runs of a method have the same seed.
         CannotWrite: the record could not be written.
     """
-    found = parts(claim)
-    letters = [""] if len(found) == 1 else [chr(ord("a") + i) for i in range(len(found))]
-    if not claim[-1].isdigit():  # "C10-Cityscapes b", but "C10b"
-        letters = [f" {letter}" for letter in letters]
-    verdicts = Verdicts(
-        _judge(f"{claim}{letter}", part, evidence, preset) for letter, part in zip(letters, found, strict=True)
-    )
+    verdicts = decide(claim, evidence, preset=preset, source=source)
     path = artifacts.folder(preset) / "claims" / f"{notebook}.json"
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     ours = {v.claim for v in verdicts}
@@ -258,18 +254,42 @@ def judge(claim: str, evidence: pd.DataFrame, *, preset: str, notebook: str) -> 
     return verdicts
 
 
+def decide(claim: str, evidence: pd.DataFrame, *, preset: str, source: str | None = None) -> Verdicts:
+    """The verdict on a claim without a record of it, for a second look at other evidence. As `judge` otherwise."""
+    found = parts(claim)
+    letters = [""] if len(found) == 1 else [chr(ord("a") + i) for i in range(len(found))]
+    if not claim[-1].isdigit():  # "C10-Cityscapes b", but "C10b"
+        letters = [f" {letter}".rstrip() for letter in letters]
+    return Verdicts(
+        _judge(f"{claim}{letter}", part, evidence, preset, source) for letter, part in zip(letters, found, strict=True)
+    )
+
+
+def changed(before: Iterable[Verdict], after: Iterable[Verdict]) -> list[str]:
+    """Which verdicts other evidence changes, each in words, with the counts that make it."""
+    return [
+        f"{new.claim} becomes {new.verdict} ({new.because}; before: {old.verdict})"
+        for old, new in zip(before, after, strict=True)
+        if old.verdict != new.verdict
+    ]
+
+
 def on_paper(part: Part) -> Finding:
     """The same rule applied to the paper's own table, whose means are taken as exact."""
     assert part.paper.table is not None
     table = paper.table(part.paper.table).reset_index()
+    if "problem" in table:  # Table 2: a row per problem, the methods are its columns
+        return find(part, table.assign(smto="fixed", seed=1), exact=True)
     rule = part.rule
     problem = rule.problem if isinstance(rule, Rank) else next(iter(rule.of)) if isinstance(rule, Count) else ""
     return find(part, table.assign(problem=problem, seed=1), exact=True)
 
 
-def _judge(name: str, part: Part, evidence: pd.DataFrame, preset: str) -> Verdict:
+def _judge(name: str, part: Part, evidence: pd.DataFrame, preset: str, source: str | None) -> Verdict:
     finding = find(part, evidence)
     verdict, because = finding.verdict, finding.because
+    if part.needs.sources and source not in part.needs.sources:
+        verdict, because = INCONCLUSIVE, f"the source {source or 'is not known and'} decides nothing"
     if preset not in part.needs.presets:
         verdict, because = INCONCLUSIVE, f"the preset {preset} decides nothing"
     return Verdict(
@@ -344,7 +364,7 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
             outcome = "fails"
         else:
             outcome = "open"
-        where = f" on {problem.split('/')[-1]}" if len(rule.of) > 1 else ""
+        where = f" on {problem_label(problem)}" if len(rule.of) > 1 else ""
         outcomes[outcome].append(f"{label(smto)}{where}")
         details.append({"problem": problem, "smto": smto, **inner._asdict(), "outcome": outcome})
         sizes.append(inner.n)
@@ -446,10 +466,11 @@ def _means(rule: Count, details: list[dict[str, Any]]) -> str:
     """The numbers behind a count: each with its interval where there are two, else from the least to the greatest."""
     if len(details) <= 2:
         methods = len({d["smto"] for d in details}) > 1
-        names = [label(d["smto"]) if methods else d["problem"].split("/")[-1] for d in details]
+        names = [label(d["smto"]) if methods else problem_label(d["problem"]) for d in details]
         return "; ".join(f"{name} {_number(d['mean'], 3)}{_bounds(d)}" for name, d in zip(names, details, strict=True))
     means = [d["mean"] for d in details if math.isfinite(d["mean"])]
-    what = "mean differences" if rule.minus_smto or rule.minus_problem else "means"
+    minus = rule.minus_smto or rule.minus_problem
+    what = "mean margins" if len(rule.value) > 1 else "mean differences" if minus else "means"
     return f"{what} from {_number(min(means), 2)} to {_number(max(means), 2)}" if means else "no value"
 
 

@@ -44,7 +44,7 @@ def tidy(runs: Iterable[Any]) -> pd.DataFrame:
     """
     rows = []
     for run in runs:
-        key = _key(run)
+        key = run_key(run)
         for epoch, record in enumerate(run.history):
             for split in SPLITS:
                 for task, values in getattr(record, split).items():
@@ -53,7 +53,13 @@ def tidy(runs: Iterable[Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*RUN, "split", "epoch", "task", "metric", "value"])
 
 
-def _key(run: Any) -> tuple[str, str, str, int]:
+def setting(config: str, name: str) -> Any:
+    """One setting out of the column `config` of a table, e.g. setting(row.config, "lr")."""
+    return json.loads(config)[name]
+
+
+def run_key(run: Any) -> tuple[str, str, str, int]:
+    """What tells a run from another in a table: the columns `RUN`."""
     return run.config.problem, run.config.smto, configuration(run.config), run.config.seed
 
 
@@ -195,8 +201,18 @@ def delta_m(table: pd.DataFrame, references: pd.DataFrame, tasks: Sequence[Any])
     return result.assign(delta_m=result.mean(axis=1, skipna=False))
 
 
-def selected(runs: Sequence[Any], references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+def selected(
+    runs: Sequence[Any],
+    references: pd.DataFrame,
+    tasks: Sequence[Any],
+    split: Literal["test", "val"] = "test",
+    rule: Literal["best_val_epoch", "last_epoch"] = "best_val_epoch",
+) -> pd.DataFrame:
     """One row per run, read on the test split at the epoch that validation chose (`best_val_epoch` of validation Δm).
+
+    Args:
+        split: "val" reads validation at the same epoch: for choosing between runs, never for reporting them.
+        rule: "last_epoch" reads the last completed epoch instead, as if there were no early stopping.
 
     Returns:
         problem, smto, config, seed, epoch; delta_m and one column per task, in percent, higher is better; where a task
@@ -211,13 +227,13 @@ def selected(runs: Sequence[Any], references: pd.DataFrame, tasks: Sequence[Any]
     by_run = dict(iter(gains["delta_m"].xs("val", level="split").groupby(RUN, sort=False)))
     rows = []
     for run in runs:
-        key = _key(run)
+        key = run_key(run)
         val = by_run.get(key, pd.Series(dtype=float))
-        position = best_val_epoch(val)
+        position = best_val_epoch(val) if rule == "best_val_epoch" else len(val) - 1 if len(val) else None
         row: dict[str, Any] = dict(zip(RUN, key, strict=True)) | {"diverged": run.ended != "finished"}
         if position is not None:
             epoch = val.index.get_level_values("epoch")[position]
-            at = (*key, "test", epoch)
+            at = (*key, split, epoch)
             row |= {"epoch": epoch, "val_delta_m": val.iloc[position], **gains.loc[at].to_dict()}
             row |= {column: changes.loc[at, pair] for column, pair in several.items()}
         rows.append(row)
@@ -238,6 +254,87 @@ def best_configurations(selected: pd.DataFrame) -> pd.DataFrame:
             best = _best_configuration(group.assign(score=group.val_delta_m), f"{problem}, {smto}")
         kept.append(group[group.config == best])
     return pd.concat(kept, ignore_index=True)
+
+
+# -- how much of a result is luck or tuning ----------------------------------------------------------------------------
+
+
+def optimism(runs: Sequence[Any], references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+    """How much better a run looks on the split that chose its epoch: validation Δm − test Δm, in points.
+
+    Each Δm is relative to the single-task models on the same split, whose own epochs validation chose, too: what is
+    left is the optimism beyond theirs, and what the two splits differ by for all methods alike.
+
+    Returns:
+        problem, smto, config, seed, epoch, val_delta_m, delta_m, optimism (> 0: validation flatters).
+    """
+    table = selected(runs, references, tasks)[[*RUN, "epoch", "val_delta_m", "delta_m"]]
+    return table.assign(optimism=table.val_delta_m - table.delta_m)
+
+
+def lr_vs_seed(
+    selected: pd.DataFrame,
+    grids: Sequence[Sequence[float]] | None = None,
+    column: str = "delta_m",
+    level: float = 0.95,
+    resamples: int = 9999,
+) -> pd.DataFrame:
+    """Does the choice of learning rates move the result more than the seed does? A row per method.
+
+        ratio = sd over grids of the result of a grid / sd over seeds at the best learning rate
+
+    The result of a grid is the mean over seeds at its best learning rate, the one with the best mean validation Δm. By
+    default every learning rate is a grid of its own; with coarse grids of several, as in Xin et al. (2022,
+    arXiv:2209.11379, who find 6 to 7), it is what the next one to tune would find. The interval is the percentile
+    bootstrap over seeds, the same resampled seeds at every learning rate; with few seeds it is wide, and may reach ∞.
+
+    Args:
+        selected: of one problem; several learning rates per method, which differ in nothing else. Seeds that some
+            learning rate lacks, or at which it diverged, are left out.
+        grids: each the learning rates of one grid.
+
+    Returns:
+        Index smto; sd_lr and sd_seed (in the unit of the column), ratio, low, high, best_lr, lrs, seeds (how many).
+        Methods with one learning rate are left out.
+
+    Raises:
+        ValueError: a learning rate of a grid was not run, or a method has two runs of one learning rate and seed.
+    """
+    table = selected.assign(lr=[setting(config, "lr") for config in selected.config])
+    if table.duplicated(["smto", "lr", "seed"]).any() or table.problem.nunique() > 1:
+        raise ValueError("several runs of one method, learning rate and seed; give those that differ in these only.")
+    rows = {}
+    for smto, runs in table.groupby("smto", sort=False):
+        both = runs.pivot(index="seed", columns="lr", values=[column, "val_delta_m"]).dropna()
+        values, scores, lrs = both[column].to_numpy(), both["val_delta_m"].to_numpy(), list(both[column])
+        if len(lrs) < 2 or not len(values):
+            continue
+        if missing := [lr for grid in grids or [] for lr in grid if lr not in lrs]:
+            raise ValueError(f"{smto}: no run with the learning rate {missing[0]:g}; there are {lrs}.")
+        places = [[lrs.index(lr) for lr in grid] for grid in grids or [[lr] for lr in lrs]]
+        best = int(scores.mean(axis=0).argmax())
+        draws = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
+        over_lrs, over_seeds = _spreads(values, scores, places, best, np.vstack([np.arange(len(values)), draws]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = over_lrs / over_seeds
+        row = {"sd_lr": over_lrs[0], "sd_seed": over_seeds[0], "ratio": ratio[0], "low": math.nan, "high": math.nan}
+        if len(values) > 1:
+            row["low"], row["high"] = np.nanquantile(ratio[1:], [(1 - level) / 2, (1 + level) / 2], method="nearest")
+        rows[smto] = row | {"best_lr": lrs[best], "lrs": len(lrs), "seeds": len(values)}
+    columns = ["sd_lr", "sd_seed", "ratio", "low", "high", "best_lr", "lrs", "seeds"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("smto")
+
+
+def _spreads(
+    values: np.ndarray, scores: np.ndarray, grids: Sequence[Sequence[int]], best: int, draws: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each draw of seeds [R, n]: the standard deviation over grids of what the best-scored learning rate of a grid
+    gives, and that over seeds at the best learning rate. values, scores: [n, learning rates]. One seed has none."""
+    drawn, means, score = values[draws], values[draws].mean(axis=1), scores[draws].mean(axis=1)
+    row = np.arange(len(draws))
+    results = [means[row, np.array(grid)[score[:, grid].argmax(axis=1)]] for grid in grids]
+    over_seeds = drawn[:, :, best].std(axis=1, ddof=1) if values.shape[0] > 1 else np.full(len(draws), math.nan)
+    return np.std(results, axis=0, ddof=1) if len(grids) > 1 else np.full(len(draws), math.nan), over_seeds
 
 
 # -- tables over methods -----------------------------------------------------------------------------------------------
@@ -500,7 +597,7 @@ def gradient_statistics(runs: Iterable[Any]) -> pd.DataFrame:
             for space, found in record.gradients.items():
                 c, tasks = _number(found.cosine_to_mean), len(found.norms)
                 rows.append(
-                    dict(zip(RUN, _key(run), strict=True))
+                    dict(zip(RUN, run_key(run), strict=True))
                     | {"epoch": epoch, "progress": 100 * epoch / max(epochs - 1, 1), "space": space, "num_tasks": tasks}
                     | {"cosine_to_mean": c, "normalised_cosine": float(normalised_cosine(c, tasks))}
                     | {"pairwise_cosine": _number(found.pairwise_cosine), "norm_ratio": _number(found.norm_ratio)}
@@ -529,15 +626,16 @@ def trajectories(runs: Iterable[Any], which: Which = "logged") -> pd.DataFrame:
     rows = []
     for run in runs:
         for epoch, record in enumerate(run.history):
-            weights = np.array(_weights(run.config.smto, record, which))
+            weights = np.array(epoch_weights(run.config.smto, record, which))
             if not np.isfinite(weights).all() or not weights.sum():
                 continue
             for task, weight in zip(record.val, weights / weights.sum(), strict=True):
-                rows.append((*_key(run), epoch, task, weight))
+                rows.append((*run_key(run), epoch, task, weight))
     return pd.DataFrame(rows, columns=[*RUN, "epoch", "task", "weight"])
 
 
-def _weights(smto: str, record: Any, which: Which) -> list[float]:
+def epoch_weights(smto: str, record: Any, which: Which = "logged") -> list[float]:
+    """A method's weights in one epoch, mean over its steps, as given [K]; `which` as for `trajectories`."""
     values = record.weights
     if which == "logged" and smto == "nash_mtl":
         values = record.head_weights
@@ -593,7 +691,7 @@ def fixed_weights(run: Any, factor: float = 0.9) -> Mapping[str, float]:
 def diagnostics(runs: Iterable[Any]) -> pd.DataFrame:
     """What the methods reported of themselves, epoch means: problem, smto, config, seed, epoch, name, value."""
     rows = [
-        (*_key(run), epoch, name, _number(value))
+        (*run_key(run), epoch, name, _number(value))
         for run in runs
         for epoch, record in enumerate(run.history)
         for name, value in record.diagnostics.items()
@@ -608,7 +706,7 @@ def per_run(runs: Sequence[Any], space: str = "parameters") -> pd.DataFrame:
         problem, smto, config, seed; weight_distance (mean |w₁ − 1/K|, NaN without weights); num_tasks, cosine_to_mean,
         pairwise_cosine and norm_ratio in the given space.
     """
-    keys = pd.DataFrame([_key(run) for run in runs], columns=RUN)
+    keys = pd.DataFrame([run_key(run) for run in runs], columns=RUN)
     distance = distance_from_equal(runs).groupby(RUN)["distance"].mean().rename("weight_distance").reset_index()
     gradients = gradient_statistics(runs)
     columns = ["num_tasks", "cosine_to_mean", "pairwise_cosine", "norm_ratio"]

@@ -1,5 +1,6 @@
 """What the solvers are measured by, in the tests and in `make bench`: Gramians of many kinds, certificates of
-optimality, and the same problems solved by cvxpy and by scipy.
+optimality, and the same problems solved by cvxpy and by scipy. And what QM9's network is measured by: the same network
+from torch-geometric's layers.
 
 Nothing here shares code with `mtl_core.smtos.solvers`. The programmes are solved to 1e-4 … 1e-7. The certificates are
 exact to rounding; they scale gradients to unit length, so that a violation of 1e-8 means the same for every task.
@@ -11,8 +12,12 @@ from typing import Any
 
 import cvxpy as cp
 import numpy as np
+import torch
 from scipy.optimize import least_squares, minimize, nnls
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from mtl_core.models import mpnn
 from mtl_core.smtos.base import GramianWeighting, get, keys
 
 GRAMIAN_METHODS = [key for key in keys() if issubclass(get(key), GramianWeighting)]
@@ -220,3 +225,71 @@ def dual_cone_by_nnls(G: np.ndarray) -> np.ndarray:
     R = root(C)
     turned = np.array([nnls(R.T, -R[i])[0] for i in range(len(G))])
     return (1 + n @ turned / n) / len(G)
+
+
+# -- QM9's network, from torch-geometric's layers ----------------------------------------------------------------------
+
+
+class SparseEncoder(nn.Module):
+    """The encoder of `mtl_core.models.mpnn` at full width, with a list of edges and a 64×64 matrix for each of them."""
+
+    def __init__(self) -> None:
+        from torch_geometric.nn import NNConv, Set2Set
+
+        super().__init__()
+        self.atom = nn.Linear(11, 64)
+        self.convolution = NNConv(
+            64, 64, nn.Sequential(nn.Linear(5, 128), nn.ReLU(), nn.Linear(128, 4096)), aggr="mean"
+        )
+        self.gru = nn.GRU(64, 64)
+        self.set2set = Set2Set(64, processing_steps=3)
+        self.out = nn.Linear(128, 64)
+
+    def forward(self, nodes: Tensor, edge_index: Tensor, edge_features: Tensor, molecule: Tensor) -> Tensor:
+        """Atoms [N, 11], edges from j to i [2, E], their features [E, 5] and each atom's molecule [N] to z [B, 64]."""
+        x = F.relu(self.atom(nodes))
+        state = x[None]
+        for _ in range(3):
+            x, state = self.gru(F.relu(self.convolution(x, edge_index, edge_features))[None], state)
+            x = x[0]
+        return F.relu(self.out(self.set2set(x, molecule)))
+
+
+SPARSE_NAMES = {  # of a parameter of the dense encoder: in the sparse one
+    "atom.weight": "atom.weight",
+    "atom.bias": "atom.bias",
+    "convolution.hidden.weight": "convolution.nn.0.weight",
+    "convolution.hidden.bias": "convolution.nn.0.bias",
+    "convolution.matrix.weight": "convolution.nn.2.weight",
+    "convolution.matrix.bias": "convolution.nn.2.bias",
+    "convolution.root.weight": "convolution.lin.weight",
+    "convolution.root.bias": "convolution.bias",
+    **{f"gru.{name}": f"gru.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")},
+    **{f"set2set.lstm.{name}": f"set2set.lstm.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")},
+    "out.weight": "out.weight",
+    "out.bias": "out.bias",
+}
+
+
+def sparse_encoder(dense: mpnn.Encoder) -> SparseEncoder:
+    """The sparse encoder with the weights of a dense one."""
+    sparse = SparseEncoder().to(dense.out.weight.dtype)
+    sparse.load_state_dict({SPARSE_NAMES[name]: value for name, value in dense.state_dict().items()})
+    return sparse
+
+
+def edge_list(batch: mpnn.Molecules) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A batch, all pairs of different atoms of a molecule joined, as the sparse encoder takes it."""
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    for group in batch.groups:
+        found |= {place: (group.nodes[row], group.edges[row]) for row, place in enumerate(group.index.tolist())}
+    molecules = [found[place] for place in sorted(found)]
+    sizes = [len(nodes) for nodes, _ in molecules]
+    edge_index, features, start = [], [], 0
+    for nodes, edges in molecules:
+        i, j = (~torch.eye(len(nodes), dtype=torch.bool)).nonzero(as_tuple=True)
+        edge_index.append(torch.stack([j, i]) + start)
+        features.append(edges[i, j])
+        start += len(nodes)
+    molecule = torch.repeat_interleave(torch.tensor(sizes))
+    return torch.cat([nodes for nodes, _ in molecules]), torch.cat(edge_index, 1), torch.cat(features), molecule

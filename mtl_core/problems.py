@@ -70,15 +70,19 @@ _MNIST_HEADS = {"C": lenet.ClassificationHead, "R": lenet.ReconstructionHead}
 
 
 def _multimnist(names: tuple[str, ...]) -> Callable[..., Problem]:
-    def build_model(dropout: float) -> MultiTaskModel:
-        encoder = lenet.Encoder(dropout)
-        return MultiTaskModel(encoder, {name: _MNIST_HEADS[name[0]](dropout) for name in names})
+    def build(width: Annotated[float, Field(ge=0.1)] = 1) -> Problem:
+        """Options:
+        width: multiplies the network's channels, features and hidden units.
+        """
 
-    def build() -> Problem:
+        def build_model(dropout: float) -> MultiTaskModel:
+            encoder = lenet.Encoder(dropout, width)
+            return MultiTaskModel(encoder, {name: _MNIST_HEADS[name[0]](dropout, width) for name in names})
+
         return Problem(
             name=f"multimnist/{'_'.join(names)}",
             tasks=tuple(_MNIST_TASKS[name] for name in names),
-            feature_shape=(lenet.FEATURES,),
+            feature_shape=(lenet.features(width),),
             build_model=build_model,
             data=multimnist,
             numerics={"dataset": multimnist.NUMERICS, "model": lenet.NUMERICS},

@@ -25,6 +25,8 @@ from mtl_core.datasets.base import SPLITS
 from mtl_core.smtos.base import nearest
 
 LATER = {"problem_options": {}, "schedule": "exponential", "keep_jacobian": True}
+POPULATIONS = "populations"  # the folder, beside those of the methods, whose records are not of single runs
+LAST_STEPS = 20  # before a divergence, of which a record keeps the method's diagnostics
 TRAINER_NUMERICS = 1  # raise when the numbers that training.py or step.py produce change
 
 Positive = Annotated[float, Field(gt=0)]
@@ -108,7 +110,7 @@ class RunConfig(BaseModel):
         try:
             return cls(**settings)
         except ValidationError as error:
-            raise BadConfig(_explain(error, cls)) from None
+            raise BadConfig(explain(error, cls)) from None
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -141,8 +143,13 @@ class RunConfig(BaseModel):
     @property
     def key(self) -> str:
         """The hash that names the run: 16 hexadecimal digits."""
-        text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest(self.identity)
+
+
+def digest(identity: dict[str, Any]) -> str:
+    """The hash of an identity: 16 hexadecimal digits."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _smto_numerics(key: str, options: dict[str, Any]) -> int | list[int]:
@@ -150,7 +157,8 @@ def _smto_numerics(key: str, options: dict[str, Any]) -> int | list[int]:
     return [own, smtos.get(options["inner"]).numerics] if options.get("inner") else own
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """What pydantic found wrong with a configuration, in one message."""
     messages = []
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"])
@@ -182,8 +190,11 @@ class Gradients(BaseModel):
 
 
 class Epoch(BaseModel):
-    """What one epoch left. Lists are in task order [K]; metrics are raw, by task and metric name; None stands for
-    NaN."""
+    """What one epoch left. Lists are in task order [K]; metrics are raw, by task and metric name; None stands for NaN.
+
+    diagnostics: what the method reported of itself, the mean over steps; under a name that begins with "peak_" the
+    largest.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -203,6 +214,8 @@ class Run(BaseModel):
 
     ended: "finished", or "diverged at epoch e, step s" (both from 0): a result, not a crash. `history` holds the
     epochs that were completed.
+    before_divergence: what the method reported of itself in the last steps before a run diverged, LAST_STEPS of them at
+    most, by name.
     seconds, environment: how long it took and on what; not part of what a run is.
     """
 
@@ -212,6 +225,7 @@ class Run(BaseModel):
     numerics: dict[str, Any]
     ended: str
     history: list[Epoch]
+    before_divergence: dict[str, list[float | None]] = {}
     seconds: float
     environment: dict[str, str]
 
@@ -275,6 +289,8 @@ class RunStore:
     def __iter__(self) -> Iterator[Run]:
         """All current records in the folder, in a fixed order; what is damaged or of other numerics is left out."""
         for path in sorted(self.folder.rglob("*.json")):
+            if path.parent.name == POPULATIONS:
+                continue
             try:
                 run = Run.from_json(path.read_text())
             except (ValidationError, UnicodeDecodeError) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import os
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from typing import Any, Literal
 
 import joblib
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from mtl_core import metrics, paper, problems, smtos, training
@@ -35,7 +37,7 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": s
 
 def run(
     configs: Iterable[RunConfig],
-    store: RunStore | str,
+    store: RunStore | str | os.PathLike[str],
     *,
     workers: int | None = None,
     device: str = "auto",
@@ -363,6 +365,23 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
     return Experiment(whole, together, alone, _settings_table(together, alone, whole, "the best in the store"), [])
 
 
+def with_all_seeds(experiment: Experiment, store: RunStore | str | os.PathLike[str]) -> Experiment:
+    """The same experiment with every seed that the store holds of its configurations, also those that were not asked
+    for; nothing is trained."""
+    folder = store.folder if isinstance(store, RunStore) else Path(store)
+
+    def all_seeds(runs: list[Run]) -> list[Run]:
+        found = {run.config.key: run for run in runs}
+        alike = {(run.config.problem, run.config.smto, metrics.configuration(run.config)) for run in runs}
+        for problem, smto in dict.fromkeys((run.config.problem, run.config.smto) for run in runs):
+            for run in RunStore(folder / problem / smto):
+                if (problem, smto, metrics.configuration(run.config)) in alike:
+                    found.setdefault(run.config.key, run)
+        return list(found.values())
+
+    return replace(experiment, runs=all_seeds(experiment.runs), references=all_seeds(experiment.references))
+
+
 def _as_published(runs: list[Run]) -> list[Run]:
     """Of every problem and method the runs with the published settings, where there are any; all of them elsewhere."""
 
@@ -456,3 +475,105 @@ def _settings_table(
             }
         )
     return pd.DataFrame(rows)
+
+
+# -- fixed weights -----------------------------------------------------------------------------------------------------
+
+DECIMALS = 6  # of fixed weights that are computed: a run's name must not hang on the last bit of an average
+
+
+def fixed(like: RunConfig, weights: Sequence[float], seeds: Sequence[int], **changes: Any) -> list[RunConfig]:
+    """Configurations that train with these weights, brought to sum 1, and in all else are like the given one.
+
+    Equal weights are the uniform loss, so its records are used and not trained a second time. Weights are rounded to
+    six decimals.
+
+    Args:
+        weights: one ≥ 0 per task, in task order [K]. changes: other settings to replace, e.g. lr=0.001.
+
+    Raises:
+        BadConfig: weights of another number than the problem has tasks, negative, or all 0; a setting out of range.
+    """
+    total = sum(weights)
+    if not (math.isfinite(total) and total > 0):
+        raise BadConfig(f"weights = {list(weights)} have the sum {total}; give numbers ≥ 0, at least one above 0.")
+    shares = [round(float(w) / total, DECIMALS) for w in weights]
+    equal = len(set(shares)) == 1 and len(shares) == len(like.definition.tasks)
+    method = {"smto": "unit_scal", "options": {}} if equal else {"smto": "fixed", "options": {"weights": shares}}
+    return [RunConfig.of(**{**like.model_dump(), **method, **changes, "seed": seed}) for seed in seeds]
+
+
+def extracted(
+    source: Run,
+    seeds: Sequence[int],
+    store: RunStore | str | os.PathLike[str],
+    *,
+    factor: float = 0.9,
+    lr: float | None = None,
+    **place: Any,
+) -> list[Run]:
+    """The paper's fixed weights: those that a run settled on (`metrics.fixed_weights`), trained from scratch.
+
+    Args:
+        source: a run of a method that gives weights. seeds: of the new runs. factor: of the moving average.
+        lr: where it is not to be the source's, as on QM9 (D34); dropout, weight decay and all else are the source's.
+        place: workers, device, data_dir as for `run`.
+
+    Raises:
+        ValueError: the method gives no weights, or the run left none. Also what `run` raises.
+    """
+    weights = [*metrics.fixed_weights(source, factor).values()]
+    changes = {} if lr is None else {"lr": lr}
+    configs = fixed(source.config, weights, seeds, **changes)
+    return run(configs, store, title=f"{source.config.problem}: weights of {source.config.smto}", **place)
+
+
+def front(
+    like: RunConfig,
+    weights: Iterable[Sequence[float]],
+    seeds: Sequence[int],
+    store: RunStore | str | os.PathLike[str],
+    *,
+    lr: Sequence[float] = (),
+    **place: Any,
+) -> list[Run]:
+    """A sweep over fixed weights: every vector of weights at every learning rate with every seed, in this order.
+
+    Args:
+        like: of the uniform loss, which gives all other settings. weights: one vector [K] per point of the sweep.
+        lr: learning rates; none is that of `like`. place: workers, device, data_dir as for `run`.
+    """
+    rates = lr or [like.lr]
+    configs = [config for w in weights for rate in rates for config in fixed(like, w, seeds, lr=rate)]
+    return run(configs, store, title=f"{like.problem}: sweep", **place)
+
+
+def ratios(low: float, high: float, n: int) -> list[tuple[float, float]]:
+    """Weights of two tasks with sum 1, whose ratio goes from low to high in n equal steps of its logarithm."""
+    if n < 2:
+        raise BadConfig(f"n = {n}: a sweep has at least two points.")
+    logs = [math.log(low) + i * (math.log(high) - math.log(low)) / (n - 1) for i in range(n)]
+    return [(1 / (1 + math.exp(-x)), 1 / (1 + math.exp(x))) for x in logs]
+
+
+def initial_losses(config: RunConfig, data_dir: str | None = None) -> dict[str, float]:
+    """Each task's loss before any training: of the network that the seed draws, over the first batch of the training
+    split in stored order, without dropout."""
+    problem, data = config.definition, config.definition.data
+    data.check(config.source, config.sizes, data_dir)
+    data.prepare(config.source, config.sizes, data_dir)
+    split = data.load(config.source, config.sizes, data_dir, torch.device("cpu"), torch.float32)["train"]
+    torch.manual_seed(config.seed)
+    model = problem.build_model(config.dropout).eval()
+    x, targets = split.batch(torch.arange(min(config.batch_size, len(split))), problem.task_names)
+    with torch.no_grad():
+        z = model.encoder(x)
+        pairs = zip(problem.tasks, model.heads.values(), targets, strict=True)
+        return {task.name: float(task.loss(head(z), target)) for task, head, target in pairs}
+
+
+def inverse(losses: Mapping[str, float]) -> list[float]:
+    """Weights in inverse proportion to these losses, with sum 1 and three decimals: so coarse that another machine's
+    rounding of the losses names the same runs."""
+    total = sum(1 / loss for loss in losses.values())
+    return [round(1 / loss / total, 3) for loss in losses.values()]

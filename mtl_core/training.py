@@ -7,6 +7,7 @@ comparisons are paired.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import platform
@@ -18,13 +19,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 
 from mtl_core import __version__, smtos
 from mtl_core.datasets.base import SplitName
 from mtl_core.metrics import cosine_to_mean, pairwise_cosine
-from mtl_core.runs import BadConfig, Epoch, Gradients, Run, RunConfig
+from mtl_core.runs import LAST_STEPS, BadConfig, Epoch, Gradients, Run, RunConfig
 from mtl_core.smtos.base import Applied, NonFinite, Setting
-from mtl_core.step import Space, Step
+from mtl_core.step import RandomState, Space, Step
 from mtl_core.tasks import Task
 
 PATIENCE, LEAST_LR = 5, 1e-5  # of the plateau schedules: epochs without improvement, and where the step size stays
@@ -58,12 +60,20 @@ def train(config: RunConfig, device: str = "auto", data_dir: str | None = None, 
         DataNotFound, BadConfig, BadOption: before training.
     """
     start = time.perf_counter()
-    with _determinism(threads):
-        run = _Training(config, find_device(device), data_dir).run()
+    with determinism(threads):
+        run = Training(config, find_device(device), data_dir).run()
     return run.model_copy(update={"seconds": round(time.perf_counter() - start, 2)})
 
 
-class _Training:
+class Training:
+    """A run on its way, epoch by epoch. Several may take turns in one process: each goes on from its own random state.
+
+    Attributes:
+        history: the epochs that were completed.
+        mean_losses: mean training losses of the last one [K].
+        diverged: where, or nothing.
+    """
+
     def __init__(self, config: RunConfig, device: torch.device, data_dir: str | None) -> None:
         self.config, self.device = config, device
         self.problem = config.definition
@@ -100,32 +110,58 @@ class _Training:
         self.augmentation = torch.Generator().manual_seed(config.seed + 2_000_003)
         self.loss_functions = [task.loss for task in self.tasks]
         self.another = self._second_batches()
+        self.history: list[Epoch] = []
+        self.mean_losses: Tensor | None = None
+        self.diverged = ""
+        self.before_divergence: dict[str, list[float | None]] = {}
+        self.random_state = RandomState.capture(device)
 
     def run(self) -> Run:
-        history: list[Epoch] = []
-        ended, mean_losses = "finished", None
-        for epoch in range(self.config.epochs):
-            lr = self.optimizer.param_groups[0]["lr"]
-            self.smto.begin_epoch(epoch, mean_losses, lr)
-            log = _EpochLog(self.names, self.device)
-            step = 0
-            try:
-                for step, index in enumerate(self._batches()):
-                    self._step(step, index, log)
-            except NonFinite:
-                ended = f"diverged at epoch {epoch}, step {step}"
-                break
-            mean_losses = log.mean("losses")
-            history.append(log.close(lr, val=self._evaluate("val"), test=self._evaluate("test")))
-            self.schedule.step(log.last_losses, history)
+        """All epochs, and the record that they give."""
+        while len(self.history) < self.config.epochs and not self.diverged:
+            self.epoch()
         return Run(
             config=self.config,
             numerics=self.config.identity["numerics"],
-            ended=ended,
-            history=history,
+            ended=self.diverged or "finished",
+            before_divergence=self.before_divergence,
+            history=self.history,
             seconds=0,
             environment=environment(self.device),
         )
+
+    def epoch(self) -> None:
+        """Train and evaluate one more epoch. A loss or gradient that is not finite leaves none: the run has
+        diverged."""
+        self.random_state.restore(self.device)
+        lr = self.optimizer.param_groups[0]["lr"]
+        self.smto.begin_epoch(len(self.history), self.mean_losses, lr)
+        log = _EpochLog(self.names, self.device)
+        step = 0
+        try:
+            for step, index in enumerate(self._batches()):
+                self._step(step, index, log)
+        except NonFinite:
+            self.diverged = f"diverged at epoch {len(self.history)}, step {step}"
+            self.before_divergence = log.last_steps()
+            return
+        self.mean_losses = log.mean("losses")
+        self.history.append(log.close(lr, val=self._evaluate("val"), test=self._evaluate("test")))
+        self.schedule.step(log.last_losses, self.history)
+        self.random_state = RandomState.capture(self.device)
+
+    def take_over(self, other: Training) -> None:
+        """Go on from where another run of the same problem and method stands, as it would itself: network, optimizer,
+        step size, SMTO, random generators and history become copies of its own. Only what bi-level methods draw their
+        second batches from stays."""
+        self.model.load_state_dict(other.model.state_dict())
+        self.smto.load_state_dict(copy.deepcopy(other.smto.state_dict()))
+        self.optimizer.load_state_dict(copy.deepcopy(other.optimizer.state_dict()))  # it would share the moments
+        self.schedule.scheduler.load_state_dict(copy.deepcopy(other.schedule.scheduler.state_dict()))
+        self.order.set_state(other.order.get_state())
+        self.augmentation.set_state(other.augmentation.get_state())
+        self.random_state = other.random_state
+        self.history, self.mean_losses, self.diverged = list(other.history), other.mean_losses, other.diverged
 
     def _batches(self) -> Iterator[Tensor]:
         order = torch.randperm(len(self.data["train"]), generator=self.order).to(self.device)
@@ -201,21 +237,20 @@ class _Schedule:
 
     def __init__(self, optimizer: torch.optim.Optimizer, config: RunConfig, tasks: Sequence[Task]) -> None:
         self.kind, self.tasks = config.schedule, tasks
+        self.scheduler: ExponentialLR | ReduceLROnPlateau
         if self.kind == "exponential":
-            self.exponential = torch.optim.lr_scheduler.ExponentialLR(optimizer, config.lr_decay)
+            self.scheduler = ExponentialLR(optimizer, config.lr_decay)
         else:
-            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimizer, factor=config.lr_decay, patience=PATIENCE, min_lr=LEAST_LR
-            )
+            self.scheduler = ReduceLROnPlateau(optimizer, factor=config.lr_decay, patience=PATIENCE, min_lr=LEAST_LR)
 
     def step(self, last_losses: Tensor, history: Sequence[Epoch]) -> None:
         """After an epoch: the losses of its last batch [K], and all epochs so far."""
-        if self.kind == "exponential":
-            self.exponential.step()
+        if isinstance(self.scheduler, ExponentialLR):
+            self.scheduler.step()
         elif self.kind == "plateau":
-            self.plateau.step(float(last_losses.sum()))
+            self.scheduler.step(float(last_losses.sum()))
         else:
-            self.plateau.step(self._validation(history))
+            self.scheduler.step(self._validation(history))
 
     def _validation(self, history: Sequence[Epoch]) -> float:
         """Mean over tasks of the validation metrics, each relative to the first epoch's; lower is better."""
@@ -262,17 +297,26 @@ class _EpochLog:
     def mean(self, name: str) -> Tensor:
         return self.sums[name] / self.count
 
+    def last_steps(self) -> dict[str, list[float | None]]:
+        """What the method reported of itself in the last steps, the very last at the end."""
+        return {name: [number(v) for v in values[-LAST_STEPS:]] for name, values in sorted(self.diagnostics.items())}
+
     def close(self, lr: float, **metrics: dict[str, dict[str, float | None]]) -> Epoch:
         return Epoch(
             lr=float(f"{lr:.7g}"),
             train_losses=numbers(self.mean("losses")),
             weights=numbers(self.mean("weights")),
             head_weights=numbers(self.mean("head_weights")),
-            diagnostics={name: number(sum(values) / len(values)) for name, values in sorted(self.diagnostics.items())},
+            diagnostics={name: number(_over_epoch(name, values)) for name, values in sorted(self.diagnostics.items())},
             flags=dict(sorted(self.flags.items())),
             gradients={space: _gradients(gramians) for space, gramians in self.gramians.items() if gramians},
             **metrics,
         )
+
+
+def _over_epoch(name: str, values: Sequence[float | Tensor]) -> float | Tensor:
+    """The mean of an epoch's values; of one whose name begins with "peak_" the largest."""
+    return max(values) if name.startswith("peak_") else sum(values) / len(values)
 
 
 def _gradients(gramians: list[Tensor]) -> Gradients:
@@ -315,7 +359,7 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 @contextmanager
-def _determinism(threads: int) -> Iterator[None]:
+def determinism(threads: int) -> Iterator[None]:
     """Fixed thread count and deterministic kernels, put back afterwards; torch's default generators too."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.get_rng_state()

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from mtl_core import bench, oracles
+from mtl_core import artifacts, bench, notebooks, oracles, problems
 
 SUBPROBLEMS = bench.subproblems()
 
@@ -37,7 +37,39 @@ def test_a_row_per_subproblem_kind_and_size():
     ).all().all()
 
 
-def test_loading_has_a_row_per_problem():
+def test_loading_has_a_row_per_problem(monkeypatch, tmp_path):
     """At two rounds the numbers mean nothing, but every part of the comparison runs."""
-    table = bench.loading(rounds=2, names=["multimnist/CL_RR", "cityscapes/R18"])
-    assert list(table.index) == ["multimnist/CL_RR", "cityscapes/R18"] and (table > 0).all().all()
+    monkeypatch.setenv("MTL_DATA", str(tmp_path))
+    rows = {name: bench.LOADED[name] for name in ("multimnist/CL_RR", "cityscapes/R18")}
+    rows["cityscapes/R18"] = rows["cityscapes/R18"]._replace(sizes=(16, 4, 4))
+    table = bench.loading(rounds=2, what=rows)
+    assert list(table.index) == list(rows) and (table.filter(like="steps/s") > 0).all().all()
+    assert (table["fewer by, %"] < 100).all()
+
+
+def test_loading_is_measured_at_the_quick_presets_and_at_the_papers_resolution():
+    quick = notebooks.preset_values(artifacts.REPOSITORY / "params" / "quick" / "03_cityscapes_ladder.yaml")
+    sizes = tuple(quick[f"{split}_size"] for split in ("train", "val", "test"))
+    for name in ("cityscapes/R50", "cityscapes/R18", "cityscapes/19C"):
+        assert bench.LOADED[name][:4] == (name, quick["problem_options"], quick["batch_size"], sizes)
+    assert problems.get("cityscapes/19C", **bench.LOADED["cityscapes/19C, paper's size"].options).data.width == 512
+
+
+def test_the_solvers_in_short():
+    table = bench.solver_times(rounds=1, sizes=(2,))
+    table["cvxpy, ×"] = 80.0
+    worst = f"ours {table['ours misses by'].max():.0e}"
+    assert worst in bench.in_short(table) and "everywhere (the least: 80 times)" in bench.in_short(table)
+    table.loc[0, "cvxpy, ×"] = 49.0
+    table.loc[1, "cvxpy misses by"] = np.inf
+    row = table.iloc[0]
+    assert f"not for {row.subproblem}, {row.Gramian}, K = 2 (the least: 49 times)" in bench.in_short(table)
+    assert "cvxpy inf" in bench.in_short(table)
+
+
+def test_the_sparse_encoder_needs_more_memory():
+    """It holds a matrix per edge. (Equal results: tests/models/test_mpnn.py.)"""
+    table = bench.encoder(rounds=1, molecules=24)
+    assert list(table.index) == [bench.OURS, bench.SPARSE] and (table["ms"] > 0).all()
+    assert table.loc[bench.OURS, "time, ×"] == 1
+    assert table["peak, MiB"].isna().all() or table.loc[bench.SPARSE, "peak, ×"] > 1

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_rgb
+from scipy import stats
 
 from mtl_core import metrics, problems
 from mtl_core.plots import cityscapes, look, selection
@@ -131,6 +132,11 @@ def test_tables_4_and_9_stand_beside_the_papers():
     found = selection.table_3(table, "table_4", spread=["delta_m"])
     assert (found.loc["IMTL", "paper Δm"], found.loc["IMTL", "paper S/mIoU"]) == (0.570, -2.759)
     assert "± Δm" in found and "± S/mIoU" not in found
+    assert "D24" not in found.attrs["caption"]
+    both = pd.concat([table, table[table.smto == "imtl"].assign(smto="imtl_transposed")])
+    found = selection.table_3(both, "table_4")
+    assert found.loc["IMTL, transposed", "paper Δm"] == found.loc["IMTL", "paper Δm"] == 0.570
+    assert "The paper ran IMTL in the transposed form (D24); its numbers stand in both rows." in found.attrs["caption"]
     settings = [
         {
             "smto": "single_task",
@@ -209,6 +215,46 @@ def test_the_factorial_draws_eight_corners_and_seven_effects():
     assert "3 seeds" in effects.attrs["caption"]
 
 
+def test_effects_have_one_error_variance_in_common():
+    """By hand, two effects over three seeds: variances 1 and 3 have the mean 2 with 4 degrees of freedom."""
+    root = np.sqrt(3)
+    found = pd.DataFrame({"tasks": [4.0, 5.0, 6.0], "classes": [-root, 0.0, root]}, index=[1, 2, 3])
+    table = cityscapes.effect_intervals(found)
+    half = stats.t.ppf(0.975, 4) * np.sqrt(2 / 3)
+    assert table["mean"].tolist() == pytest.approx([5, 0])
+    assert (table.high - table["mean"]).tolist() == pytest.approx([half, half])
+    assert (table["mean"] - table.low).tolist() == pytest.approx([half, half])
+    own = [metrics.t_interval(found[name]) for name in found]
+    assert table[["own_low", "own_high"]].to_numpy() == pytest.approx(np.array([[i.low, i.high] for i in own]))
+
+
+def test_intervals_with_a_variance_in_common_miss_as_rarely_as_they_promise():
+    """Gaps that differ by chance alone, with another mean per seed: every twentieth interval misses zero."""
+    rng, missed, worlds = np.random.default_rng(0), 0, 150
+    for _ in range(worlds):
+        gaps = rng.normal(0, 1, (3, 8)) + rng.normal(0, 5, (3, 1))
+        rows = [(name, seed, gaps[seed, i]) for i, name in enumerate(CORNERS) for seed in range(3)]
+        table = cityscapes.effect_intervals(cityscapes.effects(pd.DataFrame(rows, columns=["problem", "seed", "gap"])))
+        missed += ((table.low > 0) | (table.high < 0)).sum()
+    assert abs(missed / (7 * worlds) - 0.05) < 3 * np.sqrt(0.05 * 0.95 / (7 * worlds))
+
+
+def test_table_and_figure_show_the_same_intervals():
+    rng = np.random.default_rng(1)
+    table = cityscapes.gaps(rows(CORNERS, lambda name: in_corner(name) + rng.normal()))
+    found = cityscapes.effects(table[table.smto == "imtl"])
+    intervals = cityscapes.effect_intervals(found)
+    _, right = cityscapes.factorial(table)
+    drawn = [line.get_xdata() for line in right.lines if len(line.get_xdata()) == 2 and line.get_marker() == "None"]
+    shown = cityscapes.table_of_effects({"all": found})
+    for i, row in enumerate(intervals.itertuples()):
+        assert list(drawn[i]) == pytest.approx([row.low, row.high])
+        assert shown["all: 95 % interval"].iloc[i] == look.interval(row.low, row.high)
+        assert shown["all: by itself"].iloc[i] == look.interval(row.own_low, row.own_high)
+    for text in (shown.attrs["caption"], look.figure_of(right).get_label()):
+        assert "one error variance in common" in text and "14 degrees of freedom" in text and "This assumes" in text
+
+
 def test_one_seed_has_no_intervals():
     table = cityscapes.gaps(rows(CORNERS, in_corner, seeds=1))
     left, _ = cityscapes.factorial(table)
@@ -230,6 +276,7 @@ def test_trajectories_draw_the_normalised_weights_and_their_average(make_run):
     assert list(faint.get_ydata()) == pytest.approx([0.25, 0.3])
     assert list(dotted.get_ydata()) == pytest.approx(metrics.ema([0.25, 0.3])) and faint.get_color() is not None
     assert tuple(faint.get_color()) == tuple(dotted.get_color())
+    assert "after 2 epochs, 90.0 % of the average is still the first epoch" in look.figure_of(axes).get_label()
     with pytest.raises(ValueError, match="has weights"):
         cityscapes.trajectories([make_run([values], problem=LAST, smto="rotograd", weights=[[None] * 3])])
 

@@ -51,7 +51,10 @@ def test_runs_around_the_papers_means_reproduce_c1_and_c2():
 
 
 def test_every_claim_has_a_rule_in_words_and_a_place_in_the_paper():
-    assert claims.names() == ["C1", "C2", "C3", "C4", "C5", "C6", "C7", "C10", "C10-Cityscapes", "C11", "C12"]
+    of_the_paper = ["C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "C10-Cityscapes", "C11", "C12"]
+    of_xin = ["front", "static", "learning-rate", "utility", "compute", "optimism"]
+    of_others = [*(f"Xin-{name}" for name in of_xin), "Kurin-regularisation", "Royer-population"]
+    assert claims.names() == [*of_the_paper, *of_others]
     for part in (part for claim in claims.names() for part in claims.parts(claim)):
         assert part.says.endswith(".") and part.in_words.strip().endswith((".", ".)"))
         assert "smoke" not in part.needs.presets and part.where
@@ -116,6 +119,21 @@ def test_too_few_seeds_never_decide(seeds):
 def test_smoke_never_decides():
     for part in judge("C1", runs(), preset="smoke"):
         assert part.verdict == INCONCLUSIVE and part.because == "the preset smoke decides nothing"
+
+
+@pytest.mark.parametrize(("source", "name"), [("embedded", "embedded"), (None, "is not known and")])
+def test_what_is_claimed_of_cityscapes_only_cityscapes_decides(source, name):
+    """Runs around the paper's Table 4: photographs decide, streets do not, nor does who knows what."""
+    table = runs(paper.table("table_4"), seeds=3, spread=1e-6, problem="cityscapes/19C")
+    found = {s: claims.judge("C6", table, preset="paper", notebook="03_x", source=s) for s in ("full", source)}
+    assert found["full"][0].verdict == REPRODUCED
+    for part in found[source]:
+        assert (part.verdict, part.because) == (INCONCLUSIVE, f"the source {name} decides nothing")
+
+
+def test_every_claim_on_cityscapes_alone_needs_cityscapes():
+    for name in ("C4", "C5", "C6", "C10-Cityscapes"):
+        assert all(part.needs.sources == ["full"] for part in claims.parts(name))
 
 
 def test_a_method_that_is_missing_or_diverged_stays_open():
@@ -218,6 +236,19 @@ def test_verdicts_are_recorded_once_per_claim_and_notebook():
     assert [row["claim"] for row in rows] == ["C2", "C1a", "C1b"]
     assert set(rows[0]) >= {"claim", "says", "where", "paper", "ours", "interval", "n", "verdict", "rule", "preset"}
     assert rows[1]["verdict"] == INCONCLUSIVE and rows[0]["verdict"] == REPRODUCED
+
+
+def test_a_second_look_leaves_no_record_and_names_what_changes():
+    """Two seeds of five, and what the other three change."""
+    judged = judge("C1", runs()[lambda table: table.seed <= 2])
+    before = recorded("quick")
+    again = claims.decide("C1", runs(), preset="quick")
+    assert recorded("quick") == before
+    assert claims.changed(again, again) == []
+    assert [line.split(" (")[0] for line in claims.changed(judged, again)] == [
+        "C1a becomes reproduced",
+        "C1b becomes reproduced",
+    ]
 
 
 def test_a_verdict_shows_as_a_row_in_both_notebook_formats():

@@ -384,3 +384,79 @@ def test_per_run_means_over_epochs(make_run):
     rows = metrics.per_run(runs).set_index("smto")
     assert rows.loc["unit_scal", ["weight_distance", "cosine_to_mean", "norm_ratio"]].tolist() == [0.125, 0.6, 2.0]
     assert rows.loc["graddrop", ["weight_distance", "cosine_to_mean"]].isna().all()
+
+
+# -- luck and tuning ---------------------------------------------------------------------------------------------------
+
+
+def test_optimism_is_validation_minus_test_at_the_chosen_epoch(make_run, references):
+    """At epoch 1 validation gains 5 % and 0 %, test loses 5 % and 0 %: 2.5 − (−2.5)."""
+    run = make_run([{"CL": 0.8, "RR": 0.6}, {"CL": 0.84, "RR": 0.5}], [{"CL": 0.9, "RR": 0.5}, {"CL": 0.76, "RR": 0.5}])
+    row = metrics.optimism([run], references, [CL, RR]).iloc[0]
+    assert row[["epoch", "val_delta_m", "delta_m", "optimism"]].tolist() == pytest.approx([1, 2.5, -2.5, 5])
+
+
+def test_selected_reads_validation_or_the_last_epoch_when_asked(make_run, references):
+    """Validation is best at epoch 0; without early stopping the last epoch counts, whatever it is."""
+    run = make_run([{"CL": 0.8, "RR": 0.5}, {"CL": 0.4, "RR": 0.5}], [{"CL": 0.88, "RR": 0.5}, {"CL": 0.96, "RR": 0.5}])
+    read = {
+        (split, rule): metrics.selected([run], references, [CL, RR], split, rule).iloc[0]
+        for split in ("test", "val")
+        for rule in ("best_val_epoch", "last_epoch")
+    }
+    assert {at: row.delta_m for at, row in read.items()} == pytest.approx(
+        {
+            ("test", "best_val_epoch"): 5,
+            ("test", "last_epoch"): 10,
+            ("val", "best_val_epoch"): 0,
+            ("val", "last_epoch"): -25,
+        }
+    )
+    assert read["test", "last_epoch"].epoch == 1 and read["test", "last_epoch"].val_delta_m == pytest.approx(-25)
+    broken = make_run([], seed=2, ended="diverged at epoch 0, step 0")
+    found = metrics.selected([run, broken], references, [CL, RR], rule="last_epoch").delta_m
+    assert found[0] == pytest.approx(10) and math.isnan(found[1])
+
+
+def by_lr(values, smto="unit_scal"):
+    """Rows as of `selected`: values by learning rate, one per seed; validation agrees with test."""
+    rows = [
+        {"problem": "p", "smto": smto, "config": json.dumps({"lr": lr}), "seed": seed, "delta_m": v, "val_delta_m": v}
+        for lr, of_seeds in values.items()
+        for seed, v in enumerate(of_seeds, 1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_lr_vs_seed_by_hand():
+    """Means 0, 3 and 6 have the standard deviation 3; at the best rate, 0.004, the seeds 5, 6 and 7 have 1."""
+    table = by_lr({0.001: [1, 0, -1], 0.002: [3, 3, 3], 0.004: [5, 6, 7]})
+    row = metrics.lr_vs_seed(table).loc["unit_scal"]
+    assert row[["sd_lr", "sd_seed", "ratio", "best_lr", "lrs", "seeds"]].tolist() == pytest.approx(
+        [3, 1, 3, 0.004, 3, 3]
+    )
+    assert row.low < 3 < row.high == math.inf  # three equal seeds are drawn in one draw of nine
+
+
+def test_lr_vs_seed_over_coarse_grids_takes_the_best_of_each():
+    """Grids {0.001, 0.004} and {0.002, 0.008} give 4 and 6, by validation; singly the rates would spread far more."""
+    table = by_lr({0.001: [3, 5], 0.002: [5, 7], 0.004: [-20, -20], 0.008: [-90, -90]})
+    row = metrics.lr_vs_seed(table, grids=[(0.001, 0.004), (0.002, 0.008)]).loc["unit_scal"]
+    assert row.sd_lr == pytest.approx(math.sqrt(2)) and row.ratio == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"no run with the learning rate 0\.05"):
+        metrics.lr_vs_seed(table, grids=[(0.001, 0.05)])
+
+
+def test_lr_vs_seed_interval_covers_for_many_seeds():
+    """Forty seeds around means 0, 2, 4 with standard deviation 1: the true ratio 2 lies in a narrow interval."""
+    rng = np.random.default_rng(3)
+    row = metrics.lr_vs_seed(by_lr({lr: rng.normal(m, 1, 40) for lr, m in ((1e-3, 0), (2e-3, 2), (4e-3, 4))})).iloc[0]
+    assert row.low < 2 < row.high < 1.5 * row.low + 1
+
+
+def test_lr_vs_seed_needs_several_rates_and_no_other_difference():
+    assert metrics.lr_vs_seed(by_lr({0.001: [1, 2]})).empty
+    one_seed = metrics.lr_vs_seed(by_lr({0.001: [1], 0.002: [3]})).iloc[0]
+    assert one_seed.sd_lr == pytest.approx(math.sqrt(2)) and math.isnan(one_seed.ratio) and math.isnan(one_seed.low)
+    with pytest.raises(ValueError, match="give those that differ in these only"):
+        metrics.lr_vs_seed(pd.concat([by_lr({0.001: [1, 2]}), by_lr({0.001: [1, 2]})]))

@@ -10,7 +10,7 @@ from mtl_core import artifacts, claims, metrics, paper, problems, sweeps
 from mtl_core.datasets.qm9 import PROPERTIES, Group, Molecules, scales
 from mtl_core.plots import look, qm9
 from mtl_core.runs import Gradients
-from mtl_core.smtos.imtl import transposed
+from mtl_core.smtos.imtl import released_system, transposed
 from mtl_core.smtos.solvers import equal_projections
 
 TASKS = problems.get("qm9").tasks
@@ -207,22 +207,83 @@ def test_the_rotation_loss_in_units_of_the_gradients(make_run):
     assert axes[0].get_yscale() == "log" and len(axes[1].lines) == 2
 
 
-def test_imtl_on_the_way(make_run):
-    course = [{"largest_alpha": 2.0**e, "log10_condition": float(e)} for e in range(3)]
-    fine = make_run([errors(0)] * 3, problem="qm9", smto="imtl", seed=1, diagnostics=course)
-    lost = make_run(
-        [errors(0)] * 2, problem="qm9", smto="imtl", seed=2, diagnostics=course[:2], ended="diverged at epoch 2, step 7"
-    )
+@pytest.fixture
+def fine(make_run):
+    """A run of IMTL that ended well: |α| is 2^e at its peak and half of that on average."""
+    course = [{"peak_alpha": 2.0**e, "largest_alpha": 2.0**e / 2, "log10_condition_of_M": float(e)} for e in range(3)]
+    return make_run([errors(0)] * 3, problem="qm9", smto="imtl", seed=1, diagnostics=course)
+
+
+@pytest.fixture
+def lost(make_run):
+    """One that diverged in its third epoch, at the eighth step of ten, and grew in the three steps before."""
+    course = [{"peak_alpha": 2.0**e, "largest_alpha": 2.0**e / 2, "log10_condition_of_M": float(e)} for e in range(2)]
+    run = make_run(
+        [errors(0)] * 2, problem="qm9", smto="imtl", seed=2, diagnostics=course, ended="diverged at epoch 2, step 7",
+        train_size=600, batch_size=60,
+    )  # fmt: skip
+    run.before_divergence = {
+        "peak_alpha": [50.0, 700.0, None],
+        "log10_condition_of_M": [3.0, 5.0, 4.0],
+        "largest_scale": [2.0, 3.0],
+    }
+    return run
+
+
+def test_the_course_of_imtl_has_its_epochs_and_the_last_steps_before_a_divergence(fine, lost):
+    course = qm9.imtl_course([fine, lost])
+    assert course.epochs.tolist() == pytest.approx([1, 2, 3, 1, 2, 2.5, 2.6, 2.7])
+    assert course.last_steps.tolist() == [False] * 5 + [True] * 3
+    np.testing.assert_allclose(course.peak, [1, 2, 4, 1, 2, 50, 700, np.nan])
+    np.testing.assert_allclose(course.condition, [0, 1, 2, 0, 1, 3, 5, 4])
+    np.testing.assert_allclose(course.scale[5:], [np.nan, 2, 3])  # the last is the last of all
+
+
+def test_a_run_that_diverged_ends_with_a_cross(fine, lost):
     axes = qm9.imtl({"one": [fine], "other": [lost]})
     assert [line.get_marker() for line in axes[1].lines] == ["o", "s", "X"]
+    condition, peak, _ = ([(line.get_xdata()[-1], line.get_ydata()[-1]) for line in ax.lines] for ax in axes)
+    assert condition[1] == condition[2] == pytest.approx((2.7, 1e4))
+    assert peak[1] == peak[2] == pytest.approx((2.6, 700))  # the step after has no finite value
+    assert axes[1].lines[1].get_markevery() == [0, 1]  # markers are epochs
+    caption = look.figure_of(axes).get_label()
+    assert "in any step of the epoch, its peak" in caption and "mean of its logarithm" in caption
+
+
+def test_the_table_of_imtl_counts_the_last_steps(fine, lost):
     table = qm9.imtl_table({"one": [fine], "other": [lost]})
-    assert table["largest |α|"].tolist() == [4.0, 2.0] and table["condition number"].tolist() == [100.0, 10.0]
+    assert table["largest |α|"].tolist() == [4.0, 700.0]
+    np.testing.assert_allclose(table["condition number of M"], [100, 1e5])
     assert table.loc["other", "where"] == "seed 2: epoch 3, step 8" and table.loc["one", "where"] == "–"
-    lost.history = []  # in its first epoch
+    lost.before_divergence = {}
+    assert qm9.imtl_table({"other": [lost]})["largest |α|"].item() == 2.0
+    lost.history = []  # in its first step
     qm9.imtl({"other": [lost]})
     assert np.isnan(qm9.imtl_table({"other": [lost]})["largest |α|"].item())
+
+
+def test_a_mean_does_not_stand_for_a_peak(fine):
+    """Records from before peaks were kept have no largest |α|."""
+    for epoch in fine.history:
+        del epoch.diagnostics["peak_alpha"]
+    assert np.isnan(qm9.imtl_table({"one": [fine]})["largest |α|"].item())
+    qm9.imtl({"one": [fine]})
+
+
+def test_runs_of_the_transposed_form_have_a_name_of_their_own(fine):
     (renamed,) = qm9.as_transposed([fine])
     assert (renamed.config.smto, fine.config.smto) == ("imtl_transposed", "imtl")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("num_tasks", [3, 11])
+def test_the_correct_form_by_its_closed_form(num_tasks, seed):
+    """Mᵀ α_{2…K} = r gives what C y = 1 gives; so both forms have one condition number, that of M."""
+    gramian = qm9.collinear(num_tasks, 2, 0.5, seed)
+    matrix, right = released_system(gramian)
+    found = np.linalg.solve(matrix.T, right)
+    np.testing.assert_allclose(found, equal_projections(gramian).weights[1:], atol=1e-3)
+    np.testing.assert_allclose(qm9.both_forms(gramian)["condition"], np.linalg.cond(matrix.T))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -272,6 +333,30 @@ def test_the_papers_own_tables_reproduce_c7():
     decided = [part for part in claims.parts("C7") if part.paper.table]
     assert len(decided) == 6
     assert {claims.on_paper(part).verdict for part in decided} == {claims.REPRODUCED}
+
+
+@pytest.mark.parametrize(
+    ("transposed", "correct", "matrix", "scales"),
+    [
+        (1, 0, claims.REPRODUCED, claims.NOT_REPRODUCED),  # only the released form overflows
+        (1, 1, claims.NOT_REPRODUCED, claims.REPRODUCED),  # both do: not the matrix
+        (0, 1, claims.NOT_REPRODUCED, claims.REPRODUCED),
+        (0, 0, claims.NOT_REPRODUCED, claims.NOT_REPRODUCED),
+    ],
+)
+def test_the_two_suspects_of_imtl_are_judged(transposed, correct, matrix, scales):
+    runs = [("imtl_transposed", transposed), ("imtl", correct)]
+    evidence = pd.DataFrame(
+        [
+            {"problem": "qm9", "smto": smto, "seed": seed, "diverged": float(diverged)}
+            for smto, diverged in runs
+            for seed in (1, 2, 3)
+        ]
+    )
+    of_matrix, of_scales = (part for part in claims.parts("C7") if part.where.startswith("our test"))
+    assert claims.find(of_matrix, evidence).verdict == matrix
+    assert claims.find(of_scales, evidence).verdict == scales
+    assert of_matrix.needs.presets == of_scales.needs.presets == ["paper"]
 
 
 def rotation(factor, seeds=3):

@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -230,6 +232,7 @@ def test_a_notebook_goes_through_the_whole_of_it(toy, capsys):
     assert reports[0] == reports[1]
     assert "**T1** (section 0): reproduced, all lie above. Rule: above 0.5 %.\n" in report
     assert "![A &lt;line&gt;](docs/report/01_line.png)" in report and "| edm | 0.1 |" in report and r"a \| b" in report
+    assert report.index("| T1 |") < report.index("01_line.png") < report.index("| edm |") < report.index("**T1**")
     assert (toy / "docs/report/01_line.png").read_bytes() == (folder / "figures/01_line.png").read_bytes()
 
 
@@ -312,6 +315,23 @@ def test_the_student_copy_lacks_the_solutions_and_nothing_else(toy):
     ours, theirs = (notebooks.read(p) for p in (toy / "notebooks/01_toy.ipynb", toy / "out/student/01_toy.ipynb"))
     assert [cell.source for cell in theirs.cells] == [cell.source for cell in ours.cells[:-1]]
     assert ours.cells[-1].source == "answer = 42"
+
+
+def test_figures_and_tables_come_in_the_order_of_their_notebook(tmp_path):
+    """A table that the notebook shows before a figure comes first, however they are called."""
+    source, folder = tmp_path / "01_toy.ipynb", artifacts.folder("order")
+    write_notebook(source, new_code_cell('show("01_z")'), new_code_cell('show("01_y")\nshow("01_x")'))
+    for name in ("01_z", "01_x"):
+        artifacts.save_table(pd.DataFrame({"lr": [0.1]}), name, "order", name, "")
+    for name in ("01_unnamed", "01_y"):
+        artifacts.save_figure(plt.figure(), name, "order", name, "")
+    (section,) = pages.sections(folder, [source])
+    assert [(picture.kind, picture.name) for picture in section.pictures] == [
+        ("table", "01_z"),
+        ("figure", "01_y"),
+        ("table", "01_x"),
+        ("figure", "01_unnamed"),
+    ]
 
 
 # -- small pieces ------------------------------------------------------------------------------------------------------

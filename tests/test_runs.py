@@ -37,7 +37,7 @@ def record():
         ({"dropout": 1.0}, "dropout = 1.0"),
         ({"source": "ful"}, "source = 'ful'"),
         ({"seed": 1.5}, "seed = 1.5"),
-        ({"problem_options": {"width": 3}}, "multimnist/CL_RR has no option 'width'"),
+        ({"problem_options": {"wings": 3}}, "multimnist/CL_RR has no option 'wings'"),
         ({"schedule": "plateu"}, "schedule = 'plateu'"),
         ({"schedule": "plateau", "lr_decay": 1.0}, "lr_decay = 1"),
     ],

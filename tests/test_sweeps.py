@@ -200,6 +200,19 @@ def test_of_several_settings_in_a_store_the_published_ones_are_taken(tmp_path):
     assert found.selected().equals(e.selected())
 
 
+def test_seeds_that_were_not_asked_for_are_read_and_not_trained(tmp_path):
+    """Of the same configurations only, references included."""
+    problem, methods, settings = "multimnist/CL_RR", ["unit_scal", "edm"], {"store": tmp_path, "workers": 1, **TINY}
+    both = sweeps.experiment(problem, methods, seeds=[1, 2], **settings)
+    sweeps.run([both.runs[0].config.model_copy(update={"lr": 0.004, "seed": 3})], tmp_path, workers=1)
+    one = sweeps.experiment(problem, methods, seeds=[2], **settings)
+    before = contents(tmp_path)
+    found = sweeps.with_all_seeds(one, tmp_path)
+    assert contents(tmp_path) == before
+    for of_found, of_both in ((found.runs, both.runs), (found.references, both.references)):
+        assert {r.config.key for r in of_found} == {r.config.key for r in of_both}
+
+
 def test_options_grid_is_the_papers():
     """CAGrad's c over 0.2, 0.5, 0.8, for each learning rate and dropout."""
     settings = Grid(lr=[0.001, 0.01], dropout=[0.0, 0.3], options=True).settings("multimnist/CL_RR", "cagrad")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtl_core import problems, smtos, training
-from mtl_core.runs import BadConfig, RunConfig
+from mtl_core.runs import LAST_STEPS, BadConfig, Run, RunConfig
 
 TINY = {"train_size": 300, "val_size": 70, "test_size": 60, "epochs": 2, "batch_size": 128, "lr": 0.002, "seed": 3}
 NEEDED = {"fixed": {"weights": [0.3, 0.7]}}
@@ -79,6 +79,66 @@ def test_divergence_is_a_result():
     assert run.history == []
 
 
+def test_a_divergence_keeps_what_the_method_reported_before():
+    """IMTL at a step size of 3: its scales explode within a few steps."""
+    run = training.train(config(smto="imtl", options={"form": "transposed"}, lr=3.0, train_size=480, batch_size=16))
+    epoch, step = (int("".join(filter(str.isdigit, part))) for part in run.ended.split(","))
+    assert run.diverged and epoch == 0 and set(run.before_divergence) >= {"alpha_0", "alpha_1"}
+    for values in run.before_divergence.values():
+        assert 0 < len(values) <= step and all(value is None or math.isfinite(value) for value in values)
+    assert Run.from_json(run.to_json()).before_divergence == run.before_divergence
+
+
+class WithAnInfinity:
+    """A split one of whose samples is broken."""
+
+    def __init__(self, split, broken):
+        self.split, self.broken = split, broken
+
+    def __len__(self):
+        return len(self.split)
+
+    def batch(self, index, *others):
+        x, targets = self.split.batch(index, *others)
+        return torch.where((index == self.broken)[:, None, None, None], math.inf, x), targets
+
+
+def test_the_last_twenty_steps_before_a_divergence_in_their_order():
+    """A broken sample in the 30th batch."""
+    wanted, reported = config(smto="edm", train_size=480, batch_size=16), []
+    with training.determinism(threads=1):
+        run = training.Training(wanted, torch.device("cpu"), None)
+        broken = torch.randperm(480, generator=torch.Generator().manual_seed(wanted.seed))[-1]
+        run.data = {**run.data, "train": WithAnInfinity(run.data["train"], broken)}
+        backward = run.smto.backward
+
+        def listen(step):
+            applied = backward(step)
+            reported.append(training.number(applied.diagnostics["residual"]))
+            return applied
+
+        run.smto.backward = listen
+        record = run.run()
+    assert record.ended == "diverged at epoch 0, step 29" and len(reported) == 29
+    assert record.before_divergence["residual"] == reported[-LAST_STEPS :]
+
+
+def test_a_run_that_finished_keeps_no_last_steps():
+    assert training.train(config(smto="edm", epochs=1)).before_divergence == {}
+
+
+def test_a_diagnostic_whose_name_begins_with_peak_is_the_largest_of_an_epoch():
+    """IMTL on three tasks reports |α| as both; over two steps the mean lies halfway to the least."""
+    small = {"train_size": 8, "val_size": 4, "test_size": 4, "batch_size": 4, "epochs": 1}
+    options = {"width": 64, "slim": 8}
+    run = training.train(config(problem="cityscapes/19C", smto="imtl", problem_options=options, **small))
+    found = run.history[0].diagnostics
+    mean, peak = found["largest_alpha"], found["peak_alpha"]
+    assert mean < peak < 2 * mean
+    assert training._over_epoch("peak_alpha", [0.5, 2.0, 1.0]) == 2
+    assert training._over_epoch("largest_alpha", [0.5, 2.0, 0.5]) == 1
+
+
 def test_metrics_are_exact_means_over_the_split(monkeypatch):
     """Whatever the evaluation batch: the last, smaller batch counts by its samples."""
     whole = training.train(config())
@@ -147,6 +207,27 @@ def test_the_process_is_left_as_it_was():
 def test_float64_is_a_parameter():
     run = training.train(config(precision="float64", epochs=1, smto="rotograd"))
     assert run.config.precision == "float64" and not run.diverged
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"smto": "rotograd"}, {"smto": "dwa", "schedule": "plateau_on_validation", "weight_decay": 1e-3}],
+    ids=str,
+)
+def test_a_run_that_took_over_another_goes_on_as_that_one(settings):
+    """Network, moments, step size, SMTO, dropout and batch order: the copy's last epochs are the other's, bit for bit,
+    whichever of the two comes first; they share no memory."""
+    wanted = config(dropout=0.3, epochs=3, **settings)
+    whole = training.train(wanted).history
+    with training.determinism(threads=1):
+        one = training.Training(wanted, torch.device("cpu"), None)
+        other = training.Training(config(dropout=0.3, epochs=3, **{**settings, "seed": 9}), torch.device("cpu"), None)
+        one.epoch()
+        other.epoch()
+        other.take_over(one)
+        for run in (other, other, one, one):
+            run.epoch()
+    assert one.history == whole == other.history
 
 
 def test_an_unknown_device_is_refused():

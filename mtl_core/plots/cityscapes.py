@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from scipy import stats
 from torch import Tensor
 from torchvision import datasets as torchvision_datasets
 
@@ -20,6 +21,7 @@ from mtl_core import metrics, problems
 from mtl_core.datasets.cityscapes import MEAN, STD, TO_7
 from mtl_core.plots import look
 from mtl_core.plots.look import GREY, LOOK
+from mtl_core.words import counted, percent
 
 STEPS = {  # of the ladder, by problem: as the paper calls them
     "cityscapes/R50": "R50",
@@ -252,28 +254,69 @@ def effects(table: pd.DataFrame, column: str = "gap") -> pd.DataFrame:
     return pd.DataFrame(found, index=values.index)
 
 
+def effect_intervals(found: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """Means and t intervals of effects, from one error variance that they have in common, with seeds as blocks.
+
+    Every effect is a sum of the same eight gaps with signs, over 4. So all seven have the same variance if that of the
+    gap, once taken out what a seed does to all corners alike, is equal in all corners and independent between them.
+    Assuming that, s² is the mean of the seven variances between seeds, with 7 (n − 1) degrees of freedom.
+
+    Args:
+        found: what `effects` gives, n seeds.
+
+    Returns:
+        Index effect; mean, low, high; own_low and own_high from the effect's own variance, n − 1 degrees of freedom.
+        With one seed the bounds are infinite.
+    """
+    n, count = found.shape
+    table = pd.DataFrame({"mean": found.mean()})
+    half = np.inf
+    if n > 1:
+        half = stats.t.ppf((1 + level) / 2, count * (n - 1)) * np.sqrt(found.var(ddof=1).mean() / n)
+    own = [metrics.t_interval(found[name], level) for name in found]
+    return table.assign(
+        low=table["mean"] - half,
+        high=table["mean"] + half,
+        own_low=[interval.low for interval in own],
+        own_high=[interval.high for interval in own],
+    )
+
+
+def pooled(found: pd.DataFrame) -> str:
+    """The sentences of a caption that say what the intervals of `effect_intervals` assume."""
+    n, count = found.shape
+    if n < 2:
+        return "With one seed there is no interval."
+    return (
+        f"The 95 % t intervals have one error variance in common, the mean of the {count} variances between seeds, "
+        f"with {count * (n - 1)} degrees of freedom. This assumes that the gap varies between seeds equally much in "
+        "all corners, and independently once taken out what a seed does to all of them."
+    )
+
+
 def table_of_effects(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Effects with their intervals over seeds: a row per effect; the caption in `.attrs["caption"]`.
 
     Args:
         columns: by title, what `effects` gives.
     """
+    parts = {}
+    for title, found in columns.items():
+        table = effect_intervals(found)
+        parts[title] = table["mean"]
+        for name, bounds in (("95 % interval", ["low", "high"]), ("by itself", ["own_low", "own_high"])):
+            parts[f"{title}: {name}"] = pd.Series(
+                [look.interval(low, high) for low, high in table[bounds].to_numpy()], table.index, dtype=object
+            )
     first = next(iter(columns.values()))
-    rows = []
-    for name in first:
-        row: dict[str, Any] = {"effect of": FACTORS.get(name, name)}
-        for title, found in columns.items():
-            mean, low, high, _ = metrics.t_interval(found[name])
-            row |= {title: mean, f"{title}: 95 % interval": look.interval(low, high, 1)}
-        rows.append(row)
-    table = pd.DataFrame(rows).set_index("effect of")
+    table = pd.DataFrame(parts).rename(index=FACTORS).rename_axis("effect of")
     n = len(first)
     table.attrs["decimals"] = 2
     table.attrs["caption"] = (
-        f"In points of Δm, from all eight corners; mean over {n} {'seed' if n == 1 else 'seeds'} and t interval, one "
-        "per effect. A row with × is by how much changes do more together than one by one, as an effect of the same "
-        "kind. "
-        f"{look.A_SEED}"
+        f"In points of Δm, from all eight corners; mean over {n} {'seed' if n == 1 else 'seeds'}. A row with × is by "
+        f"how much changes do more together than one by one, as an effect of the same kind. {pooled(first)} "
+        + (f"By itself: with each effect's own variance, {n - 1} degrees of freedom. " if n > 1 else "")
+        + look.A_SEED
     )
     return table
 
@@ -296,12 +339,11 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
     left.set_ylabel(f"Δm of {look.label(smto)} minus Unit. Scal., points")
     look.dress(left)
     found = effects(rows)
-    for y, name in enumerate(found):
-        mean, low, high, n = metrics.t_interval(found[name])
-        if n > 1:
-            right.plot([low, high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
+    for y, (name, row) in enumerate(effect_intervals(found).iterrows()):
+        if len(found) > 1:
+            right.plot([row.low, row.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
         right.plot(found[name], np.full(len(found), y), "|", color=colour, markersize=8, alpha=0.55)
-        right.plot(mean, y, marker, color=colour, markersize=7, markeredgecolor="white")
+        right.plot(row["mean"], y, marker, color=colour, markersize=7, markeredgecolor="white")
     right.axvline(0, color=look.INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     right.set_yticks(range(len(found.columns)), [FACTORS.get(name, name) for name in found])
     right.set_ylim(len(found.columns) - 0.4, -0.6)
@@ -311,9 +353,9 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
         figure.axes[0],
         f"Left: test Δm of {look.label(smto)} minus that of Unit. Scal. at the same seed ({look.seeds(rows)}): a "
         "stroke per seed, a marker for their mean. Right: what each change adds to this gap, as the mean over the four "
-        "corners with it minus the mean over the four without, seed by seed; with ×, by how much changes do more "
-        "together than one by one. Mean and 95 % t interval.",
-        "With one seed there is no interval." if len(found) < 2 else "",
+        "corners with it minus the mean over the four without: a stroke per seed, a marker for their mean; with ×, by "
+        "how much changes do more together than one by one.",
+        pooled(found),
         look.diverged(rows),
         look.A_SEED,
     )
@@ -336,7 +378,7 @@ def trajectories(runs: Iterable[Any], factor: float = 0.9) -> np.ndarray:
     weights = metrics.trajectories(runs)
     if weights.empty:
         raise ValueError("none of these runs has weights: nothing to draw.")
-    seeds, names = sorted(weights.seed.unique()), list(weights.task.unique())
+    seeds, names, epochs = sorted(weights.seed.unique()), list(weights.task.unique()), int(weights.epoch.max()) + 1
     figure, axes = look.figure(3.2 * len(seeds) + 1, 3.2, columns=len(seeds), sharey=True, squeeze=False)
     colours = dict(zip(names, mpl.colormaps["viridis"](np.linspace(0.05, 0.8, len(names))), strict=True))
     for ax, seed in zip(axes[0], seeds, strict=True):
@@ -357,7 +399,8 @@ def trajectories(runs: Iterable[Any], factor: float = 0.9) -> np.ndarray:
         axes,
         f"Weights of {look.label(weights.smto.iloc[0])} on {look.problem_label(weights.problem.iloc[0])}: faint, the "
         f"mean over each epoch, normalised to sum 1; dotted, its exponential moving average, which keeps {factor:g} of "
-        "itself from epoch to epoch. Grey: equal weights.",
+        f"itself from epoch to epoch: after {counted(epochs, 'epoch')}, {percent(100 * factor ** (epochs - 1))} of the "
+        "average is still the first epoch. Grey: equal weights.",
         look.A_SEED,
     )
     return axes

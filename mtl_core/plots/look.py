@@ -86,8 +86,11 @@ PROBLEMS = {  # label, place on the family's colour map, marker; in order of dis
     "cityscapes/inst_seg": ("Cityscapes Inst. Seg.", 0.44, "v"),
     "cityscapes/HR": ("Cityscapes HR", 0.62, "p"),
     "cityscapes/19C": ("Cityscapes 19C", 0.8, "D"),
-    "qm9": ("QM9: eleven properties", 0.88, "h"),
+    "qm9": ("QM9: eleven properties", 0.1, "h"),
 }
+FAMILIES = {"multimnist": "viridis", "cityscapes": "plasma", "qm9": "gray"}  # their colour maps
+
+SHORT_NAMES = {"inst_seg": "Inst. Seg.", "qm9": "QM9"}  # of problems; the others' are the last part of their names
 
 NAMES = {  # what a column is called in figures and tables
     "delta_m": "Δm",
@@ -138,7 +141,8 @@ def problem_line(problem: str) -> dict[str, Any]:
     name, place, marker = PROBLEMS.get(problem, (problem, 0.95, "D"))
     streets = problem.startswith("cityscapes/")
     line = {"linestyle": (0, LONG)} if streets else {}
-    return {"color": mpl.colormaps["plasma" if streets else "viridis"](place), "marker": marker, "label": name, **line}
+    colours = mpl.colormaps[FAMILIES.get(problem.split("/")[0], "viridis")]
+    return {"color": colours(place), "marker": marker, "label": name, **line}
 
 
 def problems_in_order(problems: Iterable[str]) -> list[str]:
@@ -148,8 +152,9 @@ def problems_in_order(problems: Iterable[str]) -> list[str]:
 
 
 def problem_label(problem: str) -> str:
-    """The short name of a problem."""
-    return problem.split("/")[-1]
+    """The short name of a problem, as the paper writes it."""
+    name = problem.split("/")[-1]
+    return SHORT_NAMES.get(name, name)
 
 
 # -- axes --------------------------------------------------------------------------------------------------------------

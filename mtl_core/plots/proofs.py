@@ -66,7 +66,7 @@ def fields(
         """Two tasks with equal losses. Colour: the share of task 1 in the weights, w₁ / (w₁ + w₂); white is ½, thin
         lines are the levels 0.1, ¼, ¾ and 0.9. Hatched: the step raises the loss of one of the tasks, to first order.
         On the horizontal line both gradients are equally long, as Assumption 1 has it. Methods in one panel agree at
-        every point. A method that learns is shown at its first step, CDTT at its eleventh.""",
+        all points probed. A method that learns is shown at its first step, CDTT at its eleventh.""",
         f"{listed(negative)} can give a task a weight below 0; the colour there is that of 0 and 1."
         if negative
         else "",

@@ -17,8 +17,9 @@ from mtl_core import metrics, paper
 from mtl_core.datasets.qm9 import PROPERTIES, SYMBOLS, Group, Molecules, Split, scales
 from mtl_core.plots import look
 from mtl_core.plots.look import GREY, LOOK
+from mtl_core.runs import LAST_STEPS
 from mtl_core.smtos.imtl import released_system, transposed
-from mtl_core.smtos.solvers import cosines, equal_projections
+from mtl_core.smtos.solvers import equal_projections
 
 SIGNS = dict(
     zip(PROPERTIES, ("μ", "α", "HOMO", "LUMO", "R²", "ZPVE", "U₀", "U", "H", "G", "Cᵥ"), strict=True)
@@ -409,30 +410,44 @@ def figure_9(losses: pd.DataFrame) -> np.ndarray:
 
 
 def imtl_course(runs: Iterable[Any]) -> pd.DataFrame:
-    """What IMTL went through, per run and epoch.
+    """What IMTL went through: a row per run and epoch, and for a run that diverged one per step of its last steps.
 
     Returns:
-        seed, epoch; alpha (mean over steps of the largest |α|), condition (mean decimal logarithm of the condition
-        number of its linear system), scale (the largest e^s over tasks, mean over steps), at_rest (the largest 1/L,
-        where the scales come to rest).
+        seed; epochs (trained, 1 after the first; a fraction within one); last_steps (whether the row is a step on the
+        way to a divergence); peak (the largest |α| of any step), condition (decimal logarithm of the condition number
+        of M, mean over steps), scale (the largest e^s over tasks, mean over steps), at_rest (the largest 1/L, where the
+        scales come to rest). A row of a step has that step's numbers. NaN: not in the record, or not finite.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for run in runs:
-        for epoch, record in enumerate(run.history):
-            found = record.diagnostics
+        seed = {"seed": run.config.seed}
+        for epoch, record in enumerate(run.history, 1):
             loss = min((value for value in record.train_losses if value), default=math.nan)
-            scales_ = [w for w in record.head_weights if w is not None]
-            rows.append(
-                {
-                    "seed": run.config.seed,
-                    "epoch": epoch,
-                    "alpha": _number(found.get("largest_alpha")),
-                    "condition": _number(found.get("log10_condition")),
-                    "scale": max(scales_, default=math.nan),
-                    "at_rest": 1 / loss,
-                }
-            )
-    return pd.DataFrame(rows, columns=["seed", "epoch", "alpha", "condition", "scale", "at_rest"])
+            found = {
+                "peak": _number(record.diagnostics.get("peak_alpha")),
+                "condition": _number(record.diagnostics.get("log10_condition_of_M")),
+                "scale": max((w for w in record.head_weights if w is not None), default=math.nan),
+            }
+            rows.append({**seed, "epochs": float(epoch), "last_steps": False, **found, "at_rest": 1 / loss})
+        rows += [{**seed, "last_steps": True, **row} for row in _last_steps(run)]
+    columns = ["seed", "epochs", "last_steps", "peak", "condition", "scale", "at_rest"]
+    return pd.DataFrame(rows, columns=columns).astype({"last_steps": bool})
+
+
+def _last_steps(run: Any) -> list[dict[str, float]]:
+    """What was kept of the steps before a divergence, the very last at the end."""
+    names = {"peak_alpha": "peak", "log10_condition_of_M": "condition", "largest_scale": "scale"}
+    kept = {column: run.before_divergence.get(name, []) for name, column in names.items()}
+    count = max(map(len, kept.values()))
+    if not count:
+        return []
+    epoch, step = _ended(run.ended)
+    per_epoch = math.ceil(run.config.train_size / run.config.batch_size)
+    columns = {name: [math.nan] * (count - len(values)) + [*map(_number, values)] for name, values in kept.items()}
+    return [
+        {"epochs": epoch + (step - count + i + 1) / per_epoch, **{name: values[i] for name, values in columns.items()}}
+        for i in range(count)
+    ]
 
 
 def _number(value: float | None) -> float:
@@ -447,8 +462,8 @@ def imtl(groups: Mapping[str, Sequence[Any]]) -> np.ndarray:
     """
     figure, axes = look.figure(11, 3.6, columns=3)
     titles = {
-        "condition": "condition number",
-        "alpha": "largest |α|",
+        "condition": "condition number of M",
+        "peak": "largest |α|",
         "scale": "largest scale exp(s)",
     }
     handles = []
@@ -457,26 +472,28 @@ def imtl(groups: Mapping[str, Sequence[Any]]) -> np.ndarray:
         style: dict[str, Any] = {"color": colour, "marker": "os^Dv"[i % 5], "markersize": 3, "linewidth": 1.2}
         handles.append(Line2D([], [], label=name, **style))
         course = imtl_course(runs)
-        for ax, column in zip(axes, titles, strict=True):
-            for seed, of_seed in course.groupby("seed"):
-                values = 10 ** of_seed[column] if column == "condition" else of_seed[column]
-                ax.plot(of_seed.epoch + 1, values, **style)
-                ended = next(run for run in runs if run.config.seed == seed)
-                if ended.diverged and len(of_seed):
-                    ax.plot(of_seed.epoch.iloc[-1] + 1, values.iloc[-1], "X", color=colour, markersize=9, zorder=4)
+        course["condition"] = 10**course.condition
+        for run in runs:
+            of_seed = course[course.seed == run.config.seed]
+            for ax, column in zip(axes, titles, strict=True):
+                seen = of_seed[of_seed[column].notna()]
+                ax.plot(seen.epochs, seen[column], **style, markevery=np.flatnonzero(~seen.last_steps).tolist())
+                if run.diverged and len(seen):
+                    ax.plot(seen.epochs.iloc[-1], seen[column].iloc[-1], "X", color=colour, markersize=9, zorder=4)
     for ax, (_, title) in zip(axes, titles.items(), strict=True):
         ax.set_title(title, loc="left", fontsize=10)
         bottom, top = ax.dataLim.intervaly
         ax.set_yscale("log" if top > 10 * bottom > 0 else "linear")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        ax.set_xlabel("epoch")
+        ax.set_xlabel("epochs trained")
         look.dress(ax)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(groups), 3), frameon=False, fontsize=9)
     look.caption(
         axes,
-        "IMTL, epoch means, a line per seed. Left: condition number of the linear system that gives α (mean of its "
-        "logarithm). Middle: the largest |α| of the eleven; 1/11 is equal weights. Right: the largest of the learnt "
-        "scales. A cross ends a run that diverged.",
+        "IMTL, a line per seed, a marker per epoch. Left: condition number of M, the matrix of the closed form, which "
+        "is Mᵀ in the correct one (mean of its logarithm over the epoch). Middle: the largest |α| of the eleven in any "
+        "step of the epoch, its peak; 1/11 is equal weights. Right: the largest of the learnt scales (mean over the "
+        f"epoch). A cross ends a run that diverged; before it, without markers, up to {LAST_STEPS} single steps.",
     )
     return axes
 
@@ -487,13 +504,14 @@ def imtl_table(groups: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     for name, runs in groups.items():
         course = imtl_course(runs)
         flags = [epoch.flags for run in runs for epoch in run.history]
-        last = course[course.epoch == course.epoch.max()]
+        epochs = course[~course.last_steps]
+        last = epochs[epochs.epochs == epochs.epochs.max()]
         rows[name] = {
             "runs": len(runs),
             "diverged": sum(run.diverged for run in runs),
             "where": "; ".join(f"seed {r.config.seed}: {_where(r.ended)}" for r in runs if r.diverged) or "–",
-            "largest |α|": course.alpha.max(),
-            "condition number": 10 ** course.condition.max(),
+            "largest |α|": course.peak.max(),
+            "condition number of M": 10 ** course.condition.max(),
             "largest e^s": course.scale.max(),
             "e^s at rest": last.at_rest.mean(),
             "steps with the guard": sum(found.get("guard", 0) for found in flags),
@@ -501,16 +519,23 @@ def imtl_table(groups: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("IMTL")
     table.attrs["decimals"] = {"largest |α|": 2, "largest e^s": 2, "e^s at rest": 1}
     table.attrs["caption"] = (
-        "Largest |α|, condition number and e^s: the largest epoch mean of any run. e^s at rest: 1/L of the property "
-        "with the smallest training loss in the last epoch, to which its scale is on the way. Where a run diverged, "
-        "epochs and steps count from 1."
+        "Largest |α|: of any step of any run. Condition number of M and largest e^s: the largest mean over an epoch of "
+        f"any run. Of a run that diverged its last steps (up to {LAST_STEPS}) count as well, each by itself. e^s at "
+        "rest: 1/L of the property with the smallest training loss in the last epoch, to which its scale is on the "
+        "way. Where a run diverged, epochs and steps count from 1. The guard is counted in full epochs."
     )
     return table
 
 
-def _where(ended: str) -> str:
-    """ "diverged at epoch e, step s", both from 0, as words that count from 1."""
+def _ended(ended: str) -> tuple[int, int]:
+    """ "diverged at epoch e, step s", both from 0, as numbers."""
     epoch, step = (int("".join(filter(str.isdigit, part))) for part in ended.split(","))
+    return epoch, step
+
+
+def _where(ended: str) -> str:
+    """The same as words that count from 1."""
+    epoch, step = _ended(ended)
     return f"epoch {epoch + 1}, step {step + 1}"
 
 
@@ -526,7 +551,7 @@ def collinear(num_tasks: int, alike: int, cosine: float, seed: int, dimensions: 
 
 def both_forms(gramian: np.ndarray) -> dict[str, float]:
     """IMTL's two closed forms on one Gramian [K, K]: the largest |α|, and how unequal the projections are (their spread
-    over the largest of them), of each; and the condition numbers of their systems."""
+    over the largest of them), of each; and the condition number of M, which is that of Mᵀ."""
     right, released = equal_projections(gramian).weights, transposed(gramian)
     lengths = np.sqrt(gramian.diagonal())
     found = {}
@@ -534,8 +559,7 @@ def both_forms(gramian: np.ndarray) -> dict[str, float]:
         projections = gramian @ alpha / lengths
         found[f"{name}: largest |α|"] = float(np.abs(alpha).max())
         found[f"{name}: unequal"] = float(np.ptp(projections) / np.abs(projections).max())
-    found["correct: condition"] = float(np.linalg.cond(cosines(gramian)[1]))
-    found["transposed: condition"] = float(np.linalg.cond(released_system(gramian)[0]))
+    found["condition"] = float(np.linalg.cond(released_system(gramian)[0]))
     return found
 
 

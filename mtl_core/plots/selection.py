@@ -17,6 +17,7 @@ from mtl_core.plots.look import GREY, INK, LOOK
 
 Scale = Literal["linear", "symlog"]
 FEW = 5  # up to so many seeds, each is drawn
+THIN = "PX"  # markers that would vanish behind others
 
 
 def figure_1(
@@ -81,7 +82,7 @@ def box(ax: Axes, x: float, values: np.ndarray, smto: str, width: float = 0.62) 
         spread = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else np.zeros(1)
         style: dict[str, Any] = {
             "marker": LOOK[smto].marker,
-            "s": 24,
+            "s": 60 if LOOK[smto].marker == "*" else 24,  # of a small star little is left
             "edgecolor": "white",
             "linewidth": 0.6,
             "zorder": 3,
@@ -181,7 +182,7 @@ def trade_off(
         style: dict[str, Any] = {"color": LOOK[smto].colour, "marker": LOOK[smto].marker, "linewidths": 0}
         ax.scatter(across[smto], up[smto], s=14, alpha=0.35, zorder=2, **style)
         style |= {"edgecolor": "white", "linewidths": 0.7, "label": look.label(smto)}
-        ax.scatter(across[smto].mean(), up[smto].mean(), s=75, zorder=3, **style)
+        ax.scatter(across[smto].mean(), up[smto].mean(), s=75, zorder=4 if LOOK[smto].marker in THIN else 3, **style)
     _scale(ax, scale, "y")
     if scale == "linear":
         _equal_delta_m(ax)
@@ -238,14 +239,17 @@ def table_3(
             row[name] = runs[column].mean()
             if spread is None or column in spread:
                 row[f"± {name}"] = runs[column].std(ddof=1)
-            row[f"paper {name}"] = reference[column].get(smto, np.nan)
+            row[f"paper {name}"] = reference[column].get(smto.removesuffix("_transposed"), np.nan)
         rows.append(row)
     table = pd.DataFrame(rows).set_index("method")
+    transposed = "imtl_transposed" in set(selected.smto)
     table.attrs["decimals"] = 2
     table.attrs["caption"] = " ".join(
         f"""Gain over the single-task models on the test split, in percent, higher is better, at the epoch with the best
         validation Δm: mean over n seeds, ± the standard deviation between seeds (of single runs, not of their mean),
-        and the paper's mean over {len(paper.seeds(str(selected.problem.iloc[0]))[1])} runs. {look.A_SEED}
+        and the paper's mean over {len(paper.seeds(str(selected.problem.iloc[0]))[1])} runs.
+        {"The paper ran IMTL in the transposed form (D24); its numbers stand in both rows." if transposed else ""}
+        {look.A_SEED}
         {look.diverged(selected)} {look.chosen(settings)}""".split()
     )
     return table

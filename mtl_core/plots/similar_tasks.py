@@ -16,6 +16,8 @@ from mtl_core import metrics, paper
 from mtl_core.plots import look
 from mtl_core.plots.look import GREY, INK, LOOK
 from mtl_core.plots.selection import FEW, box
+from mtl_core.problems import Problem
+from mtl_core.words import listed
 
 # -- Figure 2 ----------------------------------------------------------------------------------------------------------
 
@@ -300,17 +302,32 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     look.plain_log_ticks(axes[2].yaxis)
     handles, names = axes[0].get_legend_handles_labels()
     ncols = min(max(len(problems), 1), 4)
-    figure.legend(handles, names, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9)
+    # In the figure's own coordinates, or a saved figure, cropped anew, has it on top of the small print at its foot.
+    place = {"bbox_to_anchor": (0, 0, 1, 1), "bbox_transform": figure.transFigure}
+    figure.legend(handles, names, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9, **place)
     look.caption(
         axes,
-        f"Task gradients on the {where} under {look.label(smto)}, at every hundredth step, averaged over each epoch: "
-        f"mean over {look.seeds(table)} and ± 1 standard deviation.",
+        f"Task gradients on the {where} under {look.label(smto)}: mean over {look.seeds(table)} and ± 1 standard "
+        "deviation.",
+        _looks(table),
         "Left: the paper's metric, the mean cosine between each task's gradient and their average; dotted, what "
         "orthogonal gradients of equal length have. Middle: the mean cosine between pairs of tasks. Right: how much "
         "longer the longest gradient is than the shortest; unequal lengths alone lower C (D29).",
         look.A_SEED,
     )
     return axes
+
+
+def _looks(table: pd.DataFrame) -> str:
+    """The sentences of a caption that say at which steps the gradients were looked at."""
+    every, once = Problem.sample_every, []
+    for problem in look.problems_in_order(table.problem):
+        config = table[table.problem == problem].config.iloc[0]
+        samples, batch = (metrics.setting(config, name) for name in ("train_size", "batch_size"))
+        if samples and samples <= (every + 1) * batch:
+            once.append(look.problem_label(problem))
+    found = f"Samples are the second step of an epoch and every {every}th after it, averaged over the epoch"
+    return f"{found}; at these settings one batch per epoch on {listed(once)} (D30)." if once else f"{found}."
 
 
 def _band(ax: Axes, table: pd.DataFrame, x: str, y: str, style: dict[str, Any], least: float = -math.inf) -> None:
@@ -395,43 +412,59 @@ def _two_tasks(ax: Axes, ratios: np.ndarray) -> None:
 
 
 def ranking(per_run: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
-    """Does C tell where SMTOs help? Per problem C, the pairwise cosine and 1/√K beside the gap SMTO − Unit. Scal.
+    """Does C tell where SMTOs help? Per problem C, the pairwise cosine and 1/√K beside the gaps SMTO − Unit. Scal.
 
     Args:
         per_run: `metrics.per_run`, of which the rows of Unit. Scal. count.
-        selected: test gains on the same problems; the methods that all of them have are compared.
+        selected: test gains on the same problems. The gaps of a problem are those of all SMTOs that it has; on QM9 of
+            those in the paper's Table 1, which leaves out IMTL and RotoGrad.
 
     Returns:
-        One row per problem, then Spearman's correlation of each column with the mean gap. Caption in
+        One row per problem that has an SMTO; then a row per kind of gap, Spearman's correlation of each column with
+        it. Where no problem has several SMTOs, the largest gap is the mean gap and is left out. Caption in
         `.attrs["caption"]`.
     """
-    problems = look.problems_in_order(selected.problem)
-    found = [set(selected[selected.problem == p].smto) for p in problems]
-    shared = selected[selected.smto.isin(set.intersection(*found))]
     rows = {}
-    for problem in problems:
-        gaps = metrics.paired(shared[shared.problem == problem])["mean"]
+    for problem in look.problems_in_order(selected.problem):
+        of_problem = selected[selected.problem == problem]
+        if problem == "qm9":
+            of_problem = of_problem[of_problem.smto.isin(paper.table("table_1").index)]
+        gaps = metrics.paired(of_problem)["mean"].dropna()
+        if gaps.empty:
+            continue
         uniform = per_run[(per_run.problem == problem) & (per_run.smto == "unit_scal")]
         rows[look.problem_label(problem)] = {
             "C": uniform.cosine_to_mean.mean(),
             "pairwise cosine": uniform.pairwise_cosine.mean(),
             "norm ratio": uniform.norm_ratio.mean(),
             "1/√K": metrics.cosine_floor(int(uniform.num_tasks.iloc[0])),
+            "SMTOs": len(gaps),
             "mean gap": gaps.mean(),
             "largest gap": gaps.max(),
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("problem")
-    correlations = {name: metrics.spearman(table[name], table["mean gap"]).rho for name in table.columns[:-2]}
-    table.loc["rank correlation with the mean gap"] = correlations
-    table.attrs["decimals"] = 2
+    several = bool((table["SMTOs"] > 1).any())
+    if not several:
+        table = table.drop(columns="largest gap")
+    kinds = ["mean gap", "largest gap"] if several else ["mean gap"]
+    correlations = {
+        gap: {name: metrics.spearman(table[name], table[gap]).rho for name in list(table.columns)[:4]} for gap in kinds
+    }
+    least = 2 / math.factorial(len(rows))  # the permutation p-value of a perfect order: that and its mirror image
+    notes = []
+    if least > 0.05:
+        notes.append(f"Over {len(rows)} problems no correlation can have a permutation p-value below {least:.2g}.")
+    if table["1/√K"].nunique() < 2:
+        notes.append("1/√K cannot rank problems that have equally many tasks.")
+    for gap in kinds:
+        table.loc[f"rank correlation with the {gap}"] = correlations[gap]
+    table.attrs["decimals"] = {name: 0 if name == "SMTOs" else 2 for name in table.columns}
     table.attrs["caption"] = _words(
         f"""Gradients: mean over training and {look.seeds(selected)} under Unit. Scal. Gaps: mean test Δm of each SMTO
-        that all these problems have ({shared.smto.nunique() - 1}) minus that of Unit. Scal., in points. The paper's
-        reading asks for a high C where the gap is small, a rank correlation of −1. Over {len(rows)} problems no
-        correlation can have a permutation p-value below {2 / math.factorial(len(rows)):.2g}."""
+        minus that of Unit. Scal., in points; their mean{" and the largest" if several else ""} over the SMTOs that the
+        problem has. {"On QM9 these are the methods of the paper's Table 1." if "qm9" in rows else ""} The paper's
+        reading asks for a high C where the gap is small, a rank correlation of −1. {" ".join(notes)}"""
     )
-    if table["1/√K"].nunique() < 2:
-        table.attrs["caption"] += " 1/√K cannot rank problems that have equally many tasks."
     return table
 
 

@@ -277,7 +277,8 @@ class GramianWeighting(SMTO):
 
     def record(self, solution: Solution) -> np.ndarray:
         """The weights of a K×K solver's solution; its iterations and residual join the diagnostics (flag "inexact")."""
-        self.diagnostics |= {"iterations": solution.iterations, "residual": solution.residual}
+        residual = solution.residual + 0.0  # −0.0 is 0.0, NaN stays
+        self.diagnostics |= {"iterations": solution.iterations, "residual": residual}
         if not solution.residual <= 1e-6:
             self.flags.append("inexact")
         return solution.weights

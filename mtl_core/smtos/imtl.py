@@ -26,6 +26,8 @@ Differs:
    the released code. The source learns s with the network.
 5. The main paper logs α alone (D25); the weights recorded here are the effective ones, α_k e^(s_k), and α is a
    diagnostic.
+6. e^s L − s has no minimum for L ≤ 0. Here, where scales are learned, a loss of 0 counts as 1e-12, with the flag
+   "floored_loss"; a negative loss is an error.
 """
 
 from typing import Literal
@@ -36,7 +38,7 @@ from torch import Tensor
 
 from mtl_core.smtos.base import Applied, GramianWeighting, LossWeighting, Setting, VectorAdam, register
 from mtl_core.smtos.edm import bisector
-from mtl_core.smtos.solvers import Solution, cosines, equal_projections
+from mtl_core.smtos.solvers import Solution, equal_projections
 from mtl_core.step import Space, Step
 
 
@@ -66,27 +68,28 @@ class IMTLG(GramianWeighting):
         """Gramian of the task gradients [K, K] to weights α [K], of any sign, summing to 1."""
         if self.form == "transposed":
             alpha = transposed(gramian)
-            self._describe(alpha, released_system(gramian)[0])
         else:
             solution = equal_projections(gramian)
             if self.guard and not is_sound(gramian, solution):
                 self.flags.append("guard")
                 solution = bisector(gramian)
             alpha = self.record(solution) if np.isfinite(solution.weights).all() else solution.weights
-            self._describe(alpha, cosines(gramian)[1])
+        self._describe(gramian, alpha)
         if np.isfinite(alpha).all():
             return alpha
         self.flags.append("no_solution")
         return np.zeros(len(gramian))
 
-    def _describe(self, alpha: np.ndarray, matrix: np.ndarray) -> None:
-        """For three tasks and more: the largest |α|, and the decimal logarithm of the condition number of the system
-        that gave it (at most 17, where double precision ends)."""
+    def _describe(self, gramian: np.ndarray, alpha: np.ndarray) -> None:
+        """For three tasks and more: the largest |α|, and the decimal logarithm of the condition number of the closed
+        form's matrix M, the same for both forms (at most 17, where double precision ends)."""
         if len(alpha) > 2:
+            matrix = released_system(gramian)[0]
             condition = np.linalg.cond(matrix) if np.isfinite(matrix).all() else np.inf
             self.diagnostics |= {
                 "largest_alpha": float(np.abs(alpha).max()),
-                "log10_condition": float(np.log10(min(condition, 1e17))),
+                "peak_alpha": float(np.abs(alpha).max()),
+                "log10_condition_of_M": float(np.log10(min(condition, 1e17))),
             }
 
 
@@ -121,6 +124,7 @@ class IMTL(IMTLG):
     key = "imtl"
     head_policy = "scaled"
     native_scale = "weights α e^s, α sums to 1"
+    positive_losses = True
 
     def __init__(
         self,
@@ -143,7 +147,7 @@ class IMTL(IMTLG):
         """Gramian of the plain gradients [K, K] and losses [K] to α e^s [K]; then s takes its step."""
         self.scales = np.exp(self.s.double().cpu().numpy())
         weights = super().solve(gramian, losses)
-        losses = np.ones(self.num_tasks) if losses is None else losses
+        losses = np.ones(self.num_tasks) if losses is None else np.maximum(losses, self.floor)
         self.optimizer.step(self.s, torch.from_numpy(self.scales * losses - 1))
         return weights
 
@@ -152,6 +156,8 @@ class IMTL(IMTLG):
         scales = self.scales[self.active]
         alpha = super().weights(gramian * np.outer(scales, scales))
         self.diagnostics |= {f"alpha_{k}": float(a) for k, a in zip(self.active, alpha, strict=True)}
+        if len(alpha) > 2:
+            self.diagnostics["largest_scale"] = float(scales.max())
         return alpha * scales
 
     def head_weights(self, weights: np.ndarray) -> np.ndarray:
@@ -166,6 +172,7 @@ class IMTLL(LossWeighting):
     key = "imtl_l"
     head_policy = "scaled"
     native_scale = "weights e^s, 1 at the start"
+    positive_losses = True
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__(num_tasks)
@@ -183,5 +190,5 @@ class IMTLL(LossWeighting):
 
     def backward(self, step: Step) -> Applied:
         applied = super().backward(step)
-        self.optimizer.step(self.s, applied.weights * step.losses - 1)
+        self.optimizer.step(self.s, applied.weights * step.losses.clamp(min=self.floor) - 1)
         return applied

@@ -22,6 +22,8 @@ Differs:
 4. Where a map has height and width, one rotation turns the channels at every position, as in the package. `size`
    rotates the first channels only; the default is all of them.
 5. With an `inner` SMTO the rotations stay as they are and the inner method's update replaces the scaled sum.
+6. A task without a gradient at the start (its targets are missing in that batch) starts where it first has one. The
+   package takes 1e-15 for its length.
 """
 
 import itertools
@@ -137,7 +139,7 @@ class RotoGrad(Wrapping):
 
     def scaling(self, norms: Tensor) -> Tensor:
         """Norms of the task gradients on z [K] to weights that give every task the same length C."""
-        growth = norms / self.norms_at_start
+        growth = torch.where(self.norms_at_start > 0, norms / self.norms_at_start, 0)
         common = (growth / growth.sum()) @ norms
         return torch.where(norms > 0, common / norms, 0)
 
@@ -145,7 +147,9 @@ class RotoGrad(Wrapping):
         gradients = step.feature_gradients
         norms = gradients.flatten(1).norm(dim=1)
         if self.steps in (0, self.burn_in):
-            self.norms_at_start = norms.clamp(min=1e-15)
+            self.norms_at_start = norms
+        else:  # a task without a gradient there starts where it first has one
+            self.norms_at_start = torch.where(self.norms_at_start > 0, self.norms_at_start, norms)
         self.steps += 1
         if self.inner is None:
             weights = self.scaling(norms)

@@ -2,7 +2,7 @@
 
     update = (1/K) Σ_i π(g_i),   π: projection on the dual cone {d: g_k·d ≥ 0 for all k}
 
-For two tasks it is half of PCGrad; for more, unlike PCGrad, no task gets worse.
+For two tasks it is PCGrad; for more, unlike PCGrad, no task gets worse.
 
 Source: Quinton, Rey 2024, "Jacobian descent for multi-objective optimization", arXiv:2406.16232.
 Differs:

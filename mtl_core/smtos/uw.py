@@ -11,8 +11,10 @@ Differs:
 1. As in the released code of the main paper η joins the main optimizer as a group of its own, with the same learning
    rate, schedule and weight decay. Other public codes use one form for all tasks, or start at a negative η.
 2. ∂/∂η is the closed form above; nothing is differentiated through it.
-3. The likelihoods come from the problem; option `likelihoods` overrides them. η is not bounded: a loss that falls to 0
-   makes its weight grow without limit, as in the source.
+3. The likelihoods come from the problem; option `likelihoods` overrides them. η is not bounded: as a loss falls towards
+   0 its weight grows as 1/L, as in the source.
+4. η + e^(−p η) L / f has no minimum for L ≤ 0, whatever the likelihood. Here a loss of 0 counts as 1e-12, with the flag
+   "floored_loss"; a negative loss is an error.
 """
 
 from typing import Any
@@ -38,6 +40,7 @@ class UW(LossWeighting):
 
     key = "uw"
     native_scale = "between half the sum and the sum at the start"
+    positive_losses = True
 
     def __init__(self, num_tasks: int, likelihoods: list[Likelihood] | None = None) -> None:
         super().__init__(num_tasks)
@@ -69,5 +72,6 @@ class UW(LossWeighting):
 
     def backward(self, step: Step) -> Applied:
         applied = super().backward(step)
-        self.eta.grad = (1 - self.power * applied.weights * step.losses).to(self.eta)
+        losses = step.losses.clamp(min=self.floor)
+        self.eta.grad = (1 - self.power * applied.weights * losses).to(self.eta)
         return applied

@@ -150,19 +150,22 @@ def test_a_step_moves_everything(depth: int) -> None:
         assert p.grad.any(), name
 
 
-def test_the_gramian_can_be_accumulated_block_by_block() -> None:
-    """The encoder comes apart into stem, two blocks per stage and five dropouts; Gramian and update stay the same."""
+@pytest.mark.parametrize(("depth", "blocks"), [(18, 8), (50, 16)])
+def test_the_gramian_can_be_accumulated_block_by_block(depth: int, blocks: int) -> None:
+    """The encoder comes apart into stem, the blocks of its stages and five dropouts; Gramian and update stay the
+    same."""
     x, targets = batch(2, 16, 32)
     found = {}
     for keep in (True, False):
         torch.manual_seed(0)
-        heads = {name: nn.Sequential(nn.Conv2d(512, 1, 1), nn.Upsample(scale_factor=8)) for name in "ab"}
-        net = MultiTaskModel(deeplab.Encoder(), heads).double()
+        features = deeplab.FEATURES[depth]
+        heads = {name: nn.Sequential(nn.Conv2d(features, 1, 1), nn.Upsample(scale_factor=8)) for name in "ab"}
+        net = MultiTaskModel(deeplab.Encoder(depth), heads).double()
         step = Step(net, [F.mse_loss, F.l1_loss], x.double(), [targets[1].double()] * 2, keep_jacobian=keep)
         gramian = step.gramian("parameters")
         step.apply(torch.tensor([0.2, 1.5]))
         found[keep] = [gramian, *[p.grad for p in net.parameters()]]
-    assert len(step._walk.parts) == 1 + 8 + 5
+    assert len(step._walk.parts) == 1 + blocks + 5
     assert_close(found[False], found[True], rtol=1e-9, atol=1e-12)
 
 

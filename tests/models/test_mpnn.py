@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call
-from torch.nn import functional as F
 from torch.testing import assert_close
-from torch_geometric.nn import NNConv, Set2Set
 
+from mtl_core import oracles
 from mtl_core.datasets.qm9 import Group, Molecules
 from mtl_core.models import mpnn
 from mtl_core.models.lenet import count_parameters
@@ -15,51 +14,12 @@ from mtl_core.models.lenet import count_parameters
 SIZES = [3, 5, 3, 9, 2, 5, 3]  # atoms of the molecules of a batch, in its order
 
 
-class Sparse(nn.Module):
-    """The same network as torch-geometric has it: a list of edges, and a 64×64 matrix for each of them."""
-
-    def __init__(self):
-        super().__init__()
-        self.atom = nn.Linear(11, 64)
-        self.convolution = NNConv(
-            64, 64, nn.Sequential(nn.Linear(5, 128), nn.ReLU(), nn.Linear(128, 4096)), aggr="mean"
-        )
-        self.gru = nn.GRU(64, 64)
-        self.set2set = Set2Set(64, processing_steps=3)
-        self.out = nn.Linear(128, 64)
-
-    def forward(self, nodes, edge_index, edge_features, molecule):
-        x = F.relu(self.atom(nodes))
-        state = x[None]
-        for _ in range(3):
-            x, state = self.gru(F.relu(self.convolution(x, edge_index, edge_features))[None], state)
-            x = x[0]
-        return F.relu(self.out(self.set2set(x, molecule)))
-
-
-NAMES = {  # of a parameter here: there
-    "atom.weight": "atom.weight",
-    "atom.bias": "atom.bias",
-    "convolution.hidden.weight": "convolution.nn.0.weight",
-    "convolution.hidden.bias": "convolution.nn.0.bias",
-    "convolution.matrix.weight": "convolution.nn.2.weight",
-    "convolution.matrix.bias": "convolution.nn.2.bias",
-    "convolution.root.weight": "convolution.lin.weight",
-    "convolution.root.bias": "convolution.bias",
-    **{f"gru.{name}": f"gru.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")},
-    **{f"set2set.lstm.{name}": f"set2set.lstm.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")},
-    "out.weight": "out.weight",
-    "out.bias": "out.bias",
-}
-
-
 def pair(dtype):
     """The network here and there, with the same weights; b is not zero."""
     torch.manual_seed(0)
-    dense, sparse = mpnn.Encoder().to(dtype), Sparse().to(dtype)
+    dense = mpnn.Encoder().to(dtype)
     nn.init.normal_(dense.convolution.root.bias)
-    sparse.load_state_dict({NAMES[name]: value for name, value in dense.state_dict().items()})
-    return dense, sparse
+    return dense, oracles.sparse_encoder(dense)
 
 
 def molecules(sizes, dtype=torch.float32, seed=0):
@@ -79,23 +39,9 @@ def grouped(batch):
     return Molecules(groups, len(batch))
 
 
-def listed(batch):
-    """The batch as the sparse network takes it: atoms, edges from j to i, their features, each atom's molecule."""
-    sources, targets, features, start = [], [], [], 0
-    for nodes, edges in batch:
-        i, j = (~torch.eye(len(nodes), dtype=torch.bool)).nonzero(as_tuple=True)
-        sources.append(j + start)
-        targets.append(i + start)
-        features.append(edges[i, j])
-        start += len(nodes)
-    molecule = torch.repeat_interleave(torch.tensor([len(nodes) for nodes, _ in batch]))
-    edge_index = torch.stack([torch.cat(sources), torch.cat(targets)])
-    return torch.cat([nodes for nodes, _ in batch]), edge_index, torch.cat(features), molecule
-
-
 def test_parameter_counts():
     """Encoder 616,960, head 65, as torch-geometric's layers have."""
-    assert count_parameters(mpnn.Encoder()) == count_parameters(Sparse()) == 616_960
+    assert count_parameters(mpnn.Encoder()) == count_parameters(oracles.SparseEncoder()) == 616_960
     assert count_parameters(mpnn.Head()) == 65
 
 
@@ -104,14 +50,14 @@ def test_equals_torch_geometric(dtype, tolerance):
     """The same features, and the same gradient of every parameter, for molecules of different sizes in one batch."""
     dense, sparse = pair(dtype)
     batch = molecules(SIZES, dtype)
-    z, expected = dense(grouped(batch)), sparse(*listed(batch))
+    z, expected = dense(grouped(batch)), sparse(*oracles.edge_list(grouped(batch)))
     assert z.shape == (len(SIZES), 64) and (z > 0).any()
     assert_close(z, expected, rtol=tolerance, atol=tolerance)
 
     direction = torch.randn(z.shape, dtype=dtype)
     z.backward(direction)
     expected.backward(direction)
-    for here, there in NAMES.items():
+    for here, there in oracles.SPARSE_NAMES.items():
         ours, theirs = dense.get_parameter(here).grad, sparse.get_parameter(there).grad
         assert theirs.abs().max() > 0
         assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max(), here
@@ -120,8 +66,8 @@ def test_equals_torch_geometric(dtype, tolerance):
 def test_distributions_of_initial_weights():
     """Uniform within the bounds of torch-geometric's layers: the largest weights and the spread agree."""
     torch.manual_seed(0)
-    dense, sparse = dict(mpnn.Encoder().named_parameters()), dict(Sparse().named_parameters())
-    for here, there in NAMES.items():
+    dense, sparse = dict(mpnn.Encoder().named_parameters()), dict(oracles.SparseEncoder().named_parameters())
+    for here, there in oracles.SPARSE_NAMES.items():
         ours, theirs = dense[here].detach(), sparse[there].detach()
         assert_close(ours.abs().max(), theirs.abs().max(), rtol=0.1, atol=0)
         assert_close(ours.std(), theirs.std(), rtol=0.25, atol=0)
@@ -157,7 +103,7 @@ def test_lone_atom():
     dense, sparse = pair(torch.float64)
     batch = molecules([4, 1], torch.float64)
     z = dense(grouped(batch))
-    assert_close(z, sparse(*listed(batch)))
+    assert_close(z, sparse(*oracles.edge_list(grouped(batch))))
     assert all(g.isfinite().all() for g in torch.autograd.grad(z.sum(), list(dense.parameters())))
 
 

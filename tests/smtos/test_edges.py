@@ -12,7 +12,7 @@ from mtl_core.oracles import G1, GRAMIAN_METHODS, gramian
 from mtl_core.smtos.base import GramianWeighting, NonFinite, NotAGramian, build, is_stationary
 
 UNDEFINED = [key for key in GRAMIAN_METHODS if build(key, 2).undefined_at_stationary]
-LOSSY = ["cdtt", "mgda", "mgda_ub"]  # they take logarithms of losses, or divide by them
+LOSSY = ["cdtt", "imtl", "mgda", "mgda_ub"]  # they take logarithms of losses, divide by them, or come to rest at 1/L
 
 
 def made(key: str, K: int, **options: object) -> GramianWeighting:

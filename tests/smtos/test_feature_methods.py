@@ -230,6 +230,25 @@ def test_rotograd_takes_the_start_anew_after_the_burn_in(toy) -> None:
     assert torch.equal(seen[0], seen[2]) and torch.equal(seen[3], seen[5]) and not torch.equal(seen[2], seen[3])
 
 
+@pytest.mark.parametrize("burn_in", [2, 20])
+def test_a_task_without_a_gradient_at_the_start_starts_where_it_first_has_one(toy, burn_in) -> None:
+    """Task b has no targets in the first two batches. Its weight there is 0, that of the other task is 1; in the third
+    step both have grown by 1, so that C is the mean of the lengths."""
+    smto = ready("rotograd", burn_in=burn_in)
+    lengths = [(2.0, 0.0), (2.0, 0.0), (2.0, 3.0), (4.0, 3.0)]
+    weights = []
+    for number, (a, b) in enumerate(lengths):
+        step = toy.step(smto)
+        norms = step.feature_gradients.flatten(1).norm(dim=1)
+        step.feature_gradients.mul_((tensor([a, b]).to(norms) / norms).view(2, *[1] * (step.z.dim())))
+        weights.append(smto.backward(step).weights)
+        if number < 2:
+            assert smto.norms_at_start[1] == 0
+    expected = [(1, 0), (1, 0), (2.5 / 2, 2.5 / 3), (11 / 12, 11 / 9)]  # in the end α = (2, 1)/3 and C = 11/3
+    assert_close(torch.stack(weights), tensor(expected).to(weights[0]))
+    assert_close(smto.norms_at_start, tensor([2.0, 3.0]).to(smto.norms_at_start))
+
+
 @pytest.mark.parametrize("shape", [(5,), (5, 2, 3)], ids=["vectors", "maps"])
 @pytest.mark.parametrize("size", [None, 3])
 @pytest.mark.parametrize("reduction", ["mean", "package"])

@@ -157,21 +157,21 @@ def test_the_unit_of_a_loss_does_not_matter(toy, key) -> None:
     assert_close(torch.cosine_similarity(before, toy.gradient(), dim=0), torch.ones((), dtype=torch.float64))
 
 
-@pytest.mark.parametrize("key", ["si", "famo", "stch", "go4align", "gradnorm", "db_mtl"])
+@pytest.mark.parametrize("key", ["si", "uw", "imtl_l", "famo", "stch", "go4align", "gradnorm", "db_mtl"])
 def test_losses_must_not_be_negative(toy, key) -> None:
     toy.losses[1] = lambda p, y: -p.square().mean()
     with pytest.raises(ValueError, match=rf"{key}: the losses are .*needs every loss to be positive"):
         ready(key).backward(toy.step())
 
 
-@pytest.mark.parametrize("key", ["si", "famo", "stch", "go4align", "gradnorm", "db_mtl"])
+@pytest.mark.parametrize("key", ["si", "uw", "imtl_l", "famo", "stch", "go4align", "gradnorm", "db_mtl"])
 def test_a_loss_that_is_not_finite_ends_the_run(toy, key) -> None:
     toy.losses[1] = lambda p, y: p.mean() * math.nan
     with pytest.raises(NonFinite, match=key):
         ready(key).backward(toy.step())
 
 
-@pytest.mark.parametrize("key", ["si", "famo", "stch", "go4align", "gradnorm"])
+@pytest.mark.parametrize("key", ["si", "uw", "imtl_l", "famo", "stch", "go4align", "gradnorm"])
 def test_a_loss_of_zero_is_floored_and_flagged(toy, key) -> None:
     toy.losses[1] = lambda p, y: 0 * p.mean()
     applied = ready(key).backward(toy.step())

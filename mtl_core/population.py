@@ -1,0 +1,495 @@
+"""Population-based training: look for the weights of a weighted sum of losses while training with them.
+
+    w = softmax(z),  z ~ N(0, spread²) per task         each member of a population has weights of its own
+    score = validation Δm                               after every epoch, in percent, higher is better
+    after every block of epochs: the members of the worst quantile give up
+        exploit     each takes over the network, optimizer, step size and z of a member drawn from the best quantile
+        explore     and goes on with z + N(0, explore²)
+
+`strategy = "random"` is the same population without exploit and explore: random search at the same cost.
+
+Sources: Royer, Blankevoort, Ehteshami Bejnordi 2023, arXiv:2310.08910 (for the weights of a scalarisation);
+Jaderberg et al. 2017, arXiv:1711.09846 (population-based training).
+Differs:
+1. All members stop at the end of a block and are ranked together; Jaderberg et al. let each decide when it is ready.
+2. Weights move on the simplex, by a normal step of the logits; Jaderberg et al. multiply hyperparameters by 0.8 or 1.2.
+3. All members have the base's seed: the same initial network, batches and dropout masks. Scores then differ by the
+   weights and not by the luck of a seed, the winner is no lucky draw, and a member of a random search is, bit for bit,
+   the plain run of `fixed` with its weights.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import joblib
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from tqdm import tqdm
+
+from mtl_core import sweeps, training
+from mtl_core.artifacts import write_atomically
+from mtl_core.runs import POPULATIONS, BadConfig, Epoch, NotNegative, RunConfig, RunStore, StoreError, digest, explain
+from mtl_core.smtos.base import nearest
+from mtl_core.tasks import Task
+from mtl_core.words import listed
+
+POPULATION_NUMERICS = 1  # raise when the numbers that this file produces change
+
+References = dict[str, dict[str, float]]
+
+
+class PopulationConfig(BaseModel):
+    """Everything that a population's numbers depend on.
+
+    base: a run of `unit_scal` or `fixed`: problem, epochs, step size, …, seed. Its own weights are of no account.
+    references: single-task value on validation by task and metric, what Δm is measured against (`on_validation`).
+    strategy: "pbt", or "random" without exploit and explore; it reads neither block, explore nor quantile.
+    size: members. block: epochs between two rankings. spread: standard deviation of the initial logits.
+    explore: standard deviation of a step of the logits. quantile: share of the members that give up in a ranking, and
+    share of those that they take over from.
+
+    Raises:
+        BadConfig: through `PopulationConfig.of(...)`, in one message that says what is wrong.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    base: RunConfig
+    references: References
+    strategy: Literal["pbt", "random"] = "pbt"
+    size: Annotated[int, Field(ge=2)] = 8
+    block: Annotated[int, Field(ge=1)]
+    spread: NotNegative = 1.5
+    explore: NotNegative = 0.3
+    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+
+    @model_validator(mode="after")
+    def _refuse_what_makes_no_sense(self) -> Self:
+        base, tasks = self.base, self.base.definition.tasks
+        if base.smto not in ("fixed", "unit_scal"):
+            raise ValueError(
+                f"base.smto = {base.smto!r} chooses weights by itself; a population needs 'unit_scal' or 'fixed'."
+            )
+        if len(tasks) < 2:
+            raise ValueError(f"base.problem = {base.problem!r} has one task, and so no weights to look for.")
+        if base.epochs % self.block:
+            whole = [str(block) for block in range(1, base.epochs + 1) if base.epochs % block == 0]
+            raise ValueError(
+                f"block = {self.block} does not divide base.epochs = {base.epochs}: the last block would be cut short. "
+                f"Blocks that do: {listed(whole)}."
+            )
+        if self.strategy == "pbt" and self.block == base.epochs:
+            raise ValueError(
+                f"block = {self.block} is all of base.epochs = {base.epochs}: no member would ever take over from "
+                "another. Give a smaller block, or strategy = 'random'."
+            )
+        if not self.per_quantile:
+            raise ValueError(
+                f"quantile = {self.quantile} of size = {self.size} is less than one member; give a quantile of at "
+                f"least {math.ceil(1000 / self.size) / 1000}."
+            )
+        _check_references(self.references, tasks, base.problem)
+        object.__setattr__(self, "base", base.model_copy(update={"smto": "unit_scal", "options": {}}))
+        return self
+
+    @classmethod
+    def of(cls, **settings: Any) -> PopulationConfig:
+        """A configuration, or a BadConfig that says in one message what is wrong with it."""
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            raise BadConfig(explain(error, cls)) from None
+
+    @property
+    def per_quantile(self) -> int:
+        """Members in a quantile."""
+        return int(self.size * self.quantile + 1e-9)
+
+    def member(self, weights: Sequence[float]) -> RunConfig:
+        """The plain run with these weights [K]; also the one to train the winner's weights again from the start."""
+        return self.base.model_copy(update={"smto": "fixed", "options": {"weights": list(weights)}})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration as JSON has it, without what its strategy does not read."""
+        unread = {"block", "explore", "quantile"} if self.strategy == "random" else set()
+        return {"base": self.base.settings, **self.model_dump(mode="json", exclude={"base", *unread})}
+
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """The numerics version of every room that a population passes through."""
+        of_a_run = self.member([1.0] * len(self.base.definition.tasks)).identity["numerics"]
+        return {**of_a_run, "population": POPULATION_NUMERICS}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The configuration and the numerics."""
+        return {**self.settings, "numerics": self.numerics}
+
+    @property
+    def key(self) -> str:
+        """The hash that names the population: 16 hexadecimal digits."""
+        return digest(self.identity)
+
+
+def _check_references(references: References, tasks: Sequence[Task], problem: str) -> None:
+    """Raises ValueError unless there is one positive number for every metric of every task, and no other."""
+    _check_names("references", references, [task.name for task in tasks], "task", problem)
+    for task in tasks:
+        _check_names(f"references of {task.name}", references[task.name], list(task.metrics), "metric", task.name)
+        for metric, value in references[task.name].items():
+            if value <= 0:
+                raise ValueError(f"the reference of {task.name} {metric} is {value}: no gain can be relative to it.")
+
+
+def _check_names(where: str, given: Iterable[str], known: Sequence[str], kind: str, owner: str) -> None:
+    expected = f"{owner} has {listed(known)}."
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{where}: there is no {kind} {name!r}{nearest(name, known)}; {expected}")
+    if missing := [name for name in known if name not in given]:
+        raise ValueError(f"{where}: {listed(missing)} is missing; {expected}")
+
+
+def on_validation(references: pd.DataFrame) -> References:
+    """What `metrics.references` found on validation, as a PopulationConfig takes it."""
+    found: References = {}
+    for (task, metric), value in references["value"].xs("val", level="split").items():
+        found.setdefault(task, {})[metric] = float(value)
+    return found
+
+
+def score(
+    metrics: Mapping[str, Mapping[str, float | None]], references: References, tasks: Sequence[Task]
+) -> float | None:
+    """Δm of one epoch's metrics, as `metrics.delta_m` has it: percent, higher is better. None where a metric is not
+    finite."""
+
+    def gain(task: Task) -> float:
+        gains = []
+        for name, metric in task.metrics.items():
+            value, reference = metrics[task.name][name], references[task.name][name]
+            change = (math.nan if value is None else value - reference) / reference
+            gains.append(change if metric.higher_is_better else -change)
+        return sum(gains) / len(gains)
+
+    return training.number(100 * sum(map(gain, tasks)) / len(tasks))
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+class Member(BaseModel):
+    """A place in the population, epoch by epoch.
+
+    weights: that it trained with [K each]. score: after the epoch, validation Δm in percent; None from where it
+    diverged until it takes over from another. parent: the member whose network it took over before the epoch, if any.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    weights: list[list[float]]
+    score: list[float | None]
+    parent: list[int | None]
+
+
+class Winner(BaseModel):
+    """The network with the highest score of all, at the epoch that had it (the first of several).
+
+    member, epoch: where it stood, from 0. weights: that it trained with in this epoch [K]. history: all epochs that
+    this network has been through, those of the members that it came from included; the last one is the winner's own.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    member: int
+    epoch: int
+    score: float
+    weights: list[float]
+    history: list[Epoch]
+
+
+class Population(BaseModel):
+    """The record of one population.
+
+    ended: "finished", or "all members diverged, the last at epoch e" (from 0): a result, not a crash.
+    best: None where no epoch of any member has a score. epochs_trained: of all members together, one that diverged in
+    the middle counting as whole: the cost.
+    seconds, environment: how long it took and on what; not part of what a population is.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: PopulationConfig
+    numerics: dict[str, Any]
+    ended: str
+    members: list[Member]
+    best: Winner | None
+    epochs_trained: int
+    seconds: float
+    environment: dict[str, str]
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Population:
+        """Raises pydantic's ValidationError if the text is no record."""
+        return cls.model_validate_json(text, strict=False)
+
+
+class PopulationStore:
+    """The populations of a run store: <problem>/populations/<key>.json."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def path(self, config: PopulationConfig) -> Path:
+        """Where the record of this configuration lies, or would lie."""
+        return self.folder / config.base.problem / POPULATIONS / f"{config.key}.json"
+
+    def get(self, config: PopulationConfig) -> Population | None:
+        """The record of this very configuration, or None. A file that is damaged, or whose contents belong to another
+        identity, is a miss and says so."""
+        path = self.path(config)
+        try:
+            population = Population.from_json(path.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValidationError, UnicodeDecodeError) as error:
+            warnings.warn(f"{path} is no record of a population and will be replaced: {error}", stacklevel=2)
+            return None
+        if {**population.config.settings, "numerics": population.numerics} != config.identity:
+            warnings.warn(f"{path} holds another population than its name says and will be replaced", stacklevel=2)
+            return None
+        return population
+
+    def put(self, population: Population) -> Path:
+        """Write a record, whole or not at all. Raises OSError where that fails."""
+        path = self.path(population.config)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, population.to_json())
+        return path
+
+
+# -- one population ----------------------------------------------------------------------------------------------------
+
+
+def train_population(config: PopulationConfig, device: str = "auto", data_dir: str | None = None) -> Population:
+    """Train all members of one population, epoch by epoch, in this process.
+
+    Args:
+        config: the record is a function of it (on one machine, bit for bit). device, data_dir: as for `training.train`.
+
+    Raises:
+        DataNotFound, BadConfig: before training.
+    """
+    start = time.perf_counter()
+    with training.determinism(threads=1):
+        population = _Search(config, training.find_device(device), data_dir).run()
+    return population.model_copy(update={"seconds": round(time.perf_counter() - start, 2)})
+
+
+class _Search:
+    def __init__(self, config: PopulationConfig, device: torch.device, data_dir: str | None) -> None:
+        self.config, self.device = config, device
+        self.tasks = config.base.definition.tasks
+        self.generator = torch.Generator().manual_seed(config.base.seed + 4_000_003)
+        self.logits = [config.spread * self._normal() for _ in range(config.size)]  # z of each member [K]
+        self.weights = [_weights(z) for z in self.logits]
+        self.trainings = [training.Training(config.member(w), device, data_dir) for w in self.weights]
+        self.members = [Member(weights=[], score=[], parent=[]) for _ in self.trainings]
+        self.best: Winner | None = None
+        self.epochs_trained = 0
+
+    def _normal(self) -> torch.Tensor:
+        return torch.randn(len(self.tasks), generator=self.generator, dtype=torch.float64)
+
+    def run(self) -> Population:
+        config, ended = self.config, "finished"
+        for epoch in range(config.base.epochs):
+            ranked = config.strategy == "pbt" and epoch > 0 and epoch % config.block == 0
+            parents = self._exploit_and_explore() if ranked else {}
+            for i in range(config.size):
+                self._epoch(i, parents.get(i))
+            if all(member.diverged for member in self.trainings):
+                ended = f"all members diverged, the last at epoch {epoch}"
+                break
+        return Population(
+            config=config,
+            numerics=config.numerics,
+            ended=ended,
+            members=self.members,
+            best=self.best,
+            epochs_trained=self.epochs_trained,
+            seconds=0,
+            environment=training.environment(self.device),
+        )
+
+    def _epoch(self, i: int, parent: int | None) -> None:
+        """One epoch of member i, unless it has diverged, and its line in the record."""
+        run, record, found = self.trainings[i], self.members[i], None
+        if not run.diverged:
+            run.epoch()
+            self.epochs_trained += 1
+        if not run.diverged:
+            found = score(run.history[-1].val, self.config.references, self.tasks)
+        record.weights.append(self.weights[i])
+        record.score.append(found)
+        record.parent.append(parent)
+        if found is not None and (self.best is None or found > self.best.score):
+            self.best = Winner(
+                member=i, epoch=len(record.score) - 1, score=found, weights=self.weights[i], history=list(run.history)
+            )
+
+    def _exploit_and_explore(self) -> dict[int, int]:
+        """The worst quantile, and whoever has no score, go on from a member of the best quantile.
+
+        Returns:
+            Who took over from whom.
+        """
+        scores = [-math.inf if (last := member.score[-1]) is None else last for member in self.members]
+        ranking = sorted(range(self.config.size), key=lambda i: -scores[i])  # of equals, the earlier is the better
+        best = [i for i in ranking[: self.config.per_quantile] if scores[i] > -math.inf]
+        if not best:
+            return {}
+        lost = [i for i in ranking if scores[i] == -math.inf]
+        parents = {}
+        for child in sorted({*ranking[-self.config.per_quantile :], *lost}):
+            parent = best[int(torch.randint(len(best), (), generator=self.generator))]
+            self.trainings[child].take_over(self.trainings[parent])
+            self.logits[child] = self.logits[parent] + self.config.explore * self._normal()
+            self.weights[child] = _weights(self.logits[child])
+            given = self.trainings[child].smto.get_buffer("given")
+            given.copy_(torch.tensor(self.weights[child], dtype=torch.float64))
+            parents[child] = parent
+        return parents
+
+
+def _weights(z: torch.Tensor) -> list[float]:
+    """softmax(z) [K], with the seven digits that the record has."""
+    return [float(f"{w:.7g}") for w in z.softmax(0).tolist()]
+
+
+# -- several -----------------------------------------------------------------------------------------------------------
+
+
+def populations(
+    configs: Iterable[PopulationConfig],
+    store: RunStore | str | os.PathLike[str],
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    data_dir: str | None = None,
+    title: str = "populations",
+) -> list[Population]:
+    """The records of these configurations, in order; those that the store does not hold are trained and stored.
+
+    Args:
+        configs: duplicates are trained once.
+        store: that of the runs; a folder.
+        workers, device, data_dir, title: as for `sweeps.run`. A population is trained in one process.
+
+    Raises:
+        BadConfig, DataNotFound: before any training, if a population could not start.
+        StoreError: the store cannot be written to. Before training; or, if that happens later (a full disk), at the
+            end: what was finished then lies elsewhere, and the message says where.
+        RunFailed: a population raised an error; all others are done and stored first.
+    """
+    configs = list(configs)
+    records = PopulationStore(store.folder if isinstance(store, RunStore) else store)
+    found = {config.key: known for config in configs if (known := records.get(config)) is not None}
+    missing = list({config.key: config for config in configs if config.key not in found}.values())
+    if missing:
+        found |= _train(missing, records, workers, device, data_dir, title)
+    return [found[config.key] for config in configs]
+
+
+def _train(
+    configs: list[PopulationConfig],
+    store: PopulationStore,
+    workers: int | None,
+    device: str,
+    data_dir: str | None,
+    title: str,
+) -> dict[str, Population]:
+    where = training.find_device(device)
+    for base in (config.base for config in configs):
+        problem = base.definition
+        problem.data.check(base.source, base.sizes, data_dir)
+        problem.build_model(base.dropout)  # it, too, may refuse
+    RunStore(store.folder).check_writable()
+    if workers is None:
+        workers = int(os.environ.get("MTL_WORKERS") or (joblib.cpu_count() if where.type == "cpu" else 1))
+
+    for name, value in sweeps.KEEP_MEMORY.items():
+        os.environ.setdefault(name, value)
+    for base in (config.base for config in configs):
+        base.definition.data.prepare(base.source, base.sizes, data_dir)
+
+    found: dict[str, Population] = {}
+    failed: list[str] = []
+    unsaved: list[str] = []
+    longest_first = sorted(configs, key=lambda c: c.size * c.base.epochs * c.base.sizes[0], reverse=True)
+    with (
+        joblib.parallel_config("loky", inner_max_num_threads=1),
+        joblib.Parallel(n_jobs=min(workers, len(configs)), return_as="generator_unordered", batch_size=1) as parallel,
+        tqdm(total=len(configs), desc=title, unit="pop", file=sys.stderr, dynamic_ncols=True, leave=False) as bar,
+    ):
+        for config, result in parallel(
+            joblib.delayed(_attempt)(c, device, data_dir, os.getpid()) for c in longest_first
+        ):
+            name = f"{config.base.problem}, {config.strategy}, seed {config.base.seed}"
+            if isinstance(result, Population):
+                found[config.key] = result
+                unsaved += _save(result, store)
+            else:
+                failed.append(f"{name}: {result}")
+            bar.set_postfix_str(name)
+            bar.update()
+    if unsaved:
+        raise StoreError("\n".join(unsaved))
+    if failed:
+        raise sweeps.RunFailed(
+            f"{len(failed)} of {len(configs)} populations failed; the others are stored.\n" + "\n".join(failed)
+        )
+    return found
+
+
+def _attempt(
+    config: PopulationConfig, device: str, data_dir: str | None, driver: int
+) -> tuple[PopulationConfig, Population | str]:
+    """In a worker: train, and hand an error back as text, so that one bad population does not cost the others."""
+    if os.getpid() != driver:
+        sweeps._end_with(driver)
+    try:
+        return config, train_population(config, device, data_dir)
+    except Exception as error:
+        return config, f"{type(error).__name__}: {error}"
+
+
+def _save(population: Population, store: PopulationStore) -> list[str]:
+    """Store a record, or put it into a temporary folder and say so: nothing finished is lost."""
+    try:
+        store.put(population)
+    except OSError as error:
+        refuge = PopulationStore(tempfile.mkdtemp(prefix="mtl-unsaved-populations-"))
+        try:
+            refuge.put(population)
+        except OSError:
+            return [f"{store.path(population.config)} could not be written ({error}), nor could a temporary folder."]
+        return [
+            f"{store.path(population.config)} could not be written ({error}); the population lies in {refuge.folder}: "
+            f"copy its contents into {store.folder}, then run the same command again."
+        ]
+    return []
