@@ -163,7 +163,8 @@ def layers() -> dict[str, set[str]]:
         ("datasets", ("smtos", "models", "training", "runs", "sweeps", "claims", "plots")),
         ("models", ("smtos", "datasets", "training", "runs", "sweeps", "claims", "plots")),
         ("training", ("sweeps", "claims", "plots", "reproduce")),
-        ("sweeps", ("claims", "plots", "reproduce")),
+        ("sweeps", ("population", "claims", "plots", "reproduce")),
+        ("population", ("claims", "plots", "reproduce")),
         ("plots", ("training", "reproduce")),
     ],
 )
