@@ -120,7 +120,7 @@ def test_the_last_twenty_steps_before_a_divergence_in_their_order():
         run.smto.backward = listen
         record = run.run()
     assert record.ended == "diverged at epoch 0, step 29" and len(reported) == 29
-    assert record.before_divergence["residual"] == reported[-LAST_STEPS :]
+    assert record.before_divergence["residual"] == reported[-LAST_STEPS:]
 
 
 def test_a_run_that_finished_keeps_no_last_steps():
