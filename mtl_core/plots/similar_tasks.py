@@ -302,9 +302,8 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     look.plain_log_ticks(axes[2].yaxis)
     handles, names = axes[0].get_legend_handles_labels()
     ncols = min(max(len(problems), 1), 4)
-    # In the figure's own coordinates, or a saved figure, cropped anew, has it on top of the small print at its foot.
-    place = {"bbox_to_anchor": (0, 0, 1, 1), "bbox_transform": figure.transFigure}
-    figure.legend(handles, names, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9, **place)
+    # at the top: at the foot a saved figure, cropped anew, has it on top of the small print
+    figure.legend(handles, names, loc="outside upper center", ncols=ncols, frameon=False, fontsize=9)
     look.caption(
         axes,
         f"Task gradients on the {where} under {look.label(smto)}: mean over {look.seeds(table)} and ± 1 standard "
