@@ -214,7 +214,8 @@ def comparable(selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequ
 def seed_sd(selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequence[str] = FRONT) -> pd.Series:
     """How far another seed moves a point of the front: the standard deviation over seeds per task, in percent.
 
-    Pooled over those configurations of the sweep whose means are on the front; weights far off it may be far noisier.
+    Its square is the median of the variances of those configurations of the sweep whose means are on the front: at the
+    ends of a front, where a task hardly counts, one configuration may scatter many times as much as the others.
 
     Returns:
         Index task; NaN where no configuration has two seeds.
@@ -222,9 +223,7 @@ def seed_sd(selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequenc
     table = comparable(selected, tasks, front_methods)
     by_config = table[table.smto.isin(front_methods)].groupby(["smto", "config"])[list(tasks)]
     on_front = nondominated(by_config.mean())
-    freedom = (by_config.size() - 1)[on_front]
-    squares = by_config.var(ddof=1)[on_front].mul(freedom, axis=0).sum()
-    return (squares / freedom.sum() if freedom.sum() else squares * math.nan).pow(0.5)
+    return by_config.var(ddof=1)[on_front].median().pow(0.5)
 
 
 def excesses(selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequence[str] = FRONT) -> pd.DataFrame:
@@ -272,8 +271,8 @@ def placed(
 
         beyond         the mean is above +margin and the interval above 0: fixed weights of this sweep do not get there
         inside         the mean is below −margin and the interval below 0: some fixed weights are better at both tasks
-        on             the mean is within ±margin
-        cannot tell    farther off, but the seeds do not agree; or there is one seed only
+        on             the whole interval is within ±margin
+        cannot tell    anything else, one seed included
 
     "yardstick" is the median excess of a point on the sweep's own front over the rest of the sweep, mean over seeds: a
     method that is beyond by no more than that may just have met a gap between two weights.
@@ -304,11 +303,11 @@ def _word(interval: metrics.Interval, margin: float) -> str:
     mean, low, high, n = interval
     if n < 2:
         return "cannot tell"
-    if abs(mean) <= margin:
-        return "on"
-    if low > 0:
+    if mean > margin and low > 0:
         return "beyond"
-    return "inside" if high < 0 else "cannot tell"
+    if mean < -margin and high < 0:
+        return "inside"
+    return "on" if -margin <= low and high <= margin else "cannot tell"
 
 
 Measure = Literal["hypervolume", "delta_m"]

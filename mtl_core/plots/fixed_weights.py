@@ -342,7 +342,8 @@ def table_of_placed(placed: pd.DataFrame) -> pd.DataFrame:
         f"""By how much each method is beyond (above 0) or inside (below 0) the front that
         {placed.attrs["sweep"]} configurations of fixed weights, the uniform loss among them, draw with the same seed,
         in standard deviations of a seed ({sd}): what every point of the front would have to gain on both tasks to be as
-        good. Beyond or inside: by more than {margin:g} on average, with an interval that excludes 0. "A sweep point":
+        good. Beyond or inside: by more than {margin:g} on average, with an interval that excludes 0; on: with the whole
+        interval within ±{margin:g}. "A sweep point":
         the same for a point of the front against the rest of the sweep, in the median; a method that is beyond by less
         may just have met a gap between two weights. {look.A_SEED}""".split()
     )
@@ -828,7 +829,7 @@ def compute_parity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     look.caption(
         ax,
         f"Test Δm against the time that an epoch took (median over runs, as recorded): large, mean over "
-        f"{look.seeds(table)}; small, a seed. × 1.4, × 2: the uniform loss with all channels, features and hidden "
+        f"{look.seeds(table)}; small, a seed. ×: the uniform loss with all channels, features and hidden "
         "units of the network so many times as wide; all others at × 1, and so the single-task models. A method that "
         "lies below the line would have been better served by a wider network.",
         look.A_SEED,
