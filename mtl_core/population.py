@@ -471,7 +471,7 @@ def _attempt(
 ) -> tuple[PopulationConfig, Population | str]:
     """In a worker: train, and hand an error back as text, so that one bad population does not cost the others."""
     if os.getpid() != driver:
-        sweeps._end_with(driver)
+        sweeps.end_with(driver)
     try:
         return config, train_population(config, device, data_dir)
     except Exception as error:

@@ -117,7 +117,7 @@ def _train(
 def _attempt(config: RunConfig, device: str, data_dir: str | None, driver: int) -> tuple[RunConfig, Run | str]:
     """In a worker: train, and hand an error back as text, so that one bad run does not cost the others."""
     if os.getpid() != driver:
-        _end_with(driver)
+        end_with(driver)
     try:
         return config, training.train(config, device, data_dir)
     except Exception as error:
@@ -125,7 +125,7 @@ def _attempt(config: RunConfig, device: str, data_dir: str | None, driver: int) 
 
 
 @functools.cache
-def _end_with(driver: int) -> None:
+def end_with(driver: int) -> None:
     """A worker whose driver was killed would go on training for nobody: it ends within a second."""
 
     def watch() -> None:
