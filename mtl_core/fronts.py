@@ -4,12 +4,13 @@
     hypervolume(points, reference)    the area that they dominate
     excess(point, front)              how far one point is beyond (> 0) or inside (< 0) the others' front
     placed(selected, tasks)           the same for every method: "beyond", "on" or "inside", with intervals over seeds
+    enlarged(selected, tasks)         how much hypervolume the other methods add to the sweep's
     budget(selected, tasks)           what n runs buy: the sweep's, and each method's
     utilities(…), winners(…)          which method is best for u · task 1 + (1 − u) · task 2
 
 A point is a run. Its coordinates are the gains on two tasks over their single-task models, in percent, as columns of
 `metrics.selected` have them: higher is better in both. A gain is an affine map of the raw metric, so that a front in
-gains is the front in metrics.
+gains is the front in metrics. `training_losses` gives the same table in losses instead.
 
 Sources: the hypervolume is Zitzler and Thiele's (1998, "Multiobjective optimization using evolutionary algorithms: a
 comparative case study"), the additive ε-indicator Zitzler, Thiele, Laumanns, Fonseca and Grunert da Fonseca's (2003,
@@ -190,6 +191,24 @@ def expected_best(scores: ArrayLike, values: ArrayLike, n: int) -> float:
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
+def training_losses(runs: Iterable[Any]) -> pd.DataFrame:
+    """One row per run: what its last epoch left of each task's training loss, with its sign turned: higher is better.
+
+    What a sweep over weights minimises is this, not a metric on test data. The mean over the steps of the epoch, with
+    the dropout of training.
+
+    Returns:
+        problem, smto, config, seed, and a column per task; NaN for a run that left no epoch.
+    """
+    rows = []
+    for run in runs:
+        names = run.config.definition.task_names
+        losses = run.history[-1].train_losses if run.history else [None] * len(names)
+        values = {name: math.nan if loss is None else -loss for name, loss in zip(names, losses, strict=True)}
+        rows.append(dict(zip(metrics.RUN, metrics.run_key(run), strict=True)) | values)
+    return pd.DataFrame(rows)
+
+
 def comparable(selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequence[str]) -> pd.DataFrame:
     """The runs that can be compared: with a seed that every configuration of the sweep was run with, and finite gains.
 
@@ -310,6 +329,43 @@ def _word(interval: metrics.Interval, margin: float) -> str:
     return "on" if -margin <= low and high <= margin else "cannot tell"
 
 
+def enlarged(selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequence[str] = FRONT) -> pd.DataFrame:
+    """How much hypervolume each other method adds to the sweep's, with the same seed, and all of them together.
+
+        added = HV(sweep ∪ method) / HV(sweep) − 1      in percent, ≥ 0; 0: the method is dominated everywhere
+
+    More points are never worse, whoever they come from. The yardstick is what a point of the sweep adds to the rest of
+    it, the median over the points of its front.
+
+    The reference is a little below the worst coordinates on the sweep's fronts of all seeds.
+
+    Returns:
+        smto ("fixed": a point of the sweep; "all": all other methods), seed, added (NaN where the sweep has one point).
+
+    Raises:
+        ValueError: as for `comparable`.
+    """
+    table = comparable(selected, tasks, front_methods)
+    of_sweep = table.smto.isin(front_methods)
+    own = {seed: runs[list(tasks)].to_numpy() for seed, runs in table[of_sweep].groupby("seed", sort=False)}
+    fronts = {seed: points[nondominated(points)] for seed, points in own.items()}
+    ends = np.vstack(list(fronts.values()))
+    corner = ends.min(axis=0) - 0.1 * np.ptp(ends, axis=0)
+    rows = []
+    for seed, runs in table.groupby("seed", sort=False):
+        points, sweep = runs[list(tasks)].to_numpy(), of_sweep[runs.index].to_numpy()
+        front = fronts[seed]
+        volume = hypervolume(front, corner) or math.nan
+        rest = [hypervolume(np.delete(front, i, axis=0), corner) for i in range(len(front))]
+        yardstick = float(np.median([volume / one - 1 for one in rest if one > 0])) if any(rest) else math.nan
+        others = runs.smto[~sweep]
+        groups = {smto: points[~sweep][(others == smto).to_numpy()] for smto in others.unique()}
+        groups["all"] = points[~sweep]
+        added = {smto: hypervolume(np.vstack([front, of]), corner) / volume - 1 for smto, of in groups.items()}
+        rows += [(smto, seed, 100 * value) for smto, value in (added | {SWEEP: yardstick}).items()]
+    return pd.DataFrame(rows, columns=["smto", "seed", "added"])
+
+
 Measure = Literal["hypervolume", "delta_m"]
 
 
@@ -423,8 +479,8 @@ def winners(utilities: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
 
 def with_cost(selected: pd.DataFrame, runs: Iterable[Any]) -> pd.DataFrame:
-    """`selected` and what its runs cost: width (of the network, 1 is the paper's), seconds (per epoch, as recorded, on
-    whatever else the machine did at the time).
+    """`selected` and what its runs cost: width (of the network, 1 is the paper's), lr, seconds (per epoch, as recorded,
+    on whatever else the machine did at the time).
 
     Raises:
         KeyError: a row has no record among the runs.
@@ -433,5 +489,6 @@ def with_cost(selected: pd.DataFrame, runs: Iterable[Any]) -> pd.DataFrame:
     found = [records[tuple(row)] for row in selected[metrics.RUN].itertuples(index=False, name=None)]
     return selected.assign(
         width=[float(run.config.problem_options.get("width", 1)) for run in found],
+        lr=[run.config.lr for run in found],
         seconds=[run.seconds / max(len(run.history), 1) for run in found],
     )

@@ -325,6 +325,34 @@ def lr_vs_seed(
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("smto")
 
 
+def lr_vs_seed_by_seed(selected: pd.DataFrame, column: str = "delta_m") -> pd.DataFrame:
+    """The logarithm of `lr_vs_seed`'s ratio as one value per seed, so that a t interval over seeds holds the noise of
+    both spreads.
+
+        p_s = n · ln ratio − (n − 1) · ln ratio without seed s
+
+    These are the jackknife's pseudo-values; a mean over seeds cannot be one, since a spread between seeds belongs to no
+    single seed. Source: Miller 1968, "Jackknifing variances", Annals of Mathematical Statistics 39.
+
+    Returns:
+        smto, seed, log_ratio (> 0: learning rates move the result more). With fewer than three seeds there is no spread
+        without one of them, and the table is empty.
+    """
+    whole = lr_vs_seed(selected, column=column, resamples=1)
+    rows = []
+    for smto, row in whole.iterrows():
+        runs = selected[selected.smto == smto]
+        counts = runs.dropna(subset=[column, "val_delta_m"]).groupby("seed").size()
+        seeds = counts.index[counts == row.lrs]
+        for seed in seeds if len(seeds) > 2 else ():
+            rest = runs[runs.seed.isin(seeds) & (runs.seed != seed)]
+            without = lr_vs_seed(rest, column=column, resamples=1).ratio[smto]
+            with np.errstate(divide="ignore"):
+                value = len(seeds) * np.log(row.ratio) - (len(seeds) - 1) * np.log(without)
+            rows.append((smto, seed, float(value)))
+    return pd.DataFrame(rows, columns=["smto", "seed", "log_ratio"])
+
+
 def _spreads(
     values: np.ndarray, scores: np.ndarray, grids: Sequence[Sequence[int]], best: int, draws: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

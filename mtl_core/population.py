@@ -6,39 +6,30 @@
         exploit     each takes over the network, optimizer, step size and z of a member drawn from the best quantile
         explore     and goes on with z + N(0, explore²)
 
-`strategy = "random"` is the same population without exploit and explore: random search at the same cost.
-
 Sources: Royer, Blankevoort, Ehteshami Bejnordi 2023, arXiv:2310.08910 (for the weights of a scalarisation);
 Jaderberg et al. 2017, arXiv:1711.09846 (population-based training).
 Differs:
 1. All members stop at the end of a block and are ranked together; Jaderberg et al. let each decide when it is ready.
 2. Weights move on the simplex, by a normal step of the logits; Jaderberg et al. multiply hyperparameters by 0.8 or 1.2.
 3. All members have the base's seed: the same initial network, batches and dropout masks. Scores then differ by the
-   weights and not by the luck of a seed, the winner is no lucky draw, and a member of a random search is, bit for bit,
-   the plain run of `fixed` with its weights.
+   weights and not by the luck of a seed, the winner is no lucky draw, and until a member first gives up it is, bit for
+   bit, the plain run of `fixed` with its weights.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import sys
-import tempfile
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-import joblib
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from tqdm import tqdm
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mtl_core import sweeps, training
-from mtl_core.artifacts import write_atomically
-from mtl_core.runs import POPULATIONS, BadConfig, Epoch, NotNegative, RunConfig, RunStore, StoreError, digest, explain
+from mtl_core.runs import POPULATIONS, Config, Epoch, NotNegative, Record, RunConfig, Store
 from mtl_core.smtos.base import nearest
 from mtl_core.tasks import Task
 from mtl_core.words import listed
@@ -48,25 +39,20 @@ POPULATION_NUMERICS = 1  # raise when the numbers that this file produces change
 References = dict[str, dict[str, float]]
 
 
-class PopulationConfig(BaseModel):
+class PopulationConfig(Config):
     """Everything that a population's numbers depend on.
 
     base: a run of `unit_scal` or `fixed`: problem, epochs, step size, …, seed. Its own weights are of no account.
     references: single-task value on validation by task and metric, what Δm is measured against (`on_validation`).
-    strategy: "pbt", or "random" without exploit and explore; it reads neither block, explore nor quantile.
     size: members. block: epochs between two rankings. spread: standard deviation of the initial logits.
     explore: standard deviation of a step of the logits. quantile: share of the members that give up in a ranking, and
     share of those that they take over from.
-
-    Raises:
-        BadConfig: through `PopulationConfig.of(...)`, in one message that says what is wrong.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     base: RunConfig
     references: References
-    strategy: Literal["pbt", "random"] = "pbt"
     size: Annotated[int, Field(ge=2)] = 8
     block: Annotated[int, Field(ge=1)]
     spread: NotNegative = 1.5
@@ -88,10 +74,10 @@ class PopulationConfig(BaseModel):
                 f"block = {self.block} does not divide base.epochs = {base.epochs}: the last block would be cut short. "
                 f"Blocks that do: {listed(whole)}."
             )
-        if self.strategy == "pbt" and self.block == base.epochs:
+        if self.block == base.epochs:
             raise ValueError(
                 f"block = {self.block} is all of base.epochs = {base.epochs}: no member would ever take over from "
-                "another. Give a smaller block, or strategy = 'random'."
+                "another. Give a smaller block."
             )
         if not self.per_quantile:
             raise ValueError(
@@ -101,14 +87,6 @@ class PopulationConfig(BaseModel):
         _check_references(self.references, tasks, base.problem)
         object.__setattr__(self, "base", base.model_copy(update={"smto": "unit_scal", "options": {}}))
         return self
-
-    @classmethod
-    def of(cls, **settings: Any) -> PopulationConfig:
-        """A configuration, or a BadConfig that says in one message what is wrong with it."""
-        try:
-            return cls(**settings)
-        except ValidationError as error:
-            raise BadConfig(explain(error, cls)) from None
 
     @property
     def per_quantile(self) -> int:
@@ -121,9 +99,8 @@ class PopulationConfig(BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The configuration as JSON has it, without what its strategy does not read."""
-        unread = {"block", "explore", "quantile"} if self.strategy == "random" else set()
-        return {"base": self.base.settings, **self.model_dump(mode="json", exclude={"base", *unread})}
+        """The configuration as JSON has it."""
+        return {"base": self.base.settings, **self.model_dump(mode="json", exclude={"base"})}
 
     @property
     def numerics(self) -> dict[str, Any]:
@@ -137,9 +114,18 @@ class PopulationConfig(BaseModel):
         return {**self.settings, "numerics": self.numerics}
 
     @property
-    def key(self) -> str:
-        """The hash that names the population: 16 hexadecimal digits."""
-        return digest(self.identity)
+    def folder(self) -> str:
+        """Where in a store its record lies."""
+        return f"{self.base.problem}/{POPULATIONS}"
+
+    @property
+    def title(self) -> str:
+        """The population in words."""
+        return f"{self.base.problem}, population, seed {self.base.seed}"
+
+    @property
+    def epochs_in_all(self) -> int:
+        return self.size * self.base.epochs
 
 
 def _check_references(references: References, tasks: Sequence[Task], problem: str) -> None:
@@ -219,16 +205,13 @@ class Winner(BaseModel):
     history: list[Epoch]
 
 
-class Population(BaseModel):
+class Population(Record):
     """The record of one population.
 
     ended: "finished", or "all members diverged, the last at epoch e" (from 0): a result, not a crash.
     best: None where no epoch of any member has a score. epochs_trained: of all members together, one that diverged in
     the middle counting as whole: the cost.
-    seconds, environment: how long it took and on what; not part of what a population is.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     config: PopulationConfig
     numerics: dict[str, Any]
@@ -239,47 +222,11 @@ class Population(BaseModel):
     seconds: float
     environment: dict[str, str]
 
-    def to_json(self) -> str:
-        return self.model_dump_json(indent=1) + "\n"
 
-    @classmethod
-    def from_json(cls, text: str) -> Population:
-        """Raises pydantic's ValidationError if the text is no record."""
-        return cls.model_validate_json(text, strict=False)
-
-
-class PopulationStore:
+class PopulationStore(Store[PopulationConfig, Population]):
     """The populations of a run store: <problem>/populations/<key>.json."""
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-
-    def path(self, config: PopulationConfig) -> Path:
-        """Where the record of this configuration lies, or would lie."""
-        return self.folder / config.base.problem / POPULATIONS / f"{config.key}.json"
-
-    def get(self, config: PopulationConfig) -> Population | None:
-        """The record of this very configuration, or None. A file that is damaged, or whose contents belong to another
-        identity, is a miss and says so."""
-        path = self.path(config)
-        try:
-            population = Population.from_json(path.read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (ValidationError, UnicodeDecodeError) as error:
-            warnings.warn(f"{path} is no record of a population and will be replaced: {error}", stacklevel=2)
-            return None
-        if {**population.config.settings, "numerics": population.numerics} != config.identity:
-            warnings.warn(f"{path} holds another population than its name says and will be replaced", stacklevel=2)
-            return None
-        return population
-
-    def put(self, population: Population) -> Path:
-        """Write a record, whole or not at all. Raises OSError where that fails."""
-        path = self.path(population.config)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, population.to_json())
-        return path
+    kind = Population
 
 
 # -- one population ----------------------------------------------------------------------------------------------------
@@ -318,8 +265,7 @@ class _Search:
     def run(self) -> Population:
         config, ended = self.config, "finished"
         for epoch in range(config.base.epochs):
-            ranked = config.strategy == "pbt" and epoch > 0 and epoch % config.block == 0
-            parents = self._exploit_and_explore() if ranked else {}
+            parents = self._exploit_and_explore() if epoch > 0 and epoch % config.block == 0 else {}
             for i in range(config.size):
                 self._epoch(i, parents.get(i))
             if all(member.diverged for member in self.trainings):
@@ -384,112 +330,12 @@ def _weights(z: torch.Tensor) -> list[float]:
 # -- several -----------------------------------------------------------------------------------------------------------
 
 
-def populations(
-    configs: Iterable[PopulationConfig],
-    store: RunStore | str | os.PathLike[str],
-    *,
-    workers: int | None = None,
-    device: str = "auto",
-    data_dir: str | None = None,
-    title: str = "populations",
-) -> list[Population]:
-    """The records of these configurations, in order; those that the store does not hold are trained and stored.
+def populations(configs: Iterable[PopulationConfig], store: str | os.PathLike[str], **how: Any) -> list[Population]:
+    """The records of these populations, in order; those that the store does not hold are trained and stored.
 
     Args:
-        configs: duplicates are trained once.
-        store: that of the runs; a folder.
-        workers, device, data_dir, title: as for `sweeps.run`. A population is trained in one process.
-
-    Raises:
-        BadConfig, DataNotFound: before any training, if a population could not start.
-        StoreError: the store cannot be written to. Before training; or, if that happens later (a full disk), at the
-            end: what was finished then lies elsewhere, and the message says where.
-        RunFailed: a population raised an error; all others are done and stored first.
+        configs: duplicates are trained once. store: the folder of the runs.
+        how: workers, device, data_dir, title as for `sweeps.run`, which also says what is raised. A population is
+            trained in one process.
     """
-    configs = list(configs)
-    records = PopulationStore(store.folder if isinstance(store, RunStore) else store)
-    found = {config.key: known for config in configs if (known := records.get(config)) is not None}
-    missing = list({config.key: config for config in configs if config.key not in found}.values())
-    if missing:
-        found |= _train(missing, records, workers, device, data_dir, title)
-    return [found[config.key] for config in configs]
-
-
-def _train(
-    configs: list[PopulationConfig],
-    store: PopulationStore,
-    workers: int | None,
-    device: str,
-    data_dir: str | None,
-    title: str,
-) -> dict[str, Population]:
-    where = training.find_device(device)
-    for base in (config.base for config in configs):
-        problem = base.definition
-        problem.data.check(base.source, base.sizes, data_dir)
-        problem.build_model(base.dropout)  # it, too, may refuse
-    RunStore(store.folder).check_writable()
-    if workers is None:
-        workers = int(os.environ.get("MTL_WORKERS") or (joblib.cpu_count() if where.type == "cpu" else 1))
-
-    for name, value in sweeps.KEEP_MEMORY.items():
-        os.environ.setdefault(name, value)
-    for base in (config.base for config in configs):
-        base.definition.data.prepare(base.source, base.sizes, data_dir)
-
-    found: dict[str, Population] = {}
-    failed: list[str] = []
-    unsaved: list[str] = []
-    longest_first = sorted(configs, key=lambda c: c.size * c.base.epochs * c.base.sizes[0], reverse=True)
-    with (
-        joblib.parallel_config("loky", inner_max_num_threads=1),
-        joblib.Parallel(n_jobs=min(workers, len(configs)), return_as="generator_unordered", batch_size=1) as parallel,
-        tqdm(total=len(configs), desc=title, unit="pop", file=sys.stderr, dynamic_ncols=True, leave=False) as bar,
-    ):
-        for config, result in parallel(
-            joblib.delayed(_attempt)(c, device, data_dir, os.getpid()) for c in longest_first
-        ):
-            name = f"{config.base.problem}, {config.strategy}, seed {config.base.seed}"
-            if isinstance(result, Population):
-                found[config.key] = result
-                unsaved += _save(result, store)
-            else:
-                failed.append(f"{name}: {result}")
-            bar.set_postfix_str(name)
-            bar.update()
-    if unsaved:
-        raise StoreError("\n".join(unsaved))
-    if failed:
-        raise sweeps.RunFailed(
-            f"{len(failed)} of {len(configs)} populations failed; the others are stored.\n" + "\n".join(failed)
-        )
-    return found
-
-
-def _attempt(
-    config: PopulationConfig, device: str, data_dir: str | None, driver: int
-) -> tuple[PopulationConfig, Population | str]:
-    """In a worker: train, and hand an error back as text, so that one bad population does not cost the others."""
-    if os.getpid() != driver:
-        sweeps.end_with(driver)
-    try:
-        return config, train_population(config, device, data_dir)
-    except Exception as error:
-        return config, f"{type(error).__name__}: {error}"
-
-
-def _save(population: Population, store: PopulationStore) -> list[str]:
-    """Store a record, or put it into a temporary folder and say so: nothing finished is lost."""
-    try:
-        store.put(population)
-    except OSError as error:
-        refuge = PopulationStore(tempfile.mkdtemp(prefix="mtl-unsaved-populations-"))
-        try:
-            refuge.put(population)
-        except OSError:
-            return [f"{store.path(population.config)} could not be written ({error}), nor could a temporary folder."]
-        return [
-            f"{store.path(population.config)} could not be written ({error}); the population lies in {refuge.folder}: "
-            f"copy its contents into {store.folder}, then run the same command again."
-        ]
-    return []
+    return sweeps.records(configs, PopulationStore(store), train_population, **{"title": "populations", **how})

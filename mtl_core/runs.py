@@ -15,7 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -42,7 +42,39 @@ class StoreError(OSError):
     """Records could not be written where they were meant to be."""
 
 
-class RunConfig(BaseModel):
+class Config(BaseModel):
+    """What one record's numbers depend on: settings that are checked when they are given, and the name they make.
+
+    A subclass says what its `identity` is, which `base` run's data and model it needs, the `folder` of its records in a
+    store, its `title` for people, and how many `epochs_in_all` it trains.
+
+    Raises:
+        BadConfig: through `of(...)`, in one message that says what is wrong.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @classmethod
+    def of(cls, **settings: Any) -> Self:
+        """A configuration, or a BadConfig that says in one message what is wrong with it."""
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            raise BadConfig(explain(error, cls)) from None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The configuration and the numerics."""
+        raise NotImplementedError
+
+    @property
+    def key(self) -> str:
+        """The hash that names the record: 16 hexadecimal digits."""
+        text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class RunConfig(Config):
     """Everything that a run's numbers depend on.
 
     problem, problem_options: "multimnist/CL_RR", …, as `problems.get` takes it. source, *_size: which data, and how
@@ -58,8 +90,6 @@ class RunConfig(BaseModel):
     Raises:
         BadConfig: through `RunConfig.of(...)`, in one message that names the setting and the nearest valid name.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     problem: str
     smto: str = "unit_scal"
@@ -104,13 +134,24 @@ class RunConfig(BaseModel):
             )
         return self
 
-    @classmethod
-    def of(cls, **settings: Any) -> RunConfig:
-        """A configuration, or a BadConfig that says in one message what is wrong with it."""
-        try:
-            return cls(**settings)
-        except ValidationError as error:
-            raise BadConfig(explain(error, cls)) from None
+    @property
+    def base(self) -> RunConfig:
+        """The run itself."""
+        return self
+
+    @property
+    def folder(self) -> str:
+        """Where in a store its record lies: "multimnist/CL_RR/cagrad"."""
+        return f"{self.problem}/{self.smto}"
+
+    @property
+    def title(self) -> str:
+        """The run in words."""
+        return f"{self.problem}, {self.smto}, seed {self.seed}"
+
+    @property
+    def epochs_in_all(self) -> int:
+        return self.epochs
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -139,17 +180,6 @@ class RunConfig(BaseModel):
             "trainer": TRAINER_NUMERICS,
         }
         return {**self.settings, "numerics": numerics}
-
-    @property
-    def key(self) -> str:
-        """The hash that names the run: 16 hexadecimal digits."""
-        return digest(self.identity)
-
-
-def digest(identity: dict[str, Any]) -> str:
-    """The hash of an identity: 16 hexadecimal digits."""
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _smto_numerics(key: str, options: dict[str, Any]) -> int | list[int]:
@@ -209,17 +239,31 @@ class Epoch(BaseModel):
     gradients: dict[str, Gradients]
 
 
-class Run(BaseModel):
+class Record(BaseModel):
+    """What a configuration left. A subclass has config, numerics, ended, seconds and environment.
+
+    seconds, environment: how long it took and on what; not part of what a record is.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises pydantic's ValidationError if the text is no record."""
+        return cls.model_validate_json(text, strict=False)
+
+
+class Run(Record):
     """The record of one run.
 
     ended: "finished", or "diverged at epoch e, step s" (both from 0): a result, not a crash. `history` holds the
     epochs that were completed.
     before_divergence: what the method reported of itself in the last steps before a run diverged, LAST_STEPS of them at
     most, by name.
-    seconds, environment: how long it took and on what; not part of what a run is.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     config: RunConfig
     numerics: dict[str, Any]
@@ -233,46 +277,49 @@ class Run(BaseModel):
     def diverged(self) -> bool:
         return self.ended != "finished"
 
-    def to_json(self) -> str:
-        return self.model_dump_json(indent=1) + "\n"
 
-    @classmethod
-    def from_json(cls, text: str) -> Run:
-        """Raises pydantic's ValidationError if the text is no record."""
-        return cls.model_validate_json(text, strict=False)
+C = TypeVar("C", bound=Any)
+R = TypeVar("R", bound=Record)
 
 
-class RunStore:
-    """A folder of records: <problem>/<smto>/<key>.json."""
+class Store(Generic[C, R]):
+    """A folder of records of one kind: <config.folder>/<config.key>.json."""
+
+    kind: type[R]
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 
-    def path(self, config: RunConfig) -> Path:
-        """Where the record of this configuration lies, or would lie."""
-        return self.folder / config.problem / config.smto / f"{config.key}.json"
+    @property
+    def what(self) -> str:
+        """What the records are of: "run"."""
+        return self.kind.__name__.lower()
 
-    def get(self, config: RunConfig) -> Run | None:
+    def path(self, config: C) -> Path:
+        """Where the record of this configuration lies, or would lie."""
+        return self.folder / config.folder / f"{config.key}.json"
+
+    def get(self, config: C) -> R | None:
         """The record of this very configuration, or None. A file that is damaged, or whose contents belong to another
         identity, is a miss and says so."""
         path = self.path(config)
         try:
-            run = Run.from_json(path.read_text())
+            record: Any = self.kind.from_json(path.read_text())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValidationError, UnicodeDecodeError) as error:
-            warnings.warn(f"{path} is no run record and will be replaced: {error}", stacklevel=2)
+            warnings.warn(f"{path} is no {self.what} record and will be replaced: {error}", stacklevel=2)
             return None
-        if {**run.config.settings, "numerics": run.numerics} != config.identity:
-            warnings.warn(f"{path} holds another run than its name says and will be replaced", stacklevel=2)
+        if {**record.config.settings, "numerics": record.numerics} != config.identity:
+            warnings.warn(f"{path} holds another {self.what} than its name says and will be replaced", stacklevel=2)
             return None
-        return run
+        return record
 
-    def put(self, run: Run) -> Path:
+    def put(self, record: R) -> Path:
         """Write a record, whole or not at all. Raises OSError where that fails."""
-        path = self.path(run.config)
+        path = self.path(cast(Any, record).config)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, run.to_json())
+        write_atomically(path, record.to_json())
         return path
 
     def check_writable(self) -> None:
@@ -283,8 +330,14 @@ class RunStore:
                 file.write(b"x")
         except OSError as error:
             raise StoreError(
-                f"the run store {self.folder} cannot be written to ({error}); name another folder."
+                f"the {self.what} store {self.folder} cannot be written to ({error}); name another folder."
             ) from None
+
+
+class RunStore(Store[RunConfig, Run]):
+    """A folder of runs: <problem>/<smto>/<key>.json."""
+
+    kind = Run
 
     def __iter__(self) -> Iterator[Run]:
         """All current records in the folder, in a fixed order; what is damaged or of other numerics is left out."""

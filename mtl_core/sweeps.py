@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ import torch
 from tqdm import tqdm
 
 from mtl_core import metrics, paper, problems, smtos, training
-from mtl_core.runs import BadConfig, Run, RunConfig, RunStore, StoreError
+from mtl_core.runs import BadConfig, C, R, Run, RunConfig, RunStore, Store, StoreError
 from mtl_core.words import counted
 
 # For the workers, which read them when they start: glibc then keeps freed memory for the next step instead of giving it
@@ -59,12 +59,31 @@ def run(
             end: every finished run is then kept, and the message says where.
         RunFailed: a run raised an error; all other runs are done and stored first.
     """
-    configs = list(configs)
     store = store if isinstance(store, RunStore) else RunStore(store)
-    found = {config.key: run for config in configs if (run := store.get(config)) is not None}
+    how: dict[str, Any] = {"workers": workers, "device": device, "data_dir": data_dir, "title": title}
+    return records(configs, store, training.train, **how)
+
+
+def records(
+    configs: Iterable[C],
+    store: Store[C, R],
+    train: Callable[[C, str, str | None], R],
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    data_dir: str | None = None,
+    title: str = "records",
+) -> list[R]:
+    """`run` for records of any kind.
+
+    Args:
+        train: makes the record of a configuration, in a worker; (config, device, data_dir).
+    """
+    configs = list(configs)
+    found = {config.key: record for config in configs if (record := store.get(config)) is not None}
     missing = list({config.key: config for config in configs if config.key not in found}.values())
     if missing:
-        found |= _train(missing, store, workers, device, data_dir, title)
+        found |= _train(missing, store, train, workers, device, data_dir, title)
     return [found[config.key] for config in configs]
 
 
@@ -73,10 +92,17 @@ class RunFailed(RuntimeError):
 
 
 def _train(
-    configs: list[RunConfig], store: RunStore, workers: int | None, device: str, data_dir: str | None, title: str
-) -> dict[str, Run]:
+    configs: list[C],
+    store: Store[C, R],
+    train: Callable[[C, str, str | None], R],
+    workers: int | None,
+    device: str,
+    data_dir: str | None,
+    title: str,
+) -> dict[str, R]:
     where = training.find_device(device)
-    for config in {(c.problem, str(c.problem_options), c.smto, c.source, c.sizes): c for c in configs}.values():
+    bases = {(b.problem, str(b.problem_options), b.smto, b.source, b.sizes): b for b in (c.base for c in configs)}
+    for config in bases.values():
         problem = config.definition
         problem.data.check(config.source, config.sizes, data_dir)
         smtos.build(config.smto, len(problem.tasks), **config.options).check_model(problem.build_model(config.dropout))
@@ -86,40 +112,43 @@ def _train(
 
     for name, value in KEEP_MEMORY.items():
         os.environ.setdefault(name, value)
-    for config in {(c.problem, str(c.problem_options), c.source, c.sizes): c for c in configs}.values():
+    for config in {(b.problem, str(b.problem_options), b.source, b.sizes): b for b in bases.values()}.values():
         config.definition.data.prepare(config.source, config.sizes, data_dir)
 
-    found: dict[str, Run] = {}
+    found: dict[str, R] = {}
     failed: list[str] = []
     unsaved = _Unsaved(store)
     longest_first = sorted(configs, key=_cost, reverse=True)
     with (
         joblib.parallel_config("loky", inner_max_num_threads=1),
         joblib.Parallel(n_jobs=min(workers, len(configs)), return_as="generator_unordered", batch_size=1) as parallel,
-        tqdm(total=len(configs), desc=title, unit="run", file=sys.stderr, dynamic_ncols=True, leave=False) as bar,
+        tqdm(total=len(configs), desc=title, unit=store.what, file=sys.stderr, dynamic_ncols=True, leave=False) as bar,
     ):
         for config, result in parallel(
-            joblib.delayed(_attempt)(c, device, data_dir, os.getpid()) for c in longest_first
+            joblib.delayed(_attempt)(train, c, device, data_dir, os.getpid()) for c in longest_first
         ):
-            if isinstance(result, Run):
+            if isinstance(result, str):
+                failed.append(f"{config.title}: {result}")
+            else:
                 found[config.key] = result
                 unsaved.save(result)
-            else:
-                failed.append(f"{config.problem}, {config.smto}, seed {config.seed}: {result}")
-            bar.set_postfix_str(f"{config.problem} {config.smto} seed {config.seed}")
+            bar.set_postfix_str(config.title)
             bar.update()
     unsaved.report()
     if failed:
-        raise RunFailed(f"{len(failed)} of {len(configs)} runs failed; the others are stored.\n" + "\n".join(failed))
+        how_many = f"{len(failed)} of {len(configs)} {store.what}s failed; the others are stored."
+        raise RunFailed("\n".join([how_many, *failed]))
     return found
 
 
-def _attempt(config: RunConfig, device: str, data_dir: str | None, driver: int) -> tuple[RunConfig, Run | str]:
+def _attempt(
+    train: Callable[[C, str, str | None], R], config: C, device: str, data_dir: str | None, driver: int
+) -> tuple[C, R | str]:
     """In a worker: train, and hand an error back as text, so that one bad run does not cost the others."""
     if os.getpid() != driver:
         end_with(driver)
     try:
-        return config, training.train(config, device, data_dir)
+        return config, train(config, device, data_dir)
     except Exception as error:
         return config, f"{type(error).__name__}: {error}"
 
@@ -137,22 +166,22 @@ def end_with(driver: int) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-def _cost(config: RunConfig) -> tuple[int, float]:
+def _cost(config: Any) -> tuple[int, float]:
     """Steps times a rough price, to start the longest runs first."""
-    price = {"losses": 1.0, "features": 1.0, "parameters": 1.4}[smtos.get(config.smto).space]
-    return config.epochs * config.sizes[0], price
+    price = {"losses": 1.0, "features": 1.0, "parameters": 1.4}[smtos.get(config.base.smto).space]
+    return config.epochs_in_all * config.base.sizes[0], price
 
 
 class _Unsaved:
     """Writes records to the store, and elsewhere when the store stops taking them: nothing finished is lost."""
 
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: Store[Any, Any]) -> None:
         self.store = store
-        self.refuge: RunStore | None = None
+        self.refuge: Store[Any, Any] | None = None
         self.error: OSError | None = None
-        self.waiting: list[Run] = []  # in memory, for want of any other place
+        self.waiting: list[Any] = []  # in memory, for want of any other place
 
-    def save(self, run: Run) -> None:
+    def save(self, run: Any) -> None:
         try:
             self.store.put(run)
         except OSError as error:
@@ -164,7 +193,7 @@ class _Unsaved:
         """Move what waits to a temporary folder, as far as that takes it."""
         try:
             if self.refuge is None:
-                self.refuge = RunStore(tempfile.mkdtemp(prefix="mtl-unsaved-runs-"))
+                self.refuge = type(self.store)(tempfile.mkdtemp(prefix=f"mtl-unsaved-{self.store.what}s-"))
             while self.waiting:
                 self.refuge.put(self.waiting[-1])
                 self.waiting.pop()
@@ -178,16 +207,16 @@ class _Unsaved:
                 self.store.put(run)
                 self.waiting.remove(run)
         self.shelter()
+        what, folder = self.store.what, self.store.folder
         if self.waiting:
             raise StoreError(
-                f"neither the run store {self.store.folder} nor a temporary folder could be written to ({self.error}): "
-                f"{len(self.waiting)} finished runs are lost. Free some space and run the same command again."
+                f"neither the {what} store {folder} nor a temporary folder could be written to ({self.error}): "
+                f"{len(self.waiting)} finished {what}s are lost. Free some space and run the same command again."
             )
         if self.refuge is not None and any(self.refuge.folder.rglob("*.json")):
             raise StoreError(
-                f"the run store {self.store.folder} could no longer be written to ({self.error}). The runs finished "
-                f"since then lie in {self.refuge.folder}: copy its contents into the store, then run the same command "
-                "again."
+                f"the {what} store {folder} could no longer be written to ({self.error}). The {what}s finished since "
+                f"then lie in {self.refuge.folder}: copy its contents into the store, then run the same command again."
             )
 
 
@@ -503,62 +532,46 @@ def fixed(like: RunConfig, weights: Sequence[float], seeds: Sequence[int], **cha
     return [RunConfig.of(**{**like.model_dump(), **method, **changes, "seed": seed}) for seed in seeds]
 
 
-def extracted(
-    source: Run,
-    seeds: Sequence[int],
-    store: RunStore | str | os.PathLike[str],
-    *,
-    factor: float = 0.9,
-    lr: float | None = None,
-    **place: Any,
-) -> list[Run]:
-    """The paper's fixed weights: those that a run settled on (`metrics.fixed_weights`), trained from scratch.
+def extracted(source: Run, seeds: Sequence[int], *, factor: float = 0.9, **changes: Any) -> list[RunConfig]:
+    """Configurations of the paper's fixed weights: those that a run settled on (`metrics.fixed_weights`).
 
     Args:
-        source: a run of a method that gives weights. seeds: of the new runs. factor: of the moving average.
-        lr: where it is not to be the source's, as on QM9 (D34); dropout, weight decay and all else are the source's.
-        place: workers, device, data_dir as for `run`.
+        source: a run of a method that gives weights; learning rate, dropout, weight decay and all else are its own.
+        seeds: of the new runs. factor: of the moving average.
+        changes: other settings to replace: lr on QM9, where the paper trains all weights at one rate (D34).
 
     Raises:
-        ValueError: the method gives no weights, or the run left none. Also what `run` raises.
+        ValueError: the method gives no weights, or the run left none.
     """
-    weights = [*metrics.fixed_weights(source, factor).values()]
-    changes = {} if lr is None else {"lr": lr}
-    configs = fixed(source.config, weights, seeds, **changes)
-    return run(configs, store, title=f"{source.config.problem}: weights of {source.config.smto}", **place)
+    return fixed(source.config, [*metrics.fixed_weights(source, factor).values()], seeds, **changes)
 
 
-def front(
-    like: RunConfig,
-    weights: Iterable[Sequence[float]],
-    seeds: Sequence[int],
-    store: RunStore | str | os.PathLike[str],
-    *,
-    lr: Sequence[float] = (),
-    **place: Any,
-) -> list[Run]:
-    """A sweep over fixed weights: every vector of weights at every learning rate with every seed, in this order.
+def front(like: RunConfig, weights: Iterable[Sequence[float]], seeds: Sequence[int], **changes: Any) -> list[RunConfig]:
+    """Configurations of a sweep over fixed weights: every vector of weights with every seed, in this order.
 
     Args:
         like: of the uniform loss, which gives all other settings. weights: one vector [K] per point of the sweep.
-        lr: learning rates; none is that of `like`. place: workers, device, data_dir as for `run`.
+        changes: other settings to replace, e.g. lr=0.001.
     """
-    rates = lr or [like.lr]
-    configs = [config for w in weights for rate in rates for config in fixed(like, w, seeds, lr=rate)]
-    return run(configs, store, title=f"{like.problem}: sweep", **place)
+    return [config for w in weights for config in fixed(like, w, seeds, **changes)]
 
 
-def ratios(low: float, high: float, n: int) -> list[tuple[float, float]]:
-    """Weights of two tasks with sum 1, whose ratio goes from low to high in n equal steps of its logarithm."""
-    if n < 2:
-        raise BadConfig(f"n = {n}: a sweep has at least two points.")
-    logs = [math.log(low) + i * (math.log(high) - math.log(low)) / (n - 1) for i in range(n)]
+def ratios(lowest: float, highest: float, points: int) -> list[tuple[float, float]]:
+    """Weights of two tasks with sum 1, whose ratio goes from lowest to highest in equal steps of its logarithm."""
+    if points < 2:
+        raise BadConfig(f"points = {points}: a sweep has at least two.")
+    low, high = math.log(lowest), math.log(highest)
+    logs = [low + i * (high - low) / (points - 1) for i in range(points)]
     return [(1 / (1 + math.exp(-x)), 1 / (1 + math.exp(x))) for x in logs]
 
 
-def initial_losses(config: RunConfig, data_dir: str | None = None) -> dict[str, float]:
-    """Each task's loss before any training: of the network that the seed draws, over the first batch of the training
-    split in stored order, without dropout."""
+def at_the_start(config: RunConfig, data_dir: str | None = None) -> pd.DataFrame:
+    """What each task is like before any training: of the network that the seed draws, over the first batch of the
+    training split in stored order, without dropout.
+
+    Returns:
+        Index task; loss, and gradient, the length of the loss's gradient on the shared parameters.
+    """
     problem, data = config.definition, config.definition.data
     data.check(config.source, config.sizes, data_dir)
     data.prepare(config.source, config.sizes, data_dir)
@@ -566,14 +579,20 @@ def initial_losses(config: RunConfig, data_dir: str | None = None) -> dict[str, 
     torch.manual_seed(config.seed)
     model = problem.build_model(config.dropout).eval()
     x, targets = split.batch(torch.arange(min(config.batch_size, len(split))), problem.task_names)
-    with torch.no_grad():
-        z = model.encoder(x)
-        pairs = zip(problem.tasks, model.heads.values(), targets, strict=True)
-        return {task.name: float(task.loss(head(z), target)) for task, head, target in pairs}
+    z, shared = model.encoder(x), list(model.encoder.parameters())
+    rows = {}
+    for task, head, target in zip(problem.tasks, model.heads.values(), targets, strict=True):
+        loss = task.loss(head(z), target)
+        gradient = torch.autograd.grad(loss, shared, retain_graph=True)
+        rows[task.name] = {
+            "loss": loss.item(),
+            "gradient": math.sqrt(sum(float(g.double().square().sum()) for g in gradient)),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("task")
 
 
-def inverse(losses: Mapping[str, float]) -> list[float]:
-    """Weights in inverse proportion to these losses, with sum 1 and three decimals: so coarse that another machine's
-    rounding of the losses names the same runs."""
-    total = sum(1 / loss for loss in losses.values())
-    return [round(1 / loss / total, 3) for loss in losses.values()]
+def inverse(values: Iterable[float]) -> list[float]:
+    """Weights in inverse proportion to these values, with sum 1 and three decimals: so coarse that another machine's
+    rounding of the values names the same runs."""
+    inverses = [1 / value for value in values]
+    return [round(one / sum(inverses), 3) for one in inverses]

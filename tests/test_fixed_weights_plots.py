@@ -104,12 +104,37 @@ def test_extraction_ends_with_the_fixed_weights(make_run):
 def test_front_line_is_that_of_the_means_and_words_stand_in_the_legend():
     table = sweep()
     placed = fronts.placed(table, ("CL", "RR"))
-    ax = fixed_weights.front(table, ("CL", "RR"), placed)
+    ax, zoom = fixed_weights.front(table, ("CL", "RR"), placed)
     (line,) = [line for line in lines_of(ax, LOOK["fixed"].colour) if line.get_linewidth() == 1.8]
     assert np.column_stack(line.get_data()) == pytest.approx(np.array([[k, -10.0 * k] for k in range(5)]))
-    assert texts(ax) == ["fixed weights: front", "Unit. Scal.", "EDM: beyond"]
+    assert texts(zoom) == ["front of the sweep", "fixed weights", "Unit. Scal.", "EDM: beyond"]
+    (left, right), (bottom, top) = zoom.get_xlim(), zoom.get_ylim()
+    for point in [(2.5, -15.0), (-1.1, -21.0), (-0.9, -19.0)]:  # EDM and the seeds of the uniform loss
+        assert left < point[0] < right and bottom < point[1] < top
+    assert not left < -3 < right
+    (frame,) = ax.patches
+    assert frame.get_bbox().extents == pytest.approx([left, bottom, right, top])
     assert "0.10 points on CL" in look.figure_of(ax).get_label()
     assert "6 configurations of fixed weights" in look.figure_of(ax).get_label()
+
+
+def test_front_of_two_rates_tells_them_apart():
+    """Full colour for the rate of most configurations, white for the other, the uniform loss included."""
+    more = rows("fixed", [(0.5, -1.0)] * 3, {"lr": 0.002, "weights": 9})
+    table = pd.concat([sweep(), more, rows("unit_scal", [(0.4, -9.0)] * 3, {"lr": 0.002})])
+    ax, zoom = fixed_weights.front(table)
+    assert texts(zoom)[1:4] == [
+        "fixed weights, learning rate 0.001",
+        "fixed weights, learning rate 0.002",
+        "Unit. Scal. (the same shades)",
+    ]
+    faces = {
+        tuple(np.round(dots.get_offsets()[0], 6)): tuple(dots.get_facecolor()[0][:3])
+        for dots in ax.collections
+        if len(dots.get_offsets()) == 1 and dots.get_sizes()[0] > 50
+    }
+    assert faces[0.5, -1.0] == faces[0.4, -9.0] == (1, 1, 1)
+    assert faces[-1, -20] == to_rgb(LOOK["unit_scal"].colour) and faces[1, -10] == to_rgb(LOOK["fixed"].colour)
 
 
 def test_table_of_placed_says_what_an_excess_is():
@@ -137,6 +162,13 @@ def test_utility_is_relative_to_the_best_and_counts_its_changes():
     shown = {tuple(to_rgb(bar.get_facecolor()[:3])) for bar in ax.patches}
     assert shown == {to_rgb(LOOK[smto].colour) for smto in ("fixed", "edm")}
     assert "2 times" in look.figure_of(ax).get_label()
+    names = {"the sweep": "fixed", "EDM": "edm"}
+    for text in ax.texts:  # a name stands on its own colour
+        (bar,) = [b for b in ax.patches if b.get_x() < text.get_position()[0] < b.get_x() + b.get_width()]
+        assert to_rgb(bar.get_facecolor()[:3]) == to_rgb(LOOK[names[text.get_text()]].colour)
+    assert ax.texts
+    (of_sweep,) = [line for line in ax.lines if line.get_label() == "best of the sweep"]
+    assert ax.get_ylim()[0] < of_sweep.get_ydata().min()
 
 
 # -- do weights settle? ------------------------------------------------------------------------------------------------
@@ -168,7 +200,7 @@ def population(weights_of, scores, parents, best, problem="multimnist/CL_RR"):
         SimpleNamespace(weights=w, score=s, parent=p) for w, s, p in zip(weights_of, scores, parents, strict=True)
     ]
     base = SimpleNamespace(problem=problem, definition=problems.get(problem))
-    config = SimpleNamespace(base=base, strategy="pbt", block=1, quantile=0.25)
+    config = SimpleNamespace(base=base, block=1, quantile=0.25)
     return SimpleNamespace(config=config, members=members, best=best, epochs_trained=4)
 
 
@@ -266,9 +298,11 @@ def test_lr_vs_seed_marks_an_interval_without_upper_bound():
 
 
 def test_compute_parity_joins_the_widths_of_the_uniform_loss():
-    us = rows("unit_scal", [(-10, -10)] * 3).assign(width=1.0, seconds=2.0)
+    us = rows("unit_scal", [(-10, -10)] * 3).assign(width=1.0, seconds=2.0, lr=0.001)
     table = pd.concat([us, us.assign(width=2.0, seconds=4.0, delta_m=-6.0), us.assign(smto="edm", seconds=3.0)])
     ax = fixed_weights.compute_parity(table)
     (line,) = lines_of(ax, LOOK["unit_scal"].colour)
     assert line.get_xydata() == pytest.approx(np.array([[2, -10], [4, -6]], dtype=float))
     assert [text.get_text() for text in ax.texts] == ["× 1", "× 2"]
+    again = fixed_weights.compute_parity(pd.concat([table, us.assign(lr=0.002), us.assign(smto="cdtt", lr=0.002)]))
+    assert texts(again) == ["Unit. Scal., 0.001", "Unit. Scal., 0.002", "CDTT, 0.002", "EDM, 0.001"]

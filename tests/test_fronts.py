@@ -264,3 +264,24 @@ def test_with_cost_reads_width_and_time(make_run):
     rows = pd.DataFrame([metrics.run_key(run) for run in runs], columns=metrics.RUN)
     found = fronts.with_cost(rows, runs)
     assert found.width.tolist() == [1, 2] and found.seconds.tolist() == [0.5, 0.25]
+
+
+def test_enlarged_by_hand():
+    """A front of (0, 4), (2, 2), (4, 0) above (−0.4, −0.4): columns of heights 4.4, 2.4 and 0.4. A method at (3, 3)
+    adds 2 × 1 above the second column and 1 × 3 above the third; one at (1, 1) adds nothing."""
+    given = {("fixed", 0): (0.0, 4.0), ("fixed", 1): (2.0, 2.0), ("fixed", 2): (4.0, 0.0)}
+    runs = table(given | {("edm", 0): (3.0, 3.0), ("cagrad", 0): (1.0, 1.0)}, seeds=(1,))
+    found = fronts.enlarged(runs, ["CL", "RR"]).set_index("smto").added
+    area = 0.4 * 4.4 + 2 * 2.4 + 2 * 0.4
+    assert found["edm"] == found["all"] == pytest.approx(100 * (2 * 1 + 1 * 3) / area)
+    assert found["cagrad"] == 0
+    ends = [100 * (area / (area - lost) - 1) for lost in (0.4 * 2, 2 * 2, 2 * 0.4)]
+    assert found["fixed"] == pytest.approx(np.median(ends))
+
+
+def test_training_losses_are_those_of_the_last_epoch_turned(make_run):
+    runs = [make_run([{"CL": 0.8, "RR": 0.5}] * 2, seed=1), make_run([], seed=2, ended="diverged at epoch 0, step 0")]
+    runs[0].history[-1].train_losses = [0.3, 0.7]
+    found = fronts.training_losses(runs)
+    assert found[["CL", "RR"]].iloc[0].tolist() == [-0.3, -0.7] and found[["CL", "RR"]].iloc[1].isna().all()
+    assert found.seed.tolist() == [1, 2]

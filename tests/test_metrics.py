@@ -438,6 +438,20 @@ def test_lr_vs_seed_by_hand():
     assert row.low < 3 < row.high == math.inf  # three equal seeds are drawn in one draw of nine
 
 
+def test_lr_vs_seed_by_seed_is_the_jackknife():
+    """By hand from the ratios without one seed; their mean is near the logarithm of the whole ratio, and for many seeds
+    the t interval covers the truth as the bootstrap does."""
+    table = by_lr({0.001: [1, 0, -1], 0.002: [3, 3, 3], 0.004: [5, 6, 7]})
+    found = metrics.lr_vs_seed_by_seed(table).set_index("seed").log_ratio
+    without = [metrics.lr_vs_seed(table[table.seed != seed]).ratio.item() for seed in (1, 2, 3)]
+    assert found.tolist() == pytest.approx([3 * math.log(3) - 2 * math.log(ratio) for ratio in without])
+    assert metrics.lr_vs_seed_by_seed(table[table.seed < 3]).empty
+    rng = np.random.default_rng(5)
+    many = metrics.lr_vs_seed_by_seed(by_lr({lr: rng.normal(m, 1, 40) for lr, m in ((1e-3, 0), (2e-3, 2), (4e-3, 4))}))
+    interval = metrics.t_interval(many.log_ratio)
+    assert interval.low < math.log(2) < interval.high < interval.low + 1
+
+
 def test_lr_vs_seed_over_coarse_grids_takes_the_best_of_each():
     """Grids {0.001, 0.004} and {0.002, 0.008} give 4 and 6, by validation; singly the rates would spread far more."""
     table = by_lr({0.001: [3, 5], 0.002: [5, 7], 0.004: [-20, -20], 0.008: [-90, -90]})

@@ -9,7 +9,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from mtl_core import metrics
@@ -251,52 +253,57 @@ def front(
     selected: pd.DataFrame,
     tasks: Sequence[str] = ("CL", "RR"),
     placed: pd.DataFrame | None = None,
-    ax: Axes | None = None,
     front_methods: Sequence[str] = FRONT,
     settings: pd.DataFrame | None = None,
-) -> Axes:
+) -> np.ndarray:
     """One task's gain against the other's: the front that fixed weights draw, and where every other method lies.
 
     Args:
         selected: of one problem, of the sweep several configurations. tasks: across and up.
         placed: `fronts.placed` of the same; its words then stand in the legend. settings: for the caption.
+
+    Returns:
+        The axes [2]: everything, and the part where the other methods and the uniform loss are.
     """
-    ax = ax or look.figure(8.5, 5)[1]
+    _, axes = look.figure(12.5, 5, columns=2)
     columns = [x, y] = list(tasks)
     diverged = look.diverged(selected[~selected.smto.isin(front_methods)])
     selected = comparable(selected, tasks, front_methods)
-    sweep = selected[selected.smto.isin(front_methods)]
-    means = sweep.groupby(["smto", "config"])[columns].mean()
-    line = means[nondominated(means)].sort_values(x)
-    colour = LOOK["fixed"].colour
-    for _, of_seed in sweep.groupby("seed"):
-        own = of_seed[nondominated(of_seed[columns])].sort_values(x)
-        ax.plot(own[x], own[y], color=colour, linewidth=0.8, alpha=0.3, zorder=1, drawstyle="steps-pre")
-    small = sweep[sweep.smto == SWEEP]
-    ax.scatter(small[x], small[y], s=9, color=colour, alpha=0.3, linewidths=0, zorder=1)
-    dots = means.drop(index="unit_scal", level="smto", errors="ignore")
-    ax.scatter(dots[x], dots[y], s=70, color=colour, marker="*", edgecolor="white", linewidths=0.6, zorder=3)
-    ax.plot(line[x], line[y], color=colour, linewidth=1.8, zorder=2, drawstyle="steps-pre")
-    handles = [Line2D([], [], color=colour, marker="*", markersize=8, linewidth=1.8, label="fixed weights: front")]
-    others = [smto for smto in look.in_order(selected.smto) if smto != SWEEP]
-    for smto in others:
-        rows = selected[selected.smto == smto]
-        style: dict[str, Any] = {"color": LOOK[smto].colour, "marker": LOOK[smto].marker}
-        ax.scatter(rows[x], rows[y], s=14, alpha=0.35, linewidths=0, zorder=2, **style)
-        size = 130 if smto == "unit_scal" else 75
-        at = rows.groupby("config")[columns].mean()
-        ax.scatter(at[x], at[y], s=size, edgecolor="white", linewidths=0.7, zorder=4, **style)
+    rates = _rates(selected[selected.smto.isin(front_methods)])
+    for ax in axes:
+        _draw_front(ax, selected, columns, front_methods, rates)
+        ax.set_xlabel(f"gain on {x}, % (to the right: better)")
+        look.dress(ax, grid=None)
+    axes[0].set_ylabel(f"gain on {y}, % (up: better)")
+    inner = selected[selected.smto != SWEEP][columns]
+    low, high = inner.min(), inner.max()
+    slack = 0.08 * (high - low).clip(lower=0.1)
+    axes[1].set(xlim=(low[x] - slack[x], high[x] + slack[x]), ylim=(low[y] - slack[y], high[y] + slack[y]))
+    (left, right), (bottom, top) = axes[1].get_xlim(), axes[1].get_ylim()
+    frame: dict[str, Any] = {"facecolor": "none", "edgecolor": GREY, "linewidth": 0.8, "zorder": 5}
+    axes[0].add_patch(Rectangle((left, bottom), right - left, top - bottom, linestyle=(0, (2, 2)), **frame))
+    axes[1].set_title("the dashed part, enlarged", loc="left", fontsize=10)
+    for ax in axes:
+        (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+        if left <= 0 <= right:
+            look.zero_line(ax, "x")
+        if bottom <= 0 <= top:
+            look.zero_line(ax, "y")
+
+    blue, black = LOOK[SWEEP].colour, LOOK["unit_scal"].colour
+    handles = [Line2D([], [], color=blue, linewidth=1.8, label="front of the sweep")]
+    for i, rate in enumerate(rates):
+        dot: dict[str, Any] = {"linestyle": "none", "marker": "*", "markersize": 9, "markeredgecolor": blue}
+        name = f"fixed weights, learning rate {rate:g}" if len(rates) > 1 else "fixed weights"
+        handles.append(Line2D([], [], markerfacecolor=_shade(blue, i, len(rates)), label=name, **dot))
+    if "unit_scal" in set(selected.smto):
+        name = look.label("unit_scal") + (" (the same shades)" if len(rates) > 1 else "")
+        handles.append(Line2D([], [], color=black, linestyle="none", marker="o", markersize=8, label=name))
+    for smto in look.in_order(set(selected.smto) - set(front_methods)):
         word = f": {placed.word[smto]}" if placed is not None and smto in placed.index else ""
-        handles.append(Line2D([], [], linestyle="none", markersize=7, label=look.label(smto) + word, **style))
-    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    if left <= 0 <= right:
-        look.zero_line(ax, "x")
-    if bottom <= 0 <= top:
-        look.zero_line(ax, "y")
-    ax.set_xlabel(f"gain on {x}, % (to the right: better)")
-    ax.set_ylabel(f"gain on {y}, % (up: better)")
-    _beside(ax, handles=handles)
-    look.dress(ax, grid=None)
+        style: dict[str, Any] = {"color": LOOK[smto].colour, "marker": LOOK[smto].marker, "markersize": 7}
+        handles.append(Line2D([], [], linestyle="none", label=look.label(smto) + word, **style))
+    _beside(axes[1], handles=handles)
     words = ""
     if placed is not None:
         sd = ", ".join(f"{number(value, 2)} points on {task}" for task, value in placed.attrs["sd"].items())
@@ -304,18 +311,58 @@ def front(
             f"Beyond, on, inside: against the front of the same seed, by more or less than {placed.attrs['margin']:g} "
             f"standard deviations of a seed ({sd})."
         )
+    stars = selected[selected.smto == SWEEP].config.nunique()
+    shades = "Full colour: the learning rate of the uniform loss; pale: the others." if len(rates) > 1 else ""
     look.caption(
-        ax,
-        f"Test gain over the single-task models on each task; the upper right is better. Large: mean of "
-        f"{look.seeds(selected)}; small: a seed. Blue stars: {len(dots)} configurations of fixed weights; thick line: "
-        "the front of their means, thin lines: that of each seed; to its lower left everything is dominated. Black: "
-        "the uniform loss, the point of equal weights.",
+        axes,
+        "Test gain over the single-task models on each task; the upper right is better. Large: mean of "
+        f"{look.seeds(selected)}; small: a seed. Stars: {stars} configurations of fixed weights; thick line: the front "
+        "of their means, thin lines: that of each seed; to its lower left everything is dominated. Black: the uniform "
+        "loss, the point of equal weights.",
+        shades,
         words,
         diverged,
         look.A_SEED,
         look.chosen(settings),
     )
-    return ax
+    return axes
+
+
+def _rates(sweep: pd.DataFrame) -> list[float]:
+    """The learning rates of a sweep, the one with most configurations first."""
+    configs = sweep.drop_duplicates(["smto", "config"]).config
+    return pd.Series([metrics.setting(config, "lr") for config in configs]).value_counts(sort=True).index.tolist()
+
+
+def _shade(colour: Any, i: int, n: int) -> tuple[float, float, float]:
+    """The i-th of n shades of a colour, from full to white."""
+    part, (red, green, blue) = i / max(n - 1, 1), to_rgb(colour)
+    return (1 - part) * red + part, (1 - part) * green + part, (1 - part) * blue + part
+
+
+def _draw_front(
+    ax: Axes, selected: pd.DataFrame, columns: list[str], front_methods: Sequence[str], rates: Sequence[float]
+) -> None:
+    x, y = columns
+    sweep = selected[selected.smto.isin(front_methods)]
+    means = sweep.groupby(["smto", "config"])[columns].mean()
+    line = means[nondominated(means)].sort_values(x)
+    colour = LOOK[SWEEP].colour
+    for _, of_seed in sweep.groupby("seed"):
+        own = of_seed[nondominated(of_seed[columns])].sort_values(x)
+        ax.plot(own[x], own[y], color=colour, linewidth=0.8, alpha=0.3, zorder=1, drawstyle="steps-pre")
+    ax.plot(line[x], line[y], color=colour, linewidth=1.8, zorder=2, drawstyle="steps-pre")
+    for smto in look.in_order(selected.smto):
+        rows, style = selected[selected.smto == smto], LOOK[smto]
+        marker = "*" if smto == SWEEP else style.marker
+        ax.scatter(rows[x], rows[y], s=12, alpha=0.35, linewidths=0, zorder=2, color=style.colour, marker=marker)
+        size = {SWEEP: 75, "unit_scal": 110}.get(smto, 70)
+        for config, at in rows.groupby("config")[columns].mean().iterrows():
+            dot: dict[str, Any] = {"color": style.colour, "edgecolor": "white", "marker": marker, "linewidths": 0.7}
+            if smto in front_methods and len(rates) > 1:
+                i = rates.index(metrics.setting(str(config), "lr"))
+                dot |= {"color": _shade(style.colour, i, len(rates)), "edgecolor": style.colour}
+            ax.scatter(at[x], at[y], s=size, zorder=3 if smto == SWEEP else 4, **dot)
 
 
 def table_of_placed(placed: pd.DataFrame) -> pd.DataFrame:
@@ -414,13 +461,21 @@ def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR"), ax: Ax
         if smto == SWEEP:
             style |= {"linestyle": "-", "label": "best of the sweep"}
         ax.plot(behind.index, behind[smto], markersize=5, markevery=max(1, len(behind) // 8), **style)
-    worst = float(behind.min().min())  # what is far behind may leave the picture
-    shown = max(1.05 * worst, min(2 * float(behind.median().median()), -0.1))
+    worst = float(behind.min().min())  # what is far behind may leave the picture, but not the sweep
+    of_sweep = 1.05 * float(behind[SWEEP].min()) if SWEEP in behind else 0.0
+    shown = max(1.05 * worst, min(2 * float(behind.median().median()), of_sweep, -0.1))
     height = 0.07 * abs(shown)
     best = means.idxmax(axis=1)
     edges = np.concatenate([[0], (best.index[1:] + best.index[:-1]) / 2, [1]])
-    for smto, left, right in zip(best, edges, edges[1:], strict=False):
-        ax.barh(1.2 * height, right - left, height, left=left, align="center", color=LOOK[smto].colour, linewidth=0)
+    for _, part in best.groupby((best != best.shift()).cumsum()):
+        smto, first = str(part.iloc[0]), best.index.get_loc(part.index[0])
+        left, right = edges[first], edges[first + len(part)]
+        bar: dict[str, Any] = {"color": LOOK[smto].colour, "edgecolor": "white", "linewidth": 0.8}
+        ax.barh(1.2 * height, right - left, height, left=left, align="center", **bar)
+        name = "the sweep" if smto == SWEEP else look.label(smto)
+        place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": "white"}
+        if right - left > 0.012 * len(name) + 0.02:
+            ax.text((left + right) / 2, 1.2 * height, name, **place)
     ax.set_ylim(shown, 2 * height)
     ax.set_xlim(0, 1)
     ax.set_xlabel(f"u, what {tasks[0]} is worth; {tasks[1]} is worth 1 − u")
@@ -432,7 +487,8 @@ def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR"), ax: Ax
         ax,
         f"Utility u · gain on {tasks[0]} + (1 − u) · gain on {tasks[1]}, test, mean over {_seed_count(utilities)}, "
         "minus that of the best method at this u. For every u the sweep takes the weights that are best on validation; "
-        "every other method has what it has. The bar on top has the colour of the best method, which changes "
+        "every other method has what it has. The bar on top has the colour and, where there is room, the name of the "
+        "best method, which changes "
         f"{changes} time{'s' if changes != 1 else ''} from left to right.",
         "Lines that leave the picture are far behind." if worst < shown else "",
         look.A_SEED,
@@ -480,14 +536,20 @@ def static(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         table: of `weights.static_cv`, of one or several problems.
     """
     table = table[~table.smto.isin(FRONT)]  # constant by definition
+    known = table[np.isfinite(table.cv)]
+    short = [look.problem_label(p) for p in look.problems_in_order(table.problem) if p not in set(known.problem)]
+    without = [look.label(smto) for smto in look.in_order(set(table.smto) - set(known.smto))]
     ax = _rows(table, "cv", ax, floor=0)
     ax.set_xlim(left=0)
     ax.set_xlabel("coefficient of variation of a weight (0: it is constant)")
     look.caption(
         ax,
         "Standard deviation over mean of each task's weight over the epochs of the last 80 % of training, mean over "
-        f"tasks. {WEIGHTS}",
+        f"tasks. {WEIGHTS} Means over an epoch hide what happens within it: weights drawn anew in every step count as "
+        "nearly constant.",
         _interval_words(table, "cv"),
+        f"Without weights to log: {', '.join(without)}." if without else "",
+        f"Trained too briefly to tell (fewer than {FEWEST} epochs): {', '.join(short)}." if short else "",
         look.A_SEED,
     )
     return ax
@@ -514,8 +576,6 @@ def population(population: Any, ax: Axes | None = None) -> Axes:
     how = (
         f"every {config.block} epochs the worst {100 * config.quantile:g} % take over the network of one of the best "
         f"and change its weights a little ({'once' if took == 1 else f'{took} times'} in all)"
-        if config.strategy == "pbt"
-        else "each keeps the weights that it drew"
     )
     copied = "A dotted line leads from the member that was copied. " if took else ""
     score = "" if best is None else f" (validation Δm {number(best.score, 1)} % after epoch {best.epoch + 1})"
@@ -787,7 +847,8 @@ def lr_vs_seed(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax,
         f"Standard deviation of Δm over {_span(rates)} learning rates, over that of {_span(seeds)} seeds at the best "
         "of them; line: 95 % bootstrap interval over seeds, with few seeds a rough one. An arrow: without upper bound. "
-        "Shaded: 6 to 7, what Xin et al. (2022) found over coarse grids.",
+        "Shaded: 6 to 7, what Xin et al. (2022) found; theirs is the spread over grids of several rates each, with the "
+        "best rate of each grid, ours that over single rates, so that the two are not the same statistic.",
         look.A_SEED,
     )
     return ax
@@ -802,22 +863,32 @@ def _span(numbers: Sequence[int]) -> str:
 def compute_parity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Would a larger network have been the better use of the time? Δm against the time of an epoch.
 
-    The uniform loss with networks of several widths is a line, every other method, at the paper's width, a point.
+    The uniform loss with networks of several widths is a line for each learning rate, every other method, at the
+    paper's width, a point.
 
     Args:
-        table: of `fronts.with_cost`: width, seconds and delta_m per run, of one problem.
+        table: of `fronts.with_cost`: width, lr, seconds and delta_m per run, of one problem.
     """
     ax = ax or look.figure(8.5, 4.2)[1]
+    rates = table[table.smto == "unit_scal"].lr.drop_duplicates().tolist()
     for smto in look.in_order(table.smto):
-        over_seeds = table[table.smto == smto].groupby("width")
-        seconds, mean = over_seeds.seconds.median(), over_seeds.delta_m.mean()
-        style = look.line(smto)
-        for width, rows in over_seeds:
-            at = np.full(len(rows), seconds[width])
-            ax.scatter(at, rows.delta_m, s=14, alpha=0.4, linewidths=0, color=style["color"], marker=style["marker"])
-        ax.plot(seconds, mean, markersize=8, markeredgecolor="white", markeredgewidth=0.7, zorder=3, **style)
-        if len(seconds) > 1:
-            for width in seconds.index:
+        for lr, runs in table[table.smto == smto].groupby("lr", sort=False):
+            over_seeds = runs.groupby("width")
+            seconds, mean = over_seeds.seconds.median(), over_seeds.delta_m.mean()
+            style = look.line(smto)
+            for width, rows in over_seeds:
+                at = np.full(len(rows), seconds[width])
+                ax.scatter(
+                    at, rows.delta_m, s=14, alpha=0.4, linewidths=0, color=style["color"], marker=style["marker"]
+                )
+            style |= {"markersize": 8, "markeredgecolor": "white", "markeredgewidth": 0.7, "zorder": 3}
+            if smto == "unit_scal" and len(rates) > 1:
+                shade = _shade(style["color"], rates.index(lr), len(rates))
+                style |= {"markerfacecolor": shade, "markeredgecolor": style["color"]}
+            if len(rates) > 1:
+                style["label"] += f", {lr:g}"
+            ax.plot(seconds, mean, **style)
+            for width in seconds.index if len(seconds) > 1 else ():
                 place = (seconds[width], mean[width])
                 ax.annotate(f"× {width:g}", place, xytext=(6, -12), textcoords="offset points", fontsize=8.5)
     ax.set_xlim(left=0)
@@ -830,8 +901,11 @@ def compute_parity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax,
         f"Test Δm against the time that an epoch took (median over runs, as recorded): large, mean over "
         f"{look.seeds(table)}; small, a seed. ×: the uniform loss with all channels, features and hidden "
-        "units of the network so many times as wide; all others at × 1, and so the single-task models. A method that "
-        "lies below the line would have been better served by a wider network.",
+        "units of the network so many times as wide; all others at × 1, and so the single-task models.",
+        "The number behind a name is the learning rate: compare a method with the line of its own."
+        if len(rates) > 1
+        else "",
+        "A method below that line, as far as the line reaches, would have been better served by a wider network.",
         look.A_SEED,
     )
     return ax
