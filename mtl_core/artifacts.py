@@ -62,12 +62,13 @@ def commit() -> str:
     return head.stdout.strip() + ("-dirty" if changed else "")
 
 
-def save_figure(fig: Figure, name: str, preset: str, title: str, caption: str) -> Path:
+def save_figure(fig: Figure, name: str, preset: str, title: str, caption: str, data: str = "") -> Path:
     """Write a figure as PDF, PNG (150 dpi) and a JSON note; preset and commit stand in small print under it.
 
     Args:
         name: `<NN>_<name>`, e.g. "01_figure_1".
         title, caption: plain text, as the report shows them.
+        data: stands in the small print, too, where a reader might take the data for others: "synthetic streets".
 
     Returns:
         The path of the PNG.
@@ -78,7 +79,8 @@ def save_figure(fig: Figure, name: str, preset: str, title: str, caption: str) -
     """
     path = _place(preset, "figures", name)
     # Below the lower edge, so that it covers nothing; bbox_inches="tight" makes room for it.
-    stamp = fig.text(0, 0, f"preset {preset} · commit {commit()}", fontsize=6, color="0.5", ha="left", va="top")
+    small = " · ".join([f"preset {preset}", *([data] if data else []), f"commit {commit()}"])
+    stamp = fig.text(0, 0, small, fontsize=6, color="0.5", ha="left", va="top")
     try:
         for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
             file = io.BytesIO()

@@ -40,6 +40,7 @@ from mtl_core import artifacts, metrics, paper
 from mtl_core.metrics import Interval
 from mtl_core.plots.look import label, problem_label
 from mtl_core.smtos.base import nearest
+from mtl_core.words import listed
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive at this scale"
 ERROR = 0.05  # both sides together
@@ -288,10 +289,11 @@ def on_paper(part: Part) -> Finding:
 def _judge(name: str, part: Part, evidence: pd.DataFrame, preset: str, source: str | None) -> Verdict:
     finding = find(part, evidence)
     verdict, because = finding.verdict, finding.because
+    lacking = [f"the preset {preset}"] if preset not in part.needs.presets else []
     if part.needs.sources and source not in part.needs.sources:
-        verdict, because = INCONCLUSIVE, f"the source {source or 'is not known and'} decides nothing"
-    if preset not in part.needs.presets:
-        verdict, because = INCONCLUSIVE, f"the preset {preset} decides nothing"
+        lacking.append(f"the source {source}" if source else "a source that is not known")
+    if lacking:
+        verdict, because = INCONCLUSIVE, f"{listed(lacking)} decide{'s' if len(lacking) == 1 else ''} nothing"
     return Verdict(
         claim=name,
         says=" ".join(part.says.split()),

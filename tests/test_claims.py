@@ -121,14 +121,18 @@ def test_smoke_never_decides():
         assert part.verdict == INCONCLUSIVE and part.because == "the preset smoke decides nothing"
 
 
-@pytest.mark.parametrize(("source", "name"), [("embedded", "embedded"), (None, "is not known and")])
+@pytest.mark.parametrize(
+    ("source", "name"), [("embedded", "the source embedded"), (None, "a source that is not known")]
+)
 def test_what_is_claimed_of_cityscapes_only_cityscapes_decides(source, name):
     """Runs around the paper's Table 4: photographs decide, streets do not, nor does who knows what."""
     table = runs(paper.table("table_4"), seeds=3, spread=1e-6, problem="cityscapes/19C")
     found = {s: claims.judge("C6", table, preset="paper", notebook="03_x", source=s) for s in ("full", source)}
     assert found["full"][0].verdict == REPRODUCED
     for part in found[source]:
-        assert (part.verdict, part.because) == (INCONCLUSIVE, f"the source {name} decides nothing")
+        assert (part.verdict, part.because) == (INCONCLUSIVE, f"{name} decides nothing")
+    both = claims.judge("C6", table, preset="quick", notebook="03_x", source=source)[0].because
+    assert both == f"the preset quick and {name} decide nothing"
 
 
 def test_every_claim_on_cityscapes_alone_needs_cityscapes():

@@ -573,9 +573,10 @@ def population(population: Any, ax: Axes | None = None) -> Axes:
     _epochs(ax)
     look.dress(ax)
     took = sum(parent is not None for member in members for parent in member.parent)
+    every = "epoch" if config.block == 1 else f"{config.block} epochs"
     how = (
-        f"every {config.block} epochs the worst {100 * config.quantile:g} % take over the network of one of the best "
-        f"and change its weights a little ({'once' if took == 1 else f'{took} times'} in all)"
+        f"every {every} the worst {100 * config.quantile:g} % take over the network of one of the best and change its "
+        f"weights a little ({'once' if took == 1 else f'{took} times'} in all)"
     )
     copied = "A dotted line leads from the member that was copied. " if took else ""
     score = "" if best is None else f" (validation Δm {number(best.score, 1)} % after epoch {best.epoch + 1})"

@@ -254,19 +254,33 @@ def diverged(selected: pd.DataFrame) -> str:
 # -- leaving them for the report ---------------------------------------------------------------------------------------
 
 
-def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str) -> Markdown:
-    """Save a figure as PDF and PNG under `name` ("01_figure_1") and show it; returns its caption, to stand below it."""
+def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str, data: str = "") -> Markdown:
+    """Save a figure as PDF and PNG under `name` ("01_figure_1") and show it; returns its caption, to stand below it.
+
+    Args:
+        data: what it rests on, where a reader might take that for something else: "synthetic streets". It stands in the
+            caption and in the small print of the figure.
+    """
     import matplotlib.pyplot as plt
     from IPython.display import Markdown, display
 
     figure = figure_of(ax)
-    text = str(figure.get_label())
-    save_figure(figure, name, preset, title, text)
+    text = _with_data(str(figure.get_label()), data)
+    save_figure(figure, name, preset, title, text, data)
     display(figure)  # by itself it would be shown when the cell ends, below its caption
     plt.close(figure)
     return Markdown(f"**{title}.** {text}")
 
 
-def publish_table(frame: pd.DataFrame, name: str, preset: str, title: str) -> Markdown:
-    """Save a table as CSV and Markdown under `name` ("01_table_3"); returns it with its caption."""
-    return save_table(frame, name, preset, title, frame.attrs.get("caption", ""), frame.attrs.get("decimals"))
+def publish_table(frame: pd.DataFrame, name: str, preset: str, title: str, data: str = "") -> Markdown:
+    """Save a table as CSV and Markdown under `name` ("01_table_3"); returns it with its caption.
+
+    Args:
+        data: as for `publish`; it stands in the caption.
+    """
+    caption = _with_data(frame.attrs.get("caption", ""), data)
+    return save_table(frame, name, preset, title, caption, frame.attrs.get("decimals"))
+
+
+def _with_data(caption: str, data: str) -> str:
+    return f"{caption} Data: {data}.".strip() if data else caption
