@@ -356,7 +356,7 @@ def enlarged(selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequen
         points, sweep = runs[list(tasks)].to_numpy(), of_sweep[runs.index].to_numpy()
         front = fronts[seed]
         volume = hypervolume(front, corner) or math.nan
-        rest = [hypervolume(np.delete(front, i, axis=0), corner) for i in range(len(front))]
+        rest = [hypervolume(np.delete(own[seed], i, axis=0), corner) for i in np.flatnonzero(nondominated(own[seed]))]
         yardstick = float(np.median([volume / one - 1 for one in rest if one > 0])) if any(rest) else math.nan
         others = runs.smto[~sweep]
         groups = {smto: points[~sweep][(others == smto).to_numpy()] for smto in others.unique()}

@@ -262,14 +262,24 @@ def best_configurations(selected: pd.DataFrame) -> pd.DataFrame:
 def optimism(runs: Sequence[Any], references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
     """How much better a run looks on the split that chose its epoch: validation Δm − test Δm, in points.
 
-    Each Δm is relative to the single-task models on the same split, whose own epochs validation chose, too: what is
-    left is the optimism beyond theirs, and what the two splits differ by for all methods alike.
+    Each Δm is relative to the single-task models on the same split, whose own epochs validation chose, too. What is
+    left holds two things: luck, and that one split is easier than the other, which depends on the task and so on where
+    between the tasks a configuration stands. The latter is the same for all seeds of a configuration. So the part of
+    it that is the luck of one run is measured against the other seeds:
+
+        luck = optimism − mean optimism of the same configuration at the other seeds
+
+    Its mean over all runs of a configuration is 0. Over the runs that validation *chose* it is what choosing adds.
 
     Returns:
-        problem, smto, config, seed, epoch, val_delta_m, delta_m, optimism (> 0: validation flatters).
+        problem, smto, config, seed, epoch, val_delta_m, delta_m, optimism (> 0: it looks better on validation), luck
+        (> 0: better than this configuration usually does; NaN for one seed).
     """
     table = selected(runs, references, tasks)[[*RUN, "epoch", "val_delta_m", "delta_m"]]
-    return table.assign(optimism=table.val_delta_m - table.delta_m)
+    table["optimism"] = table.val_delta_m - table.delta_m
+    alike = table.groupby(["problem", "smto", "config"]).optimism
+    others = (alike.transform("sum") - table.optimism) / (alike.transform("count") - 1).replace(0, math.nan)
+    return table.assign(luck=table.optimism - others)
 
 
 def lr_vs_seed(

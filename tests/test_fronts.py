@@ -269,13 +269,14 @@ def test_with_cost_reads_width_and_time(make_run):
 def test_enlarged_by_hand():
     """A front of (0, 4), (2, 2), (4, 0) above (−0.4, −0.4): columns of heights 4.4, 2.4 and 0.4. A method at (3, 3)
     adds 2 × 1 above the second column and 1 × 3 above the third; one at (1, 1) adds nothing."""
-    given = {("fixed", 0): (0.0, 4.0), ("fixed", 1): (2.0, 2.0), ("fixed", 2): (4.0, 0.0)}
+    given = {("fixed", 0): (0.0, 4.0), ("fixed", 1): (2.0, 2.0), ("fixed", 2): (4.0, 0.0), ("fixed", 3): (1.0, 1.0)}
     runs = table(given | {("edm", 0): (3.0, 3.0), ("cagrad", 0): (1.0, 1.0)}, seeds=(1,))
     found = fronts.enlarged(runs, ["CL", "RR"]).set_index("smto").added
     area = 0.4 * 4.4 + 2 * 2.4 + 2 * 0.4
     assert found["edm"] == found["all"] == pytest.approx(100 * (2 * 1 + 1 * 3) / area)
     assert found["cagrad"] == 0
-    ends = [100 * (area / (area - lost) - 1) for lost in (0.4 * 2, 2 * 2, 2 * 0.4)]
+    lost = (0.4 * 2, 2 * 2.4 - (1 * 1.4 + 1 * 0.4), 2 * 0.4)  # without (2, 2) the point (1, 1), dominated now, steps in
+    ends = [100 * (area / (area - one) - 1) for one in lost]
     assert found["fixed"] == pytest.approx(np.median(ends))
 
 

@@ -394,6 +394,18 @@ def test_optimism_is_validation_minus_test_at_the_chosen_epoch(make_run, referen
     run = make_run([{"CL": 0.8, "RR": 0.6}, {"CL": 0.84, "RR": 0.5}], [{"CL": 0.9, "RR": 0.5}, {"CL": 0.76, "RR": 0.5}])
     row = metrics.optimism([run], references, [CL, RR]).iloc[0]
     assert row[["epoch", "val_delta_m", "delta_m", "optimism"]].tolist() == pytest.approx([1, 2.5, -2.5, 5])
+    assert math.isnan(row.luck)
+
+
+def test_luck_is_against_the_same_configuration_at_other_seeds(make_run, references):
+    """Validation is 10, 0 and 20 % of CL above test: 5, 0 and 10 points of Δm; minus the mean of the other two."""
+    runs = [
+        make_run([{"CL": v, "RR": 0.5}], [{"CL": 0.8, "RR": 0.5}], seed=seed)
+        for seed, v in enumerate((0.88, 0.8, 0.96), 1)
+    ]
+    found = metrics.optimism(runs, references, [CL, RR])
+    assert found.optimism.tolist() == pytest.approx([5, 0, 10])
+    assert found.luck.tolist() == pytest.approx([0, -7.5, 7.5])
 
 
 def test_selected_reads_validation_or_the_last_epoch_when_asked(make_run, references):

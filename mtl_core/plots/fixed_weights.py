@@ -707,8 +707,7 @@ def regularisation(table: pd.DataFrame) -> np.ndarray:
         f"Test Δm on {look.problem_label(str(table.problem.iloc[0]))}: large, mean over "
         f"{look.seeds(table.drop_duplicates(metrics.RUN))}; small, a seed. Left: at the last epoch; right: at the "
         "epoch with the best validation Δm. Across: dropout in encoder and heads, and weight decay. All against the "
-        "same single-task models. If a method's lead over Unit. Scal. shrinks to the right, in either sense, it was "
-        "regularisation.",
+        "same single-task models. The table below says by how much a method's lead over Unit. Scal. shrinks.",
         look.A_SEED,
     )
     return axes
@@ -741,8 +740,16 @@ def table_of_regularisation(table: pd.DataFrame) -> pd.DataFrame:
         row = {"method": look.label(smto), "seeds": change.n}
         for name, found in (("lead, none", without), ("lead, best for each", with_it), ("shrank by", change)):
             row |= {name: found.mean, f"{name}: 95 % interval": look.interval(found.low, found.high)}
-        no_lead = without.low <= 0
-        row["reading"] = "explained" if explained else "no lead to explain" if no_lead else "not explained"
+        no_lead = without.high < 0
+        row["reading"] = (
+            "explained"
+            if explained
+            else "no lead to explain"
+            if no_lead
+            else "a lead remains"
+            if without.low > 0 and with_it.low > 0
+            else "cannot tell"
+        )
         rows.append(row)
     found = pd.DataFrame(rows).set_index("method")
     found.attrs["decimals"] = 2
@@ -750,7 +757,8 @@ def table_of_regularisation(table: pd.DataFrame) -> pd.DataFrame:
         f"""Test Δm minus that of Unit. Scal. at the same seed, in points: mean over {look.seeds(full)}
         and 95 % t interval. None: no dropout, no weight decay, last epoch. Best for each: with early stopping, each
         method at the dropout and weight decay with the best mean validation Δm. "Explained" by regularisation: a lead
-        above 0 without, none that can be told from 0 with it, and the difference between the two above 0.
+        above 0 without, none that can be told from 0 with it, and the difference between the two above 0. A lead
+        remains: both above 0. No lead to explain: below 0 without. Cannot tell: anything else.
         {look.A_SEED}""".split()
     )
     return found
@@ -770,8 +778,9 @@ def optimism(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("validation Δm − test Δm, points (to the right: validation flatters)")
     look.caption(
         ax,
-        "Both at the epoch with the best validation Δm, each relative to the single-task models on the same split. The "
-        "two splits differ for all methods alike, too: compare the methods with each other.",
+        "Both at the epoch with the best validation Δm, each relative to the single-task models on the same split. One "
+        "split may be easier than the other, for one task more than for the other, so this moves with a method's place "
+        "between the tasks: it is no measure of luck by itself.",
         _interval_words(table, "optimism"),
         look.A_SEED,
     )
@@ -779,16 +788,16 @@ def optimism(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def search_optimism(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Does searching more flatter more? Optimism of the best of n configurations on validation, against n.
+    """Does searching more flatter more? The luck of the best of n configurations on validation, against n.
 
     Args:
         table: of `metrics.optimism`, of one problem, of a search: several configurations per method.
     """
     ax = ax or look.figure(7.5, 3.8)[1]
-    table = table.dropna(subset=["optimism"])
+    table = table.dropna(subset=["luck"])
     for smto in look.in_order(table.smto):
         curves = [
-            [expected_best(runs.val_delta_m, runs.optimism, n) for n in range(1, len(runs) + 1)]
+            [expected_best(runs.val_delta_m, runs.luck, n) for n in range(1, len(runs) + 1)]
             for _, runs in table[table.smto == smto].groupby("seed")
         ]
         shortest = min(map(len, curves))
@@ -800,14 +809,15 @@ def search_optimism(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.axhline(0, color=GREY, linewidth=0.8, zorder=1)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set_xlabel("configurations tried")
-    ax.set_ylabel("validation Δm − test Δm, points")
+    ax.set_ylabel("luck on validation, points")
     _beside(ax)
     look.dress(ax)
     look.caption(
         ax,
-        "Of n configurations of a method, taken at random from its search, the one with the best validation Δm: how "
-        f"much better it looks there than on test. Mean over {_seed_count(table)}, from the least to the greatest. A "
-        "line that rises: the more is tried, the more validation flatters.",
+        "Of n configurations of a method, taken at random from its search, the one with the best validation Δm. Luck: "
+        "how much better it looks there than on test, minus the same of this configuration at the other seeds, which "
+        f"were not chosen. Mean over {_seed_count(table)}, from the least to the greatest. A line that rises: the more "
+        "is tried, the more validation flatters.",
         look.A_SEED,
     )
     return ax
