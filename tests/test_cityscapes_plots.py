@@ -1,6 +1,7 @@
 """Figures and tables of the Cityscapes ladder contain what their captions say."""
 
 import itertools
+import json
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,7 +31,16 @@ def rows(names, lead, seeds=3):
     for name, seed in itertools.product(names, range(1, seeds + 1)):
         uniform = rng.normal(-5, 2)
         for smto, gain in (("unit_scal", uniform), ("imtl", uniform + lead(name))):
-            found.append({"problem": name, "smto": smto, "seed": seed, "delta_m": gain, "diverged": False})
+            found.append(
+                {
+                    "problem": name,
+                    "smto": smto,
+                    "config": json.dumps({"lr": 0.001}),
+                    "seed": seed,
+                    "delta_m": gain,
+                    "diverged": False,
+                }
+            )
     return pd.DataFrame(found)
 
 
@@ -56,7 +66,19 @@ def test_scenes_show_every_map_of_every_scene():
     assert picture == pytest.approx(np.broadcast_to(cityscapes.MEAN, (4, 8, 3)))  # 0 is ImageNet's mean colour
     assert labels[0, 0] == pytest.approx([1, 1, 1]) and labels[1, 1] == pytest.approx(cityscapes.COLOURS[0])
     assert disparity[1, 1, :3] == pytest.approx([1, 1, 1])
-    assert ways[0, 0] == pytest.approx([1, 1, 1]) and ways[2, 3] != pytest.approx([1, 1, 1])
+    assert ways[0, 0] == pytest.approx([cityscapes.NO_OBJECT] * 3) and len({*ways[2, 3]}) > 1  # grey, and a hue
+
+
+def test_the_legend_of_the_scenes_has_the_classes_that_occur_in_them():
+    """Of the 19: sky and car; of the 7 categories: the same, and a pixel that is ignored."""
+    of_19, of_7 = torch.full((1, 4, 8), 10), torch.full((1, 4, 8), 4)
+    of_19[0, 3], of_7[0, 3], of_7[0, 0, 0] = 13, 6, -1
+    depth, offsets = torch.ones(1, 1, 4, 8), torch.zeros(1, 3, 4, 8)
+    axes = cityscapes.scenes({"S: 7": of_7, "S: 19": of_19, "picture": torch.zeros(1, 3, 4, 8)}, depth, offsets)
+    (legend,) = look.figure_of(axes).legends
+    assert [t.get_text() for t in legend.get_texts()] == ["S: 7", "sky", "vehicle", "S: 19", "sky", "car"]
+    shown = np.asarray(axes[0, 1].get_images()[0].get_array())
+    assert legend.legend_handles[-1].get_facecolor()[:3] == pytest.approx(tuple(shown[3, 0]))
 
 
 def test_opposite_ways_have_opposite_hues():
@@ -77,9 +99,27 @@ def test_the_table_of_steps_is_read_off_the_problems():
     table = cityscapes.table_of_steps(list(STEPS), width=64, slim=16, pretrained=True)
     assert list(table.index) == list(STEPS.values())
     assert list(table.picture) == ["64 × 32"] * 3 + ["128 × 64"] * 2
+    assert list(table["map of features"]) == ["8 × 4"] * 3 + ["16 × 8"] * 2
+    assert list(table["dilations at work"]) == ["none"] * 3 + ["12"] * 2
     assert list(table.tasks) == ["S D"] * 2 + ["S D I"] * 3 and list(table.classes) == [7, 7, 7, 7, 19]
     model = problems.get("cityscapes/R50", width=64, slim=16).build_model(0.0)
     assert table["weights of the encoder"].iloc[0] == f"{sum(p.numel() for p in model.encoder.parameters()):,}"
+
+
+@pytest.mark.parametrize("name", ["cityscapes/R18", "cityscapes/HR"])
+@pytest.mark.parametrize("width", [32, 64, 128, 256])
+def test_where_a_dilation_is_not_at_work_its_outer_taps_change_nothing(name, width):
+    problem = problems.get(name, width=width, slim=32)
+    z = torch.rand(1, 1, *problem.feature_shape[1:], dtype=torch.float64)
+    whole, middle = torch.rand(2, 1, 1, 3, 3, dtype=torch.float64)
+    middle[:] = 0
+    middle[..., 1, 1] = whole[..., 1, 1]
+    at_work = [d for d in (12, 24, 36) if not torch.equal(*(dilated(z, weight, d) for weight in (whole, middle)))]
+    assert cityscapes.dilations_at_work(problem) == at_work
+
+
+def dilated(z, weight, dilation):
+    return torch.nn.functional.conv2d(z, weight, padding=dilation, dilation=dilation)
 
 
 # -- the ladder --------------------------------------------------------------------------------------------------------
@@ -99,31 +139,43 @@ def test_a_run_without_its_partner_has_no_gap():
     assert np.isnan(gap[2]) and gap[1] == pytest.approx(1.0)
 
 
-def test_the_ladder_has_both_methods_one_band_each_and_their_difference_on_the_right():
+def test_the_ladder_has_both_methods_above_and_their_difference_below():
     table = rows(STEPS, lambda name: 2.0 * list(STEPS).index(name))
-    ax = cityscapes.ladder(table)
-    assert [t.get_text() for t in ax.get_xticklabels()] == list(STEPS.values())
+    above, below = cityscapes.ladder(table)
+    assert [t.get_text() for t in below.get_xticklabels()] == list(STEPS.values())
     means = table.groupby(["smto", "problem"]).delta_m.mean()
     for smto in ("unit_scal", "imtl"):
-        (line,) = (one for one in ax.lines if one.get_label() == look.label(smto))
+        (line,) = (one for one in above.lines if one.get_label() == look.label(smto))
         assert list(line.get_ydata()) == pytest.approx([means[smto, step] for step in STEPS])
-    (right,) = (other for other in ax.figure.axes if other is not ax)
-    assert list(right.lines[0].get_ydata()) == pytest.approx([0, 2, 4, 6, 8])
+    (line,) = (one for one in below.lines if one.get_label() == look.label("imtl"))
+    assert list(line.get_ydata()) == pytest.approx([0, 2, 4, 6, 8])
+    assert look.label("unit_scal") not in [one.get_label() for one in below.lines]
     sd = table[table.smto == "imtl"].groupby("problem").delta_m.std(ddof=1)
-    band = next(c for c in ax.collections if tuple(c.get_facecolor()[0][:3]) == to_rgb(look.LOOK["imtl"].colour))
+    band = next(c for c in above.collections if tuple(c.get_facecolor()[0][:3]) == to_rgb(look.LOOK["imtl"].colour))
     top = band.get_paths()[0].vertices[:, 1].max()
     assert top == pytest.approx(max(means["imtl", step] + sd[step] for step in STEPS))
-    text = look.figure_of(ax).get_label()
+    text = look.figure_of(above).get_label()
     assert "3 seeds" in text and "± 1 standard deviation, for all lines alike (D31)" in text and look.A_SEED in text
+
+
+def test_the_ladder_says_where_a_gap_is_not_of_the_methods_alone():
+    table = rows(STEPS, lambda name: 1.0)
+    assert cityscapes.unequal_rates(table) == {}
+    assert "learning rates" not in look.figure_of(cityscapes.ladder(table)).get_label()
+    table.loc[(table.smto == "imtl") & (table.problem == "cityscapes/R18"), "config"] = json.dumps({"lr": 0.0005})
+    assert cityscapes.unequal_rates(table) == {"cityscapes/R18": "Unit. Scal.: 0.001, IMTL: 0.0005"}
+    text = look.figure_of(cityscapes.ladder(table)).get_label()
+    assert "The learning rates differ on R18 (Unit. Scal.: 0.001, IMTL: 0.0005): a gap there" in text
 
 
 def test_the_transposed_form_is_drawn_from_where_it_has_runs():
     table = rows(STEPS, lambda name: 1.0)
     third = table[(table.smto == "imtl") & table.problem.isin(list(STEPS)[2:])].assign(smto="imtl_transposed")
-    ax = cityscapes.ladder(pd.concat([table, third]))
-    (line,) = (one for one in ax.lines if one.get_label() == "IMTL, transposed")
-    assert np.isnan(line.get_ydata()[:2]).all() and np.isfinite(line.get_ydata()[2:]).all()
-    assert "With two tasks the two forms of IMTL are one (D24)." in look.figure_of(ax).get_label()
+    axes = cityscapes.ladder(pd.concat([table, third]))
+    for ax in axes:
+        (line,) = (one for one in ax.lines if one.get_label() == "IMTL, transposed")
+        assert np.isnan(line.get_ydata()[:2]).all() and np.isfinite(line.get_ydata()[2:]).all()
+    assert "With two tasks the two forms of IMTL are one (D24)." in look.figure_of(axes).get_label()
 
 
 def test_tables_4_and_9_stand_beside_the_papers():

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 from torch import Tensor
@@ -19,9 +19,10 @@ from torchvision import datasets as torchvision_datasets
 
 from mtl_core import metrics, problems
 from mtl_core.datasets.cityscapes import MEAN, STD, TO_7
+from mtl_core.models.deeplab import DilatedConv
 from mtl_core.plots import look
 from mtl_core.plots.look import GREY, LOOK
-from mtl_core.words import counted, percent
+from mtl_core.words import counted, listed, percent
 
 STEPS = {  # of the ladder, by problem: as the paper calls them
     "cityscapes/R50": "R50",
@@ -56,9 +57,14 @@ CORNERS = {
 }
 FACTORS = {"tasks": "a third task", "classes": "19 classes instead of 7", "resolution": "twice the resolution"}
 
-_CLASSES = sorted((c.train_id, c.color) for c in torchvision_datasets.Cityscapes.classes if 0 <= c.train_id < 19)
-COLOURS = np.array([colour for _, colour in _CLASSES]) / 255  # of the 19 classes, as Cityscapes has them
-COLOURS_7 = np.array([COLOURS[(TO_7[:-1] == k).nonzero()[0, 0]] for k in range(7)])  # a category's first class
+_CLASSES = sorted(
+    (c for c in torchvision_datasets.Cityscapes.classes if 0 <= c.train_id < 19), key=lambda c: c.train_id
+)
+COLOURS = np.array([c.color for c in _CLASSES]) / 255  # of the 19 classes, as Cityscapes has them
+_FIRST = [int((TO_7[:-1] == k).nonzero()[0, 0]) for k in range(7)]  # class of each of the 7 categories
+COLOURS_7 = COLOURS[_FIRST]
+NAMES, NAMES_7 = [c.name for c in _CLASSES], [_CLASSES[first].category for first in _FIRST]
+NO_OBJECT = 0.55  # the grey of pixels that belong to no person or vehicle
 
 
 # -- what is learnt ----------------------------------------------------------------------------------------------------
@@ -79,8 +85,8 @@ def scenes(columns: Mapping[str, Tensor], depth: Tensor, offsets: Tensor) -> np.
     import matplotlib.pyplot as plt
 
     rows, count = len(depth), len(columns) + 2
-    size = (2.3 * count, 1.3 * rows + 0.3)
-    _, axes = plt.subplots(rows, count, figsize=size, squeeze=False, layout="constrained")
+    size = (2.3 * count + 1.3, 1.3 * rows + 0.3)
+    figure, axes = plt.subplots(rows, count, figsize=size, squeeze=False, layout="constrained")
     pictures = {title: _coloured(values) for title, values in columns.items()}
     disparity = depth[:, 0].numpy(force=True)
     shade = mpl.colormaps["viridis"](disparity / max(disparity.max(), 1e-6))
@@ -93,12 +99,17 @@ def scenes(columns: Mapping[str, Tensor], depth: Tensor, offsets: Tensor) -> np.
         ax.spines[:].set_visible(False)
     for ax, title in zip(axes[0], pictures, strict=True):
         ax.set_title(title, fontsize=9)
+    handles = [handle for title, values in columns.items() if values.ndim == 3 for handle in _key(title, values)]
+    # to the right: at the foot a saved figure, cropped anew, has it on top of the small print
+    key = figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8, handlelength=1.2)
+    for text in key.get_texts():
+        text.set_fontweight("bold" if text.get_text() in columns else "normal")
     look.caption(
         axes,
         "To the left what the network sees, at its own resolution; then what it is asked. S: a class for every pixel, "
-        "in the colours of Cityscapes; white is ignored. D: yellow is near, violet far, white is not measured. I: for "
-        "every pixel of a person or vehicle, the colour is the direction to the middle of its object, and the fainter "
-        "it is, the nearer that middle.",
+        "in the colours of Cityscapes, of which those that occur here stand at the right; white is ignored. D: yellow "
+        "is near, violet far, white is not measured. I: for every pixel of a person or vehicle, the colour is the "
+        "direction to the middle of its object, and the fainter it is, the nearer that middle; all else is grey.",
     )
     return axes
 
@@ -108,17 +119,39 @@ def _coloured(values: Tensor) -> np.ndarray:
     if values.ndim == 4:
         image = values.numpy(force=True).transpose(0, 2, 3, 1) * np.array(STD) + np.array(MEAN)
         return image.clip(0, 1)
-    palette = COLOURS if int(values.max()) > 6 else COLOURS_7
+    _, palette = _classes(values)
     return np.vstack([palette, np.ones((1, 3))])[values.numpy(force=True)]  # the last, white, is index −1: ignored
 
 
+def _classes(values: Tensor) -> tuple[list[str], np.ndarray]:
+    """Names and colours of the classes that these are of: the 19 where there is one above 6, else the 7."""
+    return (NAMES, COLOURS) if int(values.max()) > 6 else (NAMES_7, COLOURS_7)
+
+
+def _key(title: str, values: Tensor) -> list[Patch]:
+    """Entries of a legend: a title, then every class that occurs."""
+    names, palette = _classes(values)
+    found = [int(k) for k in values.unique() if k >= 0]
+    return [Patch(alpha=0, label=title), *(Patch(color=palette[k], label=names[k]) for k in found)]
+
+
 def _directions(offsets: np.ndarray) -> np.ndarray:
-    """Offsets with their mask [N, 3, H, W] to pictures [N, H, W, 3]: the hue is the direction to the middle."""
+    """Offsets with their mask [N, 3, H, W] to pictures [N, H, W, 3]: the hue is the direction to the middle, grey what
+    has none."""
     down, right, valid = offsets.transpose(1, 0, 2, 3)
     length = np.hypot(down, right)
     hue = np.arctan2(-down, -right) / (2 * np.pi) % 1
-    strength = valid * (0.15 + 0.85 * np.sqrt(length / max(length.max(), 1e-6)))
-    return hsv_to_rgb(np.stack([hue, strength, np.ones_like(hue)], axis=-1))
+    strength = 0.15 + 0.85 * np.sqrt(length / max(length.max(), 1e-6))
+    colours = hsv_to_rgb(np.stack([hue, strength, np.ones_like(hue)], axis=-1))
+    return np.where(valid[..., None] > 0, colours, NO_OBJECT)
+
+
+def dilations_at_work(problem: problems.Problem) -> list[int]:
+    """Which dilations of a head's 3×3 convolutions are less than a side of the map of features z. Where a dilation is
+    not, all taps but the middle one meet padding only, and the branch is a 1×1 convolution."""
+    head = next(iter(problem.build_model(0.0).heads.values()))
+    found = [conv.dilation[0] for conv in head.modules() if isinstance(conv, DilatedConv)]
+    return [dilation for dilation in found if dilation < max(problem.feature_shape[1:])]
 
 
 def table_of_steps(names: Sequence[str], **options: Any) -> pd.DataFrame:
@@ -134,12 +167,14 @@ def table_of_steps(names: Sequence[str], **options: Any) -> pd.DataFrame:
     for name in names:
         problem = problems.get(name, **{**options, "pretrained": False})
         model = problem.build_model(0.0)
-        height, width = (8 * size for size in problem.feature_shape[1:])
+        height, width = problem.feature_shape[1:]
         parts = [sum(p.numel() for p in part.parameters()) for part in (model.encoder, *model.heads.values())]
         rows.append(
             {
                 "step": STEPS.get(name, look.problem_label(name)),
-                "picture": f"{width} × {height}",
+                "picture": f"{8 * width} × {8 * height}",
+                "map of features": f"{width} × {height}",
+                "dilations at work": ", ".join(map(str, dilations_at_work(problem))) or "none",
                 "tasks": " ".join(problem.task_names),
                 "classes": problem.data.classes,  # type: ignore[attr-defined]
                 "weights of the encoder": parts[0],
@@ -150,7 +185,9 @@ def table_of_steps(names: Sequence[str], **options: Any) -> pd.DataFrame:
     table["weights of the encoder"] = [f"{n:,}" for n in table["weights of the encoder"]]
     table.attrs["caption"] = (
         "The steps of the ladder as they are run here. S: semantic segmentation; D: disparity; I: the way from each "
-        "pixel of a person or vehicle to the middle of its object."
+        "pixel of a person or vehicle to the middle of its object. Dilations at work: a head has 3×3 convolutions with "
+        "several dilations; one that is no less than both sides of the map of features meets nothing but padding, and "
+        "is a 1×1 convolution."
     )
     return table
 
@@ -170,56 +207,65 @@ def gaps(selected: pd.DataFrame, columns: Sequence[str] = ("delta_m",)) -> pd.Da
     return found
 
 
-def ladder(selected: pd.DataFrame, ax: Axes | None = None, settings: pd.DataFrame | None = None) -> Axes:
-    """Figure 3(b): Δm of Unit. Scal. and of others at every step, and on the right axis the difference of the means.
+def unequal_rates(selected: pd.DataFrame) -> dict[str, str]:
+    """Where not all methods have the same learning rate, so that a gap is not that of the methods alone: by problem,
+    the rates in words, "Unit. Scal.: 0.001, IMTL: 0.0005"."""
+    found = {}
+    for problem in look.problems_in_order(selected.problem):
+        configs = selected[selected.problem == problem].drop_duplicates("smto").set_index("smto").config
+        rates = {smto: metrics.setting(configs[smto], "lr") for smto in look.in_order(configs.index)}
+        if len({*rates.values()}) > 1:
+            found[problem] = ", ".join(f"{look.label(smto)}: {rate:g}" for smto, rate in rates.items())
+    return found
+
+
+def ladder(selected: pd.DataFrame, settings: pd.DataFrame | None = None) -> np.ndarray:
+    """Figure 3(b): Δm of Unit. Scal. and of others at every step (above), and the differences to it (below).
 
     Args:
         selected: of the steps; a method is drawn where it has runs. settings: of the experiments, for the caption.
+
+    Returns:
+        The two axes.
     """
+    import matplotlib.pyplot as plt
+
     steps = [name for name in STEPS if name in set(selected.problem)]
     smtos = look.in_order(selected.smto)
-    ax = ax or look.figure(8.5, 4.2)[1]
-    right = ax.twinx()
-    means = selected.groupby(["smto", "problem"]).delta_m.mean().unstack().reindex(columns=steps)
+    _, axes = plt.subplots(2, 1, figsize=(8.5, 5.8), sharex=True, height_ratios=[3, 2], layout="constrained")
+    table, at = gaps(selected), np.arange(len(steps))
     for i, smto in enumerate(smtos):
-        of_smto = selected[selected.smto == smto]
-        mean, sd = means.loc[smto], of_smto.groupby("problem").delta_m.std(ddof=1).reindex(steps).fillna(0)
-        at = np.arange(len(steps))
-        ax.plot(at, mean, linewidth=1.8, markersize=6, zorder=3, **look.line(smto))
-        ax.fill_between(at, mean - sd, mean + sd, color=LOOK[smto].colour, alpha=0.13, lw=0)
-        for x, step in enumerate(steps):
-            values = of_smto[of_smto.problem == step].delta_m
-            where = np.full(len(values), x + 0.06 * (i - (len(smtos) - 1) / 2))
-            ax.plot(where, values, "_", color=LOOK[smto].colour, markersize=7, alpha=0.7, zorder=2)
-        if smto != "unit_scal":
-            style: dict[str, Any] = {
-                "color": LOOK[smto].colour,
-                "marker": LOOK[smto].marker,
-                "markerfacecolor": "white",
-            }
-            right.plot(at, mean - means.loc["unit_scal"], linewidth=1, linestyle=(0, (4, 3)), markersize=5, **style)
-    look.zero_line(ax)
-    ax.set_xticks(range(len(steps)), [STEPS[step] for step in steps])
-    ax.set_ylabel("Δm, % (higher is better)")
-    right.set_ylabel("dashed, hollow: minus Unit. Scal., points", color="#555555")
-    ax.set_zorder(right.get_zorder() + 1)
-    ax.patch.set_visible(False)
-    look.dress(ax)
-    right.spines[["top", "left"]].set_visible(False)
-    right.tick_params(length=3, color=GREY, labelcolor="#555555")
+        for ax, column in zip(axes, ("delta_m", "gap"), strict=True):
+            if column == "gap" and smto == "unit_scal":
+                continue
+            by_step = table[table.smto == smto].groupby("problem")[column]
+            mean, sd = by_step.mean().reindex(steps), by_step.std(ddof=1).reindex(steps).fillna(0)
+            ax.plot(at, mean, linewidth=1.8, markersize=6, zorder=3, **look.line(smto))
+            ax.fill_between(at, mean - sd, mean + sd, color=LOOK[smto].colour, alpha=0.13, lw=0)
+            for x, step in enumerate(steps):
+                values = table[(table.smto == smto) & (table.problem == step)][column]
+                where = np.full(len(values), x + 0.06 * (i - (len(smtos) - 1) / 2))
+                ax.plot(where, values, "_", color=LOOK[smto].colour, markersize=7, alpha=0.7, zorder=2)
+    for ax, words in zip(axes, ("Δm, % (higher is better)", "minus Unit. Scal., points"), strict=True):
+        look.zero_line(ax)
+        look.dress(ax)
+        ax.set_ylabel(words)
+    axes[1].set_xticks(at, [STEPS[step] for step in steps])
     lines = [look.legend_entry(smto) for smto in smtos]
-    ax.legend(handles=lines, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(lines), frameon=False, fontsize=9)
+    axes[0].legend(handles=lines, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(lines), frameon=False, fontsize=9)
+    rates = [f"{STEPS[step]} ({words})" for step, words in unequal_rates(selected).items()]
     look.caption(
-        ax,
-        f"Test Δm at the epoch with the best validation Δm: mean over {look.seeds(selected)} and ± 1 standard "
-        "deviation, for all lines alike (D31); a stroke is a seed. Dashed with hollow markers, on the right axis: the "
-        "mean minus that of Unit. Scal. The grey line at 0: the single-task models, which are others at each step.",
+        axes,
+        f"Above: test Δm at the epoch with the best validation Δm: mean over {look.seeds(selected)} and ± 1 standard "
+        "deviation, for all lines alike (D31); a stroke is a seed. The grey line at 0: the single-task models, which "
+        "are others at each step. Below: the same minus Unit. Scal. at the same seed; the grey line at 0: Unit. Scal.",
+        f"The learning rates differ on {listed(rates)}: a gap there is not that of the methods alone." if rates else "",
         "With two tasks the two forms of IMTL are one (D24)." if "imtl_transposed" in smtos else "",
         look.diverged(selected),
         look.A_SEED,
         look.chosen(settings),
     )
-    return ax
+    return axes
 
 
 # -- which change opens the gap ----------------------------------------------------------------------------------------
