@@ -4,19 +4,23 @@
     python -m mtl_core.bench solvers      the K×K subproblems, by our solvers, by scipy and by cvxpy
     python -m mtl_core.bench loading      steps per second with and without loading; K gradients one by one or at once
     python -m mtl_core.bench encoder      QM9's network, dense as we have it, and from torch-geometric's NNConv
+    python -m mtl_core.bench data         reading all of QM9, and how SMILES and geometries were brought together
     python -m mtl_core.bench              all of them
 
 What is compared takes turns, round by round, so that a busy machine slows all alike; the numbers are medians over
-rounds of times and of their ratios within a round. One thread.
+rounds of times and of their ratios within a round. One thread, but for `data`, which is done once, on all cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
+import os
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +32,7 @@ from tqdm import tqdm, trange
 
 from mtl_core import problems, smtos
 from mtl_core.datasets.base import Sizes, Split
+from mtl_core.datasets.qm9 import QM9
 from mtl_core.smtos.base import Setting
 from mtl_core.step import MultiTaskModel, Step
 
@@ -152,20 +157,22 @@ LOADED = {
     "multimnist/CL_RR": Loaded("multimnist/CL_RR", {}, BATCH, (4 * BATCH, BATCH, BATCH)),
     **{name: Loaded(name, **_STREETS) for name in ("cityscapes/R50", "cityscapes/R18", "cityscapes/19C")},
     "cityscapes/19C, paper's size": Loaded("cityscapes/19C", {"width": 256}, 2, (32, 8, 8), rounds=3),
-    "qm9": Loaded("qm9", {"max_atoms": 13, "slim": 2}, 60, (240, 60, 60)),
+    "qm9": Loaded("qm9", {"max_atoms": 13, "slim": 2}, 30, (1500, 300, 500)),
 }
 
 
 def loading(rounds: int = 20, what: Mapping[str, Loaded] = LOADED) -> pd.DataFrame:
-    """Per problem, at the settings of its quick preset, under the plain mean with augmentation where there is any.
+    """Per problem, at the settings of its quick preset (one row: at the paper's size of the pictures), under the plain
+    mean with augmentation where there is any.
 
     Returns:
-        Steps per second with every batch loaded for its step, and with one batch that is there already; by how much
-        the former are fewer, in percent. "all at once, ×": K encoder gradients by one batched backward pass, over K
+        batch: its samples. rounds: of which the row holds medians. Steps per second with every batch loaded for its
+        step, and with one batch that is there already. "fewer by, %": by how much loading makes them fewer, from the
+        median of the ratios per round. "all at once, ×": K encoder gradients by one batched backward pass, over K
         passes one by one, as the step has them.
     """
     rows = {name: _loading(one, min(rounds, one.rounds)) for name, one in tqdm(what.items(), "problems", leave=False)}
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return pd.DataFrame.from_dict(rows, orient="index").astype({"batch": int, "rounds": int})
 
 
 def _loading(what: Loaded, rounds: int) -> dict[str, float]:
@@ -201,6 +208,8 @@ def _loading(what: Loaded, rounds: int) -> dict[str, float]:
     ways = {"loaded": lambda: train(*batch()), "there": lambda: train(x, targets)}
     taken = interleaved(ways, rounds, {"ratio": "there"})
     return {
+        "batch": size,
+        "rounds": rounds,
         "steps/s, loaded": 1e3 / taken.ms["loaded"],
         "steps/s, there": 1e3 / taken.ms["there"],
         "fewer by, %": 100 * (1 - 1 / taken.ratio["loaded"]),
@@ -268,6 +277,39 @@ def _peak(way: str, molecules: int) -> float:
 def _largest_memory(status: Path) -> float:
     (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 2**10  # KiB
+
+
+# -- reading QM9 -------------------------------------------------------------------------------------------------------
+
+
+def reading(sizes: Sizes | None = None, folder: str | os.PathLike[str] | None = None) -> tuple[float, dict[str, int]]:
+    """QM9 from its package's text into an empty cache, bonds and all.
+
+    Args:
+        sizes: molecules in train, val and test; None: all there are. folder: of the cache; None: a temporary one.
+
+    Returns:
+        Seconds; and how many molecules went which way (`datasets.qm9.graph`).
+    """
+    data = QM9()
+    sizes = sizes or data.sizes("embedded")
+    with tempfile.TemporaryDirectory() as temporary, _cache_in(folder or temporary):
+        start = time.perf_counter()
+        data.prepare("embedded", sizes, None)
+        seconds = time.perf_counter() - start
+        return seconds, {way: len(found) for way, found in data.ways(sizes).items()}
+
+
+@contextlib.contextmanager
+def _cache_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+    before = os.environ.get("MTL_DATA")
+    os.environ["MTL_DATA"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["MTL_DATA"]
+        if before is not None:
+            os.environ["MTL_DATA"] = before
 
 
 # -- the K×K subproblems -----------------------------------------------------------------------------------------------
@@ -403,8 +445,12 @@ def _missed(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m mtl_core.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("what", nargs="?", choices=["steps", "loading", "encoder", "solvers"], help="default: all")
-    parser.add_argument("--rounds", type=int, help="60 for steps, 20 for loading, 5 for encoder, 9 for solvers")
+    parser.add_argument(
+        "what", nargs="?", choices=["steps", "loading", "encoder", "data", "solvers"], help="default: all"
+    )
+    parser.add_argument(
+        "--rounds", type=int, help="60 for steps, 20 for loading, 5 for encoder, 9 for solvers; data is read once"
+    )
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if given.what in (None, "steps"):
@@ -414,7 +460,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.what in (None, "loading"):
         rounds = given.rounds or 20
         table = loading(rounds)
-        print(f"\nLoading, at the settings of the quick presets, one thread: median of {rounds} rounds\n")
+        print("\nLoading, at the settings of the quick presets, but for the row of the paper's size; one thread")
+        print("(medians over rounds; fewer by: of the ratios per round)\n")
         print(table.to_string(float_format="%.2f"))
         cost = table["fewer by, %"]
         print(f"\nLoading costs at most {cost.max():.1f} % of the steps per second ({cost.idxmax()}); limit {LIMIT} %.")
@@ -422,6 +469,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rounds = given.rounds or 5
         print(f"\nQM9's encoder, forward and backward, 120 real molecules, one thread: median of {rounds} rounds\n")
         print(encoder(rounds).to_string(float_format="%.2f"))
+    if given.what in (None, "data"):
+        seconds, ways = reading()
+        print(f"\nReading QM9, all cores: {sum(ways.values()):,} molecules in {seconds:.0f} s, once\n")
+        print(pd.Series(ways).map("{:,}".format).to_string())
     if given.what in (None, "solvers"):
         rounds = given.rounds or 9
         table = solver_times(rounds)

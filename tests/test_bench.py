@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from mtl_core import artifacts, bench, notebooks, oracles, problems
+from mtl_core.datasets import qm9
+from mtl_core.datasets.base import cache_folder
 
 SUBPROBLEMS = bench.subproblems()
 
@@ -45,14 +47,33 @@ def test_loading_has_a_row_per_problem(monkeypatch, tmp_path):
     table = bench.loading(rounds=2, what=rows)
     assert list(table.index) == list(rows) and (table.filter(like="steps/s") > 0).all().all()
     assert (table["fewer by, %"] < 100).all()
+    assert table.batch.tolist() == [256, 8] and table.rounds.tolist() == [2, 2]
 
 
 def test_loading_is_measured_at_the_quick_presets_and_at_the_papers_resolution():
-    quick = notebooks.preset_values(artifacts.REPOSITORY / "params" / "quick" / "03_cityscapes_ladder.yaml")
-    sizes = tuple(quick[f"{split}_size"] for split in ("train", "val", "test"))
-    for name in ("cityscapes/R50", "cityscapes/R18", "cityscapes/19C"):
-        assert bench.LOADED[name][:4] == (name, quick["problem_options"], quick["batch_size"], sizes)
+    digits, streets, molecules = (
+        notebooks.preset_values(artifacts.REPOSITORY / "params" / "quick" / f"{name}.yaml")
+        for name in ("01_mnist_selection", "03_cityscapes_ladder", "04_qm9")
+    )
+    molecules["problem_options"] = {name: molecules[name] for name in ("max_atoms", "slim")}
+    assert bench.LOADED["multimnist/CL_RR"].batch == digits["batch_size"]
+    quick = {**dict.fromkeys(("cityscapes/R50", "cityscapes/R18", "cityscapes/19C"), streets), "qm9": molecules}
+    for name, values in quick.items():
+        sizes = tuple(values[f"{split}_size"] for split in ("train", "val", "test"))
+        assert bench.LOADED[name][:4] == (name, values["problem_options"], values["batch_size"], sizes)
     assert problems.get("cityscapes/19C", **bench.LOADED["cityscapes/19C, paper's size"].options).data.width == 512
+
+
+def test_reading_counts_every_molecule_and_leaves_the_cache_alone(tmp_path):
+    """Of the few hundred nearly all go the first way. The text itself need not be read again for this."""
+    table, cache = qm9._table(), cache_folder()
+    there = tmp_path / "empty" / table.relative_to(cache)
+    there.parent.mkdir(parents=True)
+    there.symlink_to(table)
+    seconds, ways = bench.reading((300, 40, 40), tmp_path / "empty")
+    assert seconds > 0 and list(ways) == list(qm9.WAYS)
+    assert sum(ways.values()) == 380 and ways["in order"] > 370
+    assert {path.name for path in there.parent.iterdir()} == {"table", "300-40-40"} and cache_folder() == cache
 
 
 def test_the_solvers_in_short():

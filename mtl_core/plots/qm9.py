@@ -20,6 +20,7 @@ from mtl_core.plots.look import GREY, LOOK
 from mtl_core.runs import LAST_STEPS
 from mtl_core.smtos.imtl import released_system, transposed
 from mtl_core.smtos.solvers import equal_projections
+from mtl_core.words import percent
 
 SIGNS = dict(
     zip(PROPERTIES, ("μ", "α", "HOMO", "LUMO", "R²", "ZPVE", "U₀", "U", "H", "G", "Cᵥ"), strict=True)
@@ -72,7 +73,7 @@ def _molecule(ax: Axes, group: Group, row: int) -> None:
             colour = LEGIBLE[number]
             ax.text(x, y, LETTERS[number], ha="center", va="center", color=colour, fontsize=8, zorder=3)
     ax.set_title(formula(numbers), fontsize=10)
-    ax.set_aspect("equal")
+    ax.set_aspect("equal", adjustable="datalim")  # axes of one size, so that the titles stand at one height
     ax.margins(0.18)
     ax.axis("off")
 
@@ -102,22 +103,29 @@ def physical(split: Split) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def with_size(split: Split) -> pd.Series:
+    """Pearson's correlation of each property with the number of atoms, over the molecules of a split."""
+    return physical(split).corrwith(pd.Series(split.atoms))
+
+
 def table_of_targets(batch: Molecules, targets: Sequence[Any], split: Split) -> pd.DataFrame:
-    """What is asked about a few molecules: a row per property, a column per molecule, and the spread over a split."""
+    """What is asked about a few molecules: a row per property, a column per molecule; and over all molecules of a split
+    the property's spread and its correlation with the number of atoms."""
     numbers: dict[int, list[int]] = {}
     for group in batch.groups:
         numbers |= {place: group.nodes[row, :, 5].int().tolist() for row, place in enumerate(group.index.tolist())}
-    spread = physical(split).std()
+    spread, r = physical(split).std(), with_size(split)
     rows = {}
     for (key, known), target in zip(PROPERTIES.items(), targets, strict=True):
         values = (target.double().flatten().numpy(force=True) * known.std + known.mean) * known.factor
         row = {"": known.label, "unit": known.unit}
         row |= {formula(numbers[i]): _significant(value, spread[key]) for i, value in enumerate(values)}
-        rows[SIGNS[key]] = row | {"spread": _significant(spread[key], spread[key])}
+        rows[SIGNS[key]] = row | {"spread": _significant(spread[key], spread[key]), "r with atoms": r[key]}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("property")
+    table.attrs["decimals"] = {"r with atoms": 2}
     table.attrs["caption"] = (
         f"The eleven targets of these molecules. Spread: the standard deviation over the {len(split):,} training "
-        "molecules."
+        "molecules. r with atoms: the property's correlation with the number of atoms over the same molecules."
     )
     return table
 
@@ -230,8 +238,9 @@ def per_property(selected: pd.DataFrame, references: pd.DataFrame, mean: pd.Seri
             ax.plot(values, np.full(len(values), y), "|", color=LOOK[smto].colour, markersize=7)
             gain = 100 * (at[key] - values.mean()) / at[key]
             ax.annotate(
-                f"{gain:+.0f} %".replace("-", "−"), (max(values), y), xytext=(4, 0), textcoords="offset points",
+                percent(gain, 0, sign=True), (max(values), y), xytext=(4, 0), textcoords="offset points",
                 va="center", fontsize=7.5, annotation_clip=False,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             )  # fmt: skip
         ax.axvline(at[key], color=GREY, linewidth=1.4)
         most = max(np.nanmax(found[key]), at[key])
@@ -399,7 +408,8 @@ def figure_9(losses: pd.DataFrame) -> np.ndarray:
     axes[0].set_title("rotation loss", loc="left", fontsize=10)
     axes[1].set_title("over the squared length of the gradients", loc="left", fontsize=10)
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=max(len(problems), 1), frameon=False, fontsize=9)
+    # at the top: at the foot it would lie on the small print of a saved figure
+    figure.legend(handles, names, loc="outside upper center", ncols=max(len(problems), 1), frameon=False, fontsize=9)
     look.caption(
         axes,
         "RotoGrad's rotation loss, mean over the tasks, averaged over each epoch: mean over the seeds "

@@ -331,9 +331,18 @@ def test_subsets_are_the_first_of_the_shuffled_lists(data, cache):
     for name, part in small.items():
         allowed = [i for i in qm9.order()[name] if counts[i] <= 12]
         assert part.molecules.tolist() == allowed[: len(part)]
-        assert max(group.nodes.shape[1] for group in part.batch(torch.arange(20), ())[0].groups) <= 12
+        assert part.atoms.tolist() == counts[part.molecules].tolist() and max(part.atoms) <= 12
+        assert sorted(part.atoms[:20]) == sorted(
+            group.nodes.shape[1] for group in part.batch(torch.arange(20), ())[0].groups for _ in group.index
+        )
     with pytest.raises(ValueError, match=r"val_size is 400; \d+ molecules of that split have at most 12 atoms"):
         QM9(max_atoms=12).prepare("embedded", (100, 400, 100), None)
+
+
+def test_what_part_of_all_molecules_is_small(cache):
+    """Three atoms: water and hydrogen cyanide. The largest molecules have 29."""
+    assert QM9(max_atoms=3).share() * qm9.MOLECULES == pytest.approx(2)
+    assert QM9(max_atoms=28).share() < QM9(max_atoms=29).share() == QM9().share() == 1
 
 
 def test_a_batch_holds_every_molecule_once_in_its_place(data):
