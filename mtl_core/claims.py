@@ -291,7 +291,8 @@ def _judge(name: str, part: Part, evidence: pd.DataFrame, preset: str, source: s
     verdict, because = finding.verdict, finding.because
     lacking = [f"the preset {preset}"] if preset not in part.needs.presets else []
     if part.needs.sources and source not in part.needs.sources:
-        lacking.append(f"the source {source}" if source else "a source that is not known")
+        drawn = " (synthetic streets)" if source == "embedded" else ""
+        lacking.append(f"the source {source}{drawn}" if source else "a source that is not known")
     if lacking:
         verdict, because = INCONCLUSIVE, f"{listed(lacking)} decide{'s' if len(lacking) == 1 else ''} nothing"
     return Verdict(

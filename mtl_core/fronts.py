@@ -4,6 +4,7 @@
     hypervolume(points, reference)    the area that they dominate
     excess(point, front)              how far one point is beyond (> 0) or inside (< 0) the others' front
     placed(selected, tasks)           the same for every method: "beyond", "on" or "inside", with intervals over seeds
+    placed_at_own_rate(…)             against the sweep at the method's own learning rate only
     enlarged(selected, tasks)         how much hypervolume the other methods add to the sweep's
     budget(selected, tasks)           what n runs buy: the sweep's, and each method's
     utilities(…), winners(…)          which method is best for u · task 1 + (1 − u) · task 2
@@ -316,6 +317,30 @@ def placed(
     found.attrs |= {"tasks": list(tasks), "margin": margin, "sd": seed_sd(selected, tasks, front_methods).to_dict()}
     found.attrs["sweep"] = int(table[table.of_sweep].groupby(["smto", "config"]).ngroups)
     return found
+
+
+def placed_at_own_rate(
+    selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequence[str] = FRONT, **how: Any
+) -> pd.DataFrame:
+    """`placed` once more, each method against that part of the sweep which has the method's own learning rate.
+
+    A sweep at several rates is held against methods at one each, and a larger step is no merit of fixed weights. Here
+    it is like with like, on a front of fewer points.
+
+    Args:
+        how: margin and level, as for `placed`.
+
+    Returns:
+        The columns of `placed` and lr.
+    """
+    rates = pd.Series([metrics.setting(config, "lr") for config in selected.config], index=selected.index)
+    of_sweep = selected.smto.isin(front_methods)
+    tables = [
+        placed(selected[rates == lr], tasks, front_methods, **how).assign(lr=lr)
+        for lr in rates[~of_sweep].drop_duplicates()
+        if (of_sweep & (rates == lr)).any()
+    ]
+    return pd.concat(tables) if tables else placed(selected[of_sweep], tasks, front_methods, **how).assign(lr=math.nan)
 
 
 def _word(interval: metrics.Interval, margin: float) -> str:

@@ -252,7 +252,11 @@ def _report(preset: str, shown: list[Section]) -> list[str]:
     if claims:
         counts = Counter(claim["verdict"] for claim in claims)
         parts += ["## Verdicts", "; ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) + "."]
-        parts += [_claims_table(claims), "How each came about stands at the end of its section."]
+        parts += [
+            _claims_table(claims),
+            "How each came about stands at the end of its section, and on which data. What is said of Cityscapes is "
+            "decided by Cityscapes only: where a row rests on synthetic streets its verdict stays open.",
+        ]
     for section in shown:
         parts.append(f"## {section.number} · {_words(section.title)}")
         for picture in section.pictures:

@@ -122,7 +122,8 @@ def test_smoke_never_decides():
 
 
 @pytest.mark.parametrize(
-    ("source", "name"), [("embedded", "the source embedded"), (None, "a source that is not known")]
+    ("source", "name"),
+    [("embedded", "the source embedded (synthetic streets)"), (None, "a source that is not known")],
 )
 def test_what_is_claimed_of_cityscapes_only_cityscapes_decides(source, name):
     """Runs around the paper's Table 4: photographs decide, streets do not, nor does who knows what."""

@@ -286,3 +286,24 @@ def test_training_losses_are_those_of_the_last_epoch_turned(make_run):
     found = fronts.training_losses(runs)
     assert found[["CL", "RR"]].iloc[0].tolist() == [-0.3, -0.7] and found[["CL", "RR"]].iloc[1].isna().all()
     assert found.seed.tolist() == [1, 2]
+
+
+def test_placed_at_own_rate_is_like_with_like():
+    """At 0.001 the front is (0, 0) to (4, −40), at 0.002 it is five points better on both axes: a method at 0.001 that
+    lies two points beyond the one is inside of both together."""
+    slow, fast = table(SWEEP), table({key: (cl + 5, rr + 5) for key, (cl, rr) in SWEEP.items()})
+    edm = table({("edm", 0): (4.0, -18.0)})
+    slow, edm, fast = (
+        runs.assign(config=[json.dumps(json.loads(config) | {"lr": lr}) for config in runs.config])
+        for runs, lr in ((slow, 0.001), (edm, 0.001), (fast, 0.002))
+    )
+    runs = pd.concat([slow, fast, edm], ignore_index=True)
+    own = fronts.placed_at_own_rate(runs, ["CL", "RR"])
+    pd.testing.assert_series_equal(
+        own.loc["edm"].drop("lr"),
+        fronts.placed(pd.concat([slow, edm], ignore_index=True), ["CL", "RR"]).loc["edm"],
+        check_dtype=False,
+    )
+    assert own.lr["edm"] == 0.001
+    assert fronts.placed(runs, ["CL", "RR"]).excess["edm"] < 0 < own.excess["edm"]
+    assert fronts.placed_at_own_rate(pd.concat([slow, fast], ignore_index=True), ["CL", "RR"]).empty

@@ -426,7 +426,8 @@ def test_no_labels_overlap(all_methods, two_problems):
 def test_every_caption_says_what_is_shown_how_many_and_who_chose(all_methods, two_problems):
     _, table = all_methods
     both, two = two_problems
-    settings = pd.DataFrame({"chosen": ["searched here over 2 configurations × 1 seeds"]})
+    chosen = "searched here over 2 configurations × 1 seeds"
+    settings = pd.DataFrame({"smto": ["edm", "famo"], "lr": 0.001, "chosen": chosen})
     for axes in [
         selection.figure_1(table, settings=settings),
         selection.forest(table, settings=settings),
@@ -449,3 +450,17 @@ def test_published_figures_and_tables_keep_their_captions(all_methods):
     assert note["caption"] in shown.data
     look.publish_table(selection.table_3(table), "01_table_3", "smoke", "Table 3")
     assert "| CAGrad |" in (folder / "tables" / "01_table_3.md").read_text()
+
+
+def test_unequal_learning_rates_are_named():
+    """What most have, then the others from the smallest on, methods in order of display; nothing where all agree."""
+    rates = {"unit_scal": 0.005, "cagrad": 0.001, "edm": 0.001, "famo": 0.005, "imtl": 0.0005, "nash_mtl": 0.001}
+    assert look.learning_rates(rates) == "Learning rate: 0.001, but 0.0005 for IMTL and 0.005 for Unit. Scal. and FAMO."
+    assert look.learning_rates(dict.fromkeys(rates, 0.001)) == ""
+    settings = pd.DataFrame(
+        {"smto": ["single_task", "unit_scal", "edm"], "lr": [0.1, 0.005, 0.005], "chosen": "published"}
+    )
+    assert look.chosen(settings) == "Settings: as published."
+    more = pd.concat([settings, settings.iloc[1:].assign(lr=[0.001, 0.005])])  # of two problems
+    assert look.chosen(more) == "Settings: as published."
+    assert look.chosen(settings.assign(lr=[0.1, 0.005, 0.001])).endswith("Learning rate: 0.005, but 0.001 for EDM.")

@@ -312,7 +312,12 @@ def front(
             f"standard deviations of a seed ({sd})."
         )
     stars = selected[selected.smto == SWEEP].config.nunique()
-    shades = "Full colour: the learning rate of the uniform loss; pale: the others." if len(rates) > 1 else ""
+    shades = (
+        "Stars and the uniform loss: filled, at its own learning rate; hollow or pale, at the others. The other "
+        "methods have one learning rate each, the sweep has all of them."
+        if len(rates) > 1
+        else ""
+    )
     look.caption(
         axes,
         "Test gain over the single-task models on each task; the upper right is better. Large: mean of "
@@ -365,23 +370,34 @@ def _draw_front(
             ax.scatter(at[x], at[y], s=size, zorder=3 if smto == SWEEP else 4, **dot)
 
 
-def table_of_placed(placed: pd.DataFrame) -> pd.DataFrame:
-    """`fronts.placed` as a table to read: a row per method in order of display; the caption in `.attrs["caption"]`."""
+def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd.DataFrame:
+    """`fronts.placed` as a table to read: a row per method in order of display; the caption in `.attrs["caption"]`.
+
+    Args:
+        own: `fronts.placed_at_own_rate` of the same runs; it then stands beside it.
+    """
     rows = []
     for smto in look.in_order(placed.index):
         row = placed.loc[smto]
-        rows.append(
-            {
-                "method": look.label(smto),
-                "excess": row.excess,
-                "95 % interval": look.interval(row.low, row.high, 1),
-                "seeds": int(row.n),
-                "a sweep point": row.yardstick,
-                "reading": row.word,
+        cells = {
+            "method": look.label(smto),
+            "seeds": int(row.n),
+            "excess": row.excess,
+            "95 % interval": look.interval(row.low, row.high, 1),
+            "a sweep point": row.yardstick,
+            "reading": row.word,
+        }
+        if own is not None and smto in own.index:
+            row = own.loc[smto]
+            cells |= {
+                "own rate": f"{row.lr:g}",
+                "excess there": row.excess,
+                "interval there": look.interval(row.low, row.high, 1),
+                "a sweep point there": row.yardstick,
+                "reading there": row.word,
             }
-        )
-    columns = ["method", "excess", "95 % interval", "seeds", "a sweep point", "reading"]
-    table = pd.DataFrame(rows, columns=columns).set_index("method")
+        rows.append(cells)
+    table = pd.DataFrame(rows, columns=None if rows else ["method"]).set_index("method")
     tasks, margin = placed.attrs["tasks"], placed.attrs["margin"]
     sd = " and ".join(f"{number(placed.attrs['sd'][task], 2)} points on {task}" for task in tasks)
     table.attrs["decimals"] = 1
@@ -392,7 +408,12 @@ def table_of_placed(placed: pd.DataFrame) -> pd.DataFrame:
         good. Beyond or inside: by more than {margin:g} on average, with an interval that excludes 0; on: with the whole
         interval within ±{margin:g}. "A sweep point":
         the same for a point of the front against the rest of the sweep, in the median; a method that is beyond by less
-        may just have met a gap between two weights. {look.A_SEED}""".split()
+        may just have met a gap between two weights. {
+            "There: against that part of the sweep only which has the method's own learning rate. The whole sweep has "
+            "several, a method has one, and a larger step moves a method, too."
+            if own is not None
+            else ""
+        } {look.A_SEED}""".split()
     )
     return table
 
@@ -817,7 +838,8 @@ def search_optimism(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         "Of n configurations of a method, taken at random from its search, the one with the best validation Δm. Luck: "
         "how much better it looks there than on test, minus the same of this configuration at the other seeds, which "
         f"were not chosen. Mean over {_seed_count(table)}, from the least to the greatest. A line that rises: the more "
-        "is tried, the more validation flatters.",
+        "is tried, the more validation flatters. It is 0 by construction where all seeds choose alike, and flattery by "
+        "the split, which all seeds share, cannot be seen here.",
         look.A_SEED,
     )
     return ax
@@ -859,7 +881,9 @@ def lr_vs_seed(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         f"Standard deviation of Δm over {_span(rates)} learning rates, over that of {_span(seeds)} seeds at the best "
         "of them; line: 95 % bootstrap interval over seeds, with few seeds a rough one. An arrow: without upper bound. "
         "Shaded: 6 to 7, what Xin et al. (2022) found; theirs is the spread over grids of several rates each, with the "
-        "best rate of each grid, ours that over single rates, so that the two are not the same statistic.",
+        "best rate of each grid, ours that over single rates, so that the two are not the same statistic. With few "
+        "seeds the line is no judge: resampling them mostly shrinks the spread between them. The verdict uses a "
+        "jackknife.",
         look.A_SEED,
     )
     return ax

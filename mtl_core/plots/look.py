@@ -8,7 +8,8 @@ those with streets `plasma`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import matplotlib as mpl
@@ -20,6 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from mtl_core.artifacts import save_figure, save_table
+from mtl_core.words import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,7 +237,27 @@ def chosen(settings: pd.DataFrame | None) -> str:
     if settings is None:
         return ""
     by = ["as published" if by == "published" else by for by in settings["chosen"].unique()]
-    return f"Settings: {'; '.join(by)}."
+    rates = settings[settings.smto != "single_task"].groupby("smto", sort=False).lr.agg(["first", "nunique"])
+    unequal = learning_rates(rates["first"].to_dict()) if (rates["nunique"] == 1).all() else ""
+    return f"Settings: {'; '.join(by)}. {unequal}".strip()
+
+
+def learning_rates(rates: Mapping[str, float]) -> str:
+    """The sentence of a caption that says which methods have another learning rate than most; nothing where all have
+    the same.
+
+    Args:
+        rates: by method.
+    """
+    counts = Counter(rates.values())
+    if len(counts) < 2:
+        return ""
+    (most, _), *_ = counts.most_common()
+    others = [
+        f"{lr:g} for {listed(label(smto) for smto in in_order(s for s in rates if rates[s] == lr))}"
+        for lr in sorted(set(rates.values()) - {most})
+    ]
+    return f"Learning rate: {most:g}, but {listed(others)}."
 
 
 def diverged(selected: pd.DataFrame) -> str:

@@ -20,7 +20,7 @@ from mtl_core.plots.look import GREY, LOOK
 from mtl_core.runs import LAST_STEPS
 from mtl_core.smtos.imtl import released_system, transposed
 from mtl_core.smtos.solvers import equal_projections
-from mtl_core.words import percent
+from mtl_core.words import listed, percent
 
 SIGNS = dict(
     zip(PROPERTIES, ("μ", "α", "HOMO", "LUMO", "R²", "ZPVE", "U₀", "U", "H", "G", "Cᵥ"), strict=True)
@@ -204,6 +204,7 @@ def learning(runs: Sequence[Any], references: Sequence[Any], mean: pd.Series, ax
         f"Mean absolute error on test molecules over that of answering with the mean of the training set (dotted: 1), "
         f"mean over the properties and {look.seeds(found)}. Lower is better; the legend is in the order of the last "
         "epoch. Grey: eleven single-task models.",
+        look.learning_rates({run.config.smto: run.config.lr for run in runs}),
     )
     return ax
 
@@ -386,8 +387,12 @@ def rotation_losses(runs: Iterable[Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figure_9(losses: pd.DataFrame) -> np.ndarray:
-    """Figure 9: RotoGrad's rotation loss on several problems, as the paper has it and in units of the gradients."""
+def figure_9(losses: pd.DataFrame, batches: Mapping[str, int]) -> np.ndarray:
+    """Figure 9: RotoGrad's rotation loss on several problems, as the paper has it and in units of the gradients.
+
+    Args:
+        batches: samples in a batch, by problem: the rotation loss falls with their square.
+    """
     figure, axes = look.figure(10, 3.7, columns=2)
     problems = look.problems_in_order(losses.problem)
     for ax, column in zip(axes, ("rotation_loss", "relative"), strict=True):
@@ -413,8 +418,10 @@ def figure_9(losses: pd.DataFrame) -> np.ndarray:
     look.caption(
         axes,
         "RotoGrad's rotation loss, mean over the tasks, averaged over each epoch: mean over the seeds "
-        f"({look.seeds(losses)}) and ± 1 standard deviation. Left: as in the paper. Right: in units of the mean "
-        "squared length of the task gradients, where about 1 (dotted) means that the rotations achieve nothing.",
+        f"({look.seeds(losses)}) and ± 1 standard deviation. Left: as in the paper. Batches have "
+        f"{listed(f'{batches[name]} samples on {look.problem_label(name)}' for name in problems)}, and the loss falls "
+        "with the square of that. Right: in units of the mean squared length of the task gradients, where about 1 "
+        "(dotted) means that the rotations achieve nothing.",
     )
     return axes
 
@@ -635,6 +642,11 @@ def schedules(groups: Mapping[str, Sequence[Any]], ax: Axes | None = None) -> Ax
     look.caption(
         ax,
         "The learning rate of every run, relative to its first; a line per seed, drawn a little apart where they fall "
-        "together.",
+        "together. Reduced in "
+        + listed(
+            f"{sum(run.history[-1].lr < run.history[0].lr for run in runs)} of {len(runs)} runs {name}"
+            for name, runs in groups.items()
+        )
+        + ".",
     )
     return ax
