@@ -59,6 +59,20 @@ def test_a_notebook_is_tagged_with_known_tags_only(path):
     assert tags <= {"parameters", "remark", "solution"}
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_what_a_cell_says_is_shown(path):
+    """Only the last expression of a cell is displayed: a remark inside an if, or before the end, would be lost."""
+    for cell in notebooks.read(path).cells:
+        if cell.cell_type == "code":
+            body = ast.parse(cell.source).body
+            said = [n for n in ast.walk(ast.Module(body, [])) if isinstance(n, ast.Expr) and _calls(n, "say")]
+            assert said in ([], body[-1:]), cell.id
+
+
+def _calls(node, function):
+    return isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == function
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_a_preset_fits_its_notebook(path, preset):
