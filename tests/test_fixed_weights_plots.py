@@ -119,7 +119,7 @@ def test_front_line_is_that_of_the_means_and_words_stand_in_the_legend():
 
 
 def test_front_of_two_rates_tells_them_apart():
-    """Full colour for the rate of most configurations, white for the other, the uniform loss included."""
+    """Full colour for the rate that comes first, white for the other, the uniform loss included."""
     more = rows("fixed", [(0.5, -1.0)] * 3, {"lr": 0.002, "weights": 9})
     table = pd.concat([sweep(), more, rows("unit_scal", [(0.4, -9.0)] * 3, {"lr": 0.002})])
     ax, zoom = fixed_weights.front(table)

@@ -334,9 +334,8 @@ def front(
 
 
 def _rates(sweep: pd.DataFrame) -> list[float]:
-    """The learning rates of a sweep, the one with most configurations first."""
-    configs = sweep.drop_duplicates(["smto", "config"]).config
-    return pd.Series([metrics.setting(config, "lr") for config in configs]).value_counts(sort=True).index.tolist()
+    """The learning rates of a sweep in the order of its runs, which begin with those at the uniform loss's own."""
+    return list(dict.fromkeys(metrics.setting(config, "lr") for config in sweep.config))
 
 
 def _shade(colour: Any, i: int, n: int) -> tuple[float, float, float]:
