@@ -141,7 +141,11 @@ def _cityscapes(name: str, step: _Step) -> Callable[..., Problem]:
             feature_shape=(features, pixels // 2 // deeplab.STRIDE, pixels // deeplab.STRIDE),
             build_model=build_model,
             data=cityscapes.Cityscapes(pixels, step.classes, aligned),
-            numerics={"dataset": cityscapes.NUMERICS, "streets": streets.NUMERICS, "model": deeplab.NUMERICS},
+            numerics={
+                "dataset": cityscapes.NUMERICS,
+                "streets": streets.NUMERICS,
+                "model": deeplab.numerics(step.depth, slim),
+            },
             single_tasks=tuple(f"cityscapes/{single}" for single in step.singles or [name.split("/", 1)[1]]),
             evaluation_batch=32,
             smallest_batch=deeplab.MINIMUM_BATCH,

@@ -11,10 +11,12 @@ import copy
 import math
 import os
 import platform
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -346,14 +348,31 @@ def numbers(values: Tensor) -> list[float | None]:
     return [number(v) for v in values]
 
 
+def processor() -> str:
+    """What the processor calls itself."""
+    try:
+        named = re.search(r"^model name\s*:\s*(.+?)\s*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:  # not Linux
+        named = None
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+def instruction_set() -> str:
+    """The vector instructions that torch uses, and those that oneDNN was told not to exceed: "AVX512"."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return torch.backends.cpu.get_cpu_capability() + (f", oneDNN at most {limit}" if limit else "")
+
+
 def environment(device: torch.device) -> dict[str, str]:
-    """On what a run was made."""
+    """On what a run was made. Bit-equal numbers can be expected where all of it is equal."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "mtl_core": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": f"{device.type} ({name})",
+        "processor": processor(),
+        "instruction_set": instruction_set(),
         "threads": str(torch.get_num_threads()),
     }
 

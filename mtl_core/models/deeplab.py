@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NUMERICS = 1  # raise when the numbers a model produces change
+FEWEST = 16  # input channels of a 1×1 convolution with a stride, on a CPU (PointConv)
 STRIDE = 8  # pixels of the image per position of z
 FEATURES = {18: 512, 50: 2048}  # channels of z, by the number of layers
 WIDTH = 256  # channels inside a head
@@ -109,11 +110,30 @@ def _slim(net: nn.Module, slim: int) -> None:
         if isinstance(layer, nn.Conv2d):
             inputs = 3 if layer.in_channels == 3 else layer.in_channels // slim
             size, stride = layer.kernel_size[0], layer.stride[0]
-            conv = nn.Conv2d(inputs, layer.out_channels // slim, size, stride, padding=size // 2, bias=False)
+            kind = PointConv if size == 1 and inputs < FEWEST else nn.Conv2d
+            conv = kind(inputs, layer.out_channels // slim, size, stride, padding=size // 2, bias=False)
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             setattr(net.get_submodule(parent), child, conv)
         elif isinstance(layer, nn.BatchNorm2d):
             setattr(net.get_submodule(parent), child, nn.BatchNorm2d(layer.num_features // slim))
+
+
+class PointConv(nn.Conv2d):
+    """A 1×1 convolution that takes its stride by leaving pixels out first: the same numbers up to rounding.
+
+    With few input channels a strided one is not safe on a CPU: for tensors in channels-last the gradient of its weight
+    writes past its memory, below 8 channels with AVX2 and below 16 with AVX-512 (oneDNN's issue 6035; torch 2.14).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, right = self.stride
+        return F.conv2d(x[..., ::down, ::right], self.weight, self.bias)
+
+
+def numerics(depth: Depth, slim: int) -> int:
+    """The numerics version of a network: one higher where it is so narrow that its stride is taken by `PointConv`."""
+    channels = {18: 64, 50: 256}[depth] // slim  # where the second stage begins, the only one with a stride
+    return NUMERICS + (channels < FEWEST)
 
 
 def imagenet_weights(depth: Depth) -> dict[str, Any]:
