@@ -9,19 +9,38 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # An environment that is none any more (its Python removed, its files lost) is made again.
 $(shell $(PYTHON) -c "import sys; sys.exit(sys.prefix == sys.base_prefix)" 2>/dev/null || rm -f $(READY))
 
-.PHONY: help reproduce test bench report lint student clean
+PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
+
+.PHONY: help reproduce test test-all bench report lint student clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@echo "make COMMAND [NAME=value ...]"
-	@sed -n 's/^\([a-z]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 13
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|paper, ONLY=01 or "00 01", WORKERS=n (one per core), STORE=folder
 	@$(PYTHON) -m mtl_core.reproduce --preset "$(PRESET)" $(if $(ONLY),--only "$(ONLY)") \
 		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)")
 
-test: $(READY) ## run all tests: WORKERS=n (one per core, at most 8)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
+test: $(READY) ## run the tests, but for those marked slow, browser, cluster or gpu: WORKERS=n (one per core, at most 8)
+	$(PYTEST) -m "not slow and not browser and not cluster and not gpu"
+
+# oneDNN has other code for other processors: what trains is run again under their instruction sets. A part that fails
+# does not keep the others from running.
+test-all: $(READY) ## run all tests, and those that train under each instruction set: MARK=slow|browser|cluster|gpu|training for one part
+	@failed=; \
+	echo "Tests: $(or $(MARK),all)."; \
+	$(PYTEST) -rs $(if $(MARK),-m "$(MARK)") || failed="$$failed $(or $(MARK),all)"; \
+	for isa in $(if $(filter-out training,$(MARK)),,AVX2 AVX512_CORE); do \
+		if test $$isa = AVX512_CORE && \
+			! $(PYTHON) -c "import sys, torch; sys.exit(torch.backends.cpu.get_cpu_capability() != 'AVX512')"; then \
+			echo "Tests under AVX512_CORE: none, this processor has no AVX-512."; continue; \
+		fi; \
+		echo "Tests: training, under ONEDNN_MAX_CPU_ISA=$$isa."; \
+		ONEDNN_MAX_CPU_ISA=$$isa $(PYTEST) -rs -m training || failed="$$failed $$isa"; \
+	done; \
+	if test -n "$$failed"; then echo "Failed:$$failed."; exit 1; fi; \
+	echo "No test failed; what was skipped, and why, stands above."
 
 bench: $(READY) ## what a training step of every method costs, and how fast the solvers are
 	@$(PYTHON) -m mtl_core.bench

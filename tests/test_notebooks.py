@@ -1,6 +1,7 @@
 """The notebooks themselves: every one runs at smoke, and the shipped records give the committed report."""
 
 import json
+import re
 
 import pytest
 
@@ -11,9 +12,15 @@ REPOSITORY = artifacts.REPOSITORY
 NOTEBOOKS = notebooks.find(REPOSITORY / "notebooks")
 SHIPPED = REPOSITORY / "results"
 RECORDS = sorted(path for path in SHIPPED.rglob("*.json") if path.parent.name != POPULATIONS)
+QUICK = [job for job in reproduce.plan(REPOSITORY, "quick", [], {}) if job.values.get("store") == SHIPPED.name]
+# The quick ones are the first, one that trains digits, one that trains molecules, and one that proves.
+MARKS = {number: [pytest.mark.training] for number in ("00", "01", "04")}
+MARKS |= {number: [pytest.mark.training, pytest.mark.slow] for number in ("02", "03", "05")}
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "notebook", [pytest.param(path, id=path.stem, marks=MARKS.get(path.stem[:2], ())) for path in NOTEBOOKS]
+)
 def test_a_notebook_runs_at_smoke(notebook, tmp_path, monkeypatch):
     """From nothing: its runs are trained, its exercises' solutions pass, its figures, tables and page are there, and
     smoke decides no claim."""
@@ -36,25 +43,46 @@ def test_a_notebook_runs_at_smoke(notebook, tmp_path, monkeypatch):
         assert claims and {claim["verdict"] for claim in claims} == {"inconclusive at this scale"}
 
 
-@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
-def test_a_shipped_record_is_current(path):
+def test_every_shipped_record_is_current():
     """It lies where its identity says, under the numerics of this version: no record is stale."""
-    run = Run.from_json(path.read_text())
-    assert RunStore(SHIPPED).path(run.config) == path
-    assert RunStore(SHIPPED).get(run.config) == run
+    assert RECORDS
+    for path in RECORDS:
+        run = Run.from_json(path.read_text())
+        assert RunStore(SHIPPED).path(run.config) == path
+        assert RunStore(SHIPPED).get(run.config) == run, path
 
 
-def test_the_report_is_what_the_shipped_records_give(tmp_path, monkeypatch):
-    """Nothing is trained, and every verdict, figure caption and table row that rests on runs stands in REPORT.md."""
+def section(report, title):
+    """The lines of one section of the report, by the beginning of its title."""
+    (found,) = re.findall(rf"^## {title}\b.*?(?=^## |\Z)", report, re.DOTALL | re.MULTILINE)
+    return found.strip().splitlines()
+
+
+def verdicts(report):
+    """The rows of the table of verdicts."""
+    return [line for line in section(report, "Verdicts") if line.startswith("| C") and "| Claim |" not in line]
+
+
+@pytest.mark.parametrize("job", QUICK, ids=lambda job: job.notebook.stem)
+def test_the_report_is_what_the_shipped_records_give(job, tmp_path, monkeypatch):
+    """Nothing is trained, and the notebook's section of REPORT.md and its rows in the table of verdicts are those."""
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
     before = {path: path.stat().st_mtime_ns for path in SHIPPED.rglob("*.json")}
-    jobs = [job for job in reproduce.plan(REPOSITORY, "quick", [], {}) if job.values.get("store") == SHIPPED.name]
-    for job in jobs:
-        reproduce.run(job, REPOSITORY, artifacts.folder("quick"))
+    reproduce.run(job, REPOSITORY, artifacts.folder("quick"))
     assert {path: path.stat().st_mtime_ns for path in SHIPPED.rglob("*.json")} == before
     copy = tmp_path / "repository"
     copy.mkdir()
-    report = pages.write_report(copy, "quick", [job.notebook for job in jobs]).read_text().splitlines()
-    body = report[report.index("## Verdicts") + 3 :]  # below the commit and the count of verdicts
-    assert len(body) > 100
-    assert not set(body) - set((REPOSITORY / "REPORT.md").read_text().splitlines())
+    report, committed = (
+        path.read_text() for path in (pages.write_report(copy, "quick", [job.notebook]), REPOSITORY / "REPORT.md")
+    )
+    number = job.notebook.stem[:2]
+    assert section(report, number) == section(committed, number)
+    assert verdicts(report) and set(verdicts(report)) <= set(verdicts(committed))
+
+
+def test_every_verdict_of_the_report_is_explained_in_a_section():
+    """Row by row; and every notebook on shipped records has a section."""
+    report = (REPOSITORY / "REPORT.md").read_text()
+    rows = [row.split("|")[1].strip() for row in verdicts(report)]
+    assert rows == re.findall(r"^\*\*(C[^*]+)\*\* \(", report, re.MULTILINE)
+    assert {job.notebook.stem[:2] for job in QUICK} <= set(re.findall(r"^## (\d\d) ·", report, re.MULTILINE))

@@ -92,10 +92,9 @@ def test_every_preset_belongs_to_a_notebook():
 # -- one source of versions --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pin", PINS)
-def test_this_environment_is_the_pinned_one(pin):
-    package, version = re.fullmatch(r"([\w-]+)==([\w.]+)", pin).groups()
-    assert importlib.metadata.version(package) == version
+def test_this_environment_is_the_pinned_one():
+    pinned = dict(re.fullmatch(r"([\w-]+)==([\w.]+)", pin).groups() for pin in PINS)
+    assert {package: importlib.metadata.version(package) for package in pinned} == pinned
 
 
 def test_environment_yml_has_no_versions_of_its_own():
