@@ -64,6 +64,7 @@ def test_loading_is_measured_at_the_quick_presets_and_at_the_papers_resolution()
     assert problems.get("cityscapes/19C", **bench.LOADED["cityscapes/19C, paper's size"].options).data.width == 512
 
 
+@pytest.mark.slow
 def test_reading_counts_every_molecule_and_leaves_the_cache_alone(tmp_path):
     """Of the few hundred nearly all go the first way. The text itself need not be read again for this."""
     table, cache = qm9._table(), cache_folder()
@@ -88,6 +89,7 @@ def test_the_solvers_in_short():
     assert "cvxpy inf" in bench.in_short(table)
 
 
+@pytest.mark.slow
 def test_the_sparse_encoder_needs_more_memory():
     """It holds a matrix per edge. (Equal results: tests/models/test_mpnn.py.)"""
     table = bench.encoder(rounds=1, molecules=24)

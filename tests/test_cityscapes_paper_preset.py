@@ -99,6 +99,13 @@ def test_nothing_of_the_paper_preset_is_left_out():
     assert {*ALONE} == {single for name in TOGETHER for single in problems.get(name).single_tasks}
 
 
+LARGE = ("cityscapes/R50", "cityscapes/HR", "cityscapes/19C")  # the deep encoder, and four times the pixels
+
+
+def slow_where_large(names):
+    return [pytest.param(name, marks=pytest.mark.slow if name.startswith(LARGE) else ()) for name in names]
+
+
 WHOLE = {**PAPER["problem_options"], "pretrained": False}
 TWO = {"source": "embedded", "train_size": 2, "val_size": 2, "test_size": 2, "batch_size": 2, "epochs": 1}
 
@@ -108,7 +115,8 @@ def two_streets(name, smto, settings):
     return RunConfig.of(**{**COMMON, **settings, **TWO}, problem=name, smto=smto, seed=1, problem_options=WHOLE)
 
 
-@pytest.mark.parametrize("name", TOGETHER)
+@pytest.mark.training
+@pytest.mark.parametrize("name", slow_where_large(TOGETHER))
 def test_every_method_takes_a_step_at_full_resolution(name):
     """The gradients at the start are the same for all methods, and are computed once; what a method makes of them, its
     further passes, the update and what follows it are its own. RotoGrad, whose heads see another z, has its own."""
@@ -151,7 +159,8 @@ class WithoutEvaluation(Training):
         return {}
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.training
+@pytest.mark.parametrize("name", slow_where_large(ALONE))
 def test_every_single_task_takes_a_step_at_full_resolution(name):
     ((smto, settings),) = runs_of(name)
     with determinism(1):
@@ -163,6 +172,7 @@ def test_every_single_task_takes_a_step_at_full_resolution(name):
         assert not torch.equal(before, after) and after.isfinite().all()
 
 
+@pytest.mark.training
 def test_the_trainer_goes_through_an_epoch_at_full_resolution():
     """The gradients' statistics and the metrics on all three splits are part of it."""
     run = train(two_streets("cityscapes/R18", "imtl", {"lr": 0.001, "weight_decay": 0.0001}), "cpu")

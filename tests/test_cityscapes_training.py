@@ -11,6 +11,8 @@ from mtl_core.datasets.cityscapes import IGNORED, list_folder, split_positions
 from mtl_core.runs import RunConfig
 from mtl_core.training import train
 
+pytestmark = pytest.mark.training
+
 LAST = "cityscapes/19C"
 NINE = notebooks.preset_values(artifacts.REPOSITORY / "params" / "paper" / "03_cityscapes_ladder.yaml")["all_methods"]
 SIZES = (6, 2, 2)

@@ -60,6 +60,7 @@ def test_ratios_are_even_on_a_log_scale_with_the_uniform_loss_in_the_middle():
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.training
 def test_extraction_trains_with_what_the_run_settled_on(tmp_path):
     """The last value of the moving average, written out; the source's settings; a second call trains nothing."""
     config = UNIFORM.model_copy(update={"smto": "cagrad", "options": {"c": 0.8}, "dropout": 0.1})
@@ -85,6 +86,7 @@ def test_a_sweep_shares_its_middle_with_the_uniform_loss(tmp_path):
     assert gains == sorted(gains)
 
 
+@pytest.mark.training
 def test_at_the_start_a_network_is_untrained():
     """Loss about ln 10 for ten classes; the gradient's length by finite differences along itself; the same whatever
     came before; weights are inverse to them."""

@@ -46,6 +46,7 @@ def pbt():
 # -- the search --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.training
 def test_a_population_is_a_function_of_its_configuration(pbt):
     """Bit for bit, dropout included; another seed gives other weights."""
     assert numbers(train_population(config())) == numbers(pbt)
@@ -99,6 +100,7 @@ def test_the_winners_history_is_its_networks(pbt):
             member = pbt.members[member].parent[epoch]
 
 
+@pytest.mark.training
 def test_until_it_gives_up_a_member_is_a_plain_run(tmp_path):
     """Before the first ranking each member is the run of `fixed` with its weights, bit for bit; and a score is the Δm
     that `metrics.selected` reads."""
@@ -131,6 +133,7 @@ def test_several_metrics_count_equally_within_a_task():
 # -- divergence --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.training
 def test_a_member_that_diverges_is_replaced():
     """Three of four members whose networks hold a NaN: one more than a quantile has."""
     with sweeps.training.determinism(threads=1):

@@ -77,6 +77,7 @@ def molecules():
     return problem.data.load("embedded", SMALL, None, torch.device("cpu"), torch.float32)
 
 
+@pytest.mark.training
 def test_every_method_takes_a_real_step(molecules):
     """At full width, with its optimizer: every distinct (method, own options) moves the encoder, all stays finite."""
     problem = problems.get("qm9", **OPTIONS)
@@ -104,6 +105,7 @@ def test_every_method_takes_a_real_step(molecules):
         assert torch.isfinite(step.losses).all() and "no_solution" not in applied.flags, (key, settings["options"])
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", ["qm9", *problems.get("qm9", **OPTIONS).single_tasks])
 def test_the_trainer_runs_an_epoch_of_one_step(molecules, name):
     """The whole path of a run, all eleven tasks and each alone: train, look at the gradients, evaluate, schedule."""

@@ -45,6 +45,7 @@ def test_only_what_is_missing_is_trained(tmp_path):
     assert len(list(store)) == 2
 
 
+@pytest.mark.training
 def test_workers_give_the_same_records_as_this_process(tmp_path):
     """Two worker processes and none: the same bytes."""
     configs = [config(seed=s, smto=m) for s in (0, 1) for m in ("unit_scal", "edm")]
@@ -65,6 +66,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_started_again(tmp_path):
     """SIGKILL after the first record, then again a little later: in the end the store is that of an undisturbed
     sweep."""
@@ -86,6 +88,19 @@ def test_killed_at_any_moment_and_started_again(tmp_path):
         subprocess.run([sys.executable, script, folder], check=True, stderr=subprocess.DEVNULL)
     assert contents(killed) == contents(undisturbed)
     assert len(contents(killed)) == 5
+
+
+def test_what_a_kill_leaves_does_not_disturb(tmp_path):
+    """A missing record and half of one under its temporary name: the same store in the end. (Real kills: above.)"""
+    configs = [config(seed=seed) for seed in (0, 1)]
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    sweeps.run(configs, undisturbed, workers=1)
+    shutil.copytree(undisturbed, killed)
+    record = RunStore(killed).path(configs[0])
+    record.with_name(f".{record.name}.999999999-1.tmp").write_text("{")
+    record.unlink()
+    sweeps.run(configs, killed, workers=1)
+    assert contents(killed) == contents(undisturbed)
 
 
 def test_a_store_that_stops_taking_records_loses_none(tmp_path):

@@ -9,6 +9,8 @@ import torch
 from mtl_core import problems, smtos, training
 from mtl_core.runs import LAST_STEPS, BadConfig, Run, RunConfig
 
+pytestmark = pytest.mark.training
+
 TINY = {"train_size": 300, "val_size": 70, "test_size": 60, "epochs": 2, "batch_size": 128, "lr": 0.002, "seed": 3}
 NEEDED = {"fixed": {"weights": [0.3, 0.7]}}
 

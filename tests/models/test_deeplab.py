@@ -106,6 +106,7 @@ def test_resnet50_is_torchvisions_own_dilated_one() -> None:
         assert_close(encoder(x), expected)
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("size", [(5, 7), (12, 13), (13, 12), (25, 40)], ids=str)
 def test_taps_that_only_meet_padding_can_be_left_out(size: tuple[int, int]) -> None:
     """On maps around the size of the dilation: result and gradients of a plain dilated convolution."""
@@ -136,6 +137,7 @@ def test_predictions_are_interpolated_with_aligned_corners() -> None:
     assert_close(fine[:, :, ::31, ::63], coarse[:, :, ::3, ::7])
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_a_step_moves_everything(depth: int) -> None:
     """Two tiny images, channels-last as the trainer has it: every parameter gets a finite gradient in its layout."""
@@ -150,6 +152,7 @@ def test_a_step_moves_everything(depth: int) -> None:
         assert p.grad.any(), name
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(("depth", "blocks"), [(18, 8), (50, 16)])
 def test_the_gramian_can_be_accumulated_block_by_block(depth: int, blocks: int) -> None:
     """The encoder comes apart into stem, the blocks of its stages and five dropouts; Gramian and update stay the

@@ -45,6 +45,7 @@ def test_parameter_counts():
     assert count_parameters(mpnn.Head()) == 65
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)], ids=str)
 def test_equals_torch_geometric(dtype, tolerance):
     """The same features, and the same gradient of every parameter, for molecules of different sizes in one batch."""
