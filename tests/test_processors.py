@@ -4,6 +4,8 @@ convolution with a stride, in channels-last, when the input has few channels (it
 
 import itertools
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from mtl_core import problems, training
 from mtl_core.models import deeplab
+from mtl_core.runs import RunConfig
 
 SAFE = 16  # input channels from which on both instruction sets are right
 SLIMS = {"multimnist": [{"width": 1}, {"width": 0.1}], "qm9": [{"slim": slim} for slim in (1, 2, 4)]}
@@ -120,3 +123,57 @@ def test_the_processor_is_the_one_that_the_system_names():
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
             assert training.processor() in file.read()
+
+
+# -- under whatever instruction set this runs, and make test-all runs it under several ---------------------------------
+
+TINY = {"train_size": 16, "val_size": 8, "test_size": 8, "batch_size": 8, "epochs": 1, "lr": 0.001, "seed": 1}
+FAMILIES = [("multimnist/CL_RR", {}), ("qm9", {"max_atoms": 11, "slim": 4})]
+FAMILIES += [
+    (f"cityscapes/{step}", {"slim": slim, "width": 32}) for step in ("R18", "R50", "19C") for slim in (8, 16, 32)
+]
+
+
+@pytest.fixture(scope="module")
+def streets_elsewhere(tmp_path_factory):
+    """A folder for streets and arrays."""
+    return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(("problem", "options"), FAMILIES, ids=str)
+def test_an_epoch_of_every_family_goes_through(problem, options, streets_elsewhere, monkeypatch):
+    """Finite losses, and no write past some memory, which would end this process. Streets with both encoders, one and
+    four times as many pixels, as narrow as they can be."""
+    if problem.startswith("cityscapes"):
+        monkeypatch.setenv("MTL_DATA", streets_elsewhere)
+    run = training.train(RunConfig.of(problem=problem, smto="edm", problem_options=options, **TINY), "cpu")
+    assert run.ended == "finished" and None not in run.history[0].train_losses
+
+
+@pytest.mark.training
+def test_a_record_says_under_which_instruction_set_it_was_made():
+    """The one that torch uses, and the limit of this process, where it has one, in a record that was trained in it."""
+    run = training.train(RunConfig.of(problem="multimnist/CL_RR", **TINY), "cpu")
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    expected = torch.backends.cpu.get_cpu_capability() + (f", oneDNN at most {limit}" if limit else "")
+    assert run.environment["instruction_set"] == expected
+
+
+NARROW = """
+import torch
+from mtl_core.models import deeplab
+torch.set_num_threads(1)
+torch.manual_seed(0)
+encoder = deeplab.Encoder(18, slim=16).to(memory_format=torch.channels_last)
+for _ in range(200):
+    x = torch.randn(8, 3, 32, 64).to(memory_format=torch.channels_last)
+    encoder(x).square().mean().backward()
+"""
+
+
+def test_hundreds_of_passes_of_a_narrow_encoder_under_avx2_end_well():
+    """With torch's strided 1×1 convolution this script ends by SIGABRT: the heap is damaged."""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", NARROW], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
