@@ -19,7 +19,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|paper, ONLY=01 or "00 01", WORKERS=n (one per core), STORE=folder
-	@$(PYTHON) -m mtl_core.reproduce --preset "$(PRESET)" $(if $(ONLY),--only "$(ONLY)") \
+	@$(PYTHON) -m mtl_study.publishing.reproduce --preset "$(PRESET)" $(if $(ONLY),--only "$(ONLY)") \
 		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)")
 
 test: $(READY) ## run the tests, but for those marked slow, browser, cluster or gpu: WORKERS=n (one per core, at most 8)
@@ -43,10 +43,10 @@ test-all: $(READY) ## run all tests, and those that train under each instruction
 	echo "No test failed; what was skipped, and why, stands above."
 
 bench: $(READY) ## what a training step of every method costs, and how fast the solvers are
-	@$(PYTHON) -m mtl_core.bench
+	@$(PYTHON) -m benchmarks.speed
 
 report: $(READY) ## write REPORT.md and its figures from artifacts/quick
-	@$(PYTHON) -m mtl_core.reproduce --preset quick --report
+	@$(PYTHON) -m mtl_study.publishing.reproduce --preset quick --report
 
 lint: $(READY) ## check style and types
 	$(PYTHON) -m ruff check .
@@ -54,16 +54,17 @@ lint: $(READY) ## check style and types
 	$(PYTHON) -m mypy
 
 student: $(READY) ## write the notebooks without solutions to artifacts/student
-	@$(PYTHON) -m mtl_core.reproduce --student
+	@$(PYTHON) -m mtl_study.publishing.reproduce --student
 
 clean: ## remove artifacts and caches; keep runs and the environment
 	rm -rf artifacts .pytest_cache .ruff_cache .mypy_cache .hypothesis
-	find mtl_core tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+	find mtl_core mtl_study benchmarks tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
-# Made from scratch unless the last installation went to its end; then only what pyproject.toml changed is installed.
-$(READY): pyproject.toml
+# Made from scratch unless the last installation went to its end; then only what pyproject.toml or constraints.txt changed
+# is installed. BASE names a Python to take, such as python3.12.
+$(READY): pyproject.toml constraints.txt
 	@test -e $@ || { \
-		for python in python3.11 python3.12 python3; do \
+		for python in $(BASE) python3.11 python3.12 python3; do \
 			"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || continue; \
 			echo "Making the environment in $(VENV) with $$($$python --version)."; \
 			"$$python" -m venv --clear $(VENV) && exit 0; \
@@ -71,5 +72,5 @@ $(READY): pyproject.toml
 		done; \
 		echo "Python 3.11 or 3.12 is needed, and neither python3.11, python3.12 nor python3 is one." >&2; exit 1; }
 	@rm -f $@
-	$(PYTHON) -m pip install --editable '.[dev]'
+	$(PYTHON) -m pip install --constraint constraints.txt --editable '.[dev]'
 	@touch $@

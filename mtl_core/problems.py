@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from torch import nn
 
 from mtl_core import tasks
 from mtl_core.datasets import cityscapes, multimnist, qm9, streets
 from mtl_core.datasets.base import Dataset
 from mtl_core.models import deeplab, lenet, mpnn
-from mtl_core.smtos.base import BadOption, check_options, nearest
+from mtl_core.names import nearest
+from mtl_core.options import BadOption, check_options
 from mtl_core.step import MultiTaskModel
 from mtl_core.tasks import Task
 
@@ -47,7 +49,7 @@ class Problem:
     feature_shape: tuple[int, ...]
     build_model: Callable[[float], MultiTaskModel]
     data: Dataset
-    numerics: dict[str, int]  # of dataset and model
+    code_versions: dict[str, int]  # of dataset and model
     single_tasks: tuple[str, ...]
     sample_every: int = 100
     evaluation_batch: int = 1000
@@ -85,7 +87,7 @@ def _multimnist(names: tuple[str, ...]) -> Callable[..., Problem]:
             feature_shape=(lenet.features(width),),
             build_model=build_model,
             data=multimnist,
-            numerics={"dataset": multimnist.NUMERICS, "model": lenet.NUMERICS},
+            code_versions={"dataset": multimnist.CODE_VERSION, "model": lenet.CODE_VERSION},
             single_tasks=tuple(f"multimnist/{name}" for name in names),
         )
 
@@ -128,7 +130,7 @@ def _cityscapes(name: str, step: _Step) -> Callable[..., Problem]:
 
         def build_model(dropout: float) -> MultiTaskModel:
             encoder = deeplab.Encoder(step.depth, pretrained, dropout, slim)
-            heads = {
+            heads: dict[str, Callable[[], nn.Module]] = {
                 "S": lambda: deeplab.SegmentationHead(features, step.classes, dropout, slim),
                 "D": lambda: deeplab.Head(features, 1, dropout, slim),
                 "I": lambda: deeplab.Head(features, 2, dropout, slim),
@@ -141,10 +143,10 @@ def _cityscapes(name: str, step: _Step) -> Callable[..., Problem]:
             feature_shape=(features, pixels // 2 // deeplab.STRIDE, pixels // deeplab.STRIDE),
             build_model=build_model,
             data=cityscapes.Cityscapes(pixels, step.classes, aligned),
-            numerics={
-                "dataset": cityscapes.NUMERICS,
-                "streets": streets.NUMERICS,
-                "model": deeplab.numerics(step.depth, slim),
+            code_versions={
+                "dataset": cityscapes.CODE_VERSION,
+                "streets": streets.CODE_VERSION,
+                "model": deeplab.code_version(step.depth, slim),
             },
             single_tasks=tuple(f"cityscapes/{single}" for single in step.singles or [name.split("/", 1)[1]]),
             evaluation_batch=32,
@@ -211,7 +213,7 @@ def _qm9(name: str, properties: tuple[str, ...]) -> Callable[..., Problem]:
             feature_shape=(mpnn.FEATURES // slim,),
             build_model=build_model,
             data=qm9.QM9(max_atoms, released_features),
-            numerics={"dataset": qm9.NUMERICS, "model": mpnn.NUMERICS},
+            code_versions={"dataset": qm9.CODE_VERSION, "model": mpnn.CODE_VERSION},
             single_tasks=tuple(f"qm9/{key}" for key in properties),
             evaluation_batch=500,
         )

@@ -25,7 +25,7 @@ from torch.func import functional_call
 
 Space = Literal["features", "parameters"]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-Adapt = Callable[[Tensor, int], Tensor]
+TransformFeatures = Callable[[Tensor, int], Tensor]
 Inputs = Any  # a batch as the encoder takes it: a tensor [B, …], or an object of tensors (graphs)
 Batch = tuple[Inputs, Sequence[Tensor]]
 _IN_ONE = ": its Gramian cannot be accumulated part by part; use keep_jacobian=True."
@@ -47,10 +47,10 @@ class MultiTaskModel(nn.Module):
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
 
-    def forward(self, x: Inputs, adapt: Adapt = unchanged) -> list[Tensor]:
+    def forward(self, x: Inputs, transform_features: TransformFeatures = unchanged) -> list[Tensor]:
         """The predictions of all heads for a batch."""
         z = self.encoder(x)
-        return [head(adapt(z, k)) for k, head in enumerate(self.heads.values())]
+        return [head(transform_features(z, k)) for k, head in enumerate(self.heads.values())]
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Step:
         loss_functions: one per task, prediction and target to a scalar, averaged over the batch.
         x: inputs [B, …], a tensor or whatever else the encoder takes.
         targets: one tensor per task.
-        adapt: what head k sees of z (identity by default; RotoGrad rotates).
-        another: returns a second batch (x, targets), for bi-level methods. None where the trainer offers none.
+        transform_features: what head k sees of z (identity by default; RotoGrad rotates).
+        second_batch: returns a second batch (x, targets), for bi-level methods. None where the trainer offers none.
         replay: keep the state of the random generators, for a second look at the batch under the same dropout masks.
         keep_jacobian: False accumulates the Gramian on the shared parameters part by part and keeps no row of the
             Jacobian. It saves memory where the encoder is an nn.Sequential (nested ones count): never more than one
@@ -100,14 +100,14 @@ class Step:
         loss_functions: Sequence[LossFunction],
         x: Inputs,
         targets: Sequence[Tensor],
-        adapt: Adapt | None = None,
-        another: Callable[[], Batch] | None = None,
+        transform_features: TransformFeatures | None = None,
+        second_batch: Callable[[], Batch] | None = None,
         replay: bool = False,
         keep_jacobian: bool = True,
     ) -> None:
         self.model, self.x, self.targets = model, x, targets
-        self.loss_functions, self.another = loss_functions, another
-        self.adapt = adapt or unchanged
+        self.loss_functions, self.second_batch = loss_functions, second_batch
+        self.transform_features = transform_features or unchanged
         self.heads = list(model.heads.values())
         self.shared = [p for p in model.encoder.parameters() if p.requires_grad]
         self.specific = [[p for p in head.parameters() if p.requires_grad] for head in self.heads]
@@ -116,12 +116,13 @@ class Step:
         for parameter in itertools.chain(self.shared, *self.specific):
             parameter.grad = None
 
-        self._walk = None if keep_jacobian else Walk(model.encoder)
+        self._walk = None if keep_jacobian else PartByPart(model.encoder)
         self._z = model.encoder(x) if self._walk is None else self._walk(x)
         self.z = self._z.detach()
         self._leaves = [self._z.detach().requires_grad_() for _ in self.heads]
         predictions = [
-            head(self.adapt(leaf, k)) for k, (head, leaf) in enumerate(zip(self.heads, self._leaves, strict=True))
+            head(self.transform_features(leaf, k))
+            for k, (head, leaf) in enumerate(zip(self.heads, self._leaves, strict=True))
         ]
         self._losses = self._evaluate(predictions, targets)
         self.losses = self._losses.detach()
@@ -228,7 +229,7 @@ class Step:
     # -- the same model, elsewhere ------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def relosses(self, parameters: Mapping[nn.Parameter, Tensor] | None = None, fresh: bool = False) -> Tensor:
+    def reevaluate(self, parameters: Mapping[nn.Parameter, Tensor] | None = None, fresh: bool = False) -> Tensor:
         """The losses of the same batch under the model's present parameters, or at other values of them [K].
 
         No graph is built, the dropout masks are those of the first look and the running statistics of batch
@@ -259,15 +260,17 @@ class Step:
 
     def _predict(self, x: Tensor, parameters: Mapping[nn.Parameter, Tensor] | None) -> list[Tensor]:
         if parameters is None:
-            return self.model(x, self.adapt)
+            predictions: list[Tensor] = self.model(x, self.transform_features)
+            return predictions
         named = {name: parameters[p] for name, p in self.model.named_parameters() if p in parameters}
-        return functional_call(self.model, named, (x, self.adapt))
+        predictions = functional_call(self.model, named, (x, self.transform_features))
+        return predictions
 
     def _evaluate(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         return torch.stack([loss(p, y) for loss, p, y in zip(self.loss_functions, predictions, targets, strict=True)])
 
 
-class Walk:
+class PartByPart:
     """A forward pass through an encoder that remembers its way, so that K gradients can walk back side by side.
 
     Args:
@@ -295,7 +298,8 @@ class Walk:
                 raise ValueError(f"{type(part).__name__} in the encoder changes its input in place{_IN_ONE}")
             self.way.append((x, output))
             x = output
-        return x
+        z: Tensor = x
+        return z
 
     def gramian(self, gradients: Tensor) -> Tensor:
         """Gradients on the output [K, …] to the inner products of those on the parameters, float64 [K, K]."""
@@ -362,8 +366,8 @@ class ScaledStep(Step):
     def apply_features(self, direction: Tensor, head_weights: Tensor | None = None) -> None:
         self.step.apply_features(direction, self._on_heads(head_weights))
 
-    def relosses(self, parameters: Mapping[nn.Parameter, Tensor] | None = None, fresh: bool = False) -> Tensor:
-        return self.step.relosses(parameters, fresh) * self.scales
+    def reevaluate(self, parameters: Mapping[nn.Parameter, Tensor] | None = None, fresh: bool = False) -> Tensor:
+        return self.step.reevaluate(parameters, fresh) * self.scales
 
     def _on_heads(self, head_weights: Tensor | None) -> Tensor:
         return self.scales if head_weights is None else head_weights.to(self.scales) * self.scales
@@ -385,7 +389,8 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 def inner_products(rows: Tensor) -> Tensor:
     """Rows [K, n] to their inner products, summed in float64 [K, K], without a copy of all rows in that precision."""
     parts = (part.double() for part in rows.split(2**18, dim=1))
-    return functools.reduce(torch.add, [part @ part.T for part in parts])
+    products: Tensor = functools.reduce(torch.add, [part @ part.T for part in parts])
+    return products
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from mtl_core.runs import Epoch, Gradients, Run, RunConfig
+from mtl_study.experiments.runs import Epoch, Gradients, Run, RunConfig
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
@@ -69,7 +69,7 @@ def make_run() -> Callable[..., Run]:
             problem=problem, smto=smto, seed=seed, epochs=len(val), **{"lr": 0.001, "options": {}, **config}
         )
         return Run.model_construct(
-            config=settings, numerics={}, ended=ended, history=history, seconds=1.0, environment={}
+            config=settings, code_versions={}, ended=ended, history=history, seconds=1.0, environment={}
         )
 
     return make

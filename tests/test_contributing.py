@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtl_core import smtos
-from mtl_core.smtos import base
+from mtl_core.smtos import registry
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 
@@ -17,11 +17,11 @@ def example():
     """The class that the code block defines, taken out of the registry again afterwards."""
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     smtos.keys()
-    known = dict(base._REGISTRY)
+    known = dict(registry.REGISTRY)
     exec(code, {"__name__": "example"})
     yield smtos.build("inverse_norms", num_tasks=2)
-    base._REGISTRY.clear()
-    base._REGISTRY.update(known)
+    registry.REGISTRY.clear()
+    registry.REGISTRY.update(known)
 
 
 def test_the_example_does_what_its_page_says(example):

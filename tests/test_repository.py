@@ -1,6 +1,7 @@
 """Facts about the repository: what is written where, once, and that its parts fit each other."""
 
 import ast
+import graphlib
 import importlib.metadata
 import re
 import subprocess
@@ -10,16 +11,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.version import Version
 
-from mtl_core import notebooks
-from mtl_core.artifacts import REPOSITORY
+from mtl_study.artifacts import REPOSITORY
+from mtl_study.publishing import house, notebooks
 
 MADE = {"artifacts", "runs", "__pycache__", "mtl_core.egg-info"}  # folders that commands make
 NOTEBOOKS = notebooks.find(REPOSITORY / "notebooks")
 PRESETS = ("smoke", "quick", "paper")
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 EXTRA = PYPROJECT["project"]["optional-dependencies"]
-PINS = [*PYPROJECT["project"]["dependencies"], *EXTRA["dev"]]
+BOUNDS = [bound for bounds in (PYPROJECT["project"]["dependencies"], *EXTRA.values()) for bound in bounds]
+PINS = dict(re.findall(r"^([\w-]+)==(\S+)$", (REPOSITORY / "constraints.txt").read_text(), flags=re.MULTILINE))
+OURS = {"mtl_core", "mtl_study", "benchmarks", "tests"}
 
 
 def ours(*suffixes: str) -> list[Path]:
@@ -92,35 +96,71 @@ def test_every_preset_belongs_to_a_notebook():
 # -- one source of versions --------------------------------------------------------------------------------------------
 
 
+def plain(package: str) -> str:
+    """A package's name as an index compares it."""
+    return package.lower().replace("_", "-")
+
+
+@pytest.mark.skipif(Path(sys.prefix) != REPOSITORY / ".venv", reason="not the environment that make makes")
 def test_this_environment_is_the_pinned_one():
-    pinned = dict(re.fullmatch(r"([\w-]+)==([\w.]+)", pin).groups() for pin in PINS)
-    assert {package: importlib.metadata.version(package) for package in pinned} == pinned
+    assert {package: importlib.metadata.version(package) for package in PINS} == PINS
+
+
+def test_whoever_installs_us_gets_lower_bounds():
+    """The core asks for four packages; nothing is pinned, and nothing caps Python."""
+    assert sorted(re.split(">=", bound)[0] for bound in PYPROJECT["project"]["dependencies"]) == [
+        "numpy", "pydantic", "scipy", "torch",
+    ]  # fmt: skip
+    assert [bound for bound in BOUNDS if not re.fullmatch(r"mtl_core\[\w+\]|[\w-]+>=[\d.]+", bound)] == []
+    assert PYPROJECT["project"]["requires-python"] == ">=3.11"
+
+
+def test_every_bound_has_a_pin_that_keeps_it():
+    bounds = dict(bound.split(">=") for bound in BOUNDS if ">=" in bound)
+    assert {plain(package) for package in bounds} == {plain(package) for package in PINS}
+    below = {p: PINS[p] for p, bound in bounds.items() if Version(PINS[p]) < Version(bound)}
+    assert below == {}
 
 
 def test_environment_yml_has_no_versions_of_its_own():
-    """conda brings a Python that pyproject.toml allows; pip takes the rest from there."""
+    """conda brings a Python that pyproject.toml allows; pip takes the rest under the constraints."""
     python, pip, packages = yaml.safe_load((REPOSITORY / "environment.yml").read_text())["dependencies"]
-    assert (pip, packages) == ("pip", {"pip": ["-e .[dev]"]})
+    assert (pip, packages) == ("pip", {"pip": ["-c constraints.txt", "-e .[dev]"]})
     lowest = re.match(r">=([\d.]+)", PYPROJECT["project"]["requires-python"])[1]
     assert python == f"python={lowest}"
 
 
-def test_every_package_that_is_imported_is_pinned():
-    pinned = {re.split("==", pin)[0].lower().replace("_", "-") for pin in PINS}
+def imported(source: str) -> set[str]:
+    """The packages that a source imports, by their top-level modules."""
+    modules: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+    return {module.split(".")[0] for module in modules} - sys.stdlib_module_names - OURS
+
+
+def test_every_package_that_is_imported_is_asked_for():
+    """mtl_core by its own needs and [data]; the study, the benchmarks and the notebooks by [study]; tests by [dev]."""
     package_of = importlib.metadata.packages_distributions()
-    sources = {path: path.read_text(encoding="utf-8") for path in ours(".py")}
+    core = PYPROJECT["project"]["dependencies"]
+    data = [*core, *EXTRA["data"]]
+    study = [*data, *EXTRA["study"]]
+    allowed = {"mtl_core/smtos": core, "mtl_core/step.py": core, "mtl_core/tasks.py": core, "mtl_core": data,
+               "mtl_study": study, "notebooks": study, "benchmarks": [*study, *EXTRA["dev"]],
+               "tests": [*study, *EXTRA["dev"]]}  # fmt: skip
+    sources = {name(path): path.read_text(encoding="utf-8") for path in ours(".py")}
     for path in NOTEBOOKS:
         code = "\n".join(cell.source for cell in notebooks.read(path).cells if cell.cell_type == "code")
-        sources[path] = re.sub(r"^\s*[%!].*$", "", code, flags=re.MULTILINE)
+        sources[name(path)] = re.sub(r"^\s*[%!].*$", "", code, flags=re.MULTILINE)
     missing = {}
     for path, source in sources.items():
-        for node in ast.walk(ast.parse(source)):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-            for top in {module.split(".")[0] for module in modules} - sys.stdlib_module_names - {"mtl_core", "tests"}:
-                packages = {package.lower().replace("_", "-") for package in package_of.get(top, [top])}
-                if not packages & pinned:
-                    missing[top] = name(path)
+        place = next(place for place in allowed if path.startswith(place))
+        known = {plain(re.split(">=", bound)[0]) for bound in allowed[place]}
+        for top in imported(source):
+            if top == "cvxpy" and path == "mtl_core/smtos/nash_mtl.py":
+                continue  # its released solver: asked for by name, refused with a reason where it is not there
+            if not {plain(package) for package in package_of.get(top, [top])} & known:
+                missing[top] = path
     assert missing == {}
 
 
@@ -152,40 +192,74 @@ def test_no_file_names_a_place_outside_the_repository():
     assert found == {}
 
 
-def layers() -> dict[str, set[str]]:
-    """Every module of mtl_core with the modules of mtl_core that it imports."""
-    imports = {}
-    for path in sorted((REPOSITORY / "mtl_core").rglob("*.py")):
-        found = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mtl_core"):
-                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-            elif isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names if alias.name.startswith("mtl_core")}
-        imports[".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")] = found
-    return imports
+# -- who may import what -----------------------------------------------------------------------------------------------
+
+IMPORTS = house.imports()
+
+
+def test_every_module_imports_from_its_own_floor_or_from_below():
+    """publishing → figures, lessons → verdicts → protocol → analysis, the paper's numbers, training → mtl_core."""
+    upward = {(a, b) for a, others in IMPORTS.items() for b in others if house.floor(b) < house.floor(a)}
+    assert upward == set()
+    assert not [(a, b) for a, b in upward if a.startswith("mtl_core") and b.startswith("mtl_study")]
+    floors = {name: [m for m in IMPORTS if house.floor(m) == i] for i, name in enumerate(house.FLOORS)}
+    assert all(floors.values()) and sum(map(len, floors.values())) == len(IMPORTS)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    list(graphlib.TopologicalSorter(IMPORTS).static_order())  # raises CycleError
+
+
+def test_samples_networks_and_methods_do_not_know_each_other():
+    """A method never imports a dataset or a network, a dataset never a method."""
+    rooms = ("mtl_core.datasets", "mtl_core.models", "mtl_core.smtos")
+    of = {module: next((room for room in rooms if module.startswith(room)), None) for module in IMPORTS}
+    assert {(a, b) for a, others in IMPORTS.items() for b in others if of[a] and of[b] and of[a] != of[b]} == set()
+
+
+def test_the_walls_are_seen(tmp_path):
+    """A dataset that imports a claim, inside a function and under another name, is found; so is a module without a
+    floor."""
+    (tmp_path / "mtl_core" / "datasets").mkdir(parents=True)
+    (tmp_path / "mtl_study" / "paper").mkdir(parents=True)
+    (tmp_path / "mtl_study" / "paper" / "claims.py").touch()
+    (tmp_path / "mtl_core" / "datasets" / "new.py").write_text(
+        "def f():\n    from mtl_study.paper import claims as c\n"
+    )
+    found = house.imports(tmp_path)
+    assert found == {"mtl_core.datasets.new": {"mtl_study.paper.claims"}, "mtl_study.paper.claims": set()}
+    assert house.floor("mtl_study.paper.claims") < house.floor("mtl_core.datasets.new")
+    with pytest.raises(KeyError, match=r"mtl_study\.elsewhere is on no floor"):
+        house.floor("mtl_study.elsewhere")
+
+
+def test_the_map_in_contributing_is_that_of_the_imports():
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert house.with_map(text) == text, "run .venv/bin/python -m mtl_study.publishing.house"
+
+
+HEAVY = "cvxpy ecos jupyter_client matplotlib nbformat pandas papermill rdkit seaborn sympy torch_geometric torchvision"
 
 
 @pytest.mark.parametrize(
-    ("room", "closed"),
+    ("statement", "absent"),
     [
-        (
-            "smtos",
-            ("models", "datasets", "problems", "tasks", "training", "runs", "sweeps", "claims", "plots", "paper"),
-        ),
-        ("datasets", ("smtos", "models", "training", "runs", "sweeps", "claims", "plots")),
-        ("models", ("smtos", "datasets", "training", "runs", "sweeps", "claims", "plots")),
-        ("training", ("sweeps", "claims", "plots", "reproduce")),
-        ("sweeps", ("population", "claims", "plots", "reproduce")),
-        ("population", ("claims", "plots", "reproduce")),
-        ("plots", ("training", "reproduce")),
+        ("import mtl_core.smtos, mtl_core.step, mtl_core.tasks; mtl_core.smtos.keys()", HEAVY),
+        ("import mtl_core.names, mtl_core.files", f"{HEAVY} torch numpy scipy pydantic"),
+        ("from mtl_study.look import label; label('edm')", "matplotlib seaborn torch"),
     ],
+    ids=["methods", "nearest name", "labels"],
 )
-def test_imports_run_downwards(room, closed):
-    """A method never imports a dataset, a dataset never a method, and nothing what stands above it."""
-    wrong = {
-        module: sorted(i for i in imports if i.startswith(tuple(f"mtl_core.{other}" for other in closed)))
-        for module, imports in layers().items()
-        if module.startswith(f"mtl_core.{room}")
+def test_what_is_light_stays_light(statement, absent):
+    """In a process of its own: what may not be in sys.modules after an import."""
+    code = f"{statement}\nimport sys\nprint(*sorted({{m.split('.')[0] for m in sys.modules}} & set({absent.split()})))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_core_stays_small():
+    """7,500 lines now, 8,500 when all that is planned is there."""
+    lines = {
+        path: len(path.read_text(encoding="utf-8").splitlines()) for path in (REPOSITORY / "mtl_core").rglob("*.py")
     }
-    assert {module: found for module, found in wrong.items() if found} == {}
+    assert sum(lines.values()) <= 7500

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -61,10 +59,3 @@ class Dataset(Protocol):
     ) -> Mapping[SplitName, Split]:
         """The splits on a device, kept for the next run of the same process."""
         ...
-
-
-def cache_folder() -> Path:
-    """Where prepared data are kept: the environment variable MTL_DATA, or the folder `data` of the repository."""
-    from mtl_core.artifacts import REPOSITORY
-
-    return Path(os.environ.get("MTL_DATA") or REPOSITORY / "data")

@@ -25,7 +25,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,9 +41,10 @@ from torchvision import datasets as torchvision_datasets
 from tqdm import tqdm
 
 from mtl_core.datasets import streets
-from mtl_core.datasets.base import DataNotFound, Sizes, SplitName, cache_folder
+from mtl_core.datasets.base import DataNotFound, Sizes, SplitName
+from mtl_core.files import cache_folder, whole_folder
 
-NUMERICS = 1  # raise when the numbers a dataset produces change
+CODE_VERSION = 1  # raise when the numbers a dataset produces change
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue in [0, 1]
 SIZES: dict[str, Sizes] = {"embedded": (320, 80, 100), "full": (2_380, 595, 500)}  # scenes in train, val and test
 STREETS_SIZE = (512, 256)  # width and height of the embedded source's images
@@ -260,7 +260,7 @@ class Maps(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Split:
+class Scenes:
     """The scenes of one split, batched by index. rows: where they lie in the maps [N]. most: instances in a scene."""
 
     maps: Maps
@@ -365,7 +365,7 @@ class Cityscapes:
 
     def load(
         self, source: str, sizes: Sizes, data_dir: str | None, device: torch.device, dtype: torch.dtype
-    ) -> Mapping[SplitName, Split]:
+    ) -> Mapping[SplitName, Scenes]:
         """Train, val and test. On the CPU the maps stay on disk, memory-mapped; on another device they lie there whole
         (1.1 GB at width 256, 4.5 GB at 512 for all of Cityscapes)."""
         folder = self._folder(source, sizes, data_dir)
@@ -374,7 +374,7 @@ class Cityscapes:
         positions["test"] = positions["test"] + len(folder.train)
         most = int(maps.counts.max())
         return {
-            name: Split(maps, torch.from_numpy(rows).to(device), self.classes, most, dtype)
+            name: Scenes(maps, torch.from_numpy(rows).to(device), self.classes, most, dtype)
             for name, rows in positions.items()
         }
 
@@ -389,7 +389,7 @@ class Cityscapes:
         self._check_sizes(source, sizes)
         if source == "embedded":
             counts = {"train": sizes[0] + sizes[1], "val": sizes[2]}
-            path = cache_folder() / f"streets-v{streets.NUMERICS}-{counts['train']}-{counts['val']}"
+            path = cache_folder() / f"streets-v{streets.CODE_VERSION}-{counts['train']}-{counts['val']}"
             streets.write(path, counts=counts, size=STREETS_SIZE)
             return list_folder(path)
         if not data_dir:
@@ -438,7 +438,7 @@ class Cityscapes:
 
     def _cache(self, folder: Folder) -> Path:
         aligned = "-aligned" if self.aligned else ""
-        return cache_folder() / f"cityscapes-v{NUMERICS}-{self.width}{aligned}-{folder.digest}"
+        return cache_folder() / f"cityscapes-v{CODE_VERSION}-{self.width}{aligned}-{folder.digest}"
 
     def _prepare(self, folder: Folder) -> Path:
         """The folder of reduced arrays, made if it is not there: whole or not at all, also where two make it."""
@@ -457,8 +457,7 @@ class Cityscapes:
                 f"Cityscapes at width {self.width} needs {needed / 1e9:.1f} GB in {cache.parent}, which has "
                 f"{free / 1e9:.1f} GB left. Make room, or set the environment variable MTL_DATA to another folder."
             )
-        making = Path(tempfile.mkdtemp(prefix=f".{cache.name}-", dir=cache.parent))
-        try:
+        with whole_folder(cache) as making:
             arrays = {
                 name: np.lib.format.open_memmap(
                     making / f"{name}.npy", "w+", dtype, (len(scenes), *shapes.get(name, shape))
@@ -477,14 +476,6 @@ class Cityscapes:
                 pass
             for array in arrays.values():
                 array.flush()
-            making.chmod(0o755)  # mkdtemp makes it ours alone
-            try:
-                making.rename(cache)
-            except OSError:
-                if not cache.is_dir():  # else another process was faster
-                    raise
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
         return cache
 
 

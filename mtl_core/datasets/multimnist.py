@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mtl_core.datasets.base import SPLITS, DataNotFound, Sizes, SplitName
 
-NUMERICS = 1  # raise when the numbers a dataset produces change
+CODE_VERSION = 1  # raise when the numbers a dataset produces change
 MEAN, STD = 0.1307, 0.3081  # of MNIST's intensities in [0, 1]
 ROWS = [int((k + 0.5) * 36 / 28) for k in range(28)]  # nearest-neighbour reduction of the canvas
 SIZES = {"embedded": (12_000, 2_000, 2_000), "full": (50_000, 10_000, 10_000)}  # pairs in train, val, test
@@ -89,7 +89,7 @@ def embedded_pairs(labels: np.ndarray, sizes: Sizes) -> dict[SplitName, Pairs]:
 
 
 @dataclass(frozen=True)
-class Split:
+class DigitPairs:
     """The samples of one split, on one device, batched by index.
 
     x: images, normalised [N, 1, 28, 28]. digits: normalised originals [M, 28, 28]. labels [M]. left, right [N] into
@@ -171,7 +171,7 @@ def load(
     data_dir: str | None = None,
     device: torch.device = torch.device("cpu"),  # noqa: B008
     dtype: torch.dtype = torch.float32,
-) -> dict[SplitName, Split]:
+) -> dict[SplitName, DigitPairs]:
     """Train, val and test on a device, `sizes` pairs each. Kept for the next run of the same process.
 
     Raises:
@@ -191,10 +191,10 @@ def load(
         return torch.from_numpy(images).to(device, dtype).div_(255).sub_(MEAN).div_(STD)
 
     on_device = {id(d): (normalise(d.images), torch.from_numpy(d.labels).to(device)) for d in sources.values()}
-    splits: dict[SplitName, Split] = {}
+    splits: dict[SplitName, DigitPairs] = {}
     for name, (left, right) in pairs.items():
         digits = sources[name]
         x = normalise(compose(digits.images[left], digits.images[right])).unsqueeze(1)
         index = [torch.from_numpy(side).to(device) for side in (left, right)]
-        splits[name] = Split(x, *on_device[id(digits)], *index)
+        splits[name] = DigitPairs(x, *on_device[id(digits)], *index)
     return splits

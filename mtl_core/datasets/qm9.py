@@ -24,19 +24,17 @@ al. 2017, arXiv:1704.01212 (the features).
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import importlib.metadata
 import importlib.util
 import itertools
 import json
 import random
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import joblib
 import numpy as np
@@ -44,9 +42,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mtl_core.datasets.base import SPLITS, DataNotFound, Sizes, SplitName, cache_folder
+from mtl_core.datasets.base import SPLITS, DataNotFound, Sizes, SplitName
+from mtl_core.files import cache_folder, whole_folder
 
-NUMERICS = 1  # raise when the numbers this module produces change
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+CODE_VERSION = 1  # raise when the numbers this module produces change
 MOLECULES = 130_831  # of 133,885; the others are uncharacterised: their geometry is not that of their SMILES
 SIZES: Sizes = (110_831, 10_000, 10_000)
 QM9PACK = "1.0.3"
@@ -150,7 +152,7 @@ BY_ORDER = {  # covalent radii in Å of C, N and O by the order of the bond, Pyy
 LONGEST, SHORTEST = 1.3, 1.14  # times the sum of the radii: no bond is longer, and atoms closer than that have one
 
 
-class Unreadable(ValueError):
+class UnreadableMolecule(ValueError):
     """No bonds can be given to a molecule."""
 
 
@@ -172,8 +174,8 @@ def graph(smiles: str, numbers: np.ndarray, positions: np.ndarray) -> tuple[Grap
     best.
     "from the geometry": else (a proton sits on another atom than the SMILES says), bonds as rdkit reads them from the
     distances.
-    Of all 130,831 molecules 130,378 went the first way, 451 the second and 2 the third; `python -m mtl_core.bench data`
-    counts them.
+    Of all 130,831 molecules 130,378 went the first way, 451 the second and 2 the third;
+    `python -m benchmarks.speed data` counts them.
 
     Args:
         numbers: atomic, [n]. positions: in Å [n, 3].
@@ -197,7 +199,7 @@ def graph(smiles: str, numbers: np.ndarray, positions: np.ndarray) -> tuple[Grap
     return _graph(_read_bonds(smiles, numbers, positions)), WAYS[2]
 
 
-def _graph(molecule) -> Graph:
+def _graph(molecule: Mol) -> Graph:
     """Of an rdkit molecule: its atoms, then the hydrogens that it does not spell out, atom by atom."""
     from rdkit import Chem
 
@@ -272,7 +274,12 @@ def _order(written: Graph, numbers: np.ndarray, distances: np.ndarray) -> np.nda
     return order
 
 
-def _matches(labels: Sequence, edges: np.ndarray, labels_there: Sequence, edges_there: np.ndarray) -> Iterator[list]:
+def _matches(
+    labels: Sequence[tuple[int, int]],
+    edges: np.ndarray,
+    labels_there: Sequence[tuple[int, int]],
+    edges_there: np.ndarray,
+) -> Iterator[list[int]]:
     """All ways to map the nodes of one graph to those of another so that labels and edges agree."""
 
     def extend(match: list[int]) -> Iterator[list[int]]:
@@ -296,7 +303,7 @@ def _expected(bonds: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return np.choose(bonds, [np.zeros_like(single), single, double, triple, aromatic, aromatic])
 
 
-def _read_bonds(smiles: str, numbers: np.ndarray, positions: np.ndarray):
+def _read_bonds(smiles: str, numbers: np.ndarray, positions: np.ndarray) -> Mol:
     """An rdkit molecule of these atoms, neutral as all of QM9, with bonds perceived from their distances."""
     from rdkit import Chem
     from rdkit.Chem import rdDetermineBonds
@@ -311,7 +318,7 @@ def _read_bonds(smiles: str, numbers: np.ndarray, positions: np.ndarray):
     try:
         rdDetermineBonds.DetermineBonds(molecule, charge=0)
     except (ValueError, RuntimeError) as error:
-        raise Unreadable(
+        raise UnreadableMolecule(
             f"SMILES {smiles!r} does not fit its geometry, and rdkit cannot read bonds from the geometry: {error}"
         ) from error
     return molecule
@@ -336,7 +343,7 @@ class Arrays(NamedTuple):
 def _folder(name: str) -> Path:
     """Of the cache: no version of this module, of qm9pack or of rdkit reads what another one wrote."""
     versions = [f"{package}-{importlib.metadata.version(package)}" for package in ("qm9pack", "rdkit")]
-    return cache_folder() / "qm9" / "-".join([f"numerics-{NUMERICS}", *versions]) / name
+    return cache_folder() / "qm9" / "-".join([f"numerics-{CODE_VERSION}", *versions]) / name
 
 
 def _whole(folder: Path) -> bool:
@@ -349,25 +356,13 @@ def _whole(folder: Path) -> bool:
 
 
 def _once(folder: Path, write: Callable[[Path], None]) -> None:
-    """Fills a folder, if it is not there in full: elsewhere, then moved into place, so that a process that is killed
-    leaves nothing that is read, and of two that do the same one is thrown away."""
+    """Fills a folder, if it is not there in full."""
     if _whole(folder):
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        new, old = Path(scratch) / "new", Path(scratch) / "old"
-        new.mkdir()
+    with whole_folder(folder, _whole) as new:
         write(new)
         lengths = {file.name: file.stat().st_size for file in new.iterdir()}
         (new / "files.json").write_text(json.dumps(lengths))
-        if folder.exists() and not _whole(folder):  # damaged, or of a process that was killed
-            with contextlib.suppress(FileNotFoundError):  # another process has put it away
-                folder.rename(old)
-        try:
-            new.rename(folder)
-        except OSError:
-            if not _whole(folder):  # if it is, another process was faster
-                raise
 
 
 def _write(folder: Path, **arrays: np.ndarray) -> None:
@@ -376,7 +371,8 @@ def _write(folder: Path, **arrays: np.ndarray) -> None:
 
 
 def _read(folder: Path, name: str) -> np.ndarray:
-    return np.load(folder / f"{name}.npy", mmap_mode="r")
+    array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r")
+    return array
 
 
 # -- qm9pack -----------------------------------------------------------------------------------------------------------
@@ -402,7 +398,7 @@ def _qm9pack() -> Path:
     return data
 
 
-class Record(NamedTuple):
+class PackedMolecule(NamedTuple):
     """A row of qm9pack. number: of the molecule among the 133,885. targets: in torch-geometric's units [19]."""
 
     number: int
@@ -412,7 +408,7 @@ class Record(NamedTuple):
     targets: np.ndarray
 
 
-def records(file: Path) -> Iterator[Record]:
+def records(file: Path) -> Iterator[PackedMolecule]:
     """The molecules of one of qm9pack's files.
 
     Raises:
@@ -436,7 +432,7 @@ def records(file: Path) -> Iterator[Record]:
                 raise ValueError(
                     f"QM9: {file.name}, molecule {row[index]}: not finite: {', '.join(wrong) or 'a position'}."
                 )
-            yield Record(int(row[index]), row[smiles], numbers, positions, targets)
+            yield PackedMolecule(int(row[index]), row[smiles], numbers, positions, targets)
 
 
 def _targets(properties: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -483,7 +479,9 @@ def _ragged(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1])
 
 
-def _graphs(smiles: Sequence[bytes], numbers: np.ndarray, positions: np.ndarray, counts: np.ndarray, index: np.ndarray):
+def _graphs(
+    smiles: Sequence[bytes], numbers: np.ndarray, positions: np.ndarray, counts: np.ndarray, index: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """flags [A, 4], bonds [Σ n²] and ways [M] of a few molecules. index: their numbers, for messages."""
     from rdkit import rdBase
 
@@ -493,8 +491,8 @@ def _graphs(smiles: Sequence[bytes], numbers: np.ndarray, positions: np.ndarray,
         for text, start, end, number in zip(smiles, ends - counts, ends, index, strict=True):
             try:
                 found, way = graph(text.decode(), numbers[start:end], positions[start:end].astype(np.float64))
-            except Unreadable as error:
-                raise Unreadable(f"QM9, molecule {number}: {error}") from error
+            except UnreadableMolecule as error:
+                raise UnreadableMolecule(f"QM9, molecule {number}: {error}") from error
             flags.append(found.flags)
             bonds.append(found.bonds.ravel())
             ways.append(WAYS.index(way))
@@ -585,7 +583,7 @@ class _Block(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class MoleculeSplit:
     """The molecules of one split, on one device, kept by number of atoms.
 
     blocks: one for each number of atoms. block, row: where molecule i lies [N], on the host. targets: of every task,
@@ -604,7 +602,8 @@ class Split:
     @property
     def atoms(self) -> np.ndarray:
         """How many atoms each molecule has, hydrogens included [N]."""
-        return np.array([block.nodes.shape[1] for block in self.blocks])[self.block]
+        atoms: np.ndarray = np.array([block.nodes.shape[1] for block in self.blocks])[self.block]
+        return atoms
 
     def batch(
         self, index: Tensor, tasks: tuple[str, ...], generator: torch.Generator | None = None
@@ -631,7 +630,7 @@ class Split:
         return Molecules(groups, len(chosen)), [targets[:, k : k + 1] for k in columns]
 
 
-def _split(arrays: Arrays, released: bool, device: torch.device, dtype: torch.dtype) -> Split:
+def _split(arrays: Arrays, released: bool, device: torch.device, dtype: torch.dtype) -> MoleculeSplit:
     """Lays molecules of the same size side by side."""
     codes = np.array([0, 1, 2, 3, 1, 2] if released else [0, 1, 2, 3, 4, 4], np.uint8)
     counts = arrays.counts.astype(np.int64)
@@ -658,7 +657,9 @@ def _split(arrays: Arrays, released: bool, device: torch.device, dtype: torch.dt
         blocks.append(_Block(*parts))
     means, stds = np.array([(p.mean, p.std) for p in PROPERTIES.values()]).T
     targets = (arrays.targets[:, [TARGETS.index(name) for name in PROPERTIES]] - means) / stds
-    return Split(tuple(blocks), block, row, torch.from_numpy(targets).to(device, dtype), np.asarray(arrays.molecules))
+    return MoleculeSplit(
+        tuple(blocks), block, row, torch.from_numpy(targets).to(device, dtype), np.asarray(arrays.molecules)
+    )
 
 
 @dataclass(frozen=True)
@@ -716,7 +717,7 @@ class QM9:
         data_dir: str | None = None,
         device: torch.device = torch.device("cpu"),  # noqa: B008
         dtype: torch.dtype = torch.float32,
-    ) -> Mapping[SplitName, Split]:
+    ) -> Mapping[SplitName, MoleculeSplit]:
         """The splits on a device; prepares what is not prepared. Kept for the next run of the same process."""
         return _load(self, source, tuple(sizes), data_dir, torch.device(device), dtype)
 
@@ -761,7 +762,7 @@ class QM9:
             own = _ragged(starts[rows], counts[rows])
             pieces = np.split(rows, range(CHUNK, len(rows), CHUNK))
 
-            def arguments(piece: np.ndarray) -> tuple:
+            def arguments(piece: np.ndarray) -> tuple[np.ndarray, ...]:
                 mine = _ragged(starts[piece], counts[piece])
                 return smiles[piece], numbers[mine], positions[mine], counts[piece], index[piece]
 
@@ -783,7 +784,7 @@ class QM9:
 @lru_cache(maxsize=2)
 def _load(
     dataset: QM9, source: str, sizes: Sizes, data_dir: str | None, device: torch.device, dtype: torch.dtype
-) -> dict[SplitName, Split]:
+) -> dict[SplitName, MoleculeSplit]:
     dataset.prepare(source, sizes, data_dir)
     if source == "pyg":
         everything = read_pyg(str(data_dir))

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -30,7 +29,9 @@ from PIL import Image, ImageDraw
 from torchvision.datasets import Cityscapes
 from tqdm import tqdm
 
-NUMERICS = 1  # raise when the numbers it produces change
+from mtl_core.files import whole_folder
+
+CODE_VERSION = 1  # raise when the numbers it produces change
 FOCAL, FULL_WIDTH = 2262.52, 2048  # Cityscapes' focal length in pixels, of a picture of this width
 BASELINE, HEIGHT = 0.209313, 1.2  # between the two cameras, and of both above the ground, in metres
 NEAR, FAR = 2.0, 400.0  # where the ground begins and ends, in metres
@@ -594,7 +595,8 @@ def grain() -> np.ndarray:
     white = np.fft.rfft2(np.random.default_rng(0).standard_normal((1024, 1024)))
     frequency = np.hypot(np.fft.fftfreq(1024)[:, None], np.fft.rfftfreq(1024))
     noise = np.fft.irfft2(white / np.maximum(frequency, 8 / 1024) ** 0.9)
-    return ((noise - noise.mean()) / noise.std()).astype(np.float32)
+    standard: np.ndarray = ((noise - noise.mean()) / noise.std()).astype(np.float32)
+    return standard
 
 
 class Mesh(NamedTuple):
@@ -642,7 +644,8 @@ def cells(at: np.ndarray, share: np.ndarray, sharpness: np.ndarray) -> np.ndarra
     """How much of a pixel lies in cells, one per unit of `at`, that take this share of it: blurred as far as the pixel
     is wide (sharpness: pixels per unit)."""
     edge = (share / 2 - np.abs(at - np.floor(at) - 0.5)) * sharpness + 0.5
-    return share + (np.clip(edge, 0, 1) - share) * np.clip(sharpness - 1, 0, 1)
+    covered: np.ndarray = share + (np.clip(edge, 0, 1) - share) * np.clip(sharpness - 1, 0, 1)
+    return covered
 
 
 def shade(
@@ -658,7 +661,8 @@ def shade(
     clouds = np.asarray(Image.fromarray(sky).resize((camera.width, camera.height), Image.Resampling.BICUBIC))
 
     def at(s: np.ndarray, t: np.ndarray) -> np.ndarray:
-        return noise[s.astype(np.int32) & 1023, t.astype(np.int32) & 1023]
+        values: np.ndarray = noise[s.astype(np.int32) & 1023, t.astype(np.int32) & 1023]
+        return values
 
     image = np.empty((*number.shape, 3), dtype=np.uint8)
     u = np.arange(camera.width, dtype=np.float32) + 0.5
@@ -773,25 +777,17 @@ def write(folder: str | Path, counts: Mapping[str, int], size: tuple[int, int] =
         raise ValueError(f"streets: `counts` is {counts}; expected 0 to {FIRST['val']:,} in each, and at least one")
     if min(size) < 16 or seed < 0:
         raise ValueError(f"streets: size {size} and seed {seed}; expected (width, height) of 16 or more, and seed ≥ 0")
-    stamp = {"version": NUMERICS, **counts, "size": [*map(int, size)], "seed": int(seed)}
+    stamp = {"version": CODE_VERSION, **counts, "size": [*map(int, size)], "seed": int(seed)}
     folder = Path(folder).resolve()
     if _finished(folder, stamp):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-        draft = Path(temporary) / folder.name
-        draft.mkdir()
+    with whole_folder(folder, lambda path: _finished(path, stamp)) as draft:
         for split, count in counts.items():
             for kind in ("leftImg8bit", "gtFine", "disparity"):
                 (draft / kind / split).mkdir(parents=True)
             for index in tqdm(range(count), desc=f"streets, {split}", unit="image", delay=2):
                 _save(draft, split, index, street(FIRST[split] + index, seed, size))
         (draft / STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
-        try:
-            draft.rename(folder)
-        except OSError:  # another process was faster: its folder must be what was asked for
-            if not _finished(folder, stamp):
-                raise
     return folder
 
 

@@ -5,7 +5,7 @@ Its third and fourth stage keep their resolution and dilate their 3×3 convoluti
 of the image's height and width. Head: five parallel branches of 256 channels (1×1; 3×3 with dilation 12, 24 and 36; the
 mean of the map), put together by a 1×1 convolution, then 3×3, then 1×1 to the outputs, then bilinear interpolation to
 the image's size. 4,722,176 + 257 per output with 18 layers below, 16,125,440 + 257 with 50. No skip from early layers
-(D7). `slim` divides the number of channels of every layer, for studies on small machines; the paper's is 1.
+(D7). `width_divisor` divides the number of channels of every layer, for studies on small machines; the paper's is 1.
 
 Source: Chen et al. 2017, arXiv:1706.05587 (dilation, ASPP); He et al. 2016, arXiv:1512.03385 (ResNet).
 """
@@ -21,7 +21,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NUMERICS = 1  # raise when the numbers a model produces change
+CODE_VERSION = 1  # raise when the numbers a model produces change
 FEWEST = 16  # input channels of a 1×1 convolution with a stride, on a CPU (PointConv)
 STRIDE = 8  # pixels of the image per position of z
 FEATURES = {18: 512, 50: 2048}  # channels of z, by the number of layers
@@ -49,23 +49,29 @@ class Encoder(nn.Sequential):
         depth: 18 or 50 layers.
         pretrained: start from torchvision's weights for ImageNet, version 1 (D6), or from random ones.
         dropout: probability for a whole channel, after the stem and after every stage.
-        slim: what every number of channels is divided by, a divisor of 64.
+        width_divisor: what every number of channels is divided by, a divisor of 64.
 
     Raises:
         WeightsNotFound: the pretrained weights cannot be had.
-        ValueError: they are of another width, or `slim` does not divide 64.
+        ValueError: they are of another width, or `width_divisor` does not divide 64.
     """
 
-    def __init__(self, depth: Depth = 18, pretrained: bool = False, dropout: float = 0.0, slim: int = 1) -> None:
-        if slim < 1 or 64 % slim:
-            raise ValueError(f"slim is {slim}: expected a divisor of 64, the channels of the first layer.")
-        if pretrained and slim > 1:
+    def __init__(
+        self, depth: Depth = 18, pretrained: bool = False, dropout: float = 0.0, width_divisor: int = 1
+    ) -> None:
+        if width_divisor < 1 or 64 % width_divisor:
             raise ValueError(
-                f"slim is {slim}: pretrained weights exist for whole ResNets only; set slim: 1 or pretrained: false."
+                f"slim, the width divisor, is {width_divisor}: expected a divisor of 64, the channels of the first "
+                "layer."
+            )
+        if pretrained and width_divisor > 1:
+            raise ValueError(
+                f"slim, the width divisor, is {width_divisor}: pretrained weights exist for whole ResNets only; set "
+                "slim: 1 or pretrained: false."
             )
         net = _RESNETS[depth][0]()
-        if slim > 1:
-            _slim(net, slim)
+        if width_divisor > 1:
+            _narrow(net, width_divisor)
         if pretrained:
             net.load_state_dict(imagenet_weights(depth))
         dilate(net.layer3, 2)
@@ -86,7 +92,8 @@ class Stem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[2] % STRIDE or x.shape[3] % STRIDE:
             raise ValueError(f"images of {x.shape[3]}×{x.shape[2]} pixels: both must be multiples of {STRIDE}.")
-        return self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        pooled: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return pooled
 
 
 def dilate(stage: nn.Module, dilation: int) -> None:
@@ -103,19 +110,19 @@ def dilate(stage: nn.Module, dilation: int) -> None:
         conv.stride = (1, 1)
 
 
-def _slim(net: nn.Module, slim: int) -> None:
+def _narrow(net: nn.Module, width_divisor: int) -> None:
     """Give every convolution and normalisation fewer channels, initialised as torchvision does."""
     for name, layer in list(net.named_modules()):
         parent, _, child = name.rpartition(".")
         if isinstance(layer, nn.Conv2d):
-            inputs = 3 if layer.in_channels == 3 else layer.in_channels // slim
+            inputs = 3 if layer.in_channels == 3 else layer.in_channels // width_divisor
             size, stride = layer.kernel_size[0], layer.stride[0]
             kind = PointConv if size == 1 and inputs < FEWEST else nn.Conv2d
-            conv = kind(inputs, layer.out_channels // slim, size, stride, padding=size // 2, bias=False)
+            conv = kind(inputs, layer.out_channels // width_divisor, size, stride, padding=size // 2, bias=False)
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             setattr(net.get_submodule(parent), child, conv)
         elif isinstance(layer, nn.BatchNorm2d):
-            setattr(net.get_submodule(parent), child, nn.BatchNorm2d(layer.num_features // slim))
+            setattr(net.get_submodule(parent), child, nn.BatchNorm2d(layer.num_features // width_divisor))
 
 
 class PointConv(nn.Conv2d):
@@ -130,10 +137,10 @@ class PointConv(nn.Conv2d):
         return F.conv2d(x[..., ::down, ::right], self.weight, self.bias)
 
 
-def numerics(depth: Depth, slim: int) -> int:
-    """The numerics version of a network: one higher where it is so narrow that its stride is taken by `PointConv`."""
-    channels = {18: 64, 50: 256}[depth] // slim  # where the second stage begins, the only one with a stride
-    return NUMERICS + (channels < FEWEST)
+def code_version(depth: Depth, width_divisor: int) -> int:
+    """The code version of a network: one higher where it is so narrow that its stride is taken by `PointConv`."""
+    channels = {18: 64, 50: 256}[depth] // width_divisor  # where the second stage begins, the only one with a stride
+    return CODE_VERSION + (channels < FEWEST)
 
 
 def imagenet_weights(depth: Depth) -> dict[str, Any]:
@@ -145,7 +152,8 @@ def imagenet_weights(depth: Depth) -> dict[str, Any]:
     weights = _RESNETS[depth][1]
     folder, file = Path(torch.hub.get_dir()) / "checkpoints", weights.url.rsplit("/", 1)[1]
     try:
-        return weights.get_state_dict(check_hash=True, weights_only=True)
+        tensors: dict[str, Any] = weights.get_state_dict(check_hash=True, weights_only=True)
+        return tensors
     except Exception as error:  # no network, no space, not whole, not a file of weights: all mended in the same ways
         state = "is not a whole file of weights" if (folder / file).exists() else "is not there"
         raise WeightsNotFound(
@@ -163,11 +171,11 @@ class Head(nn.Sequential):
 
     Args:
         in_channels: of z. out_channels: 1 for disparity, 2 for instance offsets. dropout: between the two halves.
-        slim: what the number of channels inside is divided by.
+        width_divisor: what the number of channels inside is divided by.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.0, slim: int = 1) -> None:
-        width = WIDTH // slim
+    def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.0, width_divisor: int = 1) -> None:
+        width = WIDTH // width_divisor
         super().__init__(
             ASPP(in_channels, width),
             *_normalised(nn.Conv2d(5 * width, width, 1, bias=False)),
@@ -181,8 +189,8 @@ class Head(nn.Sequential):
 class SegmentationHead(nn.Sequential):
     """Features [B, in_channels, H/8, W/8] to log-probabilities of the classes at every pixel [B, classes, H, W]."""
 
-    def __init__(self, in_channels: int, classes: int, dropout: float = 0.0, slim: int = 1) -> None:
-        super().__init__(Head(in_channels, classes, dropout, slim), nn.LogSoftmax(dim=1))
+    def __init__(self, in_channels: int, classes: int, dropout: float = 0.0, width_divisor: int = 1) -> None:
+        super().__init__(Head(in_channels, classes, dropout, width_divisor), nn.LogSoftmax(dim=1))
 
 
 class ASPP(nn.Module):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import nn
 
-NUMERICS = 1  # raise when the numbers a model produces change
+CODE_VERSION = 1  # raise when the numbers a model produces change
 FEATURES = 50  # of z, at width 1
 
 

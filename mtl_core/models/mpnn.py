@@ -17,8 +17,8 @@ And since s ReLU(a) = ReLU(s a) for s ≥ 0, features multiplied by s_ij = [i �
 network leave atom i out of its own neighbours and make the sum a mean (0 for a lone atom).
 
 Initial weights: uniform in ±1/√(inputs) for linear layers, weights and biases, in ±1/8 for GRU and LSTM; b = 0. These
-are the distributions of torch-geometric's NNConv and Set2Set. `slim` divides the 64 and the 128, for small machines;
-the paper's is 1.
+are the distributions of torch-geometric's NNConv and Set2Set. `width_divisor` divides the 64 and the 128, for small
+machines; the paper's is 1.
 
 Source: Gilmer et al. 2017, arXiv:1704.01212 (the network); Vinyals et al. 2016, arXiv:1511.06391 (Set2Set).
 """
@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NUMERICS = 1  # raise when the numbers a model produces change
+CODE_VERSION = 1  # raise when the numbers a model produces change
 ATOM_FEATURES = 11
 EDGE_FEATURES = 5
 FEATURES = 64  # per atom, and of z
@@ -40,7 +40,7 @@ HIDDEN = 128  # of the edge network
 ROUNDS = 3  # of message passing, and steps of Set2Set
 
 
-class Group(Protocol):
+class GroupLike(Protocol):
     """The molecules of a batch that have n atoms: their places in the batch [G], features of the atoms [G, n, 11] and
     of the pairs of atoms [G, n, n, 5]."""
 
@@ -52,11 +52,11 @@ class Group(Protocol):
     def edges(self) -> Tensor: ...
 
 
-class Molecules(Protocol):
+class MoleculesLike(Protocol):
     """A batch, by number of atoms."""
 
     @property
-    def groups(self) -> Sequence[Group]: ...
+    def groups(self) -> Sequence[GroupLike]: ...
 
 
 class EdgeConvolution(nn.Module):
@@ -90,7 +90,8 @@ class EdgeConvolution(nn.Module):
         for h, x in zip(hidden, atoms.split([h.shape[0] * h.shape[1] for h in hidden]), strict=True):
             y = (x @ bases).view(len(h), -1, atoms.shape[1])  # rows (j, k)
             means.append((h.flatten(2) @ y).flatten(0, 1))
-        return torch.cat(means) + self.root(atoms)
+        heard: Tensor = torch.cat(means) + self.root(atoms)
+        return heard
 
 
 class Set2Set(nn.Module):
@@ -118,16 +119,16 @@ class Set2Set(nn.Module):
 class Encoder(nn.Module):
     """Molecules, in groups of equal size, to features z [B, 64] in the order of the batch."""
 
-    def __init__(self, slim: int = 1) -> None:
+    def __init__(self, width_divisor: int = 1) -> None:
         super().__init__()
-        features = FEATURES // slim
+        features = FEATURES // width_divisor
         self.atom = nn.Linear(ATOM_FEATURES, features)
-        self.convolution = EdgeConvolution(features, HIDDEN // slim)
+        self.convolution = EdgeConvolution(features, HIDDEN // width_divisor)
         self.gru = nn.GRUCell(features, features)
         self.set2set = Set2Set(features)
         self.out = nn.Linear(2 * features, features)
 
-    def forward(self, molecules: Molecules) -> Tensor:
+    def forward(self, molecules: MoleculesLike) -> Tensor:
         """A batch of B molecules to z [B, 64], not negative."""
         groups = molecules.groups
         hidden = [self.convolution.hidden_layer(group.edges) for group in groups]
@@ -142,15 +143,15 @@ class Encoder(nn.Module):
         padded = [F.pad(part.view(size, n, -1), (0, 0, 0, most - n)) for (size, n), part in parts]
         counts = torch.cat([group.index.new_full((size,), n) for group, (size, n) in zip(groups, shapes, strict=True)])
         absent = torch.arange(most, device=counts.device) >= counts[:, None]
-        z = self.out(self.set2set(torch.cat(padded), absent)).relu()
+        z: Tensor = self.out(self.set2set(torch.cat(padded), absent)).relu()
         return z[torch.cat([group.index for group in groups]).argsort()]
 
 
 class Head(nn.Linear):
     """Features [B, 64] to one normalised property [B, 1]."""
 
-    def __init__(self, slim: int = 1) -> None:
-        super().__init__(FEATURES // slim, 1)
+    def __init__(self, width_divisor: int = 1) -> None:
+        super().__init__(FEATURES // width_divisor, 1)
 
 
 __all__ = ["FEATURES", "Encoder", "Head"]

@@ -49,4 +49,5 @@ class AlignedMTL(GramianWeighting):
         values, vectors = values[kept], vectors[:, kept]
         common = {"min": values.min(), "median": np.median(values), "rmse": values.mean()}[self.scale]
         w = np.full(K, 1 / K if self.reduction == "mean" else 1.0)
-        return np.sqrt(common) * (vectors / np.sqrt(values)) @ (vectors.T @ w)
+        weights: np.ndarray = np.sqrt(common) * (vectors / np.sqrt(values)) @ (vectors.T @ w)
+        return weights

@@ -30,7 +30,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtl_core.smtos.base import Applied, Setting, VectorAdam, Wrapping, register
+from mtl_core.smtos.adam import VectorAdam
+from mtl_core.smtos.base import ProblemInfo, StepResult, register
+from mtl_core.smtos.wrapping import Wrapping
 from mtl_core.step import ScaledStep, Step
 
 
@@ -67,7 +69,7 @@ class AutoLambda(Wrapping):
         self.register_buffer("lambdas", torch.full((num_tasks,), start))
         self.optimizer = VectorAdam(num_tasks, lr=0.0)
 
-    def set_up(self, setting: Setting, seed: int) -> None:
+    def set_up(self, setting: ProblemInfo, seed: int) -> None:
         super().set_up(setting, seed)
         self.lr, self.weight_decay = setting.lr, setting.weight_decay
         self.optimizer.lr = self.lr_ratio * setting.lr
@@ -88,8 +90,8 @@ class AutoLambda(Wrapping):
     def slopes(self, step: Step, v: dict[nn.Parameter, Tensor]) -> Tensor:
         """⟨∇L_k, v⟩ [K], exactly or by a central difference along v."""
         if self.gradients == "finite_difference":
-            epsilon = 0.01 / torch.stack([x.norm() for x in v.values()]).norm().clamp(min=1e-12)
-            ahead, behind = (step.relosses({p: p + s * epsilon * x for p, x in v.items()}) for s in (1, -1))
+            epsilon: Tensor = 0.01 / torch.stack([x.norm() for x in v.values()]).norm().clamp(min=1e-12)
+            ahead, behind = (step.reevaluate({p: p + s * epsilon * x for p, x in v.items()}) for s in (1, -1))
             return (ahead - behind) / (2 * epsilon)
         slopes = step.jacobian @ step.flatten([v[p] for p in step.shared])
         for k, head in enumerate(step.specific):
@@ -98,15 +100,15 @@ class AutoLambda(Wrapping):
                     slopes[k] += (p.grad * v[p]).sum()
         return slopes
 
-    def backward(self, step: Step) -> Applied:
-        if step.another is None:
-            raise RuntimeError("auto_lambda needs a second batch in every step: make the Step with another=….")
-        v = step.elsewhere(self.virtual(step), step.another())
+    def backward(self, step: Step) -> StepResult:
+        if step.second_batch is None:
+            raise RuntimeError("auto_lambda needs a second batch in every step: make the Step with second_batch=….")
+        v = step.elsewhere(self.virtual(step), step.second_batch())
         self.optimizer.step(self.lambdas, -self.lr * self.slopes(step, v))
         lambdas = self.lambdas.to(step.losses, copy=True)
         if self.inner is None:
             step.apply(lambdas, lambdas)
-            return Applied(lambdas, lambdas)
+            return StepResult(lambdas, lambdas)
         if getattr(self.inner, "positive_losses", False) and not lambdas.is_meta and float(lambdas.min()) <= 0:
             raise ValueError(
                 f"auto_lambda: λ has become {lambdas.tolist()}, and the inner method {self.inner.key} needs positive "

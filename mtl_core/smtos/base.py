@@ -9,42 +9,24 @@ host with numpy; everything with a batch in it stays on the device with torch.
 
 from __future__ import annotations
 
-import difflib
-import functools
-import importlib
-import inspect
-import math
-import pkgutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from mtl_core.smtos.solvers import Solution, cosines, min_norm_point
+from mtl_core.options import BadOption
+from mtl_core.smtos.geometry import NonFinite, check_gramian, is_stationary
+from mtl_core.smtos.solvers import Solution
 from mtl_core.step import MultiTaskModel, Space, Step
 
 Likelihood = Literal["softmax", "gaussian", "laplace"]
 Losses = TypeVar("Losses", Tensor, np.ndarray)
 
 
-class BadOption(ValueError):
-    """An SMTO was asked for by a wrong name, or with a wrong option."""
-
-
-class NotAGramian(ValueError):
-    """A matrix that cannot be the Gramian of task gradients."""
-
-
-class NonFinite(ArithmeticError):
-    """A loss or a gradient is NaN or infinite: the run has diverged."""
-
-
 @dataclass
-class Applied:
+class StepResult:
     """What an SMTO did in one step.
 
     weights: on the shared parameters [K]; NaN where the method has none.
@@ -60,7 +42,7 @@ class Applied:
 
 
 @dataclass(frozen=True)
-class Setting:
+class ProblemInfo:
     """What an SMTO may know of the problem before training starts.
 
     likelihoods: "softmax" (cross-entropy), "gaussian" (squared error) or "laplace" (absolute error) per task.
@@ -82,7 +64,7 @@ class SMTO(nn.Module):
         space: what it looks at.
         head_policy: what the heads get: "plain", "mean", "weighted" or "scaled".
         native_scale: how long the update is, in words.
-        numerics: raised whenever the numbers it produces change, so that stored runs are not mistaken for new ones.
+        code_version: raised whenever the numbers it produces change, so that stored runs are not mistaken for new ones.
         remembered: names of plain attributes (counters, host arrays) that state_dict() must carry beside the buffers.
         replay: whether it looks at a batch twice and needs the same dropout masks.
     """
@@ -91,7 +73,7 @@ class SMTO(nn.Module):
     space: str = "losses"
     head_policy: ClassVar[str] = "weighted"
     native_scale: ClassVar[str] = ""
-    numerics: ClassVar[int] = 1
+    code_version: ClassVar[int] = 1
     remembered: ClassVar[tuple[str, ...]] = ()
     replay: bool = False
 
@@ -103,7 +85,7 @@ class SMTO(nn.Module):
         self.generator = torch.Generator().manual_seed(0)
         self.pending: tuple[str, ...] = ()  # flags met between epochs; the next step's record carries them
 
-    def set_up(self, setting: Setting, seed: int) -> None:
+    def set_up(self, setting: ProblemInfo, seed: int) -> None:
         """Called once, before the optimizer is made, to size parameters by the problem. Seeds the generator."""
         self.generator.manual_seed(seed)
 
@@ -114,7 +96,7 @@ class SMTO(nn.Module):
         """Groups that join the main optimizer (and follow its learning-rate schedule)."""
         return []
 
-    def adapt(self, z: Tensor, k: int) -> Tensor:
+    def transform_features(self, z: Tensor, k: int) -> Tensor:
         """What head k sees of z."""
         return z
 
@@ -132,7 +114,7 @@ class SMTO(nn.Module):
         flags, self.pending = self.pending, ()
         return flags
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         """Leave gradients in .grad of all model parameters (and of its own) and say what was done."""
         raise NotImplementedError
 
@@ -149,51 +131,6 @@ class SMTO(nn.Module):
             setattr(self, name, state[name])
 
 
-class VectorAdam(nn.Module):
-    """Adam for a vector of K numbers that an SMTO learns by itself (logits, log-scales, weights), outside the main
-    optimizer and its schedule. The formula is torch.optim.Adam's. The moments are buffers: state_dict() carries them.
-
-    Args:
-        size: K.
-        lr: step size.
-        weight_decay: L2 form, added to the gradient.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        lr: float,
-        weight_decay: float = 0.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> None:
-        super().__init__()
-        self.lr, self.weight_decay, self.betas, self.eps = lr, weight_decay, betas, eps
-        self.mean: Tensor
-        self.square: Tensor
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("square", torch.zeros(size))
-        self.count = 0  # of steps taken
-
-    @torch.no_grad()
-    def step(self, vector: Tensor, gradient: Tensor) -> None:
-        """Move `vector` [K] in place against `gradient` [K]."""
-        (beta, beta_square), gradient = self.betas, gradient.to(vector)
-        if self.weight_decay:
-            gradient = gradient + self.weight_decay * vector
-        self.count += 1
-        self.mean.lerp_(gradient, 1 - beta)
-        self.square.lerp_(gradient.square(), 1 - beta_square)
-        bias, bias_square = 1 - beta**self.count, 1 - beta_square**self.count
-        vector.sub_(self.lr / bias * self.mean / ((self.square / bias_square).sqrt() + self.eps))
-
-    def get_extra_state(self) -> int:
-        return self.count
-
-    def set_extra_state(self, state: int) -> None:
-        self.count = state
-
-
 class LossWeighting(SMTO):
     """Methods that read the K losses and nothing else. `weights` is all they implement."""
 
@@ -205,14 +142,14 @@ class LossWeighting(SMTO):
         """Losses [K] to task weights [K], on the losses' device."""
         raise NotImplementedError
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         losses, flags = step.losses, self.take_pending()
         if self.positive_losses:
             losses, met = floored(self.key, losses, self.floor)
             flags = tuple(dict.fromkeys(flags + met))
         weights = self.weights(losses)
         step.apply(weights, weights)
-        return Applied(weights, weights, flags=flags)
+        return StepResult(weights, weights, flags=flags)
 
 
 class GramianWeighting(SMTO):
@@ -295,60 +232,10 @@ class GramianWeighting(SMTO):
         weights = self.solve(gramian.cpu().numpy(), losses.double().cpu().numpy())
         return torch.from_numpy(weights), torch.from_numpy(self.head_weights(weights))
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         weights, head_weights = self.on_host(step.gramian(self.space), step.losses)
         step.apply(weights, None if self.head_policy == "plain" else head_weights)
-        return Applied(weights, head_weights, dict(self.diagnostics), tuple(self.flags))
-
-
-class Wrapping(SMTO):
-    """Methods that may work around another SMTO, which then decides the weights. Without an inner one they act alone.
-
-    Options:
-    inner: key of the SMTO inside.
-    inner_options: its options.
-    """
-
-    #: keys that make no sense inside
-    not_inside: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, num_tasks: int, inner: str | None, inner_options: dict[str, Any] | None) -> None:
-        super().__init__(num_tasks)
-        if inner is None and inner_options:
-            raise BadOption(f"{self.key}: inner_options = {inner_options!r} without an inner SMTO; give option inner.")
-        if inner in self.not_inside:
-            raise BadOption(f"{self.key}: {inner!r} does not work inside {self.key}; give another inner SMTO, or none.")
-        self.inner = None if inner is None else build(inner, num_tasks, **(inner_options or {}))
-        if self.inner is not None:
-            self.replay = self.inner.replay
-
-    def set_up(self, setting: Setting, seed: int) -> None:
-        super().set_up(setting, seed)
-        if self.inner is not None:
-            self.inner.set_up(setting, seed)
-
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        return [] if self.inner is None else self.inner.parameter_groups(lr)
-
-    def adapt(self, z: Tensor, k: int) -> Tensor:
-        return z if self.inner is None else self.inner.adapt(z, k)
-
-    def begin_epoch(self, epoch: int, mean_losses: Tensor | None, lr: float) -> None:
-        if self.inner is not None:
-            self.inner.begin_epoch(epoch, mean_losses, lr)
-
-    def after_step(self, step: Step) -> None:
-        if self.inner is not None:
-            self.inner.after_step(step)
-
-
-def is_stationary(gramian: np.ndarray) -> bool:
-    """Whether 0 is (numerically) in the convex hull of the unit gradients: min wᵀCw ≤ 1e-10 over the simplex."""
-    C = cosines(gramian)[1]
-    if (C >= 0).all():
-        return False
-    w = min_norm_point(C).weights
-    return bool(w @ C @ w <= 1e-10)
+        return StepResult(weights, head_weights, dict(self.diagnostics), tuple(self.flags))
 
 
 def floored(key: str, losses: Losses, floor: float) -> tuple[Losses, tuple[str, ...]]:
@@ -369,113 +256,12 @@ def floored(key: str, losses: Losses, floor: float) -> tuple[Losses, tuple[str, 
     return (losses, ()) if smallest >= floor else (losses.clip(min=floor), ("floored_loss",))
 
 
-def check_gramian(gramian: np.ndarray, key: str, num_tasks: int) -> np.ndarray:
-    """The Gramian as float64, made exactly symmetric.
-
-    Raises:
-        NonFinite: an entry is NaN or infinite.
-        NotAGramian: not real numbers, not [K, K], not symmetric, or not positive semi-definite beyond rounding.
-    """
-    given = np.asarray(gramian)
-    if given.dtype.kind not in "fiu":
-        raise NotAGramian(f"{key}: a Gramian holds real numbers; this matrix has the type {given.dtype}.")
-    gramian = given.astype(np.float64, copy=False)
-    if gramian.shape != (num_tasks, num_tasks):
-        raise NotAGramian(f"{key}: expected a Gramian of shape ({num_tasks}, {num_tasks}), got {gramian.shape}.")
-    if not np.isfinite(gramian).all():
-        raise NonFinite(f"{key}: the Gramian of the task gradients is not finite:\n{gramian}")
-    norms = np.sqrt(np.abs(gramian.diagonal()))
-    scale = np.outer(norms, norms)  # Cauchy-Schwarz: |G_ij| may not exceed it
-    if (np.abs(gramian - gramian.T) > 1e-6 * scale).any():
-        raise NotAGramian(f"{key}: a Gramian is symmetric, this matrix is not:\n{gramian}")
-    if (gramian.diagonal() < 0).any() or (np.abs(gramian) > (1 + 1e-6) * scale).any():
-        raise NotAGramian(f"{key}: a Gramian is positive semi-definite, this matrix is not:\n{gramian}")
-    if num_tasks > 2:
-        unit = np.where(norms > 0, norms, 1.0)
-        smallest = np.linalg.eigvalsh(gramian / np.outer(unit, unit))[0]
-        if smallest < -1e-6 * num_tasks:
-            raise NotAGramian(
-                f"{key}: a Gramian is positive semi-definite; the smallest eigenvalue of this one, scaled to unit "
-                f"diagonal, is {smallest:.2e}:\n{gramian}"
-            )
-    return (gramian + gramian.T) / 2
-
-
-# -- registry --------------------------------------------------------------------------------------------------------
-
-_REGISTRY: dict[str, type[SMTO]] = {}
+REGISTRY: dict[str, type[SMTO]] = {}  #: every SMTO by its key; `registry` finds and builds them
 
 
 def register(smto: type[SMTO]) -> type[SMTO]:
-    """Class decorator: makes an SMTO known by its key."""
-    if smto.key in _REGISTRY:
+    """Class decorator: makes an SMTO known by its key. Raises BadOption where another one has it."""
+    if smto.key in REGISTRY:
         raise BadOption(f"two SMTOs are called {smto.key!r}.")
-    _REGISTRY[smto.key] = smto
+    REGISTRY[smto.key] = smto
     return smto
-
-
-@functools.cache
-def _load() -> None:
-    """Import every file of this package, so that each has registered itself."""
-    import mtl_core.smtos as package
-
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-
-
-def keys() -> list[str]:
-    """The keys of all SMTOs, sorted."""
-    _load()
-    return sorted(_REGISTRY)
-
-
-def get(key: str) -> type[SMTO]:
-    """The class of an SMTO. Raises BadOption, naming the nearest key, if there is none."""
-    _load()
-    if key not in _REGISTRY:
-        raise BadOption(f"there is no SMTO called {key!r}{nearest(key, _REGISTRY)}. Known: {', '.join(keys())}.")
-    return _REGISTRY[key]
-
-
-def options(key: str) -> dict[str, inspect.Parameter]:
-    """The options of an SMTO: name to parameter, with annotation and default."""
-    parameters = dict(inspect.signature(get(key).__init__, eval_str=True).parameters)
-    return {name: p for name, p in parameters.items() if name not in ("self", "num_tasks")}
-
-
-def build(key: str, num_tasks: int, **given: Any) -> SMTO:
-    """The SMTO called `key` for K tasks, with options: `build("cagrad", num_tasks=2, c=0.5)`.
-
-    Raises:
-        BadOption: unknown key or option (the nearest is named), or a value of the wrong type or out of range.
-    """
-    smto = get(key)
-    check_options(key, options(key), given)
-    if not isinstance(num_tasks, int) or isinstance(num_tasks, bool):
-        raise BadOption(f"{key}: num_tasks = {num_tasks!r}: expected a whole number.")
-    return smto(num_tasks, **given)
-
-
-def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> None:
-    """Holds options against the signature that takes them. Raises BadOption, naming the owner and the nearest name."""
-    for name, value in given.items():
-        if name not in known:
-            raise BadOption(
-                f"{owner} has no option {name!r}{nearest(name, known)}. Its options: {', '.join(known) or 'none'}."
-            )
-        try:
-            TypeAdapter(known[name].annotation).validate_python(value, strict=True)
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise BadOption(
-                f"{owner}: option {name} = {value!r}: {problem}. Default: {known[name].default!r}."
-            ) from None
-        numbers = value if isinstance(value, list) else [value]
-        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-            raise BadOption(f"{owner}: option {name} = {value!r}: expected a finite number.")
-
-
-def nearest(name: str, known: Any) -> str:
-    """ " (did you mean …?)" for the closest known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -35,7 +35,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtl_core.smtos.base import SMTO, Applied, BadOption, Likelihood, Setting, register
+from mtl_core.options import BadOption
+from mtl_core.smtos.base import SMTO, Likelihood, ProblemInfo, StepResult, register
 from mtl_core.step import MultiTaskModel, Step
 
 Evidence = tuple[Tensor, Tensor]
@@ -71,7 +72,7 @@ class BayesAggMTL(SMTO):
         self.evidence: dict[int, Evidence] = {}  # of the last epoch, per task
         self.collected: dict[int, Evidence] = {}  # in this one so far
 
-    def set_up(self, setting: Setting, seed: int) -> None:
+    def set_up(self, setting: ProblemInfo, seed: int) -> None:
         super().set_up(setting, seed)
         self.likelihoods = setting.likelihoods
         if "laplace" in self.likelihoods:
@@ -93,7 +94,7 @@ class BayesAggMTL(SMTO):
         for name, head in model.heads.items():
             last_layer(name, head)
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         heads = [last_layer(name, head) for name, head in step.model.heads.items()]
         step.feature_gradients  # fills the heads' gradients  # noqa: B018
         warm = self.epoch >= self.warm_up
@@ -119,7 +120,7 @@ class BayesAggMTL(SMTO):
             direction = (mean * precision).sum(0) / precision.sum(0) / len(step.z)
             step.apply_features(direction.to(step.z))
             weights = torch.full_like(step.losses, torch.nan)
-        return Applied(weights, torch.ones_like(step.losses))
+        return StepResult(weights, torch.ones_like(step.losses))
 
     def exponent(self, k: int) -> float:
         return self.power if self.power is not None else (0.1 if self.likelihoods[k] == "softmax" else 0.3)

@@ -36,7 +36,8 @@ def pull(gramian: np.ndarray, center: np.ndarray, tension: np.ndarray) -> np.nda
     differences = np.eye(len(gramian)) - center  # row k: weights of g_k − c
     distances = np.sqrt(np.maximum(np.einsum("ki,ij,kj->k", differences, gramian, differences), 0.0))
     apart = distances > 1e-7 * norms  # closer together, the Gramian cannot tell them apart
-    return center + np.where(apart, tension / np.where(apart, distances, 1.0), 0.0) @ differences
+    weights: np.ndarray = center + np.where(apart, tension / np.where(apart, distances, 1.0), 0.0) @ differences
+    return weights
 
 
 def correct(gramian: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -93,4 +94,5 @@ class CDTT(GramianWeighting):
         now, before = window[1:, self.active].sum(0), window[:-1, self.active].sum(0)
         with np.errstate(divide="ignore", over="ignore"):  # a task that had no gradient for ten steps: τ = 1
             rho = now / before + np.log10(self.losses)
-            return self.alpha / (1 + np.exp(np.e * (1 - rho))) + 1 - self.alpha
+            tau: np.ndarray = self.alpha / (1 + np.exp(np.e * (1 - rho))) + 1 - self.alpha
+        return tau

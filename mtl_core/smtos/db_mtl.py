@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtl_core.smtos.base import SMTO, Applied, floored, register
+from mtl_core.smtos.base import SMTO, StepResult, floored, register
 from mtl_core.step import Step
 
 EPSILON = 1e-8
@@ -60,7 +60,7 @@ class DBMTL(SMTO):
         self.average = before.lerp(gradients, 1 - beta)
         return self.average
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         losses, flags = floored(self.key, step.losses, 0.0)
         inverse = 1 / (losses + EPSILON)
         average = self.update_average(step.jacobian * inverse[:, None])
@@ -69,4 +69,4 @@ class DBMTL(SMTO):
         step.apply_shared(balance @ average, inverse)
         # With an average over time the update is no combination of the present gradients alone.
         weights = balance * inverse if self.beta == 0 else torch.full_like(inverse, torch.nan)
-        return Applied(weights, inverse, flags=flags)
+        return StepResult(weights, inverse, flags=flags)

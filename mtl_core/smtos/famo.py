@@ -24,7 +24,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtl_core.smtos.base import Applied, BadOption, LossWeighting, VectorAdam, register
+from mtl_core.options import BadOption
+from mtl_core.smtos.adam import VectorAdam
+from mtl_core.smtos.base import LossWeighting, StepResult, register
 from mtl_core.step import Step
 
 
@@ -84,7 +86,7 @@ class FAMO(LossWeighting):
         self.improvement = delta = self.distances(before).log() - self.distances(after).log()
         return z * (delta - z @ delta)
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         applied = super().backward(step)
         found = {"share": self.logits.softmax(0)}
         if self.improvement is not None:
@@ -99,5 +101,5 @@ class FAMO(LossWeighting):
         return applied
 
     def after_step(self, step: Step) -> None:
-        after = step.relosses(fresh=self.masks == "fresh")
+        after = step.reevaluate(fresh=self.masks == "fresh")
         self.optimizer.step(self.logits, self.logit_gradient(step.losses, after))

@@ -13,7 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from mtl_core.smtos.base import BadOption, LossWeighting, register
+from mtl_core.options import BadOption
+from mtl_core.smtos.base import LossWeighting, register
 
 
 @register

@@ -19,7 +19,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtl_core.smtos.base import Applied, BadOption, LossWeighting, register
+from mtl_core.options import BadOption
+from mtl_core.smtos.base import LossWeighting, StepResult, register
 from mtl_core.step import Step
 
 
@@ -54,7 +55,7 @@ class GO4Align(LossWeighting):
             return omega
         return torch.from_numpy(group_means(omega.double().cpu().numpy(), self.groups)).to(losses)
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         self.log_p.copy_((self.log_p - self.eta * step.losses.to(self.log_p)).log_softmax(0))
         return super().backward(step)
 

@@ -23,7 +23,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtl_core.smtos.base import SMTO, Applied, BadOption, register
+from mtl_core.options import BadOption
+from mtl_core.smtos.base import SMTO, StepResult, register
 from mtl_core.step import Step
 
 
@@ -86,9 +87,9 @@ class GradDrop(SMTO):
             kept = kept * (gradients.sum(0).norm() / length.where(length > 0, 1))
         return kept
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         if self.space == "features":
             step.apply_features(self.direction(step.feature_gradients, step.z))
         else:
             step.apply_shared(self.direction(step.jacobian))
-        return Applied(torch.full_like(step.losses, torch.nan), torch.ones_like(step.losses))
+        return StepResult(torch.full_like(step.losses, torch.nan), torch.ones_like(step.losses))

@@ -24,7 +24,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtl_core.smtos.base import SMTO, Applied, BadOption, VectorAdam, floored, register
+from mtl_core.options import BadOption
+from mtl_core.smtos.adam import VectorAdam
+from mtl_core.smtos.base import SMTO, StepResult, floored, register
 from mtl_core.step import MultiTaskModel, Step
 
 
@@ -76,7 +78,7 @@ class GradNorm(SMTO):
         target = scaled.mean() * (rates / rates.mean()) ** self.alpha
         return (scaled - target).sign() * norms
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         losses, met = floored(self.key, step.losses, 1e-12)
         flags = tuple(dict.fromkeys(self.take_pending() + met))
         if not self.begun and self.start == "first_step":
@@ -87,7 +89,7 @@ class GradNorm(SMTO):
             self.optimizer.step(self.w, self.weight_gradient(norms.to(self.w), losses.to(self.w)))
             self.w.clamp_(min=1e-6).mul_(self.num_tasks / self.w.sum())
         step.apply(weights, weights)
-        return Applied(weights, weights, flags=flags)
+        return StepResult(weights, weights, flags=flags)
 
 
 def last_matrix(shared: Sequence[nn.Parameter]) -> nn.Parameter:

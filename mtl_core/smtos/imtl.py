@@ -36,7 +36,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl_core.smtos.base import Applied, GramianWeighting, LossWeighting, Setting, VectorAdam, register
+from mtl_core.smtos.adam import VectorAdam
+from mtl_core.smtos.base import GramianWeighting, LossWeighting, ProblemInfo, StepResult, register
 from mtl_core.smtos.edm import bisector
 from mtl_core.smtos.solvers import Solution, equal_projections
 from mtl_core.step import Space, Step
@@ -139,7 +140,7 @@ class IMTL(IMTLG):
         self.scales = np.ones(num_tasks)  # e^s of the present step
         self.optimizer = VectorAdam(num_tasks, lr=1e-3)
 
-    def set_up(self, setting: Setting, seed: int) -> None:
+    def set_up(self, setting: ProblemInfo, seed: int) -> None:
         super().set_up(setting, seed)
         self.optimizer.lr = setting.lr
 
@@ -180,7 +181,7 @@ class IMTLL(LossWeighting):
         self.register_buffer("s", torch.zeros(num_tasks))
         self.optimizer = VectorAdam(num_tasks, lr=1e-3)
 
-    def set_up(self, setting: Setting, seed: int) -> None:
+    def set_up(self, setting: ProblemInfo, seed: int) -> None:
         super().set_up(setting, seed)
         self.optimizer.lr = setting.lr
 
@@ -188,7 +189,7 @@ class IMTLL(LossWeighting):
         """Losses [K] to e^s [K]."""
         return self.s.exp().to(losses)
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         applied = super().backward(step)
         self.optimizer.step(self.s, applied.weights * step.losses.clamp(min=self.floor) - 1)
         return applied

@@ -25,7 +25,8 @@ from typing import Literal
 
 import numpy as np
 
-from mtl_core.smtos.base import BadOption, GramianWeighting, register
+from mtl_core.options import BadOption
+from mtl_core.smtos.base import GramianWeighting, register
 from mtl_core.smtos.solvers import min_norm_point
 from mtl_core.step import Space
 
@@ -64,14 +65,20 @@ class MGDA(GramianWeighting):
         if self.clip and len(w) == 2:
             (a, b), (_, c) = gramian / np.outer(scale, scale)
             w = np.array([0.999, 0.001]) if b >= a else np.array([0.001, 0.999]) if b >= c else w
-        return w / scale if self.combine == "scaled" else w
+        if self.combine == "scaled":
+            w = w / scale
+        return w
 
     def scale(self, gramian: np.ndarray) -> np.ndarray:
         """s [K], > 0."""
         norms = np.sqrt(gramian.diagonal())
-        return {"none": np.ones_like(norms), "l2": norms, "loss": self.losses, "loss+": self.losses * norms}[
-            self.normalize
-        ]
+        scales: dict[str, np.ndarray] = {
+            "none": np.ones_like(norms),
+            "l2": norms,
+            "loss": self.losses,
+            "loss+": self.losses * norms,
+        }
+        return scales[self.normalize]
 
 
 @register

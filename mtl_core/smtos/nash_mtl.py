@@ -27,7 +27,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from mtl_core.smtos.base import Applied, BadOption, GramianWeighting, register
+from mtl_core.options import BadOption
+from mtl_core.smtos.base import GramianWeighting, StepResult, register
 from mtl_core.smtos.solvers import bargaining
 from mtl_core.step import Step
 
@@ -83,16 +84,16 @@ class NashMTL(GramianWeighting):
         """The last α [K], not clipped."""
         return self.alpha.copy()
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         self.count += 1
         if (self.count - 1) % self.update_every == 0:
             return super().backward(step)
         alpha = torch.from_numpy(self.alpha).to(step.losses)
         step.apply(alpha, alpha)
         if self.max_norm is None:
-            return Applied(alpha, alpha)
+            return StepResult(alpha, alpha)
         length = torch.nn.utils.clip_grad_norm_(step.shared, self.max_norm)
-        return Applied(alpha * (self.max_norm / length).clamp(max=1), alpha)
+        return StepResult(alpha * (self.max_norm / length).clamp(max=1), alpha)
 
 
 class Procedure:

@@ -33,7 +33,7 @@ class PCGrad(GramianWeighting):
     """
 
     key = "pcgrad"
-    numerics = 2
+    code_version = 2
     native_scale = "mean of K gradients"
 
     def __init__(
@@ -54,7 +54,8 @@ class PCGrad(GramianWeighting):
             removed = np.minimum(products[tasks, j], 0.0) / gramian[j, j]
             V[tasks, j] -= removed
             products -= removed[:, None] * gramian[j]
-        return V.sum(0) / (K if self.scale == "mean" else 1)
+        weights: np.ndarray = V.sum(0) / (K if self.scale == "mean" else 1)
+        return weights
 
     def orders(self, K: int) -> np.ndarray:
         """Row i: the other tasks, in the order in which task i meets them, [K, K − 1]."""

@@ -28,7 +28,7 @@ class RLW(LossWeighting):
     scale: weights that sum to 1 ("mean") or to K ("sum").
     """
 
-    numerics = 2
+    code_version = 2
     native_scale = "weights sum to 1"
 
     def __init__(self, num_tasks: int, scale: Literal["mean", "sum"] = "mean") -> None:

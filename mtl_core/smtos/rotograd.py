@@ -34,7 +34,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtl_core.smtos.base import Applied, BadOption, Setting, Wrapping, register
+from mtl_core.options import BadOption
+from mtl_core.smtos.base import ProblemInfo, StepResult, register
+from mtl_core.smtos.wrapping import Wrapping
 from mtl_core.step import Step
 
 
@@ -51,7 +53,7 @@ def exponential(skew: Tensor) -> Tensor:
     small, norm = skew / 2**squarings, norm / 2**squarings
     terms = next(j for j in itertools.count(1) if norm**j / math.factorial(j) < torch.finfo(skew.dtype).eps)
     eye = torch.eye(skew.shape[-1]).to(skew)
-    result = eye + small / terms
+    result: Tensor = eye + small / terms
     for j in range(terms - 1, 0, -1):
         result = torch.baddbmm(eye, small, result, alpha=1 / j)
     for _ in range(squarings):
@@ -97,7 +99,7 @@ class RotoGrad(Wrapping):
         self.register_buffer("norms_at_start", torch.ones(num_tasks))
         self._rotations: Tensor | None = None
 
-    def set_up(self, setting: Setting, seed: int) -> None:
+    def set_up(self, setting: ProblemInfo, seed: int) -> None:
         super().set_up(setting, seed)
         channels = setting.feature_shape[0]
         size = channels if self.size is None else self.size
@@ -124,12 +126,12 @@ class RotoGrad(Wrapping):
         angles = self.angles[tasks]
         return self.base[tasks].to(angles) @ exponential(angles - angles.mT)
 
-    def adapt(self, z: Tensor, k: int) -> Tensor:
+    def transform_features(self, z: Tensor, k: int) -> Tensor:
         """R_k z. In training the rotations are computed once and kept until `backward` has used them."""
         if self._rotations is None and torch.is_grad_enabled():
             self._rotations = self.rotations()
         rotation = self.rotations(k)[0] if self._rotations is None else self._rotations[k]
-        return self.rotated(super().adapt(z, k), rotation.detach())
+        return self.rotated(super().transform_features(z, k), rotation.detach())
 
     def rotated(self, z: Tensor, rotation: Tensor) -> Tensor:
         """Features [B, C, …] with the first m channels rotated."""
@@ -143,7 +145,7 @@ class RotoGrad(Wrapping):
         common = (growth / growth.sum()) @ norms
         return torch.where(norms > 0, common / norms, 0)
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         gradients = step.feature_gradients
         norms = gradients.flatten(1).norm(dim=1)
         if self.steps in (0, self.burn_in):
@@ -154,7 +156,7 @@ class RotoGrad(Wrapping):
         if self.inner is None:
             weights = self.scaling(norms)
             step.apply(weights)
-            applied = Applied(weights, torch.ones_like(weights))
+            applied = StepResult(weights, torch.ones_like(weights))
         else:
             applied = self.inner.backward(step)
         losses = self.turn(gradients, self.target(gradients, norms))
@@ -165,7 +167,8 @@ class RotoGrad(Wrapping):
         """Task gradients on z [K, B, …] and their norms [K] to v [B, …]: the mean of the gradients, each brought to the
         length of the plain mean."""
         scales = gradients.flatten(1).mean(0).norm() / norms.clamp(min=1e-15) / self.num_tasks
-        return torch.tensordot(scales, gradients, 1)
+        v: Tensor = torch.tensordot(scales, gradients, 1)
+        return v
 
     def turn(self, gradients: Tensor, target: Tensor) -> Tensor:
         """Put the gradient of the rotation losses on A: task gradients on z [K, B, …] and v [B, …] to losses [K]."""
@@ -178,11 +181,13 @@ class RotoGrad(Wrapping):
         products = rows.mT @ target  # R_kᵀ M_k
         (self.angles.grad,) = torch.autograd.grad(rotations, self.angles, -2 / per * (rotations.detach() @ products))
         inner = products.diagonal(dim1=1, dim2=2).sum(1)
-        return (target.square().sum() + rows.square().sum((1, 2)) - 2 * inner) / per
+        losses: Tensor = (target.square().sum() + rows.square().sum((1, 2)) - 2 * inner) / per
+        return losses
 
 
 def haar(size: int, generator: torch.Generator) -> Tensor:
     """A rotation [m, m], uniformly distributed on SO(m), float64."""
+    q: Tensor
     q, r = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
     q = q * r.diagonal().sign()
     if torch.linalg.det(q) < 0:

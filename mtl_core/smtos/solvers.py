@@ -429,7 +429,8 @@ def dual_cone_projection(gramian: np.ndarray, reg: float = 0.0) -> Solution:
 def _complementarity(M: np.ndarray, T: np.ndarray) -> np.ndarray:
     gaps = T.dot(M) + M
     off = np.maximum(np.maximum(-T, -gaps), np.minimum(np.abs(T), np.abs(gaps)))
-    return off.max(1) / (1 + np.abs(T).sum(1))
+    residuals: np.ndarray = off.max(1) / (1 + np.abs(T).sum(1))
+    return residuals
 
 
 def _dual_cone_by_pivoting(M: np.ndarray) -> tuple[np.ndarray, int]:
@@ -469,7 +470,8 @@ def _dual_cone_guess(M: np.ndarray) -> np.ndarray:
     for step in range(10):
         before, T = T, np.maximum(Y - Y.dot(M) - M, 0)
         Y = T + step / (step + 3) * (T - before)
-    return Y - Y.dot(M) > M
+    support: np.ndarray = Y - Y.dot(M) > M
+    return support
 
 
 # -- x ≥ 0, Q x ≥ c, complementary -------------------------------------------------------------------------------------

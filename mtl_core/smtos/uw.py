@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl_core.smtos.base import Applied, BadOption, Likelihood, LossWeighting, Setting, register
+from mtl_core.options import BadOption
+from mtl_core.smtos.base import Likelihood, LossWeighting, ProblemInfo, StepResult, register
 from mtl_core.step import Step
 
 POWER_AND_DIVISOR: dict[Likelihood, tuple[float, float]] = {
@@ -55,7 +56,7 @@ class UW(LossWeighting):
         self.register_buffer("power", torch.ones(num_tasks))
         self.register_buffer("divisor", torch.ones(num_tasks))
 
-    def set_up(self, setting: Setting, seed: int) -> None:
+    def set_up(self, setting: ProblemInfo, seed: int) -> None:
         super().set_up(setting, seed)
         self.likelihoods = self.likelihoods or list(setting.likelihoods)
         self.power, self.divisor = torch.tensor([POWER_AND_DIVISOR[kind] for kind in self.likelihoods]).T
@@ -70,7 +71,7 @@ class UW(LossWeighting):
             raise RuntimeError("uw: the likelihoods are unknown before set_up; call it, or give option likelihoods.")
         return ((-self.power * self.eta.detach()).exp() / self.divisor).to(losses)
 
-    def backward(self, step: Step) -> Applied:
+    def backward(self, step: Step) -> StepResult:
         applied = super().backward(step)
         losses = step.losses.clamp(min=self.floor)
         self.eta.grad = (1 - self.power * applied.weights * losses).to(self.eta)

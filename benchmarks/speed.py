@@ -1,0 +1,494 @@
+"""`make bench`: what a method costs, as ratios measured side by side in one process.
+
+    python -m benchmarks.speed steps        a training step of every method over one of the plain sum of losses
+    python -m benchmarks.speed solvers      the K×K subproblems, by our solvers, by scipy and by cvxpy
+    python -m benchmarks.speed loading      steps per second with and without loading; K gradients one by one or at once
+    python -m benchmarks.speed encoder      QM9's network, dense as we have it, and from torch-geometric's NNConv
+    python -m benchmarks.speed data         reading all of QM9, and how SMILES and geometries were brought together
+    python -m benchmarks.speed              all of them
+
+What is compared takes turns, round by round, so that a busy machine slows all alike; the numbers are medians over
+rounds of times and of their ratios within a round. One thread, but for `data`, which is done once, on all cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm, trange
+
+from mtl_core import problems, smtos
+from mtl_core.datasets.base import Sizes, Split
+from mtl_core.datasets.qm9 import QM9
+from mtl_core.smtos.base import ProblemInfo
+from mtl_core.step import MultiTaskModel, Step
+
+BATCH = 256
+DEFAULT = ", default layout"
+NEEDED = {"fixed": {"weights": [0.5, 0.5]}}  # options without which a method cannot be built
+
+
+def interleaved(rows: Mapping[str, Callable[[], object]], rounds: int, baselines: Mapping[str, str]) -> pd.DataFrame:
+    """Median milliseconds of each row, and for each baseline (column: row) its median ratio to that row of the same
+    round."""
+    seconds = {name: np.zeros(rounds) for name in rows}
+    for call in rows.values():
+        call()  # the first call also allocates
+    for i in trange(rounds, desc="rounds", leave=False):
+        for name, call in rows.items():
+            start = time.perf_counter()
+            call()
+            seconds[name][i] = time.perf_counter() - start
+    table = {
+        name: {"ms": np.median(taken) * 1e3}
+        | {column: np.median(taken / seconds[baseline]) for column, baseline in baselines.items()}
+        for name, taken in seconds.items()
+    }
+    return pd.DataFrame.from_dict(table, orient="index")
+
+
+def steps(problem_name: str = "multimnist/CL_RR", rounds: int = 60) -> pd.DataFrame:
+    """One training step (batch, forward, backward, Adam) of every method over that of the plain sum of losses.
+
+    Rows that are not methods: the plain sum and K full backward passes as a user would write them on one joint graph,
+    each in the memory layout in which this package trains (channels last) and in torch's default layout.
+
+    Returns:
+        ms; "× plain sum": the ratio to the plain sum, all else equal; "× user's loop": the ratio to the plain sum in
+        torch's default layout, which is what a user would otherwise run.
+    """
+    problem = problems.get(problem_name)
+    data = problem.data.load("embedded", problem.data.sizes("embedded"), None, torch.device("cpu"), torch.float32)[
+        "train"
+    ]
+    rows: dict[str, Callable[[], object]] = {
+        f"{name}{where}": _joint(problem, data, passes, layout)
+        for where, layout in (("", torch.channels_last), (DEFAULT, torch.contiguous_format))
+        for name, passes in (("plain sum", 1), ("K full backward passes", len(problem.tasks)))
+    }
+    for key in smtos.keys():  # noqa: SIM118
+        call = _method(problem, data, key)
+        try:
+            call()
+        except smtos.BadOption as refusal:
+            print(f"left out: {refusal}")
+        else:
+            rows[key] = call
+    return interleaved(rows, rounds, {"× plain sum": "plain sum", "× user's loop": f"plain sum{DEFAULT}"})
+
+
+def _model(problem: problems.Problem, layout: torch.memory_format = torch.channels_last) -> MultiTaskModel:
+    torch.manual_seed(0)
+    return problem.build_model(0.0).to(memory_format=layout)
+
+
+def _joint(problem: problems.Problem, data: Split, passes: int, layout: torch.memory_format) -> Callable[[], object]:
+    model = _model(problem, layout)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+
+    def step() -> None:
+        x, targets = data.batch(torch.randint(len(data), (BATCH,)), problem.task_names)
+        z = model.encoder(x)
+        losses = [t.loss(h(z), y) for t, h, y in zip(problem.tasks, model.heads.values(), targets, strict=True)]
+        if passes == 1:
+            losses = [torch.stack(losses).sum()]
+        for k, loss in enumerate(losses):
+            optimizer.zero_grad()
+            loss.backward(retain_graph=k < len(losses) - 1)
+        optimizer.step()
+
+    return step
+
+
+def _method(problem: problems.Problem, data: Split, key: str) -> Callable[[], object]:
+    model = _model(problem)
+    smto = smtos.build(key, len(problem.tasks), **NEEDED.get(key, {}))
+    likelihoods = tuple(task.likelihood for task in problem.tasks)
+    smto.set_up(
+        ProblemInfo(likelihoods=likelihoods, feature_shape=problem.feature_shape, lr=1e-3, weight_decay=0.0), seed=0
+    )
+    smto.begin_epoch(0, None, 1e-3)
+    groups = [{"params": list(model.parameters())}, *smto.parameter_groups(1e-3)]
+    optimizer = torch.optim.Adam(groups, lr=1e-3, fused=True)
+    loss_functions = [task.loss for task in problem.tasks]
+
+    def batch() -> tuple[Any, Sequence[torch.Tensor]]:
+        return data.batch(torch.randint(len(data), (BATCH,)), problem.task_names)
+
+    def one() -> None:
+        step = Step(
+            model,
+            loss_functions,
+            *batch(),
+            transform_features=smto.transform_features,
+            second_batch=batch,
+            replay=smto.replay,
+        )
+        smto.backward(step)
+        optimizer.step()
+        smto.after_step(step)
+
+    return one
+
+
+# -- what a batch takes ---------------------------------------------------------------------------------------------
+
+LIMIT = 10  # percent of its steps per second that loading may cost a training
+
+
+class Loaded(NamedTuple):
+    """A problem with its options, how many samples a batch and the splits have, and at most how many rounds."""
+
+    problem: str
+    options: dict[str, Any]
+    batch: int
+    sizes: Sizes
+    rounds: int = 1_000
+
+
+_STREETS: dict[str, Any] = {"options": {"width": 64, "slim": 4}, "batch": 8, "sizes": (240, 80, 80)}  # as at quick
+LOADED = {
+    "multimnist/CL_RR": Loaded("multimnist/CL_RR", {}, BATCH, (4 * BATCH, BATCH, BATCH)),
+    **{name: Loaded(name, **_STREETS) for name in ("cityscapes/R50", "cityscapes/R18", "cityscapes/19C")},
+    "cityscapes/19C, paper's size": Loaded("cityscapes/19C", {"width": 256}, 2, (32, 8, 8), rounds=3),
+    "qm9": Loaded("qm9", {"max_atoms": 13, "slim": 2}, 30, (1500, 300, 500)),
+}
+
+
+def loading(rounds: int = 20, what: Mapping[str, Loaded] = LOADED) -> pd.DataFrame:
+    """Per problem, at the settings of its quick preset (one row: at the paper's size of the pictures), under the plain
+    mean with augmentation where there is any.
+
+    Returns:
+        batch: its samples. rounds: of which the row holds medians. Steps per second with every batch loaded for its
+        step, and with one batch that is there already. "fewer by, %": by how much loading makes them fewer, from the
+        median of the ratios per round. "all at once, ×": K encoder gradients by one batched backward pass, over K
+        passes one by one, as the step has them.
+    """
+    rows = {name: _loading(one, min(rounds, one.rounds)) for name, one in tqdm(what.items(), "problems", leave=False)}
+    return pd.DataFrame.from_dict(rows, orient="index").astype({"batch": int, "rounds": int})
+
+
+def _loading(what: Loaded, rounds: int) -> dict[str, float]:
+    problem, size = problems.get(what.problem, **what.options), what.batch
+    problem.data.prepare("embedded", what.sizes, None)
+    data = problem.data.load("embedded", what.sizes, None, torch.device("cpu"), torch.float32)["train"]
+    model, augmentation = _model(problem), torch.Generator().manual_seed(0)
+    loss_functions = [task.loss for task in problem.tasks]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    mean = smtos.build("unit_scal", len(problem.tasks))
+
+    def batch() -> tuple[Any, Sequence[torch.Tensor]]:
+        return data.batch(torch.randint(len(data), (size,)), problem.task_names, augmentation)
+
+    x, targets = batch()
+    gradients = Step(model, loss_functions, x, targets).feature_gradients
+    z, shared = model.encoder(x), list(model.encoder.parameters())
+
+    def train(x: Any, targets: Sequence[torch.Tensor]) -> None:
+        mean.backward(Step(model, loss_functions, x, targets))
+        optimizer.step()
+
+    def one_by_one() -> None:
+        for gradient in gradients:
+            torch.autograd.grad(z, shared, gradient, retain_graph=True)
+
+    def at_once() -> None:
+        torch.autograd.grad(z, shared, gradients, retain_graph=True, is_grads_batched=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # vmap names the operations that it takes one by one
+        passes = interleaved({"one": one_by_one, "all": at_once}, max(3, rounds // 4), {"ratio": "one"})
+    ways = {"loaded": lambda: train(*batch()), "there": lambda: train(x, targets)}
+    taken = interleaved(ways, rounds, {"ratio": "there"})
+    return {
+        "batch": size,
+        "rounds": rounds,
+        "steps/s, loaded": 1e3 / taken.ms["loaded"],
+        "steps/s, there": 1e3 / taken.ms["there"],
+        "fewer by, %": 100 * (1 - 1 / taken.ratio["loaded"]),
+        "all at once, ×": passes.ratio["all"],
+    }
+
+
+# -- QM9's encoder -----------------------------------------------------------------------------------------------------
+
+OURS, SPARSE = "dense", "NNConv"
+
+
+def encoder(rounds: int = 5, molecules: int = 120) -> pd.DataFrame:
+    """Forward and backward pass of QM9's encoder at full width, over one batch of real molecules of mixed sizes: dense,
+    as this package has it, and from torch-geometric's layers with the same weights. The batch is there already, in the
+    form that each takes.
+
+    Returns:
+        ms; "time, ×": over dense; "peak, MiB": by how much the pass, once, raises the largest memory of a process of
+        its own (as Linux counts it; NaN elsewhere); "peak, ×": over dense.
+    """
+    passes = {way: _encoder_pass(way, molecules) for way in (OURS, SPARSE)}
+    table = interleaved(passes, rounds, {"time, ×": OURS})
+    spawn = multiprocessing.get_context("spawn")
+    for way in passes:
+        with ProcessPoolExecutor(1, mp_context=spawn) as process:
+            table.loc[way, "peak, MiB"] = process.submit(_peak, way, molecules).result()
+    table["peak, ×"] = table["peak, MiB"] / table.loc[OURS, "peak, MiB"]
+    return table
+
+
+def _encoder_pass(way: str, molecules: int) -> Callable[[], object]:
+    from benchmarks import oracles
+    from mtl_core.models import mpnn
+
+    data, sizes = problems.get("qm9").data, (molecules, 4, 4)
+    data.prepare("embedded", sizes, None)
+    train = data.load("embedded", sizes, None, torch.device("cpu"), torch.float32)["train"]
+    batch = train.batch(torch.arange(molecules), ())[0]
+    torch.manual_seed(0)
+    dense = mpnn.Encoder()
+    model = dense if way == OURS else oracles.sparse_encoder(dense)
+    inputs = (batch,) if way == OURS else oracles.edge_list(batch)
+
+    def one() -> None:
+        model.zero_grad()
+        model(*inputs).sum().backward()
+
+    return one
+
+
+def _peak(way: str, molecules: int) -> float:
+    """MiB by which the pass raises the largest memory of this process."""
+    torch.set_num_threads(1)
+    one = _encoder_pass(way, molecules)
+    status = Path("/proc/self/status")
+    if not status.exists():  # no Linux
+        return np.nan
+    Path("/proc/self/clear_refs").write_text("5")  # the largest memory so far is the present one
+    before = _largest_memory(status)
+    one()
+    return _largest_memory(status) - before
+
+
+def _largest_memory(status: Path) -> float:
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 2**10  # KiB
+
+
+# -- reading QM9 -------------------------------------------------------------------------------------------------------
+
+
+def reading(sizes: Sizes | None = None, folder: str | os.PathLike[str] | None = None) -> tuple[float, dict[str, int]]:
+    """QM9 from its package's text into an empty cache, bonds and all.
+
+    Args:
+        sizes: molecules in train, val and test; None: all there are. folder: of the cache; None: a temporary one.
+
+    Returns:
+        Seconds; and how many molecules went which way (`datasets.qm9.graph`).
+    """
+    data = QM9()
+    sizes = sizes or data.sizes("embedded")
+    with tempfile.TemporaryDirectory() as temporary, _cache_in(folder or temporary):
+        start = time.perf_counter()
+        data.prepare("embedded", sizes, None)
+        seconds = time.perf_counter() - start
+        return seconds, {way: len(found) for way, found in data.ways(sizes).items()}
+
+
+@contextlib.contextmanager
+def _cache_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+    before = os.environ.get("MTL_DATA")
+    os.environ["MTL_DATA"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["MTL_DATA"]
+        if before is not None:
+            os.environ["MTL_DATA"] = before
+
+
+# -- the K×K subproblems -----------------------------------------------------------------------------------------------
+
+GRAMIANS = {"A": {"cosine": 0.3, "decades": 1.0}, "B": {"decades": 2.0}}  # mean cosine, range of the lengths
+SIZES = (2, 3, 11, 40)
+
+
+class Subproblem(NamedTuple):
+    """Gramian to weights in three ways, and by how much weights miss the optimality conditions."""
+
+    ours: Callable[[np.ndarray], np.ndarray]
+    scipy: Callable[[np.ndarray], np.ndarray]
+    cvxpy: Callable[[np.ndarray], np.ndarray]
+    violation: Callable[[np.ndarray, np.ndarray], float]
+
+
+def subproblems() -> dict[str, Subproblem]:
+    """What the methods solve, by the methods that solve it."""
+    from benchmarks import oracles
+    from mtl_core.smtos import solvers
+
+    return {
+        "shortest vector (MGDA, EDM)": Subproblem(
+            lambda G: solvers.min_norm_point(G).weights,
+            oracles.min_norm_by_nnls,
+            oracles.min_norm,
+            oracles.min_norm_violation,
+        ),
+        "equal projections (IMTL-G)": Subproblem(
+            lambda G: solvers.equal_projections(G).weights,
+            oracles.equal_projections_by_lapack,
+            oracles.equal_projections,
+            oracles.equal_projection_violation,
+        ),
+        "dual, c = 0.5 (CAGrad, IMGrad)": Subproblem(
+            lambda G: solvers.cagrad_dual(G, 0.5).weights,
+            lambda G: oracles.cagrad_dual_by_slsqp(G, 0.5),
+            lambda G: oracles.imgrad_dual(G, 0.5, kappa=0.75),  # the two terms then have one factor
+            lambda G, w: oracles.cagrad_violation(G, w, 0.5),
+        ),
+        "bargain (Nash-MTL)": Subproblem(
+            lambda G: solvers.bargaining(G).weights,
+            oracles.fair_by_least_squares,
+            oracles.fair,
+            oracles.fair_violation,
+        ),
+        "bargain, α = 2 (FairGrad)": Subproblem(
+            lambda G: solvers.bargaining(G, 2.0).weights,
+            lambda G: oracles.fair_by_least_squares(G, 2.0),
+            lambda G: oracles.fair(G, 2.0),
+            lambda G, w: oracles.fair_violation(G, w, 2.0),
+        ),
+        "dual cone (UPGrad)": Subproblem(
+            lambda G: solvers.dual_cone_projection(G).weights,
+            oracles.dual_cone_by_nnls,
+            oracles.dual_cone,
+            oracles.dual_cone_violation,
+        ),
+    }
+
+
+def solver_times(rounds: int = 9, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
+    """Every subproblem on the same random Gramians, one per round: a row per subproblem, kind of Gramian and K.
+
+    Returns:
+        ours: microseconds. scipy, cvxpy: how many times as long (for cvxpy with building the programme, as its users
+        write it). The columns "… misses by": the worst violation of the optimality conditions; ∞ where a solve failed.
+    """
+    from benchmarks import oracles
+
+    rows = []
+    for name, ways in tqdm(subproblems().items(), desc="subproblems", leave=False):
+        for kind, settings in GRAMIANS.items():
+            for K in sizes:
+                seconds: dict[str, list[float]] = {"ours": [], "scipy": [], "cvxpy": []}
+                misses = dict.fromkeys(seconds, 0.0)
+                for seed in range(-1, rounds):  # the first round warms up
+                    G = oracles.gramian(K, max(seed, 0), **settings)
+                    for way, taken in seconds.items():
+                        taken.append(_timed(getattr(ways, way), G, 20 if way == "ours" else 1))
+                        misses[way] = max(misses[way], _missed(getattr(ways, way), ways.violation, G))
+                ours, scipy, cvxpy = (np.array(taken[1:]) for taken in seconds.values())
+                row = {"subproblem": name, "Gramian": kind, "K": K, "ours, µs": np.median(ours) * 1e6}
+                row |= {"scipy, ×": np.median(scipy / ours), "cvxpy, ×": np.median(cvxpy / ours)}
+                rows.append(row | {f"{way} misses by": miss for way, miss in misses.items()})
+    return pd.DataFrame(rows)
+
+
+def in_short(table: pd.DataFrame, wanted: float = 50) -> str:
+    """What `solver_times` says, over all its rows: the worst violations, and whether ours is faster everywhere."""
+    worst = "; ".join(f"{way} {table[f'{way} misses by'].max():.0e}" for way in ("ours", "scipy", "cvxpy"))
+    times = table["cvxpy, ×"]
+    slow = [f"{row.subproblem}, {row.Gramian}, K = {row.K}" for row in table[times < wanted].itertuples()]
+    where = f"not for {'; '.join(slow)}" if slow else "everywhere"
+    return (
+        f"Misses the optimality conditions by, at worst: {worst}.\n"
+        f"At least {wanted:g} times as fast as cvxpy: {where} (the least: {times.min():.0f} times)."
+    )
+
+
+def _timed(solve: Callable[[np.ndarray], np.ndarray], gramian: np.ndarray, repeats: int) -> float:
+    """Median seconds of some repeats."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        _solved(solve, gramian)
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def _solved(solve: Callable[[np.ndarray], np.ndarray], gramian: np.ndarray) -> np.ndarray | None:
+    """Weights, or None where a solver gave up."""
+    import cvxpy
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "may be inaccurate": the violation says how much
+            return solve(gramian)
+    except cvxpy.SolverError:
+        return None
+
+
+def _missed(
+    solve: Callable[[np.ndarray], np.ndarray], violation: Callable[[np.ndarray, np.ndarray], float], gramian: np.ndarray
+) -> float:
+    weights = _solved(solve, gramian)
+    return np.inf if weights is None or not np.isfinite(weights).all() else float(violation(gramian, weights))
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "what", nargs="?", choices=["steps", "loading", "encoder", "data", "solvers"], help="default: all"
+    )
+    parser.add_argument(
+        "--rounds", type=int, help="60 for steps, 20 for loading, 5 for encoder, 9 for solvers; data is read once"
+    )
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    if given.what in (None, "steps"):
+        rounds = given.rounds or 60
+        print(f"One training step on multimnist/CL_RR, batch {BATCH}, one thread: median of {rounds} rounds\n")
+        print(steps(rounds=rounds).sort_values("ms").to_string(float_format="%.2f"))
+    if given.what in (None, "loading"):
+        rounds = given.rounds or 20
+        table = loading(rounds)
+        print("\nLoading, at the settings of the quick presets, but for the row of the paper's size; one thread")
+        print("(medians over rounds; fewer by: of the ratios per round)\n")
+        print(table.to_string(float_format="%.2f"))
+        cost = table["fewer by, %"]
+        print(f"\nLoading costs at most {cost.max():.1f} % of the steps per second ({cost.idxmax()}); limit {LIMIT} %.")
+    if given.what in (None, "encoder"):
+        rounds = given.rounds or 5
+        print(f"\nQM9's encoder, forward and backward, 120 real molecules, one thread: median of {rounds} rounds\n")
+        print(encoder(rounds).to_string(float_format="%.2f"))
+    if given.what in (None, "data"):
+        seconds, ways = reading()
+        print(f"\nReading QM9, all cores: {sum(ways.values()):,} molecules in {seconds:.0f} s, once\n")
+        print(pd.Series(ways).map("{:,}".format).to_string())
+    if given.what in (None, "solvers"):
+        rounds = given.rounds or 9
+        table = solver_times(rounds)
+        print(f"\nThe K×K subproblems: median of {rounds} Gramians; A: {GRAMIANS['A']}, B: {GRAMIANS['B']}\n")
+        shown = {name: "{:.0f}".format for name in ("ours, µs", "scipy, ×", "cvxpy, ×")}
+        shown |= {name: "{:.0e}".format for name in table if name.endswith("misses by")}
+        print(table.to_string(index=False, formatters=shown))
+        print(f"\n{in_short(table)}")
+
+
+if __name__ == "__main__":
+    main()

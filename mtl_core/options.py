@@ -1,0 +1,35 @@
+"""Options by name, held against the signature that takes them."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mtl_core.names import nearest
+
+
+class BadOption(ValueError):
+    """An SMTO was asked for by a wrong name, or with a wrong option."""
+
+
+def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> None:
+    """Holds options against the signature that takes them. Raises BadOption, naming the owner and the nearest name."""
+    for name, value in given.items():
+        if name not in known:
+            raise BadOption(
+                f"{owner} has no option {name!r}{nearest(name, known)}. Its options: {', '.join(known) or 'none'}."
+            )
+        try:
+            TypeAdapter(known[name].annotation).validate_python(value, strict=True)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise BadOption(
+                f"{owner}: option {name} = {value!r}: {problem}. Default: {known[name].default!r}."
+            ) from None
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            raise BadOption(f"{owner}: option {name} = {value!r}: expected a finite number.")

@@ -1,0 +1,55 @@
+"""SMTOs by name: `build("cagrad", num_tasks=2, c=0.5)`."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+from mtl_core.names import nearest
+from mtl_core.options import BadOption, check_options
+from mtl_core.smtos.base import REGISTRY, SMTO
+
+
+@functools.cache
+def _load() -> None:
+    """Import every file of this package, so that each has registered itself."""
+    import mtl_core.smtos as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def keys() -> list[str]:
+    """The keys of all SMTOs, sorted."""
+    _load()
+    return sorted(REGISTRY)
+
+
+def get(key: str) -> type[SMTO]:
+    """The class of an SMTO. Raises BadOption, naming the nearest key, if there is none."""
+    _load()
+    if key not in REGISTRY:
+        raise BadOption(f"there is no SMTO called {key!r}{nearest(key, REGISTRY)}. Known: {', '.join(keys())}.")
+    return REGISTRY[key]
+
+
+def options(key: str) -> dict[str, inspect.Parameter]:
+    """The options of an SMTO: name to parameter, with annotation and default."""
+    parameters = dict(inspect.signature(get(key).__init__, eval_str=True).parameters)
+    return {name: p for name, p in parameters.items() if name not in ("self", "num_tasks")}
+
+
+def build(key: str, num_tasks: int, **given: Any) -> SMTO:
+    """The SMTO called `key` for K tasks, with options: `build("cagrad", num_tasks=2, c=0.5)`.
+
+    Raises:
+        BadOption: unknown key or option (the nearest is named), or a value of the wrong type or out of range.
+    """
+    smto = get(key)
+    check_options(key, options(key), given)
+    if not isinstance(num_tasks, int) or isinstance(num_tasks, bool):
+        raise BadOption(f"{key}: num_tasks = {num_tasks!r}: expected a whole number.")
+    return smto(num_tasks, **given)

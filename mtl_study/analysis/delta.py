@@ -1,0 +1,206 @@
+"""Δm, the mean gain over single-task models, and the epoch at which a run is read.
+
+    references(single_task_runs)        what Δm is measured against
+    delta_m(table, references, tasks)   the mean gain over the single-task models, per run, split and epoch
+    selected(runs, references, tasks)   one row per run: test values at the epoch that validation chose
+
+All gains are in percent and higher is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from mtl_study.analysis.frames import RUN, SPLITS, run_key, tidy
+
+
+def best_val_epoch(values: ArrayLike) -> int | None:
+    """The rule that chooses an epoch: the largest validation value, the first of several; NaN never wins.
+
+    Args:
+        values: one per epoch [E], higher is better.
+
+    Returns:
+        The epoch from 0, or None where no value is finite.
+    """
+    found = np.asarray(values, dtype=float)
+    found = np.where(np.isfinite(found), found, -np.inf)
+    return int(found.argmax()) if found.size and found.max() > -np.inf else None
+
+
+def single_task_baselines(
+    single_task_runs: Iterable[Any],
+    tasks: Sequence[Any],
+    test_rule: Literal["own_epoch", "best_test"] = "own_epoch",
+) -> pd.DataFrame:
+    """What each metric is measured against: the mean over seeds of single-task models, chosen on validation.
+
+    Per metric: each run is read at the epoch where that metric was best on validation; the configuration with the best
+    mean there over the seeds that all configurations have is chosen; its mean over all its seeds is the reference.
+
+    Args:
+        single_task_runs: of one or several configurations per task.
+        tasks: with `.name` and `.metrics: {name: .higher_is_better}`.
+        test_rule: "own_epoch" reads the test value at the metric's own best validation epoch, as the paper describes.
+            "best_test" is the released evaluation: the best test value over the epochs chosen by any metric of the
+            task, which lets test data choose (D11). They differ only for tasks with several metrics.
+
+    Returns:
+        Index (split, task, metric); columns value, n (seeds), config.
+
+    Raises:
+        ValueError: a task has no run, its configurations share no seed, or a reference cannot be divided by.
+    """
+    table = tidy(single_task_runs)
+    rows = []
+    for task in tasks:
+        of_task = table[table.task == task.name]
+        if of_task.empty:
+            raise ValueError(
+                f"no single-task run of {task.name!r}: Δm has nothing to be measured against. Train it first."
+            )
+        runs = [_single_task_run(run, task, test_rule) for _, run in of_task.groupby(RUN, sort=False)]
+        for metric, definition in task.metrics.items():
+            sign = 1.0 if definition.higher_is_better else -1.0
+            scores = pd.DataFrame([{**run[metric], "config": run["config"], "seed": run["seed"]} for run in runs])
+            config = _best_configuration(scores.assign(score=sign * scores["val"]), task.name)
+            chosen = scores[scores.config == config]
+            for split in SPLITS:
+                value = chosen[split].mean(skipna=False)
+                if not (np.isfinite(value) and value > 0):
+                    raise ValueError(
+                        f"the {split} reference of {task.name} {metric} is {value}: no gain can be relative to it. "
+                        "Look at the single-task runs."
+                    )
+                rows.append((split, task.name, metric, value, len(chosen), config))
+    columns = ["split", "task", "metric", "value", "n", "config"]
+    return pd.DataFrame(rows, columns=columns).set_index(["split", "task", "metric"])
+
+
+def _single_task_run(run: pd.DataFrame, task: Any, test_rule: str) -> dict[str, Any]:
+    """Validation and test value of each metric of one single-task run, at the metric's own best validation epoch."""
+    values = run.pivot(index="epoch", columns=["metric", "split"], values="value")
+    signs = {metric: 1.0 if m.higher_is_better else -1.0 for metric, m in task.metrics.items()}
+    epochs = {metric: best_val_epoch(sign * values[metric, "val"]) for metric, sign in signs.items()}
+    result: dict[str, Any] = {"config": run.config.iloc[0], "seed": run.seed.iloc[0]}
+    for metric, sign in signs.items():
+        epoch = epochs[metric]
+        if epoch is None:
+            result[metric] = {"val": math.nan, "test": math.nan}
+            continue
+        candidates = [epoch] if test_rule == "own_epoch" else [e for e in epochs.values() if e is not None]
+        test = max(sign * values[metric, "test"].iloc[e] for e in candidates)
+        result[metric] = {"val": values[metric, "val"].iloc[epoch], "test": sign * test}
+    return result
+
+
+def _best_configuration(scores: pd.DataFrame, name: str) -> str:
+    """The configuration with the largest mean score over the seeds that all configurations have; NaN never wins."""
+    seeds = set.intersection(*(set(group.seed) for _, group in scores.groupby("config")))
+    if not seeds:
+        raise ValueError(f"{name}: the configurations to choose from share no seed, so their means cannot be compared.")
+    common = scores[scores.seed.isin(seeds)]
+    means = common.groupby("config", sort=False)["score"].apply(lambda score: score.mean(skipna=False))
+    if means.isna().all():
+        raise ValueError(f"{name}: every configuration diverged at some seed; none can be chosen.")
+    return str(means.idxmax())
+
+
+def relative_changes(table: pd.DataFrame, references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+    """Gain over the single-task reference per metric, in percent; higher is better whichever way the metric goes.
+
+        100 · s · (M − M_st) / M_st      s = +1 where a higher metric is better, −1 where a lower one is
+
+    Returns:
+        Index (problem, smto, config, seed, split, epoch), columns (task, metric).
+
+    Raises:
+        ValueError: the table holds another problem's tasks.
+    """
+    pairs = [(task.name, metric) for task in tasks for metric in task.metrics]
+    columns = pd.MultiIndex.from_tuples(pairs, names=["task", "metric"])
+    found = set(zip(table.task, table.metric, strict=True))
+    if not table.empty and found != set(pairs):
+        raise ValueError(f"the runs have the metrics {sorted(found)}, the tasks {sorted(pairs)}: not the same problem.")
+    values = table.set_index([*RUN, "split", "epoch", "task", "metric"])["value"].unstack(["task", "metric"])
+    values = values.reindex(columns=columns)
+    signs = np.array([1.0 if m.higher_is_better else -1.0 for task in tasks for m in task.metrics.values()])
+    split = values.index.get_level_values("split")
+    reference = references["value"].unstack(["task", "metric"])[columns].loc[split].to_numpy()
+    return 100 * signs * (values - reference) / reference
+
+
+def delta_m(table: pd.DataFrame, references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+    """Δm, the mean gain over the single-task models in percent (higher is better), per run, split and epoch.
+
+        Δm = 100/K · Σ_k 1/|M_k| · Σ_{m ∈ M_k} s_m (M_m − M_m,st) / M_m,st
+
+    Tasks count equally, and metrics equally within a task. A NaN in any metric makes Δm NaN.
+
+    Returns:
+        Index (problem, smto, config, seed, split, epoch); one column per task (its own mean gain) and delta_m.
+    """
+    changes = relative_changes(table, references, tasks)
+    result = pd.DataFrame({task.name: changes[task.name].mean(axis=1, skipna=False) for task in tasks})
+    return result.assign(delta_m=result.mean(axis=1, skipna=False))
+
+
+def selected(
+    runs: Sequence[Any],
+    references: pd.DataFrame,
+    tasks: Sequence[Any],
+    split: Literal["test", "val"] = "test",
+    rule: Literal["best_val_epoch", "last_epoch"] = "best_val_epoch",
+) -> pd.DataFrame:
+    """One row per run, read on the test split at the epoch that validation chose (`best_val_epoch` of validation Δm).
+
+    Args:
+        split: "val" reads validation at the same epoch: for choosing between runs, never for reporting them.
+        rule: "last_epoch" reads the last completed epoch instead, as if there were no early stopping.
+
+    Returns:
+        problem, smto, config, seed, epoch; delta_m and one column per task, in percent, higher is better; where a task
+        has several metrics, one column "task/metric" each; val_delta_m, what chose the epoch; diverged. A run that left
+        no usable epoch has NaN throughout; one that diverged later keeps the best epoch that it completed.
+    """
+    table = tidy(runs)
+    gains = delta_m(table, references, tasks)
+    changes = relative_changes(table, references, tasks)
+    names = [task.name for task in tasks]
+    several = {f"{t.name}/{metric}": (t.name, metric) for t in tasks if len(t.metrics) > 1 for metric in t.metrics}
+    by_run = dict(iter(gains["delta_m"].xs("val", level="split").groupby(RUN, sort=False)))
+    rows = []
+    for run in runs:
+        key = run_key(run)
+        val = by_run.get(key, pd.Series(dtype=float))
+        position = best_val_epoch(val) if rule == "best_val_epoch" else len(val) - 1 if len(val) else None
+        row: dict[str, Any] = dict(zip(RUN, key, strict=True)) | {"diverged": run.ended != "finished"}
+        if position is not None:
+            epoch = val.index.get_level_values("epoch")[position]
+            at = (*key, split, epoch)
+            row |= {"epoch": epoch, "val_delta_m": val.iloc[position], **gains.loc[at].to_dict()}
+            row |= {column: changes.loc[at, pair] for column, pair in several.items()}
+        rows.append(row)
+    columns = [*RUN, "epoch", "delta_m", *names, *several, "val_delta_m", "diverged"]
+    return pd.DataFrame(rows, columns=columns).astype({"epoch": "Int64"})
+
+
+def best_configurations(selected: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each method's best configuration, per problem: the largest mean validation Δm over the seeds that all
+    its configurations have. The search's own seeds stay among the rows (D12). Where every configuration diverged at
+    some seed before its first epoch was over, it is the one with most seeds that did not: divergence is a result."""
+    kept = []
+    for (problem, smto), group in selected.groupby(["problem", "smto"], sort=False):
+        found = group.groupby("config", sort=False)["val_delta_m"].agg(["count", "size"])
+        if (found["count"] < found["size"]).all():
+            best = found["count"].idxmax()
+        else:
+            best = _best_configuration(group.assign(score=group.val_delta_m), f"{problem}, {smto}")
+        kept.append(group[group.config == best])
+    return pd.concat(kept, ignore_index=True)

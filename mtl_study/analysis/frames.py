@@ -1,0 +1,77 @@
+"""Records as tables: one row per number that a record holds, and how runs are told apart in a table.
+
+    tidy(runs)          problem, smto, config, seed, split, epoch, task, metric, value
+    diagnostics(runs)   what the methods reported of themselves
+
+Records hold raw metrics only, so every number that is computed from them can be had again under another rule.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+RUN = ["problem", "smto", "config", "seed"]  # what tells one run from another in a table
+SPLITS = ("val", "test")
+
+
+def configuration(config: Any) -> str:
+    """What a configuration holds besides its seed, as one line of JSON: runs that share it differ by seed only."""
+    settings = {name: value for name, value in config.settings.items() if name != "seed"}
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"))
+
+
+def tidy(runs: Iterable[Any]) -> pd.DataFrame:
+    """One row per stored metric: problem, smto, config, seed, split, epoch (from 0), task, metric, value.
+
+    What a record holds as None (not finite) becomes NaN.
+    """
+    rows = []
+    for run in runs:
+        key = run_key(run)
+        for epoch, record in enumerate(run.history):
+            for split in SPLITS:
+                for task, values in getattr(record, split).items():
+                    for metric, value in values.items():
+                        rows.append((*key, split, epoch, task, metric, as_float(value)))
+    return pd.DataFrame(rows, columns=[*RUN, "split", "epoch", "task", "metric", "value"])
+
+
+def setting(config: str, name: str) -> Any:
+    """One setting out of the column `config` of a table, e.g. setting(row.config, "lr")."""
+    return json.loads(config)[name]
+
+
+def run_key(run: Any) -> tuple[str, str, str, int]:
+    """What tells a run from another in a table: the columns `RUN`."""
+    return run.config.problem, run.config.smto, configuration(run.config), run.config.seed
+
+
+def as_float(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def flags_in_words(runs: Iterable[Any]) -> str:
+    """How often the edges of methods were met (a guard, a failed solve, a task without gradient, …), as a sentence."""
+    counts: dict[tuple[str, str], int] = {}
+    for run in runs:
+        for epoch in run.history:
+            for flag, count in epoch.flags.items():
+                counts[run.config.smto, flag] = counts.get((run.config.smto, flag), 0) + count
+    found = [f"{smto}: {flag} in {count:,} steps" for (smto, flag), count in sorted(counts.items())]
+    return f"Flags raised by methods: {'; '.join(found)}." if found else "No method raised a flag in any step."
+
+
+def diagnostics(runs: Iterable[Any]) -> pd.DataFrame:
+    """What the methods reported of themselves, epoch means: problem, smto, config, seed, epoch, name, value."""
+    rows = [
+        (*run_key(run), epoch, name, as_float(value))
+        for run in runs
+        for epoch, record in enumerate(run.history)
+        for name, value in record.diagnostics.items()
+    ]
+    return pd.DataFrame(rows, columns=[*RUN, "epoch", "name", "value"])

@@ -1,0 +1,142 @@
+"""The weights that a method gave: per epoch, far from equal or not, where they settled, and how much they moved.
+
+All read the epoch means of the normalised weights, so that movement within an epoch counts for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from mtl_study.analysis import frames
+from mtl_study.analysis.frames import RUN, as_float, run_key
+
+Which = Literal["logged", "applied"]
+
+
+def trajectories(runs: Iterable[Any], which: Which = "logged") -> pd.DataFrame:
+    """Weights per epoch, normalised to sum 1 over tasks, for the methods that have weights.
+
+    Args:
+        which: "logged" are the weights that the paper logs: of Nash-MTL those before its clip, of IMTL the balancing
+            ones without the learnt scales (D25), of all others what they put on the gradients of the shared parameters.
+            "applied" is the latter for every method.
+
+    Returns:
+        problem, smto, config, seed, epoch, task, weight (epoch mean of the raw weight over the sum of those means).
+    """
+    rows = []
+    for run in runs:
+        for epoch, record in enumerate(run.history):
+            weights = np.array(epoch_weights(run.config.smto, record, which))
+            if not np.isfinite(weights).all() or not weights.sum():
+                continue
+            for task, weight in zip(record.val, weights / weights.sum(), strict=True):
+                rows.append((*run_key(run), epoch, task, weight))
+    return pd.DataFrame(rows, columns=[*RUN, "epoch", "task", "weight"])
+
+
+def epoch_weights(smto: str, record: Any, which: Which = "logged") -> list[float]:
+    """A method's weights in one epoch, mean over its steps, as given [K]; `which` as for `trajectories`."""
+    values = record.weights
+    if which == "logged" and smto == "nash_mtl":
+        values = record.head_weights
+    elif which == "logged" and smto == "imtl":
+        values = [record.diagnostics.get(f"alpha_{k}") for k in range(len(values))]
+    return [as_float(value) for value in values]
+
+
+def distance_from_equal(runs: Iterable[Any], which: Which = "logged") -> pd.DataFrame:
+    """How far the weights are from equal, per run and epoch: |w₁ − 1/K| of the first task's normalised weight.
+
+    Returns:
+        problem, smto, config, seed, epoch, distance; with two tasks 0 is the uniform loss and ½ is a single task.
+    """
+    weights = trajectories(runs, which)
+    share = 1 / weights.groupby([*RUN, "epoch"])["task"].transform("size")
+    first = weights.groupby([*RUN, "epoch"]).cumcount() == 0
+    return weights[first].assign(distance=(weights.weight - share).abs()[first]).drop(columns=["task", "weight"])
+
+
+def ema(values: ArrayLike, factor: float = 0.9) -> np.ndarray:
+    """Exponential moving average over the first axis: m_0 = w_0, m_e = factor · m_{e−1} + (1 − factor) · w_e."""
+    result = np.array(values, dtype=float)
+    for e in range(1, len(result)):
+        result[e] = factor * result[e - 1] + (1 - factor) * result[e]
+    return result
+
+
+def fixed_weights(run: Any, factor: float = 0.9) -> Mapping[str, float]:
+    """The weights that a run settled on, as the paper extracts them: EMA of the normalised epoch means, last epoch.
+
+    Raises:
+        ValueError: the method has no weights.
+    """
+    weights = trajectories([run])
+    if weights.empty:
+        raise ValueError(f"{run.config.smto} gives no weights, so none can be taken from it.")
+    last = ema(weights.pivot(index="epoch", columns="task", values="weight")[list(weights.task.unique())], factor)[-1]
+    return dict(zip(weights.task.unique(), (last / last.sum()).tolist(), strict=True))
+
+
+FEWEST = 6  # epochs: below, a third of training is no step at all
+
+
+def _trajectories(runs: Iterable[Any]) -> Iterator[tuple[tuple[str, str, str, int], np.ndarray]]:
+    """Every run and its normalised weights, [epochs, K]; with fewer than six epochs there are none, [0, 0]."""
+    for run in runs:
+        table = trajectories([run]).pivot(index="epoch", columns="task", values="weight")
+        yield frames.run_key(run), table.to_numpy() if len(table) >= FEWEST else np.empty((0, 0))
+
+
+def drift(runs: Iterable[Any]) -> pd.DataFrame:
+    """How fast the weights move in the first third of training, how fast in the last, and the ratio.
+
+        speed(e) = 1/K · Σ_k |w_k(e) − w_k(e − 1)|      w: epoch means, normalised to sum 1
+        log_ratio = ln(mean speed in the last third / mean speed in the first third)
+
+    The ratio is taken as a logarithm, so that twice as fast and half as fast are equally far from no change and a t
+    interval over seeds makes sense. The step size falls during training, too: weights that follow the parameters slow
+    down with them. Chance keeps a ratio near 0: a method whose weights are drawn anew in every step does not settle.
+
+    Returns:
+        problem, smto, config, seed, early and late (mean speed per epoch), log_ratio (< 0: the weights settle; NaN
+        where they never moved).
+    """
+    rows = []
+    for key, weights in _trajectories(runs):
+        early = late = math.nan
+        if len(weights):
+            speed = np.abs(np.diff(weights, axis=0)).mean(axis=1)
+            third = len(speed) // 3
+            early, late = float(speed[:third].mean()), float(speed[-third:].mean())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rows.append((*key, early, late, float(np.log(np.divide(late, early)))))
+    return pd.DataFrame(rows, columns=[*frames.RUN, "early", "late", "log_ratio"])
+
+
+def static_cv(runs: Iterable[Any], part: float = 0.8) -> pd.DataFrame:
+    """How constant the weights are over the last 80 % of training: their coefficient of variation, mean over tasks.
+
+        cv = 1/K · Σ_k sd_e(w_k(e)) / mean_e(w_k(e))      e: the last ⌈part · E⌉ epochs
+
+    0 is a fixed weight; 0.1 means that a weight is typically within a tenth of its mean. The standard deviation is
+    that of these epochs, divided by their number.
+
+    Returns:
+        problem, smto, config, seed, cv.
+    """
+    rows = []
+    for key, weights in _trajectories(runs):
+        cv = math.nan
+        if len(weights):
+            late = weights[-math.ceil(part * len(weights)) :]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                cv = float((late.std(axis=0) / np.abs(late.mean(axis=0))).mean())
+        rows.append((*key, cv))
+    return pd.DataFrame(rows, columns=[*frames.RUN, "cv"])

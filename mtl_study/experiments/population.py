@@ -1,0 +1,343 @@
+"""Population-based training: look for the weights of a weighted sum of losses while training with them.
+
+    w = softmax(z),  z ~ N(0, spread²) per task         each member of a population has weights of its own
+    score = validation Δm                               after every epoch, in percent, higher is better
+    after every exploit interval: the members of the worst quantile give up
+        exploit     each takes over the network, optimizer, step size and z of a member drawn from the best quantile
+        explore     and goes on with z + N(0, explore²)
+
+Sources: Royer, Blankevoort, Ehteshami Bejnordi 2023, arXiv:2310.08910 (for the weights of a scalarisation);
+Jaderberg et al. 2017, arXiv:1711.09846 (population-based training).
+Differs:
+1. All members stop at the end of an interval and are ranked together; with Jaderberg et al. each decides when it is
+   ready.
+2. Weights move on the simplex, by a normal step of the logits; Jaderberg et al. multiply hyperparameters by 0.8 or 1.2.
+3. All members have the base's seed: the same initial network, batches and dropout masks. Scores then differ by the
+   weights and not by the luck of a seed, the winner is no lucky draw, and until a member first gives up it is, bit for
+   bit, the plain run of `fixed` with its weights.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Self
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mtl_core.names import nearest
+from mtl_core.tasks import Task
+from mtl_study.experiments import runner, training
+from mtl_study.experiments.runs import STORED_AS_NUMERICS, Config, Epoch, NotNegative, Record, RunConfig
+from mtl_study.experiments.store import POPULATIONS, Store
+from mtl_study.words import listed
+
+POPULATION_CODE_VERSION = 1  # raise when the numbers that this file produces change
+
+References = dict[str, dict[str, float]]
+
+
+class PopulationConfig(Config):
+    """Everything that a population's numbers depend on.
+
+    base: a run of `unit_scal` or `fixed`: problem, epochs, step size, …, seed. Its own weights are of no account.
+    references: single-task value on validation by task and metric, what Δm is measured against (`on_validation`).
+    size: members. exploit_interval: epochs between two rankings. spread: standard deviation of the initial logits.
+    explore: standard deviation of a step of the logits. quantile: share of the members that give up in a ranking, and
+    share of those that they take over from.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False, populate_by_name=True, loc_by_alias=False)
+
+    base: RunConfig
+    references: References
+    size: Annotated[int, Field(ge=2)] = 8
+    exploit_interval: Annotated[int, Field(ge=1, validation_alias="block", serialization_alias="block")]  # as stored
+    spread: NotNegative = 1.5
+    explore: NotNegative = 0.3
+    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+
+    @model_validator(mode="after")
+    def _refuse_what_makes_no_sense(self) -> Self:
+        base, tasks = self.base, self.base.definition.tasks
+        if base.smto not in ("fixed", "unit_scal"):
+            raise ValueError(
+                f"base.smto = {base.smto!r} chooses weights by itself; a population needs 'unit_scal' or 'fixed'."
+            )
+        if len(tasks) < 2:
+            raise ValueError(f"base.problem = {base.problem!r} has one task, and so no weights to look for.")
+        if base.epochs % self.exploit_interval:
+            whole = [str(length) for length in range(1, base.epochs + 1) if base.epochs % length == 0]
+            raise ValueError(
+                f"exploit_interval = {self.exploit_interval} does not divide base.epochs = {base.epochs}: the last one "
+                f"would be cut short. Intervals that do: {listed(whole)}."
+            )
+        if self.exploit_interval == base.epochs:
+            raise ValueError(
+                f"exploit_interval = {self.exploit_interval} is all of base.epochs = {base.epochs}: no member would "
+                "ever take over from another. Give a smaller interval."
+            )
+        if not self.per_quantile:
+            raise ValueError(
+                f"quantile = {self.quantile} of size = {self.size} is less than one member; give a quantile of at "
+                f"least {math.ceil(1000 / self.size) / 1000}."
+            )
+        _check_references(self.references, tasks, base.problem)
+        object.__setattr__(self, "base", base.model_copy(update={"smto": "unit_scal", "options": {}}))
+        return self
+
+    @property
+    def per_quantile(self) -> int:
+        """Members in a quantile."""
+        return int(self.size * self.quantile + 1e-9)
+
+    def member(self, weights: Sequence[float]) -> RunConfig:
+        """The plain run with these weights [K]; also the one to train the winner's weights again from the start."""
+        return self.base.model_copy(update={"smto": "fixed", "options": {"weights": list(weights)}})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration as JSON has it."""
+        return {"base": self.base.settings, **self.model_dump(mode="json", exclude={"base"}, by_alias=True)}
+
+    @property
+    def code_versions(self) -> dict[str, Any]:
+        """The code version of every room that a population passes through."""
+        of_a_run = self.member([1.0] * len(self.base.definition.tasks)).identity["numerics"]
+        return {**of_a_run, "population": POPULATION_CODE_VERSION}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The configuration and the code versions."""
+        return {**self.settings, "numerics": self.code_versions}
+
+    @property
+    def folder(self) -> str:
+        """Where in a store its record lies."""
+        return f"{self.base.problem}/{POPULATIONS}"
+
+    @property
+    def title(self) -> str:
+        """The population in words."""
+        return f"{self.base.problem}, population, seed {self.base.seed}"
+
+    @property
+    def epochs_in_all(self) -> int:
+        return self.size * self.base.epochs
+
+
+def _check_references(references: References, tasks: Sequence[Task], problem: str) -> None:
+    """Raises ValueError unless there is one positive number for every metric of every task, and no other."""
+    _check_names("references", references, [task.name for task in tasks], "task", problem)
+    for task in tasks:
+        _check_names(f"references of {task.name}", references[task.name], list(task.metrics), "metric", task.name)
+        for metric, value in references[task.name].items():
+            if value <= 0:
+                raise ValueError(f"the reference of {task.name} {metric} is {value}: no gain can be relative to it.")
+
+
+def _check_names(where: str, given: Iterable[str], known: Sequence[str], kind: str, owner: str) -> None:
+    expected = f"{owner} has {listed(known)}."
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{where}: there is no {kind} {name!r}{nearest(name, known)}; {expected}")
+    if missing := [name for name in known if name not in given]:
+        raise ValueError(f"{where}: {listed(missing)} is missing; {expected}")
+
+
+def on_validation(references: pd.DataFrame) -> References:
+    """What `delta.references` found on validation, as a PopulationConfig takes it."""
+    found: References = {}
+    for (task, metric), value in references["value"].xs("val", level="split").items():
+        found.setdefault(task, {})[metric] = float(value)
+    return found
+
+
+def score(
+    metrics: Mapping[str, Mapping[str, float | None]], references: References, tasks: Sequence[Task]
+) -> float | None:
+    """Δm of one epoch's metrics, as `delta.delta_m` has it: percent, higher is better. None where a metric is not
+    finite."""
+
+    def gain(task: Task) -> float:
+        gains = []
+        for name, metric in task.metrics.items():
+            value, reference = metrics[task.name][name], references[task.name][name]
+            change = (math.nan if value is None else value - reference) / reference
+            gains.append(change if metric.higher_is_better else -change)
+        return sum(gains) / len(gains)
+
+    return training.number(100 * sum(map(gain, tasks)) / len(tasks))
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+class Member(BaseModel):
+    """A place in the population, epoch by epoch.
+
+    weights: that it trained with [K each]. score: after the epoch, validation Δm in percent; None from where it
+    diverged until it takes over from another. parent: the member whose network it took over before the epoch, if any.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    weights: list[list[float]]
+    score: list[float | None]
+    parent: list[int | None]
+
+
+class Winner(BaseModel):
+    """The network with the highest score of all, at the epoch that had it (the first of several).
+
+    member, epoch: where it stood, from 0. weights: that it trained with in this epoch [K]. history: all epochs that
+    this network has been through, those of the members that it came from included; the last one is the winner's own.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    member: int
+    epoch: int
+    score: float
+    weights: list[float]
+    history: list[Epoch]
+
+
+class Population(Record):
+    """The record of one population.
+
+    ended: "finished", or "all members diverged, the last at epoch e" (from 0): a result, not a crash.
+    best: None where no epoch of any member has a score. epochs_trained: of all members together, one that diverged in
+    the middle counting as whole: the cost.
+    """
+
+    config: PopulationConfig
+    code_versions: dict[str, Any] = STORED_AS_NUMERICS
+    ended: str
+    members: list[Member]
+    best: Winner | None
+    epochs_trained: int
+    seconds: float
+    environment: dict[str, str]
+
+
+class PopulationStore(Store[PopulationConfig, Population]):
+    """The populations of a run store: <problem>/populations/<key>.json."""
+
+    kind = Population
+
+
+# -- one population ----------------------------------------------------------------------------------------------------
+
+
+def train_population(config: PopulationConfig, device: str = "auto", data_dir: str | None = None) -> Population:
+    """Train all members of one population, epoch by epoch, in this process.
+
+    Args:
+        config: the record is a function of it (on one machine, bit for bit). device, data_dir: as for `training.train`.
+
+    Raises:
+        DataNotFound, BadConfig: before training.
+    """
+    start = time.perf_counter()
+    with training.determinism(threads=1):
+        population = _Search(config, training.find_device(device), data_dir).run()
+    return population.model_copy(update={"seconds": round(time.perf_counter() - start, 2)})
+
+
+class _Search:
+    def __init__(self, config: PopulationConfig, device: torch.device, data_dir: str | None) -> None:
+        self.config, self.device = config, device
+        self.tasks = config.base.definition.tasks
+        self.generator = torch.Generator().manual_seed(config.base.seed + 4_000_003)
+        self.logits = [config.spread * self._normal() for _ in range(config.size)]  # z of each member [K]
+        self.weights = [_weights(z) for z in self.logits]
+        self.trainings = [training.Training(config.member(w), device, data_dir) for w in self.weights]
+        self.members = [Member(weights=[], score=[], parent=[]) for _ in self.trainings]
+        self.best: Winner | None = None
+        self.epochs_trained = 0
+
+    def _normal(self) -> torch.Tensor:
+        return torch.randn(len(self.tasks), generator=self.generator, dtype=torch.float64)
+
+    def run(self) -> Population:
+        config, ended = self.config, "finished"
+        for epoch in range(config.base.epochs):
+            parents = self._exploit_and_explore() if epoch > 0 and epoch % config.exploit_interval == 0 else {}
+            for i in range(config.size):
+                self._epoch(i, parents.get(i))
+            if all(member.diverged for member in self.trainings):
+                ended = f"all members diverged, the last at epoch {epoch}"
+                break
+        return Population(
+            config=config,
+            code_versions=config.code_versions,
+            ended=ended,
+            members=self.members,
+            best=self.best,
+            epochs_trained=self.epochs_trained,
+            seconds=0,
+            environment=training.environment(self.device),
+        )
+
+    def _epoch(self, i: int, parent: int | None) -> None:
+        """One epoch of member i, unless it has diverged, and its line in the record."""
+        run, record, found = self.trainings[i], self.members[i], None
+        if not run.diverged:
+            run.epoch()
+            self.epochs_trained += 1
+        if not run.diverged:
+            found = score(run.history[-1].val, self.config.references, self.tasks)
+        record.weights.append(self.weights[i])
+        record.score.append(found)
+        record.parent.append(parent)
+        if found is not None and (self.best is None or found > self.best.score):
+            self.best = Winner(
+                member=i, epoch=len(record.score) - 1, score=found, weights=self.weights[i], history=list(run.history)
+            )
+
+    def _exploit_and_explore(self) -> dict[int, int]:
+        """The worst quantile, and whoever has no score, go on from a member of the best quantile.
+
+        Returns:
+            Who took over from whom.
+        """
+        scores = [-math.inf if (last := member.score[-1]) is None else last for member in self.members]
+        ranking = sorted(range(self.config.size), key=lambda i: -scores[i])  # of equals, the earlier is the better
+        best = [i for i in ranking[: self.config.per_quantile] if scores[i] > -math.inf]
+        if not best:
+            return {}
+        lost = [i for i in ranking if scores[i] == -math.inf]
+        parents = {}
+        for child in sorted({*ranking[-self.config.per_quantile :], *lost}):
+            parent = best[int(torch.randint(len(best), (), generator=self.generator))]
+            self.trainings[child].take_over(self.trainings[parent])
+            self.logits[child] = self.logits[parent] + self.config.explore * self._normal()
+            self.weights[child] = _weights(self.logits[child])
+            given = self.trainings[child].smto.get_buffer("given")
+            given.copy_(torch.tensor(self.weights[child], dtype=torch.float64))
+            parents[child] = parent
+        return parents
+
+
+def _weights(z: torch.Tensor) -> list[float]:
+    """softmax(z) [K], with the seven digits that the record has."""
+    return [float(f"{w:.7g}") for w in z.softmax(0).tolist()]
+
+
+# -- several -----------------------------------------------------------------------------------------------------------
+
+
+def populations(configs: Iterable[PopulationConfig], store: str | os.PathLike[str], **how: Any) -> list[Population]:
+    """The records of these populations, in order; those that the store does not hold are trained and stored.
+
+    Args:
+        configs: duplicates are trained once. store: the folder of the runs.
+        how: workers, device, data_dir, title as for `runner.run`, which also says what is raised. A population is
+            trained in one process.
+    """
+    return runner.records(configs, PopulationStore(store), train_population, **{"title": "populations", **how})

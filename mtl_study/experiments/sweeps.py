@@ -1,0 +1,104 @@
+"""Configurations of weights that stay as they are: a sweep, what an SMTO settled on, and the inverse of what is
+measured at the start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+
+from mtl_study.analysis import task_weights
+from mtl_study.experiments.runs import BadConfig, Run, RunConfig
+
+DECIMALS = 6  # of fixed weights that are computed: a run's name must not hang on the last bit of an average
+
+
+def fixed(like: RunConfig, weights: Sequence[float], seeds: Sequence[int], **changes: Any) -> list[RunConfig]:
+    """Configurations that train with these weights, brought to sum 1, and in all else are like the given one.
+
+    Equal weights are the uniform loss, so its records are used and not trained a second time. Weights are rounded to
+    six decimals.
+
+    Args:
+        weights: one ≥ 0 per task, in task order [K]. changes: other settings to replace, e.g. lr=0.001.
+
+    Raises:
+        BadConfig: weights of another number than the problem has tasks, negative, or all 0; a setting out of range.
+    """
+    total = sum(weights)
+    if not (math.isfinite(total) and total > 0):
+        raise BadConfig(f"weights = {list(weights)} have the sum {total}; give numbers ≥ 0, at least one above 0.")
+    shares = [round(float(w) / total, DECIMALS) for w in weights]
+    equal = len(set(shares)) == 1 and len(shares) == len(like.definition.tasks)
+    method = {"smto": "unit_scal", "options": {}} if equal else {"smto": "fixed", "options": {"weights": shares}}
+    return [RunConfig.of(**{**like.model_dump(), **method, **changes, "seed": seed}) for seed in seeds]
+
+
+def extracted(source: Run, seeds: Sequence[int], *, factor: float = 0.9, **changes: Any) -> list[RunConfig]:
+    """Configurations of the paper's fixed weights: those that a run settled on (`task_weights.fixed_weights`).
+
+    Args:
+        source: a run of a method that gives weights; learning rate, dropout, weight decay and all else are its own.
+        seeds: of the new runs. factor: of the moving average.
+        changes: other settings to replace: lr on QM9, where the paper trains all weights at one rate (D34).
+
+    Raises:
+        ValueError: the method gives no weights, or the run left none.
+    """
+    return fixed(source.config, [*task_weights.fixed_weights(source, factor).values()], seeds, **changes)
+
+
+def front(like: RunConfig, weights: Iterable[Sequence[float]], seeds: Sequence[int], **changes: Any) -> list[RunConfig]:
+    """Configurations of a sweep over fixed weights: every vector of weights with every seed, in this order.
+
+    Args:
+        like: of the uniform loss, which gives all other settings. weights: one vector [K] per point of the sweep.
+        changes: other settings to replace, e.g. lr=0.001.
+    """
+    return [config for w in weights for config in fixed(like, w, seeds, **changes)]
+
+
+def ratios(lowest: float, highest: float, points: int) -> list[tuple[float, float]]:
+    """Weights of two tasks with sum 1, whose ratio goes from lowest to highest in equal steps of its logarithm."""
+    if points < 2:
+        raise BadConfig(f"points = {points}: a sweep has at least two.")
+    low, high = math.log(lowest), math.log(highest)
+    logs = [low + i * (high - low) / (points - 1) for i in range(points)]
+    return [(1 / (1 + math.exp(-x)), 1 / (1 + math.exp(x))) for x in logs]
+
+
+def at_the_start(config: RunConfig, data_dir: str | None = None) -> pd.DataFrame:
+    """What each task is like before any training: of the network that the seed draws, over the first batch of the
+    training split in stored order, without dropout.
+
+    Returns:
+        Index task; loss, and gradient, the length of the loss's gradient on the shared parameters.
+    """
+    problem, data = config.definition, config.definition.data
+    data.check(config.source, config.sizes, data_dir)
+    data.prepare(config.source, config.sizes, data_dir)
+    split = data.load(config.source, config.sizes, data_dir, torch.device("cpu"), torch.float32)["train"]
+    torch.manual_seed(config.seed)
+    model = problem.build_model(config.dropout).eval()
+    x, targets = split.batch(torch.arange(min(config.batch_size, len(split))), problem.task_names)
+    z, shared = model.encoder(x), list(model.encoder.parameters())
+    rows = {}
+    for task, head, target in zip(problem.tasks, model.heads.values(), targets, strict=True):
+        loss = task.loss(head(z), target)
+        gradient = torch.autograd.grad(loss, shared, retain_graph=True)
+        rows[task.name] = {
+            "loss": loss.item(),
+            "gradient": math.sqrt(sum(float(g.double().square().sum()) for g in gradient)),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("task")
+
+
+def inverse(values: Iterable[float]) -> list[float]:
+    """Weights in inverse proportion to these values, with sum 1 and three decimals: so coarse that another machine's
+    rounding of the values names the same runs."""
+    inverses = [1 / value for value in values]
+    return [round(one / sum(inverses), 3) for one in inverses]

@@ -1,0 +1,294 @@
+"""What else moves a result: regularisation, luck, tuning and size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from mtl_study import look
+from mtl_study.analysis import comparisons, delta, frames, inference
+from mtl_study.analysis.fronts import expected_best
+from mtl_study.look import GREY, LOOK
+from mtl_study.plots import canvas, captions
+from mtl_study.plots.forest import beside, forest_plot, interval_words
+from mtl_study.plots.pareto import seed_count, shade
+
+
+def regularised(runs: Sequence[Any], references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+    """Δm of every run twice: at the epoch that validation chose (early stopping), and at the last epoch (none).
+
+    Returns:
+        The columns of `delta.selected`, and dropout, weight_decay, early_stopping.
+    """
+    rules: dict[bool, Any] = {False: "last_epoch", True: "best_val_epoch"}
+    rows = [
+        delta.selected(runs, references, tasks, rule=rule).assign(early_stopping=stops) for stops, rule in rules.items()
+    ]
+    table = pd.concat(rows, ignore_index=True)
+    return table.assign(
+        dropout=[float(frames.setting(config, "dropout")) for config in table.config],
+        weight_decay=[float(frames.setting(config, "weight_decay")) for config in table.config],
+    )
+
+
+def _setting_name(dropout: float, decay: float) -> str:
+    parts = [f"dropout {dropout:g}"] * bool(dropout) + [f"decay {decay:g}"] * bool(decay)
+    return "\n".join(parts) or "none"
+
+
+def regularisation(table: pd.DataFrame) -> np.ndarray:
+    """Is an SMTO a regulariser? Δm by method and regularisation, without (left) and with (right) early stopping.
+
+    Args:
+        table: of `regularised`, of one problem.
+
+    Returns:
+        The axes [2].
+    """
+    smtos = look.in_order(table.smto)
+    settings = sorted(set(zip(table.dropout, table.weight_decay, strict=True)), key=lambda s: (bool(s[1]), s))
+    _, axes = canvas.figure(10, 4, columns=2, sharey=True)
+    for ax, stops in zip(axes, (False, True), strict=True):
+        for i, smto in enumerate(smtos):
+            shift = 0.7 * ((i + 0.5) / len(smtos) - 0.5)
+            means = []
+            for x, (dropout, decay) in enumerate(settings):
+                rows = table[(table.smto == smto) & (table.early_stopping == stops)]
+                values = rows[(rows.dropout == dropout) & (rows.weight_decay == decay)].delta_m.dropna()
+                means.append(values.mean() if len(values) else np.nan)
+                at = np.full(len(values), x + shift)
+                style = {"color": LOOK[smto].colour, "marker": LOOK[smto].marker}
+                ax.scatter(at, values, s=13, alpha=0.45, linewidths=0, zorder=2, **style)
+            ax.plot(np.arange(len(settings)) + shift, means, linestyle="none", markersize=7.5, markeredgecolor="white",
+                    zorder=3, marker=LOOK[smto].marker, color=LOOK[smto].colour, label=look.label(smto))  # fmt: skip
+        for x in range(1, len(settings)):
+            ax.axvline(x - 0.5, color="#e9e9e9", linewidth=0.8, zorder=0)
+        ax.set_xticks(range(len(settings)), [_setting_name(*s) for s in settings], fontsize=8)
+        ax.set_xlim(-0.5, len(settings) - 0.5)
+        ax.set_title("with early stopping" if stops else "last epoch", loc="left", fontsize=10)
+        canvas.despine(ax)
+    axes[0].set_ylabel("Δm, % (higher is better)")
+    beside(axes[1])
+    canvas.caption(
+        axes,
+        f"Test Δm on {look.problem_label(str(table.problem.iloc[0]))}: large, mean over "
+        f"{captions.seeds(table.drop_duplicates(frames.RUN))}; small, a seed. Left: at the last epoch; right: at the "
+        "epoch with the best validation Δm. Across: dropout in encoder and heads, and weight decay. All against the "
+        "same single-task models. The table below says by how much a method's lead over Unit. Scal. shrinks.",
+        captions.A_SEED,
+    )
+    return axes
+
+
+def table_of_regularisation(table: pd.DataFrame) -> pd.DataFrame:
+    """Does regularising the uniform loss close the gap? Per method: its lead on Unit. Scal. without any regularisation,
+    with the best for each, and by how much it shrank, with intervals.
+
+    Args:
+        table: of `regularised`, of one problem, with runs without dropout and weight decay among them.
+
+    Returns:
+        One row per method; the caption in `.attrs["caption"]`.
+
+    Raises:
+        ValueError: no unregularised run, or no uniform loss.
+    """
+    plain = (table.dropout == 0) & (table.weight_decay == 0)
+    if "unit_scal" not in set(table[plain].smto):
+        raise ValueError("no run of unit_scal without dropout and weight decay: nothing to measure the gap against.")
+    bare = comparisons.differences(table[plain & ~table.early_stopping])
+    full = table[table.early_stopping]
+    best = comparisons.differences(delta.best_configurations(full))
+    rows = []
+    for smto in look.in_order(set(bare.columns) & set(best.columns)):
+        without, with_it = inference.t_interval(bare[smto]), inference.t_interval(best[smto])
+        change = inference.t_interval(bare[smto] - best[smto])
+        explained = without.low > 0 and with_it.low <= 0 <= with_it.high and change.low > 0
+        row = {"method": look.label(smto), "seeds": change.n}
+        for name, found in (("lead, none", without), ("lead, best for each", with_it), ("shrank by", change)):
+            row |= {name: found.mean, f"{name}: 95 % interval": captions.interval(found.low, found.high)}
+        no_lead = without.high < 0
+        row["reading"] = (
+            "explained"
+            if explained
+            else "no lead to explain"
+            if no_lead
+            else "a lead remains"
+            if without.low > 0 and with_it.low > 0
+            else "cannot tell"
+        )
+        rows.append(row)
+    found = pd.DataFrame(rows).set_index("method")
+    found.attrs["decimals"] = 2
+    found.attrs["caption"] = " ".join(
+        f"""Test Δm minus that of Unit. Scal. at the same seed, in points: mean over {captions.seeds(full)}
+        and 95 % t interval. None: no dropout, no weight decay, last epoch. Best for each: with early stopping, each
+        method at the dropout and weight decay with the best mean validation Δm. "Explained" by regularisation: a lead
+        above 0 without, none that can be told from 0 with it, and the difference between the two above 0. A lead
+        remains: both above 0. No lead to explain: below 0 without. Cannot tell: anything else.
+        {captions.A_SEED}""".split()
+    )
+    return found
+
+
+def selection_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Does validation flatter? Validation Δm minus test Δm at the epoch that validation chose, per method.
+
+    Args:
+        table: of `tuning.optimism`, of one or several problems.
+    """
+    ax = forest_plot(table, "optimism", ax)
+    ax.axvline(0, color=GREY, linewidth=1, zorder=1)
+    ax.set_xlabel("validation Δm − test Δm, points (to the right: validation flatters)")
+    canvas.caption(
+        ax,
+        "Both at the epoch with the best validation Δm, each relative to the single-task models on the same split. One "
+        "split may be easier than the other, for one task more than for the other, so this moves with a method's place "
+        "between the tasks: it is no measure of luck by itself.",
+        interval_words(table, "optimism"),
+        captions.A_SEED,
+    )
+    return ax
+
+
+def search_selection_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Does searching more flatter more? The luck of the best of n configurations on validation, against n.
+
+    Args:
+        table: of `tuning.optimism`, of one problem, of a search: several configurations per method.
+    """
+    ax = ax or canvas.figure(7.5, 3.8)[1]
+    table = table.dropna(subset=["luck"])
+    for smto in look.in_order(table.smto):
+        curves = [
+            [expected_best(runs.val_delta_m, runs.luck, n) for n in range(1, len(runs) + 1)]
+            for _, runs in table[table.smto == smto].groupby("seed")
+        ]
+        shortest = min(map(len, curves))
+        values = np.array([curve[:shortest] for curve in curves])
+        at = np.arange(1, shortest + 1)
+        ax.plot(at, values.mean(axis=0), linewidth=1.6, markersize=5, **look.line(smto))
+        if len(values) > 1:
+            ax.fill_between(at, values.min(axis=0), values.max(axis=0), color=LOOK[smto].colour, alpha=0.1, lw=0)
+    ax.axhline(0, color=GREY, linewidth=0.8, zorder=1)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set_xlabel("configurations tried")
+    ax.set_ylabel("luck on validation, points")
+    beside(ax)
+    canvas.despine(ax)
+    canvas.caption(
+        ax,
+        "Of n configurations of a method, taken at random from its search, the one with the best validation Δm. Luck: "
+        "how much better it looks there than on test, minus the same of this configuration at the other seeds, which "
+        f"were not chosen. Mean over {seed_count(table)}, from the least to the greatest. A line that rises: the more "
+        "is tried, the more validation flatters. It is 0 by construction where all seeds choose alike, and flattery by "
+        "the split, which all seeds share, cannot be seen here.",
+        captions.A_SEED,
+    )
+    return ax
+
+
+def lr_vs_seed(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Does the choice of learning rates move a result more than the seed? The ratio of the two spreads, per method.
+
+    Args:
+        table: of `tuning.lr_vs_seed`.
+    """
+    table = table[np.isfinite(table.ratio)]
+    smtos = look.in_order(table.index)
+    ax = ax or canvas.figure(7.5, 1.2 + 0.36 * len(smtos))[1]
+    ax.axvspan(6, 7, color="#eef3ee", zorder=0)
+    ax.set_xscale("log")
+    bounds = table[["ratio", "low", "high"]].to_numpy().ravel()
+    bounds = [*bounds[np.isfinite(bounds) & (bounds > 0)], 1, 7]
+    left, right = 0.7 * min(bounds), 1.5 * max(bounds)
+    for y, smto in enumerate(smtos):
+        row = table.loc[smto]
+        colour = LOOK[smto].colour
+        if np.isfinite(row.low):
+            high = min(row.high, right)
+            ax.plot([max(row.low, left), high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
+            if row.high > right:
+                ax.plot(0.97 * right, y, ">", color=colour, markersize=5, zorder=2)
+        ax.plot(row.ratio, y, LOOK[smto].marker, color=colour, markersize=8, markeredgecolor="white", zorder=3)
+    ax.axvline(1, color=GREY, linewidth=1, zorder=1)
+    ax.set_xlim(left, right)
+    canvas.plain_log_ticks(ax.xaxis)
+    ax.set_yticks(range(len(smtos)), [look.label(s) for s in smtos])
+    ax.set_ylim(len(smtos) - 0.4, -0.6)
+    ax.set_xlabel("sd over learning rates / sd over seeds (right of 1: tuning moves more than luck)")
+    canvas.despine(ax, grid="x")
+    rates, seeds = (sorted({int(n) for n in table[name]}) for name in ("lrs", "seeds"))
+    canvas.caption(
+        ax,
+        f"Standard deviation of Δm over {_span(rates)} learning rates, over that of {_span(seeds)} seeds at the best "
+        "of them; line: 95 % bootstrap interval over seeds, with few seeds a rough one. An arrow: without upper bound. "
+        "Shaded: 6 to 7, what Xin et al. (2022) found; theirs is the spread over grids of several rates each, with the "
+        "best rate of each grid, ours that over single rates, so that the two are not the same statistic. With few "
+        "seeds the line is no judge: resampling them mostly shrinks the spread between them. The verdict uses a "
+        "jackknife.",
+        captions.A_SEED,
+    )
+    return ax
+
+
+def _span(numbers: Sequence[int]) -> str:
+    if not numbers:
+        return "no"
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def compute_parity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Would a larger network have been the better use of the time? Δm against the time of an epoch.
+
+    The uniform loss with networks of several widths is a line for each learning rate, every other method, at the
+    paper's width, a point.
+
+    Args:
+        table: of `fronts.with_cost`: width, lr, seconds and delta_m per run, of one problem.
+    """
+    ax = ax or canvas.figure(8.5, 4.2)[1]
+    rates = table[table.smto == "unit_scal"].lr.drop_duplicates().tolist()
+    for smto in look.in_order(table.smto):
+        for lr, runs in table[table.smto == smto].groupby("lr", sort=False):
+            over_seeds = runs.groupby("width")
+            seconds, mean = over_seeds.seconds.median(), over_seeds.delta_m.mean()
+            style = look.line(smto)
+            for width, rows in over_seeds:
+                at = np.full(len(rows), seconds[width])
+                ax.scatter(
+                    at, rows.delta_m, s=14, alpha=0.4, linewidths=0, color=style["color"], marker=style["marker"]
+                )
+            style |= {"markersize": 8, "markeredgecolor": "white", "markeredgewidth": 0.7, "zorder": 3}
+            if smto == "unit_scal" and len(rates) > 1:
+                tint = shade(style["color"], rates.index(lr), len(rates))
+                style |= {"markerfacecolor": tint, "markeredgecolor": style["color"]}
+            if len(rates) > 1:
+                style["label"] += f", {lr:g}"
+            ax.plot(seconds, mean, **style)
+            for width in seconds.index if len(seconds) > 1 else ():
+                place = (seconds[width], mean[width])
+                ax.annotate(f"× {width:g}", place, xytext=(6, -12), textcoords="offset points", fontsize=8.5)
+    ax.set_xlim(left=0)
+    ax.margins(y=0.12)
+    ax.set_xlabel("seconds per epoch (to the left: cheaper)")
+    ax.set_ylabel("Δm, % (higher is better)")
+    beside(ax)
+    canvas.despine(ax)
+    canvas.caption(
+        ax,
+        f"Test Δm against the time that an epoch took (median over runs, as recorded): large, mean over "
+        f"{captions.seeds(table)}; small, a seed. ×: the uniform loss with all channels, features and hidden "
+        "units of the network so many times as wide; all others at × 1, and so the single-task models.",
+        "The number behind a name is the learning rate: compare a method with the line of its own."
+        if len(rates) > 1
+        else "",
+        "A method below that line, as far as the line reaches, would have been better served by a wider network.",
+        captions.A_SEED,
+    )
+    return ax

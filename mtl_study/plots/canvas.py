@@ -1,0 +1,117 @@
+"""Figures and axes: made, dressed, captioned, and left for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+from mtl_study.artifacts import save_figure, save_table
+from mtl_study.look import FAMILIES, GREY, LONG, PROBLEMS, line
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from IPython.display import Markdown
+
+
+def problem_line(problem: str) -> dict[str, Any]:
+    """How a problem is drawn where lines are problems and not methods."""
+    name, place, marker = PROBLEMS.get(problem, (problem, 0.95, "D"))
+    streets = problem.startswith("cityscapes/")
+    line = {"linestyle": (0, LONG)} if streets else {}
+    colours = mpl.colormaps[FAMILIES.get(problem.split("/")[0], "viridis")]
+    return {"color": colours(place), "marker": marker, "label": name, **line}
+
+
+def figure(width: float = 8.0, height: float = 4.0, columns: int = 1, **settings: Any) -> tuple[Figure, Any]:
+    """A new figure with one row of axes, sized in inches for a notebook page."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(1, columns, figsize=(width, height), layout="constrained", **settings)
+
+
+def grid_of_axes(rows: int, widths: Sequence[float], width: float, row_height: float) -> tuple[Figure, np.ndarray]:
+    """A new figure with rows of axes whose columns have these relative widths; axes [rows, columns]."""
+    import matplotlib.pyplot as plt
+
+    size = (width, row_height * rows)
+    return plt.subplots(rows, len(widths), figsize=size, width_ratios=widths, squeeze=False, layout="constrained")
+
+
+def despine(ax: Axes, grid: Literal["x", "y", "both"] | None = "y") -> Axes:
+    """No box around the axes, a faint grid behind the data along `grid` ("x", "y", "both" or None)."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_axisbelow(True)
+    if grid:
+        ax.grid(axis=grid, color="#e9e9e9", linewidth=0.8)
+    ax.tick_params(length=3, color=GREY)
+    return ax
+
+
+def zero_line(ax: Axes, axis: str = "y") -> None:
+    """The single-task model."""
+    draw = ax.axhline if axis == "y" else ax.axvline
+    draw(0, color=GREY, linewidth=0.8, zorder=1)
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis as plain numbers, 1 2 5 10 20 50 …, not as powers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def legend_entry(smto: str) -> Line2D:
+    """A line for a legend that lists methods."""
+    return Line2D([], [], markersize=5, **line(smto))
+
+
+def figure_of(ax: Axes | np.ndarray) -> Figure:
+    """The figure that holds one or several axes."""
+    figure = (ax if isinstance(ax, Axes) else ax.flat[0]).get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def caption(ax: Axes | np.ndarray, *sentences: str) -> None:
+    """Keep a caption with a figure, for `publish`; it is not drawn."""
+    figure_of(ax).set_label(" ".join(" ".join(sentences).split()))
+
+
+def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str, data: str = "") -> Markdown:
+    """Save a figure as PDF and PNG under `name` ("01_figure_1") and show it; returns its caption, to stand below it.
+
+    Args:
+        data: what it rests on, where a reader might take that for something else: "synthetic streets". It stands in the
+            caption and in the small print of the figure.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import Markdown, display
+
+    figure = figure_of(ax)
+    text = _with_data(str(figure.get_label()), data)
+    save_figure(figure, name, preset, title, text, data)
+    display(figure)  # by itself it would be shown when the cell ends, below its caption
+    plt.close(figure)
+    return Markdown(f"**{title}.** {text}")
+
+
+def publish_table(frame: pd.DataFrame, name: str, preset: str, title: str, data: str = "") -> Markdown:
+    """Save a table as CSV and Markdown under `name` ("01_table_3"); returns it with its caption.
+
+    Args:
+        data: as for `publish`; it stands in the caption.
+    """
+    caption = _with_data(frame.attrs.get("caption", ""), data)
+    return save_table(frame, name, preset, title, caption, frame.attrs.get("decimals"))
+
+
+def _with_data(caption: str, data: str) -> str:
+    return f"{caption} Data: {data}.".strip() if data else caption

@@ -1,0 +1,74 @@
+"""Sentences that captions share: how many seeds, who chose the settings, which runs diverged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtl_study.look import in_order, label, problem_label
+from mtl_study.words import listed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+A_SEED = "A seed fixes initial weights, dropout and batch order; the split belongs to the data set."
+
+
+def interval(low: float, high: float, decimals: int = 2) -> str:
+    """The bounds of an interval as a cell of a table; a dash where one seed gives none."""
+    if not np.isfinite([low, high]).all():
+        return "–"
+    return " to ".join(f"{bound:.{decimals}f}".replace("-", "−") for bound in (low, high))
+
+
+def seeds(selected: pd.DataFrame) -> str:
+    """How many seeds stand behind each method: "10 seeds", "3 to 5 seeds"."""
+    found = sorted({int(n) for n in selected.groupby(["problem", "smto"])["seed"].nunique()})
+    if len(found) > 1:
+        return f"{found[0]} to {found[-1]} seeds"
+    return "1 seed" if found in ([], [1]) else f"{found[0]} seeds"
+
+
+def chosen(settings: pd.DataFrame | None) -> str:
+    """The sentence of a caption that says who chose the settings; nothing where that is not known."""
+    if settings is None:
+        return ""
+    by = ["as published" if by == "published" else by for by in settings["chosen"].unique()]
+    rates = settings[settings.smto != "single_task"].groupby("smto", sort=False).lr.agg(["first", "nunique"])
+    unequal = learning_rates(rates["first"].to_dict()) if (rates["nunique"] == 1).all() else ""
+    return f"Settings: {'; '.join(by)}. {unequal}".strip()
+
+
+def learning_rates(rates: Mapping[str, float]) -> str:
+    """The sentence of a caption that says which methods have another learning rate than most; nothing where all have
+    the same.
+
+    Args:
+        rates: by method.
+    """
+    counts = Counter(rates.values())
+    if len(counts) < 2:
+        return ""
+    (most, _), *_ = counts.most_common()
+    others = [
+        f"{lr:g} for {listed(label(smto) for smto in in_order(s for s in rates if rates[s] == lr))}"
+        for lr in sorted(set(rates.values()) - {most})
+    ]
+    return f"Learning rate: {most:g}, but {listed(others)}."
+
+
+def diverged(selected: pd.DataFrame) -> str:
+    """The sentence of a caption that names the methods some of whose runs diverged; nothing where none did."""
+    found = selected[selected.diverged].groupby(["problem", "smto"], sort=False).size()
+    if found.empty:
+        return ""
+    several = selected.problem.nunique() > 1
+    runs = [
+        f"{n} of {label(smto)}" + (f" on {problem_label(problem)}" if several else "")
+        for (problem, smto), n in found.items()
+    ]
+    return f"Runs that diverged, read at their best epoch before, if any: {', '.join(runs)}."

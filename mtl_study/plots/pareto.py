@@ -1,0 +1,289 @@
+"""Section 3.5 of the paper, what fixed weights reach: the front of a sweep, its price, and who wins for which
+reader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from mtl_study import look
+from mtl_study.analysis import frames
+from mtl_study.analysis.fronts import FRONT, SWEEP, comparable, nondominated
+from mtl_study.look import GREY, LOOK
+from mtl_study.plots import canvas, captions
+from mtl_study.plots.forest import beside
+from mtl_study.words import number
+
+
+def front(
+    selected: pd.DataFrame,
+    tasks: Sequence[str] = ("CL", "RR"),
+    placed: pd.DataFrame | None = None,
+    front_methods: Sequence[str] = FRONT,
+    settings: pd.DataFrame | None = None,
+) -> np.ndarray:
+    """One task's gain against the other's: the front that fixed weights draw, and where every other method lies.
+
+    Args:
+        selected: of one problem, of the sweep several configurations. tasks: across and up.
+        placed: `fronts.placed` of the same; its words then stand in the legend. settings: for the caption.
+
+    Returns:
+        The axes [2]: everything, and the part where the other methods and the uniform loss are.
+    """
+    _, axes = canvas.figure(12.5, 5, columns=2)
+    columns = [x, y] = list(tasks)
+    diverged = captions.diverged(selected[~selected.smto.isin(front_methods)])
+    selected = comparable(selected, tasks, front_methods)
+    rates = _rates(selected[selected.smto.isin(front_methods)])
+    for ax in axes:
+        draw_front(ax, selected, columns, front_methods, rates)
+        ax.set_xlabel(f"gain on {x}, % (to the right: better)")
+        canvas.despine(ax, grid=None)
+    axes[0].set_ylabel(f"gain on {y}, % (up: better)")
+    inner = selected[selected.smto != SWEEP][columns]
+    low, high = inner.min(), inner.max()
+    slack = 0.08 * (high - low).clip(lower=0.1)
+    axes[1].set(xlim=(low[x] - slack[x], high[x] + slack[x]), ylim=(low[y] - slack[y], high[y] + slack[y]))
+    (left, right), (bottom, top) = axes[1].get_xlim(), axes[1].get_ylim()
+    frame: dict[str, Any] = {"facecolor": "none", "edgecolor": GREY, "linewidth": 0.8, "zorder": 5}
+    axes[0].add_patch(Rectangle((left, bottom), right - left, top - bottom, linestyle=(0, (2, 2)), **frame))
+    axes[1].set_title("the dashed part, enlarged", loc="left", fontsize=10)
+    for ax in axes:
+        (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+        if left <= 0 <= right:
+            canvas.zero_line(ax, "x")
+        if bottom <= 0 <= top:
+            canvas.zero_line(ax, "y")
+
+    blue, black = LOOK[SWEEP].colour, LOOK["unit_scal"].colour
+    handles = [Line2D([], [], color=blue, linewidth=1.8, label="front of the sweep")]
+    for i, rate in enumerate(rates):
+        dot: dict[str, Any] = {"linestyle": "none", "marker": "*", "markersize": 9, "markeredgecolor": blue}
+        name = f"fixed weights, learning rate {rate:g}" if len(rates) > 1 else "fixed weights"
+        handles.append(Line2D([], [], markerfacecolor=shade(blue, i, len(rates)), label=name, **dot))
+    if "unit_scal" in set(selected.smto):
+        name = look.label("unit_scal") + (" (the same shades)" if len(rates) > 1 else "")
+        handles.append(Line2D([], [], color=black, linestyle="none", marker="o", markersize=8, label=name))
+    for smto in look.in_order(set(selected.smto) - set(front_methods)):
+        word = f": {placed.word[smto]}" if placed is not None and smto in placed.index else ""
+        style: dict[str, Any] = {"color": LOOK[smto].colour, "marker": LOOK[smto].marker, "markersize": 7}
+        handles.append(Line2D([], [], linestyle="none", label=look.label(smto) + word, **style))
+    beside(axes[1], handles=handles)
+    words = ""
+    if placed is not None:
+        sd = ", ".join(f"{number(value, 2)} points on {task}" for task, value in placed.attrs["sd"].items())
+        words = (
+            f"Beyond, on, inside: against the front of the same seed, by more or less than {placed.attrs['margin']:g} "
+            f"standard deviations of a seed ({sd})."
+        )
+    stars = selected[selected.smto == SWEEP].config.nunique()
+    shades = (
+        "Stars and the uniform loss: filled, at its own learning rate; hollow or pale, at the others. The other "
+        "methods have one learning rate each, the sweep has all of them."
+        if len(rates) > 1
+        else ""
+    )
+    canvas.caption(
+        axes,
+        "Test gain over the single-task models on each task; the upper right is better. Large: mean of "
+        f"{captions.seeds(selected)}; small: a seed. Stars: {stars} configurations of fixed weights; thick line: the "
+        "front of their means, thin lines: that of each seed; to its lower left everything is dominated. Black: the "
+        "uniform loss, the point of equal weights.",
+        shades,
+        words,
+        diverged,
+        captions.A_SEED,
+        captions.chosen(settings),
+    )
+    return axes
+
+
+def _rates(sweep: pd.DataFrame) -> list[float]:
+    """The learning rates of a sweep in the order of its runs, which begin with those at the uniform loss's own."""
+    return list(dict.fromkeys(frames.setting(config, "lr") for config in sweep.config))
+
+
+def shade(colour: Any, i: int, n: int) -> tuple[float, float, float]:
+    """The i-th of n shades of a colour, from full to white."""
+    part, (red, green, blue) = i / max(n - 1, 1), to_rgb(colour)
+    return (1 - part) * red + part, (1 - part) * green + part, (1 - part) * blue + part
+
+
+def draw_front(
+    ax: Axes, selected: pd.DataFrame, columns: list[str], front_methods: Sequence[str], rates: Sequence[float]
+) -> None:
+    x, y = columns
+    sweep = selected[selected.smto.isin(front_methods)]
+    means = sweep.groupby(["smto", "config"])[columns].mean()
+    line = means[nondominated(means)].sort_values(x)
+    colour = LOOK[SWEEP].colour
+    for _, of_seed in sweep.groupby("seed"):
+        own = of_seed[nondominated(of_seed[columns])].sort_values(x)
+        ax.plot(own[x], own[y], color=colour, linewidth=0.8, alpha=0.3, zorder=1, drawstyle="steps-pre")
+    ax.plot(line[x], line[y], color=colour, linewidth=1.8, zorder=2, drawstyle="steps-pre")
+    for smto in look.in_order(selected.smto):
+        rows, style = selected[selected.smto == smto], LOOK[smto]
+        marker = "*" if smto == SWEEP else style.marker
+        ax.scatter(rows[x], rows[y], s=12, alpha=0.35, linewidths=0, zorder=2, color=style.colour, marker=marker)
+        size = {SWEEP: 75, "unit_scal": 110}.get(smto, 70)
+        for config, at in rows.groupby("config")[columns].mean().iterrows():
+            dot: dict[str, Any] = {"color": style.colour, "edgecolor": "white", "marker": marker, "linewidths": 0.7}
+            if smto in front_methods and len(rates) > 1:
+                i = rates.index(frames.setting(str(config), "lr"))
+                dot |= {"color": shade(style.colour, i, len(rates)), "edgecolor": style.colour}
+            ax.scatter(at[x], at[y], s=size, zorder=3 if smto == SWEEP else 4, **dot)
+
+
+def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd.DataFrame:
+    """`fronts.placed` as a table to read: a row per method in order of display; the caption in `.attrs["caption"]`.
+
+    Args:
+        own: `fronts.placed_at_own_rate` of the same runs; it then stands beside it.
+    """
+    rows = []
+    for smto in look.in_order(placed.index):
+        row = placed.loc[smto]
+        cells = {
+            "method": look.label(smto),
+            "seeds": int(row.n),
+            "excess": row.excess,
+            "95 % interval": captions.interval(row.low, row.high, 1),
+            "a sweep point": row.yardstick,
+            "reading": row.word,
+        }
+        if own is not None and smto in own.index:
+            row = own.loc[smto]
+            cells |= {
+                "own rate": f"{row.lr:g}",
+                "excess there": row.excess,
+                "interval there": captions.interval(row.low, row.high, 1),
+                "a sweep point there": row.yardstick,
+                "reading there": row.word,
+            }
+        rows.append(cells)
+    table = pd.DataFrame(rows, columns=None if rows else ["method"]).set_index("method")
+    tasks, margin = placed.attrs["tasks"], placed.attrs["margin"]
+    sd = " and ".join(f"{number(placed.attrs['sd'][task], 2)} points on {task}" for task in tasks)
+    table.attrs["decimals"] = 1
+    table.attrs["caption"] = " ".join(
+        f"""By how much each method is beyond (above 0) or inside (below 0) the front that
+        {placed.attrs["sweep"]} configurations of fixed weights, the uniform loss among them, draw with the same seed,
+        in standard deviations of a seed ({sd}): what every point of the front would have to gain on both tasks to be as
+        good. Beyond or inside: by more than {margin:g} on average, with an interval that excludes 0; on: with the whole
+        interval within ±{margin:g}. "A sweep point":
+        the same for a point of the front against the rest of the sweep, in the median; a method that is beyond by less
+        may just have met a gap between two weights. {
+            "There: against that part of the sweep only which has the method's own learning rate. The whole sweep has "
+            "several, a method has one, and a larger step moves a method, too."
+            if own is not None
+            else ""
+        } {captions.A_SEED}""".split()
+    )
+    return table
+
+
+def budget(table: pd.DataFrame, ax: Axes | None = None, across: str = "cost") -> Axes:
+    """What n runs buy: the sweep as a line, every method with one configuration as a point.
+
+    Args:
+        table: of `fronts.budget`. across: "cost" or "runs".
+    """
+    ax = ax or canvas.figure(8.5, 4.2)[1]
+    measure = table.attrs.get("measure", "hypervolume")
+    for smto in look.in_order(table.smto):
+        over_seeds = table[table.smto == smto].groupby("runs")
+        at, mean = over_seeds[across].mean(), over_seeds.value.mean()
+        low, high = over_seeds.value.min(), over_seeds.value.max()
+        style = {**look.line(smto), "linewidth": 1.4, "markersize": 7, "zorder": 3}
+        if smto == SWEEP:
+            style |= {"linestyle": "-", "linewidth": 2, "markersize": 10, "label": "sweep of fixed weights"}
+        ax.plot(at, mean, markeredgecolor="white", markeredgewidth=0.6, **style)
+        if len(at) > 1:
+            ax.fill_between(at, low, high, color=LOOK[smto].colour, alpha=0.12, lw=0)
+        else:
+            ax.vlines(at, low, high, color=LOOK[smto].colour, linewidth=1.2, zorder=2)
+    if measure == "hypervolume":
+        ax.set_ylim(bottom=0)
+    ax.set_xlim(left=0)
+    ax.set_xlabel("cost, in runs of the uniform loss" if across == "cost" else "runs")
+    names = {"hypervolume": "hypervolume, %² (higher is better)", "delta_m": "best Δm, % (higher is better)"}
+    ax.set_ylabel(names[measure])
+    beside(ax)
+    canvas.despine(ax)
+    corner = " and ".join(f"{number(value, 1)} %" for value in table.attrs.get("reference", []))
+    tasks = " and ".join(table.attrs.get("tasks", []))
+    canvas.caption(
+        ax,
+        f"What n runs buy, with the configurations tried in random order: mean over {seed_count(table)}, and from the "
+        "least to the greatest seed.",
+        f"Hypervolume: the area, in gains on {tasks}, that at least one of the n runs is better than, above {corner}."
+        if measure == "hypervolume"
+        else "Of n runs the one with the best validation Δm is read on test.",
+        "A method with one configuration is a point.",
+        "Cost: n times the price of a run." if across == "cost" else "",
+        captions.A_SEED,
+    )
+    return ax
+
+
+def seed_count(table: pd.DataFrame) -> str:
+    n = table.seed.nunique()
+    return f"{n} seed{'s' if n != 1 else ''}"
+
+
+def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR"), ax: Axes | None = None) -> Axes:
+    """Which method is best, for every way to weigh the two tasks: utility relative to the best, and who that is.
+
+    Args:
+        utilities: of `fronts.utilities`. tasks: as there.
+    """
+    ax = ax or canvas.figure(8.5, 4.4)[1]
+    means = utilities.groupby(["u", "smto"]).utility.mean().unstack("smto")
+    behind = means.sub(means.max(axis=1), axis=0)
+    smtos = look.in_order(means.columns)
+    for smto in smtos:
+        style = {**look.line(smto), "linewidth": 2.4 if smto == SWEEP else 1.4}
+        if smto == SWEEP:
+            style |= {"linestyle": "-", "label": "best of the sweep"}
+        ax.plot(behind.index, behind[smto], markersize=5, markevery=max(1, len(behind) // 8), **style)
+    worst = float(behind.min().min())  # what is far behind may leave the picture, but not the sweep
+    of_sweep = 1.05 * float(behind[SWEEP].min()) if SWEEP in behind else 0.0
+    shown = max(1.05 * worst, min(2 * float(behind.median().median()), of_sweep, -0.1))
+    height = 0.07 * abs(shown)
+    best = means.idxmax(axis=1)
+    edges = np.concatenate([[0], (best.index[1:] + best.index[:-1]) / 2, [1]])
+    for _, part in best.groupby((best != best.shift()).cumsum()):
+        smto, first = str(part.iloc[0]), best.index.get_loc(part.index[0])
+        left, right = edges[first], edges[first + len(part)]
+        bar: dict[str, Any] = {"color": LOOK[smto].colour, "edgecolor": "white", "linewidth": 0.8}
+        ax.barh(1.2 * height, right - left, height, left=left, align="center", **bar)
+        name = "the sweep" if smto == SWEEP else look.label(smto)
+        place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": "white"}
+        if right - left > 0.012 * len(name) + 0.02:
+            ax.text((left + right) / 2, 1.2 * height, name, **place)
+    ax.set_ylim(shown, 2 * height)
+    ax.set_xlim(0, 1)
+    ax.set_xlabel(f"u, what {tasks[0]} is worth; {tasks[1]} is worth 1 − u")
+    ax.set_ylabel("behind the best, points (up: better)")
+    beside(ax)
+    canvas.despine(ax)
+    changes = int((best != best.shift()).sum() - 1)
+    canvas.caption(
+        ax,
+        f"Utility u · gain on {tasks[0]} + (1 − u) · gain on {tasks[1]}, test, mean over {seed_count(utilities)}, "
+        "minus that of the best method at this u. For every u the sweep takes the weights that are best on validation; "
+        "every other method has what it has. The bar on top has the colour and, where there is room, the name of the "
+        "best method, which changes "
+        f"{changes} time{'s' if changes != 1 else ''} from left to right.",
+        "Lines that leave the picture are far behind." if worst < shown else "",
+        captions.A_SEED,
+    )
+    return ax

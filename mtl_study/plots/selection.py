@@ -1,0 +1,342 @@
+"""Section 3.1 of the paper, all methods on one problem: Figure 1, Tables 3 and 7, and two pictures beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from mtl_study import look
+from mtl_study.analysis import comparisons
+from mtl_study.look import GREY, INK, LOOK
+from mtl_study.paper import published
+from mtl_study.plots import canvas, captions
+
+Scale = Literal["linear", "symlog"]
+FEW = 5  # up to so many seeds, each is drawn
+THIN = "PX"  # markers that would vanish behind others
+
+
+def figure_1(
+    selected: pd.DataFrame, ax: Axes | None = None, scale: Scale = "linear", settings: pd.DataFrame | None = None
+) -> Axes:
+    """Figure 1: a box of Δm per method, over seeds; up to five seeds are drawn one by one on top.
+
+    Args:
+        selected: of one problem. scale: "symlog" is linear between −5 and 5 % and logarithmic beyond, for when a few
+            methods dwarf the rest. settings: of the experiment, for the caption.
+    """
+    values = comparisons.by_seed(selected)
+    smtos = look.in_order(values.columns)
+    ax = ax or canvas.figure(8.5, 4.2)[1]
+    for x, smto in enumerate(smtos):
+        box(ax, x, values[smto].dropna().to_numpy(), smto)
+    ax.set_xticks(range(len(smtos)), [look.label(s) for s in smtos], rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_xlim(-0.7, len(smtos) - 0.3)
+    if "unit_scal" in smtos:
+        ax.axhline(values["unit_scal"].median(), color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    canvas.zero_line(ax)
+    _scale(ax, scale, "y")
+    ax.set_ylabel("Δm, % (higher is better)")
+    canvas.despine(ax)
+    canvas.caption(
+        ax,
+        f"Test Δm of {captions.seeds(selected)} per method, each at the epoch with the best validation Δm: median, "
+        "quartiles, whiskers to the last value within 1.5 box lengths",
+        "and one dot per seed." if len(values) <= FEW else "and what lies beyond.",
+        "Black dashes: the median of Unit. Scal.; grey: the single-task models.",
+        "The axis is logarithmic beyond ±5 %." if scale == "symlog" else "",
+        captions.diverged(selected),
+        captions.A_SEED,
+        captions.chosen(settings),
+    )
+    return ax
+
+
+def box(ax: Axes, x: float, values: np.ndarray, smto: str, width: float = 0.62) -> None:
+    """One method's box; its seeds on top where they are few."""
+    if not len(values):
+        ax.annotate("no value", (x, 0), ha="center", va="bottom", rotation=90, fontsize=7, color=GREY)
+        return
+    colour = LOOK[smto].colour
+    few = len(values) <= FEW
+    line = {"color": colour, "linewidth": 1.1}
+    ax.boxplot(
+        values,
+        positions=[x],
+        widths=width,
+        manage_ticks=False,
+        showfliers=not few,
+        patch_artist=True,
+        boxprops={"facecolor": (*_rgb(colour), 0.18), "edgecolor": colour, "linewidth": 1.1},
+        whiskerprops=line,
+        capprops=line,
+        medianprops={"color": colour, "linewidth": 2},
+        flierprops={"marker": LOOK[smto].marker, "markersize": 4, "markerfacecolor": "none", "markeredgecolor": colour},
+        zorder=2,
+    )
+    if few:
+        spread = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else np.zeros(1)
+        style: dict[str, Any] = {
+            "marker": LOOK[smto].marker,
+            "s": 60 if LOOK[smto].marker == "*" else 24,  # of a small star little is left
+            "edgecolor": "white",
+            "linewidth": 0.6,
+            "zorder": 3,
+        }
+        ax.scatter(x + spread, values, color=colour, **style)
+
+
+def forest(
+    selected: pd.DataFrame,
+    ax: Axes | None = None,
+    margin: float | None = None,
+    scale: Scale = "linear",
+    theirs: str | None = "table_3",
+    settings: pd.DataFrame | None = None,
+) -> Axes:
+    """Each method minus Unit. Scal., seed by seed: mean, 95 % interval, and the paper's difference as a hollow marker.
+
+    Args:
+        selected: of one problem. margin: draws the band within which two methods count as equally good. theirs: the
+            paper's table to compare with, if it has one. settings: of the experiment, for the caption.
+    """
+    found, each = comparisons.paired(selected), comparisons.differences(selected)
+    smtos = look.in_order(found.index)
+    reference = published.table(theirs)["delta_m"] if theirs else pd.Series(dtype=float)
+    ax = ax or canvas.figure(7.5, 0.8 + 0.31 * len(smtos))[1]
+    if margin is not None:
+        ax.axvspan(-margin, margin, color="#eef3ee", zorder=0)
+    for y, smto in enumerate(smtos):
+        mean, low, high, n = found.loc[smto]
+        style: dict[str, Any] = {"color": LOOK[smto].colour, "marker": LOOK[smto].marker}
+        if n > 1:
+            ax.plot([low, high], [y, y], color=style["color"], linewidth=1.8, solid_capstyle="butt", zorder=2)
+        if len(each) <= FEW:
+            ax.plot(each[smto], np.full(len(each), y), "|", color=style["color"], markersize=8, alpha=0.55, zorder=2)
+        ax.plot(mean, y, markersize=7, markeredgecolor="white", markeredgewidth=0.7, zorder=4, **style)
+        if smto in reference and "unit_scal" in reference:
+            hollow: dict[str, Any] = {
+                "markerfacecolor": "white",
+                "markeredgewidth": 1.1,
+                "markeredgecolor": style["color"],
+            }
+            ax.plot(
+                reference[smto] - reference["unit_scal"],
+                y + 0.27,
+                marker=style["marker"],
+                markersize=6,
+                zorder=3,
+                **hollow,
+            )
+    ax.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    ax.set_yticks(range(len(smtos)), [look.label(s) for s in smtos])
+    ax.set_ylim(len(smtos) - 0.4, -0.6)
+    _scale(ax, scale, "x")
+    if not reference.empty:
+        style = {"color": GREY, "linestyle": "none", "marker": "o", "markersize": 6}
+        entries = [
+            Line2D([], [], label="here", **style),
+            Line2D([], [], label="paper", markerfacecolor="white", **style),
+        ]
+        ax.legend(handles=entries, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8.5)
+    ax.set_xlabel("Δm minus that of Unit. Scal., points (to the right: better)")
+    canvas.despine(ax, grid="x")
+    canvas.caption(
+        ax,
+        f"Paired differences of test Δm to Unit. Scal.: mean over {captions.seeds(selected)} and 95 % t interval, one "
+        "per method, assuming that the seeds are independent and their differences about normal.",
+        "The small strokes are the seeds." if len(each) <= FEW else "",
+        "Hollow: the difference of the paper's means." if not reference.empty else "",
+        f"Shaded: within ±{margin:g} points, what counts as equally good." if margin is not None else "",
+        "With one seed there is no interval." if found.n.max() < 2 else "",
+        "The axis is logarithmic beyond ±5 points." if scale == "symlog" else "",
+        captions.A_SEED,
+        captions.chosen(settings),
+    )
+    return ax
+
+
+def trade_off(
+    selected: pd.DataFrame,
+    tasks: Sequence[str] = ("CL", "RR"),
+    ax: Axes | None = None,
+    scale: Scale = "linear",
+    settings: pd.DataFrame | None = None,
+) -> Axes:
+    """One task's gain against the other's: a large marker per method (mean), a small one per seed.
+
+    Args:
+        selected: of one problem. tasks: across and up. scale: of the upper axis. settings: for the caption.
+    """
+    across, up = comparisons.by_seed(selected, tasks[0]), comparisons.by_seed(selected, tasks[1])
+    smtos = look.in_order(across.columns)
+    ax = ax or canvas.figure(8, 4.8)[1]
+    canvas.zero_line(ax, "x")
+    canvas.zero_line(ax, "y")
+    ax.plot(0, 0, "*", color=GREY, markersize=11, label="single-task models", linestyle="none", zorder=2)
+    for smto in smtos:
+        style: dict[str, Any] = {"color": LOOK[smto].colour, "marker": LOOK[smto].marker, "linewidths": 0}
+        ax.scatter(across[smto], up[smto], s=14, alpha=0.35, zorder=2, **style)
+        style |= {"edgecolor": "white", "linewidths": 0.7, "label": look.label(smto)}
+        ax.scatter(across[smto].mean(), up[smto].mean(), s=75, zorder=4 if LOOK[smto].marker in THIN else 3, **style)
+    _scale(ax, scale, "y")
+    if scale == "linear":
+        _equal_delta_m(ax)
+    ax.set_xlabel(f"gain on {tasks[0]}, % (to the right: better)")
+    ax.set_ylabel(f"gain on {tasks[1]}, % (up: better)")
+    ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8.5, labelspacing=0.35)
+    canvas.despine(ax, grid=None)
+    canvas.caption(
+        ax,
+        f"Test gain over the single-task models on each task: large, mean of {captions.seeds(selected)}; small, a "
+        "seed.",
+        "Along a thin slanted line Δm, the mean of the two, is the same." if scale == "linear" else "",
+        "The upper axis is logarithmic beyond ±5 %." if scale == "symlog" else "",
+        captions.A_SEED,
+        captions.chosen(settings),
+    )
+    return ax
+
+
+def _equal_delta_m(ax: Axes) -> None:
+    """Thin lines along which the mean of the two axes is the same, behind what is drawn, without moving the limits."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    levels = np.linspace((left + bottom) / 2, (right + top) / 2, 9)[1:-1]
+    for level in levels:
+        ax.plot([left, right], [2 * level - left, 2 * level - right], color="#ececec", linewidth=0.8, zorder=0)
+    ax.set(xlim=(left, right), ylim=(bottom, top))
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def table_3(
+    selected: pd.DataFrame,
+    theirs: str = "table_3",
+    settings: pd.DataFrame | None = None,
+    spread: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Tables 3 and 4: gains and Δm, our mean and standard deviation over seeds beside the paper's mean.
+
+    Args:
+        selected: of one problem. theirs: the paper's table, whose columns are shown. settings: for the caption.
+        spread: the columns that get a standard deviation; None is all of them.
+
+    Returns:
+        One row per method in order of display; its caption in `.attrs["caption"]`.
+    """
+    reference = published.table(theirs)
+    columns = list(reference.columns)
+    rows = []
+    for smto in look.in_order(selected.smto):
+        runs = selected[selected.smto == smto]
+        row: dict[str, Any] = {"method": look.label(smto), "n": int(runs.delta_m.notna().sum())}
+        for column in columns:
+            name = look.NAMES.get(column, column)
+            row[name] = runs[column].mean()
+            if spread is None or column in spread:
+                row[f"± {name}"] = runs[column].std(ddof=1)
+            row[f"paper {name}"] = reference[column].get(smto.removesuffix("_transposed"), np.nan)
+        rows.append(row)
+    table = pd.DataFrame(rows).set_index("method")
+    transposed = "imtl_transposed" in set(selected.smto)
+    table.attrs["decimals"] = 2
+    table.attrs["caption"] = " ".join(
+        f"""Gain over the single-task models on the test split, in percent, higher is better, at the epoch with the best
+        validation Δm: mean over n seeds, ± the standard deviation between seeds (of single runs, not of their mean),
+        and the paper's mean over {len(published.seeds(str(selected.problem.iloc[0]))[1])} runs.
+        {"The paper ran IMTL in the transposed form (D24); its numbers stand in both rows." if transposed else ""}
+        {captions.A_SEED}
+        {captions.diverged(selected)} {captions.chosen(settings)}""".split()
+    )
+    return table
+
+
+def table_of_settings(settings: pd.DataFrame, problem: str) -> pd.DataFrame:
+    """Tables 6 to 10: the settings that were used, who chose them, and what the paper chose.
+
+    Args:
+        settings: one row per single task and method, with smto ("single_task" for a reference), task, lr, dropout,
+            weight_decay, options, chosen.
+        problem: whose table it is, e.g. "multimnist/CL_RR".
+
+    Returns:
+        One row per single task and method in order of display; its caption in `.attrs["caption"]`.
+    """
+    single = settings[settings.smto == "single_task"]
+    order = look.in_order(settings.smto[settings.smto != "single_task"])
+    ordered = pd.concat([single, *(settings[settings.smto == smto] for smto in order)])
+    rows = []
+    for row in ordered.itertuples():
+        alone = row.smto == "single_task"
+        rows.append(
+            {
+                "method": f"single task {row.task}" if alone else look.label(str(row.smto)),
+                "lr": f"{row.lr:g}",
+                "dropout": f"{row.dropout:g}",
+                "weight decay": f"{row.weight_decay:g}",
+                "own options": _options(row.options),
+                "chosen": row.chosen,
+                "paper's choice": _published(problem, str(row.smto), str(row.task) if alone else None),
+            }
+        )
+    table = pd.DataFrame(rows).set_index("method")
+    number = published.table_number(problem)
+    table.attrs["caption"] = (
+        f"Hyperparameters of the runs behind the figures and tables of {look.problem_label(problem)}, and who chose "
+        f"them; in the last column what the paper chose (its Table {number}): learning rate, dropout, own options."
+    )
+    methods = settings[settings.smto != "single_task"]
+    if methods["weight_decay"].any():
+        table.attrs["caption"] = table.attrs["caption"].replace("dropout, own", "dropout, weight decay (wd), own")
+    if not methods[["dropout", "weight_decay"]].to_numpy().any():
+        table.attrs["caption"] += " No method here is regularised by dropout or weight decay (D47)."
+    return table
+
+
+def _options(options: dict[str, Any]) -> str:
+    def text(value: Any) -> str:
+        if isinstance(value, list):
+            return "[" + ", ".join(map(text, value)) + "]"
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    return ", ".join(f"{name} = {text(value)}" for name, value in options.items()) or "–"
+
+
+def _published(problem: str, smto: str, task: str | None) -> str:
+    try:
+        if task is None:
+            found = [published.best(problem, smto)]
+        else:
+            family = "multimnist" if problem.startswith("multimnist/") else problem
+            found = list(published.single_task(f"{family}/{task}").values())
+    except published.NotInPaper:
+        return "not in the paper"
+    texts = []
+    for s in found:
+        decay = [f"wd {s['weight_decay']:g}"] if s["weight_decay"] else []
+        own = [_options(s["options"])] if s["options"] else []
+        texts.append(", ".join([f"{s['lr']:g}", f"{s['dropout']:g}", *decay, *own]))
+    return "; ".join(dict.fromkeys(texts))
+
+
+def _scale(ax: Axes, scale: Scale, axis: Literal["x", "y"]) -> None:
+    if scale == "symlog":
+        setter, which = (ax.set_yscale, ax.yaxis) if axis == "y" else (ax.set_xscale, ax.xaxis)
+        setter("symlog", linthresh=5, linscale=0.7)
+        ticks = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+        which.set_major_locator(FixedLocator([*(-t for t in ticks), 0, *ticks]))
+        which.set_minor_locator(NullLocator())
+        which.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    from matplotlib.colors import to_rgb
+
+    return to_rgb(colour)

@@ -1,0 +1,554 @@
+"""Section 3.2 of the paper, two similar tasks, and what the gradients were doing: Figures 2, 3(a) and 7."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from mtl_core.problems import Problem
+from mtl_core.smtos import geometry
+from mtl_study import look
+from mtl_study.analysis import alignment, comparisons, frames, inference, task_weights
+from mtl_study.look import GREY, INK, LOOK
+from mtl_study.paper import published
+from mtl_study.plots import canvas, captions
+from mtl_study.plots.selection import FEW, box
+from mtl_study.words import listed
+
+# -- Figure 2 ----------------------------------------------------------------------------------------------------------
+
+
+def figure_2(
+    selected: pd.DataFrame,
+    runs: Iterable[Any],
+    problems: Sequence[str] | None = None,
+    settings: pd.DataFrame | None = None,
+) -> np.ndarray:
+    """Figure 2: a row per problem; to the left the boxes of Δm, to the right |w₁ − ½| per epoch.
+
+    Args:
+        selected: of these problems. runs: the records behind it. problems: a row each; by default those in the table.
+        settings: of the experiments, for the caption.
+    """
+    problems = list(selected.problem.unique()) if problems is None else list(problems)
+    distances = task_weights.distance_from_equal(runs)
+    figure, axes = canvas.grid_of_axes(len(problems), [65, 35], 9.5, 3.3)
+    shown: list[str] = []
+    for (left, right), problem in zip(axes, problems, strict=True):
+        _boxes(left, selected[selected.problem == problem])
+        left.set_title(look.PROBLEMS[problem][0], loc="left", fontsize=10)
+        shown += _curves(right, distances[(distances.problem == problem) & (distances.smto != "unit_scal")])
+    lines = [canvas.legend_entry(smto) for smto in look.in_order(shown)]
+    figure.legend(handles=lines, loc="outside right center", frameon=False, fontsize=8.5, title="weights of")
+    none = [smto for smto in look.in_order(selected.smto) if smto not in {*shown, "unit_scal"}]
+    few = selected.seed.nunique() <= FEW
+    canvas.caption(
+        axes,
+        f"Left: test Δm of {captions.seeds(selected)} per method at the epoch with the best validation Δm, as boxes",
+        "with a dot per seed;" if few else "(whiskers: 1.5 box lengths);",
+        "black dashes: the median of Unit. Scal.; grey, where it is near: the single-task models.",
+        "Right: how far the first task's weight, averaged over each epoch and normalised to sum 1, is from ½: mean "
+        "over the seeds and ± 1 standard deviation. Weights are those that the paper logs: of Nash-MTL before its "
+        "clip, of IMTL without the learnt scales (D25).",
+        f"Without weights: {', '.join(look.label(s) for s in none)}." if none else "",
+        captions.diverged(selected),
+        captions.A_SEED,
+        captions.chosen(settings),
+    )
+    return axes
+
+
+def _boxes(ax: Axes, selected: pd.DataFrame) -> None:
+    values = comparisons.by_seed(selected)
+    smtos = look.in_order(values.columns)
+    for x, smto in enumerate(smtos):
+        box(ax, x, values[smto].dropna().to_numpy(), smto)
+    if "unit_scal" in smtos:
+        ax.axhline(values["unit_scal"].median(), color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    low, high = np.nanmin(values), np.nanmax(values)
+    if high + 0.3 * (high - low) > 0:  # where zero is near, it is shown
+        canvas.zero_line(ax)
+    ax.set_xticks(range(len(smtos)), [look.label(s) for s in smtos], rotation=35, ha="right", rotation_mode="anchor")
+    ax.set_xlim(-0.7, len(smtos) - 0.3)
+    ax.set_ylabel("Δm, % (higher is better)")
+    canvas.despine(ax)
+
+
+def _curves(ax: Axes, distances: pd.DataFrame) -> list[str]:
+    """One line per method, mean over seeds, in a band of ± 1 sd; returns the methods drawn."""
+    smtos = look.in_order(distances.smto)
+    for smto in smtos:
+        over_seeds = distances[distances.smto == smto].groupby("epoch")["distance"]
+        mean, sd = over_seeds.mean(), over_seeds.std(ddof=1).fillna(0)
+        every = max(1, len(mean) // 6)
+        at, low = mean.index + 1, (mean - sd).clip(lower=0)
+        ax.plot(at, mean, linewidth=1.5, markersize=4.5, markevery=every, **look.line(smto))
+        ax.fill_between(at, low, mean + sd, color=LOOK[smto].colour, alpha=0.12, lw=0)
+    ax.set_ylabel("|w₁ − ½|")
+    _epochs(ax)
+    ax.set_ylim(bottom=0)
+    canvas.despine(ax)
+    return smtos
+
+
+def weight_distances(per_run: pd.DataFrame, ax: Axes | None = None, near: float | None = None) -> Axes:
+    """Do weights stay near ½ unless the tasks differ? Per method and problem the mean |w₁ − ½| over training.
+
+    Args:
+        per_run: `alignment.per_run` of the runs of several problems. near: draws the band that counts as near ½.
+    """
+    table = per_run.dropna(subset=["weight_distance"])
+    table = table[~table.smto.isin(["unit_scal", "fixed"])]
+    smtos, problems = look.in_order(table.smto), look.problems_in_order(table.problem)
+    ax = ax or canvas.figure(7.5, 1.0 + 0.5 * len(smtos))[1]
+    if near is not None:
+        ax.axvspan(0, near, color="#eef3ee", zorder=0)
+    step = 0.62 / max(len(problems), 1)
+    for i, problem in enumerate(problems):
+        style = canvas.problem_line(problem)
+        for y, smto in enumerate(smtos):
+            values = table[(table.problem == problem) & (table.smto == smto)].weight_distance
+            if values.empty:
+                continue
+            at = y + step * (i - (len(problems) - 1) / 2)
+            mean, low, high, n = inference.t_interval(values)
+            if n > 1:
+                ax.plot([max(low, 0), high], [at, at], color=style["color"], linewidth=1.8, zorder=2)
+            if n <= FEW:
+                ax.plot(values, np.full(len(values), at), "|", color=style["color"], markersize=7, alpha=0.55, zorder=2)
+            ax.plot(mean, at, style["marker"], color=style["color"], markersize=7, markeredgecolor="white", zorder=3)
+        ax.plot([], [], style["marker"], color=style["color"], label=style["label"])
+    ax.set_yticks(range(len(smtos)), [look.label(s) for s in smtos])
+    ax.set_ylim(len(smtos) - 0.4, -0.6)
+    ax.set_xlim(left=0)
+    ax.set_xlabel("mean over epochs of |w₁ − ½| (0: the uniform loss, ½: one task alone)")
+    ax.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=max(len(problems), 1))
+    canvas.despine(ax, grid="x")
+    canvas.caption(
+        ax,
+        "How far from ½ the first task's normalised weight is, on average over training: mean over "
+        f"{captions.seeds(table)} and 95 % t interval.",
+        "The small strokes are the seeds." if table.seed.nunique() <= FEW else "",
+        f"Shaded: below {near:g}, what counts as near." if near is not None else "",
+        captions.A_SEED,
+    )
+    return ax
+
+
+def famo_noise(runs: Iterable[Any]) -> pd.DataFrame:
+    """What moves FAMO's weights, epoch by epoch, of the runs of FAMO among `runs`; two tasks.
+
+    A weight is z_k/L_k over the sum of these. z is the softmax of logits that Adam moves by the difference between the
+    tasks' improvements δ_k, the fall of log L_k in one step; Adam moves them as fast where that difference is chance.
+
+    Returns:
+        problem, smto, seed, epoch; weight (of the first task), share_z and share_loss (what z or 1/L alone would make
+        of it), loss (the smaller of the two, in training); improvement (mean of δ over steps and tasks), drift and
+        spread (mean and standard deviation of δ₁ − δ₂ over steps), noise (spread over the size of the improvement).
+
+    Raises:
+        ValueError: no run of FAMO, or one of an earlier version that did not record these numbers.
+    """
+    needed = ("share_0", "improvement_0", "improvement_1", "lead_squared_0")
+    rows = []
+    for run in (run for run in runs if run.config.smto == "famo"):
+        for epoch, record in enumerate(run.history):
+            if missing := [name for name in needed if record.diagnostics.get(name) is None]:
+                raise ValueError(
+                    f"a run of FAMO on {run.config.problem} (seed {run.config.seed}) has no {', '.join(missing)}: an "
+                    "earlier version stored it. Remove its record from the store, then run this again."
+                )
+            share, one, other, lead_squared = (record.diagnostics[name] for name in needed)
+            losses, drift, improvement = np.array(record.train_losses, dtype=float), one - other, (one + other) / 2
+            spread = math.sqrt(max(4 * lead_squared - drift**2, 0))  # a lead is half the difference between two tasks
+            rows.append(
+                {
+                    "problem": run.config.problem,
+                    "smto": "famo",
+                    "seed": run.config.seed,
+                    "epoch": epoch,
+                    "weight": record.weights[0] / sum(record.weights),
+                    "share_z": share,
+                    "share_loss": (1 / losses[0]) / (1 / losses).sum(),
+                    "loss": losses.min(),
+                    "improvement": improvement,
+                    "drift": drift,
+                    "spread": spread,
+                    "noise": spread / abs(improvement) if improvement else math.inf,
+                }
+            )
+    if not rows:
+        raise ValueError("there is no run of FAMO among these, so there is nothing to explain.")
+    return pd.DataFrame(rows)
+
+
+def famo(groups: Mapping[str, Iterable[Any]]) -> np.ndarray:
+    """Why FAMO's weights wander: the weight of every seed, and beside them how much of what moves it is chance.
+
+    Args:
+        groups: runs to compare, by the title of their panel.
+    """
+    tables = {name: famo_noise(runs) for name, runs in groups.items()}
+    _, axes = canvas.figure(3.1 * (len(tables) + 1), 3.3, columns=len(tables) + 1)
+    last = axes[-1]
+    for i, ((name, table), ax) in enumerate(zip(tables.items(), axes[:-1], strict=True)):
+        style = {"color": mpl.colormaps["viridis"](0.08 + 0.66 * i / max(len(tables) - 1, 1)), "marker": "os^D"[i % 4]}
+        for _, of_seed in table.groupby("seed"):
+            ax.plot(of_seed.epoch + 1, of_seed.weight, linewidth=1.1, markersize=2.5, **style)
+        by_loss = table.groupby("epoch").share_loss.mean()
+        ax.plot(by_loss.index + 1, by_loss, color=GREY, linewidth=1.6, linestyle=(0, (4, 2)))
+        ax.axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
+        ax.set_ylim(0, 1)
+        noise = table.groupby("epoch").noise.median()
+        last.plot(noise.index + 1, noise, linewidth=1.6, markersize=4, label=name, **style)
+        ax.set_title(name, loc="left", fontsize=9.5)
+    last.axhline(1, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
+    last.set_yscale("log")
+    canvas.plain_log_ticks(last.yaxis)
+    last.set_title("chance over improvement", loc="left", fontsize=9.5)
+    axes[0].set_ylabel("weight of the first task")
+    for ax in axes:
+        _epochs(ax)
+        canvas.despine(ax)
+    every = pd.concat(tables.values())
+    canvas.caption(
+        axes,
+        f"FAMO, epoch means, one line per seed ({captions.seeds(every)}). It weighs by z/L; grey dashes: what 1/L "
+        "alone would give. Right, in the colours of the panels: the standard deviation, over the steps of an epoch, of "
+        "the difference between the two tasks' improvements, in units of their mean improvement (median over seeds). "
+        "An improvement is the fall of the log loss of a batch in one step. Above 1 a single step says little about "
+        "which task is ahead.",
+        captions.A_SEED,
+    )
+    return axes
+
+
+def famo_table(groups: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """The numbers behind `famo`: a row per group; the caption in `.attrs["caption"]`."""
+    rows = {}
+    for name, runs in groups.items():
+        table = famo_noise(runs)
+        by_loss = table.groupby("epoch").share_loss.mean()
+        rows[name] = {
+            "improvement per step": table.improvement.median(),
+            "chance": table.spread.median(),
+            "chance over improvement": table.noise.median(),
+            "w₁ moves per epoch by": table.sort_values("epoch").groupby("seed").weight.diff().abs().mean(),
+            "mean |w₁ − ½|": (table.weight - 0.5).abs().mean(),
+            "w₁ by 1/L alone": captions.interval(by_loss.min(), by_loss.max()),
+            "smaller loss at the end": table[table.epoch == table.epoch.max()].loss.mean(),
+        }
+    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("FAMO on")
+    found.attrs["decimals"] = {
+        "improvement per step": 4,
+        "chance": 4,
+        "chance over improvement": 2,
+        "w₁ moves per epoch by": 3,
+        "mean |w₁ − ½|": 3,
+        "smaller loss at the end": 3,
+    }
+    found.attrs["caption"] = _words(
+        """Improvement: the fall of a batch's log loss in one step, mean of the two tasks. Chance: the standard
+        deviation, over the steps of an epoch, of the difference between the two tasks' improvements. Medians over
+        epochs and seeds for these two and their ratio; means for the rest. w₁ by 1/L alone: from the least to the
+        greatest epoch, mean over seeds."""
+    )
+    return found
+
+
+def _epochs(ax: Axes) -> None:
+    """An axis of epochs, counted from 1."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.margins(x=0.08)
+    ax.set_xlabel("epoch")
+
+
+# -- how the gradients lie: Figures 3(a) and 7 -------------------------------------------------------------------------
+
+
+def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "unit_scal") -> np.ndarray:
+    """Figures 3(a) and 7, C during training, and beside it the pairwise cosine and the ratio of the lengths.
+
+    Args:
+        statistics: `alignment.gradient_statistics` of the runs of several problems. space: "parameters" (the paper's)
+            or "features". smto: under which method; the paper's is the uniform loss.
+    """
+    table = statistics[(statistics.space == space) & (statistics.smto == smto)]
+    figure, axes = canvas.figure(10.5, 3.5, columns=3)
+    columns = ["cosine_to_mean", "pairwise_cosine", "norm_ratio"]
+    problems = look.problems_in_order(table.problem)
+    where = "shared parameters" if space == "parameters" else "features"
+    for ax, column in zip(axes, columns, strict=True):
+        for problem in problems:
+            least = 1.0 if column == "norm_ratio" else -math.inf
+            _band(ax, table[table.problem == problem], "progress", column, canvas.problem_line(problem), least)
+        ax.set_title(look.NAMES[column], loc="left", fontsize=10)
+        ax.set(xlabel="training, %", xlim=(-3, 103))
+        canvas.despine(ax)
+    for num_tasks in sorted(table.num_tasks.unique()):
+        floor = alignment.cosine_floor(num_tasks)
+        axes[0].axhline(floor, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
+        axes[0].annotate(
+            f"1/√{num_tasks}", (1, floor), xycoords=("axes fraction", "data"), xytext=(3, 0),
+            textcoords="offset points", ha="left", va="center", fontsize=8, color="#555555",
+        )  # fmt: skip
+    axes[1].axhline(0, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
+    axes[2].axhline(1, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
+    axes[2].set_yscale("log")
+    canvas.plain_log_ticks(axes[2].yaxis)
+    handles, names = axes[0].get_legend_handles_labels()
+    ncols = min(max(len(problems), 1), 4)
+    # at the top: at the foot a saved figure, cropped anew, has it on top of the small print
+    figure.legend(handles, names, loc="outside upper center", ncols=ncols, frameon=False, fontsize=9)
+    canvas.caption(
+        axes,
+        f"Task gradients on the {where} under {look.label(smto)}: mean over {captions.seeds(table)} and ± 1 standard "
+        "deviation.",
+        _looks(table),
+        "Left: the paper's metric, the mean cosine between each task's gradient and their average; dotted, what "
+        "orthogonal gradients of equal length have. Middle: the mean cosine between pairs of tasks. Right: how much "
+        "longer the longest gradient is than the shortest; unequal lengths alone lower C (D29).",
+        captions.A_SEED,
+    )
+    return axes
+
+
+def _looks(table: pd.DataFrame) -> str:
+    """The sentences of a caption that say at which steps the gradients were looked at."""
+    every, once = Problem.sample_every, []
+    for problem in look.problems_in_order(table.problem):
+        config = table[table.problem == problem].config.iloc[0]
+        samples, batch = (frames.setting(config, name) for name in ("train_size", "batch_size"))
+        if samples and samples <= (every + 1) * batch:
+            once.append(look.problem_label(problem))
+    found = f"Samples are the second step of an epoch and every {every}th after it, averaged over the epoch"
+    return f"{found}; at these settings one batch per epoch on {listed(once)} (D30)." if once else f"{found}."
+
+
+def _band(ax: Axes, table: pd.DataFrame, x: str, y: str, style: dict[str, Any], least: float = -math.inf) -> None:
+    """Mean over seeds in a band of ± 1 sd, cut off at the least value that y can have."""
+    over_seeds = table.groupby(x)[y]
+    mean, sd = over_seeds.mean(), over_seeds.std(ddof=1).fillna(0)
+    every = max(1, len(mean) // 6)
+    ax.plot(mean.index, mean, linewidth=1.6, markersize=4.5, markevery=every, **style)
+    ax.fill_between(mean.index, (mean - sd).clip(lower=least), mean + sd, color=style["color"], alpha=0.15, lw=0)
+
+
+def unrelated_tasks(tasks: Sequence[int] = (2, 3, 11), largest: float = 100.0) -> np.ndarray:
+    """What C can be when nothing conflicts: a sweep over the number of tasks, the gradients' lengths and their angle.
+
+    Args:
+        tasks: K of each line. largest: ratio of the longest gradient to the shortest at the right end.
+    """
+    _, axes = canvas.figure(10, 3.8, columns=2)
+    ratios = np.geomspace(1, largest, 60)
+    _unrelated(axes[0], tasks, ratios)
+    _two_tasks(axes[1], ratios)
+    canvas.caption(
+        axes,
+        "Computed, not measured. Left: the paper's metric C of gradients that are all orthogonal to each other, so "
+        "that no task helps or hinders another, with lengths evenly spaced on a logarithmic scale. It starts at 1/√K "
+        "and falls as the lengths grow apart. Dotted: the values that the paper reports, with its numbers of tasks.",
+        "Right: C of two tasks for every angle and ratio of lengths; along a line C is the same, although the angle is "
+        "not.",
+    )
+    return axes
+
+
+def unrelated_gramian(num_tasks: int, ratio: float, cosine: float = 0.0) -> np.ndarray:
+    """Gramian [K, K] of gradients with one common pairwise cosine, lengths log-spaced from 1 to `ratio`.
+
+    Raises:
+        ValueError: K gradients cannot all have this cosine with each other (it is below −1/(K − 1)).
+    """
+    if not -1 / max(num_tasks - 1, 1) - 1e-12 <= cosine <= 1:
+        raise ValueError(f"{num_tasks} gradients cannot all have cosine {cosine}: at least −1/(K − 1), at most 1.")
+    norms = np.geomspace(1, ratio, num_tasks)
+    return (np.full((num_tasks, num_tasks), cosine) + (1 - cosine) * np.eye(num_tasks)) * np.outer(norms, norms)
+
+
+def _unrelated(ax: Axes, tasks: Sequence[int], ratios: np.ndarray) -> None:
+    for num_tasks, place in zip(tasks, np.linspace(0.1, 0.8, len(tasks)), strict=True):
+        c = [geometry.cosine_to_mean(unrelated_gramian(num_tasks, ratio)) for ratio in ratios]
+        colour = mpl.colormaps["viridis"](place)
+        ax.plot(ratios, c, color=colour, linewidth=2)
+        ax.annotate(f"K = {num_tasks}", (ratios[0], c[0]), xytext=(2, 4), textcoords="offset points", color=colour)
+    for name, words in [("cosine_high", "2 tasks"), ("cosine_middle", "3 tasks"), ("cosine_low", "11 tasks")]:
+        value = published.text(name).value
+        ax.axhline(value, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
+        ax.annotate(
+            f"paper: {words}", (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 2),
+            textcoords="offset points", ha="right", va="bottom", fontsize=8, color="#555555",
+        )  # fmt: skip
+    ax.set_xscale("log")
+    canvas.plain_log_ticks(ax.xaxis)
+    ax.set(xlabel="longest over shortest gradient", ylabel="C", ylim=(0, 0.85))
+    ax.set_title("tasks that have nothing to do with each other", loc="left", fontsize=10)
+    canvas.despine(ax)
+
+
+def _two_tasks(ax: Axes, ratios: np.ndarray) -> None:
+    angles, levels, at = np.linspace(0, 180, 91), np.linspace(0.2, 0.9, 8), len(ratios) // 2
+    c = np.array(
+        [[geometry.cosine_to_mean(unrelated_gramian(2, r, np.cos(np.radians(a)))) for r in ratios] for a in angles]
+    )
+    c[-1] = np.where(np.isnan(c[-1]), 0, c[-1])  # opposite gradients of equal length have no mean
+    filled = ax.contourf(ratios, angles, c, levels=np.linspace(0, 1, 21), cmap="viridis")
+    lines = ax.contour(ratios, angles, c, levels=levels, colors="white", linewidths=0.8)
+    places = [(ratios[at], angles[np.abs(c[:, at] - level).argmin()]) for level in levels]
+    ax.clabel(lines, fmt="%.1f", fontsize=8, manual=places, inline_spacing=2)
+    ax.set_xscale("log")
+    canvas.plain_log_ticks(ax.xaxis)
+    ax.set(xlabel="longer over shorter gradient", ylabel="angle between them")
+    ax.set_yticks([0, 45, 90, 135, 180], ["0°", "45°", "90°\nunrelated", "135°", "180°"])
+    ax.set_title("C of two tasks", loc="left", fontsize=10)
+    bar = canvas.figure_of(ax).colorbar(filled, ax=ax, ticks=np.linspace(0, 1, 6))
+    bar.outline.set_visible(False)
+
+
+def ranking(per_run: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
+    """Does C tell where SMTOs help? Per problem C, the pairwise cosine and 1/√K beside the gaps SMTO − Unit. Scal.
+
+    Args:
+        per_run: `alignment.per_run`, of which the rows of Unit. Scal. count.
+        selected: test gains on the same problems. The gaps of a problem are those of all SMTOs that it has; on QM9 of
+            those in the paper's Table 1, which leaves out IMTL and RotoGrad.
+
+    Returns:
+        One row per problem that has an SMTO; then a row per kind of gap, Spearman's correlation of each column with
+        it. Where no problem has several SMTOs, the largest gap is the mean gap and is left out. Caption in
+        `.attrs["caption"]`.
+    """
+    rows = {}
+    for problem in look.problems_in_order(selected.problem):
+        of_problem = selected[selected.problem == problem]
+        if problem == "qm9":
+            of_problem = of_problem[of_problem.smto.isin(published.table("table_1").index)]
+        gaps = comparisons.paired(of_problem)["mean"].dropna()
+        if gaps.empty:
+            continue
+        uniform = per_run[(per_run.problem == problem) & (per_run.smto == "unit_scal")]
+        rows[look.problem_label(problem)] = {
+            "C": uniform.cosine_to_mean.mean(),
+            "pairwise cosine": uniform.pairwise_cosine.mean(),
+            "norm ratio": uniform.norm_ratio.mean(),
+            "1/√K": alignment.cosine_floor(int(uniform.num_tasks.iloc[0])),
+            "SMTOs": len(gaps),
+            "mean gap": gaps.mean(),
+            "largest gap": gaps.max(),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("problem")
+    several = bool((table["SMTOs"] > 1).any())
+    if not several:
+        table = table.drop(columns="largest gap")
+    kinds = ["mean gap", "largest gap"] if several else ["mean gap"]
+    correlations = {
+        gap: {name: inference.spearman(table[name], table[gap]).rho for name in list(table.columns)[:4]}
+        for gap in kinds
+    }
+    least = 2 / math.factorial(len(rows))  # the permutation p-value of a perfect order: that and its mirror image
+    notes = []
+    if least > 0.05:
+        notes.append(f"Over {len(rows)} problems no correlation can have a permutation p-value below {least:.2g}.")
+    if table["1/√K"].nunique() < 2:
+        notes.append("1/√K cannot rank problems that have equally many tasks.")
+    for gap in kinds:
+        table.loc[f"rank correlation with the {gap}"] = correlations[gap]
+    table.attrs["decimals"] = {name: 0 if name == "SMTOs" else 2 for name in table.columns}
+    table.attrs["caption"] = _words(
+        f"""Gradients: mean over training and {captions.seeds(selected)} under Unit. Scal. Gaps: mean test Δm of each
+        SMTO minus that of Unit. Scal., in points; their mean{" and the largest" if several else ""} over the SMTOs that
+        the problem has. {"On QM9 these are the methods of the paper's Table 1." if "qm9" in rows else ""} The paper's
+        reading asks for a high C where the gap is small, a rank correlation of −1. {" ".join(notes)}"""
+    )
+    return table
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+# -- as good, as equal: statements that need intervals -----------------------------------------------------------------
+
+
+def equivalence(selected: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """Is a method as good as Unit. Scal.? Whether a difference shows beside whether it is surely small.
+
+    Args:
+        selected: of one or several problems. margin: in points, what still counts as equally good.
+
+    Returns:
+        One row per problem and method; the caption in `.attrs["caption"]`.
+    """
+    rows = []
+    for problem in look.problems_in_order(selected.problem):
+        of_problem = selected[selected.problem == problem]
+        shows, small = comparisons.paired(of_problem), comparisons.equivalence(of_problem, margin)
+        for smto in look.in_order(small.index):
+            mean, low, high, n, p = small.loc[smto, ["mean", "low", "high", "n", "p"]]
+            different = n > 1 and not shows.low[smto] <= 0 <= shows.high[smto]
+            readings = {
+                (True, False): f"equal within ±{margin:g}",
+                (True, True): f"different, by less than {margin:g}",
+                (False, True): "different",
+                (False, False): "cannot tell",
+            }
+            rows.append(
+                {
+                    "problem": look.problem_label(problem),
+                    "method": look.label(smto),
+                    "difference": mean,
+                    "90 % interval": captions.interval(low, high),
+                    "seeds": int(n),
+                    "p": p,
+                    "reading": readings[bool(p < 0.05), different],
+                }
+            )
+    table = pd.DataFrame(rows)
+    table.attrs["decimals"] = {"difference": 2, "p": 4}
+    table.attrs["caption"] = _words(
+        f"""Test Δm minus that of Unit. Scal. at the same seed, in points, over {captions.seeds(selected)}. p: of two
+        one-sided t tests of "the difference lies outside ±{margin:g} points"; below 0.05, which is where the 90 %
+        interval lies within ±{margin:g}, the method is equally good by this yardstick. "Different" means that the 95 %
+        interval excludes 0. Where neither holds, the seeds are too few to tell. Each row is a test of its own."""
+    )
+    return table
+
+
+def weights(per_run: pd.DataFrame, against: str) -> pd.DataFrame:
+    """Do weights stay nearer to ½ where the tasks are alike? Mean |w₁ − ½| beside that of the same method elsewhere.
+
+    Args:
+        per_run: `alignment.per_run` of the runs of several problems. against: the problem whose tasks differ.
+
+    Returns:
+        One row per problem and method with weights; the caption in `.attrs["caption"]`.
+    """
+    table = per_run[~per_run.smto.isin(["unit_scal", "fixed"])].dropna(subset="weight_distance")
+    values = {key: rows.set_index("seed").weight_distance for key, rows in table.groupby(["problem", "smto"])}
+    rows = []
+    for problem in look.problems_in_order(table.problem):
+        for smto in look.in_order(table[table.problem == problem].smto):
+            mean, low, high, n = inference.t_interval(values[problem, smto])
+            row = {"problem": look.problem_label(problem), "method": look.label(smto), "seeds": n}
+            row |= {"mean |w₁ − ½|": mean, "95 % interval": captions.interval(max(low, 0), high, 3)}
+            if problem != against and (against, smto) in values:
+                mean, low, high, _ = inference.t_interval((values[problem, smto] - values[against, smto]).dropna())
+                reading = "nearer" if high < 0 else "farther" if low > 0 else "cannot tell"
+                row |= {"difference": mean, "its 95 % interval": captions.interval(low, high, 3), "reading": reading}
+            rows.append(row)
+    found = pd.DataFrame(rows)
+    found.attrs["decimals"] = {"mean |w₁ − ½|": 3, "difference": 3}
+    found.attrs["caption"] = _words(
+        f"""|w₁ − ½|, averaged over training: mean over {captions.seeds(table)} with t interval. Difference: to the same
+        method on {look.problem_label(against)}, seed by seed; below zero the weights are nearer to ½ here. The settings
+        differ between problems, too (Tables 6 to 8). {captions.A_SEED}"""
+    )
+    return found

@@ -1,0 +1,237 @@
+"""What a notebook says about itself, and whether a preset fits it.
+
+A notebook has one cell tagged "parameters" that holds literals only; params/<preset>/<notebook>.yaml gives the same
+names values of the same types. Cells tagged "solution" are left out of the student copy. Of cells tagged "remark", that
+print sentences about what was measured, a page shows the sentences only. Committed notebooks carry no outputs:
+
+    python -m mtl_study.publishing.notebooks notebooks/*.ipynb      names those that do
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+from mtl_core.names import nearest
+from mtl_study.artifacts import REPOSITORY
+from mtl_study.teaching.exercises import has_frontend
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
+
+def reading_list(here: str, folder: Path = REPOSITORY / "notebooks") -> Markdown:
+    """Links to the notebooks that exist, in reading order, with their titles.
+
+    Args:
+        here: name of the notebook that shows the list; it stands there without a link.
+    """
+    from IPython.display import Markdown
+
+    suffix = ".ipynb" if has_frontend() else ".html"  # beside an executed notebook lies its page
+    lines = []
+    for path in find(folder):
+        heading = title(read(path))
+        link = f"{heading} (you are here)" if path.stem == here else f"[{heading}]({path.stem}{suffix})"
+        lines.append(f"* {path.stem[:2]}: {link}")
+    return Markdown("\n".join(lines))
+
+
+NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class BadParameters(ValueError):
+    """A preset that does not fit its notebook, or a notebook without a proper cell of parameters."""
+
+
+def find(folder: Path) -> list[Path]:
+    """The notebooks of a folder, in reading order."""
+    return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+
+
+def read(path: Path) -> NotebookNode:
+    """A notebook. Raises BadParameters, naming the file, if it is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        raise BadParameters(f"{path} is no notebook: {str(error).splitlines()[0]}") from None
+
+
+def tagged(cell: NotebookNode, tag: str) -> bool:
+    """Whether a cell carries a tag."""
+    return tag in cell.metadata.get("tags", [])
+
+
+def title(notebook: NotebookNode) -> str:
+    """The first heading."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for line in cell.source.splitlines():
+                if line.startswith("# "):
+                    return line[2:].strip()
+    return "Untitled"
+
+
+def has_outputs(notebook: NotebookNode) -> bool:
+    """Whether a code cell holds an output or the number of an execution."""
+    return any(cell.cell_type == "code" and (cell.outputs or cell.execution_count) for cell in notebook.cells)
+
+
+def without_solutions(notebook: NotebookNode) -> NotebookNode:
+    """The notebook that a student gets."""
+    return NotebookNode(notebook, cells=[cell for cell in notebook.cells if not tagged(cell, "solution")])
+
+
+def parameters(path: Path) -> dict[str, Any]:
+    """Names and default values in the cell tagged "parameters".
+
+    Raises:
+        BadParameters: no such cell or several; a line that is not `name = literal`; a name given twice.
+    """
+    cells = [cell for cell in read(path).cells if tagged(cell, "parameters")]
+    if len(cells) != 1:
+        raise BadParameters(f'{path}: expected one cell tagged "parameters", found {len(cells)}.')
+    found: dict[str, Any] = {}
+    try:
+        statements = ast.parse(cells[0].source).body
+    except SyntaxError as error:
+        raise BadParameters(f"{path}: the parameters cell is no Python: line {error.lineno}: {error.msg}.") from None
+    for statement in statements:
+        line = ast.unparse(statement)
+        try:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    literal = ast.literal_eval(value)
+                case _:
+                    raise ValueError
+        except ValueError:
+            raise BadParameters(
+                f"{path}: the parameters cell may only hold lines `name = literal`; this one is not: {line}. What is "
+                "computed from parameters belongs into the next cell."
+            ) from None
+        if name in found:
+            raise BadParameters(f"{path}: the parameters cell sets {name} twice.")
+        found[name] = literal
+    return found
+
+
+def preset_values(path: Path) -> dict[str, Any]:
+    """The values in a preset file.
+
+    Raises:
+        BadParameters: the file is missing, is no YAML, is no list of `name: value`, or gives a name twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadParameters(f"{path} is missing: every notebook needs its parameters in every preset.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadParameters(f"{path} cannot be read: {error}") from None
+    try:
+        values, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise BadParameters(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or not isinstance(tree, yaml.MappingNode):
+        raise BadParameters(f"{path}: expected lines `name: value`.")
+    twice = [str(name) for name, count in Counter(key.value for key, _ in tree.value).items() if count > 1]
+    if twice:
+        raise BadParameters(f"{path}: given twice: {', '.join(twice)}.")
+    return values
+
+
+def misfits(values: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+    """What keeps these values from being the parameters of a notebook with these defaults; empty if nothing does.
+
+    The rule: the same names, and for each the type of its default. The items of a list have types that the default's
+    items have. Anything goes where the default is null, or for the items where it is empty.
+    """
+    problems = []
+    for name, value in values.items():
+        if name in defaults:
+            problems += _misfits(name, value, defaults[name])
+        else:
+            problems.append(
+                f"unknown parameter {name!r}{nearest(str(name), defaults)}; the notebook has: {', '.join(defaults)}"
+            )
+    missing = [name for name in defaults if name not in values]
+    if missing:
+        problems.append(f"missing: {', '.join(f'{name} (in the notebook: {defaults[name]!r})' for name in missing)}")
+    return problems
+
+
+def _misfits(where: str, value: Any, default: Any) -> list[str]:
+    if isinstance(value, str) and not isinstance(default, str) and NUMBER_AS_TEXT.fullmatch(value):
+        number = int(float(value)) if isinstance(default, int) else float(value)
+        return [f"{where} is text ({value!r}), expected a number; YAML takes 1e-3 for text: write {number!r}"]
+    if default is None:
+        return []
+    if type(value) is not type(default):
+        hint = f"; write {value}.0" if type(value) is int and isinstance(default, float) else ""
+        return [f"{where} is {_kind(value)}, expected {_kind(default)}{hint}"]
+    if isinstance(value, dict):
+        return [p for name, item in value.items() for p in _misfits(f"{where}.{name}", item, default.get(name))]
+    if isinstance(value, list):
+        return [p for i, item in enumerate(value) for p in _misfits(f"{where}[{i}]", item, _like(item, default))]
+    return []
+
+
+def _like(item: Any, examples: list[Any]) -> Any:
+    """The example that this item is to be compared with: one of its own type, or the first, or none."""
+    return next((e for e in examples if type(e) is type(item)), examples[0] if examples else None)
+
+
+def _kind(value: Any) -> str:
+    names = {str: "text", bool: "true/false", int: "a whole number", float: "a number with a point", list: "a list"}
+    names |= {dict: "a table of names and values", type(None): "null"}
+    return f"{names.get(type(value), type(value).__name__)} ({json.dumps(value, default=str, ensure_ascii=False)})"
+
+
+def tidy(notebook: NotebookNode) -> None:
+    """Leave of every progress bar what a terminal would show in the end, in place."""
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        outputs: list[NotebookNode] = []
+        for output in cell.outputs:
+            last = outputs[-1] if outputs else None
+            if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+                last.text += output.text
+            else:
+                outputs.append(output)
+        for output in outputs:
+            if output.output_type == "stream":
+                output.text = on_terminal(output.text)
+        cell.outputs = [output for output in outputs if output.output_type != "stream" or output.text.strip()]
+
+
+def on_terminal(text: str) -> str:
+    """Text as a terminal shows it once all is printed: what follows a carriage return overwrites its line."""
+    lines = []
+    for line in TERMINAL_CODE.sub("", text).split("\n"):
+        shown = ""
+        for part in line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip() if "\r" in line else shown)
+    return "\n".join(lines)
+
+
+def main(paths: list[str]) -> int:
+    """Name the notebooks that carry outputs. Returns the exit code: 1 if there are any."""
+    dirty = [path for path in paths if has_outputs(read(Path(path)))]
+    for path in dirty:
+        print(f"{path} carries outputs: clear them (in JupyterLab: Kernel, Restart Kernel and Clear Outputs) and save.")
+    return 1 if dirty else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,168 @@
+"""Code shown as it ran, and answers checked.
+
+show_source(EDM.weights)                   the code of a function, a class or a whole file, as it lies on disk
+check(answer, 0.5, hint="…")               feedback on an exercise; a wrong answer raises AssertionError
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mtl_core.names import nearest
+from mtl_study.artifacts import REPOSITORY
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
+
+def has_frontend() -> bool:
+    """Whether somebody sits at this notebook, so that sliders make sense.
+
+    Every request to run a cell says whether its sender could answer a question of the code (`allow_stdin`): JupyterLab,
+    the classic notebook and VS Code say yes; papermill and nbconvert, which run a notebook with nobody there, say no.
+    """
+    try:
+        from IPython.core.getipython import get_ipython
+    except ImportError:
+        return False
+    kernel = getattr(get_ipython(), "kernel", None)  # None in a plain interpreter and in a terminal
+    request = kernel.get_parent("shell") if kernel is not None else {}
+    return bool(request.get("content", {}).get("allow_stdin", False))
+
+
+def sliders_wanted(interactive: str) -> bool:
+    """Whether a notebook shall show its sliders: "always", "never", or "auto", where somebody sits at it.
+
+    Raises:
+        ValueError: another word.
+    """
+    answers = {"always": True, "never": False, "auto": has_frontend()}
+    if interactive not in answers:
+        raise ValueError(
+            f"interactive is {interactive!r}{nearest(interactive, answers)}; expected one of: {', '.join(answers)}."
+        )
+    return answers[interactive]
+
+
+def show_source(shown: Any) -> Markdown:
+    """The code of a function, a method, a class, or (for a module) of a whole file, with the place where it lies.
+
+    Raises:
+        TypeError: there is no Python source for it.
+    """
+    from IPython.display import Markdown
+
+    shown = inspect.unwrap(shown) if callable(shown) else shown
+    try:
+        lines, first = inspect.getsourcelines(shown)
+        file = inspect.getsourcefile(shown) or ""
+    except (TypeError, OSError):
+        raise TypeError(
+            f"{shown!r} has no Python source to show; give a module, or a class or function that is written in Python."
+        ) from None
+    source, path = textwrap.dedent("".join(lines)).rstrip(), Path(file)
+    fence = "```"
+    while fence in source:
+        fence += "`"
+    place = ""
+    if path.is_relative_to(REPOSITORY):
+        place = f"`{path.relative_to(REPOSITORY).as_posix()}`" + ("" if first <= 1 else f", line {first}") + "\n\n"
+    return Markdown(f"{place}{fence}python\n{source}\n{fence}")
+
+
+def unanswered(answer: Any) -> bool:
+    """Whether an exercise still holds what it was handed out with: None or `...`."""
+    return answer is None or answer is ...
+
+
+def check(answer: Any, expected: Any, hint: str = "", tolerance: float = 1e-6) -> None:
+    """Feedback on an answer: a number, a word, a set of words or an array. `None` and `...` count as not answered yet.
+
+    Args:
+        hint: what to think about, shown with a wrong answer; the right one is not given away.
+        tolerance: of numbers, relative to the expected ones (absolute where those are below 1).
+
+    Raises:
+        AssertionError: the answer is wrong.
+    """
+    __tracebackhide__ = True
+    if unanswered(answer):
+        print("○ Not answered yet.")
+        return
+    if not same(answer, expected, tolerance):
+        raise AssertionError(f"Not yet. Your answer is {describe(answer)}.{_hint(hint)}")
+    print("✓ Right.")
+
+
+def check_function(
+    function: Callable[..., Any] | None,
+    expected: Callable[..., Any],
+    inputs: Sequence[Any],
+    hint: str = "",
+    tolerance: float = 1e-6,
+) -> None:
+    """Feedback on a function of one argument: it must agree with another one on every input. `None`, or a function that
+    returns `None` or `...`, counts as not answered yet.
+
+    Raises:
+        AssertionError: it does not, or it fails; the message shows the input.
+    """
+    __tracebackhide__ = True
+    if function is None:
+        print("○ Not answered yet.")
+        return
+    for given in inputs:
+        try:
+            answer = function(given)
+        except Exception as error:
+            raise AssertionError(
+                f"Not yet. For {describe(given)} your code stops: {type(error).__name__}: {error}{_hint(hint)}"
+            ) from error
+        if unanswered(answer):
+            print("○ Not answered yet.")
+            return
+        if not same(answer, expected(given), tolerance):
+            raise AssertionError(
+                f"Not yet. For {describe(given)} your code gives {describe(answer)}, expected "
+                f"{describe(expected(given))}.{_hint(hint)}"
+            )
+    print(f"✓ Right, on all {len(inputs)} inputs.")
+
+
+def same(answer: Any, expected: Any, tolerance: float = 1e-6) -> bool:
+    """Whether an answer is the expected one: words in any case, sets in any order, numbers within the tolerance."""
+    if isinstance(expected, str):
+        return isinstance(answer, str) and answer.strip().casefold() == expected.strip().casefold()
+    if isinstance(expected, bool | np.bool_):
+        return isinstance(answer, bool | np.bool_) and bool(answer) == bool(expected)
+    if isinstance(expected, set | frozenset):
+        return isinstance(answer, set | frozenset | list | tuple) and set(answer) == expected
+    truth = np.asarray(expected, dtype=float)
+    try:
+        given = np.asarray(answer, dtype=float)
+    except (TypeError, ValueError):
+        return False
+    if given.shape != truth.shape or not np.isfinite(given).all():
+        return False
+    return bool((np.abs(given - truth) <= tolerance * np.maximum(1, np.abs(truth))).all())
+
+
+def describe(value: Any) -> str:
+    """A value as a reader wants to see it: numbers to four digits, anything else cut short."""
+    try:
+        if isinstance(value, str | bool):
+            raise TypeError
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        return textwrap.shorten(repr(value), 100, placeholder=" …")
+    return np.array2string(array, precision=4, separator=", ", suppress_small=True).replace("\n", "")
+
+
+def _hint(hint: str) -> str:
+    return f" Hint: {hint}" if hint else ""

@@ -1,0 +1,101 @@
+"""What is compared in `make bench` is comparable: the three ways solve the same problem."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from benchmarks import oracles, speed
+from mtl_core import problems
+from mtl_core.datasets import qm9
+from mtl_core.files import cache_folder
+from mtl_study import artifacts
+from mtl_study.publishing import notebooks
+
+SUBPROBLEMS = speed.subproblems()
+
+
+@pytest.mark.parametrize("kind", speed.GRAMIANS)
+@pytest.mark.parametrize("name", SUBPROBLEMS)
+def test_ours_scipy_and_cvxpy_solve_the_same_problem(name, kind):
+    ways, G = SUBPROBLEMS[name], oracles.gramian(3, 1, **speed.GRAMIANS[kind])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        misses = [ways.violation(G, solve(G)) for solve in (ways.ours, ways.scipy, ways.cvxpy)]
+    assert misses[0] <= 1e-12
+    assert max(misses[1:]) <= 1e-3
+
+
+def test_weights_that_are_no_solution_violate():
+    G, wrong = oracles.gramian(3, 1, decades=2), np.array([0.2, 0.3, 0.5])
+    for ways in SUBPROBLEMS.values():
+        assert ways.violation(G, wrong) > 1e-3
+
+
+def test_a_row_per_subproblem_kind_and_size():
+    table = speed.solver_times(rounds=1, sizes=(2,))
+    assert len(table) == len(SUBPROBLEMS) * len(speed.GRAMIANS)
+    assert (table["ours misses by"] <= 1e-12).all() and np.isfinite(
+        table.drop(columns=["subproblem", "Gramian"])
+    ).all().all()
+
+
+def test_loading_has_a_row_per_problem(monkeypatch, tmp_path):
+    """At two rounds the numbers mean nothing, but every part of the comparison runs."""
+    monkeypatch.setenv("MTL_DATA", str(tmp_path))
+    rows = {name: speed.LOADED[name] for name in ("multimnist/CL_RR", "cityscapes/R18")}
+    rows["cityscapes/R18"] = rows["cityscapes/R18"]._replace(sizes=(16, 4, 4))
+    table = speed.loading(rounds=2, what=rows)
+    assert list(table.index) == list(rows) and (table.filter(like="steps/s") > 0).all().all()
+    assert (table["fewer by, %"] < 100).all()
+    assert table.batch.tolist() == [256, 8] and table.rounds.tolist() == [2, 2]
+
+
+def test_loading_is_measured_at_the_quick_presets_and_at_the_papers_resolution():
+    digits, streets, molecules = (
+        notebooks.preset_values(artifacts.REPOSITORY / "params" / "quick" / f"{name}.yaml")
+        for name in ("01_mnist_selection", "03_cityscapes_ladder", "04_qm9")
+    )
+    molecules["problem_options"] = {name: molecules[name] for name in ("max_atoms", "slim")}
+    assert speed.LOADED["multimnist/CL_RR"].batch == digits["batch_size"]
+    quick = {**dict.fromkeys(("cityscapes/R50", "cityscapes/R18", "cityscapes/19C"), streets), "qm9": molecules}
+    for name, values in quick.items():
+        sizes = tuple(values[f"{split}_size"] for split in ("train", "val", "test"))
+        assert speed.LOADED[name][:4] == (name, values["problem_options"], values["batch_size"], sizes)
+    assert problems.get("cityscapes/19C", **speed.LOADED["cityscapes/19C, paper's size"].options).data.width == 512
+
+
+@pytest.mark.slow
+def test_reading_counts_every_molecule_and_leaves_the_cache_alone(tmp_path):
+    """Of the few hundred nearly all go the first way. The text itself need not be read again for this."""
+    table, cache = qm9._table(), cache_folder()
+    there = tmp_path / "empty" / table.relative_to(cache)
+    there.parent.mkdir(parents=True)
+    there.symlink_to(table)
+    seconds, ways = speed.reading((300, 40, 40), tmp_path / "empty")
+    assert seconds > 0 and list(ways) == list(qm9.WAYS)
+    assert sum(ways.values()) == 380 and ways["in order"] > 370
+    assert {path.name for path in there.parent.iterdir()} == {"table", "300-40-40"} and cache_folder() == cache
+
+
+def test_the_solvers_in_short():
+    table = speed.solver_times(rounds=1, sizes=(2,))
+    table["cvxpy, ×"] = 80.0
+    worst = f"ours {table['ours misses by'].max():.0e}"
+    assert worst in speed.in_short(table) and "everywhere (the least: 80 times)" in speed.in_short(table)
+    table.loc[0, "cvxpy, ×"] = 49.0
+    table.loc[1, "cvxpy misses by"] = np.inf
+    row = table.iloc[0]
+    assert f"not for {row.subproblem}, {row.Gramian}, K = 2 (the least: 49 times)" in speed.in_short(table)
+    assert "cvxpy inf" in speed.in_short(table)
+
+
+@pytest.mark.slow
+def test_the_sparse_encoder_needs_more_memory():
+    """It holds a matrix per edge. (Equal results: tests/models/test_mpnn.py.)"""
+    table = speed.encoder(rounds=1, molecules=24)
+    assert list(table.index) == [speed.OURS, speed.SPARSE] and (table["ms"] > 0).all()
+    assert table.loc[speed.OURS, "time, ×"] == 1
+    assert table["peak, MiB"].isna().all() or table.loc[speed.SPARSE, "peak, ×"] > 1

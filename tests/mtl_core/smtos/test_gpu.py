@@ -1,0 +1,72 @@
+"""Every method on a GPU does what it does on the CPU, and runs repeat there. `make test-all MARK=gpu` runs these."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mtl_core.smtos.registry import build, keys
+from mtl_study.experiments.runs import RunConfig
+from mtl_study.experiments.training import determinism, train
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")]
+
+GPU = "cuda"
+OPTIONS: dict[str, dict] = {
+    "fixed": {"weights": [0.3, 0.7]},
+    "bayesagg_mtl": {"warm_up": 0},  # so that the steps are the method's own
+    "stch": {"warm_up": 0},
+}
+FAMILIES = {
+    "multimnist/CL_RR": ({}, {"dropout": 0.3}),
+    "cityscapes/19C": ({"width": 32, "slim": 16}, {"dropout": 0.3}),
+    "qm9": ({"max_atoms": 11, "slim": 4}, {}),
+}
+
+
+def two_steps(toy, key: str, device: str) -> list[torch.Tensor]:
+    """All gradients of two steps of gradient descent on a device, so that what has a memory has one; on the CPU."""
+    toy.model.to(device)
+    toy.x, toy.targets = toy.x.to(device), [target.to(device) for target in toy.targets]
+    smto = build(key, 2, **OPTIONS.get(key, {}))
+    smto.set_up(toy.setting, seed=1)
+    smto.to(device).to(torch.float64)
+    optimizer = torch.optim.SGD([{"params": list(toy.model.parameters())}, *smto.parameter_groups(0.01)], lr=0.01)
+    found = []
+    with determinism(threads=1):
+        smto.begin_epoch(0, None, 0.01)
+        for number in range(2):
+            before = [p.detach().clone() for p in toy.model.encoder.parameters()]
+            (applied,) = toy.train(smto, optimizer, range(number, number + 1))
+            assert applied.weights.device.type == torch.device(device).type
+            moved = [not torch.equal(p, old) for p, old in zip(toy.model.encoder.parameters(), before, strict=True)]
+            assert all(moved)
+            found += [p.grad.cpu() for p in [*toy.model.parameters(), *smto.parameters()] if p.grad is not None]
+    return found
+
+
+@pytest.mark.parametrize("key", keys())
+def test_a_step_on_the_gpu_is_that_on_the_cpu(make_toy, key) -> None:
+    """Gradients of encoder, heads and method in float64. Chance is drawn on the host, the same for both."""
+    on_gpu, on_cpu = two_steps(make_toy(), key, GPU), two_steps(make_toy(), key, "cpu")
+    assert_close(on_gpu, on_cpu, rtol=1e-6, atol=1e-9)
+    assert all(gradient.isfinite().all() for gradient in on_gpu)
+
+
+@pytest.mark.parametrize("problem", FAMILIES)
+def test_a_run_on_the_gpu_repeats(problem, tmp_path_factory, monkeypatch) -> None:
+    """Two epochs of every family, twice: the same record, but for the seconds, made on a GPU."""
+    options, settings = FAMILIES[problem]
+    if problem.startswith("cityscapes"):
+        monkeypatch.setenv("MTL_DATA", str(tmp_path_factory.mktemp("data")))
+    config = RunConfig.of(
+        problem=problem,
+        smto="imtl",
+        problem_options=options,
+        **{"train_size": 32, "val_size": 8, "test_size": 8, "batch_size": 8, "epochs": 2, "lr": 0.001, "seed": 1},
+        **settings,
+    )
+    one, two = (train(config, GPU).model_dump(exclude={"seconds"}) for _ in range(2))
+    assert one == two
+    assert one["ended"] == "finished" and one["environment"]["device"].startswith(GPU)

@@ -1,0 +1,312 @@
+"""Populations: who takes over from whom, what that does, and that nothing finished is lost."""
+
+import json
+import math
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import warnings
+
+import pandas as pd
+import pytest
+import torch
+
+from mtl_core import problems
+from mtl_core.datasets.multimnist import FILES
+from mtl_study import artifacts
+from mtl_study.analysis import delta
+from mtl_study.experiments import population, runner, training
+from mtl_study.experiments.population import (
+    Population,
+    PopulationConfig,
+    PopulationStore,
+    populations,
+    train_population,
+)
+from mtl_study.experiments.runs import BadConfig, RunConfig
+from mtl_study.experiments.store import POPULATIONS, RunStore, StoreError
+
+SHIPPED = artifacts.REPOSITORY / "results"
+REFERENCES = {"CL": {"accuracy": 0.5}, "RR": {"mse": 0.8}}
+TINY = {"train_size": 128, "val_size": 40, "test_size": 40, "batch_size": 64, "epochs": 4, "lr": 0.002}
+
+
+def base(**settings):
+    return RunConfig.of(**{"problem": "multimnist/CL_RR", "seed": 3, "dropout": 0.2, **TINY, **settings})
+
+
+def config(base_settings=None, **settings):
+    given = {
+        "base": base(**(base_settings or {})),
+        "references": REFERENCES,
+        "size": 4,
+        "exploit_interval": 1,
+        "quantile": 0.5,
+    }
+    return PopulationConfig.of(**{**given, **settings})
+
+
+def numbers(record):
+    """A record without what may differ between two populations of the same configuration."""
+    return record.model_dump(exclude={"seconds"})
+
+
+@pytest.fixture(scope="module")
+def pbt():
+    return train_population(config())
+
+
+# -- the search --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.training
+def test_a_population_is_a_function_of_its_configuration(pbt):
+    """Bit for bit, dropout included; another seed gives other weights."""
+    assert numbers(train_population(config())) == numbers(pbt)
+    other = train_population(config({"seed": 4, "epochs": 2}))
+    assert other.members[0].weights[0] != pbt.members[0].weights[0]
+
+
+def test_the_worst_take_over_from_the_best(pbt):
+    """After every epoch, but not after the last, the two worst of four give way to one of the two best, and move by a
+    step of N(0, 0.3²) of the logits; the best keep their weights."""
+    assert pbt.ended == "finished" and pbt.epochs_trained == 4 * 4
+    assert [member.parent[0] for member in pbt.members] == [None] * 4
+    for epoch in (1, 2, 3):
+        scores = [member.score[epoch - 1] for member in pbt.members]
+        *_, third, fourth = ranking = sorted(range(4), key=lambda i: -scores[i])
+        for i, member in enumerate(pbt.members):
+            parent = member.parent[epoch]
+            if i not in (third, fourth):
+                assert parent is None and member.weights[epoch] == member.weights[epoch - 1]
+                continue
+            assert parent in ranking[:2]
+            (a, b), (c, d) = member.weights[epoch], pbt.members[parent].weights[epoch - 1]
+            assert 0 < abs(math.log(a / b) - math.log(c / d)) < 6 * 0.3 * math.sqrt(2)
+
+
+def test_without_exploring_a_child_is_its_parent(pbt):
+    """From the moment it takes over, bit for bit: the copy of a network goes on as the network itself does."""
+    record = train_population(config(exploit_interval=2, explore=0.0, quantile=0.25))
+    children = [(i, m.parent[2]) for i, m in enumerate(record.members) if m.parent[2] is not None]
+    assert len(children) == 1
+    for child, parent in children:
+        one, other = record.members[child], record.members[parent]
+        assert one.weights[2:] == other.weights[2:] and one.score[2:] == other.score[2:]
+        assert one.weights[1] != other.weights[1] and one.score[1] != other.score[1]
+    assert all(m.parent[e] is None for m in record.members for e in (0, 1, 3))
+    assert [m.weights[0] for m in record.members] == [m.weights[0] for m in pbt.members]  # the same draw
+
+
+def test_the_winners_history_is_its_networks(pbt):
+    """The weights along its history are those of the members that it came from, its last epoch has the highest score of
+    all."""
+    best, member = pbt.best, pbt.best.member
+    assert best.score == max(s for m in pbt.members for s in m.score) == pbt.members[member].score[best.epoch]
+    assert len(best.history) == best.epoch + 1
+    for epoch in range(best.epoch, -1, -1):
+        weights = pbt.members[member].weights[epoch]
+        assert best.history[epoch].weights == pytest.approx(weights, rel=1e-6)
+        val = best.history[epoch].val
+        assert population.score(val, REFERENCES, base().definition.tasks) == pbt.members[member].score[epoch]
+        if pbt.members[member].parent[epoch] is not None:
+            member = pbt.members[member].parent[epoch]
+
+
+@pytest.mark.training
+def test_until_it_gives_up_a_member_is_a_plain_run(tmp_path):
+    """Before the first ranking each member is the run of `fixed` with its weights, bit for bit; and a score is the Δm
+    that `delta.selected` reads."""
+    record = train_population(config({"epochs": 2}, exploit_interval=1))
+    runs = runner.run([record.config.member(m.weights[0]) for m in record.members], tmp_path, workers=1)
+    tasks = base().definition.tasks
+    for member, run in zip(record.members, runs, strict=True):
+        assert member.score[0] == population.score(run.history[0].val, REFERENCES, tasks)
+    kept = [i for i, member in enumerate(record.members) if member.parent[1] is None]
+    assert len(kept) == 2
+    for i in kept:
+        assert record.members[i].score[1] == population.score(runs[i].history[1].val, REFERENCES, tasks)
+    rows = [(split, task, m, v) for split in ("val", "test") for task, of in REFERENCES.items() for m, v in of.items()]
+    references = pd.DataFrame(rows, columns=["split", "task", "metric", "value"]).set_index(["split", "task", "metric"])
+    assert population.on_validation(references) == REFERENCES
+    table = delta.selected([runs[i] for i in kept], references, tasks)
+    best_of = [max(record.members[i].score) for i in kept]
+    assert table.val_delta_m.tolist() == pytest.approx(best_of, rel=1e-6)
+
+
+def test_several_metrics_count_equally_within_a_task():
+    """By hand: +20 % and −10 % in S, where the second metric is better low, and 0 % in D."""
+    tasks = problems.get("cityscapes/R18").tasks
+    references = {"S": {"acc": 0.5, "mIoU": 0.4}, "D": {"l1_abs": 2.0, "l1_rel": 0.5}}
+    found = {"S": {"acc": 0.6, "mIoU": 0.36}, "D": {"l1_abs": 1.0, "l1_rel": 0.75}}
+    assert population.score(found, references, tasks) == pytest.approx((5 + 0) / 2)
+    assert population.score({**found, "D": {"l1_abs": None, "l1_rel": 0.75}}, references, tasks) is None
+
+
+# -- divergence --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.training
+def test_a_member_that_diverges_is_replaced():
+    """Three of four members whose networks hold a NaN: one more than a quantile has."""
+    with training.determinism(threads=1):
+        search = population._Search(config(exploit_interval=2), torch.device("cpu"), None)
+        for i in (0, 1, 3):
+            next(search.trainings[i].model.parameters()).data.fill_(math.nan)
+        record = search.run()
+    assert record.ended == "finished"
+    for i in (0, 1, 3):
+        finite = [s is not None for s in record.members[i].score]
+        assert finite == [False, False, True, True]
+        assert record.members[i].parent == [None, None, 2, None]
+    assert record.epochs_trained == 3 + 4 + 3 * 2
+
+
+def test_all_diverged_is_a_result(tmp_path):
+    (record,) = populations([config({"problem": "multimnist/CL_RR", "lr": 1e30})], tmp_path, workers=1)
+    assert record.ended == "all members diverged, the last at epoch 0"
+    assert record.best is None and record.epochs_trained == 4
+    assert PopulationStore(tmp_path).get(record.config) == record
+
+
+# -- identity and store ------------------------------------------------------------------------------------------------
+
+
+def test_identity_is_everything_that_moves_numbers(monkeypatch):
+    """Each setting changes the key, but for the base's own weights."""
+    key = config().key
+    assert config({"smto": "fixed", "options": {"weights": [0.9, 0.1]}}).key == key
+    for change in (
+        {"size": 6},
+        {"exploit_interval": 2},
+        {"spread": 1.0},
+        {"explore": 0.2},
+        {"quantile": 0.25},
+        {"references": {**REFERENCES, "RR": {"mse": 0.7}}},
+        {"base": base(seed=4)},
+    ):
+        assert config(**change).key != key
+    monkeypatch.setattr(population, "POPULATION_CODE_VERSION", population.POPULATION_CODE_VERSION + 1)
+    assert config().key != key
+
+
+def test_only_what_is_missing_is_trained(tmp_path, pbt):
+    """A record that is there is not touched, and no reader of single runs takes it for one of them, or for damage."""
+    store = PopulationStore(tmp_path)
+    path = store.put(pbt)
+    assert path == tmp_path / "multimnist/CL_RR/populations" / f"{pbt.config.key}.json"
+    assert Population.from_json(path.read_text()) == pbt
+    stamp = path.stat().st_mtime_ns
+    small = config({"epochs": 2}, size=2)
+    found = populations([small, config(), small], tmp_path, workers=1)
+    assert found[1] == pbt and found[0] == found[2] == store.get(small)
+    assert path.stat().st_mtime_ns == stamp
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list(RunStore(tmp_path)) == []
+
+
+def test_a_damaged_or_misnamed_record_is_a_miss_and_says_so(tmp_path, pbt):
+    store = PopulationStore(tmp_path)
+    path = store.put(pbt)
+    store.path(config(size=6)).write_text(path.read_text())
+    with pytest.warns(UserWarning, match="another population"):
+        assert store.get(config(size=6)) is None
+    path.write_text(path.read_text()[:100])
+    with pytest.warns(UserWarning, match="no population record"):
+        assert store.get(config()) is None
+
+
+def test_one_failing_population_does_not_cost_the_others(tmp_path):
+    """MNIST files of the right size but without MNIST in them: that population fails by name, the other is stored."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, size in FILES.items():
+        (raw / name).write_bytes(struct.pack(">i", 7) + bytes(size - 4))
+    good = config({"epochs": 2}, size=2)
+    bad = config({"epochs": 2, "source": "full"}, size=2)
+    with pytest.raises(runner.RunFailed, match="1 of 2 populations failed"):
+        populations([bad, good], tmp_path / "store", workers=1, data_dir=str(tmp_path))
+    assert PopulationStore(tmp_path / "store").get(good) is not None
+
+
+def test_a_store_that_stops_taking_records_loses_none(tmp_path):
+    """Its folder for one problem is occupied by a file: the record is kept elsewhere, and the message says where."""
+    (tmp_path / "multimnist").write_text("in the way")
+    small = config({"epochs": 2}, size=2)
+    with pytest.raises(StoreError, match="copy its contents") as error:
+        populations([small], tmp_path, workers=1)
+    refuge = PopulationStore(str(error.value).split("lie in ")[1].split(":")[0])
+    assert refuge.get(small) is not None
+
+
+def test_killed_and_started_again(tmp_path):
+    """SIGKILL after the first record: it stays, untouched, and the others are as if nothing had happened."""
+    settings = {"train_size": 256}
+    configs = [config({**settings, "seed": seed}, exploit_interval=2) for seed in range(3)]
+    script = tmp_path / "search.py"
+    script.write_text(
+        "import json, sys\n"
+        "from mtl_study.experiments.population import PopulationConfig, populations\n"
+        "configs = [PopulationConfig.model_validate(c, strict=False) for c in json.load(open(sys.argv[1]))]\n"
+        "if __name__ == '__main__':\n"
+        "    populations(configs, sys.argv[2], workers=2)\n"
+    )
+    (tmp_path / "configs.json").write_text(json.dumps([c.model_dump(mode="json") for c in configs]))
+    store = tmp_path / "store"
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path / "configs.json", store], start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 600
+    while not list(store.rglob("*.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*.json")}
+    assert before
+    found = populations(configs, store, workers=1)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(store.rglob("*.json"))) == 3
+    assert numbers(found[0]) == numbers(train_population(configs[0]))
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.rglob(f"{POPULATIONS}/*.json")), ids=lambda path: path.stem)
+def test_a_shipped_population_is_current(path):
+    record = Population.from_json(path.read_text())
+    assert PopulationStore(SHIPPED).path(record.config) == path
+    assert PopulationStore(SHIPPED).get(record.config) == record
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"base": base(smto="edm")}, "base.smto = 'edm'"),
+        ({"base": base(problem="multimnist/CL")}, "has one task"),
+        ({"exploit_interval": 3}, "Intervals that do: 1, 2 and 4"),
+        ({"exploit_interval": 4}, "Give a smaller interval"),
+        ({"exploit_interval": 0}, "exploit_interval = 0"),
+        ({"size": 1}, "size = 1"),
+        ({"size": 3, "quantile": 0.25}, "a quantile of at least 0.334"),
+        ({"quantile": 0.6}, "quantile = 0.6"),
+        ({"explore": -0.1}, "explore = -0.1"),
+        ({"spread": math.inf}, "spread = inf"),
+        ({"quantil": 0.25}, "did you mean 'quantile'"),
+        ({"references": {"CL": {"accuracy": 0.5}}}, "RR is missing"),
+        ({"references": {**REFERENCES, "CR": {"accuracy": 0.5}}}, "no task 'CR' (did you mean 'RR'?)"),
+        ({"references": {**REFERENCES, "CL": {"acuracy": 0.5}}}, "no metric 'acuracy' (did you mean 'accuracy'?)"),
+        ({"references": {**REFERENCES, "CL": {}}}, "references of CL: accuracy is missing"),
+        ({"references": {**REFERENCES, "CL": {"accuracy": 0.0}}}, "CL accuracy is 0.0"),
+        ({"references": {**REFERENCES, "CL": {"accuracy": math.nan}}}, "references.CL.accuracy = nan"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_settings_are_refused_in_one_message(settings, message):
+    with pytest.raises(BadConfig) as error:
+        config(**settings)
+    assert message in str(error.value)

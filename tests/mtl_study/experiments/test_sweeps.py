@@ -1,0 +1,214 @@
+"""Fixed weights as runs: extracted from a run, or swept; and notebook 05 asks for the other notebooks' records."""
+
+import math
+
+import pytest
+import torch
+import yaml
+
+from mtl_core import problems
+from mtl_study import artifacts
+from mtl_study.analysis import task_weights
+from mtl_study.experiments import runner, sweeps
+from mtl_study.experiments.population import PopulationConfig
+from mtl_study.experiments.runs import BadConfig, RunConfig
+from mtl_study.experiments.store import RunStore
+from mtl_study.paper import claims, published
+from mtl_study.paper.claims import REPRODUCED
+
+TINY = {"train_size": 128, "val_size": 40, "test_size": 40, "epochs": 2, "batch_size": 64}
+UNIFORM = RunConfig.of(problem="multimnist/CL_RR", seed=1, lr=0.002, **TINY)
+PRESETS = ("smoke", "quick", "paper")
+
+
+def values(preset, notebook):
+    return yaml.safe_load((artifacts.REPOSITORY / "params" / preset / f"{notebook}.yaml").read_text())
+
+
+# -- configurations ----------------------------------------------------------------------------------------------------
+
+
+def test_weights_are_brought_to_sum_one_and_all_else_stays():
+    first, second = sweeps.fixed(UNIFORM, [3, 1], [1, 2])
+    assert first.options == {"weights": [0.75, 0.25]} and (first.smto, first.seed, second.seed) == ("fixed", 1, 2)
+    assert first.model_copy(update={"smto": "unit_scal", "options": {}}).key == UNIFORM.key
+    assert sweeps.fixed(UNIFORM, [3, 1], [1], lr=0.01)[0].lr == 0.01
+
+
+def test_equal_weights_are_the_uniform_loss_and_its_record():
+    """The plain sum's mean gives each of K tasks 1/K: the same run under the same name."""
+    assert sweeps.fixed(UNIFORM, [0.2, 0.2], [1])[0].key == UNIFORM.key
+    assert sweeps.fixed(sweeps.fixed(UNIFORM, [1, 9], [1])[0], [1, 1], [1])[0].key == UNIFORM.key
+
+
+def test_the_last_bit_of_a_weight_does_not_name_another_run():
+    """Sums in another order, on another machine: one part in 10¹⁵ more or less is the same run."""
+    a, b = ([w * (1 + e) for w in (0.1, 0.9)] for e in (0, 3e-15))
+    assert sweeps.fixed(UNIFORM, a, [1])[0].key == sweeps.fixed(UNIFORM, [b[0], 0.9], [1])[0].key
+
+
+@pytest.mark.parametrize("weights", [[0, 0], [math.nan, 1], [1, 1, 1], [-1, 3], [1]])
+def test_weights_that_are_none_are_refused(weights):
+    with pytest.raises(BadConfig, match=r"weights|one per task"):
+        sweeps.fixed(UNIFORM, weights, [1])
+
+
+def test_ratios_are_even_on_a_log_scale_with_the_uniform_loss_in_the_middle():
+    found = sweeps.ratios(0.01, 100.0, 5)
+    assert [w1 / w2 for w1, w2 in found] == pytest.approx([0.01, 0.1, 1, 10, 100])
+    assert all(w1 + w2 == pytest.approx(1) for w1, w2 in found)
+    assert [(b, a) for a, b in reversed(found)] == [pytest.approx(pair) for pair in found]
+    with pytest.raises(BadConfig, match="at least two"):
+        sweeps.ratios(0.1, 10, 1)
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.training
+def test_extraction_trains_with_what_the_run_settled_on(tmp_path):
+    """The last value of the moving average, written out; the source's settings; a second call trains nothing."""
+    config = UNIFORM.model_copy(update={"smto": "cagrad", "options": {"c": 0.8}, "dropout": 0.1})
+    (source,) = runner.run([config], tmp_path, workers=1)
+    runs = runner.run(sweeps.extracted(source, [1, 2]), tmp_path, workers=1)
+    (a0, b0), (a1, b1) = (epoch.weights for epoch in source.history)
+    expected = 0.9 * a0 / (a0 + b0) + 0.1 * a1 / (a1 + b1)
+    for run, seed in zip(runs, [1, 2], strict=True):
+        assert run.config.options["weights"] == pytest.approx([expected, 1 - expected], abs=1e-6)
+        assert (run.config.seed, run.config.dropout, run.config.lr) == (seed, 0.1, 0.002)
+        assert run.history[-1].weights == pytest.approx(run.config.options["weights"])
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    assert runner.run(sweeps.extracted(source, [1, 2]), tmp_path) == runs
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == stamps
+
+
+def test_a_sweep_shares_its_middle_with_the_uniform_loss(tmp_path):
+    uniform = runner.run([UNIFORM], tmp_path, workers=1)
+    runs = runner.run(sweeps.front(UNIFORM, sweeps.ratios(0.1, 10, 3), [1]), tmp_path, workers=1)
+    assert [run.config.smto for run in runs] == ["fixed", "unit_scal", "fixed"] and runs[1] == uniform[0]
+    assert len(list(RunStore(tmp_path))) == 3
+    gains = [run.history[-1].weights[0] for run in runs]
+    assert gains == sorted(gains)
+
+
+@pytest.mark.training
+def test_at_the_start_a_network_is_untrained():
+    """Loss about ln 10 for ten classes; the gradient's length by finite differences along itself; the same whatever
+    came before; weights are inverse to them."""
+    torch.manual_seed(99)
+    start = sweeps.at_the_start(UNIFORM)
+    assert list(start.index) == ["CL", "RR"] and start.loss["CL"] == pytest.approx(math.log(10), rel=0.1)
+    assert sweeps.at_the_start(UNIFORM).equals(start)
+    first, second = sweeps.inverse(start.loss)
+    assert first + second == pytest.approx(1) and first / second == pytest.approx(
+        start.loss.RR / start.loss.CL, rel=0.02
+    )
+
+    problem = UNIFORM.definition
+    split = problem.data.load("embedded", UNIFORM.sizes, None, torch.device("cpu"), torch.float32)["train"]
+    torch.manual_seed(UNIFORM.seed)
+    model = problem.build_model(0.0).eval().double()
+    x, targets = split.batch(torch.arange(UNIFORM.batch_size), problem.task_names)
+    shared = list(model.encoder.parameters())
+    for task, head, target in zip(problem.tasks, model.heads.values(), targets, strict=True):
+        target = target.double() if target.is_floating_point() else target
+        loss = task.loss(head(model.encoder(x.double())), target)
+        gradient = torch.autograd.grad(loss, shared)
+        length, losses = float(start.gradient[task.name]), []
+        for step in (1e-6, -1e-6):
+            with torch.no_grad():
+                for parameter, g in zip(shared, gradient, strict=True):
+                    parameter += step * g
+                losses.append(float(task.loss(head(model.encoder(x.double())), target)))
+                for parameter, g in zip(shared, gradient, strict=True):
+                    parameter -= step * g
+        assert math.sqrt((losses[0] - losses[1]) / 2e-6) == pytest.approx(length, rel=1e-3)
+
+
+def test_weights_in_inverse_proportion_by_hand():
+    assert sweeps.inverse([1.0, 3.0]) == [0.75, 0.25]
+
+
+# -- claims ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_table_2_reproduces_what_the_paper_says_of_it():
+    parts = [part for part in claims.parts("C8") if part.paper.table]
+    assert len(parts) == 4 and {claims.on_paper(part).verdict for part in parts} == {REPRODUCED}
+
+
+# -- notebook 05 asks for the records that are there -------------------------------------------------------------------
+
+
+FAMILIES = {
+    "digits": ("01_mnist_selection", "multimnist/CL_RR", "methods"),
+    "streets": ("03_cityscapes_ladder", "cityscapes/19C", "all_methods"),
+    "molecules": ("04_qm9", "qm9", "methods"),
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_settings_are_those_of_the_problems_own_notebook(family, preset):
+    notebook, problem, methods = FAMILIES[family]
+    ours, theirs = values(preset, "05_fixed_weights"), values(preset, notebook)
+    assert ours["search"] == theirs["search"]
+    theirs["problem_options"] = theirs.get("problem_options") or {
+        name: theirs[name] for name in ("max_atoms", "slim") if name in theirs
+    }
+    for name, value in ours[family].items():
+        if name == "grid":
+            assert value == {axis: theirs[f"grid_{axis}"] for axis in value}
+        elif name == "seeds":  # more of them may be there
+            assert set(value) <= set(theirs[name])
+        else:
+            assert value == theirs[name], name
+    assert set(ours["methods"][problem]) <= set(theirs[methods])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_run_of_a_preset_is_a_valid_configuration(preset):
+    """Extraction, sweep, rates, regularisation, width and populations, for every seed: all can be constructed."""
+    given = values(preset, "05_fixed_weights")
+    digits = {
+        name: v for name, v in given["digits"].items() if name not in ("seeds", "search_seeds", "grid", "data_dir")
+    }
+    for problem in ("multimnist/CL_RR", "multimnist/CL_CR"):
+        like = RunConfig.of(**digits, **published.best(problem), problem=problem, seed=1)
+        seeds, ladder = given["digits"]["seeds"], sweeps.ratios(**given["ratios"][problem])
+        rates = {like.lr, *(published.best(problem, smto)["lr"] for smto in given["methods"][problem])}
+        configs = [config for lr in rates for config in sweeps.front(like, ladder, seeds, lr=lr)]
+        assert len({config.key for config in configs}) == len(rates) * len(ladder) * len(seeds)
+        assert sum(config.smto == "unit_scal" for config in configs) == len(rates) * len(seeds)
+    like = RunConfig.of(**digits, **published.best("multimnist/CL_RR"), problem="multimnist/CL_RR", seed=1)
+    for dropout, decay in given["kurin"]:
+        RunConfig.of(**{**like.model_dump(), "dropout": dropout, "weight_decay": decay})
+    assert [0.0, 0.0] in given["kurin"]  # without any regularisation, too
+    for width in given["widths"]:
+        RunConfig.of(**{**like.model_dump(), "problem_options": {"width": width}})
+    PopulationConfig.of(
+        base=like,
+        references={"CL": {"accuracy": 0.9}, "RR": {"mse": 0.1}},
+        size=given["population"]["size"],
+        exploit_interval=given["population"]["exploit_interval"],
+    )
+    for problem, smto in given["sources"].items():
+        assert smto in given["methods"][problem] and published.best(problem, smto)
+        assert len(problems.get(problem).tasks) in (2, 3, 11)
+
+
+def test_the_papers_own_weights_on_qm9_can_be_trained():
+    """All four sets, at the learning rate that the paper trains them with."""
+    given = values("paper", "05_fixed_weights")
+    molecules = {n: v for n, v in given["molecules"].items() if n not in ("seeds", "search_seeds", "grid", "data_dir")}
+    like = RunConfig.of(**molecules, **published.best("qm9", "unit_scal"), problem="qm9", seed=1)
+    for lr in given["nash_lr"]:
+        weights = list(published.qm9_fixed_weights(lr).values())
+        (config,) = sweeps.fixed(like, weights, [1], lr=given["fixed_lr"])
+        assert config.options["weights"] == pytest.approx(weights, abs=1e-6) and config.lr == 0.001
+
+
+def test_extraction_needs_a_method_with_weights(make_run):
+    run = make_run([{"CL": 0.9, "RR": 0.1}], smto="rotograd", weights=[[None, None]])
+    with pytest.raises(ValueError, match="gives no weights"):
+        task_weights.fixed_weights(run)

@@ -1,0 +1,238 @@
+"""One run: a function of its configuration."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from mtl_core import problems, smtos
+from mtl_study.experiments import training
+from mtl_study.experiments.runs import LAST_STEPS, BadConfig, Run, RunConfig
+
+pytestmark = pytest.mark.training
+
+TINY = {"train_size": 300, "val_size": 70, "test_size": 60, "epochs": 2, "batch_size": 128, "lr": 0.002, "seed": 3}
+NEEDED = {"fixed": {"weights": [0.3, 0.7]}}
+
+
+def config(**settings):
+    return RunConfig.of(**{"problem": "multimnist/CL_RR", **TINY, **settings})
+
+
+def numbers(run):
+    """A record without what may differ between two runs of the same configuration."""
+    return run.model_dump(exclude={"seconds"})
+
+
+@pytest.mark.parametrize("smto", ["unit_scal", "edm", "graddrop", "rotograd", "auto_lambda", "famo"])
+def test_a_run_is_a_function_of_its_configuration(smto):
+    """Bit for bit, dropout and randomised methods included; another seed gives other numbers."""
+    one, two = (training.train(config(smto=smto, dropout=0.3)) for _ in range(2))
+    assert numbers(one) == numbers(two)
+    other = training.train(config(smto=smto, dropout=0.3, seed=4))
+    assert other.history[0].train_losses != one.history[0].train_losses
+
+
+def test_seeds_are_paired_across_methods():
+    """The same seed gives every method the same weights, batches and dropout masks: ½ : ½ is the uniform loss,
+    exactly."""
+    uniform = training.train(config(dropout=0.2))
+    fixed = training.train(config(smto="fixed", options={"weights": [0.5, 0.5]}, dropout=0.2))
+    assert uniform.history == fixed.history
+
+
+METHODS = [key for key in smtos.keys() if key != "bayesagg_mtl"]  # noqa: SIM118
+
+
+def test_every_method_starts_from_the_same_losses():
+    """One step: the same weights, batch and dropout masks, so the losses before the update agree (RotoGrad's rotations
+    start as identities, up to rounding)."""
+    one_step = {"epochs": 1, "train_size": 128, "dropout": 0.2}
+    first = {
+        key: training.train(config(smto=key, options=NEEDED.get(key, {}), **one_step)).history[0].train_losses
+        for key in METHODS
+    }
+    for losses in first.values():
+        assert losses == pytest.approx(first["unit_scal"], rel=1e-6)
+
+
+@pytest.mark.parametrize("smto", METHODS)
+def test_every_method_trains(smto):
+    """Two epochs end with finite losses, metrics of both splits, and K weights."""
+    run = training.train(config(smto=smto, options=NEEDED.get(smto, {})))
+    assert run.ended == "finished" and len(run.history) == 2
+    for epoch in run.history:
+        assert all(math.isfinite(loss) for loss in epoch.train_losses)
+        assert 0 <= epoch.val["CL"]["accuracy"] <= 1 and epoch.test["RR"]["mse"] > 0
+        assert len(epoch.weights) == len(epoch.head_weights) == 2
+        assert set(epoch.gradients) == {"features", "parameters"}
+
+
+def test_a_model_that_a_method_cannot_work_with_is_refused():
+    """BayesAgg-MTL needs heads of one linear layer; LeNet's have two."""
+    with pytest.raises(smtos.BadOption, match="head 'CL' holds Linear, Linear"):
+        training.train(config(smto="bayesagg_mtl"))
+
+
+def test_divergence_is_a_result():
+    """A loss that is not finite ends the run where it happened; the epochs before it stand."""
+    run = training.train(config(problem="multimnist/RL_RR", lr=1e30))
+    assert run.diverged and run.ended.startswith("diverged at epoch 0, step")
+    assert run.history == []
+
+
+def test_a_divergence_keeps_what_the_method_reported_before():
+    """IMTL at a step size of 3: its scales explode within a few steps."""
+    run = training.train(config(smto="imtl", options={"form": "transposed"}, lr=3.0, train_size=480, batch_size=16))
+    epoch, step = (int("".join(filter(str.isdigit, part))) for part in run.ended.split(","))
+    assert run.diverged and epoch == 0 and set(run.before_divergence) >= {"alpha_0", "alpha_1"}
+    for values in run.before_divergence.values():
+        assert 0 < len(values) <= step and all(value is None or math.isfinite(value) for value in values)
+    assert Run.from_json(run.to_json()).before_divergence == run.before_divergence
+
+
+class WithAnInfinity:
+    """A split one of whose samples is broken."""
+
+    def __init__(self, split, broken):
+        self.split, self.broken = split, broken
+
+    def __len__(self):
+        return len(self.split)
+
+    def batch(self, index, *others):
+        x, targets = self.split.batch(index, *others)
+        return torch.where((index == self.broken)[:, None, None, None], math.inf, x), targets
+
+
+def test_the_last_twenty_steps_before_a_divergence_in_their_order():
+    """A broken sample in the 30th batch."""
+    wanted, reported = config(smto="edm", train_size=480, batch_size=16), []
+    with training.determinism(threads=1):
+        run = training.Training(wanted, torch.device("cpu"), None)
+        broken = torch.randperm(480, generator=torch.Generator().manual_seed(wanted.seed))[-1]
+        run.data = {**run.data, "train": WithAnInfinity(run.data["train"], broken)}
+        backward = run.smto.backward
+
+        def listen(step):
+            applied = backward(step)
+            reported.append(training.number(applied.diagnostics["residual"]))
+            return applied
+
+        run.smto.backward = listen
+        record = run.run()
+    assert record.ended == "diverged at epoch 0, step 29" and len(reported) == 29
+    assert record.before_divergence["residual"] == reported[-LAST_STEPS:]
+
+
+def test_a_run_that_finished_keeps_no_last_steps():
+    assert training.train(config(smto="edm", epochs=1)).before_divergence == {}
+
+
+def test_a_diagnostic_whose_name_begins_with_peak_is_the_largest_of_an_epoch():
+    """IMTL on three tasks reports |α| as both; over two steps the mean lies halfway to the least."""
+    small = {"train_size": 8, "val_size": 4, "test_size": 4, "batch_size": 4, "epochs": 1}
+    options = {"width": 64, "slim": 8}
+    run = training.train(config(problem="cityscapes/19C", smto="imtl", problem_options=options, **small))
+    found = run.history[0].diagnostics
+    mean, peak = found["largest_alpha"], found["peak_alpha"]
+    assert mean < peak < 2 * mean
+    assert training._over_epoch("peak_alpha", [0.5, 2.0, 1.0]) == 2
+    assert training._over_epoch("largest_alpha", [0.5, 2.0, 0.5]) == 1
+
+
+def test_metrics_are_exact_means_over_the_split(monkeypatch):
+    """Whatever the evaluation batch: the last, smaller batch counts by its samples."""
+    whole = training.train(config())
+    in_parts = dataclasses.replace(problems.get("multimnist/CL_RR"), evaluation_batch=32)
+    monkeypatch.setitem(problems.PROBLEMS, "multimnist/CL_RR", lambda: in_parts)
+    parts = training.train(config())
+    for a, b in zip(whole.history, parts.history, strict=True):
+        assert a.val["CL"] == b.val["CL"]
+        assert a.test["RR"]["mse"] == pytest.approx(b.test["RR"]["mse"], rel=1e-6)
+
+
+def test_plateau_schedules_follow_the_last_batch_or_the_validation_metrics(monkeypatch):
+    """With no patience the step size falls after every epoch that is no better than the best so far, and only then."""
+    monkeypatch.setattr(training, "PATIENCE", 0)
+    monkeypatch.setattr(training, "LEAST_LR", 1e-9)
+    for schedule in ("plateau", "plateau_on_validation"):
+        run = training.train(config(epochs=6, schedule=schedule, lr_decay=0.5, lr=0.02))
+        lrs = [epoch.lr for epoch in run.history]
+        assert set(a / b for a, b in zip(lrs[1:], lrs, strict=False)) <= {0.5, 1.0}
+        if schedule == "plateau":
+            continue
+        first, best, expected = run.history[0].val, math.inf, [0.02]
+        for epoch in run.history[:-1]:
+            accuracy = first["CL"]["accuracy"] / epoch.val["CL"]["accuracy"]
+            signal = (accuracy + epoch.val["RR"]["mse"] / first["RR"]["mse"]) / 2
+            improved = signal < best * (1 - 1e-4)
+            best = signal if improved else best
+            expected.append(expected[-1] * (1 if improved else 0.5))
+        assert lrs == pytest.approx(expected)
+
+
+def test_learning_rate_decays_every_epoch():
+    run = training.train(config(epochs=3, lr_decay=0.5))
+    assert [epoch.lr for epoch in run.history] == [0.002, 0.001, 0.0005]
+
+
+def test_single_task_runs_have_no_gradients_to_compare():
+    run = training.train(config(problem="multimnist/RR"))
+    assert run.history[0].gradients == {} and run.history[0].weights == [1.0]
+
+
+def test_gradient_statistics_are_those_of_the_joint_graph():
+    """The record's norms at the sampled step of the first epoch, against gradients of the plain joint graph."""
+    one_step = config(train_size=128, epochs=1)  # one batch: that step is the sample
+    run = training.train(one_step)
+    problem = problems.get("multimnist/CL_RR")
+    data = problem.data.load("embedded", one_step.sizes, None, torch.device("cpu"), torch.float32)["train"]
+    torch.manual_seed(one_step.seed)
+    model = problem.build_model(0.0).to(memory_format=torch.channels_last)
+    x, targets = data.batch(torch.arange(128), problem.task_names)
+    z = model.encoder(x)
+    for k, (task, head, y) in enumerate(zip(problem.tasks, model.heads.values(), targets, strict=True)):
+        g = torch.autograd.grad(task.loss(head(z), y), list(model.encoder.parameters()), retain_graph=True)
+        norm = torch.cat([part.flatten() for part in g]).norm().item()
+        assert run.history[0].gradients["parameters"].norms[k] == pytest.approx(norm, rel=1e-4)
+
+
+def test_the_process_is_left_as_it_was():
+    """Thread count and torch's random state."""
+    torch.manual_seed(1)
+    before = torch.get_num_threads(), torch.get_rng_state()
+    training.train(config(epochs=1))
+    assert torch.get_num_threads() == before[0] and (torch.get_rng_state() == before[1]).all()
+
+
+def test_float64_is_a_parameter():
+    run = training.train(config(precision="float64", epochs=1, smto="rotograd"))
+    assert run.config.precision == "float64" and not run.diverged
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"smto": "rotograd"}, {"smto": "dwa", "schedule": "plateau_on_validation", "weight_decay": 1e-3}],
+    ids=str,
+)
+def test_a_run_that_took_over_another_goes_on_as_that_one(settings):
+    """Network, moments, step size, SMTO, dropout and batch order: the copy's last epochs are the other's, bit for bit,
+    whichever of the two comes first; they share no memory."""
+    wanted = config(dropout=0.3, epochs=3, **settings)
+    whole = training.train(wanted).history
+    with training.determinism(threads=1):
+        one = training.Training(wanted, torch.device("cpu"), None)
+        other = training.Training(config(dropout=0.3, epochs=3, **{**settings, "seed": 9}), torch.device("cpu"), None)
+        one.epoch()
+        other.epoch()
+        other.take_over(one)
+        for run in (other, other, one, one):
+            run.epoch()
+    assert one.history == whole == other.history
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(BadConfig, match="device 'gpu'"):
+        training.train(config(), device="gpu")

@@ -1,0 +1,357 @@
+"""The one command: what it refuses, what it leaves behind, what it does when a notebook fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from mtl_core import files
+from mtl_study import artifacts
+from mtl_study.publishing import notebooks, pages, reproduce
+
+PARAMETERS = """
+preset = "quick"
+lr = 0.001  # Adam step size
+seeds = [1, 2]
+data_dir = None
+options = {"c": 0.5}
+decide = False
+"""
+VALUES = {"preset": "smoke", "lr": 0.1, "seeds": [1], "data_dir": None, "options": {"c": 0.4}, "decide": True}
+
+WORK = """
+import os, sys
+from pathlib import Path
+import matplotlib.pyplot as plt, pandas as pd
+from tqdm import tqdm
+from mtl_study import artifacts
+for _ in tqdm(range(5), desc="toy runs"):
+    pass
+fig, ax = plt.subplots()
+ax.plot(seeds)
+artifacts.save_figure(fig, "01_line", preset, "A <line>", "One dot per seed & run.")
+claim = {"claim": "T1", "says": "a | b", "where": "section 0", "paper": -65.1234567, "ours": [1.0, None], "n": 2,
+         "verdict": "reproduced", "because": "all lie above", "rule": "above 0.5 %.", "preset": preset}
+artifacts.write_json(artifacts.folder(preset) / "claims" / "01_toy.json", [claim])
+Path("here.json").write_text(f'["{sys.executable}", "{os.getcwd()}"]')
+artifacts.save_table(pd.DataFrame({"smto": ["edm"], "lr": [lr]}), "01_numbers", preset, "Numbers", "From one run.")
+"""
+
+
+def write_notebook(path: Path, *cells, parameters=PARAMETERS) -> None:
+    """A notebook with a title, a parameters cell and these cells."""
+    start = [new_markdown_cell("# A toy question"), new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=[*start, *cells], metadata=kernel), path)
+
+
+def write_preset(path: Path, values: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+@pytest.fixture
+def toy(tmp_path) -> Path:
+    """A repository of one notebook and one preset."""
+    remark = new_code_cell("print('what was', 'measured')", metadata={"tags": ["remark"]})
+    solution = new_code_cell("answer = 42", metadata={"tags": ["solution"]})
+    write_notebook(tmp_path / "notebooks" / "01_toy.ipynb", new_code_cell(WORK), remark, solution)
+    write_preset(tmp_path / "params" / "smoke" / "01_toy.yaml", VALUES)
+    return tmp_path
+
+
+# -- refused before anything runs --------------------------------------------------------------------------------------
+
+
+def refusal(toy, capsys, *arguments, **changed) -> str:
+    """What the command says when it refuses these arguments, or the preset with these values (... takes one out)."""
+    values = {name: value for name, value in {**VALUES, **changed}.items() if value is not ...}
+    write_preset(toy / "params" / "smoke" / "01_toy.yaml", values)
+    assert reproduce.main(list(arguments), toy) == 2
+    assert not (toy / "here.json").exists()
+    return capsys.readouterr().out
+
+
+def test_an_unknown_preset_is_refused_by_name(toy, capsys):
+    message = refusal(toy, capsys, "--preset", "smok")
+    assert "no preset 'smok' (did you mean 'smoke'?)" in message
+
+
+def test_an_unknown_notebook_is_refused_by_name(toy, capsys):
+    assert "no notebook '01_tyo' (did you mean '01_toy'?)" in refusal(toy, capsys, "--only", "01_tyo")
+    assert "no notebook '07'" in refusal(toy, capsys, "--only", "01,07")
+
+
+def test_an_unknown_parameter_is_refused_with_its_place_and_the_nearest_name(toy, capsys):
+    message = refusal(toy, capsys, sedes=[1])
+    assert "unknown parameter 'sedes' (did you mean 'seeds'?)" in message
+    assert str(Path("params") / "smoke" / "01_toy.yaml") in message
+
+
+def test_a_missing_parameter_is_refused(toy, capsys):
+    assert "missing: lr (in the notebook: 0.001)" in refusal(toy, capsys, lr=...)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"lr": "1e-3"}, "lr is text ('1e-3'), expected a number; YAML takes 1e-3 for text: write 0.001"),
+        ({"lr": 1}, "lr is a whole number (1), expected a number with a point (0.001); write 1.0"),
+        ({"seeds": 3}, "seeds is a whole number (3), expected a list ([1, 2])"),
+        ({"seeds": [1, "two"]}, 'seeds[1] is text ("two"), expected a whole number (1)'),
+        ({"seeds": ["1e1"]}, "seeds[0] is text ('1e1'), expected a number; YAML takes 1e-3 for text: write 10"),
+        ({"options": {"c": "5e-1"}}, "options.c is text ('5e-1')"),
+        ({"options": {"d": "5e-1"}}, "options.d is text ('5e-1')"),
+        ({"decide": 1}, "decide is a whole number (1), expected true/false (false)"),
+        ({"lr": None}, "lr is null (null), expected a number with a point (0.001)"),
+        ({"preset": "quick"}, "preset is 'quick', expected 'smoke'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_type_is_refused(toy, capsys, changed, says):
+    assert says in refusal(toy, capsys, **changed)
+
+
+def test_all_that_is_wrong_is_said_at_once(toy, capsys):
+    message = refusal(toy, capsys, lr="1e-3", sedes=[1], decide=...)
+    assert all(word in message for word in ("lr is text", "'sedes'", "missing: decide"))
+
+
+def test_a_parameter_given_twice_is_refused(toy, capsys):
+    path = toy / "params" / "smoke" / "01_toy.yaml"
+    path.write_text(path.read_text() + "lr: 0.2\n")
+    assert reproduce.main([], toy) == 2
+    assert "given twice: lr" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("lr: [1", "is no YAML"), ("- 1\n", "expected lines `name: value`"), (None, "is missing")]
+)
+def test_a_preset_file_that_is_none_is_refused(toy, capsys, text, says):
+    path = toy / "params" / "smoke" / "01_toy.yaml"
+    path.unlink() if text is None else path.write_text(text)
+    assert reproduce.main([], toy) == 2
+    message = capsys.readouterr().out
+    assert says in message and "01_toy.yaml" in message
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ("n = len(seeds)", "may only hold lines `name = literal`; this one is not: n = len(seeds)"),
+        ("import os", "this one is not: import os"),
+        ("lr = 1\nlr = 2", "sets lr twice"),
+        ("lr = ", "is no Python"),
+    ],
+)
+def test_a_parameters_cell_that_computes_is_refused(toy, capsys, parameters, says):
+    write_notebook(toy / "notebooks" / "01_toy.ipynb", parameters=parameters)
+    assert reproduce.main([], toy) == 2
+    assert says in capsys.readouterr().out
+
+
+def test_a_store_that_no_notebook_takes_is_refused(toy, capsys):
+    assert "none of these notebooks has a parameter 'store'" in refusal(toy, capsys, "--store", "somewhere")
+
+
+def test_the_store_replaces_that_of_the_preset(toy):
+    write_notebook(toy / "notebooks" / "01_toy.ipynb", parameters='store = "runs"')
+    write_preset(toy / "params" / "smoke" / "01_toy.yaml", {"store": "results"})
+    (job,) = reproduce.plan(toy, "smoke", [], {"store": "elsewhere"})
+    assert job.values == {"store": "elsewhere"}
+
+
+# -- what a run leaves -------------------------------------------------------------------------------------------------
+
+
+def test_a_notebook_goes_through_the_whole_of_it(toy, capsys):
+    out = toy / "out"
+    assert reproduce.main(["--artifacts", str(out)], toy) == 0
+    folder = out / "smoke"
+    written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert written == {
+        "claims.json",
+        "claims/01_toy.json",
+        "figures/01_line.json",
+        "figures/01_line.pdf",
+        "figures/01_line.png",
+        "index.html",
+        "notebooks/01_toy.html",
+        "notebooks/01_toy.ipynb",
+        "tables/01_numbers.csv",
+        "tables/01_numbers.json",
+        "tables/01_numbers.md",
+    }
+    # this interpreter, in the repository
+    python, place = json.loads((toy / "here.json").read_text())
+    assert (python, Path(place)) == (sys.executable, toy.resolve())
+
+    # the preset's values reached the notebook, and the progress bar the terminal; one state of it is kept
+    assert (folder / "tables/01_numbers.csv").read_text() == "smto,lr\nedm,0.1\n"
+    assert "| edm | 0.1 |" in (folder / "tables/01_numbers.md").read_text()
+    assert "toy runs:   0%" in capsys.readouterr().err
+    executed = notebooks.read(folder / "notebooks/01_toy.ipynb")
+    bars = [o.text for cell in executed.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]
+    assert len(bars) == 1 and bars[0].startswith("toy runs: 100%") and "\r" not in bars[0]
+
+    html = (folder / "notebooks/01_toy.html").read_text()
+    assert "what was measured" in html and "&#39;measured&#39;" not in html  # of a remark, the sentence alone
+    assert "answer" in html
+
+    page = (folder / "index.html").read_text()
+    for shown in ("A &lt;line&gt;", "One dot per seed &amp; run.", 'src="figures/01_line.png"', "figures/01_line.pdf"):
+        assert shown in page
+    for shown in (
+        "A toy question",
+        "−65.12",
+        "1, –",
+        "above 0.5 %.",
+        "all lie above",
+        'class="badge yes">reproduced',
+        ">edm</td>",
+    ):
+        assert shown in page
+    assert "http" not in page
+    assert [claim["claim"] for claim in json.loads((folder / "claims.json").read_text())] == ["T1"]
+
+    # and from these artifacts alone, twice the same report
+    reports = []
+    for _ in range(2):
+        assert reproduce.main(["--artifacts", str(out), "--report"], toy) == 0
+        reports.append((toy / "REPORT.md").read_bytes())
+    report = reports[0].decode()
+    assert reports[0] == reports[1]
+    assert "**T1** (section 0): reproduced, all lie above. Rule: above 0.5 %.\n" in report
+    assert "![A &lt;line&gt;](docs/report/01_line.png)" in report and "| edm | 0.1 |" in report and r"a \| b" in report
+    assert report.index("| T1 |") < report.index("01_line.png") < report.index("| edm |") < report.index("**T1**")
+    assert (toy / "docs/report/01_line.png").read_bytes() == (folder / "figures/01_line.png").read_bytes()
+
+
+def test_a_failing_notebook_is_kept_and_the_others_still_run(toy, capsys):
+    print_all = new_code_cell("print(1)")
+    write_notebook(toy / "notebooks/00_broken.ipynb", print_all, new_code_cell("x = 1\nraise KeyError('nowhere')"))
+    write_notebook(toy / "notebooks/01_toy.ipynb", print_all)
+    write_preset(toy / "params/smoke/00_broken.yaml", VALUES)
+    folder = toy / "out/smoke"
+    files.write_atomically(folder / "figures/00_old.png", b"from an earlier execution")
+
+    assert reproduce.main(["--artifacts", str(toy / "out")], toy) == 1
+    said = capsys.readouterr().out
+    assert "00_broken.ipynb stopped in cell [4], which begins `x = 1`: KeyError: 'nowhere'" in said
+    assert {path.name for path in (folder / "notebooks").iterdir()} == {
+        "00_broken.failed.ipynb",
+        "01_toy.html",
+        "01_toy.ipynb",
+    }
+    kept = notebooks.read(folder / "notebooks/00_broken.failed.ipynb")
+    texts = [output.get("text") for cell in kept.cells for output in cell.get("outputs", [])]
+    assert "1\n" in texts
+    assert not (folder / "figures/00_old.png").exists()
+    page = (folder / "index.html").read_text()
+    assert "KeyError: &#39;nowhere&#39;" in page and "00_broken.failed.ipynb" in page
+
+    assert reproduce.main(["--artifacts", str(toy / "out"), "--report"], toy) == 1
+    assert "has failed: 00_broken" in capsys.readouterr().out
+
+
+def test_a_kernel_that_dies_is_a_failure_that_names_the_cell(toy, capsys):
+    write_notebook(toy / "notebooks/01_toy.ipynb", new_code_cell("import os\nos.kill(os.getpid(), 9)"))
+    assert reproduce.main(["--artifacts", str(toy / "out")], toy) == 1
+    said = capsys.readouterr().out
+    assert "01_toy.ipynb stopped in cell" in said and "which begins `import os`: DeadKernelError" in said
+    assert (toy / "out/smoke/notebooks/01_toy.failed.ipynb").exists()
+
+
+def test_an_interrupt_takes_the_kernel_along(toy):
+    """The notebook writes down its process and sleeps; once the command is interrupted, that process is gone."""
+    sleep = "import os, time\nfrom pathlib import Path\nPath('pid.part').write_text(str(os.getpid()))\n"
+    sleep += "os.replace('pid.part', 'pid')\ntime.sleep(1000)"
+    write_notebook(toy / "notebooks/01_toy.ipynb", new_code_cell(sleep))
+    code = "import signal, sys; from pathlib import Path; from mtl_study.publishing import reproduce; "
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += f"sys.exit(reproduce.main(['--artifacts', {str(toy / 'out')!r}], Path({str(toy)!r})))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        while not (toy / "pid").exists() and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[0]
+    assert process.returncode == 130 and "Stopped. Finished runs are kept" in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((toy / "pid").read_text()), 0)
+
+
+def test_what_an_older_version_left_behind_does_not_keep_notebooks_from_running(toy, capsys):
+    write_notebook(toy / "notebooks/00_first.ipynb", new_code_cell("print(1)"))
+    write_preset(toy / "params/smoke/00_first.yaml", VALUES)
+    folder = toy / "out/smoke"
+    files.write_json(folder / "claims/01_toy.json", [{"claim": "T1"}])
+    assert reproduce.main(["--artifacts", str(toy / "out"), "--only", "00"], toy) == 0
+    page = (folder / "index.html").read_text()
+    assert "01_toy.json: a claim lacks one of because, claim" in page and "00_first.html" in page
+
+
+def test_a_folder_that_cannot_be_written_is_named(toy, capsys):
+    (toy / "out").write_text("a file where the folder should be")
+    assert reproduce.main(["--artifacts", str(toy / "out"), "--student"], toy) == 1
+    assert f"cannot write {toy / 'out' / 'student' / '01_toy.ipynb'}: " in capsys.readouterr().out
+
+
+def test_a_report_of_what_was_never_run_says_what_to_run(toy, capsys):
+    assert reproduce.main(["--preset", "quick", "--report"], toy) == 1
+    assert "make reproduce PRESET=quick" in capsys.readouterr().out
+
+
+def test_the_student_copy_lacks_the_solutions_and_nothing_else(toy):
+    assert reproduce.main(["--artifacts", str(toy / "out"), "--student"], toy) == 0
+    ours, theirs = (notebooks.read(p) for p in (toy / "notebooks/01_toy.ipynb", toy / "out/student/01_toy.ipynb"))
+    assert [cell.source for cell in theirs.cells] == [cell.source for cell in ours.cells[:-1]]
+    assert ours.cells[-1].source == "answer = 42"
+
+
+def test_figures_and_tables_come_in_the_order_of_their_notebook(tmp_path):
+    """A table that the notebook shows before a figure comes first, however they are called."""
+    source, folder = tmp_path / "01_toy.ipynb", artifacts.folder("order")
+    write_notebook(source, new_code_cell('show("01_z")'), new_code_cell('show("01_y")\nshow("01_x")'))
+    for name in ("01_z", "01_x"):
+        artifacts.save_table(pd.DataFrame({"lr": [0.1]}), name, "order", name, "")
+    for name in ("01_unnamed", "01_y"):
+        artifacts.save_figure(plt.figure(), name, "order", name, "")
+    (section,) = pages.sections(folder, [source])
+    assert [(picture.kind, picture.name) for picture in section.pictures] == [
+        ("table", "01_z"),
+        ("figure", "01_y"),
+        ("table", "01_x"),
+        ("figure", "01_unnamed"),
+    ]
+
+
+# -- small pieces ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        ("plain\ntext\n", "plain\ntext\n"),
+        ("\r 10%\r 50%\r100%\ndone\n", "100%\ndone\n"),
+        ("\rrunning 1\r         \r", ""),
+        ("long line\rlo", "long line"),
+        ("\x1b[A\x1b[31mred\x1b[0m", "red"),
+    ],
+)
+def test_progress_is_kept_as_a_terminal_shows_it(printed, shown):
+    assert notebooks.on_terminal(printed) == shown
+
+
+def test_a_number_in_a_claim_is_short_and_what_is_missing_a_dash():
+    assert [pages.value(x) for x in (-0.123456, 3, None, "a", [1.0, 2.0])] == ["−0.1235", "3", "–", "a", "1, 2"]

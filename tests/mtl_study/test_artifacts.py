@@ -1,0 +1,130 @@
+"""Figures, tables and files are written whole or not at all, and the same input gives the same bytes."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from mtl_core import files
+from mtl_study import artifacts
+
+
+def leftovers(folder) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.suffix == ".tmp"]
+
+
+def test_a_file_is_written_with_its_folder_and_replaced(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    files.write_atomically(path, "α\n")
+    files.write_atomically(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert leftovers(path.parent) == []
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    """A limit on the size of files stops the write halfway, as a disk without space does."""
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    code = f"""
+import resource, signal
+from mtl_core import files
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    files.write_atomically({str(path)!r}, "x" * 2000)
+except files.CannotWrite as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"cannot write {path}: {os.strerror(errno.EFBIG)}" in done.stdout
+    assert path.read_text() == "old"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(files.CannotWrite, match=r"cannot write .*file/deeper/x.txt: .*is unchanged\. Free some space"):
+        files.write_atomically(tmp_path / "file" / "deeper" / "x.txt", "new")
+    assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_folder_is_named_and_keeps_its_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(files.CannotWrite, match=r"cannot write .*Permission denied"):
+            files.write_atomically(path, "new")
+    finally:
+        tmp_path.chmod(0o700)
+    assert path.read_text() == "old"
+
+
+def test_a_kill_leaves_a_whole_file_and_the_next_write_clears_up(tmp_path):
+    """A process that writes the same file over and over is killed: the file is one of those that it wrote, complete."""
+    path = tmp_path / "file.txt"
+    code = f"""
+from mtl_core import files
+for i in range(1_000_000):
+    files.write_atomically({str(path)!r}, str(i % 10) * 3_000_000)
+    print(flush=True)
+"""
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            process.send_signal(signal.SIGKILL)
+        text = path.read_text()
+        assert text == text[0] * 3_000_000
+    (tmp_path / f".file.txt.{process.pid}-1.tmp").write_text("half")  # as if the kill had come while it wrote
+    files.write_atomically(path, "after")
+    assert path.read_text() == "after"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_figure_is_the_same_bytes_twice_and_stamped(tmp_path, monkeypatch):
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
+    saved = []
+    for _ in range(2):
+        fig, ax = plt.subplots()
+        ax.plot([1, 2], label="EDM")
+        png = artifacts.save_figure(fig, "01_line", "smoke", "Title", "Caption.")
+        assert fig.texts == []  # the stamp is on the file, not on the figure
+        plt.close(fig)
+        saved.append([png.with_suffix(suffix).read_bytes() for suffix in (".png", ".pdf", ".json")])
+    assert saved[0] == saved[1]
+    assert png == tmp_path / "smoke" / "figures" / "01_line.png"
+    assert b'"preset": "smoke"' in saved[0][2]
+
+
+def test_a_table_keeps_its_numbers_in_csv_and_is_readable_in_markdown(tmp_path, monkeypatch):
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
+    frame = pd.DataFrame({"smto": ["a|b", "edm"], "Δm": [-65.123456789, None], "lr": [1e-4, 0.5], "n": [3, 10]})
+    shown = artifacts.save_table(frame, "01_table", "smoke", "Title", "Caption.", decimals={"Δm": 1})
+    folder = tmp_path / "smoke" / "tables"
+    assert pd.read_csv(folder / "01_table.csv").equals(frame)
+    assert (folder / "01_table.md").read_text().splitlines() == [
+        "| smto | Δm | lr | n |",
+        "| :--- | ---: | ---: | ---: |",
+        r"| a\|b | −65.1 | 0.0001 | 3 |",
+        "| edm | – | 0.5 | 10 |",
+    ]
+    assert shown.data.startswith("**Title**\n\n| smto |") and shown.data.endswith("\nCaption.")
+
+
+def test_an_index_is_shown_where_it_says_something():
+    frame = pd.DataFrame({"x": [1]}, index=pd.Index(["edm"], name="smto"))
+    assert artifacts.to_markdown(frame).splitlines()[0] == "| smto | x |"
+    assert artifacts.to_markdown(frame.reset_index(drop=True)).splitlines()[0] == "| x |"
+    wide = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("CL", "ours"), ("CL", "paper")]))
+    assert artifacts.to_markdown(wide).splitlines()[0] == "| CL ours | CL paper |"
+
+
+def test_a_name_without_the_number_of_its_notebook_is_refused():
+    with pytest.raises(ValueError, match="'figure_1' is no name for one of the tables: expected the number"):
+        artifacts.save_table(pd.DataFrame({"x": [1]}), "figure_1", "smoke", "", "")

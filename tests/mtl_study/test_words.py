@@ -1,0 +1,49 @@
+import math
+
+import pytest
+
+from mtl_study.words import counted, duration, listed, number, percent, say
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "sign", "text"),
+    [
+        (-8.952, 2, False, "−8.95"),
+        (2.6, 1, True, "+2.6"),
+        (-0.04, 1, False, "0.0"),  # no minus before nothing
+        (0.04, 1, True, "0.0"),
+        (19600, 0, False, "19,600"),
+        (math.inf, 1, False, "∞"),
+        (-math.inf, 1, False, "−∞"),
+        (math.nan, 1, False, "no value"),
+    ],
+)
+def test_a_number_is_written_as_in_a_sentence(value, digits, sign, text):
+    assert number(value, digits, sign) == text
+
+
+def test_a_percentage_keeps_its_sign_and_its_unit():
+    assert percent(-13.5, sign=True) == "−13.5 %"
+
+
+@pytest.mark.parametrize(
+    ("items", "text"), [([], "none"), (["a"], "a"), (["a", "b"], "a and b"), (list("abc"), "a, b and c")]
+)
+def test_a_list_ends_with_and(items, text):
+    assert listed(items) == text
+
+
+def test_things_are_counted_in_singular_and_plural():
+    assert [counted(n, "run") for n in (0, 1, 2, 7440)] == ["no runs", "1 run", "2 runs", "7,440 runs"]
+    assert counted(2, "was", "were") == "2 were"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(1, "1 second"), (40.4, "40 seconds"), (840, "14 minutes"), (8280, "2.3 hours")]
+)
+def test_a_duration_is_told_in_one_unit(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_only_empty_lines_part_what_is_said():
+    assert say("\n  one\n  two\n\n\n  three\n").data == "one two\n\nthree"
