@@ -34,6 +34,7 @@ import os, sys
 from pathlib import Path
 import matplotlib.pyplot as plt, pandas as pd
 from tqdm import tqdm
+from mtl_core import files
 from mtl_study import artifacts
 for _ in tqdm(range(5), desc="toy runs"):
     pass
@@ -42,7 +43,7 @@ ax.plot(seeds)
 artifacts.save_figure(fig, "01_line", preset, "A <line>", "One dot per seed & run.")
 claim = {"claim": "T1", "says": "a | b", "where": "section 0", "paper": -65.1234567, "ours": [1.0, None], "n": 2,
          "verdict": "reproduced", "because": "all lie above", "rule": "above 0.5 %.", "preset": preset}
-artifacts.write_json(artifacts.folder(preset) / "claims" / "01_toy.json", [claim])
+files.write_json(artifacts.folder(preset) / "claims" / "01_toy.json", [claim])
 Path("here.json").write_text(f'["{sys.executable}", "{os.getcwd()}"]')
 artifacts.save_table(pd.DataFrame({"smto": ["edm"], "lr": [lr]}), "01_numbers", preset, "Numbers", "From one run.")
 """
