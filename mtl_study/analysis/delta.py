@@ -1,8 +1,8 @@
 """Δm, the mean gain over single-task models, and the epoch at which a run is read.
 
-    references(single_task_runs)        what Δm is measured against
-    delta_m(table, references, tasks)   the mean gain over the single-task models, per run, split and epoch
-    selected(runs, references, tasks)   one row per run: test values at the epoch that validation chose
+    baselines(single_task_runs)        what Δm is measured against
+    delta_m(table, baselines, tasks)   the mean gain over the single-task models, per run, split and epoch
+    selected(runs, baselines, tasks)   one row per run: test values at the epoch that validation chose
 
 All gains are in percent and higher is better.
 """
@@ -112,7 +112,7 @@ def _best_configuration(scores: pd.DataFrame, name: str) -> str:
     return str(means.idxmax())
 
 
-def relative_changes(table: pd.DataFrame, references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+def relative_changes(table: pd.DataFrame, baselines: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
     """Gain over the single-task reference per metric, in percent; higher is better whichever way the metric goes.
 
         100 · s · (M − M_st) / M_st      s = +1 where a higher metric is better, −1 where a lower one is
@@ -132,11 +132,11 @@ def relative_changes(table: pd.DataFrame, references: pd.DataFrame, tasks: Seque
     values = values.reindex(columns=columns)
     signs = np.array([1.0 if m.higher_is_better else -1.0 for task in tasks for m in task.metrics.values()])
     split = values.index.get_level_values("split")
-    reference = references["value"].unstack(["task", "metric"])[columns].loc[split].to_numpy()
+    reference = baselines["value"].unstack(["task", "metric"])[columns].loc[split].to_numpy()
     return 100 * signs * (values - reference) / reference
 
 
-def delta_m(table: pd.DataFrame, references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+def delta_m(table: pd.DataFrame, baselines: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
     """Δm, the mean gain over the single-task models in percent (higher is better), per run, split and epoch.
 
         Δm = 100/K · Σ_k 1/|M_k| · Σ_{m ∈ M_k} s_m (M_m − M_m,st) / M_m,st
@@ -146,14 +146,14 @@ def delta_m(table: pd.DataFrame, references: pd.DataFrame, tasks: Sequence[Any])
     Returns:
         Index (problem, smto, config, seed, split, epoch); one column per task (its own mean gain) and delta_m.
     """
-    changes = relative_changes(table, references, tasks)
+    changes = relative_changes(table, baselines, tasks)
     result = pd.DataFrame({task.name: changes[task.name].mean(axis=1, skipna=False) for task in tasks})
     return result.assign(delta_m=result.mean(axis=1, skipna=False))
 
 
 def selected(
     runs: Sequence[Any],
-    references: pd.DataFrame,
+    baselines: pd.DataFrame,
     tasks: Sequence[Any],
     split: Literal["test", "val"] = "test",
     rule: Literal["best_val_epoch", "last_epoch"] = "best_val_epoch",
@@ -170,8 +170,8 @@ def selected(
         no usable epoch has NaN throughout; one that diverged later keeps the best epoch that it completed.
     """
     table = tidy(runs)
-    gains = delta_m(table, references, tasks)
-    changes = relative_changes(table, references, tasks)
+    gains = delta_m(table, baselines, tasks)
+    changes = relative_changes(table, baselines, tasks)
     names = [task.name for task in tasks]
     several = {f"{t.name}/{metric}": (t.name, metric) for t in tasks if len(t.metrics) > 1 for metric in t.metrics}
     by_run = dict(iter(gains["delta_m"].xs("val", level="split").groupby(RUN, sort=False)))

@@ -13,7 +13,7 @@ from mtl_study.analysis.delta import selected
 from mtl_study.analysis.frames import RUN, setting
 
 
-def selection_bias(runs: Sequence[Any], references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+def selection_bias(runs: Sequence[Any], baselines: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
     """How much better a run looks on the split that chose its epoch: validation Δm − test Δm, in points.
 
     Each Δm is relative to the single-task models on the same split, whose own epochs validation chose, too. What is
@@ -29,7 +29,7 @@ def selection_bias(runs: Sequence[Any], references: pd.DataFrame, tasks: Sequenc
         problem, smto, config, seed, epoch, val_delta_m, delta_m, optimism (> 0: it looks better on validation), luck
         (> 0: better than this configuration usually does; NaN for one seed).
     """
-    table = selected(runs, references, tasks)[[*RUN, "epoch", "val_delta_m", "delta_m"]]
+    table = selected(runs, baselines, tasks)[[*RUN, "epoch", "val_delta_m", "delta_m"]]
     table["optimism"] = table.val_delta_m - table.delta_m
     alike = table.groupby(["problem", "smto", "config"]).optimism
     others = (alike.transform("sum") - table.optimism) / (alike.transform("count") - 1).replace(0, math.nan)

@@ -38,14 +38,14 @@ from mtl_study.words import listed
 
 POPULATION_CODE_VERSION = 1  # raise when the numbers that this file produces change
 
-References = dict[str, dict[str, float]]
+Baselines = dict[str, dict[str, float]]
 
 
 class PopulationConfig(Config):
     """Everything that a population's numbers depend on.
 
     base: a run of `unit_scal` or `fixed`: problem, epochs, step size, …, seed. Its own weights are of no account.
-    references: single-task value on validation by task and metric, what Δm is measured against (`on_validation`).
+    baselines: single-task value on validation by task and metric, what Δm is measured against (`on_validation`).
     size: members. exploit_interval: epochs between two rankings. spread: standard deviation of the initial logits.
     explore: standard deviation of a step of the logits. quantile: share of the members that give up in a ranking, and
     share of those that they take over from.
@@ -54,7 +54,7 @@ class PopulationConfig(Config):
     model_config = ConfigDict(allow_inf_nan=False, populate_by_name=True, loc_by_alias=False)
 
     base: RunConfig
-    references: References
+    baselines: Baselines = Field(validation_alias="references", serialization_alias="references")  # as stored
     size: Annotated[int, Field(ge=2)] = 8
     exploit_interval: Annotated[int, Field(ge=1, validation_alias="block", serialization_alias="block")]  # as stored
     spread: NotNegative = 1.5
@@ -86,7 +86,7 @@ class PopulationConfig(Config):
                 f"quantile = {self.quantile} of size = {self.size} is less than one member; give a quantile of at "
                 f"least {math.ceil(1000 / self.size) / 1000}."
             )
-        _check_references(self.references, tasks, base.problem)
+        _check_baselines(self.baselines, tasks, base.problem)
         object.__setattr__(self, "base", base.model_copy(update={"smto": "unit_scal", "options": {}}))
         return self
 
@@ -130,12 +130,12 @@ class PopulationConfig(Config):
         return self.size * self.base.epochs
 
 
-def _check_references(references: References, tasks: Sequence[Task], problem: str) -> None:
+def _check_baselines(baselines: Baselines, tasks: Sequence[Task], problem: str) -> None:
     """Raises ValueError unless there is one positive number for every metric of every task, and no other."""
-    _check_names("references", references, [task.name for task in tasks], "task", problem)
+    _check_names("baselines", baselines, [task.name for task in tasks], "task", problem)
     for task in tasks:
-        _check_names(f"references of {task.name}", references[task.name], list(task.metrics), "metric", task.name)
-        for metric, value in references[task.name].items():
+        _check_names(f"baselines of {task.name}", baselines[task.name], list(task.metrics), "metric", task.name)
+        for metric, value in baselines[task.name].items():
             if value <= 0:
                 raise ValueError(f"the reference of {task.name} {metric} is {value}: no gain can be relative to it.")
 
@@ -149,16 +149,16 @@ def _check_names(where: str, given: Iterable[str], known: Sequence[str], kind: s
         raise ValueError(f"{where}: {listed(missing)} is missing; {expected}")
 
 
-def on_validation(references: pd.DataFrame) -> References:
-    """What `delta.references` found on validation, as a PopulationConfig takes it."""
-    found: References = {}
-    for (task, metric), value in references["value"].xs("val", level="split").items():
+def on_validation(baselines: pd.DataFrame) -> Baselines:
+    """What `delta.single_task_baselines` found on validation, as a PopulationConfig takes it."""
+    found: Baselines = {}
+    for (task, metric), value in baselines["value"].xs("val", level="split").items():
         found.setdefault(task, {})[metric] = float(value)
     return found
 
 
 def score(
-    metrics: Mapping[str, Mapping[str, float | None]], references: References, tasks: Sequence[Task]
+    metrics: Mapping[str, Mapping[str, float | None]], baselines: Baselines, tasks: Sequence[Task]
 ) -> float | None:
     """Δm of one epoch's metrics, as `delta.delta_m` has it: percent, higher is better. None where a metric is not
     finite."""
@@ -166,7 +166,7 @@ def score(
     def gain(task: Task) -> float:
         gains = []
         for name, metric in task.metrics.items():
-            value, reference = metrics[task.name][name], references[task.name][name]
+            value, reference = metrics[task.name][name], baselines[task.name][name]
             change = (math.nan if value is None else value - reference) / reference
             gains.append(change if metric.higher_is_better else -change)
         return sum(gains) / len(gains)
@@ -291,7 +291,7 @@ class _Search:
             run.epoch()
             self.epochs_trained += 1
         if not run.diverged:
-            found = score(run.history[-1].val, self.config.references, self.tasks)
+            found = score(run.history[-1].val, self.config.baselines, self.tasks)
         record.weights.append(self.weights[i])
         record.score.append(found)
         record.parent.append(parent)

@@ -1,4 +1,4 @@
-"""The paper's protocol: single-task references, then the search (or the published settings), then the seeds that are
+"""The paper's protocol: single-task baselines, then the search (or the published settings), then the seeds that are
 reported.
 """
 
@@ -60,21 +60,21 @@ class Grid:
 class Experiment:
     """What an experiment ends with.
 
-    runs: of the chosen settings, every seed, method by method. references: the single-task runs of the chosen settings.
+    runs: of the chosen settings, every seed, method by method. baselines: the single-task runs of the chosen settings.
     settings: one row per single task and method: what was chosen, by whom, out of how many. searched: every run of the
     search.
     """
 
     problem: problems.Problem
     runs: list[Run]
-    references: list[Run]
+    baselines: list[Run]
     settings: pd.DataFrame
     searched: list[Run]
 
     def selected(self) -> pd.DataFrame:
-        """One row per run: gains over the single-task references in percent, at the epoch that validation chose."""
+        """One row per run: gains over the single-task baselines in percent, at the epoch that validation chose."""
         tasks = self.problem.tasks
-        return delta.selected(self.runs, delta.single_task_baselines(self.references, tasks), tasks)
+        return delta.selected(self.runs, delta.single_task_baselines(self.baselines, tasks), tasks)
 
 
 def experiment(
@@ -92,7 +92,7 @@ def experiment(
     data_dir: str | None = None,
     **settings: Any,
 ) -> Experiment:
-    """The paper's protocol for one problem: single-task references and every method, with published or searched
+    """The paper's protocol for one problem: single-task baselines and every method, with published or searched
     settings.
 
     With `search="published"` each method has the paper's best learning rate, dropout, weight decay and own
@@ -124,7 +124,7 @@ def experiment(
             for smto in methods
             for best in [published.best(problem, smto)]
         ]
-        single = [(name, "unit_scal", best) for name in whole.single_tasks for best in _published_references(name)]
+        single = [(name, "unit_scal", best) for name in whole.single_tasks for best in _published_baselines(name)]
         configs = [_config(p, s, c, seed, settings) for p, s, c in single + chosen for seed in seeds]
         done = runner.run(configs, title=problem, **place)
         split = len(single) * len(seeds)
@@ -144,16 +144,16 @@ def experiment(
 
     alone, together = searched[:split], searched[split:]
     best = set(delta.single_task_baselines(alone, whole.tasks)["config"])
-    references = _extend(
-        [r for r in alone if frames.configuration(r.config) in best], seeds, f"{problem}: references", place
+    baselines = _extend(
+        [r for r in alone if frames.configuration(r.config) in best], seeds, f"{problem}: baselines", place
     )
     rows = delta.best_configurations(
-        delta.selected(together, delta.single_task_baselines(references, whole.tasks), whole.tasks)
+        delta.selected(together, delta.single_task_baselines(baselines, whole.tasks), whole.tasks)
     )
     kept = [r for r in together if frames.configuration(r.config) in set(rows["config"])]
     runs = _extend(kept, seeds, f"{problem}: seeds", place)
     by = f"searched here over {{n}} configurations × {counted(len(search_seeds), 'seed')}"
-    return Experiment(whole, runs, references, _settings_table(runs, references, whole, by, searched), searched)
+    return Experiment(whole, runs, baselines, _settings_table(runs, baselines, whole, by, searched), searched)
 
 
 def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.PathLike[str]) -> Experiment | None:
@@ -207,7 +207,7 @@ def with_all_seeds(experiment: Experiment, store: RunStore | str | os.PathLike[s
                     found.setdefault(run.config.key, run)
         return list(found.values())
 
-    return replace(experiment, runs=all_seeds(experiment.runs), references=all_seeds(experiment.references))
+    return replace(experiment, runs=all_seeds(experiment.runs), baselines=all_seeds(experiment.baselines))
 
 
 def _as_published(runs: list[Run]) -> list[Run]:
@@ -217,7 +217,7 @@ def _as_published(runs: list[Run]) -> list[Run]:
         name, smto = run.config.problem, run.config.smto
         single = len(run.config.definition.tasks) == 1
         try:
-            known = _published_references(name) if single else [published.best(name, smto)]
+            known = _published_baselines(name) if single else [published.best(name, smto)]
         except published.NotInPaper:
             return False
         return any(all(getattr(run.config, key) == value for key, value in best.items()) for best in known)
@@ -232,7 +232,7 @@ def _common(run: Run) -> str:
     return run.config.model_dump_json(exclude={"problem", "seed", *SEARCHED})
 
 
-def _published_references(name: str) -> list[published.Settings]:
+def _published_baselines(name: str) -> list[published.Settings]:
     """The paper's settings for a single task: one, or one per metric where its metrics have different ones."""
     found: list[published.Settings] = []
     for metric in problems.get(name).tasks[0].metrics:
@@ -283,11 +283,11 @@ def _extend(kept: list[Run], seeds: Sequence[int], title: str, place: Mapping[st
 
 
 def _settings_table(
-    runs: list[Run], references: list[Run], problem: problems.Problem, by: str, searched: Sequence[Run] = ()
+    runs: list[Run], baselines: list[Run], problem: problems.Problem, by: str, searched: Sequence[Run] = ()
 ) -> pd.DataFrame:
     """What was chosen for every single task and method, and by whom."""
     rows = []
-    for record in {frames.configuration(r.config): r for r in [*references, *runs]}.values():
+    for record in {frames.configuration(r.config): r for r in [*baselines, *runs]}.values():
         config = record.config
         alike = [r for r in searched if (r.config.problem, r.config.smto) == (config.problem, config.smto)]
         tried = len({frames.configuration(r.config) for r in alike})

@@ -19,7 +19,7 @@ from mtl_study.plots.forest import beside, forest_plot, interval_words
 from mtl_study.plots.pareto import seed_count, shade
 
 
-def regularised(runs: Sequence[Any], references: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+def regularised(runs: Sequence[Any], baselines: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
     """Δm of every run twice: at the epoch that validation chose (early stopping), and at the last epoch (none).
 
     Returns:
@@ -27,7 +27,7 @@ def regularised(runs: Sequence[Any], references: pd.DataFrame, tasks: Sequence[A
     """
     rules: dict[bool, Any] = {False: "last_epoch", True: "best_val_epoch"}
     rows = [
-        delta.selected(runs, references, tasks, rule=rule).assign(early_stopping=stops) for stops, rule in rules.items()
+        delta.selected(runs, baselines, tasks, rule=rule).assign(early_stopping=stops) for stops, rule in rules.items()
     ]
     table = pd.concat(rows, ignore_index=True)
     return table.assign(

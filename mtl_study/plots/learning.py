@@ -48,13 +48,13 @@ def samples(x: Tensor, classes: Tensor, digits: Tensor) -> np.ndarray:
 
 def learning_curves(
     runs: Sequence[Any],
-    references: pd.DataFrame,
+    baselines: pd.DataFrame,
     tasks: Sequence[Any],
     highlight: Sequence[str],
     ax: Axes | None = None,
 ) -> Axes:
     """Validation Δm after every epoch, mean over seeds: drawn out for those in `highlight` (up to seven), else grey."""
-    gains = delta.delta_m(frames.tidy(runs), references, tasks)["delta_m"].xs("val", level="split")
+    gains = delta.delta_m(frames.tidy(runs), baselines, tasks)["delta_m"].xs("val", level="split")
     curves = gains.groupby(["smto", "epoch"]).mean().unstack("epoch")
     curves.columns = curves.columns + 1
     each = gains.groupby(["smto", "seed", "epoch"]).mean().unstack("epoch").to_numpy()

@@ -181,9 +181,9 @@ def against_mean(runs: Iterable[Any], mean: pd.Series) -> pd.DataFrame:
     return table.assign(error=error).groupby([*frames.RUN, "epoch"], sort=False).error.mean().reset_index()
 
 
-def learning(runs: Sequence[Any], references: Sequence[Any], mean: pd.Series, ax: Axes | None = None) -> Axes:
+def learning(runs: Sequence[Any], baselines: Sequence[Any], mean: pd.Series, ax: Axes | None = None) -> Axes:
     """Test error over that of the mean predictor after every epoch: each method, and the single-task models."""
-    found, alone = against_mean(runs, mean), against_mean(references, mean)
+    found, alone = against_mean(runs, mean), against_mean(baselines, mean)
     ax = ax or canvas.figure(8, 4.2)[1]
     last = {}
     for smto in look.in_order(found.smto):
@@ -211,16 +211,16 @@ def learning(runs: Sequence[Any], references: Sequence[Any], mean: pd.Series, ax
     return ax
 
 
-def errors(selected: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
+def errors(selected: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
     """Test errors in physical units at the chosen epoch: a row per run, a column per property."""
-    at = references["value"].xs("test", level="split").droplevel("metric")
+    at = baselines["value"].xs("test", level="split").droplevel("metric")
     found = selected[["smto", "seed"]].copy()
     for key in PROPERTIES:
         found[key] = at[key] * (1 - selected[key] / 100)  # the gain, undone
     return found
 
 
-def per_property(selected: pd.DataFrame, references: pd.DataFrame, mean: pd.Series) -> np.ndarray:
+def per_property(selected: pd.DataFrame, baselines: pd.DataFrame, mean: pd.Series) -> np.ndarray:
     """Every property in its own unit: a bar per method, a dot per seed, and the gain over the single-task model.
 
     Args:
@@ -229,8 +229,8 @@ def per_property(selected: pd.DataFrame, references: pd.DataFrame, mean: pd.Seri
     Returns:
         The axes [3, 4], the last of which holds the key.
     """
-    found, smtos = errors(selected, references), look.in_order(selected.smto)
-    at = references["value"].xs("test", level="split").droplevel("metric")
+    found, smtos = errors(selected, baselines), look.in_order(selected.smto)
+    at = baselines["value"].xs("test", level="split").droplevel("metric")
     _, axes = canvas.grid_of_axes(3, [1, 1, 1, 1], 12, 0.55 + 0.25 * len(smtos))
     for ax, (key, known) in zip(axes.flat, PROPERTIES.items(), strict=False):
         for y, smto in enumerate(smtos):
@@ -273,10 +273,10 @@ def per_property(selected: pd.DataFrame, references: pd.DataFrame, mean: pd.Seri
     return axes
 
 
-def table_of_errors(selected: pd.DataFrame, references: pd.DataFrame, mean: pd.Series) -> pd.DataFrame:
+def table_of_errors(selected: pd.DataFrame, baselines: pd.DataFrame, mean: pd.Series) -> pd.DataFrame:
     """Errors of the mean predictor, the single-task models and each method, in physical units."""
-    at = references["value"].xs("test", level="split").droplevel("metric")
-    means = errors(selected, references).groupby("smto", sort=False)[list(PROPERTIES)].mean()
+    at = baselines["value"].xs("test", level="split").droplevel("metric")
+    means = errors(selected, baselines).groupby("smto", sort=False)[list(PROPERTIES)].mean()
     rows = {}
     for key, known in PROPERTIES.items():
         row: dict[str, Any] = {"unit": known.unit, "mean predictor": mean[key], "single task": at[key]}

@@ -23,7 +23,7 @@ S = task("S", acc=True, mIoU=True)
 
 
 @pytest.fixture
-def references(make_run):
+def baselines(make_run):
     """CL: accuracy 0.8 on validation and test; RR: mse 0.5."""
     return delta.single_task_baselines(
         [make_run([{"CL": 0.8}], problem="p/CL"), make_run([{"RR": 0.5}], problem="p/RR")], [CL, RR]
@@ -51,9 +51,9 @@ def test_best_val_epoch_is_the_first_largest_and_never_nan(values, epoch):
 # -- Δm ----------------------------------------------------------------------------------------------------------------
 
 
-def test_delta_m_by_hand(make_run, references):
+def test_delta_m_by_hand(make_run, baselines):
     """CL 0.76 against 0.8 is −5 %; RR 0.6 against 0.5 is −20 %, since a lower error is better; Δm is their mean."""
-    table = delta.delta_m(frames.tidy([make_run([{"CL": 0.76, "RR": 0.6}])]), references, [CL, RR])
+    table = delta.delta_m(frames.tidy([make_run([{"CL": 0.76, "RR": 0.6}])]), baselines, [CL, RR])
     row = table.xs("test", level="split").iloc[0]
     assert row.to_dict() == pytest.approx({"CL": -5, "RR": -20, "delta_m": -12.5})
 
@@ -61,46 +61,46 @@ def test_delta_m_by_hand(make_run, references):
 def test_tasks_count_equally_whatever_their_number_of_metrics(make_run):
     """S gains 10 % and 30 %, so 20 % as a task; RR loses 20 %: Δm is 0, not the 6.7 % of the mean over metrics."""
     singles = [make_run([{"S": {"acc": 0.5, "mIoU": 0.1}}]), make_run([{"RR": 1.0}])]
-    references = delta.single_task_baselines(singles, [S, RR])
+    baselines = delta.single_task_baselines(singles, [S, RR])
     run = make_run([{"S": {"acc": 0.55, "mIoU": 0.13}, "RR": 1.2}])
-    row = delta.selected([run], references, [S, RR]).iloc[0]
+    row = delta.selected([run], baselines, [S, RR]).iloc[0]
     assert row[["S", "RR", "S/acc", "S/mIoU"]].tolist() == pytest.approx([20, -20, 10, 30])
     assert row.delta_m == pytest.approx(0, abs=1e-9)
 
 
-def test_a_metric_that_is_not_finite_makes_delta_m_nan_and_not_the_mean_of_the_rest(make_run, references):
-    table = delta.delta_m(frames.tidy([make_run([{"CL": 0.8, "RR": None}])]), references, [CL, RR])
+def test_a_metric_that_is_not_finite_makes_delta_m_nan_and_not_the_mean_of_the_rest(make_run, baselines):
+    table = delta.delta_m(frames.tidy([make_run([{"CL": 0.8, "RR": None}])]), baselines, [CL, RR])
     assert table["delta_m"].isna().all() and table["CL"].notna().all()
 
 
-def test_reference_itself_has_delta_m_zero(make_run, references):
-    assert delta.selected([make_run([{"CL": 0.8, "RR": 0.5}])], references, [CL, RR]).delta_m.item() == 0
+def test_reference_itself_has_delta_m_zero(make_run, baselines):
+    assert delta.selected([make_run([{"CL": 0.8, "RR": 0.5}])], baselines, [CL, RR]).delta_m.item() == 0
 
 
-def test_selected_reads_test_at_the_epoch_that_validation_chose(make_run, references):
+def test_selected_reads_test_at_the_epoch_that_validation_chose(make_run, baselines):
     """Validation is best at epoch 1, test at epoch 2: the test value of epoch 1 is reported."""
     run = make_run(
         val=[{"CL": 0.7, "RR": 0.5}, {"CL": 0.8, "RR": 0.5}, {"CL": 0.6, "RR": 0.5}],
         test=[{"CL": 0.1, "RR": 0.5}, {"CL": 0.4, "RR": 0.5}, {"CL": 0.9, "RR": 0.5}],
     )
-    row = delta.selected([run], references, [CL, RR]).iloc[0]
+    row = delta.selected([run], baselines, [CL, RR]).iloc[0]
     assert (row.epoch, row.CL, row.val_delta_m) == (1, pytest.approx(-50), pytest.approx(0))
 
 
-def test_diverged_runs_keep_their_best_epoch_and_their_flag(make_run, references):
+def test_diverged_runs_keep_their_best_epoch_and_their_flag(make_run, baselines):
     late = make_run(
         [{"CL": 0.8, "RR": 0.5}, {"CL": None, "RR": None}], smto="imtl", ended="diverged at epoch 2, step 0"
     )
     at_once = make_run([], smto="rotograd", ended="diverged at epoch 0, step 3")
-    table = delta.selected([late, at_once], references, [CL, RR]).set_index("smto")
+    table = delta.selected([late, at_once], baselines, [CL, RR]).set_index("smto")
     assert table.diverged.all()
     assert table.loc["imtl", "epoch"] == 0 and table.loc["imtl", "delta_m"] == 0
     assert math.isnan(table.loc["rotograd", "delta_m"]) and table.loc["rotograd", "epoch"] is pd.NA
 
 
-def test_runs_of_another_problem_are_refused(make_run, references):
+def test_runs_of_another_problem_are_refused(make_run, baselines):
     with pytest.raises(ValueError, match="not the same problem"):
-        delta.selected([make_run([{"CL": 0.8, "CR": 0.8}])], references, [CL, RR])
+        delta.selected([make_run([{"CL": 0.8, "CR": 0.8}])], baselines, [CL, RR])
 
 
 def test_seeds_share_a_configuration_and_settings_do_not(make_run):
@@ -112,7 +112,7 @@ def test_seeds_share_a_configuration_and_settings_do_not(make_run):
     assert "seed" not in json.loads(config())
 
 
-# -- references --------------------------------------------------------------------------------------------------------
+# -- baselines --------------------------------------------------------------------------------------------------------
 
 
 def test_reference_is_the_mean_over_seeds_of_the_configuration_best_on_validation(make_run):
@@ -169,12 +169,12 @@ def test_a_lower_is_better_metric_is_chosen_and_read_the_right_way_round(make_ru
         ([("CL", 0.5), ("RR", None)], "RR: every configuration diverged"),
     ],
 )
-def test_references_that_cannot_serve_are_refused(make_run, values, message):
+def test_baselines_that_cannot_serve_are_refused(make_run, values, message):
     with pytest.raises(ValueError, match=message):
         delta.single_task_baselines([make_run([{name: value}]) for name, value in values], [CL, RR])
 
 
-def test_best_configuration_per_method_by_mean_validation_delta_m(make_run, references):
+def test_best_configuration_per_method_by_mean_validation_delta_m(make_run, baselines):
     runs = [
         make_run([{"CL": 0.8, "RR": mse}], smto=smto, lr=lr, seed=seed)
         for smto, lr, seed, mse in [
@@ -182,7 +182,7 @@ def test_best_configuration_per_method_by_mean_validation_delta_m(make_run, refe
             ("edm", 0.2, 2, 0.65), ("si", 0.1, 1, 0.9), ("si", 0.2, 1, 0.5),
         ]
     ]  # fmt: skip
-    best = delta.best_configurations(delta.selected(runs, references, [CL, RR]))
+    best = delta.best_configurations(delta.selected(runs, baselines, [CL, RR]))
     chosen = {(row.smto, json.loads(row.config)["lr"], row.seed) for row in best.itertuples()}
     assert chosen == {("edm", 0.1, 1), ("edm", 0.1, 2), ("edm", 0.1, 3), ("si", 0.2, 1)}
 
@@ -392,30 +392,30 @@ def test_per_run_means_over_epochs(make_run):
 # -- luck and tuning ---------------------------------------------------------------------------------------------------
 
 
-def test_optimism_is_validation_minus_test_at_the_chosen_epoch(make_run, references):
+def test_optimism_is_validation_minus_test_at_the_chosen_epoch(make_run, baselines):
     """At epoch 1 validation gains 5 % and 0 %, test loses 5 % and 0 %: 2.5 − (−2.5)."""
     run = make_run([{"CL": 0.8, "RR": 0.6}, {"CL": 0.84, "RR": 0.5}], [{"CL": 0.9, "RR": 0.5}, {"CL": 0.76, "RR": 0.5}])
-    row = tuning.selection_bias([run], references, [CL, RR]).iloc[0]
+    row = tuning.selection_bias([run], baselines, [CL, RR]).iloc[0]
     assert row[["epoch", "val_delta_m", "delta_m", "optimism"]].tolist() == pytest.approx([1, 2.5, -2.5, 5])
     assert math.isnan(row.luck)
 
 
-def test_luck_is_against_the_same_configuration_at_other_seeds(make_run, references):
+def test_luck_is_against_the_same_configuration_at_other_seeds(make_run, baselines):
     """Validation is 10, 0 and 20 % of CL above test: 5, 0 and 10 points of Δm; minus the mean of the other two."""
     runs = [
         make_run([{"CL": v, "RR": 0.5}], [{"CL": 0.8, "RR": 0.5}], seed=seed)
         for seed, v in enumerate((0.88, 0.8, 0.96), 1)
     ]
-    found = tuning.selection_bias(runs, references, [CL, RR])
+    found = tuning.selection_bias(runs, baselines, [CL, RR])
     assert found.optimism.tolist() == pytest.approx([5, 0, 10])
     assert found.luck.tolist() == pytest.approx([0, -7.5, 7.5])
 
 
-def test_selected_reads_validation_or_the_last_epoch_when_asked(make_run, references):
+def test_selected_reads_validation_or_the_last_epoch_when_asked(make_run, baselines):
     """Validation is best at epoch 0; without early stopping the last epoch counts, whatever it is."""
     run = make_run([{"CL": 0.8, "RR": 0.5}, {"CL": 0.4, "RR": 0.5}], [{"CL": 0.88, "RR": 0.5}, {"CL": 0.96, "RR": 0.5}])
     read = {
-        (split, rule): delta.selected([run], references, [CL, RR], split, rule).iloc[0]
+        (split, rule): delta.selected([run], baselines, [CL, RR], split, rule).iloc[0]
         for split in ("test", "val")
         for rule in ("best_val_epoch", "last_epoch")
     }
@@ -429,7 +429,7 @@ def test_selected_reads_validation_or_the_last_epoch_when_asked(make_run, refere
     )
     assert read["test", "last_epoch"].epoch == 1 and read["test", "last_epoch"].val_delta_m == pytest.approx(-25)
     broken = make_run([], seed=2, ended="diverged at epoch 0, step 0")
-    found = delta.selected([run, broken], references, [CL, RR], rule="last_epoch").delta_m
+    found = delta.selected([run, broken], baselines, [CL, RR], rule="last_epoch").delta_m
     assert found[0] == pytest.approx(10) and math.isnan(found[1])
 
 

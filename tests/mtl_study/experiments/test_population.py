@@ -30,7 +30,7 @@ from mtl_study.experiments.runs import BadConfig, RunConfig
 from mtl_study.experiments.store import POPULATIONS, RunStore, StoreError
 
 SHIPPED = artifacts.REPOSITORY / "results"
-REFERENCES = {"CL": {"accuracy": 0.5}, "RR": {"mse": 0.8}}
+BASELINES = {"CL": {"accuracy": 0.5}, "RR": {"mse": 0.8}}
 TINY = {"train_size": 128, "val_size": 40, "test_size": 40, "batch_size": 64, "epochs": 4, "lr": 0.002}
 
 
@@ -41,7 +41,7 @@ def base(**settings):
 def config(base_settings=None, **settings):
     given = {
         "base": base(**(base_settings or {})),
-        "references": REFERENCES,
+        "baselines": BASELINES,
         "size": 4,
         "exploit_interval": 1,
         "quantile": 0.5,
@@ -111,7 +111,7 @@ def test_the_winners_history_is_its_networks(pbt):
         weights = pbt.members[member].weights[epoch]
         assert best.history[epoch].weights == pytest.approx(weights, rel=1e-6)
         val = best.history[epoch].val
-        assert population.score(val, REFERENCES, base().definition.tasks) == pbt.members[member].score[epoch]
+        assert population.score(val, BASELINES, base().definition.tasks) == pbt.members[member].score[epoch]
         if pbt.members[member].parent[epoch] is not None:
             member = pbt.members[member].parent[epoch]
 
@@ -124,15 +124,15 @@ def test_until_it_gives_up_a_member_is_a_plain_run(tmp_path):
     runs = runner.run([record.config.member(m.weights[0]) for m in record.members], tmp_path, workers=1)
     tasks = base().definition.tasks
     for member, run in zip(record.members, runs, strict=True):
-        assert member.score[0] == population.score(run.history[0].val, REFERENCES, tasks)
+        assert member.score[0] == population.score(run.history[0].val, BASELINES, tasks)
     kept = [i for i, member in enumerate(record.members) if member.parent[1] is None]
     assert len(kept) == 2
     for i in kept:
-        assert record.members[i].score[1] == population.score(runs[i].history[1].val, REFERENCES, tasks)
-    rows = [(split, task, m, v) for split in ("val", "test") for task, of in REFERENCES.items() for m, v in of.items()]
-    references = pd.DataFrame(rows, columns=["split", "task", "metric", "value"]).set_index(["split", "task", "metric"])
-    assert population.on_validation(references) == REFERENCES
-    table = delta.selected([runs[i] for i in kept], references, tasks)
+        assert record.members[i].score[1] == population.score(runs[i].history[1].val, BASELINES, tasks)
+    rows = [(split, task, m, v) for split in ("val", "test") for task, of in BASELINES.items() for m, v in of.items()]
+    baselines = pd.DataFrame(rows, columns=["split", "task", "metric", "value"]).set_index(["split", "task", "metric"])
+    assert population.on_validation(baselines) == BASELINES
+    table = delta.selected([runs[i] for i in kept], baselines, tasks)
     best_of = [max(record.members[i].score) for i in kept]
     assert table.val_delta_m.tolist() == pytest.approx(best_of, rel=1e-6)
 
@@ -140,10 +140,10 @@ def test_until_it_gives_up_a_member_is_a_plain_run(tmp_path):
 def test_several_metrics_count_equally_within_a_task():
     """By hand: +20 % and −10 % in S, where the second metric is better low, and 0 % in D."""
     tasks = problems.get("cityscapes/R18").tasks
-    references = {"S": {"acc": 0.5, "mIoU": 0.4}, "D": {"l1_abs": 2.0, "l1_rel": 0.5}}
+    baselines = {"S": {"acc": 0.5, "mIoU": 0.4}, "D": {"l1_abs": 2.0, "l1_rel": 0.5}}
     found = {"S": {"acc": 0.6, "mIoU": 0.36}, "D": {"l1_abs": 1.0, "l1_rel": 0.75}}
-    assert population.score(found, references, tasks) == pytest.approx((5 + 0) / 2)
-    assert population.score({**found, "D": {"l1_abs": None, "l1_rel": 0.75}}, references, tasks) is None
+    assert population.score(found, baselines, tasks) == pytest.approx((5 + 0) / 2)
+    assert population.score({**found, "D": {"l1_abs": None, "l1_rel": 0.75}}, baselines, tasks) is None
 
 
 # -- divergence --------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_identity_is_everything_that_moves_numbers(monkeypatch):
         {"spread": 1.0},
         {"explore": 0.2},
         {"quantile": 0.25},
-        {"references": {**REFERENCES, "RR": {"mse": 0.7}}},
+        {"baselines": {**BASELINES, "RR": {"mse": 0.7}}},
         {"base": base(seed=4)},
     ):
         assert config(**change).key != key
@@ -297,12 +297,12 @@ def test_a_shipped_population_is_current(path):
         ({"explore": -0.1}, "explore = -0.1"),
         ({"spread": math.inf}, "spread = inf"),
         ({"quantil": 0.25}, "did you mean 'quantile'"),
-        ({"references": {"CL": {"accuracy": 0.5}}}, "RR is missing"),
-        ({"references": {**REFERENCES, "CR": {"accuracy": 0.5}}}, "no task 'CR' (did you mean 'RR'?)"),
-        ({"references": {**REFERENCES, "CL": {"acuracy": 0.5}}}, "no metric 'acuracy' (did you mean 'accuracy'?)"),
-        ({"references": {**REFERENCES, "CL": {}}}, "references of CL: accuracy is missing"),
-        ({"references": {**REFERENCES, "CL": {"accuracy": 0.0}}}, "CL accuracy is 0.0"),
-        ({"references": {**REFERENCES, "CL": {"accuracy": math.nan}}}, "references.CL.accuracy = nan"),
+        ({"baselines": {"CL": {"accuracy": 0.5}}}, "RR is missing"),
+        ({"baselines": {**BASELINES, "CR": {"accuracy": 0.5}}}, "no task 'CR' (did you mean 'RR'?)"),
+        ({"baselines": {**BASELINES, "CL": {"acuracy": 0.5}}}, "no metric 'acuracy' (did you mean 'accuracy'?)"),
+        ({"baselines": {**BASELINES, "CL": {}}}, "baselines of CL: accuracy is missing"),
+        ({"baselines": {**BASELINES, "CL": {"accuracy": 0.0}}}, "CL accuracy is 0.0"),
+        ({"baselines": {**BASELINES, "CL": {"accuracy": math.nan}}}, "baselines.CL.accuracy = nan"),
     ],
     ids=lambda value: str(value)[:40],
 )

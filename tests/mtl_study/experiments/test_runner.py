@@ -153,7 +153,7 @@ def test_published_settings(tmp_path):
         ("cagrad", 0.001, 2),
     ]
     assert e.runs[2].config.options == {"c": 0.8}
-    assert {(r.config.problem, r.config.lr, r.config.dropout) for r in e.references} == {
+    assert {(r.config.problem, r.config.lr, r.config.dropout) for r in e.baselines} == {
         ("multimnist/CL", 0.0025, 0.5),
         ("multimnist/RR", 0.0025, 0.0),
     }
@@ -182,7 +182,7 @@ def test_search_picks_by_mean_validation_delta_m(tmp_path):
     assert len(e.searched) == 2 * 2 * 4  # settings × search seeds × (two single tasks and two methods)
     table = delta.selected(
         [r for r in e.searched if r.config.problem == "multimnist/CL_RR"],
-        delta.single_task_baselines(e.references, e.problem.tasks),
+        delta.single_task_baselines(e.baselines, e.problem.tasks),
         e.problem.tasks,
     )
     means = table.groupby(["smto", "config"])["val_delta_m"].mean()
@@ -200,7 +200,7 @@ def test_what_a_store_holds_is_found_without_training(tmp_path):
     runner.run([config(seed=1, epochs=2, smto="edm"), config(seed=1, smto="pcgrad")], tmp_path, workers=1)
     found = protocol.stored(problem, methods, tmp_path)
     assert [r.config for r in found.runs] == [r.config for r in e.runs]
-    assert {r.config.key for r in found.references} == {r.config.key for r in e.references}
+    assert {r.config.key for r in found.baselines} == {r.config.key for r in e.baselines}
     assert found.selected().equals(e.selected())
     assert protocol.stored("multimnist/CL_CR", methods, tmp_path) is None
     assert protocol.stored("qm9 with wings", methods, tmp_path) is None
@@ -220,7 +220,7 @@ def test_of_several_settings_in_a_store_the_published_ones_are_taken(tmp_path):
 
 
 def test_seeds_that_were_not_asked_for_are_read_and_not_trained(tmp_path):
-    """Of the same configurations only, references included."""
+    """Of the same configurations only, baselines included."""
     problem, methods, settings = "multimnist/CL_RR", ["unit_scal", "edm"], {"store": tmp_path, "workers": 1, **TINY}
     both = protocol.experiment(problem, methods, seeds=[1, 2], **settings)
     runner.run([both.runs[0].config.model_copy(update={"lr": 0.004, "seed": 3})], tmp_path, workers=1)
@@ -228,7 +228,7 @@ def test_seeds_that_were_not_asked_for_are_read_and_not_trained(tmp_path):
     before = contents(tmp_path)
     found = protocol.with_all_seeds(one, tmp_path)
     assert contents(tmp_path) == before
-    for of_found, of_both in ((found.runs, both.runs), (found.references, both.references)):
+    for of_found, of_both in ((found.runs, both.runs), (found.baselines, both.baselines)):
         assert {r.config.key for r in of_found} == {r.config.key for r in of_both}
 
 

@@ -188,7 +188,7 @@ def test_every_run_of_a_preset_is_a_valid_configuration(preset):
         RunConfig.of(**{**like.model_dump(), "problem_options": {"width": width}})
     PopulationConfig.of(
         base=like,
-        references={"CL": {"accuracy": 0.9}, "RR": {"mse": 0.1}},
+        baselines={"CL": {"accuracy": 0.9}, "RR": {"mse": 0.1}},
         size=given["population"]["size"],
         exploit_interval=given["population"]["exploit_interval"],
     )

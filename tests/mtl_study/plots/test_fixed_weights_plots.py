@@ -27,7 +27,7 @@ def close_figures():
 
 
 @pytest.fixture
-def references(make_run):
+def baselines(make_run):
     singles = [make_run([{"CL": 0.8}], problem="multimnist/CL"), make_run([{"RR": 0.5}], problem="multimnist/RR")]
     return delta.single_task_baselines(singles, TASKS)
 
@@ -237,10 +237,10 @@ def test_population_of_many_tasks_follows_the_winner_to_its_forebears():
 # -- regularisation ----------------------------------------------------------------------------------------------------
 
 
-def test_regularised_reads_every_run_at_both_epochs(make_run, references):
+def test_regularised_reads_every_run_at_both_epochs(make_run, baselines):
     """Best on validation after the first epoch, overfitted after the second."""
     run = make_run([{"CL": 0.88, "RR": 0.5}, {"CL": 0.8, "RR": 0.6}], dropout=0.2, weight_decay=1e-4)
-    table = ablations.regularised([run], references, TASKS)
+    table = ablations.regularised([run], baselines, TASKS)
     assert table.set_index("early_stopping").delta_m.to_dict() == pytest.approx({True: 5, False: -10})
     assert (table.dropout == 0.2).all() and (table.weight_decay == 1e-4).all()
 

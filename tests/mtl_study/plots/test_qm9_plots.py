@@ -329,9 +329,9 @@ def test_stored_runs_come_once_although_single_tasks_lie_below_their_problem():
     for name in ("qm9", "cityscapes/19C"):
         found = protocol.stored(name, ["rotograd"], artifacts.REPOSITORY / "results")
         assert found is not None
-        keys = [run.config.key for run in [*found.runs, *found.references]]
+        keys = [run.config.key for run in [*found.runs, *found.baselines]]
         assert len(set(keys)) == len(keys)
-        assert {run.config.problem for run in found.references} == set(found.problem.single_tasks)
+        assert {run.config.problem for run in found.baselines} == set(found.problem.single_tasks)
 
 
 # -- claims ------------------------------------------------------------------------------------------------------------
