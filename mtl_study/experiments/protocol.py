@@ -118,40 +118,61 @@ def experiment(
         smtos.get(smto)
     place: dict[str, Any] = {"store": store, "workers": workers, "device": device, "data_dir": data_dir}
     if search == "published":
-        overrides = options or {}
-        chosen = [
-            (whole.name, smto, {**best, "options": {**best["options"], **overrides.get(smto, {})}})
-            for smto in methods
-            for best in [published.best(problem, smto)]
-        ]
-        single = [(name, "unit_scal", best) for name in whole.single_tasks for best in _published_baselines(name)]
-        configs = [_config(p, s, c, seed, settings) for p, s, c in single + chosen for seed in seeds]
-        done = runner.run(configs, title=problem, **place)
-        split = len(single) * len(seeds)
-        table = _settings_table(done[split:], done[:split], whole, "published")
-        return Experiment(whole, done[split:], done[:split], table, [])
-
+        return _as_published_by_the_paper(whole, methods, seeds, options or {}, settings, place)
     assert grid is not None
+    return _as_searched_here(whole, methods, seeds, search_seeds, grid, settings, place)
+
+
+def _as_published_by_the_paper(
+    whole: problems.Problem,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    options: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    place: Mapping[str, Any],
+) -> Experiment:
+    """The published settings of every single task and method, with every seed."""
+    chosen = [
+        (whole.name, smto, {**best, "options": {**best["options"], **options.get(smto, {})}})
+        for smto in methods
+        for best in [published.best(whole.name, smto)]
+    ]
+    single = [(name, "unit_scal", best) for name in whole.single_tasks for best in _published_baselines(name)]
+    configs = [_config(p, s, c, seed, settings) for p, s, c in single + chosen for seed in seeds]
+    done = runner.run(configs, title=whole.name, **place)
+    split = len(single) * len(seeds)
+    table = _settings_table(done[split:], done[:split], whole, "published")
+    return Experiment(whole, done[split:], done[:split], table, [])
+
+
+def _as_searched_here(
+    whole: problems.Problem,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    search_seeds: Sequence[int],
+    grid: Grid,
+    settings: Mapping[str, Any],
+    place: Mapping[str, Any],
+) -> Experiment:
+    """Every combination of the grid with the search seeds; the best ones with every seed."""
     plan = [
         (name, "unit_scal", c)
         for name in whole.single_tasks
         for c in replace(grid, options=True).settings(name, "unit_scal")
     ]
     split = len(plan) * len(search_seeds)
-    plan += [(whole.name, smto, c) for smto in methods for c in grid.settings(problem, smto)]
+    plan += [(whole.name, smto, c) for smto in methods for c in grid.settings(whole.name, smto)]
     configs = [_config(p, s, c, seed, settings) for p, s, c in plan for seed in search_seeds]
-    searched = runner.run(configs, title=f"{problem}: search", **place)
+    searched = runner.run(configs, title=f"{whole.name}: search", **place)
 
     alone, together = searched[:split], searched[split:]
     best = set(delta.single_task_baselines(alone, whole.tasks)["config"])
-    baselines = _extend(
-        [r for r in alone if frames.configuration(r.config) in best], seeds, f"{problem}: baselines", place
-    )
-    rows = delta.best_configurations(
-        delta.selected(together, delta.single_task_baselines(baselines, whole.tasks), whole.tasks)
-    )
-    kept = [r for r in together if frames.configuration(r.config) in set(rows["config"])]
-    runs = _extend(kept, seeds, f"{problem}: seeds", place)
+    kept = [r for r in alone if frames.configuration(r.config) in best]
+    baselines = _extend(kept, seeds, f"{whole.name}: baselines", place)
+    gains = delta.selected(together, delta.single_task_baselines(baselines, whole.tasks), whole.tasks)
+    best = set(delta.best_configurations(gains)["config"])
+    kept = [r for r in together if frames.configuration(r.config) in best]
+    runs = _extend(kept, seeds, f"{whole.name}: seeds", place)
     by = f"searched here over {{n}} configurations × {counted(len(search_seeds), 'seed')}"
     return Experiment(whole, runs, baselines, _settings_table(runs, baselines, whole, by, searched), searched)
 

@@ -2,9 +2,7 @@
 
 A notebook has one cell tagged "parameters" that holds literals only; params/<preset>/<notebook>.yaml gives the same
 names values of the same types. Cells tagged "solution" are left out of the student copy. Of cells tagged "remark", that
-print sentences about what was measured, a page shows the sentences only. Committed notebooks carry no outputs:
-
-    python -m mtl_study.publishing.notebooks notebooks/*.ipynb      names those that do
+print sentences about what was measured, a page shows the sentences only.
 """
 
 from __future__ import annotations
@@ -12,13 +10,14 @@ from __future__ import annotations
 import ast
 import json
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
 import yaml
+from nbconvert.filters import strip_ansi
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 
 from mtl_core.names import nearest
@@ -47,7 +46,6 @@ def reading_list(here: str, folder: Path = REPOSITORY / "notebooks") -> Markdown
 
 
 NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class BadParameters(ValueError):
@@ -80,11 +78,6 @@ def title(notebook: NotebookNode) -> str:
                 if line.startswith("# "):
                     return line[2:].strip()
     return "Untitled"
-
-
-def has_outputs(notebook: NotebookNode) -> bool:
-    """Whether a code cell holds an output or the number of an execution."""
-    return any(cell.cell_type == "code" and (cell.outputs or cell.execution_count) for cell in notebook.cells)
 
 
 def without_solutions(notebook: NotebookNode) -> NotebookNode:
@@ -197,41 +190,11 @@ def _kind(value: Any) -> str:
 
 
 def tidy(notebook: NotebookNode) -> None:
-    """Leave of every progress bar what a terminal would show in the end, in place."""
+    """Leave the last state of every progress bar, in place; nothing of those that say nothing in the end."""
+    CoalesceStreamsPreprocessor().preprocess(notebook, {})
     for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        outputs: list[NotebookNode] = []
-        for output in cell.outputs:
-            last = outputs[-1] if outputs else None
-            if last and output.output_type == last.output_type == "stream" and output.name == last.name:
-                last.text += output.text
-            else:
-                outputs.append(output)
-        for output in outputs:
-            if output.output_type == "stream":
-                output.text = on_terminal(output.text)
-        cell.outputs = [output for output in outputs if output.output_type != "stream" or output.text.strip()]
-
-
-def on_terminal(text: str) -> str:
-    """Text as a terminal shows it once all is printed: what follows a carriage return overwrites its line."""
-    lines = []
-    for line in TERMINAL_CODE.sub("", text).split("\n"):
-        shown = ""
-        for part in line.split("\r"):
-            shown = part + shown[len(part) :]
-        lines.append(shown.rstrip() if "\r" in line else shown)
-    return "\n".join(lines)
-
-
-def main(paths: list[str]) -> int:
-    """Name the notebooks that carry outputs. Returns the exit code: 1 if there are any."""
-    dirty = [path for path in paths if has_outputs(read(Path(path)))]
-    for path in dirty:
-        print(f"{path} carries outputs: clear them (in JupyterLab: Kernel, Restart Kernel and Clear Outputs) and save.")
-    return 1 if dirty else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        if cell.cell_type == "code":
+            streams = [output for output in cell.outputs if output.output_type == "stream"]
+            for output in streams:
+                output.text = strip_ansi(output.text)
+            cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]

@@ -28,6 +28,7 @@ import papermill
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbconvert import HTMLExporter
+from nbconvert.filters import strip_ansi
 from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
@@ -177,7 +178,7 @@ def _keep_failure(job: Job, executed: Path, target: Path, error: Exception) -> s
 
 def _describe(error: Exception) -> str:
     """The name and the text of an error, without terminal colours."""
-    return f"{type(error).__name__}: {notebooks.TERMINAL_CODE.sub('', str(error)).strip()}"
+    return f"{type(error).__name__}: {strip_ansi(str(error)).strip()}"
 
 
 def to_html(notebook: NotebookNode, name: str) -> str:

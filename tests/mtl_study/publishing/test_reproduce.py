@@ -13,7 +13,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mtl_core import files
 from mtl_study import artifacts
@@ -341,17 +341,19 @@ def test_figures_and_tables_come_in_the_order_of_their_notebook(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("printed", "shown"),
+    ("printed", "kept"),
     [
-        ("plain\ntext\n", "plain\ntext\n"),
-        ("\r 10%\r 50%\r100%\ndone\n", "100%\ndone\n"),
-        ("\rrunning 1\r         \r", ""),
-        ("long line\rlo", "long line"),
-        ("\x1b[A\x1b[31mred\x1b[0m", "red"),
+        (["plain\n", "text\n"], ["plain\ntext\n"]),
+        (["\r 10%", "\r 50%", "\r100%\n", "done\n"], ["100%\ndone\n"]),
+        (["\rrunning 1", "\r         \r"], []),
+        (["\x1b[31mred\x1b[0m"], ["red"]),
     ],
 )
-def test_progress_is_kept_as_a_terminal_shows_it(printed, shown):
-    assert notebooks.on_terminal(printed) == shown
+def test_of_a_progress_bar_the_last_state_is_kept(printed, kept):
+    outputs = [new_output("stream", name="stderr", text=text) for text in printed]
+    notebook = new_notebook(cells=[new_code_cell("", outputs=outputs)])
+    notebooks.tidy(notebook)
+    assert [output.text for output in notebook.cells[0].outputs] == kept
 
 
 def test_a_number_in_a_claim_is_short_and_what_is_missing_a_dash():
