@@ -14,6 +14,11 @@ def config(**settings):
     return RunConfig.of(**{"problem": "multimnist/CL_RR", "seed": 0, "lr": 0.002, **TINY, **settings})
 
 
+def contents(folder):
+    """Every file of a store."""
+    return {path: path.read_bytes() for path in folder.rglob("*.json")}
+
+
 def test_published_settings(tmp_path):
     """Every method has the paper's settings, every task its single-task reference, all seeds of both."""
     e = protocol.experiment(
