@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from mtl_study.analysis.frames import RUN, as_float, run_key
 from mtl_study.analysis.task_weights import distance_from_equal
+from mtl_study.experiments.runs import Run
 
 
 def cosine_floor(num_tasks: int) -> float:
@@ -27,7 +27,7 @@ def normalised_cosine(cosine: ArrayLike, num_tasks: int) -> np.ndarray:
     return (num_tasks * np.asarray(cosine, dtype=float) ** 2 - 1) / (num_tasks - 1)
 
 
-def gradient_statistics(runs: Iterable[Any]) -> pd.DataFrame:
+def gradient_statistics(runs: Iterable[Run]) -> pd.DataFrame:
     """What the records say of the task gradients: one row per run, epoch and space ("features", "parameters").
 
     Returns:
@@ -50,7 +50,7 @@ def gradient_statistics(runs: Iterable[Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*RUN, "epoch", "progress", "space", "num_tasks", *statistics])
 
 
-def per_run(runs: Sequence[Any], space: str = "parameters") -> pd.DataFrame:
+def per_run(runs: Sequence[Run], space: str = "parameters") -> pd.DataFrame:
     """One row per run of what the claims on weights and gradients ask: means over the epochs of training.
 
     Returns:

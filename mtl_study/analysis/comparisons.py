@@ -4,11 +4,9 @@ dropout masks, so differences are paired.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import pandas as pd
 
-from mtl_study.analysis.inference import Interval, bootstrap_interval, t_interval, tost
+from mtl_study.analysis.inference import Interval, t_interval, tost
 
 
 def differences(selected: pd.DataFrame, baseline: str = "unit_scal", column: str = "delta_m") -> pd.DataFrame:
@@ -44,29 +42,26 @@ def paired(
     baseline: str = "unit_scal",
     column: str = "delta_m",
     level: float = 0.95,
-    method: Literal["t", "bootstrap"] = "t",
 ) -> pd.DataFrame:
     """Mean difference to the baseline over the seeds that both have, with its interval.
 
-    Assumes that the seeds are independent and, for "t", that their differences are about normal. Intervals are one per
+    Assumes that the seeds are independent and their differences about normal. Intervals are one per
     method: of fifteen 95 % intervals, one in a while misses.
 
     Returns:
         Index smto; mean, low, high (in the unit of the column) and n, the number of pairs.
     """
-    interval = t_interval if method == "t" else bootstrap_interval
     table = differences(selected, baseline, column)
-    rows = {smto: interval(table[smto], level)._asdict() for smto in table}
+    rows = {smto: t_interval(table[smto], level)._asdict() for smto in table}
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(Interval._fields)).rename_axis("smto")
 
 
-def equivalence(
-    selected: pd.DataFrame, margin: float, baseline: str = "unit_scal", column: str = "delta_m"
-) -> pd.DataFrame:
-    """Is each method as good as the baseline, within ±margin? Two one-sided tests on the paired differences.
+def equivalence(selected: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """Is each method as good as the uniform loss, within ±margin points of Δm? Two one-sided tests on the paired
+    differences.
 
     Returns:
         Index smto; mean, low, high of the 90 % interval, n, and p (the smaller, the safer that they are equivalent).
     """
-    table = differences(selected, baseline, column)
-    return paired(selected, baseline, column, level=0.90).assign(p=[tost(table[smto], margin) for smto in table])
+    table = differences(selected)
+    return paired(selected, level=0.90).assign(p=[tost(table[smto], margin) for smto in table])

@@ -1,8 +1,8 @@
 """Δm, the mean gain over single-task models, and the epoch at which a run is read.
 
-    baselines(single_task_runs)        what Δm is measured against
-    delta_m(table, baselines, tasks)   the mean gain over the single-task models, per run, split and epoch
-    selected(runs, baselines, tasks)   one row per run: test values at the epoch that validation chose
+    single_task_baselines(runs, tasks)   what Δm is measured against
+    delta_m(table, baselines, tasks)     the mean gain over the single-task models, per run, split and epoch
+    selected(runs, baselines, tasks)     one row per run: test values at the epoch that validation chose
 
 All gains are in percent and higher is better.
 """
@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mtl_core.tasks import Task
 from mtl_study.analysis.frames import RUN, SPLITS, run_key, tidy
+from mtl_study.experiments.runs import Run
 
 
 def best_val_epoch(values: ArrayLike) -> int | None:
@@ -35,18 +37,17 @@ def best_val_epoch(values: ArrayLike) -> int | None:
 
 
 def single_task_baselines(
-    single_task_runs: Iterable[Any],
-    tasks: Sequence[Any],
+    single_task_runs: Iterable[Run],
+    tasks: Sequence[Task],
     test_rule: Literal["own_epoch", "best_test"] = "own_epoch",
 ) -> pd.DataFrame:
     """What each metric is measured against: the mean over seeds of single-task models, chosen on validation.
 
     Per metric: each run is read at the epoch where that metric was best on validation; the configuration with the best
-    mean there over the seeds that all configurations have is chosen; its mean over all its seeds is the reference.
+    mean there over the seeds that all configurations have is chosen; its mean over all its seeds is the baseline.
 
     Args:
         single_task_runs: of one or several configurations per task.
-        tasks: with `.name` and `.metrics: {name: .higher_is_better}`.
         test_rule: "own_epoch" reads the test value at the metric's own best validation epoch, as the paper describes.
             "best_test" is the released evaluation: the best test value over the epochs chosen by any metric of the
             task, which lets test data choose (D11). They differ only for tasks with several metrics.
@@ -55,7 +56,7 @@ def single_task_baselines(
         Index (split, task, metric); columns value, n (seeds), config.
 
     Raises:
-        ValueError: a task has no run, its configurations share no seed, or a reference cannot be divided by.
+        ValueError: a task has no run, its configurations share no seed, or a baseline cannot be divided by.
     """
     table = tidy(single_task_runs)
     rows = []
@@ -75,7 +76,7 @@ def single_task_baselines(
                 value = chosen[split].mean(skipna=False)
                 if not (np.isfinite(value) and value > 0):
                     raise ValueError(
-                        f"the {split} reference of {task.name} {metric} is {value}: no gain can be relative to it. "
+                        f"the {split} baseline of {task.name} {metric} is {value}: no gain can be relative to it. "
                         "Look at the single-task runs."
                     )
                 rows.append((split, task.name, metric, value, len(chosen), config))
@@ -83,7 +84,7 @@ def single_task_baselines(
     return pd.DataFrame(rows, columns=columns).set_index(["split", "task", "metric"])
 
 
-def _single_task_run(run: pd.DataFrame, task: Any, test_rule: str) -> dict[str, Any]:
+def _single_task_run(run: pd.DataFrame, task: Task, test_rule: str) -> dict[str, Any]:
     """Validation and test value of each metric of one single-task run, at the metric's own best validation epoch."""
     values = run.pivot(index="epoch", columns=["metric", "split"], values="value")
     signs = {metric: 1.0 if m.higher_is_better else -1.0 for metric, m in task.metrics.items()}
@@ -112,8 +113,8 @@ def _best_configuration(scores: pd.DataFrame, name: str) -> str:
     return str(means.idxmax())
 
 
-def relative_changes(table: pd.DataFrame, baselines: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
-    """Gain over the single-task reference per metric, in percent; higher is better whichever way the metric goes.
+def relative_changes(table: pd.DataFrame, baselines: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
+    """Gain over the single-task baseline per metric, in percent; higher is better whichever way the metric goes.
 
         100 · s · (M − M_st) / M_st      s = +1 where a higher metric is better, −1 where a lower one is
 
@@ -132,11 +133,11 @@ def relative_changes(table: pd.DataFrame, baselines: pd.DataFrame, tasks: Sequen
     values = values.reindex(columns=columns)
     signs = np.array([1.0 if m.higher_is_better else -1.0 for task in tasks for m in task.metrics.values()])
     split = values.index.get_level_values("split")
-    reference = baselines["value"].unstack(["task", "metric"])[columns].loc[split].to_numpy()
-    return 100 * signs * (values - reference) / reference
+    alone = baselines["value"].unstack(["task", "metric"])[columns].loc[split].to_numpy()
+    return 100 * signs * (values - alone) / alone
 
 
-def delta_m(table: pd.DataFrame, baselines: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+def delta_m(table: pd.DataFrame, baselines: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
     """Δm, the mean gain over the single-task models in percent (higher is better), per run, split and epoch.
 
         Δm = 100/K · Σ_k 1/|M_k| · Σ_{m ∈ M_k} s_m (M_m − M_m,st) / M_m,st
@@ -152,9 +153,9 @@ def delta_m(table: pd.DataFrame, baselines: pd.DataFrame, tasks: Sequence[Any]) 
 
 
 def selected(
-    runs: Sequence[Any],
+    runs: Sequence[Run],
     baselines: pd.DataFrame,
-    tasks: Sequence[Any],
+    tasks: Sequence[Task],
     split: Literal["test", "val"] = "test",
     rule: Literal["best_val_epoch", "last_epoch"] = "best_val_epoch",
 ) -> pd.DataFrame:
@@ -180,7 +181,7 @@ def selected(
         key = run_key(run)
         val = by_run.get(key, pd.Series(dtype=float))
         position = best_val_epoch(val) if rule == "best_val_epoch" else len(val) - 1 if len(val) else None
-        row: dict[str, Any] = dict(zip(RUN, key, strict=True)) | {"diverged": run.ended != "finished"}
+        row: dict[str, Any] = dict(zip(RUN, key, strict=True)) | {"diverged": run.diverged}
         if position is not None:
             epoch = val.index.get_level_values("epoch")[position]
             at = (*key, split, epoch)

@@ -15,17 +15,19 @@ from typing import Any
 
 import pandas as pd
 
+from mtl_study.experiments.runs import Run, RunConfig
+
 RUN = ["problem", "smto", "config", "seed"]  # what tells one run from another in a table
 SPLITS = ("val", "test")
 
 
-def configuration(config: Any) -> str:
+def configuration(config: RunConfig) -> str:
     """What a configuration holds besides its seed, as one line of JSON: runs that share it differ by seed only."""
     settings = {name: value for name, value in config.settings.items() if name != "seed"}
     return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 
-def tidy(runs: Iterable[Any]) -> pd.DataFrame:
+def tidy(runs: Iterable[Run]) -> pd.DataFrame:
     """One row per stored metric: problem, smto, config, seed, split, epoch (from 0), task, metric, value.
 
     What a record holds as None (not finite) becomes NaN.
@@ -46,16 +48,17 @@ def setting(config: str, name: str) -> Any:
     return json.loads(config)[name]
 
 
-def run_key(run: Any) -> tuple[str, str, str, int]:
+def run_key(run: Run) -> tuple[str, str, str, int]:
     """What tells a run from another in a table: the columns `RUN`."""
     return run.config.problem, run.config.smto, configuration(run.config), run.config.seed
 
 
 def as_float(value: float | None) -> float:
+    """A number of a record, which keeps None for NaN."""
     return math.nan if value is None else float(value)
 
 
-def flags_in_words(runs: Iterable[Any]) -> str:
+def flags_in_words(runs: Iterable[Run]) -> str:
     """How often the edges of methods were met (a guard, a failed solve, a task without gradient, …), as a sentence."""
     counts: dict[tuple[str, str], int] = {}
     for run in runs:
@@ -66,7 +69,7 @@ def flags_in_words(runs: Iterable[Any]) -> str:
     return f"Flags raised by methods: {'; '.join(found)}." if found else "No method raised a flag in any step."
 
 
-def diagnostics(runs: Iterable[Any]) -> pd.DataFrame:
+def diagnostics(runs: Iterable[Run]) -> pd.DataFrame:
     """What the methods reported of themselves, epoch means: problem, smto, config, seed, epoch, name, value."""
     rows = [
         (*run_key(run), epoch, name, as_float(value))

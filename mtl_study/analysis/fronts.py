@@ -1,13 +1,13 @@
 """Fronts: what a sweep of fixed weights can reach on two tasks at once, and where every other method lies beside it.
 
-    nondominated(points)              which points no other point beats
-    hypervolume(points, reference)    the area that they dominate
-    excess(point, front)              how far one point is beyond (> 0) or inside (< 0) the others' front
-    placed(selected, tasks)           the same for every method: "beyond", "on" or "inside", with intervals over seeds
-    placed_at_own_rate(…)             against the sweep at the method's own learning rate only
-    enlarged(selected, tasks)         how much hypervolume the other methods add to the sweep's
-    budget(selected, tasks)           what n runs buy: the sweep's, and each method's
-    utilities(…), winners(…)          which method is best for u · task 1 + (1 − u) · task 2
+    nondominated(points)                which points no other point beats
+    hypervolume(points, reference)      the area that they dominate
+    additive_epsilon(point, front)      how far one point is beyond (> 0) or inside (< 0) a front
+    placed(selected, tasks)             the same for every method: "beyond", "on" or "inside", with intervals over seeds
+    placed_at_own_rate(…)               against the sweep at the method's own learning rate only
+    hypervolume_contributions(…)        how much hypervolume the other methods add to the sweep's
+    budget(selected, tasks)             what n runs buy: the sweep's, and each method's
+    utilities(…), winners(…)            which method is best for u · task 1 + (1 − u) · task 2
 
 A point is a run. Its coordinates are the gains on two tasks over their single-task models, in percent, as columns of
 `delta.selected` have them: higher is better in both. A gain is an affine map of the raw metric, so that a front in
@@ -30,6 +30,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mtl_study.analysis import frames, inference
+from mtl_study.experiments.runs import Run
 
 FRONT = ("fixed", "unit_scal")  # what a sweep consists of: the uniform loss is its point of equal weights
 SWEEP = "fixed"  # what the sweep is called among methods
@@ -96,16 +97,10 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     return float(area)
 
 
-def nadir(points: ArrayLike, slack: float = 0.1) -> np.ndarray:
-    """A reference point for the hypervolume: the worst coordinates on the front, a little worse still.
-
-    Args:
-        points: [n, 2]. slack: how much worse, as a part of the front's extent in each coordinate; with 0 the two ends
-            of the front would count nothing.
-    """
-    found = _points(points)
-    front = found[nondominated(found)]
-    return front.min(axis=0) - slack * np.ptp(front, axis=0)
+def _below(points: np.ndarray) -> np.ndarray:
+    """A reference point for the hypervolume: the worst coordinates, and a tenth of the points' extent worse still, so
+    that the ends of a front count something."""
+    return points.min(axis=0) - 0.1 * np.ptp(points, axis=0)
 
 
 def additive_epsilon(point: ArrayLike, front: ArrayLike) -> float:
@@ -115,7 +110,7 @@ def additive_epsilon(point: ArrayLike, front: ArrayLike) -> float:
 
     This is the additive ε-indicator of the front with respect to the single point. > 0: no point of the front is as
     good in both coordinates; < 0: one is better in both, by at least so much. In the unit of the coordinates, which
-    should therefore be comparable: see `excesses`.
+    should therefore be comparable: see `additive_epsilons`.
 
     Args:
         point: [d]. front: [n, d], n ≥ 1; dominated points among it change nothing.
@@ -192,7 +187,7 @@ def expected_best(scores: ArrayLike, values: ArrayLike, n: int) -> float:
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
-def training_losses(runs: Iterable[Any]) -> pd.DataFrame:
+def training_losses(runs: Iterable[Run]) -> pd.DataFrame:
     """One row per run: what its last epoch left of each task's training loss, with its sign turned: higher is better.
 
     What a sweep over weights minimises is this, not a metric on test data. The mean over the steps of the epoch, with
@@ -210,7 +205,7 @@ def training_losses(runs: Iterable[Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def comparable(selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequence[str]) -> pd.DataFrame:
+def comparable(selected: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     """The runs that can be compared: with a seed that every configuration of the sweep was run with, and finite gains.
 
     Raises:
@@ -222,16 +217,16 @@ def comparable(selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequ
         raise ValueError(f"{', '.join(missing)}: no such column; the table has {', '.join(selected)}.")
     if selected.problem.nunique() > 1:
         raise ValueError(f"one problem at a time, not {', '.join(sorted(selected.problem.unique()))}.")
-    sweep = selected[selected.smto.isin(front_methods)]
+    sweep = selected[selected.smto.isin(FRONT)]
     if sweep.empty:
-        raise ValueError(f"no run of {' or '.join(front_methods)} in the table: there is no front to compare with.")
+        raise ValueError(f"no run of {' or '.join(FRONT)} in the table: there is no front to compare with.")
     seeds = set.intersection(*(set(runs.seed) for _, runs in sweep.groupby(["smto", "config"])))
     if not seeds:
         raise ValueError("the configurations of the sweep share no seed, so no seed has the whole front.")
     return selected[selected.seed.isin(seeds)].dropna(subset=list(tasks))
 
 
-def seed_sd(selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequence[str] = FRONT) -> pd.Series:
+def seed_sd(selected: pd.DataFrame, tasks: Sequence[str]) -> pd.Series:
     """How far another seed moves a point of the front: the standard deviation over seeds per task, in percent.
 
     Its square is the median of the variances of those configurations of the sweep whose means are on the front: at the
@@ -240,33 +235,31 @@ def seed_sd(selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequenc
     Returns:
         Index task; NaN where no configuration has two seeds.
     """
-    table = comparable(selected, tasks, front_methods)
-    by_config = table[table.smto.isin(front_methods)].groupby(["smto", "config"])[list(tasks)]
+    table = comparable(selected, tasks)
+    by_config = table[table.smto.isin(FRONT)].groupby(["smto", "config"])[list(tasks)]
     on_front = nondominated(by_config.mean())
     return by_config.var(ddof=1)[on_front].median().pow(0.5)
 
 
-def additive_epsilons(
-    selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequence[str] = FRONT
-) -> pd.DataFrame:
-    """The excess of every run over the front that the sweep draws with the same seed, in seed standard deviations.
+def additive_epsilons(selected: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
+    """The additive ε of every run against the sweep's front with the same seed, in standard deviations of a seed.
 
     The two axes have different noise (an accuracy moves by tenths of a percent where an error moves by whole ones), so
-    each is divided by its `seed_sd` first: an excess of 1 is a step of one seed standard deviation on either axis. A
-    run of the sweep is held against the rest of the sweep: on a front of few points this is what lies between one point
-    and the next, the yardstick for everything else.
+    each is divided by its `seed_sd` first: an ε of 1 is a step of one seed standard deviation on either axis. A run of
+    the sweep is held against the rest of the sweep: on a front of few points this is what lies between one point and
+    the next, the yardstick for everything else.
 
     Args:
         selected: of one problem; of the sweep several configurations, all with the same seeds. Seeds that one of them
             lacks are left out everywhere: half a sweep is easily beaten. tasks: two columns of it.
 
     Returns:
-        problem, smto, config, seed, excess (NaN without a second seed, or where its sweep has no other run), of_sweep,
+        problem, smto, config, seed, epsilon (NaN without a second seed, or where its sweep has no other run), of_sweep,
         on_front (of its sweep, with the same seed; False for the runs of other methods).
     """
-    table = comparable(selected, tasks, front_methods)
-    sd = seed_sd(selected, tasks, front_methods)
-    sweep = table[table.smto.isin(front_methods)]
+    table = comparable(selected, tasks)
+    sd = seed_sd(selected, tasks)
+    sweep = table[table.smto.isin(FRONT)]
     scaled = table[list(tasks)] / sd.replace(0, math.nan)
     known = bool(scaled.notna().all(axis=None))
     rows = []
@@ -277,72 +270,66 @@ def additive_epsilons(
             others = scaled.loc[front.drop(index, errors="ignore")]
             value = additive_epsilon(scaled.loc[index], others) if known and len(others) else math.nan
             rows.append((*run[frames.RUN], value, index in front, index in best))
-    return pd.DataFrame(rows, columns=[*frames.RUN, "excess", "of_sweep", "on_front"])
+    return pd.DataFrame(rows, columns=[*frames.RUN, "epsilon", "of_sweep", "on_front"])
 
 
 def placed(
     selected: pd.DataFrame,
     tasks: Sequence[str],
-    front_methods: Sequence[str] = FRONT,
     margin: float = 2.0,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Where every method lies beside the front of fixed weights: a row per method.
 
-    The mean over seeds of its `excesses`, with the t interval, both in seed standard deviations, and one word:
+    The mean over seeds of its `additive_epsilons`, with the t interval, both in seed standard deviations, and one word:
 
         beyond         the mean is above +margin and the interval above 0: fixed weights of this sweep do not get there
         inside         the mean is below −margin and the interval below 0: some fixed weights are better at both tasks
         on             the whole interval is within ±margin
         cannot tell    anything else, one seed included
 
-    "yardstick" is the median excess of a point on the sweep's own front over the rest of the sweep, mean over seeds: a
+    "yardstick" is the median ε of a point on the sweep's own front over the rest of the sweep, mean over seeds: a
     method that is beyond by no more than that may just have met a gap between two weights.
 
     Returns:
-        Index smto (with several configurations of a method all of them count); excess, low, high, n (seeds), yardstick,
-        word. `.attrs`: tasks, margin, sd (of a seed, per task, in percent), sweep (configurations on the front's side).
+        Index smto (with several configurations of a method all of them count); epsilon, low, high, n (seeds),
+        yardstick, word. `.attrs`: tasks, margin, sd (of a seed, per task, in percent), sweep (configurations on the
+        front's side).
 
     Raises:
         ValueError: several problems, unknown tasks, no run of the sweep, or no seed that all of it has.
     """
-    table = additive_epsilons(selected, tasks, front_methods)
-    own = table[table.on_front].dropna(subset="excess").groupby("seed").excess.median()
+    table = additive_epsilons(selected, tasks)
+    own = table[table.on_front].dropna(subset="epsilon").groupby("seed").epsilon.median()
     yardstick = float(own.mean()) if len(own) else math.nan
     rows = {}
     for smto, runs in table[~table.of_sweep].groupby("smto", sort=False):
-        interval = inference.t_interval(runs.groupby("seed").excess.mean(), level)
-        row = {"excess": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+        interval = inference.t_interval(runs.groupby("seed").epsilon.mean())
+        row = {"epsilon": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
         rows[smto] = row | {"yardstick": yardstick, "word": _word(interval, margin)}
-    columns = ["excess", "low", "high", "n", "yardstick", "word"]
+    columns = ["epsilon", "low", "high", "n", "yardstick", "word"]
     found = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("smto")
-    found.attrs |= {"tasks": list(tasks), "margin": margin, "sd": seed_sd(selected, tasks, front_methods).to_dict()}
+    found.attrs |= {"tasks": list(tasks), "margin": margin, "sd": seed_sd(selected, tasks).to_dict()}
     found.attrs["sweep"] = int(table[table.of_sweep].groupby(["smto", "config"]).ngroups)
     return found
 
 
-def placed_at_own_rate(
-    selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequence[str] = FRONT, **how: Any
-) -> pd.DataFrame:
+def placed_at_own_rate(selected: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     """`placed` once more, each method against that part of the sweep which has the method's own learning rate.
 
     A sweep at several rates is held against methods at one each, and a larger step is no merit of fixed weights. Here
     it is like with like, on a front of fewer points.
 
-    Args:
-        how: margin and level, as for `placed`.
-
     Returns:
         The columns of `placed` and lr.
     """
     rates = pd.Series([frames.setting(config, "lr") for config in selected.config], index=selected.index)
-    of_sweep = selected.smto.isin(front_methods)
+    of_sweep = selected.smto.isin(FRONT)
     tables = [
-        placed(selected[rates == lr], tasks, front_methods, **how).assign(lr=lr)
+        placed(selected[rates == lr], tasks).assign(lr=lr)
         for lr in rates[~of_sweep].drop_duplicates()
         if (of_sweep & (rates == lr)).any()
     ]
-    return pd.concat(tables) if tables else placed(selected[of_sweep], tasks, front_methods, **how).assign(lr=math.nan)
+    return pd.concat(tables) if tables else placed(selected[of_sweep], tasks).assign(lr=math.nan)
 
 
 def _word(interval: inference.Interval, margin: float) -> str:
@@ -356,9 +343,7 @@ def _word(interval: inference.Interval, margin: float) -> str:
     return "on" if -margin <= low and high <= margin else "cannot tell"
 
 
-def hypervolume_contributions(
-    selected: pd.DataFrame, tasks: Sequence[str], front_methods: Sequence[str] = FRONT
-) -> pd.DataFrame:
+def hypervolume_contributions(selected: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     """How much hypervolume each other method adds to the sweep's, with the same seed, and all of them together.
 
         added = HV(sweep ∪ method) / HV(sweep) − 1      in percent, ≥ 0; 0: the method is dominated everywhere
@@ -374,12 +359,11 @@ def hypervolume_contributions(
     Raises:
         ValueError: as for `comparable`.
     """
-    table = comparable(selected, tasks, front_methods)
-    of_sweep = table.smto.isin(front_methods)
+    table = comparable(selected, tasks)
+    of_sweep = table.smto.isin(FRONT)
     own = {seed: runs[list(tasks)].to_numpy() for seed, runs in table[of_sweep].groupby("seed", sort=False)}
     fronts = {seed: points[nondominated(points)] for seed, points in own.items()}
-    ends = np.vstack(list(fronts.values()))
-    corner = ends.min(axis=0) - 0.1 * np.ptp(ends, axis=0)
+    corner = _below(np.vstack(list(fronts.values())))
     rows = []
     for seed, runs in table.groupby("seed", sort=False):
         points, sweep = runs[list(tasks)].to_numpy(), of_sweep[runs.index].to_numpy()
@@ -401,10 +385,8 @@ Measure = Literal["hypervolume", "delta_m"]
 def budget(
     selected: pd.DataFrame,
     tasks: Sequence[str],
-    reference: ArrayLike | None = None,
     measure: Measure = "hypervolume",
     prices: Mapping[str, float] | None = None,
-    front_methods: Sequence[str] = FRONT,
 ) -> pd.DataFrame:
     """What n runs buy: of the sweep, and of every other method with the configurations that it has in the table.
 
@@ -412,24 +394,20 @@ def budget(
     `expected_best`): as if one tried n of them in random order.
 
     Args:
-        selected: of one problem. tasks: two columns. reference: of the hypervolume; by default a little below the worst
-            coordinates on the sweep's front and among the methods' means, so that each of them counts something.
+        selected: of one problem. tasks: two columns.
         measure: the "hypervolume" of the n runs, or the test "delta_m" of the one with the best validation Δm.
         prices: of one run by method, in any unit, such as runs of the uniform loss; 1 for those not named.
 
     Returns:
-        smto ("fixed" for the sweep, the uniform loss in it), seed, runs (n), cost (n runs at their price), value. The
-        reference in `.attrs["reference"]`.
+        smto ("fixed" for the sweep, the uniform loss in it), seed, runs (n), cost (n runs at their price), value. In
+        `.attrs["reference"]` that of the hypervolume: a little below the worst coordinates on the sweep's front and
+        among the methods' means, so that each of them counts something.
     """
-    table = comparable(selected, tasks, front_methods)
-    of_sweep = table.smto.isin(front_methods)
-    if reference is None:
-        points = table[of_sweep][list(tasks)].to_numpy()
-        means = table[~of_sweep].groupby("smto")[list(tasks)].mean().to_numpy()
-        ends = np.vstack([points[nondominated(points)], means])
-        corner = ends.min(axis=0) - 0.1 * np.ptp(ends, axis=0)
-    else:
-        corner = _corner(reference)
+    table = comparable(selected, tasks)
+    of_sweep = table.smto.isin(FRONT)
+    points = table[of_sweep][list(tasks)].to_numpy()
+    means = table[~of_sweep].groupby("smto")[list(tasks)].mean().to_numpy()
+    corner = _below(np.vstack([points[nondominated(points)], means]))
     strategy = table.smto.mask(of_sweep, SWEEP)
     rows = []
     for (smto, seed), runs in table.groupby([strategy, "seed"], sort=False):
@@ -452,7 +430,6 @@ def utilities(
     selected: pd.DataFrame,
     validation: pd.DataFrame,
     tasks: Sequence[str],
-    front_methods: Sequence[str] = FRONT,
     steps: int = 101,
 ) -> pd.DataFrame:
     """How good every method is for someone who values the first task with u and the second with 1 − u.
@@ -469,10 +446,10 @@ def utilities(
     Returns:
         u, smto ("fixed" for the sweep), config, seed, utility (percent).
     """
-    test, chooses = comparable(selected, tasks, front_methods), comparable(validation, tasks, front_methods)
+    test, chooses = comparable(selected, tasks), comparable(validation, tasks)
     means = chooses.groupby(["smto", "config"], sort=False)[list(tasks)].mean()
     smtos = means.index.get_level_values("smto")
-    strategy = smtos.where(~smtos.isin(front_methods), SWEEP)
+    strategy = smtos.where(~smtos.isin(FRONT), SWEEP)
     found = []
     for u in np.linspace(0, 1, steps):
         wanted = np.array([u, 1 - u])
@@ -485,7 +462,7 @@ def utilities(
     return pd.concat(found, ignore_index=True)
 
 
-def winners(utilities: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+def winners(utilities: pd.DataFrame) -> pd.DataFrame:
     """Who is best for every u, and by how much the sweep leads (or trails) the best of the other methods.
 
     Returns:
@@ -500,14 +477,14 @@ def winners(utilities: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         others = means.drop(SWEEP, errors="ignore")
         if SWEEP in means and len(others):
             other = others.idxmax()
-            lead = inference.t_interval(by_seed[SWEEP] - by_seed[other], level)
+            lead = inference.t_interval(by_seed[SWEEP] - by_seed[other])
             row |= {"other": other, "lead": lead.mean, "low": lead.low, "high": lead.high, "n": lead.n}
         rows[u] = row
     columns = ["smto", "utility", "other", "lead", "low", "high", "n"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("u")
 
 
-def with_cost(selected: pd.DataFrame, runs: Iterable[Any]) -> pd.DataFrame:
+def with_cost(selected: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
     """`selected` and what its runs cost: width (of the network, 1 is the paper's), lr, seconds (per epoch, as recorded,
     on whatever else the machine did at the time).
 

@@ -6,9 +6,9 @@ nothing about other data sets or other hyperparameters.
 
 from __future__ import annotations
 
-import itertools
 import math
-from typing import NamedTuple
+import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +25,7 @@ class Interval(NamedTuple):
 
 
 def finite(values: ArrayLike) -> np.ndarray:
+    """The values that are neither NaN nor infinite."""
     found = np.asarray(values, dtype=float)
     return found[np.isfinite(found)]
 
@@ -32,24 +33,17 @@ def finite(values: ArrayLike) -> np.ndarray:
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean and t interval. Assumes independent values, about normal; NaN is left out. One value gives (−∞, ∞)."""
     sample = finite(values)
-    n = len(sample)
-    if n == 0:
-        return Interval(math.nan, -math.inf, math.inf, 0)
-    mean = float(sample.mean())
-    if n == 1:
-        return Interval(mean, -math.inf, math.inf, 1)
-    half = float(stats.t.ppf((1 + level) / 2, n - 1) * sample.std(ddof=1) / math.sqrt(n))
-    return Interval(mean, mean - half, mean + half, n)
-
-
-def bootstrap_interval(values: ArrayLike, level: float = 0.95, resamples: int = 9999, seed: int = 0) -> Interval:
-    """Mean and percentile bootstrap interval. Assumes no shape, but is too narrow for few values (below 8, say)."""
-    sample = finite(values)
     if len(sample) < 2:
-        return t_interval(sample, level)
-    drawn = np.random.default_rng(seed).choice(sample, (resamples, len(sample))).mean(axis=1)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+        return Interval(float(sample[0]) if len(sample) else math.nan, -math.inf, math.inf, len(sample))
+    low, high = _t_test(sample).confidence_interval(level)
     return Interval(float(sample.mean()), float(low), float(high), len(sample))
+
+
+def _t_test(sample: np.ndarray, mean: float = 0.0, alternative: str = "two-sided") -> Any:
+    """scipy's t test; that values are all but equal is no reason for it to warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+        return stats.ttest_1samp(sample, mean, alternative=alternative)
 
 
 def tost(values: ArrayLike, margin: float) -> float:
@@ -59,15 +53,10 @@ def tost(values: ArrayLike, margin: float) -> float:
     of the mean lies within the margin. NaN with fewer than two values.
     """
     sample = finite(values)
-    n = len(sample)
-    if n < 2:
+    if len(sample) < 2:
         return math.nan
-    error = sample.std(ddof=1) / math.sqrt(n)
-    if error == 0:
-        return float(abs(sample.mean()) >= margin)
-    below = stats.t.sf((sample.mean() + margin) / error, n - 1)  # of: the mean is at most −margin
-    above = stats.t.cdf((sample.mean() - margin) / error, n - 1)  # of: the mean is at least +margin
-    return float(max(below, above))
+    below, above = _t_test(sample, -margin, "greater").pvalue, _t_test(sample, margin, "less").pvalue
+    return float(np.nan_to_num(np.max([below, above]), nan=1.0))  # equal values, just at the margin, have none
 
 
 class Correlation(NamedTuple):
@@ -79,23 +68,24 @@ class Correlation(NamedTuple):
     exact: bool
 
 
-def spearman(x: ArrayLike, y: ArrayLike, permutations: int = 9999, seed: int = 0) -> Correlation:
-    """Rank correlation with a permutation test: all n! orders up to eight points, a seeded sample of orders beyond.
+def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
+    """Rank correlation with a permutation test: all n! orders up to eight points, a seeded sample of 9,999 beyond.
 
     Three points cannot give a p below 1/3, four none below 1/12, five none below 1/60 (both directions count).
     """
     pairs = np.column_stack([np.asarray(x, dtype=float), np.asarray(y, dtype=float)])
     ranks = stats.rankdata(pairs[np.isfinite(pairs).all(axis=1)], axis=0)
-    n = len(ranks)
+    n, exact = len(ranks), len(ranks) <= 8
     if n < 3 or (np.ptp(ranks, axis=0) == 0).any():
         return Correlation(math.nan, math.nan, n, True)
-    a, b = ((ranks - ranks.mean(axis=0)) / (ranks.std(axis=0) * math.sqrt(n))).T
-    rho = float(a @ b)
-    exact = n <= 8
-    if exact:
-        orders = np.array(list(itertools.permutations(range(n))))
-    else:
-        orders = np.random.default_rng(seed).permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
-    as_extreme = np.abs(b[orders] @ a) >= abs(rho) - 1e-12
-    p = as_extreme.mean() if exact else (as_extreme.sum() + 1) / (permutations + 1)
-    return Correlation(rho, float(p), n, exact)
+    a, b = stats.zscore(ranks).T
+    test = stats.permutation_test(
+        [b],
+        lambda orders, axis: np.abs(orders @ a) / n,
+        permutation_type="pairings",
+        vectorized=True,
+        alternative="greater",  # of the absolute value: both directions count
+        n_resamples=math.factorial(n) if exact else 9999,
+        rng=np.random.default_rng(0),
+    )
+    return Correlation(float(a @ b / n), float(test.pvalue), n, exact)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mtl_core.tasks import Task
 
-def _metric_columns(tasks: Sequence[Any]) -> dict[str, list[str]]:
+
+def _metric_columns(tasks: Sequence[Task]) -> dict[str, list[str]]:
     """The columns of `selected` that hold a task's metrics, by task."""
     return {t.name: [t.name] if len(t.metrics) == 1 else [f"{t.name}/{m}" for m in t.metrics] for t in tasks}
 
 
-def mean_rank(selected: pd.DataFrame, tasks: Sequence[Any]) -> pd.Series:
+def mean_rank(selected: pd.DataFrame, tasks: Sequence[Task]) -> pd.Series:
     """Mean rank over tasks of each method's mean over seeds, 1 is best (lower is better); ties share their average.
 
     A task with several metrics counts once, with the mean of its ranks. A method without a value ranks last.
@@ -26,7 +27,7 @@ def mean_rank(selected: pd.DataFrame, tasks: Sequence[Any]) -> pd.Series:
     return pd.DataFrame({task: ranks[names].mean(axis=1) for task, names in columns.items()}).mean(axis=1).rename("mr")
 
 
-def task_statistics(selected: pd.DataFrame, tasks: Sequence[Any], as_released: bool = False) -> pd.DataFrame:
+def task_statistics(selected: pd.DataFrame, tasks: Sequence[Task], as_released: bool = False) -> pd.DataFrame:
     """Spread over tasks of each method's gain (its mean over seeds), in percent: min, max, med, std, avg.
 
     std is that of the tasks themselves (not of a sample of tasks): divided by K. With `as_released`, med and std take
@@ -46,7 +47,7 @@ def task_statistics(selected: pd.DataFrame, tasks: Sequence[Any], as_released: b
     )
 
 
-def over_tasks(selected: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+def over_tasks(selected: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
     """`selected` of one problem, and per run what tables give per method: min, max, med and std of its gains over the
     tasks (std divided by K), and mr, its mean rank over tasks among the methods with the same seed (1 is best)."""
     gains = selected[[task.name for task in tasks]]

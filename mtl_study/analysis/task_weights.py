@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
-from mtl_study.analysis import frames
 from mtl_study.analysis.frames import RUN, as_float, run_key
+from mtl_study.experiments.runs import Epoch, Run
 
 Which = Literal["logged", "applied"]
 
 
-def trajectories(runs: Iterable[Any], which: Which = "logged") -> pd.DataFrame:
+def trajectories(runs: Iterable[Run], which: Which = "logged") -> pd.DataFrame:
     """Weights per epoch, normalised to sum 1 over tasks, for the methods that have weights.
 
     Args:
@@ -41,7 +40,7 @@ def trajectories(runs: Iterable[Any], which: Which = "logged") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*RUN, "epoch", "task", "weight"])
 
 
-def epoch_weights(smto: str, record: Any, which: Which = "logged") -> list[float]:
+def epoch_weights(smto: str, record: Epoch, which: Which = "logged") -> list[float]:
     """A method's weights in one epoch, mean over its steps, as given [K]; `which` as for `trajectories`."""
     values = record.weights
     if which == "logged" and smto == "nash_mtl":
@@ -51,27 +50,24 @@ def epoch_weights(smto: str, record: Any, which: Which = "logged") -> list[float
     return [as_float(value) for value in values]
 
 
-def distance_from_equal(runs: Iterable[Any], which: Which = "logged") -> pd.DataFrame:
+def distance_from_equal(runs: Iterable[Run]) -> pd.DataFrame:
     """How far the weights are from equal, per run and epoch: |w₁ − 1/K| of the first task's normalised weight.
 
     Returns:
         problem, smto, config, seed, epoch, distance; with two tasks 0 is the uniform loss and ½ is a single task.
     """
-    weights = trajectories(runs, which)
+    weights = trajectories(runs)
     share = 1 / weights.groupby([*RUN, "epoch"])["task"].transform("size")
     first = weights.groupby([*RUN, "epoch"]).cumcount() == 0
     return weights[first].assign(distance=(weights.weight - share).abs()[first]).drop(columns=["task", "weight"])
 
 
-def ema(values: ArrayLike, factor: float = 0.9) -> np.ndarray:
-    """Exponential moving average over the first axis: m_0 = w_0, m_e = factor · m_{e−1} + (1 − factor) · w_e."""
-    result = np.array(values, dtype=float)
-    for e in range(1, len(result)):
-        result[e] = factor * result[e - 1] + (1 - factor) * result[e]
-    return result
+def ema(values: pd.DataFrame, factor: float = 0.9) -> pd.DataFrame:
+    """Exponential moving average over epochs, the rows: m_0 = w_0, m_e = factor · m_{e−1} + (1 − factor) · w_e."""
+    return values.ewm(alpha=1 - factor, adjust=False).mean()
 
 
-def fixed_weights(run: Any, factor: float = 0.9) -> Mapping[str, float]:
+def fixed_weights(run: Run, factor: float = 0.9) -> Mapping[str, float]:
     """The weights that a run settled on, as the paper extracts them: EMA of the normalised epoch means, last epoch.
 
     Raises:
@@ -80,21 +76,27 @@ def fixed_weights(run: Any, factor: float = 0.9) -> Mapping[str, float]:
     weights = trajectories([run])
     if weights.empty:
         raise ValueError(f"{run.config.smto} gives no weights, so none can be taken from it.")
-    last = ema(weights.pivot(index="epoch", columns="task", values="weight")[list(weights.task.unique())], factor)[-1]
-    return dict(zip(weights.task.unique(), (last / last.sum()).tolist(), strict=True))
+    last = ema(by_epoch(weights), factor).iloc[-1]
+    return (last / last.sum()).to_dict()
+
+
+def by_epoch(trajectory: pd.DataFrame) -> pd.DataFrame:
+    """The weights of one run, of `trajectories`, as a table: index epoch, one column per task, in task order."""
+    table = trajectory.pivot(index="epoch", columns="task", values="weight")
+    return table[list(trajectory.task.unique())]
 
 
 FEWEST = 6  # epochs: below, a third of training is no step at all
 
 
-def _trajectories(runs: Iterable[Any]) -> Iterator[tuple[tuple[str, str, str, int], np.ndarray]]:
+def _settling(runs: Iterable[Run]) -> Iterator[tuple[tuple[str, str, str, int], np.ndarray]]:
     """Every run and its normalised weights, [epochs, K]; with fewer than six epochs there are none, [0, 0]."""
     for run in runs:
-        table = trajectories([run]).pivot(index="epoch", columns="task", values="weight")
-        yield frames.run_key(run), table.to_numpy() if len(table) >= FEWEST else np.empty((0, 0))
+        table = by_epoch(trajectories([run]))
+        yield run_key(run), table.to_numpy() if len(table) >= FEWEST else np.empty((0, 0))
 
 
-def drift(runs: Iterable[Any]) -> pd.DataFrame:
+def drift(runs: Iterable[Run]) -> pd.DataFrame:
     """How fast the weights move in the first third of training, how fast in the last, and the ratio.
 
         speed(e) = 1/K · Σ_k |w_k(e) − w_k(e − 1)|      w: epoch means, normalised to sum 1
@@ -109,7 +111,7 @@ def drift(runs: Iterable[Any]) -> pd.DataFrame:
         where they never moved).
     """
     rows = []
-    for key, weights in _trajectories(runs):
+    for key, weights in _settling(runs):
         early = late = math.nan
         if len(weights):
             speed = np.abs(np.diff(weights, axis=0)).mean(axis=1)
@@ -117,13 +119,13 @@ def drift(runs: Iterable[Any]) -> pd.DataFrame:
             early, late = float(speed[:third].mean()), float(speed[-third:].mean())
         with np.errstate(divide="ignore", invalid="ignore"):
             rows.append((*key, early, late, float(np.log(np.divide(late, early)))))
-    return pd.DataFrame(rows, columns=[*frames.RUN, "early", "late", "log_ratio"])
+    return pd.DataFrame(rows, columns=[*RUN, "early", "late", "log_ratio"])
 
 
-def static_cv(runs: Iterable[Any], part: float = 0.8) -> pd.DataFrame:
+def static_cv(runs: Iterable[Run]) -> pd.DataFrame:
     """How constant the weights are over the last 80 % of training: their coefficient of variation, mean over tasks.
 
-        cv = 1/K · Σ_k sd_e(w_k(e)) / mean_e(w_k(e))      e: the last ⌈part · E⌉ epochs
+        cv = 1/K · Σ_k sd_e(w_k(e)) / mean_e(w_k(e))      e: the last ⌈0.8 E⌉ epochs
 
     0 is a fixed weight; 0.1 means that a weight is typically within a tenth of its mean. The standard deviation is
     that of these epochs, divided by their number.
@@ -132,11 +134,11 @@ def static_cv(runs: Iterable[Any], part: float = 0.8) -> pd.DataFrame:
         problem, smto, config, seed, cv.
     """
     rows = []
-    for key, weights in _trajectories(runs):
+    for key, weights in _settling(runs):
         cv = math.nan
         if len(weights):
-            late = weights[-math.ceil(part * len(weights)) :]
+            late = weights[-math.ceil(0.8 * len(weights)) :]
             with np.errstate(divide="ignore", invalid="ignore"):
                 cv = float((late.std(axis=0) / np.abs(late.mean(axis=0))).mean())
         rows.append((*key, cv))
-    return pd.DataFrame(rows, columns=[*frames.RUN, "cv"])
+    return pd.DataFrame(rows, columns=[*RUN, "cv"])

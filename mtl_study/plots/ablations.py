@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
+from mtl_core.tasks import Task
 from mtl_study import look
 from mtl_study.analysis import comparisons, delta, frames, inference
 from mtl_study.analysis.fronts import expected_best
+from mtl_study.experiments.runs import Run
 from mtl_study.look import GREY, LOOK
 from mtl_study.plots import canvas, captions
 from mtl_study.plots.forest import beside, forest_plot, interval_words
 from mtl_study.plots.pareto import seed_count, shade
 
 
-def regularised(runs: Sequence[Any], baselines: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+def regularised(runs: Sequence[Run], baselines: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
     """Δm of every run twice: at the epoch that validation chose (early stopping), and at the last epoch (none).
 
     Returns:
         The columns of `delta.selected`, and dropout, weight_decay, early_stopping.
     """
-    rules: dict[bool, Any] = {False: "last_epoch", True: "best_val_epoch"}
-    rows = [
-        delta.selected(runs, baselines, tasks, rule=rule).assign(early_stopping=stops) for stops, rule in rules.items()
-    ]
-    table = pd.concat(rows, ignore_index=True)
+    last = delta.selected(runs, baselines, tasks, rule="last_epoch").assign(early_stopping=False)
+    table = pd.concat([last, delta.selected(runs, baselines, tasks).assign(early_stopping=True)], ignore_index=True)
     return table.assign(
         dropout=[float(frames.setting(config, "dropout")) for config in table.config],
         weight_decay=[float(frames.setting(config, "weight_decay")) for config in table.config],
@@ -140,9 +137,9 @@ def selection_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Does validation flatter? Validation Δm minus test Δm at the epoch that validation chose, per method.
 
     Args:
-        table: of `tuning.optimism`, of one or several problems.
+        table: of `tuning.selection_bias`, of one or several problems.
     """
-    ax = forest_plot(table, "optimism", ax)
+    ax = forest_plot(table, "bias", ax)
     ax.axvline(0, color=GREY, linewidth=1, zorder=1)
     ax.set_xlabel("validation Δm − test Δm, points (to the right: validation flatters)")
     canvas.caption(
@@ -150,7 +147,7 @@ def selection_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         "Both at the epoch with the best validation Δm, each relative to the single-task models on the same split. One "
         "split may be easier than the other, for one task more than for the other, so this moves with a method's place "
         "between the tasks: it is no measure of luck by itself.",
-        interval_words(table, "optimism"),
+        interval_words(table, "bias"),
         captions.A_SEED,
     )
     return ax
@@ -160,7 +157,7 @@ def search_selection_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Does searching more flatter more? The luck of the best of n configurations on validation, against n.
 
     Args:
-        table: of `tuning.optimism`, of one problem, of a search: several configurations per method.
+        table: of `tuning.selection_bias`, of one problem, of a search: several configurations per method.
     """
     ax = ax or canvas.figure(7.5, 3.8)[1]
     table = table.dropna(subset=["luck"])
@@ -176,8 +173,7 @@ def search_selection_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         if len(values) > 1:
             ax.fill_between(at, values.min(axis=0), values.max(axis=0), color=LOOK[smto].colour, alpha=0.1, lw=0)
     ax.axhline(0, color=GREY, linewidth=0.8, zorder=1)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set_xlabel("configurations tried")
+    canvas.counting_axis(ax, "configurations tried")
     ax.set_ylabel("luck on validation, points")
     beside(ax)
     canvas.despine(ax)

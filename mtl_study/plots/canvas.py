@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mtl_study.artifacts import save_figure, save_table
 from mtl_study.look import FAMILIES, GREY, LONG, PROBLEMS, line
@@ -59,6 +59,12 @@ def zero_line(ax: Axes, axis: str = "y") -> None:
     """The single-task model."""
     draw = ax.axhline if axis == "y" else ax.axvline
     draw(0, color=GREY, linewidth=0.8, zorder=1)
+
+
+def counting_axis(ax: Axes, label: str = "epoch") -> None:
+    """An axis of what is counted: whole numbers, the first of them 1."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set_xlabel(label)
 
 
 def plain_log_ticks(axis: Axis) -> None:

@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 from scipy import stats
 from torch import Tensor
 from torchvision import datasets as torchvision_datasets
@@ -22,6 +21,7 @@ from mtl_core.datasets.cityscapes import MEAN, STD, TO_7
 from mtl_core.models.deeplab import DilatedConv
 from mtl_study import look
 from mtl_study.analysis import frames, inference, task_weights
+from mtl_study.experiments.runs import Run
 from mtl_study.look import GREY, LOOK
 from mtl_study.plots import canvas, captions
 from mtl_study.words import counted, listed, percent
@@ -414,7 +414,7 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
 # -- Figure 6(b) -------------------------------------------------------------------------------------------------------
 
 
-def trajectories(runs: Iterable[Any], factor: float = 0.9) -> np.ndarray:
+def trajectories(runs: Iterable[Run], factor: float = 0.9) -> np.ndarray:
     """Figure 6: the normalised weights of one method during training, a panel per seed: faint the epoch means, dotted
     their exponential moving average.
 
@@ -431,17 +431,15 @@ def trajectories(runs: Iterable[Any], factor: float = 0.9) -> np.ndarray:
     figure, axes = canvas.figure(3.2 * len(seeds) + 1, 3.2, columns=len(seeds), sharey=True, squeeze=False)
     colours = dict(zip(names, mpl.colormaps["viridis"](np.linspace(0.05, 0.8, len(names))), strict=True))
     for ax, seed in zip(axes[0], seeds, strict=True):
-        of_seed = weights[weights.seed == seed].pivot(index="epoch", columns="task", values="weight")
-        for name in names:
+        of_seed = task_weights.by_epoch(weights[weights.seed == seed])
+        average = task_weights.ema(of_seed, factor)
+        for name, colour in colours.items():
             at = of_seed.index + 1
-            ax.plot(at, of_seed[name], color=colours[name], linewidth=1.2, alpha=0.4, marker="o", markersize=3)
-            ax.plot(
-                at, task_weights.ema(of_seed[name], factor), color=colours[name], linewidth=2, linestyle=(0, (1, 1.2))
-            )
+            ax.plot(at, of_seed[name], color=colour, linewidth=1.2, alpha=0.4, marker="o", markersize=3)
+            ax.plot(at, average[name], color=colour, linewidth=2, linestyle=(0, (1, 1.2)))
         ax.axhline(1 / len(names), color=GREY, linewidth=0.8, zorder=1)
         ax.set_title(f"seed {seed}", loc="left", fontsize=10)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        ax.set_xlabel("epoch")
+        canvas.counting_axis(ax)
         canvas.despine(ax)
     axes[0, 0].set_ylabel("weight (they sum to 1)")
     handles = [Line2D([], [], color=colours[name], linewidth=2, label=name) for name in names]

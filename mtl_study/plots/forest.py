@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.typing import ColorType
 
 from mtl_study import look
 from mtl_study.analysis import inference
@@ -21,7 +22,9 @@ def beside(ax: Axes, **settings: Any) -> None:
     ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8.5, labelspacing=0.35, **settings)
 
 
-def draw_row(ax: Axes, y: float, values: Sequence[float], colour: Any, marker: str, floor: float = -np.inf) -> None:
+def draw_row(
+    ax: Axes, y: float, values: Sequence[float], colour: ColorType, marker: str, floor: float = -np.inf
+) -> None:
     """One row of a forest plot: mean, 95 % t interval, and a stroke per seed where they are few."""
     mean, low, high, n = inference.t_interval(values)
     if n > 1:

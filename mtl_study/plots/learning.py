@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from mtl_core import smtos
+from mtl_core.tasks import Task
 from mtl_study import look
 from mtl_study.analysis import delta, frames
+from mtl_study.experiments.runs import Run
 from mtl_study.plots import canvas
 
 
@@ -47,9 +47,9 @@ def samples(x: Tensor, classes: Tensor, digits: Tensor) -> np.ndarray:
 
 
 def learning_curves(
-    runs: Sequence[Any],
+    runs: Sequence[Run],
     baselines: pd.DataFrame,
-    tasks: Sequence[Any],
+    tasks: Sequence[Task],
     highlight: Sequence[str],
     ax: Axes | None = None,
 ) -> Axes:
@@ -69,8 +69,7 @@ def learning_curves(
         ax.plot(curves.columns, curves.loc[smto], **style)
     canvas.zero_line(ax)
     ax.set_ylim(_worth_seeing(each), None)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set_xlabel("epochs trained")
+    canvas.counting_axis(ax, "epochs trained")
     ax.set_ylabel("validation Δm, % (higher is better)")
     last = curves.iloc[:, -1]
     order = sorted(bold, key=lambda smto: -last[smto])

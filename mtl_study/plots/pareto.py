@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.typing import ColorType
 
 from mtl_study import look
 from mtl_study.analysis import frames
@@ -26,7 +27,6 @@ def front(
     selected: pd.DataFrame,
     tasks: Sequence[str] = ("CL", "RR"),
     placed: pd.DataFrame | None = None,
-    front_methods: Sequence[str] = FRONT,
     settings: pd.DataFrame | None = None,
 ) -> np.ndarray:
     """One task's gain against the other's: the front that fixed weights draw, and where every other method lies.
@@ -40,11 +40,11 @@ def front(
     """
     _, axes = canvas.figure(12.5, 5, columns=2)
     columns = [x, y] = list(tasks)
-    diverged = captions.diverged(selected[~selected.smto.isin(front_methods)])
-    selected = comparable(selected, tasks, front_methods)
-    rates = _rates(selected[selected.smto.isin(front_methods)])
+    diverged = captions.diverged(selected[~selected.smto.isin(FRONT)])
+    selected = comparable(selected, tasks)
+    rates = _rates(selected[selected.smto.isin(FRONT)])
     for ax in axes:
-        draw_front(ax, selected, columns, front_methods, rates)
+        draw_front(ax, selected, columns, rates)
         ax.set_xlabel(f"gain on {x}, % (to the right: better)")
         canvas.despine(ax, grid=None)
     axes[0].set_ylabel(f"gain on {y}, % (up: better)")
@@ -72,7 +72,7 @@ def front(
     if "unit_scal" in set(selected.smto):
         name = look.label("unit_scal") + (" (the same shades)" if len(rates) > 1 else "")
         handles.append(Line2D([], [], color=black, linestyle="none", marker="o", markersize=8, label=name))
-    for smto in look.in_order(set(selected.smto) - set(front_methods)):
+    for smto in look.in_order(set(selected.smto) - set(FRONT)):
         word = f": {placed.word[smto]}" if placed is not None and smto in placed.index else ""
         style: dict[str, Any] = {"color": LOOK[smto].colour, "marker": LOOK[smto].marker, "markersize": 7}
         handles.append(Line2D([], [], linestyle="none", label=look.label(smto) + word, **style))
@@ -111,17 +111,15 @@ def _rates(sweep: pd.DataFrame) -> list[float]:
     return list(dict.fromkeys(frames.setting(config, "lr") for config in sweep.config))
 
 
-def shade(colour: Any, i: int, n: int) -> tuple[float, float, float]:
+def shade(colour: ColorType, i: int, n: int) -> tuple[float, float, float]:
     """The i-th of n shades of a colour, from full to white."""
     part, (red, green, blue) = i / max(n - 1, 1), to_rgb(colour)
     return (1 - part) * red + part, (1 - part) * green + part, (1 - part) * blue + part
 
 
-def draw_front(
-    ax: Axes, selected: pd.DataFrame, columns: list[str], front_methods: Sequence[str], rates: Sequence[float]
-) -> None:
+def draw_front(ax: Axes, selected: pd.DataFrame, columns: list[str], rates: Sequence[float]) -> None:
     x, y = columns
-    sweep = selected[selected.smto.isin(front_methods)]
+    sweep = selected[selected.smto.isin(FRONT)]
     means = sweep.groupby(["smto", "config"])[columns].mean()
     line = means[nondominated(means)].sort_values(x)
     colour = LOOK[SWEEP].colour
@@ -136,7 +134,7 @@ def draw_front(
         size = {SWEEP: 75, "unit_scal": 110}.get(smto, 70)
         for config, at in rows.groupby("config")[columns].mean().iterrows():
             dot: dict[str, Any] = {"color": style.colour, "edgecolor": "white", "marker": marker, "linewidths": 0.7}
-            if smto in front_methods and len(rates) > 1:
+            if smto in FRONT and len(rates) > 1:
                 i = rates.index(frames.setting(str(config), "lr"))
                 dot |= {"color": shade(style.colour, i, len(rates)), "edgecolor": style.colour}
             ax.scatter(at[x], at[y], s=size, zorder=3 if smto == SWEEP else 4, **dot)
@@ -154,7 +152,7 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
         cells = {
             "method": look.label(smto),
             "seeds": int(row.n),
-            "excess": row.excess,
+            "ε+": row.epsilon,
             "95 % interval": captions.interval(row.low, row.high, 1),
             "a sweep point": row.yardstick,
             "reading": row.word,
@@ -163,7 +161,7 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
             row = own.loc[smto]
             cells |= {
                 "own rate": f"{row.lr:g}",
-                "excess there": row.excess,
+                "ε+ there": row.epsilon,
                 "interval there": captions.interval(row.low, row.high, 1),
                 "a sweep point there": row.yardstick,
                 "reading there": row.word,
@@ -174,10 +172,10 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
     sd = " and ".join(f"{number(placed.attrs['sd'][task], 2)} points on {task}" for task in tasks)
     table.attrs["decimals"] = 1
     table.attrs["caption"] = " ".join(
-        f"""By how much each method is beyond (above 0) or inside (below 0) the front that
-        {placed.attrs["sweep"]} configurations of fixed weights, the uniform loss among them, draw with the same seed,
-        in standard deviations of a seed ({sd}): what every point of the front would have to gain on both tasks to be as
-        good. Beyond or inside: by more than {margin:g} on average, with an interval that excludes 0; on: with the whole
+        f"""ε+, the additive ε: what every point of the front that {placed.attrs["sweep"]} configurations of fixed
+        weights, the uniform loss among them, draw with the same seed would have to gain on both tasks to be as good as
+        the method, in standard deviations of a seed ({sd}); above 0 it is beyond the front, below 0 inside. Beyond or
+        inside: by more than {margin:g} on average, with an interval that excludes 0; on: with the whole
         interval within ±{margin:g}. "A sweep point":
         the same for a point of the front against the rest of the sweep, in the median; a method that is beyond by less
         may just have met a gap between two weights. {

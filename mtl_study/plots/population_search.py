@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -11,15 +10,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mtl_study import look
+from mtl_study.experiments.population import Member, Population, Winner
 from mtl_study.look import FAINT, GREY, INK, VERMILION
 from mtl_study.plots import canvas
 from mtl_study.plots.forest import beside
 from mtl_study.plots.qm9 import SIGNS
-from mtl_study.plots.weight_paths import epoch_axis, task_line
+from mtl_study.plots.weight_paths import task_line
 from mtl_study.words import number
 
 
-def population(population: Any, ax: Axes | None = None) -> Axes:
+def population(population: Population, ax: Axes | None = None) -> Axes:
     """How a population looks for weights: each member's share of the first task, and who took over from whom.
 
     With more than two tasks: the weights of the winner and of those that it came from, epoch by epoch.
@@ -34,7 +34,7 @@ def population(population: Any, ax: Axes | None = None) -> Axes:
         _members(ax, members, best, tasks[0])
     else:
         _winner(ax, members, best, tasks)
-    epoch_axis(ax)
+    canvas.counting_axis(ax)
     canvas.despine(ax)
     took = sum(parent is not None for member in members for parent in member.parent)
     every = "epoch" if config.exploit_interval == 1 else f"{config.exploit_interval} epochs"
@@ -57,7 +57,7 @@ def population(population: Any, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _members(ax: Axes, members: Sequence[Any], best: Any, task: str) -> None:
+def _members(ax: Axes, members: Sequence[Member], best: Winner | None, task: str) -> None:
     scores = np.array([[np.nan if s is None else s for s in member.score] for member in members], dtype=float)
     rank = pd.DataFrame(scores).rank(axis=0, pct=True).to_numpy()  # 1: the best of its epoch
     colours = mpl.colormaps["viridis"]
@@ -84,7 +84,7 @@ def _members(ax: Axes, members: Sequence[Any], best: Any, task: str) -> None:
     bar.outline.set_visible(False)
 
 
-def _winner(ax: Axes, members: Sequence[Any], best: Any, tasks: Sequence[str]) -> None:
+def _winner(ax: Axes, members: Sequence[Member], best: Winner | None, tasks: Sequence[str]) -> None:
     if best is None:
         return
     member, path, taken = best.member, [], []

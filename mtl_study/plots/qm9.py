@@ -12,13 +12,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.typing import LineStyleType
+from torch import Tensor
 
 from mtl_core.datasets.qm9 import PROPERTIES, SYMBOLS, Group, Molecules, MoleculeSplit, scales
 from mtl_core.smtos.imtl import released_system, transposed
 from mtl_core.smtos.solvers import equal_projections
+from mtl_core.tasks import Task
 from mtl_study import look
 from mtl_study.analysis import frames, rankings
-from mtl_study.experiments.runs import LAST_STEPS
+from mtl_study.experiments.runs import LAST_STEPS, Run
 from mtl_study.look import GREY, LOOK
 from mtl_study.paper import published
 from mtl_study.plots import canvas, captions
@@ -110,7 +113,7 @@ def with_size(split: MoleculeSplit) -> pd.Series:
     return physical(split).corrwith(pd.Series(split.atoms))
 
 
-def table_of_targets(batch: Molecules, targets: Sequence[Any], split: MoleculeSplit) -> pd.DataFrame:
+def table_of_targets(batch: Molecules, targets: Sequence[Tensor], split: MoleculeSplit) -> pd.DataFrame:
     """What is asked about a few molecules: a row per property, a column per molecule; and over all molecules of a split
     the property's spread and its correlation with the number of atoms."""
     numbers: dict[int, list[int]] = {}
@@ -169,7 +172,7 @@ def mean_predictor(train: MoleculeSplit, split: MoleculeSplit) -> pd.Series:
     return pd.Series({key: error * scales[key] for key, error in zip(PROPERTIES, errors, strict=True)})
 
 
-def against_mean(runs: Iterable[Any], mean: pd.Series) -> pd.DataFrame:
+def against_mean(runs: Iterable[Run], mean: pd.Series) -> pd.DataFrame:
     """Test error over that of the mean predictor, per run and epoch: mean over the properties that the run learns.
 
     Returns:
@@ -181,7 +184,7 @@ def against_mean(runs: Iterable[Any], mean: pd.Series) -> pd.DataFrame:
     return table.assign(error=error).groupby([*frames.RUN, "epoch"], sort=False).error.mean().reset_index()
 
 
-def learning(runs: Sequence[Any], baselines: Sequence[Any], mean: pd.Series, ax: Axes | None = None) -> Axes:
+def learning(runs: Sequence[Run], baselines: Sequence[Run], mean: pd.Series, ax: Axes | None = None) -> Axes:
     """Test error over that of the mean predictor after every epoch: each method, and the single-task models."""
     found, alone = against_mean(runs, mean), against_mean(baselines, mean)
     ax = ax or canvas.figure(8, 4.2)[1]
@@ -195,8 +198,8 @@ def learning(runs: Sequence[Any], baselines: Sequence[Any], mean: pd.Series, ax:
     ax.axhline(1, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
     ax.set_yscale("log")
     canvas.plain_log_ticks(ax.yaxis)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set(xlabel="epochs trained", ylabel="test error, mean predictor = 1")
+    canvas.counting_axis(ax, "epochs trained")
+    ax.set_ylabel("test error, mean predictor = 1")
     handles = [canvas.legend_entry(smto) for smto in sorted(last, key=lambda smto: -last[smto])]
     handles.append(Line2D([], [], color=GREY, linewidth=2.2, label="single-task models"))
     ax.legend(handles=handles, bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8.5)
@@ -292,7 +295,7 @@ def table_of_errors(selected: pd.DataFrame, baselines: pd.DataFrame, mean: pd.Se
 # -- Tables 1 and 5 ----------------------------------------------------------------------------------------------------
 
 
-def table_1(selected: pd.DataFrame, tasks: Sequence[Any], settings: pd.DataFrame | None = None) -> pd.DataFrame:
+def table_1(selected: pd.DataFrame, tasks: Sequence[Task], settings: pd.DataFrame | None = None) -> pd.DataFrame:
     """Table 1: Δm and mean rank, ours beside the paper's; among the methods of the paper's table.
 
     Returns:
@@ -323,7 +326,7 @@ def table_1(selected: pd.DataFrame, tasks: Sequence[Any], settings: pd.DataFrame
     return table
 
 
-def table_5(selected: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
+def table_5(selected: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
     """Table 5: how the gains spread over the properties, over 11 values and, as the paper printed it, over 12 (D32)."""
     theirs = published.table("table_5")
     selected = selected[selected.smto.isin(theirs.index)]
@@ -352,14 +355,14 @@ def table_5(selected: pd.DataFrame, tasks: Sequence[Any]) -> pd.DataFrame:
 # -- the two that the paper dropped ------------------------------------------------------------------------------------
 
 
-def as_transposed(runs: Iterable[Any]) -> list[Any]:
+def as_transposed(runs: Iterable[Run]) -> list[Run]:
     """Runs of IMTL in its transposed form under the name "imtl_transposed", to stand beside those of the other form."""
     return [
         run.model_copy(update={"config": run.config.model_copy(update={"smto": "imtl_transposed"})}) for run in runs
     ]
 
 
-def rotation_losses(runs: Iterable[Any]) -> pd.DataFrame:
+def rotation_losses(runs: Iterable[Run]) -> pd.DataFrame:
     """RotoGrad's rotation loss, per run and epoch.
 
     Returns:
@@ -371,8 +374,7 @@ def rotation_losses(runs: Iterable[Any]) -> pd.DataFrame:
     rows = []
     for run in (run for run in runs if run.config.smto == "rotograd"):
         for epoch, record in enumerate(run.history):
-            loss = record.diagnostics.get("rotation_loss")
-            loss = math.nan if loss is None else loss
+            loss = frames.as_float(record.diagnostics.get("rotation_loss"))
             lengths = np.square(record.gradients["features"].norms) if "features" in record.gradients else [math.nan]
             rows.append(
                 {
@@ -428,7 +430,7 @@ def figure_9(losses: pd.DataFrame, batches: Mapping[str, int]) -> np.ndarray:
     return axes
 
 
-def imtl_course(runs: Iterable[Any]) -> pd.DataFrame:
+def imtl_course(runs: Iterable[Run]) -> pd.DataFrame:
     """What IMTL went through: a row per run and epoch, and for a run that diverged one per step of its last steps.
 
     Returns:
@@ -443,8 +445,8 @@ def imtl_course(runs: Iterable[Any]) -> pd.DataFrame:
         for epoch, record in enumerate(run.history, 1):
             loss = min((value for value in record.train_losses if value), default=math.nan)
             found = {
-                "peak": _number(record.diagnostics.get("peak_alpha")),
-                "condition": _number(record.diagnostics.get("log10_condition_of_M")),
+                "peak": frames.as_float(record.diagnostics.get("peak_alpha")),
+                "condition": frames.as_float(record.diagnostics.get("log10_condition_of_M")),
                 "scale": max((w for w in record.head_weights if w is not None), default=math.nan),
             }
             rows.append({**seed, "epochs": float(epoch), "last_steps": False, **found, "at_rest": 1 / loss})
@@ -453,7 +455,7 @@ def imtl_course(runs: Iterable[Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"last_steps": bool})
 
 
-def _last_steps(run: Any) -> list[dict[str, float]]:
+def _last_steps(run: Run) -> list[dict[str, float]]:
     """What was kept of the steps before a divergence, the very last at the end."""
     names = {"peak_alpha": "peak", "log10_condition_of_M": "condition", "largest_scale": "scale"}
     kept = {column: run.before_divergence.get(name, []) for name, column in names.items()}
@@ -461,19 +463,17 @@ def _last_steps(run: Any) -> list[dict[str, float]]:
     if not count:
         return []
     epoch, step = _ended(run.ended)
-    per_epoch = math.ceil(run.config.train_size / run.config.batch_size)
-    columns = {name: [math.nan] * (count - len(values)) + [*map(_number, values)] for name, values in kept.items()}
+    per_epoch = math.ceil(run.config.sizes[0] / run.config.batch_size)
+    columns = {
+        name: [math.nan] * (count - len(values)) + [*map(frames.as_float, values)] for name, values in kept.items()
+    }
     return [
         {"epochs": epoch + (step - count + i + 1) / per_epoch, **{name: values[i] for name, values in columns.items()}}
         for i in range(count)
     ]
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def imtl(groups: Mapping[str, Sequence[Any]]) -> np.ndarray:
+def imtl(groups: Mapping[str, Sequence[Run]]) -> np.ndarray:
     """IMTL on the way: condition number, largest |α| and largest scale e^s, a line per seed, a cross where it diverged.
 
     Args:
@@ -503,8 +503,7 @@ def imtl(groups: Mapping[str, Sequence[Any]]) -> np.ndarray:
         ax.set_title(title, loc="left", fontsize=10)
         bottom, top = ax.dataLim.intervaly
         ax.set_yscale("log" if top > 10 * bottom > 0 else "linear")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        ax.set_xlabel("epochs trained")
+        canvas.counting_axis(ax, "epochs trained")
         canvas.despine(ax)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(groups), 3), frameon=False, fontsize=9)
     canvas.caption(
@@ -517,7 +516,7 @@ def imtl(groups: Mapping[str, Sequence[Any]]) -> np.ndarray:
     return axes
 
 
-def imtl_table(groups: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+def imtl_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """The numbers behind `imtl`: a row per group; the caption in `.attrs["caption"]`."""
     rows = {}
     for name, runs in groups.items():
@@ -620,14 +619,14 @@ def forms_by_cosine(num_tasks: int = 11, alike: int = 4, draws: int = 60) -> np.
 # -- the schedule ------------------------------------------------------------------------------------------------------
 
 
-def schedules(groups: Mapping[str, Sequence[Any]], ax: Axes | None = None) -> Axes:
+def schedules(groups: Mapping[str, Sequence[Run]], ax: Axes | None = None) -> Axes:
     """The step size from epoch to epoch, relative to the first, a line per seed, for schedules with other signals.
 
     Args:
         groups: runs, by the name of the schedule and method.
     """
     ax = ax or canvas.figure(7.5, 3.4)[1]
-    lines: list[Any] = ["-", (0, (4, 1.5))]
+    lines: list[LineStyleType] = ["-", (0, (4, 1.5))]
     smtos = look.in_order({run.config.smto for runs in groups.values() for run in runs})
     for i, runs in enumerate(groups.values()):
         for run in runs:
@@ -638,8 +637,8 @@ def schedules(groups: Mapping[str, Sequence[Any]], ax: Axes | None = None) -> Ax
     handles = [Line2D([], [], color=LOOK[smto].colour, label=look.label(smto)) for smto in smtos]
     handles += [Line2D([], [], color=GREY, linestyle=lines[i % 2], label=name) for i, name in enumerate(groups)]
     ax.legend(handles=handles, frameon=False, fontsize=8.5, bbox_to_anchor=(1.01, 1), loc="upper left")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set(xlabel="epoch", ylabel="learning rate, first epoch = 1", ylim=(0, 1.1))
+    canvas.counting_axis(ax)
+    ax.set(ylabel="learning rate, first epoch = 1", ylim=(0, 1.1))
     canvas.despine(ax)
     canvas.caption(
         ax,

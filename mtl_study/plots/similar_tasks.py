@@ -10,12 +10,12 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from mtl_core.problems import Problem
 from mtl_core.smtos import geometry
 from mtl_study import look
 from mtl_study.analysis import alignment, comparisons, frames, inference, task_weights
+from mtl_study.experiments.runs import Run
 from mtl_study.look import GREY, INK, LOOK
 from mtl_study.paper import published
 from mtl_study.plots import canvas, captions
@@ -27,7 +27,7 @@ from mtl_study.words import listed
 
 def figure_2(
     selected: pd.DataFrame,
-    runs: Iterable[Any],
+    runs: Iterable[Run],
     problems: Sequence[str] | None = None,
     settings: pd.DataFrame | None = None,
 ) -> np.ndarray:
@@ -92,7 +92,7 @@ def _curves(ax: Axes, distances: pd.DataFrame) -> list[str]:
         ax.plot(at, mean, linewidth=1.5, markersize=4.5, markevery=every, **look.line(smto))
         ax.fill_between(at, low, mean + sd, color=LOOK[smto].colour, alpha=0.12, lw=0)
     ax.set_ylabel("|w₁ − ½|")
-    _epochs(ax)
+    canvas.counting_axis(ax)
     ax.set_ylim(bottom=0)
     canvas.despine(ax)
     return smtos
@@ -142,7 +142,7 @@ def weight_distances(per_run: pd.DataFrame, ax: Axes | None = None, near: float 
     return ax
 
 
-def famo_noise(runs: Iterable[Any]) -> pd.DataFrame:
+def famo_noise(runs: Iterable[Run]) -> pd.DataFrame:
     """What moves FAMO's weights, epoch by epoch, of the runs of FAMO among `runs`; two tasks.
 
     A weight is z_k/L_k over the sum of these. z is the softmax of logits that Adam moves by the difference between the
@@ -165,8 +165,9 @@ def famo_noise(runs: Iterable[Any]) -> pd.DataFrame:
                     f"a run of FAMO on {run.config.problem} (seed {run.config.seed}) has no {', '.join(missing)}: an "
                     "earlier version stored it. Remove its record from the store, then run this again."
                 )
-            share, one, other, lead_squared = (record.diagnostics[name] for name in needed)
-            losses, drift, improvement = np.array(record.train_losses, dtype=float), one - other, (one + other) / 2
+            share, one, other, lead_squared = (frames.as_float(record.diagnostics[name]) for name in needed)
+            losses, weights = np.array(record.train_losses, dtype=float), np.array(record.weights, dtype=float)
+            drift, improvement = one - other, (one + other) / 2
             spread = math.sqrt(max(4 * lead_squared - drift**2, 0))  # a lead is half the difference between two tasks
             rows.append(
                 {
@@ -174,7 +175,7 @@ def famo_noise(runs: Iterable[Any]) -> pd.DataFrame:
                     "smto": "famo",
                     "seed": run.config.seed,
                     "epoch": epoch,
-                    "weight": record.weights[0] / sum(record.weights),
+                    "weight": weights[0] / weights.sum(),
                     "share_z": share,
                     "share_loss": (1 / losses[0]) / (1 / losses).sum(),
                     "loss": losses.min(),
@@ -189,7 +190,7 @@ def famo_noise(runs: Iterable[Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def famo(groups: Mapping[str, Iterable[Any]]) -> np.ndarray:
+def famo(groups: Mapping[str, Iterable[Run]]) -> np.ndarray:
     """Why FAMO's weights wander: the weight of every seed, and beside them how much of what moves it is chance.
 
     Args:
@@ -215,7 +216,7 @@ def famo(groups: Mapping[str, Iterable[Any]]) -> np.ndarray:
     last.set_title("chance over improvement", loc="left", fontsize=9.5)
     axes[0].set_ylabel("weight of the first task")
     for ax in axes:
-        _epochs(ax)
+        canvas.counting_axis(ax)
         canvas.despine(ax)
     every = pd.concat(tables.values())
     canvas.caption(
@@ -230,7 +231,7 @@ def famo(groups: Mapping[str, Iterable[Any]]) -> np.ndarray:
     return axes
 
 
-def famo_table(groups: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+def famo_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """The numbers behind `famo`: a row per group; the caption in `.attrs["caption"]`."""
     rows = {}
     for name, runs in groups.items():
@@ -261,13 +262,6 @@ def famo_table(groups: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
         greatest epoch, mean over seeds."""
     )
     return found
-
-
-def _epochs(ax: Axes) -> None:
-    """An axis of epochs, counted from 1."""
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.margins(x=0.08)
-    ax.set_xlabel("epoch")
 
 
 # -- how the gradients lie: Figures 3(a) and 7 -------------------------------------------------------------------------

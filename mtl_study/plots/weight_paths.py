@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from mtl_study import look
 from mtl_study.analysis import frames, task_weights
 from mtl_study.analysis.fronts import FRONT
 from mtl_study.analysis.task_weights import FEWEST
+from mtl_study.experiments.runs import Run
 from mtl_study.look import BLUE, GREEN, GREY, LOOK, ORANGE, PURPLE, SKY, VERMILION
 from mtl_study.plots import canvas, captions
 from mtl_study.plots.forest import beside, forest_plot, interval_words
@@ -31,11 +31,6 @@ WEIGHTS = "Weights are those that the paper logs, averaged over the steps of an 
 def task_line(k: int) -> dict[str, Any]:
     """How the k-th task is drawn; a second round of the hues is dashed."""
     return {"color": TASK_HUES[k % 6], "linestyle": "-" if k < 6 else (0, (2.2, 1.2))}
-
-
-def epoch_axis(ax: Axes) -> None:
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set_xlabel("epoch")
 
 
 def figure_5(
@@ -80,7 +75,7 @@ def figure_5(
     return ax
 
 
-def figure_6(mnist: Any, city: Any, qm9: Sequence[Any], factor: float = 0.9) -> list[Axes]:
+def figure_6(mnist: Run, city: Run, qm9: Sequence[Run], factor: float = 0.9) -> list[Axes]:
     """Figure 6: weights over the epochs of training, faint, and their moving average, of one run each.
 
     Args:
@@ -130,26 +125,24 @@ def figure_6(mnist: Any, city: Any, qm9: Sequence[Any], factor: float = 0.9) -> 
     return axes
 
 
-def _run_title(run: Any) -> str:
+def _run_title(run: Run) -> str:
     return f"{look.label(run.config.smto)} on {look.problem_label(run.config.problem)}"
 
 
-def _weights_of(ax: Axes, run: Any, factor: float) -> list[str]:
+def _weights_of(ax: Axes, run: Run, factor: float) -> list[str]:
     """Epoch means and moving average of every task's weight; returns the tasks."""
-    table = task_weights.trajectories([run])
-    names = list(table.task.unique())
-    if names:
-        weights = table.pivot(index="epoch", columns="task", values="weight")[names]
-        for k, (name, average) in enumerate(zip(names, task_weights.ema(weights, factor).T, strict=True)):
-            line = task_line(k)
-            ax.plot(weights.index + 1, weights[name], color=line["color"], linewidth=1, alpha=0.4)
-            ax.plot(weights.index + 1, average, linewidth=2, **line)
-    epoch_axis(ax)
+    weights = task_weights.by_epoch(task_weights.trajectories([run]))
+    average = task_weights.ema(weights, factor)
+    for k, name in enumerate(weights):
+        line = task_line(k)
+        ax.plot(weights.index + 1, weights[name], color=line["color"], linewidth=1, alpha=0.4)
+        ax.plot(weights.index + 1, average[name], linewidth=2, **line)
+    canvas.counting_axis(ax)
     canvas.despine(ax)
-    return names
+    return list(weights)
 
 
-def extraction(run: Any, factor: float = 0.9) -> np.ndarray:
+def extraction(run: Run, factor: float = 0.9) -> np.ndarray:
     """How fixed weights are taken from a run, in four steps.
 
     Args:
@@ -163,11 +156,9 @@ def extraction(run: Any, factor: float = 0.9) -> np.ndarray:
     """
     fixed = task_weights.fixed_weights(run, factor)
     names = list(fixed)
-    normalised = (
-        task_weights.trajectories([run]).pivot(index="epoch", columns="task", values="weight")[names].to_numpy()
-    )
+    normalised = task_weights.by_epoch(task_weights.trajectories([run]))
     raw = np.array([task_weights.epoch_weights(run.config.smto, record) for record in run.history])
-    epochs, average = np.arange(1, len(raw) + 1), task_weights.ema(normalised, factor)
+    average = task_weights.ema(normalised, factor)
     _, axes = canvas.figure(12, 3.1, columns=4)
     titles = ["1 epoch means", "2 divided by their sum", f"3 moving average, {factor:g}", "4 its last value"]
     for ax, title in zip(axes, titles, strict=True):
@@ -175,17 +166,17 @@ def extraction(run: Any, factor: float = 0.9) -> np.ndarray:
         canvas.despine(ax)
     for k, name in enumerate(names):
         line = {"linewidth": 1.6, **task_line(k)}
-        axes[0].plot(epochs, raw[:, k], **line)
+        axes[0].plot(np.arange(1, len(raw) + 1), raw[:, k], **line)
         for ax, alpha in ((axes[1], 1.0), (axes[2], 0.25)):
-            ax.plot(epochs[: len(normalised)], normalised[:, k], alpha=alpha, **line)
-        axes[2].plot(epochs[: len(average)], average[:, k], **line)
+            ax.plot(normalised.index + 1, normalised[name], alpha=alpha, **line)
+        axes[2].plot(average.index + 1, average[name], **line)
         axes[3].barh(k, fixed[name], color=line["color"], alpha=0.8, hatch="///" if k > 5 else None, edgecolor="white")
         text = number(fixed[name], 3)
         axes[3].annotate(text, (fixed[name], k), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
     for ax in axes[:3]:
-        epoch_axis(ax)
+        canvas.counting_axis(ax)
     for ax in axes[1:3]:
-        ax.set_ylim(0, max(1.05 * normalised.max(), 0.1))
+        ax.set_ylim(0, max(1.05 * normalised.to_numpy().max(), 0.1))
     axes[3].set_yticks(range(len(names)), [SIGNS.get(t, t) for t in names])
     axes[3].set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 1.3 * max(fixed.values())), xlabel="fixed weight")
     axes[0].set_ylabel("weight")

@@ -29,7 +29,7 @@ def test_hypervolume_of_three_points_by_hand():
     assert fronts.hypervolume(np.empty((0, 2)), [0, 0]) == 0
 
 
-def test_excess_by_hand():
+def test_additive_epsilon_by_hand():
     """(2.5, 2.5) is half a unit better than (2, 2); (1.5, 1.5) half a unit worse; (2, 3) fills a gap; points lie on."""
     assert fronts.additive_epsilon([2.5, 2.5], THREE) == 0.5
     assert fronts.additive_epsilon([1.5, 1.5], THREE) == -0.5
@@ -46,12 +46,6 @@ def test_nondominated_by_hand():
     assert fronts.nondominated(np.empty((0, 2))).tolist() == []
 
 
-def test_nadir_by_hand():
-    """The front reaches from 1 to 3 on both axes: a tenth of 2 below 1 is 0.8. What is dominated does not count."""
-    assert fronts.nadir([*THREE.tolist(), [-50, 0]]) == pytest.approx([0.8, 0.8])
-    assert fronts.nadir(THREE, slack=0).tolist() == [1, 1]
-
-
 @given(some_points, st.tuples(coordinates, coordinates))
 def test_a_dominated_point_changes_nothing(points, point):
     """Moved to the lower left of another point, it is on no front, adds no area and is covered already."""
@@ -65,7 +59,7 @@ def test_a_dominated_point_changes_nothing(points, point):
 
 @given(some_points, st.tuples(coordinates, coordinates))
 def test_a_point_is_beyond_exactly_where_it_adds_area(points, point):
-    """Above the reference, an excess above 0 and a larger hypervolume are the same statement."""
+    """Above the reference, an ε above 0 and a larger hypervolume are the same statement."""
     adds = fronts.hypervolume(np.vstack([points, point]), [-9, -9]) > fronts.hypervolume(points, [-9, -9])
     assert adds == (fronts.additive_epsilon(point, points) > 0)
 
@@ -167,7 +161,7 @@ def test_placed_by_hand():
     """Seed sd 0.1 and 1. Three sds beyond (2, −20) on both axes, as far inside, one beyond: the words follow."""
     methods = {("edm", 0): (2.3, -17.0), ("cagrad", 0): (1.7, -23.0), ("imtl", 0): (2.1, -19.0)}
     found = fronts.placed(table(SWEEP | methods, noise=0.1), ["CL", "RR"])
-    assert found.excess.to_dict() == pytest.approx({"edm": 3, "cagrad": -3, "imtl": 1})
+    assert found.epsilon.to_dict() == pytest.approx({"edm": 3, "cagrad": -3, "imtl": 1})
     assert found.word.to_dict() == {"edm": "beyond", "cagrad": "inside", "imtl": "on"}
     assert found.yardstick.tolist() == pytest.approx([10] * 3)  # neighbours are one apart, ten sds on either axis
     assert found.attrs["sd"] == pytest.approx({"CL": 0.1, "RR": 1.0}) and found.attrs["sweep"] == 6
@@ -176,7 +170,7 @@ def test_placed_by_hand():
 def test_placed_compares_with_the_front_of_the_same_seed():
     """A method on the front with every seed is on it, though seeds move both by far more than the front is wide."""
     found = fronts.placed(table(SWEEP | {("edm", 0): (2.0, -20.0)}, noise=50), ["CL", "RR"])
-    assert found.loc["edm", ["excess", "low", "high"]].tolist() == pytest.approx([0, 0, 0])
+    assert found.loc["edm", ["epsilon", "low", "high"]].tolist() == pytest.approx([0, 0, 0])
 
 
 def test_seeds_that_do_not_agree_cannot_tell():
@@ -186,7 +180,7 @@ def test_seeds_that_do_not_agree_cannot_tell():
     for task, sd in (("CL", 0.1), ("RR", 1.0)):
         runs.loc[edm, task] += sd * np.array([-8.0, 8.0, 9.0])
     found = fronts.placed(runs, ["CL", "RR"]).loc["edm"]
-    assert found.excess == pytest.approx(3) and found.word == "cannot tell"
+    assert found.epsilon == pytest.approx(3) and found.word == "cannot tell"
     assert fronts.placed(table(SWEEP | {("edm", 0): (9.0, 9.0)}, seeds=(1,)), ["CL", "RR"]).word.item() == "cannot tell"
 
 
@@ -226,13 +220,15 @@ def test_the_default_reference_lets_every_method_count():
 def test_budget_of_a_sweep_rises_to_its_hypervolume():
     """With all its runs the sweep has the whole area, with one the mean of single areas; a method has its one point."""
     runs = table(SWEEP | {("edm", 0): (2.0, -20.0)}, seeds=(1,))
-    found = fronts.budget(runs, ["CL", "RR"], reference=[-2, -50], prices={"edm": 1.5}).set_index(["smto", "runs"])
+    found = fronts.budget(runs, ["CL", "RR"], prices={"edm": 1.5})
+    found, corner = found.set_index(["smto", "runs"]), found.attrs["reference"]
+    assert corner == pytest.approx([-0.4, -44])
     sweep = np.array(list(SWEEP.values()))
-    assert found.loc[("fixed", 6), "value"] == pytest.approx(fronts.hypervolume(sweep, [-2, -50]))
-    singles = np.prod(np.maximum(sweep - [-2, -50], 0), axis=1)
+    assert found.loc[("fixed", 6), "value"] == pytest.approx(fronts.hypervolume(sweep, corner))
+    singles = np.prod(np.maximum(sweep - corner, 0), axis=1)
     assert found.loc[("fixed", 1), "value"] == pytest.approx(singles.mean())
     assert (found.loc["fixed", "value"].diff().dropna() > 0).all()
-    assert found.loc[("edm", 1), ["cost", "value"]].tolist() == pytest.approx([1.5, 4 * 30])
+    assert found.loc[("edm", 1), ["cost", "value"]].tolist() == pytest.approx([1.5, 2.4 * 24])
 
 
 def test_budget_of_delta_m_chooses_on_validation():
@@ -266,7 +262,7 @@ def test_with_cost_reads_width_and_time(make_run):
     assert found.width.tolist() == [1, 2] and found.seconds.tolist() == [0.5, 0.25]
 
 
-def test_enlarged_by_hand():
+def test_hypervolume_contributions_by_hand():
     """A front of (0, 4), (2, 2), (4, 0) above (−0.4, −0.4): columns of heights 4.4, 2.4 and 0.4. A method at (3, 3)
     adds 2 × 1 above the second column and 1 × 3 above the third; one at (1, 1) adds nothing."""
     given = {("fixed", 0): (0.0, 4.0), ("fixed", 1): (2.0, 2.0), ("fixed", 2): (4.0, 0.0), ("fixed", 3): (1.0, 1.0)}
@@ -305,5 +301,5 @@ def test_placed_at_own_rate_is_like_with_like():
         check_dtype=False,
     )
     assert own.lr["edm"] == 0.001
-    assert fronts.placed(runs, ["CL", "RR"]).excess["edm"] < 0 < own.excess["edm"]
+    assert fronts.placed(runs, ["CL", "RR"]).epsilon["edm"] < 0 < own.epsilon["edm"]
     assert fronts.placed_at_own_rate(pd.concat([slow, fast], ignore_index=True), ["CL", "RR"]).empty

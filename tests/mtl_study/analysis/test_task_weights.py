@@ -1,10 +1,46 @@
-"""Whether weights settle: speeds and spreads by hand."""
+"""The weights that methods gave, and whether they settle: by hand."""
 
 import math
 
+import pandas as pd
 import pytest
 
 from mtl_study.analysis import task_weights
+
+
+def test_trajectories_are_normalised_and_leave_out_methods_without_weights(make_run):
+    epochs = [{"CL": 1, "RR": 1}] * 2
+    nash = make_run(epochs, smto="nash_mtl", weights=[[30, 10], [1, 1]])
+    graddrop = make_run(epochs, smto="graddrop", weights=[[None, None]] * 2)
+    found = task_weights.trajectories([nash, graddrop])
+    assert found.smto.unique().tolist() == ["nash_mtl"]
+    assert found.weight.tolist() == [0.75, 0.25, 0.5, 0.5] and found.task.tolist() == ["CL", "RR"] * 2
+    assert task_weights.distance_from_equal([nash, graddrop]).distance.tolist() == [0.25, 0]
+
+
+def test_weights_as_the_paper_logs_them_and_as_they_are_applied(make_run):
+    """Nash-MTL's heads get α before the clip; IMTL's α is a diagnostic beside the scaled weights (D25)."""
+    epochs = [{"CL": 1, "RR": 1}]
+    nash = make_run(epochs, smto="nash_mtl", weights=[[1, 1]])
+    nash.history[0].head_weights = [3.0, 1.0]
+    imtl = make_run(epochs, smto="imtl", weights=[[1, 3]], diagnostics=[{"alpha_0": 0.4, "alpha_1": 0.6}])
+    first = {
+        which: task_weights.trajectories([nash, imtl], which).weight[::2].tolist() for which in ("logged", "applied")
+    }
+    assert first == {"logged": [0.75, 0.4], "applied": [0.5, 0.25]}
+
+
+def test_fixed_weights_are_the_last_of_the_moving_average(make_run):
+    """Start (¾, ¼), then (½, ½): 0.9 · ¾ + 0.1 · ½ = 0.725."""
+    run = make_run([{"CL": 1, "RR": 1}] * 2, smto="nash_mtl", weights=[[30, 10], [1, 1]])
+    assert task_weights.fixed_weights(run) == pytest.approx({"CL": 0.725, "RR": 0.275})
+    with pytest.raises(ValueError, match="graddrop gives no weights"):
+        task_weights.fixed_weights(make_run([{"CL": 1, "RR": 1}], smto="graddrop", weights=[[None, None]]))
+
+
+def test_moving_average_of_a_constant_is_the_constant():
+    constant = pd.DataFrame(0.3, index=range(5), columns=["CL", "RR"])
+    pd.testing.assert_frame_equal(task_weights.ema(constant), constant)
 
 
 def made(make_run, first, **config):

@@ -141,7 +141,7 @@ def test_front_of_two_rates_tells_them_apart():
 
 def test_table_of_placed_says_what_an_excess_is():
     found = pareto.table_of_placed(fronts.placed(sweep(), ("CL", "RR")))
-    assert found.loc["EDM", ["excess", "seeds", "reading"]].tolist() == pytest.approx([5, 3, "beyond"])
+    assert found.loc["EDM", ["ε+", "seeds", "reading"]].tolist() == pytest.approx([5, 3, "beyond"])
     assert "7 configurations" in found.attrs["caption"] and "1.00 points on RR" in found.attrs["caption"]
 
 
@@ -269,13 +269,13 @@ def test_a_lead_that_regularisation_explains():
 # -- luck, tuning, size ------------------------------------------------------------------------------------------------
 
 
-def test_optimism_is_drawn_per_method():
-    table = rows("edm", [(0, 0)] * 3).assign(optimism=[1.0, 2.0, 3.0])
+def test_selection_bias_is_drawn_per_method():
+    table = rows("edm", [(0, 0)] * 3).assign(bias=[1.0, 2.0, 3.0])
     ax = ablations.selection_bias(table)
     assert any(line.get_xdata()[0] == 2 for line in ax.lines if line.get_marker() == LOOK["edm"].marker)
 
 
-def test_search_optimism_rises_where_the_best_on_validation_is_luck():
+def test_search_selection_bias_rises_where_the_best_on_validation_is_luck():
     """Luck is what validation says, so that of the best of n is the largest of n of 1, 2 and 3: 2, 8/3, 3."""
     table = pd.concat(
         [rows("edm", [(0, 0)], {"lr": lr}).assign(val_delta_m=v, luck=v) for lr, v in ((1, 1.0), (2, 2.0), (3, 3.0))]

@@ -228,7 +228,7 @@ def lost(make_run):
     course = [{"peak_alpha": 2.0**e, "largest_alpha": 2.0**e / 2, "log10_condition_of_M": float(e)} for e in range(2)]
     run = make_run(
         [errors(0)] * 2, problem="qm9", smto="imtl", seed=2, diagnostics=course, ended="diverged at epoch 2, step 7",
-        train_size=600, batch_size=60,
+        train_size=600, val_size=60, test_size=60, batch_size=60,
     )  # fmt: skip
     run.before_divergence = {
         "peak_alpha": [50.0, 700.0, None],

@@ -1,0 +1,50 @@
+"""Methods beside the uniform loss, seed by seed."""
+
+import math
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from mtl_study.analysis import comparisons, inference
+
+
+def table(values, column="delta_m", problem="p"):
+    """One row per run from {smto: [value per seed]}."""
+    rows = [(problem, smto, smto, seed, v) for smto, vs in values.items() for seed, v in enumerate(vs)]
+    return pd.DataFrame(rows, columns=["problem", "smto", "config", "seed", column])
+
+
+def test_paired_differences_cancel_what_the_seed_does_to_both():
+    """Seeds differ by tens, the method by 1, 2, 3 over the baseline: mean 2, t interval 2 ± 4.3027/√3."""
+    found = comparisons.paired(table({"unit_scal": [0, 10, 20], "edm": [1, 12, 23]})).loc["edm"]
+    half = stats.t.ppf(0.975, 2) / math.sqrt(3)
+    assert found.to_dict() == pytest.approx({"mean": 2, "low": 2 - half, "high": 2 + half, "n": 3})
+
+
+def test_a_seed_without_a_value_is_left_out_of_the_pairs_and_of_n():
+    found = comparisons.paired(table({"unit_scal": [0, 0, 0], "edm": [1, math.nan, 3]}))
+    assert found.loc["edm", ["mean", "n"]].tolist() == [2, 2]
+
+
+def test_one_seed_bounds_nothing():
+    found = comparisons.paired(table({"unit_scal": [0], "edm": [5]})).loc["edm"]
+    assert (found["mean"], found.low, found.high, found.n) == (5, -math.inf, math.inf, 1)
+
+
+def test_comparisons_across_problems_or_configurations_are_refused():
+    two = pd.concat([table({"unit_scal": [0]}), table({"edm": [1]}, problem="q")])
+    with pytest.raises(ValueError, match="one problem at a time"):
+        comparisons.paired(two)
+    with pytest.raises(ValueError, match="keep one configuration per method"):
+        comparisons.paired(pd.concat([table({"unit_scal": [0], "edm": [1]}), table({"edm": [2]})]))
+    with pytest.raises(ValueError, match="baseline 'unit_scal'"):
+        comparisons.paired(table({"edm": [1]}))
+
+
+def test_no_significant_difference_is_not_equivalence():
+    noisy = [-3.0, 4.0, 0.5]
+    assert stats.ttest_1samp(noisy, 0).pvalue > 0.5
+    assert inference.tost(noisy, 1) > 0.2
+    found = comparisons.equivalence(table({"unit_scal": [0, 0, 0], "edm": noisy, "si": [0.1, 0.0, -0.1]}), margin=1)
+    assert found.p["si"] < 0.05 < found.p["edm"]
