@@ -17,13 +17,19 @@ from pydantic import Field
 from torch import nn
 
 from mtl_core import tasks
-from mtl_core.datasets import cityscapes, multimnist, qm9, streets
 from mtl_core.datasets.base import Dataset
-from mtl_core.models import deeplab, lenet, mpnn
 from mtl_core.names import nearest
 from mtl_core.options import BadOption, check_options
 from mtl_core.step import MultiTaskModel
 from mtl_core.tasks import Task
+
+try:
+    from mtl_core.datasets import cityscapes, multimnist, qm9, streets
+    from mtl_core.models import deeplab, lenet, mpnn
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f'mtl_core.problems needs {error.name}, which is not there: pip install "mtl_core[data]"', name=error.name
+    ) from None
 
 
 class UnknownProblem(ValueError):
