@@ -1,8 +1,10 @@
-"""Every test runs on one thread, draws the same random examples each time, and writes nothing into the repository; and
-what several test files share."""
+"""Every test runs on one thread, draws the same random examples each time, and writes nothing into the repository; what
+demands the exact versions of constraints.txt runs under them alone; and what several test files share."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from mtl_study.artifacts import REPOSITORY
 from mtl_study.experiments.runs import Epoch, Gradients, Run, RunConfig
 
 matplotlib.use("Agg")
@@ -19,6 +22,26 @@ settings.register_profile("deterministic", derandomize=True, deadline=None, data
 settings.load_profile("deterministic")
 
 Values = Sequence[dict[str, Any]]  # one per epoch: {task: value} or {task: {metric: value}}
+
+
+def unpinned(constraints: str) -> str:
+    """The first package that is not there in the version that constraints.txt has, in words; "" if all are."""
+    for package, version in re.findall(r"^([\w-]+)==(\S+)$", constraints, flags=re.MULTILINE):
+        try:
+            found = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found = "not installed"
+        if found != version:
+            return f"constraints.txt has {package} {version}; here it is {found}"
+    return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `pinned` are skipped under other versions."""
+    if reason := unpinned((REPOSITORY / "constraints.txt").read_text()):
+        for item in items:
+            if item.get_closest_marker("pinned"):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

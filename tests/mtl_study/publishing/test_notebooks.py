@@ -65,6 +65,7 @@ def verdicts(report):
     return [line for line in section(report, "Verdicts") if line.startswith("| C") and "| Claim |" not in line]
 
 
+@pytest.mark.pinned
 @pytest.mark.parametrize("job", QUICK, ids=lambda job: job.notebook.stem)
 def test_the_report_is_what_the_shipped_records_give(job, tmp_path, monkeypatch):
     """Nothing is trained, and the notebook's section of REPORT.md and its rows in the table of verdicts are those."""
