@@ -28,9 +28,10 @@ test: $(READY) ## run the tests, but for those marked slow, browser, cluster or 
 # oneDNN has other code for other processors: what trains is run again under their instruction sets. A part that fails
 # does not keep the others from running.
 test-all: $(READY) ## run all tests, and those that train under each instruction set: MARK=slow|browser|cluster|gpu|training for one part
-	@failed=; \
+	@$(if $(filter-out slow browser cluster gpu training,$(MARK)),echo "There is no mark $(MARK)."; exit 2,failed=); \
 	echo "Tests: $(or $(MARK),all)."; \
-	$(PYTEST) -rs $(if $(MARK),-m "$(MARK)") || failed="$$failed $(or $(MARK),all)"; \
+	$(PYTEST) -rs $(if $(MARK),-m "$(MARK)"); \
+	case $$? in 0) ;; 5) echo "No test is marked $(MARK)."; exit 0;; *) failed="$$failed $(or $(MARK),all)";; esac; \
 	for isa in $(if $(filter-out training,$(MARK)),,AVX2 AVX512_CORE); do \
 		if test $$isa = AVX512_CORE && \
 			! $(PYTHON) -c "import sys, torch; sys.exit(torch.backends.cpu.get_cpu_capability() != 'AVX512')"; then \
