@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtl_core.files import write_atomically, write_json
+from mtl_study.words import minus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,5 +171,5 @@ def _cell(value: Any, decimals: int | None) -> str:
             text = f"{value:,.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
         else:
             text = f"{value:.{decimals}f}"
-        return text.replace("-", "−")
+        return minus(text)
     return " ".join(str(value).replace("|", r"\|").split())

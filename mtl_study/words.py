@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from IPython.display import Markdown
 
 
+def minus(text: str) -> str:
+    """A number as text, its hyphens made true minus signs."""
+    return text.replace("-", "−")
+
+
 def number(value: float, digits: int = 1, sign: bool = False) -> str:
     """A number with a true minus and a comma per thousand; with `sign` a plus before what is above zero."""
     if math.isnan(value):
@@ -20,7 +25,7 @@ def number(value: float, digits: int = 1, sign: bool = False) -> str:
     text = f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
     if not any(digit in text for digit in "123456789"):
         text = text.lstrip("+-")  # neither −0.0 nor +0.0
-    return text.replace("-", "−")
+    return minus(text)
 
 
 def percent(value: float, digits: int = 1, sign: bool = False) -> str:
@@ -38,6 +43,12 @@ def counted(n: int, one: str, several: str | None = None) -> str:
     """ "1 run", "3 runs", "12,000 runs"; "no runs" for 0."""
     amount = f"{n:,}" if n else "no"
     return f"{amount} {one if n == 1 else several or one + 's'}"
+
+
+def spanned(numbers: Iterable[int], one: str) -> str:
+    """ "3 seeds" where all of the numbers are 3, "3 to 5 seeds" where they differ."""
+    found = sorted(set(numbers)) or [0]
+    return f"{found[0]} to {counted(found[-1], one)}" if len(found) > 1 else counted(found[0], one)
 
 
 def duration(seconds: float) -> str:

@@ -43,7 +43,7 @@ from mtl_study.analysis import inference
 from mtl_study.analysis.inference import Interval
 from mtl_study.look import label, problem_label
 from mtl_study.paper import published
-from mtl_study.words import listed
+from mtl_study.words import counted, listed, minus, number
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive at this scale"
 ERROR = 0.05  # both sides together
@@ -317,7 +317,7 @@ def _judge(name: str, part: Part, evidence: pd.DataFrame, preset: str, source: s
 def _paper_text(part: Part) -> str:
     if part.paper.text:
         found = published.text(part.paper.text)
-        return f"about {_number(found.value)}{' %' if found.unit == '%' else ''}"
+        return f"about {minus(f'{found.value:g}')}{' %' if found.unit == '%' else ''}"
     return on_paper(part).text if part.paper.table else "no number"
 
 
@@ -379,7 +379,7 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
     span = f"{low}" if low == high else f"{low} to {high}"
     because = f"{span} of {n}, and it takes {u}"
     if max(sizes) < seeds:
-        because = f"{_seeds(max(sizes))}, and it takes {seeds}"
+        because = f"{counted(max(sizes), 'seed')}, and it takes {seeds}"
     text = f"{span} of {n}"
     for outcome, word in (("fails", "not"), ("open", "open:")):
         if found := outcomes[outcome]:
@@ -428,11 +428,11 @@ def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Findin
     method = "One correlation per seed, 95 % interval over seeds."
     if n == 0:
         return Finding(INCONCLUSIVE, "no seed has all the methods", "nothing to compare", None, 0, method, details)
-    bounds = f" [{_number(low, 2)}, {_number(high, 2)}]" if n > 1 else ", no interval"
-    text = "ρ = 1, its own order" if exact else f"ρ = {_number(mean, 2)}{bounds}"
-    because = f"the interval from {_number(low, 2)} to {_number(high, 2)}, the line at {rule.at_least}"
+    bounds = f" [{number(low, 2)}, {number(high, 2)}]" if n > 1 else ", no interval"
+    text = "ρ = 1, its own order" if exact else f"ρ = {number(mean, 2)}{bounds}"
+    because = f"the interval from {number(low, 2)} to {number(high, 2)}, the line at {rule.at_least}"
     if n < part.needs.seeds and not exact:
-        verdict, because = INCONCLUSIVE, f"{_seeds(n)}, and it takes {part.needs.seeds}"
+        verdict, because = INCONCLUSIVE, f"{counted(n, 'seed')}, and it takes {part.needs.seeds}"
     return Finding(verdict, because, text, (low, high), n, method, details)
 
 
@@ -455,17 +455,8 @@ def _checks(rule: Checks, evidence: pd.DataFrame) -> Finding:
 # -- words -------------------------------------------------------------------------------------------------------------
 
 
-def _seeds(n: int) -> str:
-    return f"{n} seed" if n == 1 else f"{n} seeds"
-
-
 def _percent(level: float) -> str:
-    return f"{100 * level:.1f}".rstrip("0").rstrip(".") + " %"
-
-
-def _number(value: float, digits: int | None = None) -> str:
-    text = f"{value:g}" if digits is None else f"{value:.{digits}f}"
-    return "∞" if value == math.inf else "−∞" if value == -math.inf else text.replace("-", "−")
+    return f"{round(100 * level, 1):g} %"
 
 
 def _means(rule: Count, details: list[dict[str, Any]]) -> str:
@@ -473,15 +464,15 @@ def _means(rule: Count, details: list[dict[str, Any]]) -> str:
     if len(details) <= 2:
         methods = len({d["smto"] for d in details}) > 1
         names = [label(d["smto"]) if methods else problem_label(d["problem"]) for d in details]
-        return "; ".join(f"{name} {_number(d['mean'], 3)}{_bounds(d)}" for name, d in zip(names, details, strict=True))
+        return "; ".join(f"{name} {number(d['mean'], 3)}{_bounds(d)}" for name, d in zip(names, details, strict=True))
     means = [d["mean"] for d in details if math.isfinite(d["mean"])]
     minus = rule.minus_smto or rule.minus_problem
     what = "mean margins" if len(rule.value) > 1 else "mean differences" if minus else "means"
-    return f"{what} from {_number(min(means), 2)} to {_number(max(means), 2)}" if means else "no value"
+    return f"{what} from {number(min(means), 2)} to {number(max(means), 2)}" if means else "no value"
 
 
 def _bounds(row: dict[str, Any]) -> str:
-    return f" [{_number(row['low'], 3)}, {_number(row['high'], 3)}]" if math.isfinite(row["low"]) else ", no interval"
+    return f" [{number(row['low'], 3)}, {number(row['high'], 3)}]" if math.isfinite(row["low"]) else ", no interval"
 
 
 def _plain(value: Any) -> Any:

@@ -15,8 +15,10 @@ from mtl_study.analysis.fronts import expected_best
 from mtl_study.experiments.runs import Run
 from mtl_study.look import GREY, LOOK
 from mtl_study.plots import canvas, captions
-from mtl_study.plots.forest import beside, forest_plot, interval_words
-from mtl_study.plots.pareto import seed_count, shade
+from mtl_study.plots.canvas import beside
+from mtl_study.plots.forest import forest_plot, interval_words
+from mtl_study.plots.pareto import shade
+from mtl_study.words import counted, spanned
 
 
 def regularised(runs: Sequence[Run], baselines: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
@@ -122,13 +124,14 @@ def table_of_regularisation(table: pd.DataFrame) -> pd.DataFrame:
         rows.append(row)
     found = pd.DataFrame(rows).set_index("method")
     found.attrs["decimals"] = 2
-    found.attrs["caption"] = " ".join(
+    canvas.caption(
+        found,
         f"""Test Δm minus that of Unit. Scal. at the same seed, in points: mean over {captions.seeds(full)}
         and 95 % t interval. None: no dropout, no weight decay, last epoch. Best for each: with early stopping, each
         method at the dropout and weight decay with the best mean validation Δm. "Explained" by regularisation: a lead
         above 0 without, none that can be told from 0 with it, and the difference between the two above 0. A lead
         remains: both above 0. No lead to explain: below 0 without. Cannot tell: anything else.
-        {captions.A_SEED}""".split()
+        {captions.A_SEED}""",
     )
     return found
 
@@ -181,9 +184,9 @@ def search_selection_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax,
         "Of n configurations of a method, taken at random from its search, the one with the best validation Δm. Luck: "
         "how much better it looks there than on test, minus the same of this configuration at the other seeds, which "
-        f"were not chosen. Mean over {seed_count(table)}, from the least to the greatest. A line that rises: the more "
-        "is tried, the more validation flatters. It is 0 by construction where all seeds choose alike, and flattery by "
-        "the split, which all seeds share, cannot be seen here.",
+        f"were not chosen. Mean over {counted(table.seed.nunique(), 'seed')}, from the least to the greatest. A line "
+        "that rises: the more is tried, the more validation flatters. It is 0 by construction where all seeds choose "
+        "alike, and flattery by the split, which all seeds share, cannot be seen here.",
         captions.A_SEED,
     )
     return ax
@@ -219,24 +222,17 @@ def lr_vs_seed(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_ylim(len(smtos) - 0.4, -0.6)
     ax.set_xlabel("sd over learning rates / sd over seeds (right of 1: tuning moves more than luck)")
     canvas.despine(ax, grid="x")
-    rates, seeds = (sorted({int(n) for n in table[name]}) for name in ("lrs", "seeds"))
     canvas.caption(
         ax,
-        f"Standard deviation of Δm over {_span(rates)} learning rates, over that of {_span(seeds)} seeds at the best "
-        "of them; line: 95 % bootstrap interval over seeds, with few seeds a rough one. An arrow: without upper bound. "
-        "Shaded: 6 to 7, what Xin et al. (2022) found; theirs is the spread over grids of several rates each, with the "
-        "best rate of each grid, ours that over single rates, so that the two are not the same statistic. With few "
-        "seeds the line is no judge: resampling them mostly shrinks the spread between them. The verdict uses a "
-        "jackknife.",
+        f"Standard deviation of Δm over {spanned(table.lrs, 'learning rate')}, over that of "
+        f"{spanned(table.seeds, 'seed')} at the best of them; line: 95 % bootstrap interval over seeds, with few seeds "
+        "a rough one. An arrow: without upper bound. Shaded: 6 to 7, what Xin et al. (2022) found; theirs is the "
+        "spread over grids of several rates each, with the best rate of each grid, ours that over single rates, so "
+        "that the two are not the same statistic. With few seeds the line is no judge: resampling them mostly shrinks "
+        "the spread between them. The verdict uses a jackknife.",
         captions.A_SEED,
     )
     return ax
-
-
-def _span(numbers: Sequence[int]) -> str:
-    if not numbers:
-        return "no"
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def compute_parity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:

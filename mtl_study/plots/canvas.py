@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,8 @@ from mtl_study.look import FAMILIES, GREY, LONG, PROBLEMS, line
 if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import Markdown
+
+FEW = 5  # up to so many seeds, each is drawn
 
 
 def problem_line(problem: str) -> dict[str, Any]:
@@ -74,6 +77,24 @@ def plain_log_ticks(axis: Axis) -> None:
     axis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
+def band(ax: Axes, over_seeds: Any, least: float | pd.Series = -math.inf, **style: Any) -> None:
+    """A line, the mean over seeds, in a band of ± 1 standard deviation between them.
+
+    Args:
+        over_seeds: a column grouped by what is drawn across. least: the band ends there, where it would reach lower.
+        style: of the line, with its "color".
+    """
+    mean, sd = over_seeds.mean(), over_seeds.std(ddof=1).fillna(0)
+    line: dict[str, Any] = {"linewidth": 1.6, "markersize": 4.5, "markevery": max(1, len(mean) // 6), **style}
+    ax.plot(mean.index, mean, **line)
+    ax.fill_between(mean.index, (mean - sd).clip(lower=least), mean + sd, color=style["color"], alpha=0.15, lw=0)
+
+
+def beside(ax: Axes, **settings: Any) -> None:
+    """A legend to the right of the axes."""
+    ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8.5, labelspacing=0.35, **settings)
+
+
 def legend_entry(smto: str) -> Line2D:
     """A line for a legend that lists methods."""
     return Line2D([], [], markersize=5, **line(smto))
@@ -86,9 +107,13 @@ def figure_of(ax: Axes | np.ndarray) -> Figure:
     return figure
 
 
-def caption(ax: Axes | np.ndarray, *sentences: str) -> None:
-    """Keep a caption with a figure, for `publish`; it is not drawn."""
-    figure_of(ax).set_label(" ".join(" ".join(sentences).split()))
+def caption(of: Axes | np.ndarray | pd.DataFrame, *sentences: str) -> None:
+    """Keep a caption with a figure or a table, for `publish` or `publish_table`; line breaks are of no account."""
+    text = " ".join(" ".join(sentences).split())
+    if isinstance(of, Axes | np.ndarray):
+        figure_of(of).set_label(text)
+    else:
+        of.attrs["caption"] = text
 
 
 def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str, data: str = "") -> Markdown:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtl_study.look import in_order, label, problem_label
-from mtl_study.words import listed
+from mtl_study.words import listed, number, spanned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,15 +22,12 @@ def interval(low: float, high: float, decimals: int = 2) -> str:
     """The bounds of an interval as a cell of a table; a dash where one seed gives none."""
     if not np.isfinite([low, high]).all():
         return "–"
-    return " to ".join(f"{bound:.{decimals}f}".replace("-", "−") for bound in (low, high))
+    return f"{number(low, decimals)} to {number(high, decimals)}"
 
 
 def seeds(selected: pd.DataFrame) -> str:
     """How many seeds stand behind each method: "10 seeds", "3 to 5 seeds"."""
-    found = sorted({int(n) for n in selected.groupby(["problem", "smto"])["seed"].nunique()})
-    if len(found) > 1:
-        return f"{found[0]} to {found[-1]} seeds"
-    return "1 seed" if found in ([], [1]) else f"{found[0]} seeds"
+    return spanned(selected.groupby(["problem", "smto"])["seed"].nunique(), "seed")
 
 
 def chosen(settings: pd.DataFrame | None) -> str:

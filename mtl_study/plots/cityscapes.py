@@ -185,11 +185,12 @@ def table_of_steps(names: Sequence[str], **options: Any) -> pd.DataFrame:
         )
     table = pd.DataFrame(rows).set_index("step")
     table["weights of the encoder"] = [f"{n:,}" for n in table["weights of the encoder"]]
-    table.attrs["caption"] = (
+    canvas.caption(
+        table,
         "The steps of the ladder as they are run here. S: semantic segmentation; D: disparity; I: the way from each "
         "pixel of a person or vehicle to the middle of its object. Dilations at work: a head has 3×3 convolutions with "
         "several dilations; one that is no less than both sides of the map of features meets nothing but padding, and "
-        "is a 1×1 convolution."
+        "is a 1×1 convolution.",
     )
     return table
 
@@ -361,11 +362,12 @@ def table_of_effects(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     table = pd.DataFrame(parts).rename(index=FACTORS).rename_axis("effect of")
     n = len(first)
     table.attrs["decimals"] = 2
-    table.attrs["caption"] = (
-        f"In points of Δm, from all eight corners; mean over {n} {'seed' if n == 1 else 'seeds'}. A row with × is by "
+    canvas.caption(
+        table,
+        f"In points of Δm, from all eight corners; mean over {counted(n, 'seed')}. A row with × is by "
         f"how much changes do more together than one by one, as an effect of the same kind. {pooled(first)} "
         + (f"By itself: with each effect's own variance, {n - 1} degrees of freedom. " if n > 1 else "")
-        + captions.A_SEED
+        + captions.A_SEED,
     )
     return table
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,16 +13,16 @@ from mtl_study import look
 from mtl_study.analysis import inference
 from mtl_study.look import LOOK
 from mtl_study.plots import canvas, captions
-from mtl_study.plots.selection import FEW
-
-
-def beside(ax: Axes, **settings: Any) -> None:
-    """A legend to the right of the axes."""
-    ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8.5, labelspacing=0.35, **settings)
+from mtl_study.plots.canvas import FEW
 
 
 def draw_row(
-    ax: Axes, y: float, values: Sequence[float], colour: ColorType, marker: str, floor: float = -np.inf
+    ax: Axes,
+    y: float,
+    values: Sequence[float] | pd.Series | np.ndarray,
+    colour: ColorType,
+    marker: str,
+    floor: float = -np.inf,
 ) -> None:
     """One row of a forest plot: mean, 95 % t interval, and a stroke per seed where they are few."""
     mean, low, high, n = inference.t_interval(values)

@@ -16,6 +16,7 @@ from mtl_study import look
 from mtl_study.analysis import delta, frames
 from mtl_study.experiments.runs import Run
 from mtl_study.plots import canvas
+from mtl_study.words import counted
 
 
 def samples(x: Tensor, classes: Tensor, digits: Tensor) -> np.ndarray:
@@ -74,14 +75,13 @@ def learning_curves(
     last = curves.iloc[:, -1]
     order = sorted(bold, key=lambda smto: -last[smto])
     handles = [canvas.legend_entry(smto) for smto in order] + [Line2D([], [], color=look.FAINT, label="the others")]
-    ax.legend(handles=handles, bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8.5)
+    canvas.beside(ax, handles=handles)
     canvas.despine(ax)
-    seeds = sorted({run.config.seed for run in runs})
+    seeds = len({run.config.seed for run in runs})
     canvas.caption(
         ax,
-        f"Validation Δm after every epoch, mean over {len(seeds)} seeds; the legend is in the order of the last epoch."
-        if len(seeds) > 1
-        else "Validation Δm after every epoch, one seed; the legend is in the order of the last epoch.",
+        f"Validation Δm after every epoch, mean over {counted(seeds, 'seed')}; the legend is in the order of the last "
+        "epoch.",
         "The line at 0: the single-task models at their best epochs. The axis cuts off what lies far below the rest.",
     )
     return ax
@@ -112,8 +112,9 @@ def table_of_methods(methods: Sequence[str]) -> pd.DataFrame:
         row = {"method": look.label(key), "works on": works_on.get(smto.space, smto.space)}
         rows.append(row | {"its head gets": heads[smto.head_policy], "size of the update": smto.native_scale})
     table = pd.DataFrame(rows).set_index("method")
-    table.attrs["caption"] = (
+    canvas.caption(
+        table,
         "Read from the methods' own files, mtl_core/smtos. K is the number of tasks; the weight is that of the task on "
-        "the shared part."
+        "the shared part.",
     )
     return table

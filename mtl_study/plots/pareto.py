@@ -19,8 +19,8 @@ from mtl_study.analysis import frames
 from mtl_study.analysis.fronts import FRONT, SWEEP, comparable, nondominated
 from mtl_study.look import GREY, LOOK
 from mtl_study.plots import canvas, captions
-from mtl_study.plots.forest import beside
-from mtl_study.words import number
+from mtl_study.plots.canvas import beside
+from mtl_study.words import counted, number
 
 
 def front(
@@ -171,7 +171,8 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
     tasks, margin = placed.attrs["tasks"], placed.attrs["margin"]
     sd = " and ".join(f"{number(placed.attrs['sd'][task], 2)} points on {task}" for task in tasks)
     table.attrs["decimals"] = 1
-    table.attrs["caption"] = " ".join(
+    canvas.caption(
+        table,
         f"""ε+, the additive ε: what every point of the front that {placed.attrs["sweep"]} configurations of fixed
         weights, the uniform loss among them, draw with the same seed would have to gain on both tasks to be as good as
         the method, in standard deviations of a seed ({sd}); above 0 it is beyond the front, below 0 inside. Beyond or
@@ -183,7 +184,7 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
             "several, a method has one, and a larger step moves a method, too."
             if own is not None
             else ""
-        } {captions.A_SEED}""".split()
+        } {captions.A_SEED}""",
     )
     return table
 
@@ -220,8 +221,8 @@ def budget(table: pd.DataFrame, ax: Axes | None = None, across: str = "cost") ->
     tasks = " and ".join(table.attrs.get("tasks", []))
     canvas.caption(
         ax,
-        f"What n runs buy, with the configurations tried in random order: mean over {seed_count(table)}, and from the "
-        "least to the greatest seed.",
+        "What n runs buy, with the configurations tried in random order: mean over "
+        f"{counted(table.seed.nunique(), 'seed')}, and from the least to the greatest seed.",
         f"Hypervolume: the area, in gains on {tasks}, that at least one of the n runs is better than, above {corner}."
         if measure == "hypervolume"
         else "Of n runs the one with the best validation Δm is read on test.",
@@ -230,11 +231,6 @@ def budget(table: pd.DataFrame, ax: Axes | None = None, across: str = "cost") ->
         captions.A_SEED,
     )
     return ax
-
-
-def seed_count(table: pd.DataFrame) -> str:
-    n = table.seed.nunique()
-    return f"{n} seed{'s' if n != 1 else ''}"
 
 
 def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR"), ax: Axes | None = None) -> Axes:
@@ -276,11 +272,11 @@ def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR"), ax: Ax
     changes = int((best != best.shift()).sum() - 1)
     canvas.caption(
         ax,
-        f"Utility u · gain on {tasks[0]} + (1 − u) · gain on {tasks[1]}, test, mean over {seed_count(utilities)}, "
-        "minus that of the best method at this u. For every u the sweep takes the weights that are best on validation; "
-        "every other method has what it has. The bar on top has the colour and, where there is room, the name of the "
-        "best method, which changes "
-        f"{changes} time{'s' if changes != 1 else ''} from left to right.",
+        f"Utility u · gain on {tasks[0]} + (1 − u) · gain on {tasks[1]}, test, mean over "
+        f"{counted(utilities.seed.nunique(), 'seed')}, minus that of the best method at this u. For every u the sweep "
+        "takes the weights that are best on validation; every other method has what it has. The bar on top has the "
+        f"colour and, where there is room, the name of the best method, which changes {counted(changes, 'time')} from "
+        "left to right.",
         "Lines that leave the picture are far behind." if worst < shown else "",
         captions.A_SEED,
     )

@@ -13,10 +13,10 @@ from mtl_study import look
 from mtl_study.experiments.population import Member, Population, Winner
 from mtl_study.look import FAINT, GREY, INK, VERMILION
 from mtl_study.plots import canvas
-from mtl_study.plots.forest import beside
+from mtl_study.plots.canvas import beside
 from mtl_study.plots.qm9 import SIGNS
 from mtl_study.plots.weight_paths import task_line
-from mtl_study.words import number
+from mtl_study.words import counted, number
 
 
 def population(population: Population, ax: Axes | None = None) -> Axes:
@@ -40,7 +40,7 @@ def population(population: Population, ax: Axes | None = None) -> Axes:
     every = "epoch" if config.exploit_interval == 1 else f"{config.exploit_interval} epochs"
     how = (
         f"every {every} the worst {100 * config.quantile:g} % take over the network of one of the best and change its "
-        f"weights a little ({'once' if took == 1 else f'{took} times'} in all)"
+        f"weights a little ({counted(took, 'time')} in all)"
     )
     copied = "A dotted line leads from the member that was copied. " if took else ""
     score = "" if best is None else f" (validation Δm {number(best.score, 1)} % after epoch {best.epoch + 1})"

@@ -25,14 +25,14 @@ from mtl_study.experiments.runs import LAST_STEPS, Run
 from mtl_study.look import GREY, LOOK
 from mtl_study.paper import published
 from mtl_study.plots import canvas, captions
-from mtl_study.words import listed, percent
+from mtl_study.words import listed, number, percent
 
 SIGNS = dict(
     zip(PROPERTIES, ("μ", "α", "HOMO", "LUMO", "R²", "ZPVE", "U₀", "U", "H", "G", "Cᵥ"), strict=True)
 )  # as the paper writes them
 ENERGIES = ("U0Atom", "UAtom", "HAtom", "GAtom")  # of one quantity, nearly
 CPK = {1: "#f2f2f2", 6: "#4d4d4d", 7: "#3b6fd4", 8: "#d8352a", 9: "#4caf50"}  # colours that chemists are used to
-LETTERS = {number: symbol for symbol, number in SYMBOLS.items()}
+LETTERS = {atom: symbol for symbol, atom in SYMBOLS.items()}
 LEGIBLE = {1: look.INK, 6: "white", 7: "white", 8: "white", 9: look.INK}
 
 # -- the data ----------------------------------------------------------------------------------------------------------
@@ -71,12 +71,12 @@ def _molecule(ax: Axes, group: Group, row: int) -> None:
             ends = np.array([at[i], at[j]]) + offset * across
             dashed = kinds[i, j] == 3 and n
             ax.plot(*ends.T, color="#7a7a7a", linewidth=1.6, linestyle=(0, (2, 1.2)) if dashed else "-", zorder=1)
-    for (x, y), number in zip(at, numbers, strict=True):
-        size = 60 if number == 1 else 190
-        ax.scatter(x, y, s=size, color=CPK[number], edgecolor="#7a7a7a", linewidth=0.8, zorder=2)
-        if number > 1:
-            colour = LEGIBLE[number]
-            ax.text(x, y, LETTERS[number], ha="center", va="center", color=colour, fontsize=8, zorder=3)
+    for (x, y), atom in zip(at, numbers, strict=True):
+        size = 60 if atom == 1 else 190
+        ax.scatter(x, y, s=size, color=CPK[atom], edgecolor="#7a7a7a", linewidth=0.8, zorder=2)
+        if atom > 1:
+            colour = LEGIBLE[atom]
+            ax.text(x, y, LETTERS[atom], ha="center", va="center", color=colour, fontsize=8, zorder=3)
     ax.set_title(formula(numbers), fontsize=10)
     ax.set_aspect("equal", adjustable="datalim")  # axes of one size, so that the titles stand at one height
     ax.margins(0.18)
@@ -128,16 +128,17 @@ def table_of_targets(batch: Molecules, targets: Sequence[Tensor], split: Molecul
         rows[SIGNS[key]] = row | {"spread": _significant(spread[key], spread[key]), "r with atoms": r[key]}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("property")
     table.attrs["decimals"] = {"r with atoms": 2}
-    table.attrs["caption"] = (
+    canvas.caption(
+        table,
         f"The eleven targets of these molecules. Spread: the standard deviation over the {len(split):,} training "
-        "molecules. r with atoms: the property's correlation with the number of atoms over the same molecules."
+        "molecules. r with atoms: the property's correlation with the number of atoms over the same molecules.",
     )
     return table
 
 
 def _significant(value: float, scale: float) -> str:
     digits = max(0, 2 - math.floor(math.log10(scale))) if scale > 0 else 2
-    return f"{value:,.{min(digits, 3)}f}".replace("-", "−")
+    return number(value, min(digits, 3))
 
 
 def correlations(split: MoleculeSplit, ax: Axes | None = None) -> Axes:
@@ -146,7 +147,7 @@ def correlations(split: MoleculeSplit, ax: Axes | None = None) -> Axes:
     ax = ax or canvas.figure(6.4, 5.4)[1]
     shown = ax.imshow(values, cmap="RdBu", vmin=-1, vmax=1)
     for i, j in np.ndindex(values.shape):
-        text = f"{values[i, j]:.2f}".replace("-", "−").replace("0.", ".") if i != j else ""
+        text = number(values[i, j], 2).replace("0.", ".") if i != j else ""
         ax.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if abs(values[i, j]) > 0.6 else "black")
     ax.set_xticks(range(len(SIGNS)), list(SIGNS.values()), rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(SIGNS)), list(SIGNS.values()))
@@ -202,7 +203,7 @@ def learning(runs: Sequence[Run], baselines: Sequence[Run], mean: pd.Series, ax:
     ax.set_ylabel("test error, mean predictor = 1")
     handles = [canvas.legend_entry(smto) for smto in sorted(last, key=lambda smto: -last[smto])]
     handles.append(Line2D([], [], color=GREY, linewidth=2.2, label="single-task models"))
-    ax.legend(handles=handles, bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8.5)
+    canvas.beside(ax, handles=handles)
     canvas.despine(ax)
     canvas.caption(
         ax,
@@ -285,9 +286,10 @@ def table_of_errors(selected: pd.DataFrame, baselines: pd.DataFrame, mean: pd.Se
         row: dict[str, Any] = {"unit": known.unit, "mean predictor": mean[key], "single task": at[key]}
         rows[SIGNS[key]] = row | {look.label(smto): means[key][smto] for smto in look.in_order(selected.smto)}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("property")
-    table.attrs["caption"] = (
+    canvas.caption(
+        table,
         f"Mean absolute error on test molecules, lower is better: means over {captions.seeds(selected)}, at the epoch "
-        "that validation chose. The paper reports no errors in physical units."
+        "that validation chose. The paper reports no errors in physical units.",
     )
     return table
 
@@ -317,11 +319,12 @@ def table_1(selected: pd.DataFrame, tasks: Sequence[Task], settings: pd.DataFram
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method").astype({"n": int})
     table.attrs["decimals"] = 2
-    table.attrs["caption"] = " ".join(
+    canvas.caption(
+        table,
         f"""Δm: mean gain over the single-task models on the test split, in percent, higher is better; mean over n
         seeds, ± the standard deviation between seeds. MR: the method's rank among these {len(rows)}, by its mean over
         seeds, averaged over the 11 properties; 1 is best. Paper: 3 runs. {captions.A_SEED}
-        {captions.diverged(selected)} {captions.chosen(settings)}""".split()
+        {captions.diverged(selected)} {captions.chosen(settings)}""",
     )
     return table
 
@@ -343,11 +346,12 @@ def table_5(selected: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
         rows[look.label(smto)] = row
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
     table.attrs["decimals"] = 1
-    table.attrs["caption"] = " ".join(
+    canvas.caption(
+        table,
         f"""Gain per property over the single-task model in percent, mean over {captions.seeds(selected)}: its least,
         greatest, median and mean value over the 11 properties, and its standard deviation over them (divided by 11).
         "of 12" takes the average in as a twelfth value, which is how the paper's median and standard deviation were
-        made (D32): compare these two with the paper's.""".split()
+        made (D32): compare these two with the paper's.""",
     )
     return table
 
@@ -402,13 +406,7 @@ def figure_9(losses: pd.DataFrame, batches: Mapping[str, int]) -> np.ndarray:
     for ax, column in zip(axes, ("rotation_loss", "relative"), strict=True):
         for problem in problems:
             over_seeds = losses[losses.problem == problem].groupby("progress")[column]
-            mean, sd = over_seeds.mean(), over_seeds.std(ddof=1).fillna(0)
-            style = canvas.problem_line(problem)
-            every = max(1, len(mean) // 6)
-            ax.plot(mean.index, mean, **{"linewidth": 1.6, "markersize": 5, "markevery": every, **style})
-            ax.fill_between(
-                mean.index, (mean - sd).clip(lower=mean / 10), mean + sd, color=style["color"], alpha=0.15, lw=0
-            )
+            canvas.band(ax, over_seeds, least=over_seeds.mean() / 10, **canvas.problem_line(problem))
         ax.set(xlabel="training, %", xlim=(-3, 103))
         canvas.despine(ax)
     axes[0].set_yscale("log")
@@ -536,11 +534,12 @@ def imtl_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("IMTL")
     table.attrs["decimals"] = {"largest |α|": 2, "largest e^s": 2, "e^s at rest": 1}
-    table.attrs["caption"] = (
+    canvas.caption(
+        table,
         "Largest |α|: of any step of any run. Condition number of M and largest e^s: the largest mean over an epoch of "
         f"any run. Of a run that diverged its last steps (up to {LAST_STEPS}) count as well, each by itself. e^s at "
         "rest: 1/L of the property with the smallest training loss in the last epoch, to which its scale is on the "
-        "way. Where a run diverged, epochs and steps count from 1. The guard is counted in full epochs."
+        "way. Where a run diverged, epochs and steps count from 1. The guard is counted in full epochs.",
     )
     return table
 
@@ -636,7 +635,7 @@ def schedules(groups: Mapping[str, Sequence[Run]], ax: Axes | None = None) -> Ax
             ax.plot(np.arange(1, len(lr) + 1), lifted, color=colour, linestyle=lines[i % 2], linewidth=1.3)
     handles = [Line2D([], [], color=LOOK[smto].colour, label=look.label(smto)) for smto in smtos]
     handles += [Line2D([], [], color=GREY, linestyle=lines[i % 2], label=name) for i, name in enumerate(groups)]
-    ax.legend(handles=handles, frameon=False, fontsize=8.5, bbox_to_anchor=(1.01, 1), loc="upper left")
+    canvas.beside(ax, handles=handles)
     canvas.counting_axis(ax)
     ax.set(ylabel="learning rate, first epoch = 1", ylim=(0, 1.1))
     canvas.despine(ax)

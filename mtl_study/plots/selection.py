@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -16,9 +17,11 @@ from mtl_study.analysis import comparisons
 from mtl_study.look import GREY, INK, LOOK
 from mtl_study.paper import published
 from mtl_study.plots import canvas, captions
+from mtl_study.plots.canvas import FEW
+from mtl_study.plots.forest import draw_row
+from mtl_study.words import minus
 
 Scale = Literal["linear", "symlog"]
-FEW = 5  # up to so many seeds, each is drawn
 THIN = "PX"  # markers that would vanish behind others
 
 
@@ -73,7 +76,7 @@ def box(ax: Axes, x: float, values: np.ndarray, smto: str, width: float = 0.62) 
         manage_ticks=False,
         showfliers=not few,
         patch_artist=True,
-        boxprops={"facecolor": (*_rgb(colour), 0.18), "edgecolor": colour, "linewidth": 1.1},
+        boxprops={"facecolor": (*to_rgb(colour), 0.18), "edgecolor": colour, "linewidth": 1.1},
         whiskerprops=line,
         capprops=line,
         medianprops={"color": colour, "linewidth": 2},
@@ -113,33 +116,18 @@ def forest(
     if margin is not None:
         ax.axvspan(-margin, margin, color="#eef3ee", zorder=0)
     for y, smto in enumerate(smtos):
-        mean, low, high, n = found.loc[smto]
-        style: dict[str, Any] = {"color": LOOK[smto].colour, "marker": LOOK[smto].marker}
-        if n > 1:
-            ax.plot([low, high], [y, y], color=style["color"], linewidth=1.8, solid_capstyle="butt", zorder=2)
-        if len(each) <= FEW:
-            ax.plot(each[smto], np.full(len(each), y), "|", color=style["color"], markersize=8, alpha=0.55, zorder=2)
-        ax.plot(mean, y, markersize=7, markeredgecolor="white", markeredgewidth=0.7, zorder=4, **style)
+        colour, marker = LOOK[smto].colour, LOOK[smto].marker
+        draw_row(ax, y, each[smto].dropna(), colour, marker)
         if smto in reference and "unit_scal" in reference:
-            hollow: dict[str, Any] = {
-                "markerfacecolor": "white",
-                "markeredgewidth": 1.1,
-                "markeredgecolor": style["color"],
-            }
-            ax.plot(
-                reference[smto] - reference["unit_scal"],
-                y + 0.27,
-                marker=style["marker"],
-                markersize=6,
-                zorder=3,
-                **hollow,
-            )
+            hollow: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.1, "markeredgecolor": colour}
+            theirs_at = reference[smto] - reference["unit_scal"]
+            ax.plot(theirs_at, y + 0.27, marker=marker, markersize=6, zorder=3, **hollow)
     ax.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     ax.set_yticks(range(len(smtos)), [look.label(s) for s in smtos])
     ax.set_ylim(len(smtos) - 0.4, -0.6)
     _scale(ax, scale, "x")
     if not reference.empty:
-        style = {"color": GREY, "linestyle": "none", "marker": "o", "markersize": 6}
+        style: dict[str, Any] = {"color": GREY, "linestyle": "none", "marker": "o", "markersize": 6}
         entries = [
             Line2D([], [], label="here", **style),
             Line2D([], [], label="paper", markerfacecolor="white", **style),
@@ -166,13 +154,12 @@ def trade_off(
     selected: pd.DataFrame,
     tasks: Sequence[str] = ("CL", "RR"),
     ax: Axes | None = None,
-    scale: Scale = "linear",
     settings: pd.DataFrame | None = None,
 ) -> Axes:
     """One task's gain against the other's: a large marker per method (mean), a small one per seed.
 
     Args:
-        selected: of one problem. tasks: across and up. scale: of the upper axis. settings: for the caption.
+        selected: of one problem. tasks: across and up. settings: for the caption.
     """
     across, up = comparisons.by_seed(selected, tasks[0]), comparisons.by_seed(selected, tasks[1])
     smtos = look.in_order(across.columns)
@@ -185,19 +172,16 @@ def trade_off(
         ax.scatter(across[smto], up[smto], s=14, alpha=0.35, zorder=2, **style)
         style |= {"edgecolor": "white", "linewidths": 0.7, "label": look.label(smto)}
         ax.scatter(across[smto].mean(), up[smto].mean(), s=75, zorder=4 if LOOK[smto].marker in THIN else 3, **style)
-    _scale(ax, scale, "y")
-    if scale == "linear":
-        _equal_delta_m(ax)
+    _equal_delta_m(ax)
     ax.set_xlabel(f"gain on {tasks[0]}, % (to the right: better)")
     ax.set_ylabel(f"gain on {tasks[1]}, % (up: better)")
-    ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8.5, labelspacing=0.35)
+    canvas.beside(ax)
     canvas.despine(ax, grid=None)
     canvas.caption(
         ax,
         f"Test gain over the single-task models on each task: large, mean of {captions.seeds(selected)}; small, a "
         "seed.",
-        "Along a thin slanted line Δm, the mean of the two, is the same." if scale == "linear" else "",
-        "The upper axis is logarithmic beyond ±5 %." if scale == "symlog" else "",
+        "Along a thin slanted line Δm, the mean of the two, is the same.",
         captions.A_SEED,
         captions.chosen(settings),
     )
@@ -247,13 +231,14 @@ def table_3(
     table = pd.DataFrame(rows).set_index("method")
     transposed = "imtl_transposed" in set(selected.smto)
     table.attrs["decimals"] = 2
-    table.attrs["caption"] = " ".join(
+    canvas.caption(
+        table,
         f"""Gain over the single-task models on the test split, in percent, higher is better, at the epoch with the best
         validation Δm: mean over n seeds, ± the standard deviation between seeds (of single runs, not of their mean),
         and the paper's mean over {len(published.seeds(str(selected.problem.iloc[0]))[1])} runs.
         {"The paper ran IMTL in the transposed form (D24); its numbers stand in both rows." if transposed else ""}
         {captions.A_SEED}
-        {captions.diverged(selected)} {captions.chosen(settings)}""".split()
+        {captions.diverged(selected)} {captions.chosen(settings)}""",
     )
     return table
 
@@ -262,8 +247,8 @@ def table_of_settings(settings: pd.DataFrame, problem: str) -> pd.DataFrame:
     """Tables 6 to 10: the settings that were used, who chose them, and what the paper chose.
 
     Args:
-        settings: one row per single task and method, with smto ("single_task" for a reference), task, lr, dropout,
-            weight_decay, options, chosen.
+        settings: one row per single task and method, with smto ("single_task" for a single-task model), task, lr,
+            dropout, weight_decay, options, chosen.
         problem: whose table it is, e.g. "multimnist/CL_RR".
 
     Returns:
@@ -287,16 +272,17 @@ def table_of_settings(settings: pd.DataFrame, problem: str) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows).set_index("method")
-    number = published.table_number(problem)
-    table.attrs["caption"] = (
-        f"Hyperparameters of the runs behind the figures and tables of {look.problem_label(problem)}, and who chose "
-        f"them; in the last column what the paper chose (its Table {number}): learning rate, dropout, own options."
-    )
     methods = settings[settings.smto != "single_task"]
-    if methods["weight_decay"].any():
-        table.attrs["caption"] = table.attrs["caption"].replace("dropout, own", "dropout, weight decay (wd), own")
-    if not methods[["dropout", "weight_decay"]].to_numpy().any():
-        table.attrs["caption"] += " No method here is regularised by dropout or weight decay (D47)."
+    decay = "weight decay (wd), " if methods["weight_decay"].any() else ""
+    canvas.caption(
+        table,
+        f"Hyperparameters of the runs behind the figures and tables of {look.problem_label(problem)}, and who chose "
+        f"them; in the last column what the paper chose (its Table {published.table_number(problem)}): learning rate, "
+        f"dropout, {decay}own options.",
+        "No method here is regularised by dropout or weight decay (D47)."
+        if not methods[["dropout", "weight_decay"]].to_numpy().any()
+        else "",
+    )
     return table
 
 
@@ -333,10 +319,4 @@ def _scale(ax: Axes, scale: Scale, axis: Literal["x", "y"]) -> None:
         ticks = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
         which.set_major_locator(FixedLocator([*(-t for t in ticks), 0, *ticks]))
         which.set_minor_locator(NullLocator())
-        which.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    from matplotlib.colors import to_rgb
-
-    return to_rgb(colour)
+        which.set_major_formatter(lambda value, _: minus(f"{value:g}"))

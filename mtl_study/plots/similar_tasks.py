@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,10 +15,12 @@ from mtl_core.smtos import geometry
 from mtl_study import look
 from mtl_study.analysis import alignment, comparisons, frames, inference, task_weights
 from mtl_study.experiments.runs import Run
-from mtl_study.look import GREY, INK, LOOK
+from mtl_study.look import GREY, INK
 from mtl_study.paper import published
 from mtl_study.plots import canvas, captions
-from mtl_study.plots.selection import FEW, box
+from mtl_study.plots.canvas import FEW
+from mtl_study.plots.forest import forest_plot, interval_words
+from mtl_study.plots.selection import box
 from mtl_study.words import listed
 
 # -- Figure 2 ----------------------------------------------------------------------------------------------------------
@@ -85,12 +86,8 @@ def _curves(ax: Axes, distances: pd.DataFrame) -> list[str]:
     """One line per method, mean over seeds, in a band of ± 1 sd; returns the methods drawn."""
     smtos = look.in_order(distances.smto)
     for smto in smtos:
-        over_seeds = distances[distances.smto == smto].groupby("epoch")["distance"]
-        mean, sd = over_seeds.mean(), over_seeds.std(ddof=1).fillna(0)
-        every = max(1, len(mean) // 6)
-        at, low = mean.index + 1, (mean - sd).clip(lower=0)
-        ax.plot(at, mean, linewidth=1.5, markersize=4.5, markevery=every, **look.line(smto))
-        ax.fill_between(at, low, mean + sd, color=LOOK[smto].colour, alpha=0.12, lw=0)
+        over_seeds = distances[distances.smto == smto].groupby(distances.epoch + 1)["distance"]
+        canvas.band(ax, over_seeds, least=0, **look.line(smto))
     ax.set_ylabel("|w₁ − ½|")
     canvas.counting_axis(ax)
     ax.set_ylim(bottom=0)
@@ -104,38 +101,16 @@ def weight_distances(per_run: pd.DataFrame, ax: Axes | None = None, near: float 
     Args:
         per_run: `alignment.per_run` of the runs of several problems. near: draws the band that counts as near ½.
     """
-    table = per_run.dropna(subset=["weight_distance"])
-    table = table[~table.smto.isin(["unit_scal", "fixed"])]
-    smtos, problems = look.in_order(table.smto), look.problems_in_order(table.problem)
-    ax = ax or canvas.figure(7.5, 1.0 + 0.5 * len(smtos))[1]
+    table = per_run[~per_run.smto.isin(["unit_scal", "fixed"])]
+    ax = forest_plot(table, "weight_distance", ax, floor=0)
     if near is not None:
         ax.axvspan(0, near, color="#eef3ee", zorder=0)
-    step = 0.62 / max(len(problems), 1)
-    for i, problem in enumerate(problems):
-        style = canvas.problem_line(problem)
-        for y, smto in enumerate(smtos):
-            values = table[(table.problem == problem) & (table.smto == smto)].weight_distance
-            if values.empty:
-                continue
-            at = y + step * (i - (len(problems) - 1) / 2)
-            mean, low, high, n = inference.t_interval(values)
-            if n > 1:
-                ax.plot([max(low, 0), high], [at, at], color=style["color"], linewidth=1.8, zorder=2)
-            if n <= FEW:
-                ax.plot(values, np.full(len(values), at), "|", color=style["color"], markersize=7, alpha=0.55, zorder=2)
-            ax.plot(mean, at, style["marker"], color=style["color"], markersize=7, markeredgecolor="white", zorder=3)
-        ax.plot([], [], style["marker"], color=style["color"], label=style["label"])
-    ax.set_yticks(range(len(smtos)), [look.label(s) for s in smtos])
-    ax.set_ylim(len(smtos) - 0.4, -0.6)
     ax.set_xlim(left=0)
     ax.set_xlabel("mean over epochs of |w₁ − ½| (0: the uniform loss, ½: one task alone)")
-    ax.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=max(len(problems), 1))
-    canvas.despine(ax, grid="x")
     canvas.caption(
         ax,
-        "How far from ½ the first task's normalised weight is, on average over training: mean over "
-        f"{captions.seeds(table)} and 95 % t interval.",
-        "The small strokes are the seeds." if table.seed.nunique() <= FEW else "",
+        "How far from ½ the first task's normalised weight is, on average over training.",
+        interval_words(table, "weight_distance"),
         f"Shaded: below {near:g}, what counts as near." if near is not None else "",
         captions.A_SEED,
     )
@@ -255,11 +230,12 @@ def famo_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
         "mean |w₁ − ½|": 3,
         "smaller loss at the end": 3,
     }
-    found.attrs["caption"] = _words(
+    canvas.caption(
+        found,
         """Improvement: the fall of a batch's log loss in one step, mean of the two tasks. Chance: the standard
         deviation, over the steps of an epoch, of the difference between the two tasks' improvements. Medians over
         epochs and seeds for these two and their ratio; means for the rest. w₁ by 1/L alone: from the least to the
-        greatest epoch, mean over seeds."""
+        greatest epoch, mean over seeds.""",
     )
     return found
 
@@ -282,7 +258,8 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     for ax, column in zip(axes, columns, strict=True):
         for problem in problems:
             least = 1.0 if column == "norm_ratio" else -math.inf
-            _band(ax, table[table.problem == problem], "progress", column, canvas.problem_line(problem), least)
+            over_seeds = table[table.problem == problem].groupby("progress")[column]
+            canvas.band(ax, over_seeds, least, **canvas.problem_line(problem))
         ax.set_title(look.NAMES[column], loc="left", fontsize=10)
         ax.set(xlabel="training, %", xlim=(-3, 103))
         canvas.despine(ax)
@@ -324,15 +301,6 @@ def _looks(table: pd.DataFrame) -> str:
             once.append(look.problem_label(problem))
     found = f"Samples are the second step of an epoch and every {every}th after it, averaged over the epoch"
     return f"{found}; at these settings one batch per epoch on {listed(once)} (D30)." if once else f"{found}."
-
-
-def _band(ax: Axes, table: pd.DataFrame, x: str, y: str, style: dict[str, Any], least: float = -math.inf) -> None:
-    """Mean over seeds in a band of ± 1 sd, cut off at the least value that y can have."""
-    over_seeds = table.groupby(x)[y]
-    mean, sd = over_seeds.mean(), over_seeds.std(ddof=1).fillna(0)
-    every = max(1, len(mean) // 6)
-    ax.plot(mean.index, mean, linewidth=1.6, markersize=4.5, markevery=every, **style)
-    ax.fill_between(mean.index, (mean - sd).clip(lower=least), mean + sd, color=style["color"], alpha=0.15, lw=0)
 
 
 def unrelated_tasks(tasks: Sequence[int] = (2, 3, 11), largest: float = 100.0) -> np.ndarray:
@@ -456,17 +424,14 @@ def ranking(per_run: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
     for gap in kinds:
         table.loc[f"rank correlation with the {gap}"] = correlations[gap]
     table.attrs["decimals"] = {name: 0 if name == "SMTOs" else 2 for name in table.columns}
-    table.attrs["caption"] = _words(
+    canvas.caption(
+        table,
         f"""Gradients: mean over training and {captions.seeds(selected)} under Unit. Scal. Gaps: mean test Δm of each
         SMTO minus that of Unit. Scal., in points; their mean{" and the largest" if several else ""} over the SMTOs that
         the problem has. {"On QM9 these are the methods of the paper's Table 1." if "qm9" in rows else ""} The paper's
-        reading asks for a high C where the gap is small, a rank correlation of −1. {" ".join(notes)}"""
+        reading asks for a high C where the gap is small, a rank correlation of −1. {" ".join(notes)}""",
     )
     return table
-
-
-def _words(text: str) -> str:
-    return " ".join(text.split())
 
 
 # -- as good, as equal: statements that need intervals -----------------------------------------------------------------
@@ -507,11 +472,12 @@ def equivalence(selected: pd.DataFrame, margin: float) -> pd.DataFrame:
             )
     table = pd.DataFrame(rows)
     table.attrs["decimals"] = {"difference": 2, "p": 4}
-    table.attrs["caption"] = _words(
+    canvas.caption(
+        table,
         f"""Test Δm minus that of Unit. Scal. at the same seed, in points, over {captions.seeds(selected)}. p: of two
         one-sided t tests of "the difference lies outside ±{margin:g} points"; below 0.05, which is where the 90 %
         interval lies within ±{margin:g}, the method is equally good by this yardstick. "Different" means that the 95 %
-        interval excludes 0. Where neither holds, the seeds are too few to tell. Each row is a test of its own."""
+        interval excludes 0. Where neither holds, the seeds are too few to tell. Each row is a test of its own.""",
     )
     return table
 
@@ -540,9 +506,10 @@ def weights(per_run: pd.DataFrame, against: str) -> pd.DataFrame:
             rows.append(row)
     found = pd.DataFrame(rows)
     found.attrs["decimals"] = {"mean |w₁ − ½|": 3, "difference": 3}
-    found.attrs["caption"] = _words(
+    canvas.caption(
+        found,
         f"""|w₁ − ½|, averaged over training: mean over {captions.seeds(table)} with t interval. Difference: to the same
         method on {look.problem_label(against)}, seed by seed; below zero the weights are nearer to ½ here. The settings
-        differ between problems, too (Tables 6 to 8). {captions.A_SEED}"""
+        differ between problems, too (Tables 6 to 8). {captions.A_SEED}""",
     )
     return found

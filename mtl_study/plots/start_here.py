@@ -16,33 +16,38 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
+from matplotlib.typing import LineStyleType
+from numpy.typing import ArrayLike
 
 from mtl_core import smtos
 from mtl_core.smtos.base import ProblemInfo
 from mtl_study.look import FAINT, GREY, INK, LOOK, label, line
 from mtl_study.plots.canvas import caption, despine, figure, legend_entry
 from mtl_study.teaching.toys import Pair, Toy, Walk, weigh
+from mtl_study.words import minus
 
 if TYPE_CHECKING:
     import ipywidgets
 
 DARK = "#4d4d4d"
 TASKS = (DARK, GREY)  # task 1 dark, task 2 lighter
-DASHES: tuple[Any, ...] = ("-", (0, (3, 2)))
+DASHES: tuple[LineStyleType, ...] = ("-", (0, (3, 2)))
 
 
 # -- arrows ------------------------------------------------------------------------------------------------------------
 
 
-def arrow(ax: Axes, tail: Any, head: Any, colour: str, width: float = 1.5, size: float = 11, **more: Any) -> None:
+def arrow(
+    ax: Axes, tail: ArrayLike, head: ArrayLike, colour: str, width: float = 1.5, size: float = 11, **more: Any
+) -> None:
     """An arrow from point to point, in data coordinates; a dot where it has no length."""
     if np.allclose(tail, head):
-        ax.plot(*tail, "o", color=colour, markersize=2 + width, **more)
+        ax.plot(*np.asarray(tail), "o", color=colour, markersize=2 + width, **more)
         return
     more = {"zorder": 3, **more}
     patch = FancyArrowPatch(
-        tuple(tail),
-        tuple(head),
+        tuple(np.asarray(tail)),
+        tuple(np.asarray(head)),
         arrowstyle="-|>",
         mutation_scale=size,
         shrinkA=0,
@@ -56,7 +61,12 @@ def arrow(ax: Axes, tail: Any, head: Any, colour: str, width: float = 1.5, size:
 
 
 def task_arrows(
-    ax: Axes, tail: Any, gradients: np.ndarray, labels: Sequence[str] = ("−g₁", "−g₂"), gap: float = 12, **more: Any
+    ax: Axes,
+    tail: ArrayLike,
+    gradients: np.ndarray,
+    labels: Sequence[str] = ("−g₁", "−g₂"),
+    gap: float = 12,
+    **more: Any,
 ) -> None:
     """Where every task alone would go from `tail`: −g_k, with its name beyond the head."""
     for colour, gradient, name in zip(TASKS, gradients, labels, strict=True):
@@ -192,14 +202,15 @@ def landscape(toy: Toy, ax: Axes, reach: tuple[float, float, float, float] = (-2
     return despine(ax, grid=None)
 
 
-def one_step(toy: Toy, theta: Any, weights: Mapping[str, np.ndarray], scale: float = 0.35) -> Axes:
+def one_step(toy: Toy, theta: ArrayLike, weights: Mapping[str, np.ndarray], scale: float = 0.35) -> Axes:
     """The gradients at θ and the updates that these weights make of them, drawn `scale` times as long."""
     _, ax = figure(8, 5.2)
     landscape(toy, ax)
+    theta = np.asarray(theta, dtype=float)
     jacobian = scale * toy.jacobian(theta)
     task_arrows(ax, theta, jacobian)
     for smto, w in weights.items():
-        arrow(ax, theta, np.asarray(theta) - w @ jacobian, LOOK[smto].colour, width=2.2, size=14)
+        arrow(ax, theta, theta - w @ jacobian, LOOK[smto].colour, width=2.2, size=14)
     ax.plot(*theta, "o", color=INK, markersize=5, zorder=6)
     handles = [Line2D([], [], color=LOOK[s].colour, lw=2.2, label=f"−d, {label(s)}") for s in weights]
     ax.legend(handles=handles, loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
@@ -249,9 +260,10 @@ def ends(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> pd.DataFrame:
         row["distance of the ends"] = np.linalg.norm(several[0].points[-1] - several[-1].points[-1])
         rows.append(row)
     table = pd.DataFrame(rows).set_index("method")
-    table.attrs["caption"] = (
+    caption(
+        table,
         "Losses at the end of each walk; the angle between the two gradients there, in degrees (180: on the Pareto "
-        "set); the distance in θ between the ends from the two starts (0: the start does not matter)."
+        "set); the distance in θ between the ends from the two starts (0: the start does not matter).",
     )
     table.attrs["decimals"] = {"smallest angle": 0, **{c: 2 for c in table.columns if c != "smallest angle"}}
     return table
@@ -268,7 +280,7 @@ def catalogue(keys: Sequence[str]) -> pd.DataFrame:
         does = page.split("\n\n")[0].partition(": ")[2]
         rows.append({"method": label(key), "reads": reads(key), "what it does": does[:1].upper() + does[1:]})
     table = pd.DataFrame(rows).set_index("method")
-    table.attrs["caption"] = "From the methods' own files in mtl_core/smtos; several methods may share a file."
+    caption(table, "From the methods' own files in mtl_core/smtos; several methods may share a file.")
     return table
 
 
@@ -352,7 +364,7 @@ def weights_of(key: str, pair: Pair, options: Mapping[str, Any] | None = None, d
 def short(number: float) -> str:
     """Two decimals without the leading zero; three digits above 10; a true minus."""
     text = f"{number:.2f}" if abs(number) < 10 else f"{number:.3g}"
-    return text.replace("-", "−").removeprefix("0") if text.startswith("0.") else text.replace("-", "−")
+    return minus(text.removeprefix("0") if text.startswith("0.") else text)
 
 
 def pulls(keys: Sequence[str], resolution: int, columns: int = 5) -> np.ndarray:
@@ -559,7 +571,7 @@ def table_of_pairs(pairs: Mapping[str, Pair], tasks: Sequence[str]) -> pd.DataFr
         row |= {f"length {task}": length for task, length in zip(tasks, lengths, strict=True)}
         rows.append(row | {"ratio": pair.ratio, "cosine": np.cos(np.deg2rad(pair.angle)), "angle": pair.angle})
     table = pd.DataFrame(rows).set_index("gradients on the")
-    table.attrs["caption"] = "One batch. Ratio: of the lengths. Angle in degrees; above 90 the tasks conflict."
+    caption(table, "One batch. Ratio: of the lengths. Angle in degrees; above 90 the tasks conflict.")
     table.attrs["decimals"] = {column: 4 for column in table.columns if column.startswith("length")}
     table.attrs["decimals"] |= {f"loss {task}": 2 for task in tasks}
     table.attrs["decimals"] |= {"angle": 0, "ratio": 1, "cosine": 2}

@@ -19,9 +19,10 @@ from mtl_study.analysis.task_weights import FEWEST
 from mtl_study.experiments.runs import Run
 from mtl_study.look import BLUE, GREEN, GREY, LOOK, ORANGE, PURPLE, SKY, VERMILION
 from mtl_study.plots import canvas, captions
-from mtl_study.plots.forest import beside, forest_plot, interval_words
+from mtl_study.plots.canvas import FEW, beside
+from mtl_study.plots.forest import forest_plot, interval_words
 from mtl_study.plots.qm9 import SIGNS
-from mtl_study.plots.selection import FEW, box
+from mtl_study.plots.selection import box
 from mtl_study.words import number
 
 TASK_HUES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)

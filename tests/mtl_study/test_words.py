@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from mtl_study.words import counted, duration, listed, number, percent, say
+from mtl_study.words import counted, duration, listed, minus, number, percent, say, spanned
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,17 @@ def test_a_list_ends_with_and(items, text):
 def test_things_are_counted_in_singular_and_plural():
     assert [counted(n, "run") for n in (0, 1, 2, 7440)] == ["no runs", "1 run", "2 runs", "7,440 runs"]
     assert counted(2, "was", "were") == "2 were"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"), [([], "no seeds"), ([1, 1], "1 seed"), ([3, 3], "3 seeds"), ([5, 1, 3], "1 to 5 seeds")]
+)
+def test_how_many_where_it_differs(numbers, text):
+    assert spanned(numbers, "seed") == text
+
+
+def test_a_minus_is_no_hyphen():
+    assert minus("-1e-05") == "−1e−05"
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def test_population_of_two_tasks_shows_shares_and_who_was_copied():
     assert lineage.get_xydata() == pytest.approx(np.array([[1, 0.25], [2, 0.5]], dtype=float))
     (star,) = [line for line in ax.lines if line.get_marker() == "*"]
     assert star.get_xydata() == pytest.approx(np.array([[2, 0.5]], dtype=float))
-    assert "(once in all)" in canvas.figure_of(ax).get_label()
+    assert "(1 time in all)" in canvas.figure_of(ax).get_label()
 
 
 def test_population_of_many_tasks_follows_the_winner_to_its_forebears():
