@@ -9,18 +9,19 @@ import pandas as pd
 from mtl_study.analysis.inference import Interval, t_interval, tost
 
 
-def differences(selected: pd.DataFrame, baseline: str = "unit_scal", column: str = "delta_m") -> pd.DataFrame:
-    """Each method minus the baseline, seed by seed: index seed, one column per method; NaN where either has no value.
+def differences(selected: pd.DataFrame) -> pd.DataFrame:
+    """Δm of each method minus that of the uniform loss, seed by seed, in points: index seed, one column per method; NaN
+    where either has no value.
 
     Pairs share initial weights and batch order, so what the seed does to both cancels.
 
     Raises:
-        ValueError: more than one problem, several configurations of one method, or no baseline.
+        ValueError: more than one problem, several configurations of one method, or no uniform loss.
     """
-    values = by_seed(selected, column)
-    if baseline not in values:
-        raise ValueError(f"no run of the baseline {baseline!r} among {', '.join(values)}: nothing to compare with.")
-    return values.drop(columns=baseline).sub(values[baseline], axis=0)
+    values = by_seed(selected)
+    if "unit_scal" not in values:
+        raise ValueError(f"no run of 'unit_scal' among {', '.join(values)}: nothing to compare with.")
+    return values.drop(columns="unit_scal").sub(values["unit_scal"], axis=0)
 
 
 def by_seed(selected: pd.DataFrame, column: str = "delta_m") -> pd.DataFrame:
@@ -37,21 +38,16 @@ def by_seed(selected: pd.DataFrame, column: str = "delta_m") -> pd.DataFrame:
     return selected.pivot(index="seed", columns="smto", values=column)[selected.smto.unique()].rename_axis(columns=None)
 
 
-def paired(
-    selected: pd.DataFrame,
-    baseline: str = "unit_scal",
-    column: str = "delta_m",
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """Mean difference to the baseline over the seeds that both have, with its interval.
+def paired(selected: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """Mean difference to the uniform loss in Δm over the seeds that both have, with its t interval.
 
-    Assumes that the seeds are independent and their differences about normal. Intervals are one per
-    method: of fifteen 95 % intervals, one in a while misses.
+    Assumes that the seeds are independent and their differences about normal. Intervals are one per method: of fifteen
+    95 % intervals, one in a while misses.
 
     Returns:
-        Index smto; mean, low, high (in the unit of the column) and n, the number of pairs.
+        Index smto; mean, low, high (in points) and n, the number of pairs.
     """
-    table = differences(selected, baseline, column)
+    table = differences(selected)
     rows = {smto: t_interval(table[smto], level)._asdict() for smto in table}
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(Interval._fields)).rename_axis("smto")
 

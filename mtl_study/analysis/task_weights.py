@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,16 +14,9 @@ import pandas as pd
 from mtl_study.analysis.frames import RUN, as_float, run_key
 from mtl_study.experiments.runs import Epoch, Run
 
-Which = Literal["logged", "applied"]
 
-
-def trajectories(runs: Iterable[Run], which: Which = "logged") -> pd.DataFrame:
+def trajectories(runs: Iterable[Run]) -> pd.DataFrame:
     """Weights per epoch, normalised to sum 1 over tasks, for the methods that have weights.
-
-    Args:
-        which: "logged" are the weights that the paper logs: of Nash-MTL those before its clip, of IMTL the balancing
-            ones without the learnt scales (D25), of all others what they put on the gradients of the shared parameters.
-            "applied" is the latter for every method.
 
     Returns:
         problem, smto, config, seed, epoch, task, weight (epoch mean of the raw weight over the sum of those means).
@@ -32,7 +24,7 @@ def trajectories(runs: Iterable[Run], which: Which = "logged") -> pd.DataFrame:
     rows = []
     for run in runs:
         for epoch, record in enumerate(run.history):
-            weights = np.array(epoch_weights(run.config.smto, record, which))
+            weights = np.array(epoch_weights(run.config.smto, record))
             if not np.isfinite(weights).all() or not weights.sum():
                 continue
             for task, weight in zip(record.val, weights / weights.sum(), strict=True):
@@ -40,14 +32,17 @@ def trajectories(runs: Iterable[Run], which: Which = "logged") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*RUN, "epoch", "task", "weight"])
 
 
-def epoch_weights(smto: str, record: Epoch, which: Which = "logged") -> list[float]:
-    """A method's weights in one epoch, mean over its steps, as given [K]; `which` as for `trajectories`."""
-    values = record.weights
-    if which == "logged" and smto == "nash_mtl":
-        values = record.head_weights
-    elif which == "logged" and smto == "imtl":
-        values = [record.diagnostics.get(f"alpha_{k}") for k in range(len(values))]
-    return [as_float(value) for value in values]
+def epoch_weights(smto: str, record: Epoch) -> list[float]:
+    """The weights of a method in one epoch as the paper logs them, mean over its steps, not normalised [K].
+
+    Of Nash-MTL those before its clip, of IMTL the balancing ones without the learnt scales (D25), of all others what
+    they put on the gradients of the shared parameters.
+    """
+    if smto == "nash_mtl":
+        return [as_float(value) for value in record.head_weights]
+    if smto == "imtl":
+        return [as_float(record.diagnostics.get(f"alpha_{k}")) for k in range(len(record.weights))]
+    return [as_float(value) for value in record.weights]
 
 
 def distance_from_equal(runs: Iterable[Run]) -> pd.DataFrame:

@@ -37,7 +37,7 @@ def selection_bias(runs: Sequence[Run], baselines: pd.DataFrame, tasks: Sequence
     return table.assign(luck=table.bias - others)
 
 
-def lr_vs_seed(selected: pd.DataFrame, column: str = "delta_m", resamples: int = 9999) -> pd.DataFrame:
+def lr_vs_seed(selected: pd.DataFrame, resamples: int = 9999) -> pd.DataFrame:
     """Does the choice of the learning rate move the result more than the seed does? A row per method.
 
         ratio = sd over learning rates of the mean over seeds / sd over seeds at the best learning rate
@@ -51,7 +51,7 @@ def lr_vs_seed(selected: pd.DataFrame, column: str = "delta_m", resamples: int =
             learning rate lacks, or at which it diverged, are left out.
 
     Returns:
-        Index smto; sd_lr and sd_seed (in the unit of the column), ratio, low, high, best_lr, lrs, seeds (how many).
+        Index smto; sd_lr and sd_seed (of Δm, in points), ratio, low, high, best_lr, lrs, seeds (how many).
         Methods with one learning rate are left out.
 
     Raises:
@@ -62,8 +62,8 @@ def lr_vs_seed(selected: pd.DataFrame, column: str = "delta_m", resamples: int =
         raise ValueError("several runs of one method, learning rate and seed; give those that differ in these only.")
     rows = {}
     for smto, runs in table.groupby("smto", sort=False):
-        both = runs.pivot(index="seed", columns="lr", values=[column, "val_delta_m"]).dropna()
-        values, lrs = both[column].to_numpy(), list(both[column])  # [n, learning rates]
+        both = runs.pivot(index="seed", columns="lr", values=["delta_m", "val_delta_m"]).dropna()
+        values, lrs = both["delta_m"].to_numpy(), list(both["delta_m"])  # [n, learning rates]
         if len(lrs) < 2 or not len(values):
             continue
         n, best = len(values), int(both["val_delta_m"].mean().to_numpy().argmax())

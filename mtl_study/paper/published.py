@@ -1,8 +1,8 @@
 """The paper's numbers as data: what it reports and with which settings. Nothing of this is typed anywhere else.
 
-    paper.table("table_3")                     a data frame, methods × columns
-    paper.best("multimnist/CL_RR", "cagrad")   {"lr": 0.001, "dropout": 0.0, "weight_decay": 0.0, "options": {"c": 0.8}}
-    paper.grid("multimnist/CL_RR", "cagrad")   all settings that its search tried
+    table("table_3")                     a data frame, methods × columns
+    best("multimnist/CL_RR", "cagrad")   {"lr": 0.001, "dropout": 0.0, "weight_decay": 0.0, "options": {"c": 0.8}}
+    grid("multimnist/CL_RR", "cagrad")   all settings that its search tried
 
 The files are data/paper_results.yaml and data/paper_hyperparameters.yaml.
 """

@@ -136,13 +136,13 @@ def table_of_regularisation(table: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def selection_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def selection_bias(table: pd.DataFrame) -> Axes:
     """Does validation flatter? Validation Δm minus test Δm at the epoch that validation chose, per method.
 
     Args:
         table: of `tuning.selection_bias`, of one or several problems.
     """
-    ax = forest_plot(table, "bias", ax)
+    ax = forest_plot(table, "bias")
     ax.axvline(0, color=GREY, linewidth=1, zorder=1)
     ax.set_xlabel("validation Δm − test Δm, points (to the right: validation flatters)")
     canvas.caption(
@@ -156,13 +156,13 @@ def selection_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def search_selection_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def search_selection_bias(table: pd.DataFrame) -> Axes:
     """Does searching more flatter more? The luck of the best of n configurations on validation, against n.
 
     Args:
         table: of `tuning.selection_bias`, of one problem, of a search: several configurations per method.
     """
-    ax = ax or canvas.figure(7.5, 3.8)[1]
+    _, ax = canvas.figure(7.5, 3.8)
     table = table.dropna(subset=["luck"])
     for smto in look.in_order(table.smto):
         curves = [
@@ -192,7 +192,7 @@ def search_selection_bias(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def lr_vs_seed(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def lr_vs_seed(table: pd.DataFrame) -> Axes:
     """Does the choice of learning rates move a result more than the seed? The ratio of the two spreads, per method.
 
     Args:
@@ -200,7 +200,7 @@ def lr_vs_seed(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     table = table[np.isfinite(table.ratio)]
     smtos = look.in_order(table.index)
-    ax = ax or canvas.figure(7.5, 1.2 + 0.36 * len(smtos))[1]
+    _, ax = canvas.figure(7.5, 1.2 + 0.36 * len(smtos))
     ax.axvspan(6, 7, color="#eef3ee", zorder=0)
     ax.set_xscale("log")
     bounds = table[["ratio", "low", "high"]].to_numpy().ravel()
@@ -235,7 +235,7 @@ def lr_vs_seed(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def compute_parity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def compute_parity(table: pd.DataFrame) -> Axes:
     """Would a larger network have been the better use of the time? Δm against the time of an epoch.
 
     The uniform loss with networks of several widths is a line for each learning rate, every other method, at the
@@ -244,7 +244,7 @@ def compute_parity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Args:
         table: of `fronts.with_cost`: width, lr, seconds and delta_m per run, of one problem.
     """
-    ax = ax or canvas.figure(8.5, 4.2)[1]
+    _, ax = canvas.figure(8.5, 4.2)
     rates = table[table.smto == "unit_scal"].lr.drop_duplicates().tolist()
     for smto in look.in_order(table.smto):
         for lr, runs in table[table.smto == smto].groupby("lr", sort=False):

@@ -33,11 +33,11 @@ def draw_row(
     ax.plot(mean, y, marker, color=colour, markersize=7, markeredgecolor="white", markeredgewidth=0.7, zorder=4)
 
 
-def forest_plot(table: pd.DataFrame, value: str, ax: Axes | None, floor: float = -np.inf) -> Axes:
+def forest_plot(table: pd.DataFrame, value: str, floor: float = -np.inf) -> Axes:
     """A forest plot of one column: a row per method, in it a marker per problem where there are several."""
     table = table[np.isfinite(table[value])]
     smtos, problems = look.in_order(table.smto), look.problems_in_order(table.problem)
-    ax = ax or canvas.figure(7.5, 1.3 + 0.24 * len(smtos) * max(len(problems), 1.4))[1]
+    _, ax = canvas.figure(7.5, 1.3 + 0.24 * len(smtos) * max(len(problems), 1.4))
     step = 0.62 / max(len(problems), 1)
     for i, problem in enumerate(problems):
         of_problem = canvas.problem_line(problem)

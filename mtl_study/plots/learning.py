@@ -52,7 +52,6 @@ def learning_curves(
     baselines: pd.DataFrame,
     tasks: Sequence[Task],
     highlight: Sequence[str],
-    ax: Axes | None = None,
 ) -> Axes:
     """Validation Δm after every epoch, mean over seeds: drawn out for those in `highlight` (up to seven), else grey."""
     gains = delta.delta_m(frames.tidy(runs), baselines, tasks)["delta_m"].xs("val", level="split")
@@ -60,7 +59,7 @@ def learning_curves(
     curves.columns = curves.columns + 1
     each = gains.groupby(["smto", "seed", "epoch"]).mean().unstack("epoch").to_numpy()
     found = look.in_order(curves.index)
-    ax = ax or canvas.figure(8, 4.2)[1]
+    _, ax = canvas.figure(8, 4.2)
     for smto in found:
         if smto not in highlight:
             ax.plot(curves.columns, curves.loc[smto], color=look.FAINT, linewidth=0.9, zorder=1)

@@ -189,17 +189,17 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
     return table
 
 
-def budget(table: pd.DataFrame, ax: Axes | None = None, across: str = "cost") -> Axes:
+def budget(table: pd.DataFrame) -> Axes:
     """What n runs buy: the sweep as a line, every method with one configuration as a point.
 
     Args:
-        table: of `fronts.budget`. across: "cost" or "runs".
+        table: of `fronts.budget`.
     """
-    ax = ax or canvas.figure(8.5, 4.2)[1]
+    _, ax = canvas.figure(8.5, 4.2)
     measure = table.attrs.get("measure", "hypervolume")
     for smto in look.in_order(table.smto):
         over_seeds = table[table.smto == smto].groupby("runs")
-        at, mean = over_seeds[across].mean(), over_seeds.value.mean()
+        at, mean = over_seeds.cost.mean(), over_seeds.value.mean()
         low, high = over_seeds.value.min(), over_seeds.value.max()
         style = {**look.line(smto), "linewidth": 1.4, "markersize": 7, "zorder": 3}
         if smto == SWEEP:
@@ -212,7 +212,7 @@ def budget(table: pd.DataFrame, ax: Axes | None = None, across: str = "cost") ->
     if measure == "hypervolume":
         ax.set_ylim(bottom=0)
     ax.set_xlim(left=0)
-    ax.set_xlabel("cost, in runs of the uniform loss" if across == "cost" else "runs")
+    ax.set_xlabel("cost, in runs of the uniform loss")
     names = {"hypervolume": "hypervolume, %² (higher is better)", "delta_m": "best Δm, % (higher is better)"}
     ax.set_ylabel(names[measure])
     beside(ax)
@@ -227,19 +227,19 @@ def budget(table: pd.DataFrame, ax: Axes | None = None, across: str = "cost") ->
         if measure == "hypervolume"
         else "Of n runs the one with the best validation Δm is read on test.",
         "A method with one configuration is a point.",
-        "Cost: n times the price of a run." if across == "cost" else "",
+        "Cost: n times the price of a run.",
         captions.A_SEED,
     )
     return ax
 
 
-def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR"), ax: Axes | None = None) -> Axes:
+def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR")) -> Axes:
     """Which method is best, for every way to weigh the two tasks: utility relative to the best, and who that is.
 
     Args:
         utilities: of `fronts.utilities`. tasks: as there.
     """
-    ax = ax or canvas.figure(8.5, 4.4)[1]
+    _, ax = canvas.figure(8.5, 4.4)
     means = utilities.groupby(["u", "smto"]).utility.mean().unstack("smto")
     behind = means.sub(means.max(axis=1), axis=0)
     smtos = look.in_order(means.columns)

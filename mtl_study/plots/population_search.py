@@ -19,7 +19,7 @@ from mtl_study.plots.weight_paths import task_line
 from mtl_study.words import counted, number
 
 
-def population(population: Population, ax: Axes | None = None) -> Axes:
+def population(population: Population) -> Axes:
     """How a population looks for weights: each member's share of the first task, and who took over from whom.
 
     With more than two tasks: the weights of the winner and of those that it came from, epoch by epoch.
@@ -29,7 +29,7 @@ def population(population: Population, ax: Axes | None = None) -> Axes:
     """
     config, members, best = population.config, population.members, population.best
     tasks = [task.name for task in config.base.definition.tasks]
-    ax = ax or canvas.figure(8.5, 4)[1]
+    _, ax = canvas.figure(8.5, 4)
     if len(tasks) == 2:
         _members(ax, members, best, tasks[0])
     else:

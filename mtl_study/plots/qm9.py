@@ -141,10 +141,10 @@ def _significant(value: float, scale: float) -> str:
     return number(value, min(digits, 3))
 
 
-def correlations(split: MoleculeSplit, ax: Axes | None = None) -> Axes:
+def correlations(split: MoleculeSplit) -> Axes:
     """How alike the eleven targets are: Pearson's correlation over the molecules of a split."""
     values = physical(split).corr().to_numpy()
-    ax = ax or canvas.figure(6.4, 5.4)[1]
+    _, ax = canvas.figure(6.4, 5.4)
     shown = ax.imshow(values, cmap="RdBu", vmin=-1, vmax=1)
     for i, j in np.ndindex(values.shape):
         text = number(values[i, j], 2).replace("0.", ".") if i != j else ""
@@ -185,10 +185,10 @@ def against_mean(runs: Iterable[Run], mean: pd.Series) -> pd.DataFrame:
     return table.assign(error=error).groupby([*frames.RUN, "epoch"], sort=False).error.mean().reset_index()
 
 
-def learning(runs: Sequence[Run], baselines: Sequence[Run], mean: pd.Series, ax: Axes | None = None) -> Axes:
+def learning(runs: Sequence[Run], baselines: Sequence[Run], mean: pd.Series) -> Axes:
     """Test error over that of the mean predictor after every epoch: each method, and the single-task models."""
     found, alone = against_mean(runs, mean), against_mean(baselines, mean)
-    ax = ax or canvas.figure(8, 4.2)[1]
+    _, ax = canvas.figure(8, 4.2)
     last = {}
     for smto in look.in_order(found.smto):
         curve = found[found.smto == smto].groupby("epoch").error.mean()
@@ -618,13 +618,13 @@ def forms_by_cosine(num_tasks: int = 11, alike: int = 4, draws: int = 60) -> np.
 # -- the schedule ------------------------------------------------------------------------------------------------------
 
 
-def schedules(groups: Mapping[str, Sequence[Run]], ax: Axes | None = None) -> Axes:
+def schedules(groups: Mapping[str, Sequence[Run]]) -> Axes:
     """The step size from epoch to epoch, relative to the first, a line per seed, for schedules with other signals.
 
     Args:
         groups: runs, by the name of the schedule and method.
     """
-    ax = ax or canvas.figure(7.5, 3.4)[1]
+    _, ax = canvas.figure(7.5, 3.4)
     lines: list[LineStyleType] = ["-", (0, (4, 1.5))]
     smtos = look.in_order({run.config.smto for runs in groups.values() for run in runs})
     for i, runs in enumerate(groups.values()):

@@ -25,9 +25,7 @@ Scale = Literal["linear", "symlog"]
 THIN = "PX"  # markers that would vanish behind others
 
 
-def figure_1(
-    selected: pd.DataFrame, ax: Axes | None = None, scale: Scale = "linear", settings: pd.DataFrame | None = None
-) -> Axes:
+def figure_1(selected: pd.DataFrame, scale: Scale = "linear", settings: pd.DataFrame | None = None) -> Axes:
     """Figure 1: a box of Δm per method, over seeds; up to five seeds are drawn one by one on top.
 
     Args:
@@ -36,7 +34,7 @@ def figure_1(
     """
     values = comparisons.by_seed(selected)
     smtos = look.in_order(values.columns)
-    ax = ax or canvas.figure(8.5, 4.2)[1]
+    _, ax = canvas.figure(8.5, 4.2)
     for x, smto in enumerate(smtos):
         box(ax, x, values[smto].dropna().to_numpy(), smto)
     ax.set_xticks(range(len(smtos)), [look.label(s) for s in smtos], rotation=40, ha="right", rotation_mode="anchor")
@@ -97,7 +95,6 @@ def box(ax: Axes, x: float, values: np.ndarray, smto: str, width: float = 0.62) 
 
 def forest(
     selected: pd.DataFrame,
-    ax: Axes | None = None,
     margin: float | None = None,
     scale: Scale = "linear",
     theirs: str | None = "table_3",
@@ -112,7 +109,7 @@ def forest(
     found, each = comparisons.paired(selected), comparisons.differences(selected)
     smtos = look.in_order(found.index)
     reference = published.table(theirs)["delta_m"] if theirs else pd.Series(dtype=float)
-    ax = ax or canvas.figure(7.5, 0.8 + 0.31 * len(smtos))[1]
+    _, ax = canvas.figure(7.5, 0.8 + 0.31 * len(smtos))
     if margin is not None:
         ax.axvspan(-margin, margin, color="#eef3ee", zorder=0)
     for y, smto in enumerate(smtos):
@@ -153,7 +150,6 @@ def forest(
 def trade_off(
     selected: pd.DataFrame,
     tasks: Sequence[str] = ("CL", "RR"),
-    ax: Axes | None = None,
     settings: pd.DataFrame | None = None,
 ) -> Axes:
     """One task's gain against the other's: a large marker per method (mean), a small one per seed.
@@ -163,7 +159,7 @@ def trade_off(
     """
     across, up = comparisons.by_seed(selected, tasks[0]), comparisons.by_seed(selected, tasks[1])
     smtos = look.in_order(across.columns)
-    ax = ax or canvas.figure(8, 4.8)[1]
+    _, ax = canvas.figure(8, 4.8)
     canvas.zero_line(ax, "x")
     canvas.zero_line(ax, "y")
     ax.plot(0, 0, "*", color=GREY, markersize=11, label="single-task models", linestyle="none", zorder=2)

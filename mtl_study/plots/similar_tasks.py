@@ -95,14 +95,14 @@ def _curves(ax: Axes, distances: pd.DataFrame) -> list[str]:
     return smtos
 
 
-def weight_distances(per_run: pd.DataFrame, ax: Axes | None = None, near: float | None = None) -> Axes:
+def weight_distances(per_run: pd.DataFrame, near: float | None = None) -> Axes:
     """Do weights stay near ½ unless the tasks differ? Per method and problem the mean |w₁ − ½| over training.
 
     Args:
         per_run: `alignment.per_run` of the runs of several problems. near: draws the band that counts as near ½.
     """
     table = per_run[~per_run.smto.isin(["unit_scal", "fixed"])]
-    ax = forest_plot(table, "weight_distance", ax, floor=0)
+    ax = forest_plot(table, "weight_distance", floor=0)
     if near is not None:
         ax.axvspan(0, near, color="#eef3ee", zorder=0)
     ax.set_xlim(left=0)

@@ -37,7 +37,6 @@ def task_line(k: int) -> dict[str, Any]:
 def figure_5(
     source: pd.DataFrame,
     fixed: Mapping[float, pd.DataFrame],
-    ax: Axes | None = None,
     settings: pd.DataFrame | None = None,
 ) -> Axes:
     """Figure 5: Δm on QM9 of Nash-MTL, and of fixed weights taken from its runs at several learning rates.
@@ -46,7 +45,7 @@ def figure_5(
         source: `delta.selected` of the method that the weights were taken from. fixed: the same of fixed weights, by
             the learning rate of the run that they came from, in order of display. settings: for the caption.
     """
-    ax = ax or canvas.figure(1.6 + 1.25 * (len(fixed) + 1), 4)[1]
+    _, ax = canvas.figure(1.6 + 1.25 * (len(fixed) + 1), 4)
     smto = str(source.smto.iloc[0])
     box(ax, 0, source.delta_m.dropna().to_numpy(), smto)
     for x, rows in enumerate(fixed.values(), 1):
@@ -191,13 +190,13 @@ def extraction(run: Run, factor: float = 0.9) -> np.ndarray:
     return axes
 
 
-def drift(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def drift(table: pd.DataFrame) -> Axes:
     """Do weights settle? How much slower they move in the last third of training than in the first, per method.
 
     Args:
         table: of `task_weights.drift`, of one or several problems.
     """
-    ax = forest_plot(table, "log_ratio", ax)
+    ax = forest_plot(table, "log_ratio")
     ax.axvline(0, color=GREY, linewidth=1, zorder=1)
     low, high = ax.get_xlim()
     powers = np.arange(np.floor(low / np.log(2)), np.ceil(high / np.log(2)) + 1)
@@ -221,7 +220,7 @@ def drift(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def static(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def static(table: pd.DataFrame) -> Axes:
     """How constant the weights are over the last 80 % of training: their coefficient of variation, per method.
 
     Args:
@@ -231,7 +230,7 @@ def static(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     known = table[np.isfinite(table.cv)]
     short = [look.problem_label(p) for p in look.problems_in_order(table.problem) if p not in set(known.problem)]
     without = [look.label(smto) for smto in look.in_order(set(table.smto) - set(known.smto))]
-    ax = forest_plot(table, "cv", ax, floor=0)
+    ax = forest_plot(table, "cv", floor=0)
     ax.set_xlim(left=0)
     ax.set_xlabel("coefficient of variation of a weight (0: it is constant)")
     canvas.caption(

@@ -152,8 +152,6 @@ def test_budget_is_a_line_for_the_sweep_and_a_point_for_a_method():
     (of_sweep,) = lines_of(ax, LOOK["fixed"].colour)
     assert edm.get_xdata().tolist() == [1.5] and of_sweep.get_xdata().tolist() == list(range(1, 8))
     assert (np.diff(of_sweep.get_ydata()) > 0).all()
-    runs = pareto.budget(table, across="runs")
-    assert lines_of(runs, LOOK["edm"].colour)[0].get_xdata().tolist() == [1]
 
 
 def test_utility_is_relative_to_the_best_and_counts_its_changes():

@@ -110,18 +110,6 @@ def test_methods_come_in_the_papers_order():
         look.in_order(["edm", "no_such"])
 
 
-def test_seaborn_draws_a_method_the_same_whoever_it_stands_beside():
-    import seaborn as sns
-
-    table = pd.DataFrame({"smto": ["edm", "edm", "si", "si"], "x": [0, 1, 0, 1], "y": [0, 1, 1, 0]})
-    colours = []
-    for chosen in [["edm"], ["edm", "si"]]:
-        _, ax = canvas.figure()
-        sns.lineplot(table[table.smto.isin(chosen)], x="x", y="y", errorbar=None, ax=ax, **look.look(chosen))
-        colours.append(ax.lines[0].get_color())
-    assert colours == [LOOK["edm"].colour] * 2
-
-
 # -- section 3.1 -------------------------------------------------------------------------------------------------------
 
 
