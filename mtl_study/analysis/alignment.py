@@ -1,4 +1,4 @@
-"""How the task gradients lay to each other in a run, from what its record kept."""
+"""What a record says of the task gradients: their cosines and lengths during training."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Methods beside the uniform loss, seed by seed: a seed gives every method the same initial weights, batches and
-dropout masks, so differences are paired.
+"""Methods beside the uniform loss, seed by seed.
+
+A seed gives every method the same initial weights, batches and dropout masks, so differences are paired.
 """
 
 from __future__ import annotations

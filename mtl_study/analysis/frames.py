@@ -1,4 +1,4 @@
-"""Records as tables: one row per number that a record holds, and how runs are told apart in a table.
+"""Records as tables: one row per number that a record holds. The columns RUN tell one run from another.
 
     tidy(runs)          problem, smto, config, seed, split, epoch, task, metric, value
     diagnostics(runs)   what the methods reported of themselves

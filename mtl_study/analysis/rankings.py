@@ -1,4 +1,4 @@
-"""Tables over methods: mean ranks, and means and deviations task by task."""
+"""What tables give per method over its tasks: the mean rank, and how the gains spread."""
 
 from __future__ import annotations
 

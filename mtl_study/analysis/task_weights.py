@@ -1,6 +1,6 @@
-"""The weights that a method gave: per epoch, far from equal or not, where they settled, and how much they moved.
+"""The task weights that a method gave: epoch by epoch, how far from equal, where they settled, how much they moved.
 
-All read the epoch means of the normalised weights, so that movement within an epoch counts for nothing.
+Everything is read off the means over an epoch, so that movement within an epoch counts for nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much of a result is luck or tuning: what validation's choice adds, and the learning rate against the seed."""
+"""How much of a result is luck or tuning: the selection bias of validation, and the learning rate against the seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What else moves a result: regularisation, luck, tuning and size."""
+"""What else moves a result: regularisation, the selection bias of validation, the learning rate, a wider network."""
 
 from __future__ import annotations
 

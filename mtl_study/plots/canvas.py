@@ -1,4 +1,4 @@
-"""Figures and axes: made, dressed, captioned, and left for the report."""
+"""What all figures share: making them, their axes and legends, their captions, and saving them for the report."""
 
 from __future__ import annotations
 

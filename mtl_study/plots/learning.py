@@ -1,4 +1,4 @@
-"""What is learnt, by which methods, and how it goes: samples, a table of the methods, learning curves."""
+"""What is learnt, by which methods, and how it goes: digits, a table of the methods, learning curves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Populations that look for weights: their members, and the winner's path."""
+"""How a population looks for weights: its members, or the path of the winner."""
 
 from __future__ import annotations
 

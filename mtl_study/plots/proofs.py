@@ -1,4 +1,4 @@
-"""The figures of notebook 06: where two tasks count equally, and where they do not."""
+"""The figures of notebook 06: where methods give two tasks equal weights, and where they do not."""
 
 from __future__ import annotations
 

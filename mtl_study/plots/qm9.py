@@ -1,4 +1,4 @@
-"""Section 3.4 of the paper, eleven properties of molecules: Figures 8 and 9, Tables 1 and 5, and IMTL on the way."""
+"""Section 3.4 of the paper, eleven properties of molecules: Figures 8 and 9, Tables 1 and 5, and how IMTL diverges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 3.2 of the paper, two similar tasks, and what the gradients were doing: Figures 2, 3(a) and 7."""
+"""Section 3.2 of the paper, two similar tasks, and how the task gradients lie to each other: Figures 2, 3(a) and 7."""
 
 from __future__ import annotations
 
