@@ -1,5 +1,5 @@
-"""Section 3.5 of the paper, what fixed weights reach: the front of a sweep, what its runs cost, and which method is best
-for whom."""
+"""Section 3.5 of the paper, what fixed weights reach: the front of a sweep, what its runs cost, and which method is
+best for whom."""
 
 from __future__ import annotations
 

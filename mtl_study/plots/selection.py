@@ -1,4 +1,5 @@
-"""Section 3.1 of the paper, all methods on one problem: Figure 1, Tables 3 and 7, a forest plot of the differences and the trade-off between two tasks."""
+"""Section 3.1 of the paper, all methods on one problem: Figure 1, Tables 3 and 7, and beside them a forest
+plot of the differences and the trade-off between two tasks."""
 
 from __future__ import annotations
 

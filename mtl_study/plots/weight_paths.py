@@ -1,5 +1,5 @@
-"""Section 3.5 of the paper, the weights themselves: Figures 5 and 6, how fixed weights are taken from a run, and whether
-weights settle."""
+"""Section 3.5 of the paper, the weights themselves: Figures 5 and 6, how fixed weights are taken from a run, and
+whether weights settle."""
 
 from __future__ import annotations
 
