@@ -51,7 +51,7 @@ def test_a_metric_that_is_not_finite_makes_delta_m_nan_and_not_the_mean_of_the_r
     assert table["delta_m"].isna().all() and table["CL"].notna().all()
 
 
-def test_reference_itself_has_delta_m_zero(make_run, baselines):
+def test_the_baseline_itself_has_delta_m_zero(make_run, baselines):
     assert delta.selected([make_run([{"CL": 0.8, "RR": 0.5}])], baselines, [CL, RR]).delta_m.item() == 0
 
 
@@ -81,7 +81,7 @@ def test_runs_of_another_problem_are_refused(make_run, baselines):
         delta.selected([make_run([{"CL": 0.8, "CR": 0.8}])], baselines, [CL, RR])
 
 
-def test_reference_is_the_mean_over_seeds_of_the_configuration_best_on_validation(make_run):
+def test_the_baseline_is_the_mean_over_seeds_of_the_configuration_best_on_validation(make_run):
     """The configuration that is better on test but worse on validation is not chosen."""
 
     def single(seed, dropout, val, test):
@@ -94,7 +94,7 @@ def test_reference_is_the_mean_over_seeds_of_the_configuration_best_on_validatio
 
 
 def test_configurations_are_compared_on_the_seeds_they_share(make_run):
-    """The chosen one has extra seeds, on which it does worse: they count in the reference, not in the choice."""
+    """The chosen one has extra seeds, on which it does worse: they count in the baseline, not in the choice."""
     runs = [
         make_run([{"CL": value}], seed=seed, dropout=p)
         for seed, p, value in [(1, 0.0, 0.9), (2, 0.0, 0.5), (3, 0.0, 0.4), (1, 0.5, 0.8)]
@@ -103,7 +103,7 @@ def test_configurations_are_compared_on_the_seeds_they_share(make_run):
     assert found.value.tolist() == pytest.approx([0.6, 0.6]) and found.n.tolist() == [3, 3]
 
 
-def test_a_configuration_that_diverged_is_never_the_reference(make_run):
+def test_a_configuration_that_diverged_is_never_the_baseline(make_run):
     runs = [make_run([{"CL": None}], dropout=0.0), make_run([{"CL": 0.5}], dropout=0.5)]
     assert delta.single_task_baselines(runs, [CL]).value.tolist() == [0.5, 0.5]
 
