@@ -96,6 +96,7 @@ def box(ax: Axes, x: float, values: np.ndarray, smto: str, width: float = 0.62) 
 
 def forest(
     selected: pd.DataFrame,
+    ax: Axes | None = None,
     margin: float | None = None,
     scale: Scale = "linear",
     theirs: str | None = "table_3",
@@ -104,13 +105,14 @@ def forest(
     """Each method minus Unit. Scal., seed by seed: mean, 95 % interval, and the paper's difference as a hollow marker.
 
     Args:
-        selected: of one problem. margin: draws the band within which two methods count as equally good. theirs: the
-            paper's table to compare with, if it has one. settings: of the experiment, for the caption.
+        selected: of one problem. ax: to draw in; None makes a figure. margin: draws the band within which two methods
+            count as equally good. theirs: the paper's table to compare with, if it has one. settings: of the
+            experiment, for the caption.
     """
     found, each = comparisons.paired(selected), comparisons.differences(selected)
     smtos = look.in_order(found.index)
     reference = published.table(theirs)["delta_m"] if theirs else pd.Series(dtype=float)
-    _, ax = canvas.figure(7.5, 0.8 + 0.31 * len(smtos))
+    ax = ax or canvas.figure(7.5, 0.8 + 0.31 * len(smtos))[1]
     if margin is not None:
         ax.axvspan(-margin, margin, color="#eef3ee", zorder=0)
     for y, smto in enumerate(smtos):
