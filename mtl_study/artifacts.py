@@ -4,8 +4,8 @@
     artifacts/<preset>/tables/<NN>_<name>.csv, .md, .json
     artifacts/<preset>/claims/<notebook>.json
 
-Each .json says what stands beside it: title, caption, preset and commit. The root is `artifacts/` in the repository,
-or the folder named by the environment variable MTL_ARTIFACTS.
+Each .json says what stands beside it: title, caption, preset and commit. The root is the folder named by the
+environment variable MTL_ARTIFACTS, or `artifacts/` in the repository (outside a checkout, in the present folder).
 """
 
 from __future__ import annotations
@@ -29,12 +29,19 @@ if TYPE_CHECKING:
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+CHECKOUT = (REPOSITORY / "pyproject.toml").is_file()  # not so where the package was installed from a wheel
 NAME = re.compile(r"\d\d_[a-z0-9_]+")
+
+
+def need_checkout() -> None:
+    """Ends a program that reads or writes the repository's own files where there is no repository."""
+    if not CHECKOUT:
+        raise SystemExit(f"This command works in a checkout of the repository, and {REPOSITORY} is none.")
 
 
 def root() -> Path:
     """The folder of all artifacts: MTL_ARTIFACTS, or `artifacts/` in the repository."""
-    return Path(os.environ.get("MTL_ARTIFACTS") or REPOSITORY / "artifacts").absolute()
+    return Path(os.environ.get("MTL_ARTIFACTS") or (REPOSITORY if CHECKOUT else Path.cwd()) / "artifacts").absolute()
 
 
 def folder(preset: str) -> Path:
@@ -45,6 +52,8 @@ def folder(preset: str) -> Path:
 @cache
 def commit() -> str:
     """The commit, with "-dirty" where code, notebooks or parameters differ from it; "unknown" outside a checkout."""
+    if not CHECKOUT:
+        return "unknown"
     git = ["git", "-C", str(REPOSITORY)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True)

@@ -271,7 +271,6 @@ def test_without_mtl_data_prepared_data_lie_in_the_users_cache_folder(study: Env
     assert list(study.elsewhere.iterdir()) == [study.elsewhere / "program.py"]
 
 
-@pytest.mark.xfail(strict=True, reason="they do not look yet whether there is a checkout")
 @pytest.mark.parametrize("module", ["reproduce", "methods", "house"])
 def test_what_needs_the_checkout_says_so(study: Environment, module: str) -> None:
     """In plain words, and nothing is written into the environment."""

@@ -7,7 +7,7 @@ import ast
 from pathlib import Path
 
 from mtl_core.files import write_atomically
-from mtl_study.artifacts import REPOSITORY
+from mtl_study.artifacts import REPOSITORY, need_checkout
 
 TARGET = REPOSITORY / "CONTRIBUTING.md"
 START, END = "<!-- map -->\n", "<!-- end of the map -->\n"
@@ -134,4 +134,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    need_checkout()
     main()

@@ -274,4 +274,5 @@ def main(target: Path = TARGET) -> None:
 
 
 if __name__ == "__main__":
+    artifacts.need_checkout()
     main()

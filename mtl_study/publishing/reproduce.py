@@ -280,6 +280,7 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    artifacts.need_checkout()
     # Asked to end by a scheduler, end as on Ctrl-C: taking the kernel and its training processes along.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
