@@ -7,7 +7,7 @@ has a dash and a marker of its own. Problems are not methods: they take `viridis
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 INK, GREY, FAINT = "#000000", "#8a8a8a", "#c8c8c8"
@@ -94,6 +94,19 @@ def in_order(smtos: Iterable[str]) -> list[str]:
     if strangers := sorted(found - set(LOOK)):
         raise KeyError(f"{', '.join(strangers)}: no look; give one in mtl_study/look.py.")
     return [smto for smto in LOOK if smto in found]
+
+
+def look(smtos: Sequence[str]) -> dict[str, Any]:
+    """Arguments that make seaborn draw these methods as in every other figure."""
+    return {
+        "hue": "smto",
+        "style": "smto",
+        "hue_order": smtos,
+        "style_order": smtos,
+        "palette": {s: LOOK[s].colour for s in smtos},
+        "dashes": {s: LOOK[s].dash for s in smtos},
+        "markers": {s: LOOK[s].marker for s in smtos},
+    }
 
 
 def line(smto: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from nbformat import NotebookNode
 from mtl_core import files
 from mtl_study import artifacts
 from mtl_study.publishing import notebooks
+from mtl_study.words import minus
 
 VERSIONS_SHOWN = ("torch", "numpy", "scipy", "pandas")
 CLAIM = {"claim", "says", "where", "paper", "ours", "n", "verdict", "because", "rule"}  # what is shown of a claim
@@ -206,7 +207,7 @@ def value(x: Any) -> str:
     if x is None:
         return "–"
     if isinstance(x, float):
-        return f"{x:.4g}".replace("-", "−")
+        return minus(f"{x:.4g}")
     if isinstance(x, list):
         return ", ".join(value(item) for item in x)
     if isinstance(x, dict):

@@ -89,6 +89,18 @@ def overlapping_labels(figure):
 # -- the look of a method ----------------------------------------------------------------------------------------------
 
 
+def test_seaborn_draws_a_method_the_same_whoever_it_stands_beside():
+    import seaborn as sns
+
+    table = pd.DataFrame({"smto": ["edm", "edm", "si", "si"], "x": [0, 1, 0, 1], "y": [0, 1, 1, 0]})
+    colours = []
+    for chosen in [["edm"], ["edm", "si"]]:
+        _, ax = canvas.figure()
+        sns.lineplot(table[table.smto.isin(chosen)], x="x", y="y", errorbar=None, ax=ax, **look.look(chosen))
+        colours.append(ax.lines[0].get_color())
+    assert colours == [LOOK["edm"].colour] * 2
+
+
 def test_every_method_has_a_look():
     assert set(smtos.keys()) <= set(LOOK)
 
