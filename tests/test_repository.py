@@ -51,6 +51,12 @@ def test_notebooks_are_committed_without_outputs():
     assert done.returncode == 0, done.stdout
 
 
+def test_copies_of_notebooks_are_passed_over(tmp_path):
+    for copy in ("01_b.ipynb", "01_b-Copy1.ipynb", "01_b (conflicted copy).ipynb", ".01_c.ipynb", "notes.ipynb"):
+        (tmp_path / copy).touch()
+    assert notebooks.find(tmp_path) == [tmp_path / "01_b.ipynb"]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_a_notebook_opens_with_its_title_and_any_python_kernel(path):
     notebook = notebooks.read(path)

@@ -10,6 +10,7 @@ All gains are in percent and higher is better.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mtl_core.tasks import Task
-from mtl_study.analysis.frames import RUN, SPLITS, run_key, tidy
+from mtl_study.analysis.frames import RUN, SPLITS, configuration, run_key, tidy
 from mtl_study.experiments.runs import Run
 
 
@@ -44,7 +45,8 @@ def single_task_baselines(
     """What each metric is measured against: the mean over seeds of single-task models, chosen on validation.
 
     Per metric: each run is read at the epoch where that metric was best on validation; the configuration with the best
-    mean there over the seeds that all configurations have is chosen; its mean over all its seeds is the baseline.
+    mean there over the seeds that all configurations have is chosen; its mean over all its seeds is the baseline. A
+    configuration that diverged at some seed before its first epoch was over is not chosen, and a warning says so.
 
     Args:
         single_task_runs: of one or several configurations per task.
@@ -56,17 +58,29 @@ def single_task_baselines(
         Index (split, task, metric); columns value, n (seeds), config.
 
     Raises:
-        ValueError: a task has no run, its configurations share no seed, or a baseline cannot be divided by.
+        ValueError: a task has no run, its configurations share no seed, all of them diverged at some seed, or a
+            baseline cannot be divided by.
     """
+    single_task_runs = list(single_task_runs)
     table = tidy(single_task_runs)
+    empty = [run for run in single_task_runs if not run.history]  # diverged at once: no row in any table
     rows = []
     for task in tasks:
         of_task = table[table.task == task.name]
-        if of_task.empty:
+        diverged = [run for run in empty if run.config.definition.task_names == (task.name,)]
+        if of_task.empty and not diverged:
             raise ValueError(
                 f"no single-task run of {task.name!r}: Δm has nothing to be measured against. Train it first."
             )
         runs = [_single_task_run(run, task, test_rule) for _, run in of_task.groupby(RUN, sort=False)]
+        runs += [_without_value(run, task) for run in diverged]
+        if diverged:
+            found = ", ".join(f"{run.config.lr:g} (seed {run.config.seed})" for run in diverged)
+            warnings.warn(
+                f"{task.name} alone {diverged[0].ended.split(',')[0]} at learning rate {found}: this setting is not "
+                "chosen as what Δm is measured against.",
+                stacklevel=2,
+            )
         for metric, definition in task.metrics.items():
             sign = 1.0 if definition.higher_is_better else -1.0
             scores = pd.DataFrame([{**run[metric], "config": run["config"], "seed": run["seed"]} for run in runs])
@@ -101,6 +115,12 @@ def _single_task_run(run: pd.DataFrame, task: Task, test_rule: str) -> dict[str,
     return result
 
 
+def _without_value(run: Run, task: Task) -> dict[str, Any]:
+    """The same of a run that diverged before its first epoch was over."""
+    nothing = {"val": math.nan, "test": math.nan}
+    return {"config": configuration(run.config), "seed": run.config.seed, **dict.fromkeys(task.metrics, nothing)}
+
+
 def _best_configuration(scores: pd.DataFrame, name: str) -> str:
     """The configuration with the largest mean score over the seeds that all configurations have; NaN never wins."""
     seeds = set.intersection(*(set(group.seed) for _, group in scores.groupby("config")))
@@ -109,7 +129,10 @@ def _best_configuration(scores: pd.DataFrame, name: str) -> str:
     common = scores[scores.seed.isin(seeds)]
     means = common.groupby("config", sort=False)["score"].apply(lambda score: score.mean(skipna=False))
     if means.isna().all():
-        raise ValueError(f"{name}: every configuration diverged at some seed; none can be chosen.")
+        raise ValueError(
+            f"{name}: every configuration diverged at some seed; none can be chosen. Train it with a smaller learning "
+            "rate."
+        )
     return str(means.idxmax())
 
 

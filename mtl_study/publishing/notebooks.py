@@ -45,6 +45,7 @@ def reading_list(here: str, folder: Path = REPOSITORY / "notebooks") -> Markdown
     return Markdown("\n".join(lines))
 
 
+NAME = re.compile(r"\d\d_[a-z0-9_]+")
 NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -53,8 +54,8 @@ class BadParameters(ValueError):
 
 
 def find(folder: Path) -> list[Path]:
-    """The notebooks of a folder, in reading order."""
-    return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    """The notebooks of a folder, in reading order; JupyterLab's copies ("01_…-Copy1.ipynb") are passed over."""
+    return sorted(path for path in folder.glob("*.ipynb") if NAME.fullmatch(path.stem))
 
 
 def read(path: Path) -> NotebookNode:

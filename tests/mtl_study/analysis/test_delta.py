@@ -108,6 +108,25 @@ def test_a_configuration_that_diverged_is_never_the_baseline(make_run):
     assert delta.single_task_baselines(runs, [CL]).value.tolist() == [0.5, 0.5]
 
 
+def test_a_configuration_that_diverged_in_its_first_epoch_is_not_chosen_and_said(make_run):
+    """The larger rate has one lucky seed and one that left no epoch: the smaller rate, with two, is the baseline."""
+    single = {"problem": "multimnist/CL", "problem_options": {}}
+    at_once = {"history": [], "ended": "diverged at epoch 0, step 7"}
+    runs = [
+        make_run([{"CL": 0.9}], seed=1, lr=0.1, **single),
+        make_run([{"CL": 0.9}], seed=2, lr=0.1, **single).model_copy(update=at_once),
+        *(make_run([{"CL": 0.8}], seed=seed, lr=0.001, **single) for seed in (1, 2)),
+    ]
+    with pytest.warns(UserWarning, match=r"CL alone diverged at epoch 0 at learning rate 0\.1 \(seed 2\)"):
+        found = delta.single_task_baselines(runs, [CL])
+    assert found.value.tolist() == [0.8, 0.8] and found.n.tolist() == [2, 2]
+    with (
+        pytest.warns(UserWarning, match="not chosen"),
+        pytest.raises(ValueError, match="every configuration diverged at some seed"),
+    ):
+        delta.single_task_baselines(runs[:2], [CL])
+
+
 def test_each_metric_has_its_own_epoch_and_the_released_rule_lets_test_choose(make_run):
     """acc is best at epoch 0, mIoU at epoch 1; on test, epoch 1 happens to be better for both (D11)."""
     run = make_run(
