@@ -16,20 +16,32 @@ class BadOption(ValueError):
     """An SMTO was asked for by a wrong name, or with a wrong option."""
 
 
-def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> None:
-    """Holds options against the signature that takes them. Raises BadOption, naming the owner and the nearest name."""
+def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Holds options against the signature that takes them.
+
+    Returns:
+        What the options say, each in one spelling only: values in the type that is asked for (1 is 1.0 where a float
+        is), without those that are the default.
+
+    Raises:
+        BadOption: naming the owner and the nearest name.
+    """
+    said = {}
     for name, value in given.items():
         if name not in known:
             raise BadOption(
                 f"{owner} has no option {name!r}{nearest(name, known)}. Its options: {', '.join(known) or 'none'}."
             )
         try:
-            TypeAdapter(known[name].annotation).validate_python(value, strict=True)
+            typed = TypeAdapter(known[name].annotation).validate_python(value, strict=True)
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
             raise BadOption(
                 f"{owner}: option {name} = {value!r}: {problem}. Default: {known[name].default!r}."
             ) from None
-        numbers = value if isinstance(value, list) else [value]
+        numbers = typed if isinstance(typed, list) else [typed]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise BadOption(f"{owner}: option {name} = {value!r}: expected a finite number.")
+        if typed != known[name].default:
+            said[name] = typed
+    return said

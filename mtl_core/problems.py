@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -17,13 +17,19 @@ from pydantic import Field
 from torch import nn
 
 from mtl_core import tasks
-from mtl_core.datasets import cityscapes, multimnist, qm9, streets
 from mtl_core.datasets.base import Dataset
-from mtl_core.models import deeplab, lenet, mpnn
 from mtl_core.names import nearest
 from mtl_core.options import BadOption, check_options
 from mtl_core.step import MultiTaskModel
 from mtl_core.tasks import Task
+
+try:
+    from mtl_core.datasets import cityscapes, multimnist, qm9, streets
+    from mtl_core.models import deeplab, lenet, mpnn
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f'mtl_core.problems needs {error.name}, which is not there: pip install "mtl_core[data]"', name=error.name
+    ) from None
 
 
 class UnknownProblem(ValueError):
@@ -232,8 +238,8 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
 }
 
 
-def get(name: str, **options: Any) -> Problem:
-    """The problem of that name, with its options.
+def canonical(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options of a problem say, in one spelling: see `check_options`.
 
     Raises:
         UnknownProblem: there is none of that name; the nearest is named.
@@ -244,7 +250,12 @@ def get(name: str, **options: Any) -> Problem:
             f"there is no problem called {name!r}{nearest(name, PROBLEMS)}. Known: {', '.join(PROBLEMS)}."
         )
     try:
-        check_options(name, inspect.signature(PROBLEMS[name], eval_str=True).parameters, options)
+        return check_options(name, inspect.signature(PROBLEMS[name], eval_str=True).parameters, options)
     except BadOption as refusal:
         raise BadProblemOption(str(refusal)) from None
-    return PROBLEMS[name](**options)
+
+
+def get(name: str, **options: Any) -> Problem:
+    """The problem of that name, with its options. Raises what `canonical` raises."""
+    said = canonical(name, options)
+    return PROBLEMS[name](**said)

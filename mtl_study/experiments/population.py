@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Self
@@ -32,11 +33,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mtl_core.names import nearest
 from mtl_core.tasks import Task
 from mtl_study.experiments import runner, training
-from mtl_study.experiments.runs import STORED_AS_NUMERICS, Config, Epoch, NotNegative, Record, RunConfig
+from mtl_study.experiments.runs import STORED_AS_NUMERICS, BadRecord, Config, Epoch, NotNegative, Record, RunConfig
 from mtl_study.experiments.store import POPULATIONS, Store
 from mtl_study.words import listed
 
 POPULATION_CODE_VERSION = 1  # raise when the numbers that this file produces change
+ALL_DIVERGED = re.compile(r"all members diverged, the last at epoch (\d+)")
 
 Baselines = dict[str, dict[str, float]]
 
@@ -184,7 +186,7 @@ class Member(BaseModel):
     diverged until it takes over from another. parent: the member whose network it took over before the epoch, if any.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     weights: list[list[float]]
     score: list[float | None]
@@ -198,7 +200,7 @@ class Winner(BaseModel):
     this network has been through, those of the members that it came from included; the last one is the winner's own.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     member: int
     epoch: int
@@ -224,11 +226,40 @@ class Population(Record):
     seconds: float
     environment: dict[str, str]
 
+    def check(self) -> None:
+        """Number of members, their epochs and weights, and how it ended."""
+        ended = ALL_DIVERGED.fullmatch(self.ended)
+        if self.ended != "finished" and not ended:
+            raise BadRecord(
+                f"ended = {self.ended!r}; expected 'finished' or 'all members diverged, the last at epoch e'"
+            )
+        epochs, tasks = self.config.base.epochs, len(self.config.base.definition.tasks)
+        wanted = epochs if ended is None else int(ended[1]) + 1
+        if wanted > epochs or len(self.members) != self.config.size:
+            raise BadRecord(f"it holds {len(self.members)} members, of {self.config.size}, and ended: {self.ended}")
+        for number, member in enumerate(self.members):
+            if {len(member.weights), len(member.score), len(member.parent)} != {wanted}:
+                raise BadRecord(f"member {number}: other than {wanted} epochs")
+            if any(len(weights) != tasks for weights in member.weights):
+                raise BadRecord(f"member {number}: weights of another number than the {tasks} tasks")
+
+    def serving(self, config: PopulationConfig) -> Population | None:
+        """Itself: what a population does hangs on how long it has."""
+        return self
+
+    def same_beginning(self, other: Population) -> bool:
+        """Whether both are the same, seconds and environment apart."""
+        apart = {"seconds", "environment"}
+        return self.model_dump(exclude=apart) == other.model_dump(exclude=apart)
+
 
 class PopulationStore(Store[PopulationConfig, Population]):
-    """The populations of a run store: <problem>/populations/<key>.json."""
+    """The populations of a run store: <problem>/populations/<key>.json, or <problem>/populations.jsonl."""
 
     kind = Population
+
+    def _kept_in(self, folder: str) -> bool:
+        return folder == POPULATIONS
 
 
 # -- one population ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -191,12 +190,12 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
     if problem not in problems.PROBLEMS:
         return None
     whole = problems.get(problem)
-    folder = store.folder if isinstance(store, RunStore) else Path(store)
+    store = store if isinstance(store, RunStore) else RunStore(store)
     names = (problem, *whole.single_tasks)
     needed = {(name, "unit_scal") for name in names}
     wanted = needed | {(problem, smto) for smto in methods}
     # by name: the folder of "qm9" holds those of its single tasks, "qm9/mu", …
-    found = [r for n in names for r in RunStore(folder / n) if r.config.problem == n and (n, r.config.smto) in wanted]
+    found = [r for n in names for r in store.records(n) if r.config.problem == n and (n, r.config.smto) in wanted]
     groups = [list(group) for _, group in itertools.groupby(sorted(found, key=_common), _common)]
     complete = [group for group in groups if needed <= {(r.config.problem, r.config.smto) for r in group}]
     if not complete:
@@ -217,13 +216,13 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
 def with_all_seeds(experiment: Experiment, store: RunStore | str | os.PathLike[str]) -> Experiment:
     """The same experiment with every seed that the store holds of its configurations, also those that were not asked
     for; nothing is trained."""
-    folder = store.folder if isinstance(store, RunStore) else Path(store)
+    store = store if isinstance(store, RunStore) else RunStore(store)
 
     def all_seeds(runs: list[Run]) -> list[Run]:
         found = {run.config.key: run for run in runs}
         alike = {(run.config.problem, run.config.smto, frames.configuration(run.config)) for run in runs}
         for problem, smto in dict.fromkeys((run.config.problem, run.config.smto) for run in runs):
-            for run in RunStore(folder / problem / smto):
+            for run in store.records(f"{problem}/{smto}"):
                 if (problem, smto, frames.configuration(run.config)) in alike:
                     found.setdefault(run.config.key, run)
         return list(found.values())
