@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,6 +15,17 @@ from mtl_core.names import nearest
 
 class BadOption(ValueError):
     """An SMTO was asked for by a wrong name, or with a wrong option."""
+
+
+@cache
+def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """What a function takes: name to parameter, with annotation and default."""
+    return inspect.signature(function, eval_str=True).parameters
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
 
 
 def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +45,7 @@ def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Map
                 f"{owner} has no option {name!r}{nearest(name, known)}. Its options: {', '.join(known) or 'none'}."
             )
         try:
-            typed = TypeAdapter(known[name].annotation).validate_python(value, strict=True)
+            typed = _adapter(known[name].annotation).validate_python(value, strict=True)
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
             raise BadOption(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtl_core.names import nearest
-from mtl_core.options import BadOption, check_options
+from mtl_core.options import BadOption, check_options, parameters
 from mtl_core.smtos.base import REGISTRY, SMTO
 
 
@@ -39,8 +39,7 @@ def get(key: str) -> type[SMTO]:
 
 def options(key: str) -> dict[str, inspect.Parameter]:
     """The options of an SMTO: name to parameter, with annotation and default."""
-    parameters = dict(inspect.signature(get(key).__init__, eval_str=True).parameters)
-    return {name: p for name, p in parameters.items() if name not in ("self", "num_tasks")}
+    return {name: p for name, p in parameters(get(key).__init__).items() if name not in ("self", "num_tasks")}
 
 
 def canonical(key: str, given: Mapping[str, Any]) -> dict[str, Any]:

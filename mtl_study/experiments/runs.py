@@ -8,7 +8,8 @@ A record is one line of text, in a store and in an archive alike:
 
     {"key": "0123456789abcdef", "checksum": "…", "record": {"config": {…}, …}}
 
-key: the hash of the identity. checksum: SHA-256 of the key, a blank and the record's text.
+key: the hash of the identity. checksum: SHA-256 of the key, a blank and the record's text, that is of what stands
+after `"record": ` without the last brace.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -24,11 +26,13 @@ from mtl_core import problems, smtos
 from mtl_core.datasets.base import SPLITS
 from mtl_core.names import nearest
 from mtl_core.smtos import registry
+from mtl_core.tasks import Task
 
 LATER = {"problem_options": {}, "schedule": "exponential", "keep_jacobian": True}
 LAST_STEPS = 20  # before a divergence, of which a record keeps the method's diagnostics
 TRAINER_CODE_VERSION = 1  # raise when the numbers that training.py or step.py produce change
-ENDED = re.compile(r"finished|diverged at epoch (\d+), step (\d+)")
+WHOLE = r"(0|[1-9][0-9]*)"  # a whole number, in one spelling
+ENDED = re.compile(rf"finished|diverged at epoch {WHOLE}, step {WHOLE}")
 LINE = re.compile(r'\{"key": "([0-9a-f]{16})", "checksum": "([0-9a-f]{64})", "record": (\{.*\})\}\n')
 
 Positive = Annotated[float, Field(gt=0)]
@@ -268,6 +272,11 @@ class Record(BaseModel):
     def check(self) -> None:
         """Holds a record against its configuration. Raises BadRecord, saying what does not fit."""
 
+    @classmethod
+    def serves(cls, outline: Mapping[str, Any], config: Any) -> bool:
+        """Whether a record with this content, as JSON has it, is long enough for a configuration of its identity."""
+        raise NotImplementedError
+
     def serving(self, config: Any) -> Self | None:
         """The record that this one holds for a configuration of the same identity, or None if it is too short."""
         raise NotImplementedError
@@ -290,13 +299,9 @@ class Record(BaseModel):
     def from_line(cls, line: str) -> Self:
         """A record as a store has it. Raises BadRecord if a single bit of it was changed, or if it does not fit its own
         configuration."""
-        if not (found := LINE.fullmatch(line)):
-            raise BadRecord("it is not a line with key, checksum and record")
-        key, checksum, body = found.groups()
-        if _checksum(key, body) != checksum:
-            raise BadRecord("its checksum does not fit: it was changed after it was written")
+        key, body = unpacked(line)
         try:
-            record = cls.model_validate_json(body, strict=False)
+            record = cls.model_validate_json(body, strict=True)
         except ValidationError as error:
             raise BadRecord(explain(error, cls)) from None
         if record.key != key:
@@ -305,8 +310,30 @@ class Record(BaseModel):
         return record
 
 
+def unpacked(line: str) -> tuple[str, str]:
+    """Key and record, still as text, of a line. Raises BadRecord if a single bit of it was changed."""
+    if not (found := LINE.fullmatch(line)):
+        raise BadRecord("it is not a line with key, checksum and record")
+    key, checksum, body = found.groups()
+    if _checksum(key, body) != checksum:
+        raise BadRecord("its checksum does not fit: it was changed after it was written")
+    return key, body
+
+
 def _checksum(key: str, body: str) -> str:
     return hashlib.sha256(f"{key} {body}".encode()).hexdigest()
+
+
+def check_epochs(history: Sequence[Epoch], tasks: Sequence[Task]) -> None:
+    """Raises BadRecord where an epoch has other tasks or metrics than these, or lists of another length."""
+    names = {task.name: set(task.metrics) for task in tasks}
+    for number, epoch in enumerate(history):
+        lengths = {len(epoch.train_losses), len(epoch.weights), len(epoch.head_weights)}
+        if lengths | {len(gradients.norms) for gradients in epoch.gradients.values()} != {len(tasks)}:
+            raise BadRecord(f"epoch {number}: lists of another length than the {len(tasks)} tasks")
+        for split in (epoch.val, epoch.test):
+            if list(split) != list(names) or any(set(split[task]) != names[task] for task in names):
+                raise BadRecord(f"epoch {number}: other tasks or metrics than {', '.join(names)} with theirs")
 
 
 class Run(Record):
@@ -334,24 +361,27 @@ class Run(Record):
 
     def check(self) -> None:
         """Number of epochs, tasks, metrics and weights, and how it ended."""
-        tasks = self.config.definition.tasks
-        metrics = {task.name: set(task.metrics) for task in tasks}
         ended = ENDED.fullmatch(self.ended)
         if not ended:
             raise BadRecord(f"ended = {self.ended!r}; expected 'finished' or 'diverged at epoch e, step s'")
-        wanted = self.config.epochs if ended[1] is None else int(ended[1])
-        if len(self.history) != wanted or (self.diverged and wanted >= self.config.epochs):
+        wanted = self.config.epochs
+        if self.diverged:
+            wanted, step = int(ended[1]), int(ended[2])
+            if wanted >= self.config.epochs or step * self.config.batch_size >= self.config.sizes[0]:
+                raise BadRecord(f"ended = {self.ended!r}, which is after the end of its {self.config.epochs} epochs")
+        if len(self.history) != wanted:
             raise BadRecord(f"it holds {len(self.history)} of {self.config.epochs} epochs and ended: {self.ended}")
-        for number, epoch in enumerate(self.history):
-            lengths = {len(epoch.train_losses), len(epoch.weights), len(epoch.head_weights)}
-            lengths |= {len(gradients.norms) for gradients in epoch.gradients.values()}
-            if lengths != {len(tasks)}:
-                raise BadRecord(f"epoch {number}: lists of another length than the {len(tasks)} tasks")
-            for split in (epoch.val, epoch.test):
-                if {name: set(values) for name, values in split.items()} != metrics or list(split) != list(metrics):
-                    raise BadRecord(f"epoch {number}: other tasks or metrics than those of {self.config.problem}")
+        check_epochs(self.history, self.config.definition.tasks)
+        steps = max(map(len, self.before_divergence.values()), default=0)
+        if steps > LAST_STEPS or (steps and not self.diverged):
+            raise BadRecord(f"before_divergence: {steps} steps, and it ended: {self.ended}")
         if self.clock and len(self.clock) != len(self.history):
             raise BadRecord(f"clock: {len(self.clock)} times for {len(self.history)} epochs")
+
+    @classmethod
+    def serves(cls, outline: Mapping[str, Any], config: RunConfig) -> bool:
+        """What `serving` needs: enough epochs, or a divergence, after which there are none."""
+        return bool(outline["ended"] != "finished" or outline["config"]["epochs"] >= config.epochs)
 
     def serving(self, config: RunConfig) -> Run | None:
         """The first epochs of this run as a record of their own; a run that diverged serves any length."""
