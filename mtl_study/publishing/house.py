@@ -22,6 +22,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.protocol",
         "mtl_study.experiments.sweeps",
         "mtl_study.experiments.population",
+        "mtl_study.experiments.merge",
     ),
     "what runs say, what the paper says, and training": (
         "mtl_study.analysis",
@@ -32,6 +33,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "records, words and looks": (
         "mtl_study.experiments.runs",
         "mtl_study.experiments.store",
+        "mtl_study.experiments.checkpoints",
         "mtl_study.artifacts",
         "mtl_study.look",
         "mtl_study.words",
