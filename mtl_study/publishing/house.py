@@ -28,6 +28,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.analysis",
         "mtl_study.paper.published",
         "mtl_study.experiments.runner",
+        "mtl_study.experiments.engines",
+        "mtl_study.experiments.leases",
         "mtl_study.experiments.training",
     ),
     "records, words and looks": (

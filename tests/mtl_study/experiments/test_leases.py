@@ -59,7 +59,11 @@ def test_one_that_was_not_renewed_is_taken_over(path, two):
     assert not two[0].claim(path)
     write(path, age=leases.EXPIRES + 1)
     assert two[0].claim(path) and not two[1].claim(path)
-    assert os.listdir(path.parent) == [path.name]
+    assert sorted(os.listdir(path.parent)) == ["key.1.lease", "key.lease"]
+    os.utime(path.with_name("key.1.lease"), (0, 0))  # its holder is gone, too
+    assert two[1].claim(path) and not two[0].claim(path)
+    two[1].release(path)
+    assert os.listdir(path.parent) == []
 
 
 def test_a_holder_renews(path, monkeypatch):
@@ -120,7 +124,8 @@ def test_a_store_that_takes_no_lease_does_not_keep_from_training(path, two):
 def test_what_is_over_is_cleared(path):
     write(path, place=leases.PLACE, pid=dead_process())
     write(other := path.with_name("other.lease"))
-    leases.clear([path, other, path.with_name("none.lease")])
+    for lease in (path, other, path.with_name("none.lease")):
+        leases.clear(lease)
     assert not path.exists() and other.exists()
 
 
