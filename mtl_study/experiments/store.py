@@ -26,6 +26,7 @@ from mtl_study.words import counted
 POPULATIONS = "populations"  # the folder, beside those of the methods, whose records are not of single runs
 NAMED_BY_KEY = re.compile(r"[0-9a-f]{16}\.json")
 BEGINNING = b'{"key": "'  # of every line
+FIRST_FORMAT = re.compile(rb'\s*\{\s*"config"')  # the bare record, without key and checksum
 
 
 class StoreError(OSError):
@@ -139,7 +140,7 @@ class Store(Generic[C, R]):
         content = self._bytes(path)
         if content is None:
             return None
-        if content.lstrip().startswith(b'{"config"'):
+        if FIRST_FORMAT.match(content):
             advice = f"`make merge FROM={self.folder}` brings it into another store"
             warnings.warn(f"{path} has the first format of records and is passed over; {advice}", stacklevel=6)
             return None

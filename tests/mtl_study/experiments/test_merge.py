@@ -167,21 +167,22 @@ def first_format(record):
 
 
 def test_records_of_the_first_format_are_keyed_anew(tmp_path, longer, record):
-    """Of a run and its beginning, two files then, the longer holds; options are written in one spelling."""
+    """Of a run and its beginning, two files then, the longer holds; options are written in one spelling; what fits no
+    configuration is named."""
     folder = tmp_path / "from/multimnist/CL_RR/edm"
     folder.mkdir(parents=True)
     for name, one in (("0" * 16, record), ("1" * 16, longer), ("2" * 16, seeded(record, 1))):
         (folder / f"{name}.json").write_text(first_format(one))
     spelt_out = json.loads(first_format(seeded(record, 2)))
-    spelt_out["config"]["options"] = {"beta": 2}
+    spelt_out["config"]["options"] = {"zero_gradient": "skip"}
     (folder / f"{'3' * 16}.json").write_text(json.dumps(spelt_out))
     (folder / f"{'4' * 16}.json").write_text(first_format(longer).replace('"finished"', '"stopped"'))
     done = merge(tmp_path / "from", tmp_path / "into", pack=True)
-    assert len(done.unreadable) == 2 and "444" in done.unreadable[1] and "ended = 'stopped'" in done.unreadable[1]
-    assert len(done.added) == 2 and len(done.longer) == 1
+    assert len(done.unreadable) == 1 and "444" in done.unreadable[0] and "ended = 'stopped'" in done.unreadable[0]
+    assert len(done.added) == 3 and len(done.longer) == 1
     found = list(RunStore(tmp_path / "into"))
-    assert sorted(run.config.seed for run in found) == [0, 1]
-    for one in (longer, seeded(record, 1)):
+    assert sorted(run.config.seed for run in found) == [0, 1, 2]
+    for one in (longer, seeded(record, 1), seeded(record, 2)):
         kept = RunStore(tmp_path / "into").get(one.config)
         assert kept.model_dump(exclude={"clock"}) == one.model_dump(exclude={"clock"})
 
