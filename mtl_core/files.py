@@ -3,15 +3,19 @@ before; and where prepared data are kept."""
 
 from __future__ import annotations
 
-import glob
 import json
 import os
+import re
+import secrets
 import tempfile
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f-]+\.tmp")
+LEFT_BEHIND = 3600  # seconds, after which a temporary file is nobody's any more
 
 
 class CannotWrite(OSError):
@@ -29,19 +33,19 @@ def write_json(path: Path, value: Any) -> None:
 def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write a file whole or not at all: to a temporary file beside it, then renamed. Makes the folder if need be.
 
-    What an earlier process left behind when it was killed halfway is cleared away.
+    What earlier processes left behind in that folder when they were killed halfway is cleared away after an hour.
 
     Raises:
         CannotWrite: no space left, no permission, no such device, …; the old file stands as it was.
     """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _clear_leftovers(path)
+        clear_leftovers(path.parent)
         try:
-            with open(temporary, "wb") as file:
+            with open(temporary, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # a disk that is full says so here, before the old file is given up
@@ -56,24 +60,13 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         ) from error
 
 
-def _clear_leftovers(path: Path) -> None:
-    """Remove temporary files of this path whose process is gone."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
-        pid = leftover.name.removeprefix(f".{path.name}.").split("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
-            leftover.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    if os.name != "posix":
-        return True  # there, signal 0 would end the process; its leftovers stay
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed processes: those of `write_atomically` that are older than an hour. Whose
+    they are cannot be known: other machines and containers may write here, too."""
+    for leftover in folder.glob(".*.tmp"):
+        with suppress(OSError):  # another process has cleared it, or may
+            if TEMPORARY.fullmatch(leftover.name) and time.time() - leftover.stat().st_mtime > LEFT_BEHIND:
+                leftover.unlink()
 
 
 @contextmanager

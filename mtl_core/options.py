@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,20 +17,43 @@ class BadOption(ValueError):
     """An SMTO was asked for by a wrong name, or with a wrong option."""
 
 
-def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> None:
-    """Holds options against the signature that takes them. Raises BadOption, naming the owner and the nearest name."""
+@cache
+def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """What a function takes: name to parameter, with annotation and default."""
+    return inspect.signature(function, eval_str=True).parameters
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
+
+
+def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Holds options against the signature that takes them.
+
+    Returns:
+        What the options say, each in one spelling only: values in the type that is asked for (1 is 1.0 where a float
+        is), without those that are the default.
+
+    Raises:
+        BadOption: naming the owner and the nearest name.
+    """
+    said = {}
     for name, value in given.items():
         if name not in known:
             raise BadOption(
                 f"{owner} has no option {name!r}{nearest(name, known)}. Its options: {', '.join(known) or 'none'}."
             )
         try:
-            TypeAdapter(known[name].annotation).validate_python(value, strict=True)
+            typed = _adapter(known[name].annotation).validate_python(value, strict=True)
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
             raise BadOption(
                 f"{owner}: option {name} = {value!r}: {problem}. Default: {known[name].default!r}."
             ) from None
-        numbers = value if isinstance(value, list) else [value]
+        numbers = typed if isinstance(typed, list) else [typed]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise BadOption(f"{owner}: option {name} = {value!r}: expected a finite number.")
+        if typed != known[name].default:
+            said[name] = typed
+    return said

@@ -148,12 +148,14 @@ def imported(source: str) -> set[str]:
 
 
 def test_every_package_that_is_imported_is_asked_for():
-    """mtl_core by its own needs and [data]; the study, the benchmarks and the notebooks by [study]; tests by [dev]."""
+    """mtl_core by its own needs and [data]; the study, the benchmarks and the notebooks by [study], Dask by [cluster];
+    tests by [dev]."""
     package_of = importlib.metadata.packages_distributions()
     core = PYPROJECT["project"]["dependencies"]
     data = [*core, *EXTRA["data"]]
     study = [*data, *EXTRA["study"]]
     allowed = {"mtl_core/smtos": core, "mtl_core/step.py": core, "mtl_core/tasks.py": core, "mtl_core": data,
+               "mtl_study/experiments/engines.py": [*study, *EXTRA["cluster"]],
                "mtl_study": study, "notebooks": study, "benchmarks": [*study, *EXTRA["dev"]],
                "tests": [*study, *EXTRA["dev"]]}  # fmt: skip
     sources = {name(path): path.read_text(encoding="utf-8") for path in ours(".py")}

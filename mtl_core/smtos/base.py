@@ -260,8 +260,10 @@ REGISTRY: dict[str, type[SMTO]] = {}  #: every SMTO by its key; `registry` finds
 
 
 def register(smto: type[SMTO]) -> type[SMTO]:
-    """Class decorator: makes an SMTO known by its key. Raises BadOption where another one has it."""
-    if smto.key in REGISTRY:
+    """Class decorator: makes an SMTO known by its key. One that a notebook or a script defines again replaces its
+    former self. Raises BadOption where another one has the key."""
+    known = REGISTRY.get(smto.key, smto)
+    if known is not smto and {known.__module__, smto.__module__} != {"__main__"}:
         raise BadOption(f"two SMTOs are called {smto.key!r}.")
     REGISTRY[smto.key] = smto
     return smto

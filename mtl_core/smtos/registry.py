@@ -6,10 +6,11 @@ import functools
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Mapping
 from typing import Any
 
 from mtl_core.names import nearest
-from mtl_core.options import BadOption, check_options
+from mtl_core.options import BadOption, check_options, parameters
 from mtl_core.smtos.base import REGISTRY, SMTO
 
 
@@ -38,8 +39,21 @@ def get(key: str) -> type[SMTO]:
 
 def options(key: str) -> dict[str, inspect.Parameter]:
     """The options of an SMTO: name to parameter, with annotation and default."""
-    parameters = dict(inspect.signature(get(key).__init__, eval_str=True).parameters)
-    return {name: p for name, p in parameters.items() if name not in ("self", "num_tasks")}
+    return {name: p for name, p in parameters(get(key).__init__).items() if name not in ("self", "num_tasks")}
+
+
+def canonical(key: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options of an SMTO say, in one spelling: see `check_options`; those of an inner SMTO likewise.
+
+    Raises:
+        BadOption: unknown key or option (the nearest is named), or a value of the wrong type or out of range.
+    """
+    said = check_options(key, options(key), given)
+    if "inner_options" in said and said.get("inner"):
+        said["inner_options"] = canonical(said["inner"], said["inner_options"])
+        if not said["inner_options"]:
+            del said["inner_options"]
+    return said
 
 
 def build(key: str, num_tasks: int, **given: Any) -> SMTO:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Self
@@ -32,11 +33,22 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mtl_core.names import nearest
 from mtl_core.tasks import Task
 from mtl_study.experiments import runner, training
-from mtl_study.experiments.runs import STORED_AS_NUMERICS, Config, Epoch, NotNegative, Record, RunConfig
+from mtl_study.experiments.runs import (
+    STORED_AS_NUMERICS,
+    WHOLE,
+    BadRecord,
+    Config,
+    Epoch,
+    NotNegative,
+    Record,
+    RunConfig,
+    check_epochs,
+)
 from mtl_study.experiments.store import POPULATIONS, Store
 from mtl_study.words import listed
 
 POPULATION_CODE_VERSION = 1  # raise when the numbers that this file produces change
+ALL_DIVERGED = re.compile(rf"all members diverged, the last at epoch {WHOLE}")
 
 Baselines = dict[str, dict[str, float]]
 
@@ -97,7 +109,8 @@ class PopulationConfig(Config):
 
     def member(self, weights: Sequence[float]) -> RunConfig:
         """The plain run with these weights [K]; also the one to train the winner's weights again from the start."""
-        return self.base.model_copy(update={"smto": "fixed", "options": {"weights": list(weights)}})
+        options = {"weights": [float(weight) for weight in weights]}  # as RunConfig has them: 1 and 1.0 are one run
+        return self.base.model_copy(update={"smto": "fixed", "options": options})
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -184,7 +197,7 @@ class Member(BaseModel):
     diverged until it takes over from another. parent: the member whose network it took over before the epoch, if any.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     weights: list[list[float]]
     score: list[float | None]
@@ -198,7 +211,7 @@ class Winner(BaseModel):
     this network has been through, those of the members that it came from included; the last one is the winner's own.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     member: int
     epoch: int
@@ -224,11 +237,64 @@ class Population(Record):
     seconds: float
     environment: dict[str, str]
 
+    def check(self) -> None:
+        """Number of members, their epochs and weights, how it ended, and that the winner is the best of them."""
+        ended = ALL_DIVERGED.fullmatch(self.ended)
+        if self.ended != "finished" and not ended:
+            raise BadRecord(
+                f"ended = {self.ended!r}; expected 'finished' or 'all members diverged, the last at epoch e'"
+            )
+        epochs, tasks, size = self.config.base.epochs, self.config.base.definition.tasks, self.config.size
+        wanted = epochs if ended is None else int(ended[1]) + 1
+        if wanted > epochs or len(self.members) != size:
+            raise BadRecord(f"it holds {len(self.members)} members, of {size}, and ended: {self.ended}")
+        for number, member in enumerate(self.members):
+            if {len(member.weights), len(member.score), len(member.parent)} != {wanted}:
+                raise BadRecord(f"member {number}: other than {wanted} epochs")
+            if any(len(weights) != len(tasks) for weights in member.weights):
+                raise BadRecord(f"member {number}: weights of another number than the {len(tasks)} tasks")
+            if any(parent is not None and not 0 <= parent < size for parent in member.parent):
+                raise BadRecord(f"member {number}: a parent that is none of the {size} members")
+        scores = [score for member in self.members for score in member.score if score is not None]
+        if (self.best is None) != (not scores):
+            raise BadRecord("it has a winner and no scores, or scores and no winner")
+        if self.best is not None:
+            self._check_winner(self.best, max(scores), wanted)
+            check_epochs(self.best.history, tasks)
+
+    def _check_winner(self, best: Winner, highest: float, epochs: int) -> None:
+        """Raises BadRecord unless the winner stands where the highest score does."""
+        there = 0 <= best.member < len(self.members) and 0 <= best.epoch < epochs
+        if there:
+            member = self.members[best.member]
+            there = (member.score[best.epoch], member.weights[best.epoch]) == (best.score, best.weights)
+        if not there or best.score != highest or len(best.history) != best.epoch + 1:
+            raise BadRecord(
+                f"its winner, member {best.member} at epoch {best.epoch}, is not what the members have there"
+            )
+
+    @classmethod
+    def serves(cls, outline: Mapping[str, Any], config: PopulationConfig) -> bool:
+        """Always: its length is part of what it is."""
+        return True
+
+    def serving(self, config: PopulationConfig) -> Population | None:
+        """Itself: what a population does hangs on how long it has."""
+        return self
+
+    def same_beginning(self, other: Population) -> bool:
+        """Whether both are the same, seconds and environment apart."""
+        apart = {"seconds", "environment"}
+        return self.model_dump(exclude=apart) == other.model_dump(exclude=apart)
+
 
 class PopulationStore(Store[PopulationConfig, Population]):
-    """The populations of a run store: <problem>/populations/<key>.json."""
+    """The populations of a run store: <problem>/populations/<key>.json, or <problem>/populations.jsonl."""
 
     kind = Population
+
+    def _kept_in(self, folder: str) -> bool:
+        return folder == POPULATIONS
 
 
 # -- one population ----------------------------------------------------------------------------------------------------

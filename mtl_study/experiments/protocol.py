@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -182,8 +182,8 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
 
     Of each of these methods, and of each single task, it takes the settings that the paper published; where the store
     does not hold them (after a search), the configuration that is best on validation. Only runs that were made alike
-    are compared: that agree in all but method, seed and what a search chooses. Where there are several such groups, it
-    is the one with most runs.
+    are compared: that agree in all but method, seed and what a search chooses; a longer run is alike by its first
+    epochs. Where there are several such groups, it is the one that most runs were made for.
 
     Returns:
         None where the store has no runs of the uniform loss on this problem, or lacks those of a single task.
@@ -191,17 +191,16 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
     if problem not in problems.PROBLEMS:
         return None
     whole = problems.get(problem)
-    folder = store.folder if isinstance(store, RunStore) else Path(store)
+    store = store if isinstance(store, RunStore) else RunStore(store)
     names = (problem, *whole.single_tasks)
     needed = {(name, "unit_scal") for name in names}
     wanted = needed | {(problem, smto) for smto in methods}
     # by name: the folder of "qm9" holds those of its single tasks, "qm9/mu", …
-    found = [r for n in names for r in RunStore(folder / n) if r.config.problem == n and (n, r.config.smto) in wanted]
-    groups = [list(group) for _, group in itertools.groupby(sorted(found, key=_common), _common)]
-    complete = [group for group in groups if needed <= {(r.config.problem, r.config.smto) for r in group}]
+    found = [r for n in names for r in store.records(n) if r.config.problem == n and (n, r.config.smto) in wanted]
+    complete = [group for group in _alike(found) if needed <= {(r.config.problem, r.config.smto) for r in group}]
     if not complete:
         return None
-    group = max(complete, key=len)
+    group = complete[0]
     alone = _as_published([r for r in group if r.config.problem != problem])
     together = _as_published([r for r in group if r.config.problem == problem])
     whole = together[0].config.definition  # with the options that these runs have
@@ -217,14 +216,16 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
 def with_all_seeds(experiment: Experiment, store: RunStore | str | os.PathLike[str]) -> Experiment:
     """The same experiment with every seed that the store holds of its configurations, also those that were not asked
     for; nothing is trained."""
-    folder = store.folder if isinstance(store, RunStore) else Path(store)
+    store = store if isinstance(store, RunStore) else RunStore(store)
 
     def all_seeds(runs: list[Run]) -> list[Run]:
         found = {run.config.key: run for run in runs}
+        lengths = {run.config.epochs for run in runs}
         alike = {(run.config.problem, run.config.smto, frames.configuration(run.config)) for run in runs}
         for problem, smto in dict.fromkeys((run.config.problem, run.config.smto) for run in runs):
-            for run in RunStore(folder / problem / smto):
-                if (problem, smto, frames.configuration(run.config)) in alike:
+            for epochs, longer in itertools.product(lengths, store.records(f"{problem}/{smto}")):
+                run = longer.serving(longer.config.model_copy(update={"epochs": epochs}))
+                if run is not None and (problem, smto, frames.configuration(run.config)) in alike:
                     found.setdefault(run.config.key, run)
         return list(found.values())
 
@@ -248,9 +249,22 @@ def _as_published(runs: list[Run]) -> list[Run]:
     return chosen + [run for run in runs if (run.config.problem, run.config.smto) not in found]
 
 
+def _alike(runs: Sequence[Run]) -> list[list[Run]]:
+    """Groups of runs that were made alike and have the same length, the one that most runs were made for first, of
+    equals the longest. Of a longer run its first epochs belong to a group."""
+    groups = []
+    for _, group in itertools.groupby(sorted(runs, key=_common), _common):
+        alike = list(group)
+        lengths = Counter(run.config.epochs for run in alike)
+        for epochs, made in lengths.items():
+            served = [run.serving(run.config.model_copy(update={"epochs": epochs})) for run in alike]
+            groups.append((made, epochs, [run for run in served if run is not None]))
+    return [group for _, _, group in sorted(groups, key=lambda g: g[:2], reverse=True)]
+
+
 def _common(run: Run) -> str:
-    """What all runs of an experiment have in common."""
-    return run.config.model_dump_json(exclude={"problem", "seed", *SEARCHED})
+    """What all runs of an experiment have in common, but for their length."""
+    return run.config.model_dump_json(exclude={"problem", "seed", "epochs", *SEARCHED})
 
 
 def _published_baselines(name: str) -> list[published.Settings]:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+import cloudpickle
 import joblib
 from tqdm import tqdm
 
 from mtl_core import smtos
-from mtl_study.experiments import training
-from mtl_study.experiments.runs import Run, RunConfig
+from mtl_core.files import clear_leftovers
+from mtl_core.smtos.base import REGISTRY, register
+from mtl_study.experiments import engines, leases, training
+from mtl_study.experiments.engines import Engine, EngineLost, Failure
+from mtl_study.experiments.runs import BadConfig, Run, RunConfig
 from mtl_study.experiments.store import C, R, RunStore, Store, StoreError
 
-# For the workers, which read them when they start: glibc then keeps freed memory for the next step instead of giving it
-# back to the system and asking for it again, page by page. A tenth of a LeNet step; elsewhere these mean nothing.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+POLL = 2.0  # seconds between looks at what others have finished
+TIME_LIMIT = 24 * 3600.0  # seconds: the longest run of all presets takes a fraction of it
+
+Train = Callable[[C, str, str | None], R]
 
 
 def run(
@@ -33,36 +36,60 @@ def run(
     device: str = "auto",
     data_dir: str | None = None,
     title: str = "runs",
+    engine: str | None = None,
+    address: str | None = None,
+    time_limit: float = TIME_LIMIT,
 ) -> list[Run]:
     """The records of these configurations, in order; those that the store does not hold are trained and stored.
+
+    Several sweeps, also of different machines, may share a store: each run is trained by one of them.
 
     Args:
         configs: duplicates are trained once.
         store: where records are kept; a folder.
-        workers: training processes; None is one per core (one per GPU where there is one). Each has one torch thread.
+        workers: training processes; None is MTL_WORKERS, or one per core (one where there is a GPU). Each has one
+            torch thread. 0 trains in this process, for debugging.
         device, data_dir: as for `training.train`.
         title: what the progress bar says.
+        engine: "local", processes of this machine; "dask", a Dask cluster (docs/cluster.md). None is MTL_ENGINE, or
+            local.
+        address: of the Dask scheduler. None is MTL_ADDRESS, or a cluster that is started here.
+        time_limit: seconds, after which a run counts as hanging.
 
     Raises:
         BadConfig, BadOption, DataNotFound: before any training, if a run of the sweep could not start.
         StoreError: the store cannot be written to. Before training; or, if that happens later (a full disk), at the
             end: every finished run is then kept, and the message says where.
-        RunFailed: a run raised an error; all other runs are done and stored first.
+        RunFailed: a run raised an error, or its process died twice; all other runs are done and stored first.
+        EngineLost: the Dask cluster cannot be reached, or no longer; what had finished is stored.
     """
     store = store if isinstance(store, RunStore) else RunStore(store)
-    how: dict[str, Any] = {"workers": workers, "device": device, "data_dir": data_dir, "title": title}
-    return records(configs, store, training.train, **how)
+    return records(
+        configs,
+        store,
+        training.train,
+        workers=workers,
+        device=device,
+        data_dir=data_dir,
+        title=title,
+        engine=engine,
+        address=address,
+        time_limit=time_limit,
+    )
 
 
 def records(
     configs: Iterable[C],
     store: Store[C, R],
-    train: Callable[[C, str, str | None], R],
+    train: Train[C, R],
     *,
     workers: int | None = None,
     device: str = "auto",
     data_dir: str | None = None,
     title: str = "records",
+    engine: str | None = None,
+    address: str | None = None,
+    time_limit: float = TIME_LIMIT,
 ) -> list[R]:
     """`run` for records of any kind.
 
@@ -70,90 +97,163 @@ def records(
         train: makes the record of a configuration, in a worker; (config, device, data_dir).
     """
     configs = list(configs)
-    found = {config.key: record for config in configs if (record := store.get(config)) is not None}
-    missing = list({config.key: config for config in configs if config.key not in found}.values())
+    longest: dict[str, C] = {}  # of one key, as it serves the shorter ones
+    for config in configs:
+        if config.key not in longest or config.epochs_in_all > longest[config.key].epochs_in_all:
+            longest[config.key] = config
+    found = {key: record for key, config in longest.items() if (record := store.get(config)) is not None}
+    for key in found:
+        leases.clear(_lease(store, longest[key]))
+    missing = [config for key, config in longest.items() if key not in found]
     if missing:
-        found |= _train(missing, store, train, workers, device, data_dir, title)
-    return [found[config.key] for config in configs]
+        where = training.find_device(device)
+        _check(missing, store, data_dir)
+        if workers is None:
+            workers = int(os.environ.get("MTL_WORKERS") or (joblib.cpu_count() if where.type == "cpu" else 1))
+        name, address = engine or os.environ.get("MTL_ENGINE") or "local", address or os.environ.get("MTL_ADDRESS")
+        try:
+            chosen = engines.engine(name, min(workers, len(missing)), address or None, time_limit)
+        except ValueError as error:
+            raise BadConfig(str(error)) from None
+        found |= _Sweep(missing, store, chosen, (train, device, data_dir), title).run()
+    return [cast(R, found[config.key].serving(config)) for config in configs]
 
 
 class RunFailed(RuntimeError):
-    """A run of a sweep raised an error that is not a divergence."""
+    """A run of a sweep raised an error that is not a divergence, or died."""
 
 
-def _train(
-    configs: list[C],
-    store: Store[C, R],
-    train: Callable[[C, str, str | None], R],
-    workers: int | None,
-    device: str,
-    data_dir: str | None,
-    title: str,
-) -> dict[str, R]:
-    where = training.find_device(device)
+def _check(configs: list[C], store: Store[C, R], data_dir: str | None) -> None:
+    """Raises what would keep a run from starting, before any does; and prepares the data, once for all."""
     bases = {(b.problem, str(b.problem_options), b.smto, b.source, b.sizes): b for b in (c.base for c in configs)}
     for config in bases.values():
         problem = config.definition
         problem.data.check(config.source, config.sizes, data_dir)
         smtos.build(config.smto, len(problem.tasks), **config.options).check_model(problem.build_model(config.dropout))
     store.check_writable()
-    if workers is None:
-        workers = int(os.environ.get("MTL_WORKERS") or (joblib.cpu_count() if where.type == "cpu" else 1))
-
-    for name, value in KEEP_MEMORY.items():
-        os.environ.setdefault(name, value)
     for config in {(b.problem, str(b.problem_options), b.source, b.sizes): b for b in bases.values()}.values():
         config.definition.data.prepare(config.source, config.sizes, data_dir)
 
-    found: dict[str, R] = {}
-    failed: list[str] = []
-    unsaved = _Unsaved(store)
-    longest_first = sorted(configs, key=_cost, reverse=True)
-    with (
-        joblib.parallel_config("loky", inner_max_num_threads=1),
-        joblib.Parallel(n_jobs=min(workers, len(configs)), return_as="generator_unordered", batch_size=1) as parallel,
-        tqdm(total=len(configs), desc=title, unit=store.what, file=sys.stderr, dynamic_ncols=True, leave=False) as bar,
-    ):
-        for config, result in parallel(
-            joblib.delayed(_attempt)(train, c, device, data_dir, os.getpid()) for c in longest_first
-        ):
-            if isinstance(result, str):
-                failed.append(f"{config.title}: {result}")
+
+def _lease(store: Store[Any, Any], config: Any) -> Path:
+    return store.path(config).with_suffix(".lease")
+
+
+class _Sweep:
+    """What is missing gets done: claimed, handed to the engine, stored. `todo`: runs that are neither found nor failed
+    and not in the engine, some of them perhaps with another sweep. `died`: those whose process died, once; each is
+    tried again, alone, when nothing else runs.
+    """
+
+    def __init__(
+        self, configs: list[Any], store: Store[Any, Any], engine: Engine, how: tuple[Any, ...], title: str
+    ) -> None:
+        self.configs = {config.key: config for config in sorted(configs, key=_cost, reverse=True)}
+        self.store, self.engine, self.how = store, engine, how
+        self.definitions = cloudpickle.dumps([smto for smto in REGISTRY.values() if smto.__module__ == "__main__"])
+        self.todo, self.running = list(self.configs), set[str]()
+        self.died: list[str] = []
+        self.again = ""  # the one that is tried once more
+        self.found: dict[str, Any] = {}
+        self.failed: dict[str, str] = {}
+        self.unsaved = _Unsaved(store)
+        self.leases = leases.Leases()
+        options: dict[str, Any] = {"desc": title, "unit": store.what, "file": sys.stderr, "dynamic_ncols": True}
+        self.bar = tqdm(total=len(configs), leave=False, **options)
+
+    def run(self) -> dict[str, Any]:
+        for folder in {self.store.path(config).parent for config in self.configs.values()}:
+            clear_leftovers(folder)
+        try:
+            with self.bar:
+                while self.todo or self.running or self.died:
+                    self._start()
+                    self._take(POLL)
+        except BaseException as error:
+            with contextlib.suppress(EngineLost):
+                self._take(0)
+            try:
+                self.unsaved.report()
+            except StoreError as lost:
+                print(lost, file=sys.stderr)
+            if isinstance(error, EngineLost):
+                raise EngineLost(
+                    f"{error} {len(self.found)} of {len(self.configs)} {self.store.what}s are stored; the same command "
+                    "trains only what is missing."
+                ) from None
+            raise
+        finally:
+            self.engine.close()
+            self.leases.close()
+        self.unsaved.report()
+        if self.failed:
+            how_many = f"{len(self.failed)} of {len(self.configs)} {self.store.what}s failed; the others are stored."
+            raise RunFailed(
+                "\n".join([how_many, *(f"{self.configs[k].title}: {why}" for k, why in self.failed.items())])
+            )
+        return self.found
+
+    def _start(self) -> None:
+        """Hand the engine as much as it takes of what nobody else trains."""
+        if self.again:
+            return
+        for key in list(self.todo):
+            if len(self.running) >= self.engine.slots:
+                return
+            if self.leases.claim(self._lease(key)):
+                self.todo.remove(key)
+                if (record := self.store.get(self.configs[key])) is not None:  # of another sweep, meanwhile
+                    self._found(key, record)
+                else:
+                    self._submit(key)
+        if not self.running and self.died:
+            self.engine.cancel()  # nothing else shall take memory
+            self.again = self.died.pop()
+            self._submit(self.again)
+        elif not self.running and self.todo:
+            self.bar.set_postfix_str(f"waiting for {leases.holder(self._lease(self.todo[0]))}")
+
+    def _submit(self, key: str) -> None:
+        self.running.add(key)
+        self.engine.submit(key, _train, self.definitions, self.configs[key], *self.how)
+
+    def _take(self, wait: float) -> None:
+        """Store what the engine has done."""
+        for key, result in self.engine.completed(wait):
+            self.running.discard(key)
+            if isinstance(result, Failure) and result.died and key != self.again:
+                self.died.append(key)
+                continue
+            if key == self.again:
+                self.again = ""
+            if isinstance(result, Failure):
+                self._end(key)
+                self.failed[key] = result.why + (", twice" if result.died else "")
+            elif result.key != key:
+                self._end(key)
+                self.failed[key] = "the worker has another version of the code"
             else:
-                found[config.key] = result
-                unsaved.save(result)
-            bar.set_postfix_str(config.title)
-            bar.update()
-    unsaved.report()
-    if failed:
-        how_many = f"{len(failed)} of {len(configs)} {store.what}s failed; the others are stored."
-        raise RunFailed("\n".join([how_many, *failed]))
-    return found
+                self.unsaved.save(result)
+                self._found(key, result)
+
+    def _found(self, key: str, record: Any) -> None:
+        self.found[key] = record
+        self._end(key)
+
+    def _end(self, key: str) -> None:
+        self.leases.release(self._lease(key))
+        self.bar.set_postfix_str(self.configs[key].title)
+        self.bar.update()
+
+    def _lease(self, key: str) -> Path:
+        return _lease(self.store, self.configs[key])
 
 
-def _attempt(
-    train: Callable[[C, str, str | None], R], config: C, device: str, data_dir: str | None, driver: int
-) -> tuple[C, R | str]:
-    """In a worker: train, and hand an error back as text, so that one bad run does not cost the others."""
-    if os.getpid() != driver:
-        end_with(driver)
-    try:
-        return config, train(config, device, data_dir)
-    except Exception as error:
-        return config, f"{type(error).__name__}: {error}"
-
-
-@functools.cache
-def end_with(driver: int) -> None:
-    """A worker whose driver was killed would go on training for nobody: it ends within a second."""
-
-    def watch() -> None:
-        while os.getppid() == driver:
-            time.sleep(1)
-        os._exit(1)
-
-    if os.getppid() == driver:
-        threading.Thread(target=watch, daemon=True).start()
+def _train(definitions: bytes, config: C, train: Train[C, R], device: str, data_dir: str | None) -> R:
+    """In a worker. definitions: of the methods that the driver's notebook or script has defined."""
+    for smto in cloudpickle.loads(definitions):
+        register(smto)
+    return train(config, device, data_dir)
 
 
 def _cost(config: Any) -> tuple[int, float]:
@@ -196,7 +296,8 @@ class _Unsaved:
             with contextlib.suppress(OSError):
                 self.store.put(run)
                 self.waiting.remove(run)
-        self.shelter()
+        if self.waiting:
+            self.shelter()
         what, folder = self.store.what, self.store.folder
         if self.waiting:
             raise StoreError(

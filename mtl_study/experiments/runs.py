@@ -1,14 +1,23 @@
 """Runs: what identifies one, and what its record holds.
 
-A run is a function of its configuration. Its identity is the configuration plus the code versions of the rooms
-that it passes through (dataset, model, SMTO, trainer), hashed. A record holds raw numbers only; everything relative
-(Δm, the chosen epoch) is computed when it is read.
+A run is a function of its configuration. Its identity is the configuration, but for how many epochs it has, plus the
+code versions of the rooms that it passes through (dataset, model, SMTO, trainer), hashed: a pilot is the beginning of a
+longer run. A record holds raw numbers only; everything relative (Δm, the chosen epoch) is computed when it is read.
+
+A record is one line of text, in a store and in an archive alike:
+
+    {"key": "0123456789abcdef", "checksum": "…", "record": {"config": {…}, …}}
+
+key: the hash of the identity. checksum: SHA-256 of the key, a blank and the record's text, that is of what stands
+after `"record": ` without the last brace.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,10 +25,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mtl_core import problems, smtos
 from mtl_core.datasets.base import SPLITS
 from mtl_core.names import nearest
+from mtl_core.smtos import registry
+from mtl_core.tasks import Task
 
 LATER = {"problem_options": {}, "schedule": "exponential", "keep_jacobian": True}
 LAST_STEPS = 20  # before a divergence, of which a record keeps the method's diagnostics
 TRAINER_CODE_VERSION = 1  # raise when the numbers that training.py or step.py produce change
+WHOLE = r"(0|[1-9][0-9]*)"  # a whole number, in one spelling
+ENDED = re.compile(rf"finished|diverged at epoch {WHOLE}, step {WHOLE}")
+LINE = re.compile(r'\{"key": "([0-9a-f]{16})", "checksum": "([0-9a-f]{64})", "record": (\{.*\})\}\n')
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Size = Annotated[int, Field(ge=1)]
@@ -27,6 +42,10 @@ Size = Annotated[int, Field(ge=1)]
 
 class BadConfig(ValueError):
     """A setting that is unknown, of the wrong type or out of range."""
+
+
+class BadRecord(ValueError):
+    """A text that is no record, or one that does not fit its own configuration."""
 
 
 class Config(BaseModel):
@@ -39,7 +58,7 @@ class Config(BaseModel):
         BadConfig: through `of(...)`, in one message that says what is wrong.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @classmethod
     def of(cls, **settings: Any) -> Self:
@@ -57,8 +76,7 @@ class Config(BaseModel):
     @property
     def key(self) -> str:
         """The hash that names the record: 16 hexadecimal digits."""
-        text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _key(self.identity)
 
 
 class RunConfig(Config):
@@ -99,7 +117,9 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _refuse_the_unknown(self) -> Self:
-        problem = problems.get(self.problem, **self.problem_options)
+        object.__setattr__(self, "problem_options", problems.canonical(self.problem, self.problem_options))
+        problem = self.definition
+        object.__setattr__(self, "options", registry.canonical(self.smto, self.options))
         smtos.build(self.smto, len(problem.tasks), **self.options)
         if self.source not in problem.data.sources:
             raise ValueError(
@@ -160,13 +180,18 @@ class RunConfig(Config):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The configuration and the code version of every room it passes through."""
+        """The configuration, but for its length, and the code version of every room it passes through."""
         versions = {
             **self.definition.code_versions,
             "smto": _smto_code_version(self.smto, self.options),
             "trainer": TRAINER_CODE_VERSION,
         }
-        return {**self.settings, "numerics": versions}
+        return {name: value for name, value in self.settings.items() if name != "epochs"} | {"numerics": versions}
+
+
+def _key(identity: dict[str, Any]) -> str:
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _smto_code_version(key: str, options: dict[str, Any]) -> int | list[int]:
@@ -198,7 +223,7 @@ class Gradients(BaseModel):
     None where a gradient is zero.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     cosine_to_mean: float | None
     pairwise_cosine: float | None
@@ -213,7 +238,7 @@ class Epoch(BaseModel):
     largest.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     lr: float
     train_losses: list[float | None]
@@ -236,15 +261,79 @@ class Record(BaseModel):
     seconds, environment: how long it took and on what; not part of what a record is.
     """
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
-    def to_json(self) -> str:
-        return self.model_dump_json(indent=1, by_alias=True) + "\n"
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Of the configuration, under the code versions that it was trained with."""
+        record: Any = self
+        return {**record.config.identity, "numerics": record.code_versions}
+
+    def check(self) -> None:
+        """Holds a record against its configuration. Raises BadRecord, saying what does not fit."""
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Raises pydantic's ValidationError if the text is no record."""
-        return cls.model_validate_json(text, strict=False)
+    def serves(cls, outline: Mapping[str, Any], config: Any) -> bool:
+        """Whether a record with this content, as JSON has it, is long enough for a configuration of its identity."""
+        raise NotImplementedError
+
+    def serving(self, config: Any) -> Self | None:
+        """The record that this one holds for a configuration of the same identity, or None if it is too short."""
+        raise NotImplementedError
+
+    def same_beginning(self, other: Self) -> bool:
+        """Whether the shorter of two records of one identity is the beginning of the longer, in all that counts."""
+        raise NotImplementedError
+
+    @property
+    def key(self) -> str:
+        """That of its identity: the configuration's, unless the code has changed since."""
+        return _key(self.identity)
+
+    def to_line(self) -> str:
+        """The record as a store has it."""
+        key, body = self.key, self.model_dump_json(by_alias=True)
+        return f'{{"key": "{key}", "checksum": "{_checksum(key, body)}", "record": {body}}}\n'
+
+    @classmethod
+    def from_line(cls, line: str) -> Self:
+        """A record as a store has it. Raises BadRecord if a single bit of it was changed, or if it does not fit its own
+        configuration."""
+        key, body = unpacked(line)
+        try:
+            record = cls.model_validate_json(body, strict=True)
+        except ValidationError as error:
+            raise BadRecord(explain(error, cls)) from None
+        if record.key != key:
+            raise BadRecord(f"its key is {key}, its configuration has another one")
+        record.check()
+        return record
+
+
+def unpacked(line: str) -> tuple[str, str]:
+    """Key and record, still as text, of a line. Raises BadRecord if a single bit of it was changed."""
+    if not (found := LINE.fullmatch(line)):
+        raise BadRecord("it is not a line with key, checksum and record")
+    key, checksum, body = found.groups()
+    if _checksum(key, body) != checksum:
+        raise BadRecord("its checksum does not fit: it was changed after it was written")
+    return key, body
+
+
+def _checksum(key: str, body: str) -> str:
+    return hashlib.sha256(f"{key} {body}".encode()).hexdigest()
+
+
+def check_epochs(history: Sequence[Epoch], tasks: Sequence[Task]) -> None:
+    """Raises BadRecord where an epoch has other tasks or metrics than these, or lists of another length."""
+    names = {task.name: set(task.metrics) for task in tasks}
+    for number, epoch in enumerate(history):
+        lengths = {len(epoch.train_losses), len(epoch.weights), len(epoch.head_weights)}
+        if lengths | {len(gradients.norms) for gradients in epoch.gradients.values()} != {len(tasks)}:
+            raise BadRecord(f"epoch {number}: lists of another length than the {len(tasks)} tasks")
+        for split in (epoch.val, epoch.test):
+            if list(split) != list(names) or any(set(split[task]) != names[task] for task in names):
+                raise BadRecord(f"epoch {number}: other tasks or metrics than {', '.join(names)} with theirs")
 
 
 class Run(Record):
@@ -254,6 +343,7 @@ class Run(Record):
     epochs that were completed.
     before_divergence: what the method reported of itself in the last steps before a run diverged, LAST_STEPS of them at
     most, by name.
+    clock: seconds from the start to the end of each epoch; older records have none.
     """
 
     config: RunConfig
@@ -262,8 +352,61 @@ class Run(Record):
     history: list[Epoch]
     before_divergence: dict[str, list[float | None]] = {}
     seconds: float
+    clock: list[float] = []
     environment: dict[str, str]
 
     @property
     def diverged(self) -> bool:
         return self.ended != "finished"
+
+    def check(self) -> None:
+        """Number of epochs, tasks, metrics and weights, and how it ended."""
+        ended = ENDED.fullmatch(self.ended)
+        if not ended:
+            raise BadRecord(f"ended = {self.ended!r}; expected 'finished' or 'diverged at epoch e, step s'")
+        wanted = self.config.epochs
+        if self.diverged:
+            wanted, step = int(ended[1]), int(ended[2])
+            if wanted >= self.config.epochs or step * self.config.batch_size >= self.config.sizes[0]:
+                raise BadRecord(f"ended = {self.ended!r}, which is after the end of its {self.config.epochs} epochs")
+        if len(self.history) != wanted:
+            raise BadRecord(f"it holds {len(self.history)} of {self.config.epochs} epochs and ended: {self.ended}")
+        check_epochs(self.history, self.config.definition.tasks)
+        steps = max(map(len, self.before_divergence.values()), default=0)
+        if steps > LAST_STEPS or (steps and not self.diverged):
+            raise BadRecord(f"before_divergence: {steps} steps, and it ended: {self.ended}")
+        if self.clock and len(self.clock) != len(self.history):
+            raise BadRecord(f"clock: {len(self.clock)} times for {len(self.history)} epochs")
+
+    @classmethod
+    def serves(cls, outline: Mapping[str, Any], config: RunConfig) -> bool:
+        """What `serving` needs: enough epochs, or a divergence, after which there are none."""
+        return bool(outline["ended"] != "finished" or outline["config"]["epochs"] >= config.epochs)
+
+    def serving(self, config: RunConfig) -> Run | None:
+        """The first epochs of this run as a record of their own; a run that diverged serves any length."""
+        have, ask = len(self.history), config.epochs
+        if ask == self.config.epochs:
+            return self
+        if self.diverged and have < ask:
+            return self.model_copy(update={"config": config})
+        if ask > have:
+            return None
+        seconds = self.clock[ask - 1] if self.clock else round(self.seconds * ask / max(have, 1), 2)
+        beginning: dict[str, Any] = {
+            "config": config,
+            "ended": "finished",
+            "history": self.history[:ask],
+            "before_divergence": {},
+        }
+        return self.model_copy(update=beginning | {"seconds": seconds, "clock": self.clock[:ask]})
+
+    def same_beginning(self, other: Run) -> bool:
+        """Epoch by epoch; of two that diverged, at the same step."""
+        both = min(len(self.history), len(other.history))
+        if self.history[:both] != other.history[:both]:
+            return False
+        short = min((self, other), key=lambda run: (len(run.history), run.diverged))
+        if not short.diverged:
+            return True
+        return self.ended == other.ended and self.before_divergence == other.before_divergence

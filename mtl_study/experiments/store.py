@@ -1,26 +1,36 @@
-"""The store: a folder with one JSON file per record, named by the hash of its configuration, written whole or not at
-all.
+"""Where records are kept.
+
+A live store is a folder with one file per record, <problem>/<smto>/<key>.json, written whole or not at all. An archive
+is what is shipped: read-only, packed per problem and method, <problem>/<smto>.jsonl, with one record a line. A line is
+the same in both (`runs.Record`). Where a folder is an archive, what it lacks is trained into the live store beside it,
+`runs/<its name>`, and both are read.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from pydantic import ValidationError
-
 from mtl_core.files import write_atomically
-from mtl_study.experiments.runs import Record, Run, RunConfig
+from mtl_study.experiments.runs import BadRecord, Record, Run, RunConfig, unpacked
+from mtl_study.words import counted
 
 POPULATIONS = "populations"  # the folder, beside those of the methods, whose records are not of single runs
+NAMED_BY_KEY = re.compile(r"[0-9a-f]{16}\.json")
+BEGINNING = b'{"key": "'  # of every line
+FIRST_FORMAT = re.compile(rb'\s*\{\s*"config"')  # the bare record, without key and checksum
 
 
 class StoreError(OSError):
-    """Records could not be written where they were meant to be."""
+    """Records could not be written where they were meant to be, or what stands in their place is no file."""
 
 
 C = TypeVar("C", bound=Any)
@@ -28,12 +38,24 @@ R = TypeVar("R", bound=Record)
 
 
 class Store(Generic[C, R]):
-    """A folder of records of one kind: <config.folder>/<config.key>.json."""
+    """Records of one kind.
+
+    Args:
+        folder: a live store, or an archive.
+
+    Attributes:
+        folder: of the live store, where new records go. archive: the folder of the archive, or None.
+    """
 
     kind: type[R]
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        given = Path(folder)
+        self.archive = given if archived(given) else None
+        self.folder = given
+        if self.archive:
+            whole = given if given.name not in ("", "..") else given.resolve()
+            self.folder = whole.parent / "runs" / whole.name
 
     @property
     def what(self) -> str:
@@ -41,30 +63,115 @@ class Store(Generic[C, R]):
         return self.kind.__name__.lower()
 
     def path(self, config: C) -> Path:
-        """Where the record of this configuration lies, or would lie."""
-        return self.folder / config.folder / f"{config.key}.json"
+        """Where the record of this configuration lies in the live store, or would lie."""
+        return self._path(config.folder, config.key)
+
+    def _path(self, folder: str, key: str) -> Path:
+        return self.folder / folder / f"{key}.json"
 
     def get(self, config: C) -> R | None:
-        """The record of this very configuration, or None. A file that is damaged, or whose contents belong to another
-        identity, is a miss and says so."""
-        path = self.path(config)
+        """The record of this configuration, or None. A longer run serves a shorter request: its first epochs. A record
+        that is damaged is named and set aside (in an archive left out), and counts as missing.
+
+        Raises:
+            StoreError: a folder or a link to nowhere stands in the record's place.
+        """
+        found = self._longest(config.folder, config.key)
+        return None if found is None else found.serving(config)
+
+    def has(self, config: C) -> bool:
+        """Whether the store has a record of this configuration that is long enough, as far as its checksum and its
+        length tell: `get` looks closer."""
+        for line in self._lines(config.folder, config.key):
+            with suppress(BadRecord, UnicodeDecodeError):
+                key, body = unpacked(line.decode())
+                if key == config.key and self.kind.serves(json.loads(body), config):
+                    return True
+        return False
+
+    def _lines(self, folder: str, key: str) -> Iterator[bytes]:
+        """What stands under a key, unread: in the archive and in the live store."""
+        if self.archive:
+            yield from lines(self.archive / f"{folder}.jsonl", key)
+        if (line := self._bytes(self._path(folder, key))) is not None:
+            yield line
+
+    def _longest(self, folder: str, key: str) -> R | None:
+        """Of the records under one key the longest. If they are not each other's beginning, a warning says so."""
+        found = list(self._held(folder, key))
+        longest = max(found, key=lambda record: record_config(record).epochs_in_all, default=None)
+        for other in found:
+            if longest is not None and not longest.same_beginning(other):
+                place = f"{folder}, {key} in {self.archive} and {self.folder}"
+                warnings.warn(f"{place}: records of one key that differ; the longest is taken", stacklevel=4)
+        return longest
+
+    def _held(self, folder: str, key: str) -> Iterator[R]:
+        """The records of the archive and of the live store under this key, those of the archive first."""
+        if self.archive:
+            path = self.archive / f"{folder}.jsonl"
+            for line in lines(path, key):
+                try:
+                    record = self.kind.from_line(line.decode(errors="replace"))
+                    if record_config(record).folder != folder:
+                        raise BadRecord(f"its place is {record_config(record).folder}")
+                    yield record
+                except BadRecord as error:
+                    warnings.warn(f"{path}, {key}: no {self.what} record and left out: {error}", stacklevel=5)
+        record_there = self._read(self._path(folder, key))
+        if record_there is not None:
+            yield record_there
+
+    def _bytes(self, path: Path) -> bytes | None:
+        """A file of the live store, or None. Raises StoreError where something else is in its place."""
         try:
-            record: Any = self.kind.from_json(path.read_text())
-        except (FileNotFoundError, NotADirectoryError):
+            return path.read_bytes()
+        except OSError:
+            if path.is_dir() or path.is_symlink():
+                what = "is a folder" if path.is_dir() else "is a link to nowhere"
+                raise StoreError(f"{path} {what}, where a {self.what} record belongs; move it away.") from None
+            if not path.exists():
+                return None
+            raise
+
+    def _read(self, path: Path) -> R | None:
+        """The record in a file of the live store, or None. A damaged one is set aside, by name; a record of something
+        else than the file's name says, and one of the first format, stay where they are and are mentioned."""
+        content = self._bytes(path)
+        if content is None:
             return None
-        except (ValidationError, UnicodeDecodeError) as error:
-            warnings.warn(f"{path} is no {self.what} record and will be replaced: {error}", stacklevel=2)
+        if FIRST_FORMAT.match(content):
+            advice = f"`make merge FROM={self.folder}` brings it into another store"
+            warnings.warn(f"{path} has the first format of records and is passed over; {advice}", stacklevel=6)
             return None
-        if {**record.config.settings, "numerics": record.code_versions} != config.identity:
-            warnings.warn(f"{path} holds another {self.what} than its name says and will be replaced", stacklevel=2)
+        try:
+            record = self.kind.from_line(content.decode())
+        except (BadRecord, UnicodeDecodeError) as error:
+            aside = set_aside(path, "damaged")
+            warnings.warn(f"{path} is no {self.what} record and was set aside, as {aside.name}: {error}", stacklevel=6)
+            return None
+        if self._path(record_config(record).folder, record.key) != path:
+            warnings.warn(f"{path} holds another {self.what} than its name says and is passed over", stacklevel=6)
             return None
         return record
 
     def put(self, record: R) -> Path:
-        """Write a record, whole or not at all. Raises OSError where that fails."""
-        path = self.path(cast(Any, record).config)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, record.to_json())
+        """Write a record, whole or not at all. Of two of one key the longer stays, if the shorter is its beginning;
+        if they differ, or if something else was there, that is set aside and a warning names both.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        config = record_config(record)
+        path = self._path(config.folder, record.key)
+        known = self._read(path)
+        if known is not None and known.same_beginning(record):
+            if record_config(known).epochs_in_all >= config.epochs_in_all:
+                return path
+        elif path.exists():
+            aside = set_aside(path, "other")
+            warnings.warn(f"{path}: what was there differs from the new record and is now {aside.name}", stacklevel=2)
+        write_atomically(path, record.to_line())
         return path
 
     def check_writable(self) -> None:
@@ -78,21 +185,153 @@ class Store(Generic[C, R]):
                 f"the {self.what} store {self.folder} cannot be written to ({error}); name another folder."
             ) from None
 
+    def files(self, part: str = "") -> Iterator[Path]:
+        """The files of the live store that are named by a key, in a fixed order (`live`)."""
+        return live(self.folder, part)
+
+    def records(self, part: str = "") -> Iterator[R]:
+        """All records of this kind, live and archived, in a fixed order; of one key the longest. What is damaged or
+        of older code is left out.
+
+        Args:
+            part: a folder of the store: "multimnist/CL_RR/cagrad", all of it by default.
+        """
+        for folder, key in self._places(part):
+            record = self._longest(folder, key)
+            if record is not None and record.identity == record_config(record).identity:
+                yield record
+
+    def _places(self, part: str) -> dict[tuple[str, str], None]:
+        """Folder and key of every record, unread."""
+        places: dict[tuple[str, str], None] = {}
+        if self.archive and (loose := list((self.archive / part).rglob("*.json"))):
+            files = counted(len(loose), "file")
+            advice = f"`make merge FROM={self.archive}` packs what records there are"
+            warnings.warn(f"{files} beside the archive {self.archive} passed over; {advice}", stacklevel=4)
+        for path in archived(self.archive, part) if self.archive else []:
+            folder = path.relative_to(cast(Path, self.archive)).with_suffix("").as_posix()
+            if self._kept_in(path.stem):
+                places |= dict.fromkeys((folder, key) for key in index(path))
+        for path in self.files(part):
+            if self._kept_in(path.parent.name):
+                places[path.parent.relative_to(self.folder).as_posix(), path.stem] = None
+        return places
+
+    def _kept_in(self, folder: str) -> bool:
+        """Whether a folder of this name holds records of this kind."""
+        return folder != POPULATIONS
+
 
 class RunStore(Store[RunConfig, Run]):
-    """A folder of runs: <problem>/<smto>/<key>.json."""
+    """Runs: <problem>/<smto>/<key>.json, or <problem>/<smto>.jsonl."""
 
     kind = Run
 
     def __iter__(self) -> Iterator[Run]:
-        """All current records in the folder, in a fixed order; what is damaged or of older code is left out."""
-        for path in sorted(self.folder.rglob("*.json")):
-            if path.parent.name == POPULATIONS:
-                continue
+        return self.records()
+
+
+def record_config(record: Record) -> Any:
+    """The configuration of a record of any kind."""
+    return cast(Any, record).config
+
+
+# -- live stores -------------------------------------------------------------------------------------------------------
+
+
+def live(folder: Path, part: str = "") -> Iterator[Path]:
+    """The files of a folder that are named by a key, in a fixed order. What else lies there is passed over and
+    mentioned once: copies that editors and sync tools make are no records."""
+    strange: list[str] = []
+    for path in sorted((folder / part).rglob("*.json")):
+        if NAMED_BY_KEY.fullmatch(path.name) and not _hidden(path, folder):
+            yield path
+        else:
+            strange.append(str(path))
+    if strange:
+        files = counted(len(strange), "file")
+        warnings.warn(f"{files} passed over, not named by a record's key: {', '.join(strange)}", stacklevel=3)
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Rename a file, `KEY.damaged`, so that it is read no more and nothing is lost. Where that cannot be done it
+    stays."""
+    aside, number = path.with_suffix(f".{why}"), 1
+    while aside.exists():
+        number += 1
+        aside = path.with_suffix(f".{number}.{why}")
+    with suppress(OSError):  # read-only, or another process was faster
+        os.replace(path, aside)
+    return aside
+
+
+# -- archives ----------------------------------------------------------------------------------------------------------
+
+
+def archived(folder: Path, part: str = "") -> list[Path]:
+    """The packed files of an archive, or of a part of it, in a fixed order. Other files of lines are mentioned."""
+    whole = folder / f"{part}.jsonl"
+    found = [*([whole] if part else []), *sorted((folder / part).rglob("*.jsonl"))]
+    found = [path for path in found if path.is_file() and not _hidden(path, folder)]
+    packed = [path for path in found if _packed(path)]
+    if strange := [str(path) for path in found if path not in packed]:
+        warnings.warn(f"passed over, no records in its first line: {', '.join(strange)}", stacklevel=3)
+    return packed
+
+
+def _packed(path: Path) -> bool:
+    """Whether a file begins as a line of records does; a few flipped bits do not count."""
+    with open(path, "rb") as file:
+        start = file.read(len(BEGINNING))
+    return sum(a == b for a, b in zip(start, BEGINNING, strict=False)) >= len(BEGINNING) - 2
+
+
+def checked(path: Path) -> Iterator[tuple[bytes, str, str]]:
+    """The lines of a packed file, with their key and nothing, or, if a single bit was changed, with nothing and a
+    message that names the record."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
             try:
-                run = Run.from_json(path.read_text())
-            except (ValidationError, UnicodeDecodeError) as error:
-                warnings.warn(f"{path} is no run record and is left out: {error}", stacklevel=2)
-                continue
-            if run.code_versions == run.config.identity["numerics"]:
-                yield run
+                yield line, unpacked(line.decode())[0], ""
+            except (BadRecord, UnicodeDecodeError) as error:
+                keys = ", ".join(key.decode() for key in re.findall(rb'"key": "([0-9a-f]{16})"', line))
+                yield line, "", f"{path}, line {number} ({keys or 'its key cannot be read'}): {error}"
+
+
+def index(path: Path) -> dict[str, list[tuple[int, int]]]:
+    """Where the records of a packed file lie: key to offsets and lengths in bytes. What is damaged is left out, by
+    name; empty where there is no such file."""
+    try:
+        state = path.stat()
+    except OSError:
+        return {}
+    return _index(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _index(path: Path, changed: int, size: int) -> dict[str, list[tuple[int, int]]]:
+    places: dict[str, list[tuple[int, int]]] = {}
+    offset = 0
+    for line, key, damage in checked(path):
+        if damage:
+            warnings.warn(f"left out: {damage}", stacklevel=7)
+        else:
+            places.setdefault(key, []).append((offset, len(line)))
+        offset += len(line)
+    return places
+
+
+def lines(path: Path, key: str) -> list[bytes]:
+    """The lines of a packed file that have this key."""
+    if not (places := index(path).get(key)):
+        return []
+    found = []
+    with open(path, "rb") as file:
+        for offset, length in places:
+            file.seek(offset)
+            found.append(file.read(length))
+    return found

@@ -8,29 +8,32 @@ comparisons are paired.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import os
 import platform
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 
 from mtl_core import __version__, smtos
-from mtl_core.datasets.base import SplitName
-from mtl_core.smtos.base import ProblemInfo, StepResult
+from mtl_core.datasets.base import Split, SplitName
+from mtl_core.smtos.base import SMTO, ProblemInfo, StepResult
 from mtl_core.smtos.geometry import NonFinite, cosine_to_mean, pairwise_cosine
 from mtl_core.step import RandomState, Space, Step
 from mtl_core.tasks import Task
+from mtl_study.experiments.checkpoints import Checkpoint
 from mtl_study.experiments.runs import LAST_STEPS, BadConfig, Epoch, Gradients, Run, RunConfig
 
+CHECKPOINT_EVERY = 180.0  # seconds
 PATIENCE, LEAST_LR = 5, 1e-5  # of the plateau schedules: epochs without improvement, and where the step size stays
 META_BATCH = 100  # of the validation split, for bi-level methods that ask for it
 
@@ -48,12 +51,23 @@ def find_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def train(config: RunConfig, device: str = "auto", data_dir: str | None = None, threads: int = 1) -> Run:
+def train(
+    config: RunConfig,
+    device: str = "auto",
+    data_dir: str | None = None,
+    threads: int = 1,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: float = CHECKPOINT_EVERY,
+    keep: bool = False,
+) -> Run:
     """Train and evaluate one run.
 
     Args:
         config: what to train; the record is a function of it (on one machine and thread count, bit for bit).
         device: "auto", "cpu", "cuda", … data_dir: where the full source lies. threads: of torch, in this run.
+        checkpoint: a file that says where the run stands, written after an epoch where the last time is `every` seconds
+            ago. What is found there is gone on from, if it is of this very run on this kind of machine. keep: leave
+            the last one when the run ends, so that it can be lengthened; else it is removed.
 
     Returns:
         The record. A loss or gradient that is not finite ends the run as diverged; that is a result.
@@ -61,10 +75,22 @@ def train(config: RunConfig, device: str = "auto", data_dir: str | None = None, 
     Raises:
         DataNotFound, BadConfig, BadOption: before training.
     """
-    start = time.perf_counter()
     with determinism(threads):
-        run = Training(config, find_device(device), data_dir).run()
-    return run.model_copy(update={"seconds": round(time.perf_counter() - start, 2)})
+        training = Training(config, find_device(device), data_dir)
+        place = None if checkpoint is None else Checkpoint(Path(checkpoint), config.key, environment(training.device))
+        if place and (state := place.load()) is not None:
+            training.load_state_dict(state)
+        saved = time.perf_counter()
+        while training.unfinished:
+            training.epoch()
+            if place and training.unfinished and time.perf_counter() - saved >= every:
+                place.save(training.state_dict())
+                saved = time.perf_counter()
+        if place and keep and not training.diverged:
+            place.save(training.state_dict())
+        elif place:
+            place.remove()
+        return training.record()
 
 
 class Training:
@@ -111,25 +137,44 @@ class Training:
         self.order = torch.Generator().manual_seed(config.seed)
         self.augmentation = torch.Generator().manual_seed(config.seed + 2_000_003)
         self.loss_functions = [task.loss for task in self.tasks]
-        self.second_batch = self._second_batches()
+        validation = getattr(self.smto, "meta_split", "train") == "validation"
+        self.second_batch = _SecondBatches(
+            self.data["val" if validation else "train"],
+            META_BATCH if validation else config.batch_size,
+            self.names,
+            device,
+            config.seed + 1_000_003,
+            None if validation else config.seed + 3_000_003,
+        )
         self.history: list[Epoch] = []
+        self.clock: list[float] = []  # seconds until the end of each epoch
+        self.begun = time.perf_counter()
         self.mean_losses: Tensor | None = None
         self.diverged = ""
         self.before_divergence: dict[str, list[float | None]] = {}
         self.random_state = RandomState.capture(device)
 
+    @property
+    def unfinished(self) -> bool:
+        return len(self.history) < self.config.epochs and not self.diverged
+
     def run(self) -> Run:
         """All epochs, and the record that they give."""
-        while len(self.history) < self.config.epochs and not self.diverged:
+        while self.unfinished:
             self.epoch()
+        return self.record()
+
+    def record(self) -> Run:
+        """What the run left, as far as it has come."""
         return Run(
             config=self.config,
             code_versions=self.config.identity["numerics"],
             ended=self.diverged or "finished",
             before_divergence=self.before_divergence,
             history=self.history,
-            seconds=0,
-            environment=environment(self.device),
+            seconds=round(time.perf_counter() - self.begun, 2),
+            clock=self.clock,
+            environment=environment(self.device, type(self.smto)),
         )
 
     def epoch(self) -> None:
@@ -139,18 +184,54 @@ class Training:
         lr = self.optimizer.param_groups[0]["lr"]
         self.smto.begin_epoch(len(self.history), self.mean_losses, lr)
         log = _EpochLog(self.names, self.device)
-        step = 0
+        step, found = 0, None
         try:
             for step, index in enumerate(self._batches()):
                 self._step(step, index, log)
+            found = log.first_not_finite()
         except NonFinite:
-            self.diverged = f"diverged at epoch {len(self.history)}, step {step}"
-            self.before_divergence = log.last_steps()
+            earlier = log.first_not_finite()
+            found = step if earlier is None else earlier
+        if found is not None:
+            self.diverged = f"diverged at epoch {len(self.history)}, step {found}"
+            self.before_divergence = log.last_steps(found)
             return
         self.mean_losses = log.mean("losses")
         self.history.append(log.close(lr, val=self._evaluate("val"), test=self._evaluate("test")))
+        self.clock.append(round(time.perf_counter() - self.begun, 2))
         self.schedule.step(log.last_losses, self.history)
         self.random_state = RandomState.capture(self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run stands between two epochs: from here on it would go on as it does itself, bit for bit."""
+        return {
+            "model": self.model.state_dict(),
+            "smto": self.smto.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.scheduler.state_dict(),
+            "order": self.order.get_state(),
+            "augmentation": self.augmentation.get_state(),
+            "second_batch": self.second_batch.state_dict(),
+            "random_state": {"cpu": self.random_state.cpu, "cuda": self.random_state.cuda},
+            "mean_losses": self.mean_losses,
+            "history": [epoch.model_dump_json() for epoch in self.history],
+            "clock": self.clock,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where another process left this very run."""
+        self.model.load_state_dict(state["model"])
+        self.smto.load_state_dict(state["smto"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.scheduler.load_state_dict(state["schedule"])
+        self.order.set_state(state["order"])
+        self.augmentation.set_state(state["augmentation"])
+        self.second_batch.load_state_dict(state["second_batch"])
+        self.random_state = RandomState(**state["random_state"])
+        self.mean_losses = state["mean_losses"]
+        self.history = [Epoch.model_validate_json(text) for text in state["history"]]
+        self.clock = list(state["clock"])
+        self.begun = time.perf_counter() - (self.clock[-1] if self.clock else 0.0)
 
     def take_over(self, other: Training) -> None:
         """Go on from where another run of the same problem and method stands, as it would itself: network, optimizer,
@@ -169,24 +250,6 @@ class Training:
         order = torch.randperm(len(self.data["train"]), generator=self.order).to(self.device)
         return iter(order.split(self.config.batch_size))
 
-    def _second_batches(self) -> Callable[[], tuple[Tensor, Sequence[Tensor]]]:
-        """Batches for bi-level methods, drawn lazily: a second shuffle of the training split, or the validation
-        split."""
-        validation = getattr(self.smto, "meta_split", "train") == "validation"
-        split: SplitName = "val" if validation else "train"
-        size = META_BATCH if validation else self.config.batch_size
-        generator = torch.Generator().manual_seed(self.config.seed + 1_000_003)
-        augmentation = None if validation else torch.Generator().manual_seed(self.config.seed + 3_000_003)
-
-        def stream() -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
-            while True:
-                order = torch.randperm(len(self.data[split]), generator=generator).to(self.device)
-                for index in order.split(size):
-                    yield self.data[split].batch(index, self.names, augmentation)
-
-        batches = stream()
-        return lambda: next(batches)
-
     def _step(self, number: int, index: Tensor, log: _EpochLog) -> None:
         x, targets = self.data["train"].batch(index, self.names, self.augmentation)
         step = Step(
@@ -199,14 +262,25 @@ class Training:
             replay=self.smto.replay,
             keep_jacobian=self.config.keep_jacobian,
         )
-        if not torch.isfinite(step.losses).all():
+        if self.device.type == "cpu" and not torch.isfinite(step.losses).all():
             raise NonFinite("a loss is not finite")
         if len(self.tasks) > 1 and number % self.problem.sample_every == min(1, self._last_step):
             log.look(step)
         applied = self.smto.backward(step)
+        finite = self._finite_gradients(step)
+        log.add(step, applied, finite, number)
+        if self.device.type == "cpu" and not finite:  # on a GPU reading it would mean waiting for it
+            raise NonFinite("a gradient is not finite")
+        # 1: the step leaves all parameters as they are
+        setattr(self.optimizer, "found_inf", 1 - finite.float())  # noqa: B010  (stubs do not know it)
         self.optimizer.step()
         self.smto.after_step(step)
-        log.add(step, applied)
+
+    def _finite_gradients(self, step: Step) -> Tensor:
+        """Whether the losses and all gradients are finite, on the device."""
+        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        longest = nn.utils.get_total_norm(gradients, norm_type=math.inf) if gradients else step.losses.sum()
+        return torch.isfinite(longest) & torch.isfinite(step.losses).all()
 
     @property
     def _last_step(self) -> int:
@@ -232,6 +306,47 @@ class Training:
             task.name: {name: number(m.value(totals[task.name, name])) for name, m in task.metrics.items()}
             for task in self.tasks
         }
+
+
+class _SecondBatches:
+    """Batches for bi-level methods, drawn lazily, in an order of their own that is drawn anew when it has ended.
+
+    Args:
+        split: whose samples. seed: of the order. augmentation: seed of what changes samples; None for none.
+    """
+
+    def __init__(
+        self, split: Split, size: int, names: tuple[str, ...], device: torch.device, seed: int, augmentation: int | None
+    ) -> None:
+        self.split, self.size, self.names, self.device = split, size, names, device
+        self.generator = torch.Generator().manual_seed(seed)
+        self.augmentation = None if augmentation is None else torch.Generator().manual_seed(augmentation)
+        self.order: Sequence[Tensor] = []
+        self.drawn_from = self.generator.get_state()  # what the present order was drawn with
+        self.taken = 0
+
+    def __call__(self) -> tuple[Any, Sequence[Tensor]]:
+        if self.taken == len(self.order):
+            self._draw()
+        self.taken += 1
+        return self.split.batch(self.order[self.taken - 1], self.names, self.augmentation)
+
+    def _draw(self) -> None:
+        self.drawn_from = self.generator.get_state()
+        order = torch.randperm(len(self.split), generator=self.generator).to(self.device)
+        self.order, self.taken = order.split(self.size), 0
+
+    def state_dict(self) -> dict[str, Any]:
+        augmentation = None if self.augmentation is None else self.augmentation.get_state()
+        return {"drawn_from": self.drawn_from, "taken": self.taken, "augmentation": augmentation}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["drawn_from"])
+        if state["taken"]:
+            self._draw()
+        self.taken = state["taken"]
+        if self.augmentation is not None:
+            self.augmentation.set_state(state["augmentation"])
 
 
 class _Schedule:
@@ -277,12 +392,14 @@ class _EpochLog:
         self.diagnostics: dict[str, list[float | Tensor]] = {}
         self.flags: Counter[str] = Counter()
         self.gramians: dict[Space, list[Tensor]] = {"features": [], "parameters": []}
+        self.not_finite = torch.full((), -1, device=device)  # the first step that was not; −1: none
 
     def look(self, step: Step) -> None:
         for space, gramians in self.gramians.items():
             gramians.append(step.gramian(space))
 
-    def add(self, step: Step, applied: StepResult) -> None:
+    def add(self, step: Step, applied: StepResult, finite: Tensor, number: int) -> None:
+        self.not_finite = torch.where((self.not_finite < 0) & ~finite, number, self.not_finite)
         self.count += 1
         self.last_losses = step.losses
         for name, values in (
@@ -299,9 +416,15 @@ class _EpochLog:
     def mean(self, name: str) -> Tensor:
         return self.sums[name] / self.count
 
-    def last_steps(self) -> dict[str, list[float | None]]:
-        """What the method reported of itself in the last steps, the very last at the end."""
-        return {name: [number(v) for v in values[-LAST_STEPS:]] for name, values in sorted(self.diagnostics.items())}
+    def first_not_finite(self) -> int | None:
+        """The first step whose losses or gradients were not finite."""
+        step = int(self.not_finite)
+        return None if step < 0 else step
+
+    def last_steps(self, until: int) -> dict[str, list[float | None]]:
+        """What the method reported of itself in the last steps up to this one, the very last at the end."""
+        known = {name: values[: until + 1] for name, values in sorted(self.diagnostics.items())}
+        return {name: [number(v) for v in values[-LAST_STEPS:]] for name, values in known.items()}
 
     def close(self, lr: float, **metrics: dict[str, dict[str, float | None]]) -> Epoch:
         return Epoch(
@@ -363,30 +486,48 @@ def instruction_set() -> str:
     return torch.backends.cpu.get_cpu_capability() + (f", oneDNN at most {limit}" if limit else "")
 
 
-def environment(device: torch.device) -> dict[str, str]:
-    """On what a run was made. Bit-equal numbers can be expected where all of it is equal."""
+def environment(device: torch.device, smto: type[SMTO] | None = None) -> dict[str, str]:
+    """On what a run was made; of a method that was defined in a notebook or a script, that it was. Bit-equal numbers
+    can be expected where all of it is equal."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "mtl_core": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "device": f"{device.type} ({name})",
         "processor": processor(),
         "instruction_set": instruction_set(),
         "threads": str(torch.get_num_threads()),
+        **({"defined_in": "__main__"} if smto is not None and smto.__module__ == "__main__" else {}),
     }
 
 
 @contextmanager
 def determinism(threads: int) -> Iterator[None]:
-    """Fixed thread count and deterministic kernels, put back afterwards; torch's default generators too."""
+    """All of torch's global state that changes numbers, as every run has it: thread count, deterministic kernels,
+    default dtype and device, precision of products, oneDNN. It and the default generators are put back afterwards."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.get_rng_state()
+    before = [
+        functools.partial(torch.set_num_threads, torch.get_num_threads()),
+        functools.partial(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled()),
+        functools.partial(torch.set_default_dtype, torch.get_default_dtype()),
+        functools.partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),
+        functools.partial(setattr, torch.backends.mkldnn, "enabled", torch.backends.mkldnn.enabled),
+        functools.partial(torch.set_rng_state, torch.get_rng_state()),
+    ]
+    if (device := torch.get_default_device()).type != "cpu":
+        before.append(functools.partial(torch.set_default_device, device))
+        torch.set_default_device(None)
+    if torch.cuda.is_initialized():
+        before.append(functools.partial(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_default_dtype(torch.float32)
+    torch.set_float32_matmul_precision("highest")
+    setattr(torch.backends.mkldnn, "enabled", True)  # noqa: B010  (a property that stubs do not know)
     try:
-        yield
+        with torch.enable_grad():
+            yield
     finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
-        torch.set_rng_state(before[2])
+        for put_back in before:
+            put_back()

@@ -81,9 +81,36 @@ for i in range(1_000_000):
             process.send_signal(signal.SIGKILL)
         text = path.read_text()
         assert text == text[0] * 3_000_000
-    (tmp_path / f".file.txt.{process.pid}-1.tmp").write_text("half")  # as if the kill had come while it wrote
+    for leftover in (*tmp_path.glob(".*.tmp"), tmp_path / ".other.txt.1234-1.tmp"):  # the second of older code
+        leftover.write_text("half")
+        os.utime(leftover, (0, 0))
     files.write_atomically(path, "after")
     assert path.read_text() == "after"
+    assert leftovers(tmp_path) == []
+
+
+def test_what_another_container_is_writing_stays(tmp_path):
+    """Its process number says nothing here: only age does. A user's own hidden file stays, however old."""
+    (tmp_path / ".file.txt.999999999-1.tmp").write_text("in the middle of it")
+    (tmp_path / ".mine.tmp").write_text("")
+    os.utime(tmp_path / ".mine.tmp", (0, 0))
+    files.write_atomically(tmp_path / "file.txt", "after")
+    assert sorted(leftovers(tmp_path)) == [".file.txt.999999999-1.tmp", ".mine.tmp"]
+
+
+WRITERS = """
+import sys
+from mtl_core import files
+for i in range(200):
+    files.write_atomically(sys.argv[1], sys.argv[2] * 1000)
+"""
+
+
+def test_several_processes_write_one_file(tmp_path):
+    path = tmp_path / "file.txt"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITERS, path, letter]) for letter in "abc"]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert path.read_text() in ("a" * 1000, "b" * 1000, "c" * 1000)
     assert leftovers(tmp_path) == []
 
 

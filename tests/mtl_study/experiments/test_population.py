@@ -1,8 +1,10 @@
 """Populations: who takes over from whom, what that does, and that nothing finished is lost."""
 
+import hashlib
 import json
 import math
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -26,7 +28,7 @@ from mtl_study.experiments.population import (
     populations,
     train_population,
 )
-from mtl_study.experiments.runs import BadConfig, RunConfig
+from mtl_study.experiments.runs import BadConfig, BadRecord, RunConfig
 from mtl_study.experiments.store import POPULATIONS, RunStore, StoreError
 
 SHIPPED = artifacts.REPOSITORY / "results"
@@ -198,7 +200,7 @@ def test_only_what_is_missing_is_trained(tmp_path, pbt):
     store = PopulationStore(tmp_path)
     path = store.put(pbt)
     assert path == tmp_path / "multimnist/CL_RR/populations" / f"{pbt.config.key}.json"
-    assert Population.from_json(path.read_text()) == pbt
+    assert Population.from_line(path.read_text()) == pbt
     stamp = path.stat().st_mtime_ns
     small = config({"epochs": 2}, size=2)
     found = populations([small, config(), small], tmp_path, workers=1)
@@ -212,12 +214,65 @@ def test_only_what_is_missing_is_trained(tmp_path, pbt):
 def test_a_damaged_or_misnamed_record_is_a_miss_and_says_so(tmp_path, pbt):
     store = PopulationStore(tmp_path)
     path = store.put(pbt)
+    assert store.has(config()) and not store.has(config(size=6))
     store.path(config(size=6)).write_text(path.read_text())
     with pytest.warns(UserWarning, match="another population"):
         assert store.get(config(size=6)) is None
     path.write_text(path.read_text()[:100])
+    assert not store.has(config())
     with pytest.warns(UserWarning, match="no population record"):
         assert store.get(config()) is None
+
+
+def test_a_population_of_another_length_is_another_population():
+    """What happens in it hangs on how long it has."""
+    assert config({"epochs": 2}).key != config().key
+
+
+def sealed(record, **changes):
+    """The line of a record with these changes, under a checksum that fits."""
+    key, content = record.key, {**record.model_dump(mode="json", by_alias=True), **changes}
+    body = json.dumps(content, separators=(",", ":"))
+    checksum = hashlib.sha256(f"{key} {body}".encode()).hexdigest()
+    return f'{{"key": "{key}", "checksum": "{checksum}", "record": {body}}}\n'
+
+
+def of(part, record, number=None, **changes):
+    """A record in whose part (or one member of it) these changes are."""
+    content = record.model_dump(mode="json")[part]
+    if number is None:
+        return {part: {**content, **changes}}
+    content[number] = {**content[number], **changes}
+    return {part: content}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: {"ended": "diverged at epoch 0, step 0"}, "expected 'finished' or 'all members diverged"),
+        (lambda r: {"ended": "all members diverged, the last at epoch 9"}, "it holds 4 members, of 4, and ended: all"),
+        (lambda r: {"ended": "all members diverged, the last at epoch 1"}, "member 0: other than 2 epochs"),
+        (lambda r: {"members": r.model_dump(mode="json")["members"][:3]}, "it holds 3 members, of 4"),
+        (lambda r: of("members", r, 1, score=[1.0]), "member 1: other than 4 epochs"),
+        (lambda r: of("members", r, 1, score=[math.nan] * 4), "members.1.score.0"),
+        (lambda r: of("members", r, 2, weights=[[1.0]] * 4), "member 2: weights of another number than the 2 tasks"),
+        (lambda r: of("members", r, 2, parent=[None, 4, None, None]), "member 2: a parent that is none of the 4"),
+        (lambda r: {"best": None}, "scores and no winner"),
+        (lambda r: of("best", r, epoch=7), "at epoch 7, is not what the members have there"),
+        (lambda r: of("best", r, score=1e6), "is not what the members have there"),
+        (lambda r: of("best", r, history=[]), "is not what the members have there"),
+        (lambda r: {"config": {**r.config.settings, "size": 5}}, "its key is"),
+    ],
+)
+def test_a_record_that_does_not_fit_its_configuration_is_refused(pbt, change, message):
+    """Though its checksum does."""
+    assert Population.from_line(sealed(pbt)) == pbt
+    with pytest.raises(BadRecord, match=re.escape(message)):
+        Population.from_line(sealed(pbt, **change(pbt)))
+
+
+def test_whole_numbers_as_weights_name_the_same_run():
+    assert config().member([1, 0]).key == config().member([1.0, 0.0]).key
 
 
 def test_one_failing_population_does_not_cost_the_others(tmp_path):
@@ -258,7 +313,10 @@ def test_killed_and_started_again(tmp_path):
     (tmp_path / "configs.json").write_text(json.dumps([c.model_dump(mode="json") for c in configs]))
     store = tmp_path / "store"
     process = subprocess.Popen(
-        [sys.executable, script, tmp_path / "configs.json", store], start_new_session=True, stderr=subprocess.DEVNULL
+        [sys.executable, script, tmp_path / "configs.json", store],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(artifacts.REPOSITORY)},
     )
     deadline = time.monotonic() + 600
     while not list(store.rglob("*.json")) and process.poll() is None and time.monotonic() < deadline:
@@ -273,11 +331,16 @@ def test_killed_and_started_again(tmp_path):
     assert numbers(found[0]) == numbers(train_population(configs[0]))
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED.rglob(f"{POPULATIONS}/*.json")), ids=lambda path: path.stem)
-def test_a_shipped_population_is_current(path):
-    record = Population.from_json(path.read_text())
-    assert PopulationStore(SHIPPED).path(record.config) == path
-    assert PopulationStore(SHIPPED).get(record.config) == record
+def test_every_shipped_population_is_current():
+    """It lies where its identity says, under the code versions of today."""
+    store, found = PopulationStore(SHIPPED), 0
+    for path in SHIPPED.rglob(f"{POPULATIONS}.jsonl"):
+        for line in path.read_text().splitlines(keepends=True):
+            record = Population.from_line(line)
+            assert record.key == record.config.key and path == SHIPPED / f"{record.config.folder}.jsonl"
+            assert store.get(record.config) == record
+            found += 1
+    assert found == len(list(store.records())) > 0
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

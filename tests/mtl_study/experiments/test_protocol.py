@@ -7,7 +7,13 @@ from mtl_study.experiments import protocol, runner
 from mtl_study.experiments.protocol import Grid
 from mtl_study.experiments.runs import BadConfig, RunConfig
 
-TINY = {"train_size": 128, "val_size": 40, "test_size": 40, "epochs": 1, "batch_size": 64}
+TINY = {
+    "train_size": 128,
+    "val_size": 400,
+    "test_size": 40,
+    "epochs": 1,
+    "batch_size": 64,
+}  # 400: no ties on validation
 
 
 def config(**settings):

@@ -24,22 +24,28 @@ def config(**settings):
 
 
 def contents(folder):
-    """Every file of a store, without the seconds."""
+    """Every file of a store, without the seconds; nothing but records may lie there."""
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        record = json.loads(path.read_text())
-        record.pop("seconds")
+        record = json.loads(path.read_text())["record"]
+        del record["seconds"], record["clock"]
         files[str(path.relative_to(folder))] = json.dumps(record)
     return files
+
+
+def age(path, seconds=7200):
+    """Make a file look as if it had lain there for long."""
+    before = time.time() - seconds
+    os.utime(path, (before, before))
 
 
 def test_only_what_is_missing_is_trained(tmp_path):
     """Order is kept, duplicates are one run, and a record that is there is not touched."""
     store = RunStore(tmp_path)
     configs = [config(seed=1), config(seed=0), config(seed=1)]
-    first = runner.run(configs[:1], store, workers=1)
+    first = runner.run(configs[:1], store, workers=0)
     stamp = store.path(configs[0]).stat().st_mtime_ns
-    runs = runner.run(configs, store, workers=1)
+    runs = runner.run(configs, store, workers=0)
     assert [r.config.seed for r in runs] == [1, 0, 1] and runs[0] == first[0] == runs[2]
     assert store.path(configs[0]).stat().st_mtime_ns == stamp
     assert len(list(store)) == 2
@@ -50,7 +56,7 @@ def test_workers_give_the_same_records_as_this_process(tmp_path):
     """Two worker processes and none: the same bytes."""
     configs = [config(seed=s, smto=m) for s in (0, 1) for m in ("unit_scal", "edm")]
     runner.run(configs, tmp_path / "two", workers=2)
-    runner.run(configs, tmp_path / "one", workers=1)
+    runner.run(configs, tmp_path / "one", workers=0)
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
@@ -82,7 +88,9 @@ def test_killed_at_any_moment_and_started_again(tmp_path):
         process.wait()
         assert list(killed.rglob("*.json")), "nothing was stored before the kill"
     for record in list(killed.rglob("*.json"))[:1]:  # what a kill in the middle of writing leaves
-        record.with_name(f".{record.name}.999999999-1.tmp").write_text("{")
+        half = record.with_name(f".{record.name}.0123456789abcdef.tmp")
+        half.write_text("{")
+        age(half)
         record.unlink()
     for folder in (killed, undisturbed):
         subprocess.run([sys.executable, script, folder], check=True, stderr=subprocess.DEVNULL)
@@ -94,12 +102,14 @@ def test_what_a_kill_leaves_does_not_disturb(tmp_path):
     """A missing record and half of one under its temporary name: the same store in the end. (Real kills: above.)"""
     configs = [config(seed=seed) for seed in (0, 1)]
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    runner.run(configs, undisturbed, workers=1)
+    runner.run(configs, undisturbed, workers=0)
     shutil.copytree(undisturbed, killed)
     record = RunStore(killed).path(configs[0])
-    record.with_name(f".{record.name}.999999999-1.tmp").write_text("{")
+    half = record.with_name(f".{record.name}.0123456789abcdef.tmp")
+    half.write_text("{")
+    age(half)
     record.unlink()
-    runner.run(configs, killed, workers=1)
+    runner.run(configs, killed, workers=0)
     assert contents(killed) == contents(undisturbed)
 
 
@@ -109,7 +119,7 @@ def test_a_store_that_stops_taking_records_loses_none(tmp_path):
     store.folder.mkdir()
     (store.folder / "multimnist").write_text("in the way")
     with pytest.raises(StoreError, match="copy its contents") as error:
-        runner.run([config(seed=0), config(seed=1)], store, workers=1)
+        runner.run([config(seed=0), config(seed=1)], store, workers=0)
     refuge = RunStore(str(error.value).split("lie in ")[1].split(":")[0])
     assert {run.config.seed for run in refuge} == {0, 1}
     shutil.rmtree(refuge.folder)
@@ -118,12 +128,12 @@ def test_a_store_that_stops_taking_records_loses_none(tmp_path):
 def test_an_unwritable_store_is_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="name another folder"):
-        runner.run([config()], tmp_path / "file" / "store", workers=1)
+        runner.run([config()], tmp_path / "file" / "store", workers=0)
 
 
 def test_missing_data_are_refused_before_training(tmp_path):
     with pytest.raises(DataNotFound, match="train-images"):
-        runner.run([config(), config(source="full")], tmp_path / "store", workers=1, data_dir=str(tmp_path))
+        runner.run([config(), config(source="full")], tmp_path / "store", workers=0, data_dir=str(tmp_path))
     assert not list((tmp_path / "store").rglob("*.json"))
 
 
@@ -135,5 +145,5 @@ def test_one_failing_run_does_not_cost_the_others(tmp_path):
         (raw / name).write_bytes(struct.pack(">i", 7) + bytes(size - 4))
     store = RunStore(tmp_path / "store")
     with pytest.raises(runner.RunFailed, match="1 of 2 runs failed"):
-        runner.run([config(), config(source="full")], store, workers=1, data_dir=str(tmp_path))
+        runner.run([config(), config(source="full")], store, workers=0, data_dir=str(tmp_path))
     assert [run.config.source for run in store] == ["embedded"]

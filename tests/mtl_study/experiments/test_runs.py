@@ -1,16 +1,22 @@
-"""Identity of a run, its record, and the store."""
+"""Identity of a run, and its record: every flipped bit is noticed, and a longer run serves a shorter request."""
 
+import hashlib
 import json
+import random
+import re
 
 import pytest
 
+from mtl_core import smtos
 from mtl_core.datasets import multimnist
 from mtl_core.models import lenet
 from mtl_core.smtos.edm import EDM
 from mtl_core.smtos.unit_scal import UnitScal
+from mtl_study import artifacts
 from mtl_study.experiments import training
-from mtl_study.experiments.runs import TRAINER_CODE_VERSION, BadConfig, Run, RunConfig
-from mtl_study.experiments.store import RunStore, StoreError
+from mtl_study.experiments.population import Population
+from mtl_study.experiments.runs import TRAINER_CODE_VERSION, BadConfig, BadRecord, Run, RunConfig
+from mtl_study.experiments.store import POPULATIONS
 
 TINY = {"train_size": 64, "val_size": 20, "test_size": 20, "epochs": 1, "batch_size": 64, "lr": 0.002, "seed": 0}
 
@@ -19,9 +25,26 @@ def config(**settings):
     return RunConfig.of(**{"problem": "multimnist/CL_RR", **TINY, **settings})
 
 
+NEEDED = {"fixed": {"weights": [0.3, 0.7]}}  # options without a default
+APART = {"seconds", "clock", "environment"}
+
+
 @pytest.fixture(scope="module")
 def record():
     return training.train(config(smto="edm"))
+
+
+@pytest.fixture(scope="module")
+def longer():
+    return training.train(config(smto="edm", epochs=3))
+
+
+def numbers(run):
+    """A record without what may differ between two runs of the same configuration."""
+    return run.model_dump(exclude=APART)
+
+
+# -- settings and keys -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -59,13 +82,56 @@ def test_identity_is_everything_that_moves_numbers():
         {"seed": 1},
         {"lr": 0.001},
         {"smto": "edm"},
-        {"epochs": 2},
         {"val_size": 21},
         {"precision": "float64"},
         {"schedule": "plateau"},
     ):
         assert config(**change).key != base.key
     assert config(lr_decay=0.95, source="embedded").key == base.key
+
+
+def test_how_many_epochs_is_no_part_of_the_key():
+    """A pilot is the beginning of a longer run."""
+    assert config(epochs=2).key == config().key and config(epochs=2) != config()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"smto": "cagrad", "options": {"c": 1}}, {"smto": "cagrad", "options": {"c": 1.0}}),
+        ({"problem_options": {"width": 2}}, {"problem_options": {"width": 2.0}}),
+        ({"problem_options": {"width": 1}}, {}),
+        (
+            {"smto": "auto_lambda", "options": {"inner": "cagrad", "inner_options": {"c": 1}}},
+            {"smto": "auto_lambda", "options": {"inner": "cagrad", "inner_options": {"c": 1.0}}},
+        ),
+        (
+            {"smto": "auto_lambda", "options": {"inner": "cagrad", "inner_options": {}}},
+            {"smto": "auto_lambda", "options": {"inner": "cagrad"}},
+        ),
+        ({"smto": "fixed", "options": {"weights": [1, 0]}}, {"smto": "fixed", "options": {"weights": [1.0, 0.0]}}),
+        ({"lr": 1, "dropout": 0, "weight_decay": 0}, {"lr": 1.0}),
+    ],
+    ids=str,
+)
+def test_two_spellings_of_a_run_are_one_key(one, other):
+    assert config(**one) == config(**other) and config(**one).key == config(**other).key
+
+
+@pytest.mark.parametrize("smto", smtos.keys())
+def test_an_option_at_its_default_is_not_given(smto):
+    """Every option of every method, also inside another."""
+    needed = NEEDED.get(smto, {})
+    defaults = {name: p.default for name, p in smtos.options(smto).items() if p.default is not p.empty}
+    spelt_out = {**defaults, **needed}
+    assert config(smto=smto, options=spelt_out).key == config(smto=smto, options=needed).key
+    for name, default in defaults.items():
+        assert config(smto=smto, options={name: default, **needed}).options == needed
+    try:
+        outside = config(smto="rotograd", options={"inner": smto, "inner_options": needed})
+    except BadConfig:
+        return  # does not work inside
+    assert config(smto="rotograd", options={"inner": smto, "inner_options": spelt_out}).key == outside.key
 
 
 def test_a_room_that_changes_retrains_only_what_passes_through_it(monkeypatch):
@@ -81,49 +147,177 @@ def test_a_room_that_changes_retrains_only_what_passes_through_it(monkeypatch):
     }
 
 
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+def sealed(record, **changes):
+    """The line of a record with these changes, under a checksum that fits."""
+    key, content = record.key, {**record.model_dump(mode="json", by_alias=True), **changes}
+    body = json.dumps(content, separators=(",", ":"))
+    checksum = hashlib.sha256(f"{key} {body}".encode()).hexdigest()
+    return f'{{"key": "{key}", "checksum": "{checksum}", "record": {body}}}\n'
+
+
+def flipped(line, bit):
+    data = bytearray(line)
+    data[bit // 8] ^= 1 << bit % 8
+    return bytes(data)
+
+
+def is_noticed(kind, line):
+    try:
+        kind.from_line(line.decode())
+    except (BadRecord, UnicodeDecodeError):
+        return True
+    return False
+
+
+def shipped(number, seed=0):
+    """Lines of the archive, drawn at random, and the kind of record that they hold."""
+    paths = sorted((artifacts.REPOSITORY / "results").rglob("*.jsonl"))
+    found = [(Population if path.stem == POPULATIONS else Run, line) for path in paths for line in path.open("rb")]
+    return random.Random(seed).sample(found, number)
+
+
 def test_a_record_reads_back_as_it_was_written(record):
-    assert Run.from_json(record.to_json()) == record
+    line = record.to_line()
+    assert Run.from_line(line) == record and Run.from_line(line).to_line() == line
 
 
-def test_a_record_holds_raw_numbers_only(record):
-    """Nothing relative and no chosen epoch: those are computed when it is read."""
-    text = record.to_json()
-    assert "delta" not in text and "best" not in text
-    assert json.loads(text)["history"][0]["val"]["RR"]["mse"] > 0
+def test_a_line_is_readable_without_the_package(record):
+    """By json and hashlib alone: key, checksum and raw numbers; nothing relative and no chosen epoch."""
+    line = record.to_line()
+    content = json.loads(line)
+    assert list(content) == ["key", "checksum", "record"] and line.count("\n") == 1
+    body = line[line.index('"record": ') + len('"record": ') : -len("}\n")]
+    assert content["checksum"] == hashlib.sha256(f"{content['key']} {body}".encode()).hexdigest()
+    assert content["key"] == record.config.key and content["record"]["history"][0]["val"]["RR"]["mse"] > 0
+    assert "delta" not in line and "best" not in line
 
 
-def test_store_gives_back_what_was_put(tmp_path, record):
-    store = RunStore(tmp_path)
-    assert store.get(record.config) is None
-    path = store.put(record)
-    assert path == tmp_path / "multimnist/CL_RR/edm" / f"{record.config.key}.json"
-    assert store.get(record.config) == record
-    assert list(store) == [record]
+def test_every_flipped_bit_of_a_record_is_noticed(record):
+    line = record.to_line().encode()
+    assert not is_noticed(Run, line)
+    assert all(is_noticed(Run, flipped(line, bit)) for bit in range(8 * len(line)))
 
 
-def test_a_stale_record_is_a_miss(tmp_path, record, monkeypatch):
-    """After a change of code, and under a name that promises another run."""
-    store = RunStore(tmp_path)
-    path = store.put(record)
-    other = config(smto="edm", seed=7)
-    store.path(other).write_text(path.read_text())
-    with pytest.warns(UserWarning, match="another run"):
-        assert store.get(other) is None
-    monkeypatch.setattr(EDM, "code_version", EDM.code_version + 1)
-    assert store.get(config(smto="edm")) is None and list(store) == []
+def test_flipped_bits_of_shipped_records_are_noticed():
+    """A hundred bits each of forty lines; and lines that lost their end."""
+    draw = random.Random(1)
+    for kind, line in shipped(40):
+        assert not is_noticed(kind, line)
+        assert all(is_noticed(kind, flipped(line, draw.randrange(8 * len(line)))) for _ in range(100))
+        assert is_noticed(kind, line[:-1]) and is_noticed(kind, line[: len(line) // 2])
 
 
-def test_a_damaged_record_is_a_miss_and_says_so(tmp_path, record):
-    store = RunStore(tmp_path)
-    path = store.put(record)
-    path.write_text(path.read_text()[:100])
-    with pytest.warns(UserWarning, match="no run record"):
-        assert store.get(record.config) is None
-    with pytest.warns(UserWarning, match="left out"):
-        assert list(store) == []
+def epoch(record, number=0, **changes):
+    """A history in which one epoch has these changes."""
+    history = record.model_dump(mode="json")["history"]
+    history[number] = {**history[number], **changes}
+    return {"history": history}
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be written"):
-        RunStore(tmp_path / "file" / "store").check_writable()
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: {"config": {**r.config.model_dump(), "epochs": 10}}, "it holds 3 of 10 epochs and ended: finished"),
+        (lambda r: {"config": {**r.config.model_dump(), "epochs": 2}}, "it holds 3 of 2 epochs"),
+        (lambda r: {"config": {**r.config.model_dump(), "lr": 0.1}}, "its key is"),
+        (lambda r: {"numerics": {**r.code_versions, "smto": 99}}, "its key is"),
+        (lambda r: {"ended": "Finished"}, "ended = 'Finished'"),
+        (lambda r: {"ended": "diverged at epoch -1, step 0"}, "ended = 'diverged at epoch -1, step 0'"),
+        (lambda r: {"ended": "diverged at epoch ٣, step 0"}, "expected 'finished' or"),
+        (lambda r: {"ended": "diverged at epoch 01, step 0"}, "expected 'finished' or"),
+        (lambda r: {"ended": "diverged at epoch 3, step 0"}, "after the end of its 3 epochs"),
+        (lambda r: {"ended": "diverged at epoch 2, step 1"}, "after the end of its 3 epochs"),
+        (lambda r: {"ended": "diverged at epoch 2, step 0"}, "it holds 3 of 3 epochs and ended: diverged at epoch 2"),
+        (lambda r: epoch(r, val={**r.history[0].val, "CR": {"accuracy": 0.5}}), "epoch 0: other tasks or metrics"),
+        (lambda r: epoch(r, 1, test={"CL": r.history[0].test["CL"]}), "epoch 1: other tasks or metrics"),
+        (lambda r: epoch(r, 2, test={**r.history[0].test, "RR": {"mae": 0.5}}), "epoch 2: other tasks or metrics"),
+        (lambda r: epoch(r, weights=[0.3, 0.3, 0.4]), "epoch 0: lists of another length than the 2 tasks"),
+        (lambda r: epoch(r, head_weights=[1.0]), "epoch 0: lists of another length"),
+        (lambda r: epoch(r, train_losses=[]), "epoch 0: lists of another length"),
+        (lambda r: epoch(r, lr=float("nan")), "history.0.lr"),
+        (lambda r: epoch(r, lr=float("inf")), "history.0.lr"),
+        (lambda r: epoch(r, weights=[float("nan"), 1.0]), "history.0.weights.0"),
+        (lambda r: epoch(r, val={**r.history[0].val, "RR": {"mse": float("-inf")}}), "history.0.val.RR.mse"),
+        (lambda r: epoch(r, lr="0.002"), "history.0.lr"),
+        (lambda r: epoch(r, lr=None), "history.0.lr"),
+        (lambda r: {"seconds": float("nan")}, "seconds"),
+        (lambda r: {"clock": [1.0]}, "clock"),
+        (lambda r: {"before_divergence": {"alpha_0": [1.0]}}, "before_divergence"),
+        (lambda r: {"note": "hand-made"}, "note"),
+    ],
+)
+def test_a_record_that_does_not_fit_its_configuration_is_refused(longer, change, message):
+    """Though its checksum does."""
+    assert Run.from_line(sealed(longer)) == longer
+    with pytest.raises(BadRecord, match=re.escape(message)):
+        Run.from_line(sealed(longer, **change(longer)))
+
+
+# -- a longer run serves a shorter request -----------------------------------------------------------------------------
+
+
+def agrees(long, epochs):
+    """What a record holds for so many epochs is, bit for bit, the run that was trained for that long."""
+    wanted = long.config.model_copy(update={"epochs": epochs})
+    served, trained = long.serving(wanted), training.train(wanted)
+    served.check()
+    assert served.config == wanted and numbers(served) == numbers(trained)
+    assert long.same_beginning(trained) and trained.same_beginning(long)
+    assert served.seconds <= long.seconds and long.config.epochs > epochs
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("smto", [key for key in smtos.keys() if key != "bayesagg_mtl"])  # noqa: SIM118
+def test_the_first_epochs_of_a_run_are_the_shorter_run(smto):
+    """Every method that LeNet can train with, dropout included."""
+    long = training.train(config(smto=smto, options=NEEDED.get(smto, {}), epochs=3, dropout=0.2, batch_size=32))
+    for epochs in (1, 2):
+        agrees(long, epochs)
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("schedule", ["exponential", "plateau", "plateau_on_validation"])
+def test_under_every_schedule_the_first_epochs_are_the_shorter_run(schedule, monkeypatch):
+    """Plateaus without patience, so that the step size changes within a few epochs."""
+    monkeypatch.setattr(training, "PATIENCE", 0)
+    long = training.train(config(smto="edm", epochs=6, schedule=schedule, lr_decay=0.5, lr=0.02, dropout=0.5))
+    assert len({epoch.lr for epoch in long.history[:-1]}) > 1
+    for epochs in (1, 4, 5):
+        agrees(long, epochs)
+
+
+def test_a_request_for_more_is_not_served(longer):
+    assert longer.serving(config(smto="edm", epochs=4)) is None
+    assert longer.serving(longer.config) is longer
+
+
+def test_a_diverged_run_serves_every_length(longer):
+    """A longer request ends where it ended; a shorter one that it got through is finished."""
+    ended = {"ended": "diverged at epoch 2, step 0", "history": longer.history[:2]}
+    before = {"before_divergence": {"residual": [0.5, None]}}
+    diverged = longer.model_copy(update={**ended, **before, "clock": longer.clock[:2]})
+    diverged.check()
+    for epochs in (3, 60):
+        served = diverged.serving(config(smto="edm", epochs=epochs))
+        served.check()
+        assert served.config.epochs == epochs and numbers(served) | {"config": 0} == numbers(diverged) | {"config": 0}
+    for epochs in (1, 2):
+        served = diverged.serving(config(smto="edm", epochs=epochs))
+        served.check()
+        assert (served.ended, served.history, served.before_divergence) == ("finished", longer.history[:epochs], {})
+
+
+def test_what_is_the_beginning_of_a_run(longer):
+    """Seconds and environment apart; one that ended otherwise is not, and neither is one with another number."""
+    two = longer.serving(config(smto="edm", epochs=2))
+    assert longer.same_beginning(longer.model_copy(update={"seconds": 9.0, "environment": {}}))
+    diverged = longer.model_copy(update={"ended": "diverged at epoch 2, step 0", "history": longer.history[:2]})
+    assert not diverged.same_beginning(longer) and not longer.same_beginning(diverged)
+    assert diverged.same_beginning(two) and two.same_beginning(diverged)
+    later = diverged.model_copy(update={"ended": "diverged at epoch 2, step 1"})
+    assert not later.same_beginning(diverged)
+    other = longer.history[1].model_copy(update={"lr": 0.5})
+    assert not longer.same_beginning(two.model_copy(update={"history": [longer.history[0], other]}))

@@ -22,7 +22,7 @@ def config(**settings):
 
 def numbers(run):
     """A record without what may differ between two runs of the same configuration."""
-    return run.model_dump(exclude={"seconds"})
+    return run.model_dump(exclude={"seconds", "clock"})
 
 
 @pytest.mark.parametrize("smto", ["unit_scal", "edm", "graddrop", "rotograd", "auto_lambda", "famo"])
@@ -88,8 +88,8 @@ def test_a_divergence_keeps_what_the_method_reported_before():
     epoch, step = (int("".join(filter(str.isdigit, part))) for part in run.ended.split(","))
     assert run.diverged and epoch == 0 and set(run.before_divergence) >= {"alpha_0", "alpha_1"}
     for values in run.before_divergence.values():
-        assert 0 < len(values) <= step and all(value is None or math.isfinite(value) for value in values)
-    assert Run.from_json(run.to_json()).before_divergence == run.before_divergence
+        assert 0 < len(values) <= step + 1 and all(value is None or math.isfinite(value) for value in values)
+    assert Run.from_line(run.to_line()).before_divergence == run.before_divergence
 
 
 class WithAnInfinity:
@@ -197,6 +197,62 @@ def test_gradient_statistics_are_those_of_the_joint_graph():
         g = torch.autograd.grad(task.loss(head(z), y), list(model.encoder.parameters()), retain_graph=True)
         norm = torch.cat([part.flatten() for part in g]).norm().item()
         assert run.history[0].gradients["parameters"].norms[k] == pytest.approx(norm, rel=1e-4)
+
+
+def with_a_gradient_that_is_not_finite(monkeypatch, at, value=math.inf):
+    """After so many steps a method leaves an infinite gradient, while its losses are finite."""
+    backward, count = smtos.get("unit_scal").backward, [0]
+
+    def spoilt(self, step):
+        applied = backward(self, step)
+        if count[0] == at:
+            next(iter(step.model.encoder.parameters())).grad.view(-1)[0] = value
+        count[0] += 1
+        return applied
+
+    monkeypatch.setattr(smtos.get("unit_scal"), "backward", spoilt)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 5])
+def test_a_gradient_that_is_not_finite_is_a_divergence_at_that_step(at, monkeypatch):
+    """Three steps in each of two epochs; the last step of an epoch and of the run as well."""
+    with_a_gradient_that_is_not_finite(monkeypatch, at)
+    run = training.train(config())
+    assert run.ended == f"diverged at epoch {at // 3}, step {at % 3}" and len(run.history) == at // 3
+
+
+def test_such_a_gradient_leaves_all_weights_as_they_were(monkeypatch):
+    """As on a GPU, where it is read when the epoch ends: the optimizer passes over the step, its count included."""
+    with_a_gradient_that_is_not_finite(monkeypatch, 1, math.nan)
+    run = training.Training(config(), torch.device("cpu"), None)
+    index = next(run._batches())
+    run._step(0, index, log := training._EpochLog(run.names, run.device))
+    before = [p.clone() for p in run.model.parameters()]
+    moments = [s["exp_avg"].clone() for s in run.optimizer.state.values()]
+    run.device = torch.device("meta")  # takes the way of a GPU: no look at the numbers
+    run._step(1, index, log)
+    assert all(map(torch.equal, before, run.model.parameters()))
+    assert all(map(torch.equal, moments, (s["exp_avg"] for s in run.optimizer.state.values())))
+    assert {int(s["step"]) for s in run.optimizer.state.values()} == {1}
+    assert log.first_not_finite() == 1
+
+
+def test_a_users_global_settings_change_no_number_and_are_put_back():
+    """Default dtype, oneDNN, deterministic mode, precision of products, gradients switched off."""
+    expected = numbers(training.train(config(dropout=0.1)))
+    torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.mkldnn.enabled = False
+    try:
+        with torch.no_grad():
+            assert numbers(training.train(config(dropout=0.1))) == expected
+            assert not torch.is_grad_enabled()
+        assert torch.get_default_dtype() == torch.float64 and not torch.backends.mkldnn.enabled
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.mkldnn.enabled = True
 
 
 def test_the_process_is_left_as_it_was():

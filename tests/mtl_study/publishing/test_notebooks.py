@@ -1,11 +1,13 @@
 """The notebooks themselves: every one runs at smoke, and the shipped records give the committed report."""
 
+import hashlib
 import json
 import re
 
 import pytest
 
 from mtl_study import artifacts
+from mtl_study.experiments.population import PopulationStore
 from mtl_study.experiments.runs import Run
 from mtl_study.experiments.store import POPULATIONS, RunStore
 from mtl_study.publishing import notebooks, pages, reproduce
@@ -13,7 +15,7 @@ from mtl_study.publishing import notebooks, pages, reproduce
 REPOSITORY = artifacts.REPOSITORY
 NOTEBOOKS = notebooks.find(REPOSITORY / "notebooks")
 SHIPPED = REPOSITORY / "results"
-RECORDS = sorted(path for path in SHIPPED.rglob("*.json") if path.parent.name != POPULATIONS)
+RECORDS = sorted(path for path in SHIPPED.rglob("*.jsonl") if path.stem != POPULATIONS)
 QUICK = [job for job in reproduce.plan(REPOSITORY, "quick", [], {}) if job.values.get("store") == SHIPPED.name]
 # The quick ones are the first, one that trains digits, one that trains molecules, and one that proves.
 MARKS = {number: [pytest.mark.training] for number in ("00", "01", "04")}
@@ -46,12 +48,42 @@ def test_a_notebook_runs_at_smoke(notebook, tmp_path, monkeypatch):
 
 
 def test_every_shipped_record_is_current():
-    """It lies where its identity says, under the code versions of today: no record is stale."""
-    assert RECORDS
+    """It lies where its identity says, under the code versions of today: no record is stale, and each is there once."""
+    assert RECORDS and not list(SHIPPED.rglob("*.json"))
+    store, found = RunStore(SHIPPED), []
     for path in RECORDS:
-        run = Run.from_json(path.read_text())
-        assert RunStore(SHIPPED).path(run.config) == path
-        assert RunStore(SHIPPED).get(run.config) == run, path
+        for line in path.read_text().splitlines(keepends=True):
+            run = Run.from_line(line)
+            assert run.key == run.config.key and path == SHIPPED / f"{run.config.folder}.jsonl"
+            assert store.get(run.config) == run and run.to_line() == line
+            found.append(run.key)
+    assert len(found) == len(set(found)) == len(list(store))
+
+
+def digest(config, record):
+    """Of all that a record says, its seconds and environment apart, in the words of the first format."""
+    content = {"history", "members", "best", "epochs_trained", "before_divergence", "ended"}
+    said = {name: record.get(name, {}) for name in content}
+    text = json.dumps({"config": config.settings, **said}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_the_contents_of_shipped_records_are_those_before_they_were_keyed_anew():
+    """All 546 records of the first format, each as it was served then: also the beginnings of longer runs, which were
+    records of their own. A line of the list: folder, seed, epochs, digest."""
+    before = json.loads((REPOSITORY / "tests/data/shipped_before_format_2.json").read_text())
+    served = {}
+    for store in (RunStore(SHIPPED), PopulationStore(SHIPPED)):
+        for record in store.records():
+            folder, base = record.config.folder, record.config.base
+            lengths = {epochs for f, seed, epochs, _ in before if (f, seed) == (folder, base.seed)}
+            for epochs in lengths if record.config is base else {base.epochs}:
+                config = record.config.model_copy(update={"epochs": epochs}) if record.config is base else record.config
+                if (found := store.get(config)) is not None:
+                    as_json = found.model_dump(mode="json", by_alias=True)
+                    served[folder, base.seed, epochs, digest(config, as_json)] = found
+    assert len(before) == 546
+    assert [line for line in before if tuple(line) not in served] == []
 
 
 def section(report, title):
@@ -70,9 +102,10 @@ def verdicts(report):
 def test_the_report_is_what_the_shipped_records_give(job, tmp_path, monkeypatch):
     """Nothing is trained, and the notebook's section of REPORT.md and its rows in the table of verdicts are those."""
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
-    before = {path: path.stat().st_mtime_ns for path in SHIPPED.rglob("*.json")}
+    before = {path: path.stat().st_mtime_ns for path in SHIPPED.rglob("*") if path.is_file()}
     reproduce.run(job, REPOSITORY, artifacts.folder("quick"))
-    assert {path: path.stat().st_mtime_ns for path in SHIPPED.rglob("*.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in SHIPPED.rglob("*") if path.is_file()} == before
+    assert not RunStore(SHIPPED).folder.exists()
     copy = tmp_path / "repository"
     copy.mkdir()
     report, committed = (

@@ -1,0 +1,90 @@
+"""Where a run stands, in a file: written whole or not at all, read without running anything that is in it."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtl_core.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The place of one run's checkpoint.
+
+    key: of the run, which says configuration and code versions. environment: processor, instruction set, versions,
+    threads. What was saved under another key or in another environment would not go on bit for bit: it is discarded.
+    """
+
+    path: Path
+    key: str
+    environment: Mapping[str, str]
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        file = io.BytesIO()
+        saved = {"key": self.key, "environment": dict(self.environment), "state": _to_plain(state)}
+        torch.save(saved, file)
+        write_atomically(self.path, file.getvalue())
+
+    def load(self) -> dict[str, Any] | None:
+        """The state, or None where there is none that can be gone on from; what cannot is removed and says why."""
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            if (saved["key"], saved["environment"]) == (self.key, dict(self.environment)):
+                state: dict[str, Any] = _from_plain(saved["state"])
+                return state
+            why = "it is of another run, code version or kind of machine"
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # damaged files raise whatever their bytes lead to
+            why = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__
+        warnings.warn(f"{self.path} cannot be gone on from and is removed ({why}).", stacklevel=2)
+        self.remove()
+        return None
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _to_plain(value: Any) -> Any:
+    """What `torch.load(weights_only=True)` reads: tensors, numbers, texts, lists and dicts."""
+    match value:
+        case np.ndarray():
+            return {"numpy": torch.from_numpy(value.copy())}
+        case np.generic():
+            return {
+                "numpy": torch.as_tensor(value.item(), dtype=torch.from_numpy(np.array(value)).dtype),
+                "scalar": True,
+            }
+        case deque():
+            return {"deque": [_to_plain(item) for item in value], "maxlen": value.maxlen}
+        case Mapping():
+            return {"dict": {name: _to_plain(item) for name, item in value.items()}}
+        case list() | tuple():
+            return {type(value).__name__: [_to_plain(item) for item in value]}
+    return value
+
+
+def _from_plain(value: Any) -> Any:
+    match value:
+        case {"numpy": tensor, "scalar": True}:
+            return tensor.numpy()[()]
+        case {"numpy": tensor}:
+            return tensor.numpy()
+        case {"deque": items, "maxlen": maxlen}:
+            return deque(map(_from_plain, items), maxlen)
+        case {"dict": items}:
+            return {name: _from_plain(item) for name, item in items.items()}
+        case {"list": items}:
+            return list(map(_from_plain, items))
+        case {"tuple": items}:
+            return tuple(map(_from_plain, items))
+    return value

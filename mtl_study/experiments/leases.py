@@ -1,0 +1,148 @@
+"""Leases: who trains a run says so in the store, so that sweeps that share a store share the work.
+
+`<key>.lease` beside the record, made by whoever comes first. Its holder renews it; one that was not renewed for EXPIRES
+seconds, or whose holder is known to be dead, is anyone's. Times are those of the file system: clocks may differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import secrets
+import socket
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+RENEW, EXPIRES = 20.0, 120.0  # seconds
+
+
+class Leases:
+    """Those that this sweep holds; a thread renews them until it is closed."""
+
+    def __init__(self) -> None:
+        self.token = secrets.token_hex(8)
+        self.held: dict[Path, int] = {}  # by path: how often it was taken over
+        self.closed = threading.Event()
+        threading.Thread(target=self._keep, daemon=True).start()
+
+    def claim(self, path: Path) -> bool:
+        """Whether the lease is now ours. Where none can be written it is, too: training goes before sharing."""
+        said = {"token": self.token, "place": PLACE, "pid": os.getpid(), "since": time.time()}
+        for times in itertools.count():
+            lease = _taken_over(path, times)
+            try:
+                lease.parent.mkdir(parents=True, exist_ok=True)
+                file = os.open(lease, os.O_CREAT | os.O_EXCL | os.O_WRONLY)  # of several, one succeeds
+            except OSError:
+                if not lease.exists():
+                    return True
+                if not _over(lease):
+                    return False
+            else:
+                self.held[path] = times
+                with contextlib.suppress(OSError), os.fdopen(file, "w") as stream:
+                    json.dump(said, stream)
+                break
+        return True
+
+    def release(self, path: Path) -> None:
+        times = self.held.pop(path, -1)
+        if times >= 0 and self._ours(_taken_over(path, times)):
+            _remove(path)
+
+    def close(self) -> None:
+        self.closed.set()
+        for path in list(self.held):
+            self.release(path)
+
+    def _ours(self, lease: Path) -> bool:
+        return lease.exists() and _read(lease).get("token", self.token) == self.token
+
+    def _keep(self) -> None:
+        while not self.closed.wait(RENEW):
+            for path, times in list(self.held.items()):
+                with contextlib.suppress(OSError):
+                    if self._ours(_taken_over(path, times)) and not _taken_over(path, times + 1).exists():
+                        os.utime(_taken_over(path, times))
+
+
+def holder(path: Path) -> str:
+    """Who has a lease, in words; empty if nobody is known to have it."""
+    said = _read(_last(path))
+    return f"{said['place'].split()[0]}, process {said['pid']}" if said else ""
+
+
+def clear(path: Path) -> None:
+    """Remove a lease that nobody holds any more. For runs whose record is there: who claims one looks for it after."""
+    if path.exists() and _over(_last(path)):
+        _remove(path)
+
+
+def _taken_over(path: Path, times: int) -> Path:
+    """The file of a lease that was taken over so many times. Its predecessors stay until it is released: only so is
+    there one successor."""
+    return path.with_suffix(f".{times}.lease") if times else path
+
+
+def _last(path: Path) -> Path:
+    times = 0
+    while _taken_over(path, times + 1).exists():
+        times += 1
+    return _taken_over(path, times)
+
+
+def _remove(path: Path) -> None:
+    for times in itertools.count():
+        try:
+            _taken_over(path, times).unlink()
+        except OSError:
+            return
+
+
+def _over(lease: Path) -> bool:
+    """Whether its holder is known to be dead, or has not renewed it for too long."""
+    said = _read(lease)
+    if said.get("place") == PLACE and os.name == "posix":
+        try:
+            os.kill(said["pid"], 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass
+    try:
+        return _now(lease.parent) - lease.stat().st_mtime > EXPIRES
+    except OSError:  # just released
+        return False
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock that stamps files there."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        said: dict[str, Any] = json.loads(path.read_text())
+        return said
+    except (OSError, ValueError):
+        return {}
+
+
+def _place() -> str:
+    """Where process numbers mean the same: host, boot and, in containers, the space of numbers."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
+    return " ".join(parts)
+
+
+PLACE = _place()

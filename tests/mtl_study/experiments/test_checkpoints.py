@@ -1,0 +1,149 @@
+"""A run that is gone on from a checkpoint is the run that was never stopped."""
+
+import io
+import math
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+
+from mtl_core import smtos
+from mtl_study.experiments import training
+from mtl_study.experiments.checkpoints import Checkpoint
+from mtl_study.experiments.runs import RunConfig
+
+TINY = {"train_size": 192, "val_size": 40, "test_size": 40, "batch_size": 64, "lr": 0.002, "seed": 3, "dropout": 0.2}
+NEEDED = {"fixed": {"weights": [0.3, 0.7]}}
+METHODS = [key for key in smtos.keys() if key != "bayesagg_mtl"]  # noqa: SIM118
+
+
+def config(**settings):
+    return RunConfig.of(**{"problem": "multimnist/CL_RR", **TINY, **settings})
+
+
+def numbers(run):
+    return run.model_dump(exclude={"seconds", "clock", "environment"})
+
+
+def stopped(run, file, after=1):
+    """Train so many epochs of a run and leave a checkpoint."""
+    training.train(run.model_copy(update={"epochs": after}), checkpoint=file, keep=True)
+    assert file.exists()
+
+
+@pytest.mark.training
+def test_every_method_goes_on_bit_for_bit(tmp_path):
+    """Stopped after one of three epochs: weights, moments, what the method remembers, orders, masks and second batches
+    are where they were. The checkpoint is gone at the end."""
+    file = tmp_path / "run.checkpoint"
+    for smto in METHODS:
+        run = config(smto=smto, options=NEEDED.get(smto, {}), epochs=3)
+        stopped(run, file)
+        assert numbers(training.train(run, checkpoint=file)) == numbers(training.train(run)), smto
+        assert not file.exists()
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"schedule": "plateau", "lr_decay": 0.5},
+        {"schedule": "plateau_on_validation", "lr_decay": 0.5},
+        {"precision": "float64"},
+        {"smto": "auto_lambda", "options": {"meta_split": "validation"}},
+        {"smto": "rotograd", "options": {"inner": "cagrad"}},
+        {"problem": "cityscapes/R18", "problem_options": {"width": 32, "slim": 16}, "batch_size": 8, "train_size": 16}
+        | {"val_size": 8, "test_size": 8},
+        {"problem": "qm9", "problem_options": {"max_atoms": 9, "slim": 4}, "dropout": 0.0, "train_size": 60}
+        | {"batch_size": 30, "val_size": 20, "test_size": 20},
+    ],
+    ids=lambda settings: " ".join(map(str, settings.values()))[:40],
+)
+def test_every_schedule_and_problem_goes_on_bit_for_bit(settings, tmp_path):
+    run = config(**settings, epochs=3)
+    stopped(run, tmp_path / "run.checkpoint", after=2)
+    assert numbers(training.train(run, checkpoint=tmp_path / "run.checkpoint")) == numbers(training.train(run))
+
+
+@pytest.mark.training
+def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
+    """Lengthening costs the difference; the clock goes on."""
+    file = tmp_path / "run.checkpoint"
+    stopped(config(epochs=3), file, after=2)
+    epochs = []
+    monkeypatch.setattr(training.Training, "epoch", _counting(training.Training.epoch, epochs))
+    run = training.train(config(epochs=3), checkpoint=file, keep=True)
+    assert len(epochs) == 1 and len(run.history) == 3 and run.clock == sorted(run.clock)
+    assert run.seconds >= run.clock[-1] > run.clock[0]
+    assert file.exists()  # it may be lengthened once more
+
+
+def _counting(epoch, calls):
+    def counted(self):
+        calls.append(self)
+        epoch(self)
+
+    return counted
+
+
+@pytest.mark.training
+def test_a_checkpoint_is_written_every_so_often(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Checkpoint, "save", lambda self, state: saved.append(len(state["history"])))
+    training.train(config(epochs=4), checkpoint=tmp_path / "c", every=0)
+    assert saved == [1, 2, 3]
+    training.train(config(epochs=4), checkpoint=tmp_path / "c", every=1000)
+    assert saved == [1, 2, 3]
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("change", ["seed", "instruction set", "code version", "half a file", "no file of ours"])
+def test_what_would_not_go_on_bit_for_bit_is_discarded_and_said(change, tmp_path, monkeypatch):
+    run, file = config(epochs=2), tmp_path / "run.checkpoint"
+    stopped(config(epochs=2, seed=4) if change == "seed" else run, file)
+    if change == "instruction set":
+        monkeypatch.setattr(training, "instruction_set", lambda: "another")
+    elif change == "code version":
+        monkeypatch.setattr(smtos.get("unit_scal"), "code_version", 99)
+    elif change == "half a file":
+        file.write_bytes(file.read_bytes()[:1000])
+    elif change == "no file of ours":
+        torch.save({"key": run.key}, file)
+    with pytest.warns(UserWarning, match="cannot be gone on from and is removed"):
+        found = training.train(run, checkpoint=file)
+    assert found.history == training.train(run).history and not file.exists()
+
+
+def test_nothing_in_a_checkpoint_is_run(tmp_path):
+    """A pickle that would run a function when it is read is refused."""
+
+    class Dangerous:
+        def __reduce__(self):
+            return (io.open, (str(tmp_path / "written"), "w"))
+
+    file = tmp_path / "run.checkpoint"
+    torch.save({"key": "k", "environment": {}, "state": Dangerous()}, file)
+    with pytest.warns(UserWarning, match="cannot be gone on from"):
+        assert Checkpoint(file, "k", {}).load() is None
+    assert not (tmp_path / "written").exists()
+
+
+def test_what_methods_remember_comes_back_in_its_type(tmp_path):
+    state = {
+        "array": np.array([1.5, math.inf]),
+        "number": np.float64(0.1),
+        "window": deque([1, 2], maxlen=2),
+        "pair": (1, "two"),
+        "none": None,
+        "deep": {"list": [np.arange(3)]},
+    }
+    place = Checkpoint(tmp_path / "c", "k", {})
+    place.save(state)
+    found = place.load()
+    assert list(found) == list(state)
+    np.testing.assert_array_equal(found["array"], state["array"])
+    assert found["number"] == 0.1 and isinstance(found["number"], np.float64)
+    assert found["window"] == state["window"] and found["window"].maxlen == 2
+    assert found["pair"] == (1, "two") and found["none"] is None
+    np.testing.assert_array_equal(found["deep"]["list"][0], np.arange(3))
