@@ -1,0 +1,1 @@
+"""Speed, and independent solvers to compare with."""

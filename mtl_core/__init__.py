@@ -1,3 +1,3 @@
-"""Do specialized multi-task optimizers (SMTOs) beat the plain sum of losses? The code behind the notebooks."""
+"""Multi-task learning to take along: specialized multi-task optimizers (SMTOs), the step, models, datasets."""
 
 __version__ = "0.1.0"

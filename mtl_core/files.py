@@ -102,7 +102,7 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("MTL_DATA"):
         return Path(chosen)
     checkout = Path(__file__).resolve().parents[1]
-    if (checkout / "pyproject.toml").is_file():
+    if (checkout / "mtl_study").is_dir() and (checkout / "pyproject.toml").is_file():
         return checkout / "data"
     from platformdirs import user_cache_path
 

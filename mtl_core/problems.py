@@ -1,7 +1,7 @@
 """The paper's problems by name: dataset + model + tasks.
 
 "multimnist/CL_RR"   classify the left digit, reconstruct the right one
-"multimnist/CL"      the same, one task alone: the single-task reference
+"multimnist/CL"      the same, one task alone: the single-task baseline
 "cityscapes/19C"     segment a street into 19 classes, tell disparity, point to the middle of each object
 "qm9"                eleven properties of a molecule
 """
@@ -110,7 +110,7 @@ class _Step:
     classes: Literal[7, 19] = 7
     depth: deeplab.Depth = 18
     high: bool = False  # twice the width
-    singles: tuple[str, ...] = ()  # where its single-task references are, in task order
+    singles: tuple[str, ...] = ()  # where its single-task baselines are, in task order
 
 
 def _cityscapes(name: str, step: _Step) -> Callable[..., Problem]:
@@ -161,8 +161,7 @@ def _cityscapes(name: str, step: _Step) -> Callable[..., Problem]:
     return build
 
 
-LADDER = ("cityscapes/R50", "cityscapes/R18", "cityscapes/inst_seg", "cityscapes/HR", "cityscapes/19C")
-# Disparity and instances are the same tasks whatever the classes: they share their references (D37).
+# Disparity and instances are the same tasks whatever the classes: they share their baselines (D37).
 _STEPS = {
     "R50": _Step("SD", depth=50, singles=("R50/S", "R50/D")),
     "R18": _Step("SD", singles=("R18/S", "R18/D")),

@@ -212,9 +212,12 @@ def test_every_module_imports_from_its_own_floor_or_from_below():
     """publishing → figures, lessons → verdicts → protocol → analysis, the paper's numbers, training → mtl_core."""
     upward = {(a, b) for a, others in IMPORTS.items() for b in others if house.floor(b) < house.floor(a)}
     assert upward == set()
-    assert not [(a, b) for a, b in upward if a.startswith("mtl_core") and b.startswith("mtl_study")]
     floors = {name: [m for m in IMPORTS if house.floor(m) == i] for i, name in enumerate(house.FLOORS)}
     assert all(floors.values()) and sum(map(len, floors.values())) == len(IMPORTS)
+
+
+def test_the_core_knows_nothing_of_the_study():
+    assert {(a, b) for a, others in IMPORTS.items() for b in others if a[:8] == "mtl_core" != b[:8]} == set()
 
 
 def test_no_modules_import_each_other_in_a_circle():
@@ -229,19 +232,29 @@ def test_samples_networks_and_methods_do_not_know_each_other():
 
 
 def test_the_walls_are_seen(tmp_path):
-    """A dataset that imports a claim, inside a function and under another name, is found; so is a module without a
-    floor."""
-    (tmp_path / "mtl_core" / "datasets").mkdir(parents=True)
-    (tmp_path / "mtl_study" / "paper").mkdir(parents=True)
-    (tmp_path / "mtl_study" / "paper" / "claims.py").touch()
-    (tmp_path / "mtl_core" / "datasets" / "new.py").write_text(
-        "def f():\n    from mtl_study.paper import claims as c\n"
-    )
-    found = house.imports(tmp_path)
+    """Imports of a claim by a dataset, inside a function and under another name, and by a package itself; a benchmark;
+    a relative import; a module without a floor."""
+
+    def house_with(sources):
+        for path, source in {"mtl_study/paper/claims.py": "", "mtl_core/__init__.py": "", **sources}.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(source)
+        return house.imports(tmp_path)
+
+    claim = "def f():\n    from mtl_study.paper import claims as c\n"
+    found = house_with({"mtl_core/datasets/new.py": claim})
     assert found == {"mtl_core.datasets.new": {"mtl_study.paper.claims"}, "mtl_study.paper.claims": set()}
     assert house.floor("mtl_study.paper.claims") < house.floor("mtl_core.datasets.new")
-    with pytest.raises(KeyError, match=r"mtl_study\.elsewhere is on no floor"):
-        house.floor("mtl_study.elsewhere")
+    found = house_with({"mtl_core/__init__.py": "import mtl_study.paper.claims", "mtl_core/datasets/new.py": ""})
+    assert found["mtl_core"] == {"mtl_study.paper.claims"}
+    assert house_with({"mtl_core/step.py": "from benchmarks import speed"})["mtl_core.step"] == {
+        "benchmarks", "benchmarks.speed",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"step\.py, line 1: a relative import"):
+        house_with({"mtl_core/step.py": "from . import tasks"})
+    for stranger in ("mtl_study.elsewhere", "benchmarks.speed", "mtl_core"):
+        with pytest.raises(KeyError, match=rf"{re.escape(stranger)} is on no floor"):
+            house.floor(stranger)
 
 
 def test_the_map_in_contributing_is_that_of_the_imports():

@@ -69,10 +69,10 @@ class AutoLambda(Wrapping):
         self.register_buffer("lambdas", torch.full((num_tasks,), start))
         self.optimizer = VectorAdam(num_tasks, lr=0.0)
 
-    def set_up(self, setting: ProblemInfo, seed: int) -> None:
-        super().set_up(setting, seed)
-        self.lr, self.weight_decay = setting.lr, setting.weight_decay
-        self.optimizer.lr = self.lr_ratio * setting.lr
+    def set_up(self, info: ProblemInfo, seed: int) -> None:
+        super().set_up(info, seed)
+        self.lr, self.weight_decay = info.lr, info.weight_decay
+        self.optimizer.lr = self.lr_ratio * info.lr
 
     def begin_epoch(self, epoch: int, mean_losses: Tensor | None, lr: float) -> None:
         super().begin_epoch(epoch, mean_losses, lr)
@@ -114,10 +114,10 @@ class AutoLambda(Wrapping):
                 f"auto_lambda: λ has become {lambdas.tolist()}, and the inner method {self.inner.key} needs positive "
                 "losses λ_k L_k. Take a smaller lr_ratio or an inner method that reads no losses."
             )
-        applied = self.inner.backward(ScaledStep(step, lambdas))
-        applied.weights = applied.weights.to(lambdas) * lambdas  # on the losses themselves
-        applied.head_weights = applied.head_weights.to(lambdas) * lambdas
-        return applied
+        result = self.inner.backward(ScaledStep(step, lambdas))
+        result.weights = result.weights.to(lambdas) * lambdas  # on the losses themselves
+        result.head_weights = result.head_weights.to(lambdas) * lambdas
+        return result
 
     def after_step(self, step: Step) -> None:
         super().after_step(step if self.inner is None else ScaledStep(step, self.lambdas))

@@ -1,4 +1,4 @@
-"""The protocol of every SMTO, the two bases that cover nearly all of them, and the registry.
+"""The protocol of every SMTO, the two bases that cover nearly all of them, and `register`.
 
     LossWeighting.weights(losses [K])          -> weights [K]    the heads get the same weights
     GramianWeighting.weights(gramian [K, K])   -> weights [K]    on "features" or "parameters"; heads: plain gradients
@@ -85,7 +85,7 @@ class SMTO(nn.Module):
         self.generator = torch.Generator().manual_seed(0)
         self.pending: tuple[str, ...] = ()  # flags met between epochs; the next step's record carries them
 
-    def set_up(self, setting: ProblemInfo, seed: int) -> None:
+    def set_up(self, info: ProblemInfo, seed: int) -> None:
         """Called once, before the optimizer is made, to size parameters by the problem. Seeds the generator."""
         self.generator.manual_seed(seed)
 

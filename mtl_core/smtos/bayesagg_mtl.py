@@ -72,17 +72,17 @@ class BayesAggMTL(SMTO):
         self.evidence: dict[int, Evidence] = {}  # of the last epoch, per task
         self.collected: dict[int, Evidence] = {}  # in this one so far
 
-    def set_up(self, setting: ProblemInfo, seed: int) -> None:
-        super().set_up(setting, seed)
-        self.likelihoods = setting.likelihoods
+    def set_up(self, info: ProblemInfo, seed: int) -> None:
+        super().set_up(info, seed)
+        self.likelihoods = info.likelihoods
         if "laplace" in self.likelihoods:
             raise BadOption(
                 f"bayesagg_mtl: task {self.likelihoods.index('laplace')} has an absolute error; this method knows "
                 "squared error and cross-entropy only."
             )
-        if len(setting.feature_shape) != 1:
+        if len(info.feature_shape) != 1:
             raise BadOption(
-                f"bayesagg_mtl: the representation has shape {setting.feature_shape}; it must be a vector of features "
+                f"bayesagg_mtl: the representation has shape {info.feature_shape}; it must be a vector of features "
                 "that every head's one linear layer takes in."
             )
 

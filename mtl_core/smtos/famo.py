@@ -87,18 +87,18 @@ class FAMO(LossWeighting):
         return z * (delta - z @ delta)
 
     def backward(self, step: Step) -> StepResult:
-        applied = super().backward(step)
+        result = super().backward(step)
         found = {"share": self.logits.softmax(0)}
         if self.improvement is not None:
             delta = self.improvement
             found |= {"improvement": delta, "improvement_squared": delta.square()}
             found |= {"lead_squared": (delta - delta.mean()).square()}
         for name, values in found.items():
-            applied.diagnostics |= {f"{name}_{k}": value for k, value in enumerate(values)}
+            result.diagnostics |= {f"{name}_{k}": value for k, value in enumerate(values)}
         if self.max_norm is not None:
             norm = torch.nn.utils.clip_grad_norm_(step.shared, self.max_norm)
-            applied.weights = applied.weights * (self.max_norm / (norm + 1e-6)).clamp(max=1)
-        return applied
+            result.weights = result.weights * (self.max_norm / (norm + 1e-6)).clamp(max=1)
+        return result
 
     def after_step(self, step: Step) -> None:
         after = step.reevaluate(fresh=self.masks == "fresh")

@@ -140,9 +140,9 @@ class IMTL(IMTLG):
         self.scales = np.ones(num_tasks)  # e^s of the present step
         self.optimizer = VectorAdam(num_tasks, lr=1e-3)
 
-    def set_up(self, setting: ProblemInfo, seed: int) -> None:
-        super().set_up(setting, seed)
-        self.optimizer.lr = setting.lr
+    def set_up(self, info: ProblemInfo, seed: int) -> None:
+        super().set_up(info, seed)
+        self.optimizer.lr = info.lr
 
     def solve(self, gramian: np.ndarray, losses: np.ndarray | None = None) -> np.ndarray:
         """Gramian of the plain gradients [K, K] and losses [K] to α e^s [K]; then s takes its step."""
@@ -181,15 +181,15 @@ class IMTLL(LossWeighting):
         self.register_buffer("s", torch.zeros(num_tasks))
         self.optimizer = VectorAdam(num_tasks, lr=1e-3)
 
-    def set_up(self, setting: ProblemInfo, seed: int) -> None:
-        super().set_up(setting, seed)
-        self.optimizer.lr = setting.lr
+    def set_up(self, info: ProblemInfo, seed: int) -> None:
+        super().set_up(info, seed)
+        self.optimizer.lr = info.lr
 
     def weights(self, losses: Tensor) -> Tensor:
         """Losses [K] to e^s [K]."""
         return self.s.exp().to(losses)
 
     def backward(self, step: Step) -> StepResult:
-        applied = super().backward(step)
-        self.optimizer.step(self.s, applied.weights * step.losses.clamp(min=self.floor) - 1)
-        return applied
+        result = super().backward(step)
+        self.optimizer.step(self.s, result.weights * step.losses.clamp(min=self.floor) - 1)
+        return result

@@ -17,8 +17,7 @@ from mtl_core.smtos.base import REGISTRY, SMTO
 @functools.cache
 def _load() -> None:
     """Import every file of this package, so that each has registered itself."""
-    import mtl_core.smtos as package
-
+    package = importlib.import_module("mtl_core.smtos")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
 

@@ -99,9 +99,9 @@ class RotoGrad(Wrapping):
         self.register_buffer("norms_at_start", torch.ones(num_tasks))
         self._rotations: Tensor | None = None
 
-    def set_up(self, setting: ProblemInfo, seed: int) -> None:
-        super().set_up(setting, seed)
-        channels = setting.feature_shape[0]
+    def set_up(self, info: ProblemInfo, seed: int) -> None:
+        super().set_up(info, seed)
+        channels = info.feature_shape[0]
         size = channels if self.size is None else self.size
         if size > channels:
             raise BadOption(f"rotograd: size is {size}, but the representation has {channels} features.")
@@ -156,12 +156,12 @@ class RotoGrad(Wrapping):
         if self.inner is None:
             weights = self.scaling(norms)
             step.apply(weights)
-            applied = StepResult(weights, torch.ones_like(weights))
+            result = StepResult(weights, torch.ones_like(weights))
         else:
-            applied = self.inner.backward(step)
+            result = self.inner.backward(step)
         losses = self.turn(gradients, self.target(gradients, norms))
-        applied.diagnostics |= {"rotation_loss": losses.mean(), "rotation_loss_sum": losses.sum()}
-        return applied
+        result.diagnostics |= {"rotation_loss": losses.mean(), "rotation_loss_sum": losses.sum()}
+        return result
 
     def target(self, gradients: Tensor, norms: Tensor) -> Tensor:
         """Task gradients on z [K, B, …] and their norms [K] to v [B, …]: the mean of the gradients, each brought to the

@@ -56,9 +56,9 @@ class UW(LossWeighting):
         self.register_buffer("power", torch.ones(num_tasks))
         self.register_buffer("divisor", torch.ones(num_tasks))
 
-    def set_up(self, setting: ProblemInfo, seed: int) -> None:
-        super().set_up(setting, seed)
-        self.likelihoods = self.likelihoods or list(setting.likelihoods)
+    def set_up(self, info: ProblemInfo, seed: int) -> None:
+        super().set_up(info, seed)
+        self.likelihoods = self.likelihoods or list(info.likelihoods)
         self.power, self.divisor = torch.tensor([POWER_AND_DIVISOR[kind] for kind in self.likelihoods]).T
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ class UW(LossWeighting):
         return ((-self.power * self.eta.detach()).exp() / self.divisor).to(losses)
 
     def backward(self, step: Step) -> StepResult:
-        applied = super().backward(step)
+        result = super().backward(step)
         losses = step.losses.clamp(min=self.floor)
-        self.eta.grad = (1 - self.power * applied.weights * losses).to(self.eta)
-        return applied
+        self.eta.grad = (1 - self.power * result.weights * losses).to(self.eta)
+        return result

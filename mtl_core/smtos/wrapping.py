@@ -33,10 +33,10 @@ class Wrapping(SMTO):
         if self.inner is not None:
             self.replay = self.inner.replay
 
-    def set_up(self, setting: ProblemInfo, seed: int) -> None:
-        super().set_up(setting, seed)
+    def set_up(self, info: ProblemInfo, seed: int) -> None:
+        super().set_up(info, seed)
         if self.inner is not None:
-            self.inner.set_up(setting, seed)
+            self.inner.set_up(info, seed)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         return [] if self.inner is None else self.inner.parameter_groups(lr)

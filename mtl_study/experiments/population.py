@@ -150,7 +150,7 @@ def _check_baselines(baselines: Baselines, tasks: Sequence[Task], problem: str) 
         _check_names(f"baselines of {task.name}", baselines[task.name], list(task.metrics), "metric", task.name)
         for metric, value in baselines[task.name].items():
             if value <= 0:
-                raise ValueError(f"the reference of {task.name} {metric} is {value}: no gain can be relative to it.")
+                raise ValueError(f"the baseline of {task.name} {metric} is {value}: no gain can be relative to it.")
 
 
 def _check_names(where: str, given: Iterable[str], known: Sequence[str], kind: str, owner: str) -> None:
@@ -179,8 +179,8 @@ def score(
     def gain(task: Task) -> float:
         gains = []
         for name, metric in task.metrics.items():
-            value, reference = metrics[task.name][name], baselines[task.name][name]
-            change = (math.nan if value is None else value - reference) / reference
+            value, baseline = metrics[task.name][name], baselines[task.name][name]
+            change = (math.nan if value is None else value - baseline) / baseline
             gains.append(change if metric.higher_is_better else -change)
         return sum(gains) / len(gains)
 

@@ -266,9 +266,9 @@ class Training:
             raise NonFinite("a loss is not finite")
         if len(self.tasks) > 1 and number % self.problem.sample_every == min(1, self._last_step):
             log.look(step)
-        applied = self.smto.backward(step)
+        result = self.smto.backward(step)
         finite = self._finite_gradients(step)
-        log.add(step, applied, finite, number)
+        log.add(step, result, finite, number)
         if self.device.type == "cpu" and not finite:  # on a GPU reading it would mean waiting for it
             raise NonFinite("a gradient is not finite")
         # 1: the step leaves all parameters as they are
@@ -398,20 +398,20 @@ class _EpochLog:
         for space, gramians in self.gramians.items():
             gramians.append(step.gramian(space))
 
-    def add(self, step: Step, applied: StepResult, finite: Tensor, number: int) -> None:
+    def add(self, step: Step, result: StepResult, finite: Tensor, number: int) -> None:
         self.not_finite = torch.where((self.not_finite < 0) & ~finite, number, self.not_finite)
         self.count += 1
         self.last_losses = step.losses
         for name, values in (
             ("losses", step.losses),
-            ("weights", applied.weights),
-            ("head_weights", applied.head_weights),
+            ("weights", result.weights),
+            ("head_weights", result.head_weights),
         ):
             values = values.detach().double()
             self.sums[name] = self.sums[name] + values if name in self.sums else values.clone()
-        for name, value in applied.diagnostics.items():
+        for name, value in result.diagnostics.items():
             self.diagnostics.setdefault(name, []).append(value)
-        self.flags.update(applied.flags)
+        self.flags.update(result.flags)
 
     def mean(self, name: str) -> Tensor:
         return self.sums[name] / self.count

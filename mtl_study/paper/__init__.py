@@ -1,0 +1,1 @@
+"""The paper's numbers, its claims with their rules, and the verdicts."""

@@ -34,7 +34,7 @@ from typing import Annotated, Any, Literal
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from mtl_core import files
 from mtl_core.names import nearest
@@ -56,11 +56,7 @@ class BadEvidence(ValueError):
 # -- the rules, as the file has them -----------------------------------------------------------------------------------
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Count(_Strict):
+class Count(published.Strict):
     """At least `at_least` of the pairs in `of` have Σ value[c] · c, minus that of another run, within the bounds."""
 
     kind: Literal["count"]
@@ -73,7 +69,7 @@ class Count(_Strict):
     at_least: int
 
 
-class Rank(_Strict):
+class Rank(published.Strict):
     """Spearman's correlation of each seed's column with the paper's is above `at_least`."""
 
     kind: Literal["rank"]
@@ -83,21 +79,21 @@ class Rank(_Strict):
     at_least: float
 
 
-class Checks(_Strict):
+class Checks(published.Strict):
     """Every check of every proposition has passed."""
 
     kind: Literal["checks"]
     propositions: list[int]
 
 
-class Reference(_Strict):
+class Reference(published.Strict):
     """Where the paper's own number stands: a table of results or a number in its text."""
 
     table: str | None = None
     text: str | None = None
 
 
-class Needs(_Strict):
+class Needs(published.Strict):
     """What it takes to decide: one of these presets, so many seeds, and data of one of these sources (any if empty)."""
 
     presets: list[str]
@@ -105,7 +101,7 @@ class Needs(_Strict):
     sources: list[str] = []
 
 
-class Part(_Strict):
+class Part(published.Strict):
     """One statement with its rule."""
 
     says: str
@@ -116,7 +112,7 @@ class Part(_Strict):
     in_words: str
 
 
-class _File(_Strict):
+class _File(published.Strict):
     groups: dict[str, list[str]]
     claims: dict[str, list[Part]]
 

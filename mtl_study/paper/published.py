@@ -42,11 +42,13 @@ class Settings(TypedDict):
 # -- what the files must look like -------------------------------------------------------------------------------------
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Part of a file: other fields are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Text(_Strict):
+class Text(Strict):
     """A number from the running text: value, unit ("%" or none), and of what."""
 
     value: float
@@ -54,7 +56,7 @@ class Text(_Strict):
     says: str
 
 
-class TrainingProtocol(_Strict):
+class TrainingProtocol(Strict):
     """How long, in which batches and with which schedule a family of problems was trained."""
 
     epochs: int
@@ -63,26 +65,26 @@ class TrainingProtocol(_Strict):
     schedule: str
 
 
-class _Table(_Strict):
+class _Table(Strict):
     title: str
     problem: str | None
     columns: list[str]
     rows: dict[str, list[float]]
 
 
-class _Results(_Strict):
+class _Results(Strict):
     tables: dict[str, _Table]
     text: dict[str, Text]
 
 
-class _Chosen(_Strict):
+class _Chosen(Strict):
     lr: float
     dropout: float = 0.0
     weight_decay: float = 0.0
     options: dict[str, Any] = {}
 
 
-class _Grid(_Strict):
+class _Grid(Strict):
     lr: list[float]
     dropout: list[float]
     weight_decay: list[float]
@@ -91,17 +93,17 @@ class _Grid(_Strict):
     options: dict[str, dict[str, list[float]]]
 
 
-class _Problem(_Strict):
+class _Problem(Strict):
     table: int | None = None
     smtos: dict[str, _Chosen]
 
 
-class _FixedWeights(_Strict):
+class _FixedWeights(Strict):
     tasks: list[str]
     by_source_lr: dict[float, list[float]]
 
 
-class _Hyperparameters(_Strict):
+class _Hyperparameters(Strict):
     training: dict[str, TrainingProtocol]
     grids: dict[str, _Grid]
     problems: dict[str, _Problem]

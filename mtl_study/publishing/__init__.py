@@ -1,0 +1,1 @@
+"""The one command, pages and report, and what is generated for the documentation."""

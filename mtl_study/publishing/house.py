@@ -11,9 +11,9 @@ from mtl_study.artifacts import REPOSITORY, need_checkout
 
 TARGET = REPOSITORY / "CONTRIBUTING.md"
 START, END = "<!-- map -->\n", "<!-- end of the map -->\n"
-PACKAGES = ("mtl_core", "mtl_study")
+PACKAGES, OUTSIDE = ("mtl_core", "mtl_study"), ("benchmarks", "tests")
 
-#: from top to bottom; a module imports from its own floor, without going round in a circle, and from those below
+#: from top to bottom; a module imports from its own floor, without cycles, and from those below
 FLOORS: dict[str, tuple[str, ...]] = {
     "publishing": ("mtl_study.publishing",),
     "figures and lessons": ("mtl_study.plots", "mtl_study.teaching"),
@@ -24,7 +24,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.population",
         "mtl_study.experiments.merge",
     ),
-    "what runs say, what the paper says, and training": (
+    "records read, the paper's numbers, training": (
         "mtl_study.analysis",
         "mtl_study.paper.published",
         "mtl_study.experiments.runner",
@@ -48,26 +48,30 @@ FLOORS: dict[str, tuple[str, ...]] = {
 
 
 def imports(repository: Path = REPOSITORY) -> dict[str, set[str]]:
-    """Every module of the two packages, and the modules of theirs that it imports, wherever in its file; packages
-    (`__init__`) are left out."""
+    """Every module of the two packages, and what it imports of them, of the benchmarks and of the tests, wherever in
+    its file. A package stands for its `__init__`, and is left out where that imports nothing.
+
+    Raises:
+        ValueError: a relative import; the whole name says where an arrow leads.
+    """
     files = {
-        ".".join(path.relative_to(repository).with_suffix("").parts): path
+        ".".join(path.relative_to(repository).with_suffix("").parts).removesuffix(".__init__"): path
         for package in PACKAGES
         for path in sorted((repository / package).rglob("*.py"))
-        if path.name != "__init__.py"
     }
     found: dict[str, set[str]] = {}
     for module, path in files.items():
         named: set[str] = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            if isinstance(node, ast.ImportFrom):
+                if node.level or not node.module:
+                    raise ValueError(f"{path}, line {node.lineno}: a relative import; give the whole name.")
                 named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
             elif isinstance(node, ast.Import):
                 named |= {alias.name for alias in node.names}
-        if "mtl_core.smtos" in named:  # what the package hands on
-            named.add("mtl_core.smtos.registry")
-        found[module] = (named & set(files)) - {module}
-    return found
+        found[module] = {name for name in named if name in files or name.split(".")[0] in OUTSIDE} - {module}
+    silent = {module for module, path in files.items() if path.name == "__init__.py" and not found[module]}
+    return {module: others - silent for module, others in found.items() if module not in silent}
 
 
 def floor(module: str) -> int:
@@ -86,7 +90,7 @@ def room(module: str) -> str:
 
 def picture(found: dict[str, set[str]]) -> str:
     """The map as a Mermaid flow chart: floors with their rooms, and an arrow from a room to each room below that it
-    imports from and does not reach by way of another."""
+    imports from and does not reach through another."""
     arrows: dict[str, set[str]] = {}
     for module, others in found.items():
         arrows.setdefault(room(module), set()).update({room(other) for other in others} - {room(module)})

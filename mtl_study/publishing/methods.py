@@ -2,8 +2,8 @@
 publication, the code released with the main paper and this package differ, and why.
 
     python -m mtl_study.publishing.methods      writes docs/methods.md
-    register.table()                 the methods at a glance, a row each
-    register.show("nash_mtl")        one method's page, in a notebook
+    methods.table()                 the methods at a glance, a row each
+    methods.show("nash_mtl")        one method's page, in a notebook
 
 Nothing is written twice: the pages are the docstrings of the files in mtl_core/smtos, and the tables are read off the
 classes.

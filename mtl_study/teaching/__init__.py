@@ -1,0 +1,1 @@
+"""Exercises, losses small enough to be drawn, and checks of the propositions."""

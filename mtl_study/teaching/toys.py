@@ -210,10 +210,10 @@ def walk(
             second_batch=lambda: (nothing, other.tasks),  # type: ignore[arg-type, return-value]
             replay=smto.replay,
         )
-        applied = smto.backward(step)
+        result = smto.backward(step)
         points.append(before[0])
         losses.append(step.losses)
-        weights.append(applied.weights.detach())
+        weights.append(result.weights.detach())
         assert theta.grad is not None
         updates.append(theta.grad[0].clone())
         optimizer.step()

@@ -94,7 +94,7 @@ def test_the_solvers_in_short():
 
 @pytest.mark.slow
 def test_the_sparse_encoder_needs_more_memory():
-    """It holds a matrix per edge. (Equal results: tests/models/test_mpnn.py.)"""
+    """It holds a matrix per edge. (Equal results: tests/mtl_core/models/test_mpnn.py.)"""
     table = speed.encoder(rounds=1, molecules=24)
     assert list(table.index) == [speed.OURS, speed.SPARSE] and (table["ms"] > 0).all()
     assert table.loc[speed.OURS, "time, ×"] == 1
