@@ -103,6 +103,7 @@ class Local:
         self.done: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def submit(self, name: str, function: Callable[..., Any], *args: Any) -> None:
+        self.idle = [worker for worker in self.idle if worker.alive]
         worker = self.busy[name] = self.idle.pop() if self.idle else Worker()
         task, done = cloudpickle.dumps((function, args)), self.done
 
