@@ -387,6 +387,10 @@ def scheduler(tmp_path):
         process.wait()
 
 
+def beside_dask(workers: list[subprocess.Popen]) -> list[psutil.Process]:
+    return [child for worker in workers for child in workers_of(worker)]
+
+
 @pytest.mark.cluster
 def test_a_dask_worker_killed_in_the_middle(tmp_path, scheduler, monkeypatch):
     address, _, workers = scheduler
@@ -404,7 +408,7 @@ def test_a_dask_worker_killed_in_the_middle(tmp_path, scheduler, monkeypatch):
 
 @pytest.mark.cluster
 def test_with_the_scheduler_lost_the_command_ends_in_words(tmp_path, scheduler, monkeypatch):
-    address, process_of_scheduler, _ = scheduler
+    address, process_of_scheduler, workers = scheduler
     monkeypatch.setenv("MTL_ADDRESS", address)
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "5s")
     sweep = Sweep(tmp_path, "time.sleep(1 * (torch.initial_seed() > 1))")
@@ -412,10 +416,13 @@ def test_with_the_scheduler_lost_the_command_ends_in_words(tmp_path, scheduler, 
     deadline = time.monotonic() + 200
     while len(sweep.records()) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
+    beside = beside_dask(workers)
     process_of_scheduler.kill()
     said = process.communicate(timeout=200)[1]
     stored = len(sweep.records())
     assert f"the Dask scheduler {address} is gone. {stored} of 6 runs are stored; the same command trains only" in said
+    assert "Traceback" not in said.split("Traceback", 1)[1], "more than the one of the error itself"
+    assert wait_for_the_end_of(beside, 60) == []
     monkeypatch.delenv("MTL_ADDRESS")
     before = sweep.trained()
     assert "Error" not in sweep.run([0, 1, 2, 3, 4, 5])
@@ -431,7 +438,7 @@ def test_a_killed_driver_leaves_nothing_running_on_the_cluster(tmp_path, schedul
     deadline = time.monotonic() + 200
     while not (tmp_path / "log").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    beside = [child for worker in workers for child in psutil.Process(worker.pid).children(recursive=True)]
+    beside = beside_dask(workers)
     process.kill()
     process.communicate()
     assert beside and wait_for_the_end_of(beside, 60) == []
