@@ -18,7 +18,6 @@ import pytest
 from mtl_study.experiments import engines, runner
 from mtl_study.experiments.engines import Failure, Local
 from mtl_study.experiments.runs import BadConfig, RunConfig
-from mtl_study.experiments.store import RunStore
 
 ENGINES = ["local", pytest.param("dask", marks=pytest.mark.cluster)]
 SETTINGS = {"problem": "multimnist/CL_RR", "lr": 0.002, "epochs": 1, "batch_size": 64}
@@ -279,7 +278,7 @@ def test_a_disk_that_is_full_at_an_interrupt(tmp_path, monkeypatch):
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[1]
     refuge = Path(said.split("lie in ")[1].split(":")[0])
-    assert [run.config.seed for run in RunStore(refuge)] == [] and len(list(refuge.rglob("*.json"))) == 1
+    assert len(list(refuge.rglob("*.json"))) == 1
     assert list(temporary.glob("mtl-*")) == [refuge]
 
 
