@@ -7,6 +7,7 @@ costs itself alone: it comes back as a Failure. Tasks travel with cloudpickle: w
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pickle
 import queue
@@ -103,6 +104,7 @@ class Local:
         self.done: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def submit(self, name: str, function: Callable[..., Any], *args: Any) -> None:
+        self.idle = [worker for worker in self.idle if worker.alive]
         worker = self.busy[name] = self.idle.pop() if self.idle else Worker()
         task, done = cloudpickle.dumps((function, args)), self.done
 
@@ -143,6 +145,8 @@ class Dask:
             import distributed
         except ImportError as error:
             raise EngineLost(f"the engine 'dask' needs the extra [cluster]: {error}.") from None
+        for part in ("client", "utils"):  # a lost scheduler is said below, in words
+            logging.getLogger(f"distributed.{part}").setLevel(logging.CRITICAL)
         self.address, self.time_limit = address, time_limit
         self.cluster: Any = None
         if address is None:
@@ -306,8 +310,8 @@ def _answer(task: bytes) -> bytes:
 
 
 def do_beside(task: bytes, time_limit: float) -> Any:
-    """In a Dask worker: work out a task in a process beside it. That ends where the task is cancelled, and so when its
-    driver is gone."""
+    """In a Dask worker: work out a task in a process beside it. That ends where the task is cancelled, and so when
+    its driver or the scheduler is gone."""
     import distributed
 
     dask_worker = distributed.get_worker()
@@ -318,7 +322,11 @@ def do_beside(task: bytes, time_limit: float) -> Any:
     def watch() -> None:
         while not finished.wait(1):
             state = dask_worker.state.tasks.get(key)
-            if state is None or state.state == "cancelled":
+            if (
+                state is None
+                or state.state == "cancelled"
+                or dask_worker.status.name in ("closing", "closed", "failed")
+            ):
                 worker.end("it was cancelled")
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,452 @@
+"""Runs that die, hang or are killed; drivers that are; sweeps that share a store; methods of a script; Dask."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mtl_study.experiments import engines, runner
+from mtl_study.experiments.engines import Failure, Local
+from mtl_study.experiments.runs import BadConfig, RunConfig
+
+ENGINES = ["local", pytest.param("dask", marks=pytest.mark.cluster)]
+SETTINGS = {"problem": "multimnist/CL_RR", "lr": 0.002, "epochs": 1, "batch_size": 64}
+SIZES = {"train_size": 128, "val_size": 40, "test_size": 40}
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def config(**settings):
+    return RunConfig.of(**{**SETTINGS, **SIZES, "seed": 0, **settings})
+
+
+@pytest.fixture
+def local():
+    engine = Local(workers=2, time_limit=60)
+    yield engine
+    engine.close()
+
+
+def all_of(engine, number, seconds=120):
+    """What comes back, by name, once so many have."""
+    found, deadline = {}, time.monotonic() + seconds
+    while len(found) < number and time.monotonic() < deadline:
+        found |= dict(engine.completed(1))
+    return found
+
+
+# -- the processes -----------------------------------------------------------------------------------------------------
+
+
+def test_tasks_come_back_and_processes_are_reused(local):
+    local.submit("a", pow, 2, 3)
+    local.submit("b", os.getpid)
+    first = all_of(local, 2)
+    local.submit("c", os.getpid)
+    local.submit("d", os.getpid)
+    second = all_of(local, 2)
+    assert first["a"] == 8 and first["b"] in second.values() and os.getpid() not in second.values()
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "why", "died"),
+    [
+        (os.abort, (), "its process was ended by SIGABRT", True),
+        (signal.raise_signal, (signal.SIGKILL,), "its process was ended by SIGKILL, as when memory runs out", True),
+        (os._exit, (3,), "its process ended by itself, with exit code 3", True),
+        (int, ("x",), "ValueError: invalid literal for int() with base 10: 'x'", False),
+        (threading.Lock, (), "TypeError: cannot pickle '_thread.lock' object", False),
+    ],
+)
+def test_one_that_dies_or_fails_costs_itself_alone(local, function, args, why, died):
+    local.submit("bad", function, *args)
+    local.submit("good", pow, 2, 3)
+    found = all_of(local, 2)
+    local.submit("after", pow, 2, 4)
+    assert found == {"bad": Failure(why, died), "good": 8} and all_of(local, 1) == {"after": 16}
+
+
+def test_one_that_hangs_is_ended():
+    engine = Local(workers=1, time_limit=1.5)
+    engine.submit("bad", time.sleep, 1000)
+    assert all_of(engine, 1) == {"bad": Failure("it took longer than the time limit of 1.5 s", died=True)}
+    engine.close()
+
+
+def test_an_idle_process_that_is_killed_costs_nothing(local):
+    local.submit("a", os.getpid)
+    os.kill(all_of(local, 1)["a"], signal.SIGKILL)
+    time.sleep(0.2)
+    local.submit("b", pow, 2, 3)
+    assert all_of(local, 1) == {"b": 8}
+
+
+def test_what_a_run_prints_does_not_get_among_the_results(local):
+    local.submit("a", print, "said")
+    local.submit("b", os.system, "echo said")
+    assert all_of(local, 2) == {"a": None, "b": 0}
+
+
+def test_what_is_cancelled_ends_at_once(local):
+    local.submit("a", time.sleep, 1000)
+    (worker,) = local.busy.values()
+    local.cancel()
+    assert not worker.alive and local.completed(0) == []
+    local.submit("a", pow, 2, 3)
+    assert all_of(local, 1) == {"a": 8}
+
+
+def test_a_worker_has_one_thread_of_everything_and_keeps_memory(local):
+    local.submit("a", os.getenv, "OMP_NUM_THREADS")
+    local.submit("b", os.getenv, "MALLOC_TRIM_THRESHOLD_")
+    assert all_of(local, 2) == {"a": "1", "b": str(2**32)}
+
+
+def test_an_unknown_engine_is_refused(tmp_path):
+    with pytest.raises(BadConfig, match="engine = 'celery'; expected 'local' or 'dask'"):
+        runner.run([config()], tmp_path, engine="celery")
+
+
+def test_a_worker_whose_parent_is_not_the_driver_ends_at_once():
+    command = [sys.executable, "-c", engines.START, "1", *sys.path]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=60).returncode == 1
+
+
+# -- sweeps in processes of their own ----------------------------------------------------------------------------------
+
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+import torch
+from mtl_core.smtos.base import LossWeighting, register
+from mtl_study.experiments import leases, runner
+from mtl_study.experiments.runs import RunConfig
+
+folder, seeds, engine = Path(sys.argv[1]), [int(seed) for seed in sys.argv[2].split(",")], sys.argv[3]
+log = folder.parent / "log"
+
+@register
+class Mine(LossWeighting):
+    key = "mine"
+    def begin_epoch(self, epoch, mean_losses, lr):
+        log.mkdir(exist_ok=True)
+        (log / f"{time.time_ns()}-{os.getpid()}").touch()
+    def weights(self, losses):
+        DISTURB
+        return torch.ones_like(losses)
+
+settings = dict(problem="multimnist/CL_RR", lr=0.002, epochs=1, batch_size=64, val_size=40, test_size=40)
+configs = [RunConfig.of(smto="mine", seed=s, train_size=TRAIN, **settings) for s in seeds]
+if __name__ == "__main__":
+    runner.run(configs, folder, workers=2, engine=engine, time_limit=LIMIT)
+"""
+
+
+class Sweep:
+    """A sweep of a method that the script defines itself, in a process of its own; `disturb` is in its every step."""
+
+    def __init__(self, folder: Path, disturb: str = "pass", train: int = 128, limit: float = 1000):
+        folder.mkdir(exist_ok=True)
+        self.script, self.store = folder / "sweep.py", folder / "store"
+        code = SCRIPT.replace("TRAIN", str(train)).replace("LIMIT", str(limit))
+        self.script.write_text(code.replace("DISTURB", textwrap.indent(disturb, " " * 8).strip()))
+
+    def start(self, seeds: list[int], engine: str = "local") -> subprocess.Popen:
+        command = [sys.executable, self.script, self.store, ",".join(map(str, seeds)), engine]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+
+    def run(self, seeds: list[int], engine: str = "local") -> str:
+        """What it says."""
+        process = self.start(seeds, engine)
+        return process.communicate(timeout=900)[1]
+
+    def records(self) -> dict[int, str]:
+        """By seed, without what hangs on time and place."""
+        found = {}
+        for path in self.store.rglob("*.json"):
+            record = json.loads(path.read_text())["record"]
+            for name in ("seconds", "clock", "environment"):
+                record.pop(name)
+            found[record["config"]["seed"]] = json.dumps(record)
+        return found
+
+    def trained(self) -> int:
+        return len(os.listdir(self.store.parent / "log"))
+
+    def processes(self) -> list[psutil.Process]:
+        """That have to do with this sweep."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE and str(self.script) in " ".join(
+                    [*process.cmdline(), *process.environ().values()]
+                ):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                pass
+        return found
+
+    def left_behind(self) -> list[str]:
+        return [str(p) for p in self.store.rglob("*") if p.is_file() and p.suffix != ".json"]
+
+
+KILL = "if losses.shape and torch.initial_seed() == 1: {}"
+
+
+def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
+    try:
+        return [p for p in psutil.Process(process.pid).children(recursive=True) if engines.START in p.cmdline()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_method_of_the_script_is_known_to_two_workers(tmp_path, engine):
+    sweep = Sweep(tmp_path)
+    assert "Error" not in sweep.run([0, 1, 2], engine)
+    assert set(sweep.records()) == {0, 1, 2} and sweep.trained() == 3 and sweep.left_behind() == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("disturb", "why"),
+    [
+        ("os.abort()", "its process was ended by SIGABRT"),
+        slow("os.kill(os.getpid(), signal.SIGKILL)", "its process was ended by SIGKILL, as when memory runs out"),
+        slow("time.sleep(1000)", "it took longer than the time limit of 40 s"),
+    ],
+)
+def test_a_run_that_dies_is_tried_again_and_named_and_the_others_are_stored(tmp_path, disturb, why, engine):
+    sweep = Sweep(tmp_path, KILL.format(disturb), limit=40)
+    said = sweep.run([0, 1, 2, 3], engine)
+    assert "1 of 4 runs failed; the others are stored." in said
+    assert re.search(rf"multimnist/CL_RR, mine, seed 1: {why}, twice", said)
+    assert set(sweep.records()) == {0, 2, 3} and sweep.trained() == 5 and sweep.left_behind() == []
+
+
+@pytest.mark.slow
+def test_three_sweeps_on_one_store_train_each_run_once(tmp_path):
+    sweep = Sweep(tmp_path)
+    processes = [sweep.start(order) for order in ([*range(12)], [*range(11, -1, -1)], [*range(12)])]
+    said = [process.communicate(timeout=900)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    assert sweep.trained() == 12 and len(sweep.records()) == 12 and sweep.left_behind() == []
+    assert len({name.split("-")[1] for name in os.listdir(tmp_path / "log")}) > 2  # they shared the work
+
+
+def test_without_shared_memory_runs_are_trained_all_the_same(tmp_path, monkeypatch):
+    """A container whose /dev/shm is full or read-only has no semaphores."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import _multiprocessing\n"
+        "class SemLock(_multiprocessing.SemLock):\n"
+        "    def __new__(cls, *args, **kwargs): raise OSError(28, 'No space left on device')\n"
+        "_multiprocessing.SemLock = SemLock\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    sweep = Sweep(tmp_path / "sweep")
+    said = sweep.run([0, 1])
+    assert set(sweep.records()) == {0, 1}, said
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_at_an_interrupt(tmp_path, monkeypatch):
+    """What had finished is kept where the message says; nothing else is left in the temporary folder."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    sweep = Sweep(tmp_path, "time.sleep(1000 * (torch.initial_seed() == 1))")
+    sweep.store.mkdir()
+    (sweep.store / "multimnist").write_text("in the way, as a full disk is")
+    process = sweep.start([0, 1])
+    deadline = time.monotonic() + 120
+    while not list(temporary.rglob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    refuge = Path(said.split("lie in ")[1].split(":")[0])
+    assert len(list(refuge.rglob("*.json"))) == 1
+    assert list(temporary.glob("mtl-*")) == [refuge]
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_nothing_but_records(tmp_path):
+    sweep = Sweep(tmp_path, "time.sleep(1000 * (torch.initial_seed() == 1))")
+    process = sweep.start([0, 1])
+    deadline = time.monotonic() + 120
+    while not sweep.records() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = workers_of(process)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+    said = process.communicate(timeout=120)[1]
+    assert "KeyboardInterrupt" in said and set(sweep.records()) == {0} and sweep.left_behind() == []
+    assert len(workers) == 2 and not any(worker.is_running() for worker in workers)
+
+
+# -- kills -------------------------------------------------------------------------------------------------------------
+
+
+def wait_for_the_end_of(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that are still there."""
+    deadline = time.monotonic() + seconds
+    while (alive := [process for process in processes if _lives(process)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return alive
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("after", [0.02, slow(0.5), slow(6)])
+def test_workers_whose_driver_was_killed_end(tmp_path, after):
+    """Right after they were started, while they import, and while they train."""
+    sweep = Sweep(tmp_path, "time.sleep(1000)")
+    process = sweep.start([0, 1])
+    deadline = time.monotonic() + 120
+    while len(workers := workers_of(process)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(after)
+    process.kill()
+    process.communicate()
+    assert workers and wait_for_the_end_of(workers, 10) == []
+    if after < 1:
+        assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_kills_at_random_moments(tmp_path, engine):
+    """Twenty kills, of drivers and workers in turn: in the end the store is that of an undisturbed sweep."""
+    seeds, dice = list(range(12)), random.Random(1)
+    undisturbed, sweep = Sweep(tmp_path / "undisturbed"), Sweep(tmp_path / "killed")
+    undisturbed.run(seeds)
+    left, done = 20, 0
+    process, deadline = sweep.start(seeds, engine), time.monotonic() + 1500
+    everything: list[psutil.Process] = []
+    while left and time.monotonic() < deadline:
+        time.sleep(dice.uniform(0.5, 8))
+        if process.poll() is not None:  # all done, or one run died twice: throw two records away
+            process.communicate()
+            for path in sorted(sweep.store.rglob("*.json"))[:2]:
+                path.unlink()
+                done += 1
+            process = sweep.start(seeds, engine)
+            continue
+        everything += workers_of(process)
+        victims = workers_of(process) if left % 2 else []
+        (dice.choice(victims) if victims else process).kill()
+        left -= 1
+        if not victims:
+            process.communicate()
+            process = sweep.start(seeds, engine)
+    process.communicate(timeout=900)
+    sweep.run(seeds, engine)
+    assert left == 0
+    assert sweep.records() == undisturbed.records()
+    assert wait_for_the_end_of(everything, 30) == []
+    assert [name for name in sweep.left_behind() if not name.endswith(".tmp")] == []
+
+
+# -- Dask --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    """A Dask cluster of two workers, by hand, as on several machines: (address, scheduler, workers)."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MTL_TEST": str(tmp_path)}
+    start = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard", "--no-show"]
+    where = tmp_path / "scheduler.json"
+    options = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+    processes = [subprocess.Popen([*start, "--scheduler-file", where], **options)]
+    start = [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    processes += [subprocess.Popen([*start, "--scheduler-file", where], **options) for _ in range(2)]
+    deadline = time.monotonic() + 120
+    while not where.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    yield json.loads(where.read_text())["address"], processes[0], processes[1:]
+    for process in reversed(processes):
+        process.kill()
+        process.wait()
+
+
+def beside_dask(workers: list[subprocess.Popen]) -> list[psutil.Process]:
+    return [child for worker in workers for child in workers_of(worker)]
+
+
+@pytest.mark.cluster
+def test_a_dask_worker_killed_in_the_middle(tmp_path, scheduler, monkeypatch):
+    address, _, workers = scheduler
+    monkeypatch.setenv("MTL_ADDRESS", address)
+    sweep = Sweep(tmp_path, train=640)
+    process = sweep.start(list(range(6)), "dask")
+    deadline = time.monotonic() + 200
+    while not sweep.records() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers[0].kill()
+    said = process.communicate(timeout=600)[1]
+    assert process.returncode == 0, said
+    assert set(sweep.records()) == set(range(6)) and sweep.left_behind() == []
+
+
+@pytest.mark.cluster
+def test_with_the_scheduler_lost_the_command_ends_in_words(tmp_path, scheduler, monkeypatch):
+    address, process_of_scheduler, workers = scheduler
+    monkeypatch.setenv("MTL_ADDRESS", address)
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "5s")
+    sweep = Sweep(tmp_path, "time.sleep(1 * (torch.initial_seed() > 1))")
+    process = sweep.start([0, 1, 2, 3, 4, 5], "dask")
+    deadline = time.monotonic() + 200
+    while len(sweep.records()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    beside = beside_dask(workers)
+    process_of_scheduler.kill()
+    said = process.communicate(timeout=200)[1]
+    stored = len(sweep.records())
+    assert f"the Dask scheduler {address} is gone. {stored} of 6 runs are stored; the same command trains only" in said
+    assert "Traceback" not in said.split("Traceback", 1)[1], "more than the one of the error itself"
+    assert wait_for_the_end_of(beside, 60) == []
+    monkeypatch.delenv("MTL_ADDRESS")
+    before = sweep.trained()
+    assert "Error" not in sweep.run([0, 1, 2, 3, 4, 5])
+    assert sweep.trained() == before + 6 - stored and len(sweep.records()) == 6 and sweep.left_behind() == []
+
+
+@pytest.mark.cluster
+def test_a_killed_driver_leaves_nothing_running_on_the_cluster(tmp_path, scheduler, monkeypatch):
+    address, _, workers = scheduler
+    monkeypatch.setenv("MTL_ADDRESS", address)
+    sweep = Sweep(tmp_path, "time.sleep(1000)")
+    process = sweep.start([0, 1], "dask")
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "log").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    beside = beside_dask(workers)
+    process.kill()
+    process.communicate()
+    assert beside and wait_for_the_end_of(beside, 60) == []
+    assert [worker.poll() for worker in workers] == [None, None]
+
+
+@pytest.mark.cluster
+def test_an_address_where_nobody_answers(monkeypatch, tmp_path):
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "2s")
+    sweep = Sweep(tmp_path)
+    monkeypatch.setenv("MTL_ADDRESS", "tcp://127.0.0.1:1")
+    assert "no Dask scheduler answers at tcp://127.0.0.1:1" in sweep.run([0], "dask")
