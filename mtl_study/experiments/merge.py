@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 from pydantic import ValidationError
 from tqdm import tqdm
@@ -34,6 +35,7 @@ class Merged:
     longer: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    unshipped: list[str] = field(default_factory=list)
     known: int = 0
 
     def __str__(self) -> str:
@@ -41,6 +43,7 @@ class Merged:
         lines = [f"{added} added, {len(self.longer)} in place of shorter ones, {self.known} known."]
         lines += [f"differs from the one that is there, which stays: {name}" for name in self.differing]
         lines += [f"cannot be read: {name}" for name in self.unreadable]
+        lines += [f"not packed, its method is defined in a notebook or a script: {name}" for name in self.unshipped]
         return "\n".join(lines)
 
 
@@ -54,6 +57,9 @@ def merge(source: Path, target: Path, pack: bool = False) -> Merged:
     place = _Archive(target, done) if pack or archived(target) else _Live(target)
     for name, line, record in tqdm(read(source, done), desc="records", unit="record", delay=2, leave=False):
         folder, key = record_config(record).folder, record.key
+        if place.shipped and "defined_in" in environment(record):
+            done.unshipped.append(name)
+            continue
         try:
             before = None if (there := place.line(folder, key)) is None else type(record).from_line(there)
         except (BadRecord, UnicodeDecodeError) as error:
@@ -74,7 +80,15 @@ def merge(source: Path, target: Path, pack: bool = False) -> Merged:
     return done
 
 
+def environment(record: Record) -> dict[str, str]:
+    """On what a record of any kind was made."""
+    found: dict[str, str] = cast(Any, record).environment
+    return found
+
+
 class _Live:
+    shipped = False
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -93,6 +107,8 @@ class _Live:
 class _Archive:
     """Packed files, read when they are asked for and written at the end. Damaged lines stay, last in their file, until
     there is a record of their key."""
+
+    shipped = True
 
     def __init__(self, folder: Path, done: Merged) -> None:
         self.folder, self.done = folder, done

@@ -347,7 +347,7 @@ class _Search:
             best=self.best,
             epochs_trained=self.epochs_trained,
             seconds=0,
-            environment=training.environment(self.device),
+            environment=training.environment(self.device, type(self.trainings[0].smto)),
         )
 
     def _epoch(self, i: int, parent: int | None) -> None:

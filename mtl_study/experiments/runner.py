@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
@@ -67,7 +68,7 @@ def run(
     return records(
         configs,
         store,
-        training.train,
+        functools.partial(training.train_from_checkpoint, store.folder),
         workers=workers,
         device=device,
         data_dir=data_dir,

@@ -48,6 +48,10 @@ class BadRecord(ValueError):
     """A text that is no record, or one that does not fit its own configuration."""
 
 
+class ForeignRecord(BadRecord):
+    """A whole record of a problem, a method or an option that is not known here."""
+
+
 class Config(BaseModel):
     """What one record's numbers depend on: settings that are checked when they are given, and the name they make.
 
@@ -298,12 +302,13 @@ class Record(BaseModel):
     @classmethod
     def from_line(cls, line: str) -> Self:
         """A record as a store has it. Raises BadRecord if a single bit of it was changed, or if it does not fit its own
-        configuration."""
+        configuration: a ForeignRecord where that is not known here."""
         key, body = unpacked(line)
         try:
             record = cls.model_validate_json(body, strict=True)
         except ValidationError as error:
-            raise BadRecord(explain(error, cls)) from None
+            of_config = all(problem["loc"][:1] == ("config",) for problem in error.errors())
+            raise (ForeignRecord if of_config else BadRecord)(explain(error, cls)) from None
         if record.key != key:
             raise BadRecord(f"its key is {key}, its configuration has another one")
         record.check()

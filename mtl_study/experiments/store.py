@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from mtl_core.files import write_atomically
-from mtl_study.experiments.runs import BadRecord, Record, Run, RunConfig, unpacked
+from mtl_study.experiments.runs import BadRecord, ForeignRecord, Record, Run, RunConfig, unpacked
 from mtl_study.words import counted
 
 POPULATIONS = "populations"  # the folder, beside those of the methods, whose records are not of single runs
@@ -146,6 +146,9 @@ class Store(Generic[C, R]):
             return None
         try:
             record = self.kind.from_line(content.decode())
+        except ForeignRecord as error:
+            warnings.warn(f"{path} is passed over, as this version does not know it: {error}", stacklevel=6)
+            return None
         except (BadRecord, UnicodeDecodeError) as error:
             aside = set_aside(path, "damaged")
             warnings.warn(f"{path} is no {self.what} record and was set aside, as {aside.name}: {error}", stacklevel=6)

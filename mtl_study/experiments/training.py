@@ -93,6 +93,13 @@ def train(
         return training.record()
 
 
+def train_from_checkpoint(
+    folder: str | os.PathLike[str], config: RunConfig, device: str = "auto", data_dir: str | None = None
+) -> Run:
+    """`train`, going on from the checkpoint that lies beside the record's place in a live store, if there is one."""
+    return train(config, device, data_dir, checkpoint=Path(folder) / config.folder / f"{config.key}.checkpoint")
+
+
 class Training:
     """A run on its way, epoch by epoch. Several may take turns in one process: each goes on from its own random state.
 

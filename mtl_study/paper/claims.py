@@ -98,7 +98,7 @@ class Needs(published.Strict):
 
     presets: list[str]
     seeds: int
-    sources: list[str] = []
+    sources: list[str] = Field(default=[])
 
 
 class Part(published.Strict):

@@ -123,7 +123,7 @@ def test_until_it_gives_up_a_member_is_a_plain_run(tmp_path):
     """Before the first ranking each member is the run of `fixed` with its weights, bit for bit; and a score is the Δm
     that `delta.selected` reads."""
     record = train_population(config({"epochs": 2}, exploit_interval=1))
-    runs = runner.run([record.config.member(m.weights[0]) for m in record.members], tmp_path, workers=1)
+    runs = runner.run([record.config.member(m.weights[0]) for m in record.members], tmp_path, workers=0)
     tasks = base().definition.tasks
     for member, run in zip(record.members, runs, strict=True):
         assert member.score[0] == population.score(run.history[0].val, BASELINES, tasks)
@@ -168,7 +168,7 @@ def test_a_member_that_diverges_is_replaced():
 
 
 def test_all_diverged_is_a_result(tmp_path):
-    (record,) = populations([config({"problem": "multimnist/CL_RR", "lr": 1e30})], tmp_path, workers=1)
+    (record,) = populations([config({"problem": "multimnist/CL_RR", "lr": 1e30})], tmp_path, workers=0)
     assert record.ended == "all members diverged, the last at epoch 0"
     assert record.best is None and record.epochs_trained == 4
     assert PopulationStore(tmp_path).get(record.config) == record
@@ -203,7 +203,7 @@ def test_only_what_is_missing_is_trained(tmp_path, pbt):
     assert Population.from_line(path.read_text()) == pbt
     stamp = path.stat().st_mtime_ns
     small = config({"epochs": 2}, size=2)
-    found = populations([small, config(), small], tmp_path, workers=1)
+    found = populations([small, config(), small], tmp_path, workers=0)
     assert found[1] == pbt and found[0] == found[2] == store.get(small)
     assert path.stat().st_mtime_ns == stamp
     with warnings.catch_warnings():
@@ -284,7 +284,7 @@ def test_one_failing_population_does_not_cost_the_others(tmp_path):
     good = config({"epochs": 2}, size=2)
     bad = config({"epochs": 2, "source": "full"}, size=2)
     with pytest.raises(runner.RunFailed, match="1 of 2 populations failed"):
-        populations([bad, good], tmp_path / "store", workers=1, data_dir=str(tmp_path))
+        populations([bad, good], tmp_path / "store", workers=0, data_dir=str(tmp_path))
     assert PopulationStore(tmp_path / "store").get(good) is not None
 
 
@@ -293,7 +293,7 @@ def test_a_store_that_stops_taking_records_loses_none(tmp_path):
     (tmp_path / "multimnist").write_text("in the way")
     small = config({"epochs": 2}, size=2)
     with pytest.raises(StoreError, match="copy its contents") as error:
-        populations([small], tmp_path, workers=1)
+        populations([small], tmp_path, workers=0)
     refuge = PopulationStore(str(error.value).split("lie in ")[1].split(":")[0])
     assert refuge.get(small) is not None
 
@@ -325,7 +325,7 @@ def test_killed_and_started_again(tmp_path):
     process.wait()
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*.json")}
     assert before
-    found = populations(configs, store, workers=1)
+    found = populations(configs, store, workers=0)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(list(store.rglob("*.json"))) == 3
     assert numbers(found[0]) == numbers(train_population(configs[0]))

@@ -28,7 +28,7 @@ def contents(folder):
 def test_published_settings(tmp_path):
     """Every method has the paper's settings, every task its single-task reference, all seeds of both."""
     e = protocol.experiment(
-        "multimnist/CL_RR", ["unit_scal", "cagrad"], seeds=[1, 2], store=tmp_path, workers=1, **TINY
+        "multimnist/CL_RR", ["unit_scal", "cagrad"], seeds=[1, 2], store=tmp_path, workers=0, **TINY
     )
     assert [(r.config.smto, r.config.lr, r.config.seed) for r in e.runs] == [
         ("unit_scal", 0.001, 1),
@@ -57,7 +57,7 @@ def test_search_picks_by_mean_validation_delta_m(tmp_path):
         search_seeds=[1, 2],
         grid=grid,
         store=tmp_path,
-        workers=1,
+        workers=0,
         **TINY,
     )
     assert {(r.config.smto, r.config.lr, r.config.seed) for r in e.runs} == {
@@ -81,7 +81,7 @@ def test_what_a_store_holds_is_found_without_training(tmp_path):
     problem, methods = "multimnist/CL_RR", ["unit_scal", "edm"]
     settings = {"search": "grid", "search_seeds": [1], "grid": Grid(lr=[0.002, 1e-7]), "store": tmp_path, "workers": 1}
     e = protocol.experiment(problem, methods, seeds=[1, 2], **settings, **TINY)
-    runner.run([config(seed=1, epochs=2, smto="edm"), config(seed=1, smto="pcgrad")], tmp_path, workers=1)
+    runner.run([config(seed=1, epochs=2, smto="edm"), config(seed=1, smto="pcgrad")], tmp_path, workers=0)
     found = protocol.stored(problem, methods, tmp_path)
     assert [r.config for r in found.runs] == [r.config for r in e.runs]
     assert {r.config.key for r in found.baselines} == {r.config.key for r in e.baselines}
@@ -93,11 +93,11 @@ def test_what_a_store_holds_is_found_without_training(tmp_path):
 def test_of_several_settings_in_a_store_the_published_ones_are_taken(tmp_path):
     """However well the others do: a method that happens to have been tried more often must not gain by it."""
     problem, methods = "multimnist/CL_RR", ["unit_scal", "cagrad"]
-    e = protocol.experiment(problem, methods, seeds=[1], store=tmp_path, workers=1, **TINY)
+    e = protocol.experiment(problem, methods, seeds=[1], store=tmp_path, workers=0, **TINY)
     tried = [
         r.config.model_copy(update={"lr": lr, "seed": seed}) for r in e.runs for lr in (0.002, 0.004) for seed in (1, 2)
     ]
-    runner.run(tried, tmp_path, workers=1)
+    runner.run(tried, tmp_path, workers=0)
     found = protocol.stored(problem, methods, tmp_path)
     assert [r.config for r in found.runs] == [r.config for r in e.runs]
     assert found.selected().equals(e.selected())
@@ -107,7 +107,7 @@ def test_seeds_that_were_not_asked_for_are_read_and_not_trained(tmp_path):
     """Of the same configurations only, baselines included."""
     problem, methods, settings = "multimnist/CL_RR", ["unit_scal", "edm"], {"store": tmp_path, "workers": 1, **TINY}
     both = protocol.experiment(problem, methods, seeds=[1, 2], **settings)
-    runner.run([both.runs[0].config.model_copy(update={"lr": 0.004, "seed": 3})], tmp_path, workers=1)
+    runner.run([both.runs[0].config.model_copy(update={"lr": 0.004, "seed": 3})], tmp_path, workers=0)
     one = protocol.experiment(problem, methods, seeds=[2], **settings)
     before = contents(tmp_path)
     found = protocol.with_all_seeds(one, tmp_path)

@@ -112,8 +112,8 @@ def test_records_that_differ_are_reported_and_both_are_kept(store, longer, recor
 def test_only_what_is_missing_or_too_short_is_trained(tmp_path, longer, record):
     RunStore(tmp_path).put(record)
     before = contents(tmp_path)
-    assert runner.run([config()], tmp_path, workers=1) == [record] and contents(tmp_path) == before
-    (found,) = runner.run([config(epochs=3)], tmp_path, workers=1)
+    assert runner.run([config()], tmp_path, workers=0) == [record] and contents(tmp_path) == before
+    (found,) = runner.run([config(epochs=3)], tmp_path, workers=0)
     assert found.history == longer.history and [one.config.epochs for one in RunStore(tmp_path)] == [3]
 
 
@@ -207,7 +207,7 @@ def test_what_is_no_file_in_a_records_place_is_a_clear_error(store, record, thin
     with pytest.raises(StoreError):
         store.put(record)
     with pytest.raises(StoreError):
-        runner.run([config()], store, workers=1)
+        runner.run([config()], store, workers=0)
 
 
 def test_a_link_to_a_record_is_a_record(store, record, tmp_path):

@@ -69,8 +69,8 @@ def test_ratios_are_even_on_a_log_scale_with_the_uniform_loss_in_the_middle():
 def test_extraction_trains_with_what_the_run_settled_on(tmp_path):
     """The last value of the moving average, written out; the source's settings; a second call trains nothing."""
     config = UNIFORM.model_copy(update={"smto": "cagrad", "options": {"c": 0.8}, "dropout": 0.1})
-    (source,) = runner.run([config], tmp_path, workers=1)
-    runs = runner.run(sweeps.extracted(source, [1, 2]), tmp_path, workers=1)
+    (source,) = runner.run([config], tmp_path, workers=0)
+    runs = runner.run(sweeps.extracted(source, [1, 2]), tmp_path, workers=0)
     (a0, b0), (a1, b1) = (epoch.weights for epoch in source.history)
     expected = 0.9 * a0 / (a0 + b0) + 0.1 * a1 / (a1 + b1)
     for run, seed in zip(runs, [1, 2], strict=True):
@@ -83,8 +83,8 @@ def test_extraction_trains_with_what_the_run_settled_on(tmp_path):
 
 
 def test_a_sweep_shares_its_middle_with_the_uniform_loss(tmp_path):
-    uniform = runner.run([UNIFORM], tmp_path, workers=1)
-    runs = runner.run(sweeps.front(UNIFORM, sweeps.ratios(0.1, 10, 3), [1]), tmp_path, workers=1)
+    uniform = runner.run([UNIFORM], tmp_path, workers=0)
+    runs = runner.run(sweeps.front(UNIFORM, sweeps.ratios(0.1, 10, 3), [1]), tmp_path, workers=0)
     assert [run.config.smto for run in runs] == ["fixed", "unit_scal", "fixed"] and runs[1] == uniform[0]
     assert len(list(RunStore(tmp_path))) == 3
     gains = [run.history[-1].weights[0] for run in runs]
