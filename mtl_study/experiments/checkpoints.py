@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections import deque
@@ -32,7 +33,10 @@ class Checkpoint:
         file = io.BytesIO()
         saved = {"key": self.key, "environment": dict(self.environment), "state": _to_plain(state)}
         torch.save(saved, file)
-        write_atomically(self.path, file.getvalue())
+        try:
+            write_atomically(self.path, file.getvalue())
+        except OSError as error:  # the run itself is none the worse
+            warnings.warn(f"no checkpoint: {error}", stacklevel=2)
 
     def load(self) -> dict[str, Any] | None:
         """The state, or None where there is none that can be gone on from; what cannot is removed and says why."""
@@ -42,7 +46,7 @@ class Checkpoint:
                 state: dict[str, Any] = _from_plain(saved["state"])
                 return state
             why = "it is of another run, code version or kind of machine"
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:  # damaged files raise whatever their bytes lead to
             why = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__
@@ -51,7 +55,8 @@ class Checkpoint:
         return None
 
     def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
 
 
 def _to_plain(value: Any) -> Any:

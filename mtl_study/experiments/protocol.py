@@ -317,6 +317,17 @@ def _extend(kept: list[Run], seeds: Sequence[int], title: str, place: Mapping[st
     return runner.run(every_seed, title=title, **place)
 
 
+def _shown_options(config: RunConfig) -> dict[str, Any]:
+    """A method's own settings: those that the paper gives for it, whether or not they are our default, and all others
+    that are not."""
+    try:
+        named = published.best(config.problem, config.smto)["options"]
+    except published.NotInPaper:
+        named = {}
+    known = smtos.options(config.smto)
+    return {name: config.options.get(name, known[name].default) for name in named} | config.options
+
+
 def _settings_table(
     runs: list[Run], baselines: list[Run], problem: problems.Problem, by: str, searched: Sequence[Run] = ()
 ) -> pd.DataFrame:
@@ -334,7 +345,7 @@ def _settings_table(
                 "lr": config.lr,
                 "dropout": config.dropout,
                 "weight_decay": config.weight_decay,
-                "options": config.options,
+                "options": _shown_options(config),
                 "chosen": by.format(n=tried),
             }
         )

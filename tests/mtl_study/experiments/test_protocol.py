@@ -58,7 +58,7 @@ def test_search_picks_by_mean_validation_delta_m(tmp_path):
         grid=grid,
         store=tmp_path,
         workers=0,
-        **TINY,
+        **{**TINY, "train_size": 1280, "epochs": 3},  # enough for a step size to matter
     )
     assert {(r.config.smto, r.config.lr, r.config.seed) for r in e.runs} == {
         (smto, 0.002, seed) for smto in ("unit_scal", "edm") for seed in (1, 2, 3)
