@@ -96,8 +96,10 @@ def train(
 def train_from_checkpoint(
     folder: str | os.PathLike[str], config: RunConfig, device: str = "auto", data_dir: str | None = None
 ) -> Run:
-    """`train`, going on from the checkpoint that lies beside the record's place in a live store, if there is one."""
-    return train(config, device, data_dir, checkpoint=Path(folder) / config.folder / f"{config.key}.checkpoint")
+    """`train`, going on from the checkpoint that lies beside the record's place in a live store, if there is one. A
+    machine that does not see the store keeps no checkpoint."""
+    place = Path(folder) / config.folder / f"{config.key}.checkpoint"
+    return train(config, device, data_dir, checkpoint=place if Path(folder).is_dir() else None)
 
 
 class Training:
