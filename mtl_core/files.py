@@ -3,10 +3,12 @@ before; and where prepared data are kept."""
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # not POSIX
+    fcntl = None  # type: ignore[assignment]
+
 TEMPORARY = re.compile(r"\..+\.[0-9a-f-]+\.tmp")
 LEFT_BEHIND = 3600  # seconds, after which a temporary file is nobody's any more
+LOCK, JUST_MADE = ".lock", 2.0  # of a scratch folder; seconds within which its process may not have locked it yet
 
 
 class CannotWrite(OSError):
@@ -70,6 +78,40 @@ def clear_leftovers(folder: Path) -> None:
 
 
 @contextmanager
+def scratch(prefix: str, parent: Path) -> Iterator[Path]:
+    """A folder `<prefix>…` in `parent` for as long as the block lasts. Those of killed processes are removed here: each
+    folder holds a file that its process has locked, and a lock ends with its process, whichever machine or container it
+    was on."""
+    for leftover in parent.glob(f"{glob.escape(prefix)}*"):
+        if leftover.is_dir() and _abandoned(leftover):
+            shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder, open(Path(folder) / LOCK, "w") as lock:
+        if fcntl:
+            with suppress(OSError):  # a file system without locks: then its age says whether it was left behind
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield Path(folder)
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether nobody works in a scratch folder any more."""
+    try:
+        lock = open(folder / LOCK)  # noqa: SIM115  (closed below)
+        age = time.time() - os.fstat(lock.fileno()).st_mtime
+    except OSError:  # killed before it was locked, or made by older code
+        return time.time() - folder.stat().st_mtime > LEFT_BEHIND
+    with lock:
+        if fcntl is None:
+            return age > 24 * LEFT_BEHIND
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            return age > 24 * LEFT_BEHIND
+    return age > JUST_MADE
+
+
+@contextmanager
 def whole_folder(folder: Path, finished: Callable[[Path], bool] = Path.is_dir) -> Iterator[Path]:
     """A folder that appears whole or not at all: what this yields is to be filled; when the block ends without an
     error it becomes `folder`. What stands there unfinished is replaced. Where another process was faster, its folder
@@ -82,8 +124,8 @@ def whole_folder(folder: Path, finished: Callable[[Path], bool] = Path.is_dir) -
         OSError: the folder cannot be made, or something else has taken its place.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        new, old = Path(scratch) / "new", Path(scratch) / "old"
+    with scratch(f".{folder.name}-", folder.parent) as place:
+        new, old = place / "new", place / "old"
         new.mkdir()
         yield new
         if folder.exists() and not finished(folder):

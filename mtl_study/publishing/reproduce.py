@@ -136,8 +136,8 @@ def run(job: Job, repository: Path, folder: Path) -> float:
     pages.clear(folder, job.notebook.stem)
     target = folder / "notebooks" / job.notebook.name
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mtl-reproduce-") as scratch:
-        executed = Path(scratch) / job.notebook.name
+    with files.scratch("mtl-reproduce-", Path(tempfile.gettempdir())) as scratch:
+        executed = scratch / job.notebook.name
         try:
             papermill.execute_notebook(
                 job.notebook,
@@ -145,6 +145,7 @@ def run(job: Job, repository: Path, folder: Path) -> float:
                 parameters=job.values,
                 kernel_name="python3",
                 kernel_manager_class=ThisInterpreter,
+                connection_file=str(scratch / "kernel.json"),  # else a kill would leave it behind
                 extra_arguments=["--log-level=CRITICAL"],  # of the kernel's remarks on itself, not of errors in cells
                 cwd=repository,
                 progress_bar=False,

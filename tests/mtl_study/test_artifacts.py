@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -112,6 +113,30 @@ def test_several_processes_write_one_file(tmp_path):
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     assert path.read_text() in ("a" * 1000, "b" * 1000, "c" * 1000)
     assert leftovers(tmp_path) == []
+
+
+def test_a_scratch_folder_goes_with_its_block_and_that_of_a_killed_process_with_the_next(tmp_path):
+    """One that is in use by another process stays."""
+    code = f"""
+import sys, time
+from pathlib import Path
+from mtl_core import files
+with files.scratch("draft-", Path({str(tmp_path)!r})) as folder:
+    (folder / "half").write_text("x")
+    print(folder, flush=True)
+    time.sleep(1000)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        theirs = Path(process.stdout.readline().strip())
+        os.utime(theirs / files.LOCK, (0, 0))
+        with files.scratch("draft-", tmp_path) as ours:
+            assert ours.is_dir() and (theirs / "half").exists()  # in use
+        assert not ours.exists()
+        process.kill()
+    assert theirs.is_dir()
+    with files.scratch("draft-", tmp_path):
+        assert not theirs.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_figure_is_the_same_bytes_twice_and_stamped(tmp_path, monkeypatch):
