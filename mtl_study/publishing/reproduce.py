@@ -116,10 +116,14 @@ def choose(found: list[Path], only: list[str]) -> list[Path]:
 
 
 class ThisInterpreter(AsyncKernelManager):
-    """Starts the kernel with the Python that runs now, whatever kernels the machine has besides."""
+    """Starts the kernel with the Python that runs now, whatever kernels the machine has besides. Its file lies in the
+    folder `place`, with which it goes."""
+
+    place: Path
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+        self.connection_file = str(self.place / "kernel.json")
 
 
 def run(job: Job, repository: Path, folder: Path) -> float:
@@ -144,8 +148,7 @@ def run(job: Job, repository: Path, folder: Path) -> float:
                 executed,
                 parameters=job.values,
                 kernel_name="python3",
-                kernel_manager_class=ThisInterpreter,
-                connection_file=str(scratch / "kernel.json"),  # else a kill would leave it behind
+                kernel_manager_class=type("Kernel", (ThisInterpreter,), {"place": scratch}),
                 extra_arguments=["--log-level=CRITICAL"],  # of the kernel's remarks on itself, not of errors in cells
                 cwd=repository,
                 progress_bar=False,
