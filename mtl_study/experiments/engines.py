@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -91,7 +91,8 @@ class Here:
 
 class Local:
     """In processes of this machine, as many as there are tasks, and no more than `workers`; each goes from one task to
-    the next. Nothing but pipes connects them with this process: no semaphore, no shared memory.
+    the next, and waits a while for the next sweep, since a new one takes seconds to start. Nothing but pipes connects
+    them with this process: no semaphore, no shared memory.
 
     Args:
         time_limit: seconds for one task.
@@ -104,8 +105,7 @@ class Local:
         self.done: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def submit(self, name: str, function: Callable[..., Any], *args: Any) -> None:
-        self.idle = [worker for worker in self.idle if worker.alive]
-        worker = self.busy[name] = self.idle.pop() if self.idle else Worker()
+        worker = self.busy[name] = next((w for w in self._waiting() if w.alive), None) or Worker()
         task, done = cloudpickle.dumps((function, args)), self.done
 
         def work() -> None:
@@ -121,12 +121,30 @@ class Local:
                 self.idle.append(worker)
         return found
 
+    def _waiting(self) -> Iterator[Worker]:
+        """Workers that have nothing to do, this sweep's own first; each is taken away."""
+        while self.idle:
+            yield self.idle.pop()
+        for worker in [worker for worker in SPARE if worker.fits]:
+            with contextlib.suppress(ValueError):  # it has just been ended
+                SPARE.remove(worker)
+                yield worker
+
     def cancel(self) -> None:
+        end_spare()
         for worker in [*self.idle, *self.busy.values()]:
             worker.end()
         self.idle, self.busy, self.done = [], {}, queue.SimpleQueue()
 
-    close = cancel
+    def close(self) -> None:
+        waiting, self.idle = [worker for worker in self.idle if worker.alive], []
+        for worker in self.busy.values():
+            worker.end()
+        end_spare()
+        SPARE.extend(waiting)
+        timer = threading.Timer(SPARE_FOR, end_spare, [waiting])
+        timer.daemon = True
+        timer.start()
 
 
 class Dask:
@@ -231,11 +249,29 @@ def attempt(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 START = "import sys; sys.path[:] = sys.argv[2:]; from mtl_study.experiments import engines; engines.serve(sys.argv[1])"
 
 
+SPARE: list[Worker] = []  # those that wait for the next sweep
+SPARE_FOR = 120.0  # seconds
+
+
+def end_spare(workers: list[Worker] | None = None) -> None:
+    """End those that wait for the next sweep: these, or all."""
+    for worker in list(SPARE if workers is None else workers):
+        if worker in SPARE:
+            SPARE.remove(worker)
+            worker.end()
+
+
+def surroundings() -> tuple[dict[str, str], str, list[str]]:
+    """What a process takes over from the one that starts it."""
+    return dict(os.environ), os.getcwd(), list(sys.path)
+
+
 class Worker:
     """A process that works out one task after the other, and ends with this one."""
 
     def __init__(self) -> None:
         self.ended_by = ""
+        self.made_in = surroundings()
         self.process = subprocess.Popen(
             [sys.executable, "-c", START, str(os.getpid()), *sys.path],
             stdin=subprocess.PIPE,
@@ -248,6 +284,11 @@ class Worker:
     @property
     def alive(self) -> bool:
         return self.process.poll() is None
+
+    @property
+    def fits(self) -> bool:
+        """Whether a new process would see the same environment, folder and path."""
+        return self.alive and self.made_in == surroundings()
 
     def do(self, task: bytes, time_limit: float) -> Any:
         """The result of a pickled task, or a Failure; after one that died, so is the worker."""
