@@ -6,6 +6,9 @@
     python -m benchmarks.speed encoder      QM9's network, dense as we have it, and from torch-geometric's NNConv
     python -m benchmarks.speed data         reading all of QM9, and how SMILES and geometries were brought together
     python -m benchmarks.speed              all of them
+    python -m benchmarks.speed epochs       a whole epoch of every method on every network; not part of "all"
+
+`--device cuda` measures steps, loading and epochs on a GPU.
 
 What is compared takes turns, round by round, so that a busy machine slows all alike; the numbers are medians over
 rounds of times and of their ratios within a round. One thread, but for `data`, which is done once, on all cores.
@@ -35,22 +38,39 @@ from mtl_core.datasets.base import Sizes, Split
 from mtl_core.datasets.qm9 import QM9
 from mtl_core.smtos.base import ProblemInfo
 from mtl_core.step import MultiTaskModel, Step
+from mtl_study.experiments.runs import RunConfig
+from mtl_study.experiments.training import Training, determinism, find_device
 
 BATCH = 256
 DEFAULT = ", default layout"
-NEEDED = {"fixed": {"weights": [0.5, 0.5]}}  # options without which a method cannot be built
+CPU = torch.device("cpu")
 
 
-def interleaved(rows: Mapping[str, Callable[[], object]], rounds: int, baselines: Mapping[str, str]) -> pd.DataFrame:
+def needed(key: str, tasks: int) -> dict[str, Any]:
+    """Options without which a method cannot be built."""
+    return {"weights": [1 / tasks] * tasks} if key == "fixed" else {}
+
+
+def _wait(device: torch.device) -> None:
+    """Until the device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def interleaved(
+    rows: Mapping[str, Callable[[], object]], rounds: int, baselines: Mapping[str, str], device: torch.device = CPU
+) -> pd.DataFrame:
     """Median milliseconds of each row, and for each baseline (column: row) its median ratio to that row of the same
-    round."""
+    round. A call ends when the device has done its work."""
     seconds = {name: np.zeros(rounds) for name in rows}
     for call in rows.values():
         call()  # the first call also allocates
     for i in trange(rounds, desc="rounds", leave=False):
         for name, call in rows.items():
+            _wait(device)
             start = time.perf_counter()
             call()
+            _wait(device)
             seconds[name][i] = time.perf_counter() - start
     table = {
         name: {"ms": np.median(taken) * 1e3}
@@ -60,7 +80,7 @@ def interleaved(rows: Mapping[str, Callable[[], object]], rounds: int, baselines
     return pd.DataFrame.from_dict(table, orient="index")
 
 
-def steps(problem_name: str = "multimnist/CL_RR", rounds: int = 60) -> pd.DataFrame:
+def steps(problem_name: str = "multimnist/CL_RR", rounds: int = 60, device: torch.device = CPU) -> pd.DataFrame:
     """One training step (batch, forward, backward, Adam) of every method over that of the plain sum of losses.
 
     Rows that are not methods: the plain sum and K full backward passes as a user would write them on one joint graph,
@@ -71,36 +91,38 @@ def steps(problem_name: str = "multimnist/CL_RR", rounds: int = 60) -> pd.DataFr
         torch's default layout, which is what a user would otherwise run.
     """
     problem = problems.get(problem_name)
-    data = problem.data.load("embedded", problem.data.sizes("embedded"), None, torch.device("cpu"), torch.float32)[
-        "train"
-    ]
+    data = problem.data.load("embedded", problem.data.sizes("embedded"), None, device, torch.float32)["train"]
     rows: dict[str, Callable[[], object]] = {
-        f"{name}{where}": _joint(problem, data, passes, layout)
+        f"{name}{where}": _joint(problem, data, passes, layout, device)
         for where, layout in (("", torch.channels_last), (DEFAULT, torch.contiguous_format))
         for name, passes in (("plain sum", 1), ("K full backward passes", len(problem.tasks)))
     }
     for key in smtos.keys():  # noqa: SIM118
-        call = _method(problem, data, key)
+        call = _method(problem, data, key, device)
         try:
             call()
         except smtos.BadOption as refusal:
             print(f"left out: {refusal}")
         else:
             rows[key] = call
-    return interleaved(rows, rounds, {"× plain sum": "plain sum", "× user's loop": f"plain sum{DEFAULT}"})
+    return interleaved(rows, rounds, {"× plain sum": "plain sum", "× user's loop": f"plain sum{DEFAULT}"}, device)
 
 
-def _model(problem: problems.Problem, layout: torch.memory_format = torch.channels_last) -> MultiTaskModel:
+def _model(
+    problem: problems.Problem, device: torch.device, layout: torch.memory_format = torch.channels_last
+) -> MultiTaskModel:
     torch.manual_seed(0)
-    return problem.build_model(0.0).to(memory_format=layout)
+    return problem.build_model(0.0).to(device).to(memory_format=layout)
 
 
-def _joint(problem: problems.Problem, data: Split, passes: int, layout: torch.memory_format) -> Callable[[], object]:
-    model = _model(problem, layout)
+def _joint(
+    problem: problems.Problem, data: Split, passes: int, layout: torch.memory_format, device: torch.device
+) -> Callable[[], object]:
+    model = _model(problem, device, layout)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
     def step() -> None:
-        x, targets = data.batch(torch.randint(len(data), (BATCH,)), problem.task_names)
+        x, targets = data.batch(torch.randint(len(data), (BATCH,), device=device), problem.task_names)
         z = model.encoder(x)
         losses = [t.loss(h(z), y) for t, h, y in zip(problem.tasks, model.heads.values(), targets, strict=True)]
         if passes == 1:
@@ -113,20 +135,21 @@ def _joint(problem: problems.Problem, data: Split, passes: int, layout: torch.me
     return step
 
 
-def _method(problem: problems.Problem, data: Split, key: str) -> Callable[[], object]:
-    model = _model(problem)
-    smto = smtos.build(key, len(problem.tasks), **NEEDED.get(key, {}))
+def _method(problem: problems.Problem, data: Split, key: str, device: torch.device) -> Callable[[], object]:
+    model = _model(problem, device)
+    smto = smtos.build(key, len(problem.tasks), **needed(key, len(problem.tasks)))
     likelihoods = tuple(task.likelihood for task in problem.tasks)
     smto.set_up(
         ProblemInfo(likelihoods=likelihoods, feature_shape=problem.feature_shape, lr=1e-3, weight_decay=0.0), seed=0
     )
+    smto.to(device)
     smto.begin_epoch(0, None, 1e-3)
     groups = [{"params": list(model.parameters())}, *smto.parameter_groups(1e-3)]
     optimizer = torch.optim.Adam(groups, lr=1e-3, fused=True)
     loss_functions = [task.loss for task in problem.tasks]
 
     def batch() -> tuple[Any, Sequence[torch.Tensor]]:
-        return data.batch(torch.randint(len(data), (BATCH,)), problem.task_names)
+        return data.batch(torch.randint(len(data), (BATCH,), device=device), problem.task_names)
 
     def one() -> None:
         step = Step(
@@ -168,7 +191,7 @@ LOADED = {
 }
 
 
-def loading(rounds: int = 20, what: Mapping[str, Loaded] = LOADED) -> pd.DataFrame:
+def loading(rounds: int = 20, what: Mapping[str, Loaded] = LOADED, device: torch.device = CPU) -> pd.DataFrame:
     """Per problem, at the settings of its quick preset (one row: at the paper's size of the pictures), under the plain
     mean with augmentation where there is any.
 
@@ -176,23 +199,27 @@ def loading(rounds: int = 20, what: Mapping[str, Loaded] = LOADED) -> pd.DataFra
         batch: its samples. rounds: of which the row holds medians. Steps per second with every batch loaded for its
         step, and with one batch that is there already. "fewer by, %": by how much loading makes them fewer, from the
         median of the ratios per round. "all at once, ×": K encoder gradients by one batched backward pass, over K
-        passes one by one, as the step has them.
+        passes one by one, as the step has them (NaN where torch has no such pass).
     """
-    rows = {name: _loading(one, min(rounds, one.rounds)) for name, one in tqdm(what.items(), "problems", leave=False)}
+    rows = {
+        name: _loading(one, min(rounds, one.rounds), device)
+        for name, one in tqdm(what.items(), "problems", leave=False)
+    }
     return pd.DataFrame.from_dict(rows, orient="index").astype({"batch": int, "rounds": int})
 
 
-def _loading(what: Loaded, rounds: int) -> dict[str, float]:
+def _loading(what: Loaded, rounds: int, device: torch.device) -> dict[str, float]:
     problem, size = problems.get(what.problem, **what.options), what.batch
     problem.data.prepare("embedded", what.sizes, None)
-    data = problem.data.load("embedded", what.sizes, None, torch.device("cpu"), torch.float32)["train"]
-    model, augmentation = _model(problem), torch.Generator().manual_seed(0)
+    data = problem.data.load("embedded", what.sizes, None, device, torch.float32)["train"]
+    model, augmentation = _model(problem, device), torch.Generator().manual_seed(0)
     loss_functions = [task.loss for task in problem.tasks]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     mean = smtos.build("unit_scal", len(problem.tasks))
 
     def batch() -> tuple[Any, Sequence[torch.Tensor]]:
-        return data.batch(torch.randint(len(data), (size,)), problem.task_names, augmentation)
+        index = torch.randint(len(data), (size,), device=device)
+        return data.batch(index, problem.task_names, augmentation)
 
     x, targets = batch()
     gradients = Step(model, loss_functions, x, targets).feature_gradients
@@ -211,17 +238,76 @@ def _loading(what: Loaded, rounds: int) -> dict[str, float]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # vmap names the operations that it takes one by one
-        passes = interleaved({"one": one_by_one, "all": at_once}, max(3, rounds // 4), {"ratio": "one"})
+        try:
+            passes = interleaved({"one": one_by_one, "all": at_once}, max(3, rounds // 4), {"ratio": "one"}, device)
+            batched = passes.ratio["all"]
+        except RuntimeError as refusal:  # on a GPU it takes no convolution in the channels-last layout
+            print(f"no batched pass for {what.problem}: {str(refusal).splitlines()[0]}")
+            batched = np.nan
     ways = {"loaded": lambda: train(*batch()), "there": lambda: train(x, targets)}
-    taken = interleaved(ways, rounds, {"ratio": "there"})
+    taken = interleaved(ways, rounds, {"ratio": "there"}, device)
     return {
         "batch": size,
         "rounds": rounds,
         "steps/s, loaded": 1e3 / taken.ms["loaded"],
         "steps/s, there": 1e3 / taken.ms["there"],
         "fewer by, %": 100 * (1 - 1 / taken.ratio["loaded"]),
-        "all at once, ×": passes.ratio["all"],
+        "all at once, ×": batched,
     }
+
+
+# -- whole epochs -----------------------------------------------------------------------------------------------------
+
+_PICTURES: dict[str, Any] = {
+    "problem_options": {"width": 256},
+    "train_size": 320,
+    "val_size": 64,
+    "test_size": 64,
+    "batch_size": 32,
+}
+WHOLE: dict[str, dict[str, Any]] = {  # the paper's widths and batches, on fewer samples
+    "multimnist/CL_RR": {"train_size": 12_000, "val_size": 2_000, "test_size": 2_000, "batch_size": 256},
+    **{name: _PICTURES for name in ("cityscapes/R18", "cityscapes/19C")},
+    "qm9": {"train_size": 480, "val_size": 120, "test_size": 120, "batch_size": 120},
+}
+
+
+def epochs(device: torch.device, what: Mapping[str, Mapping[str, Any]] = WHOLE) -> pd.DataFrame:
+    """The second epoch of every method in the study's own training loop: batches, steps, and both evaluations.
+
+    Returns:
+        Per problem and method: ms; "× plain mean": over the plain mean's epoch that was trained just before; on a GPU
+        "peak, MiB": of its memory, all that lies there included; "ended": finished, or where it diverged.
+    """
+    rows = []
+    for problem, values in what.items():
+        given: dict[str, Any] = {"source": "embedded", "epochs": 2, "lr": 1e-4, "seed": 1, **values}
+        tasks = len(problems.get(problem, **given.get("problem_options", {})).tasks)
+        for key in tqdm(smtos.keys(), problem, leave=False):
+            config = RunConfig.of(problem=problem, smto=key, options=needed(key, tasks), **given)
+            with determinism(threads=torch.get_num_threads()):
+                try:
+                    method = Training(config, device, None)
+                except smtos.BadOption as refusal:
+                    print(f"left out on {problem}: {refusal}")
+                    continue
+                mean = Training(RunConfig.of(problem=problem, smto="unit_scal", **given), device, None)
+                seconds = {}
+                for training in (mean, method, mean, method):
+                    if device.type == "cuda":
+                        torch.cuda.reset_peak_memory_stats(device)
+                    _wait(device)
+                    start = time.perf_counter()
+                    if training.unfinished:
+                        training.epoch()
+                    _wait(device)
+                    seconds[training] = time.perf_counter() - start
+                row = {"problem": problem, "method": key, "ms": seconds[method] * 1e3}
+                row["× plain mean"] = seconds[method] / seconds[mean]
+                if device.type == "cuda":
+                    row["peak, MiB"] = torch.cuda.max_memory_allocated(device) / 2**20
+                rows.append(row | {"ended": method.diverged or "finished"})
+    return pd.DataFrame(rows)
 
 
 # -- QM9's encoder -----------------------------------------------------------------------------------------------------
@@ -254,7 +340,7 @@ def _encoder_pass(way: str, molecules: int) -> Callable[[], object]:
 
     data, sizes = problems.get("qm9").data, (molecules, 4, 4)
     data.prepare("embedded", sizes, None)
-    train = data.load("embedded", sizes, None, torch.device("cpu"), torch.float32)["train"]
+    train = data.load("embedded", sizes, None, CPU, torch.float32)["train"]
     batch = train.batch(torch.arange(molecules), ())[0]
     torch.manual_seed(0)
     dense = mpnn.Encoder()
@@ -453,21 +539,27 @@ def _missed(
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.split("\n")[0])
     parser.add_argument(
-        "what", nargs="?", choices=["steps", "loading", "encoder", "data", "solvers"], help="default: all"
+        "what",
+        nargs="?",
+        choices=["steps", "loading", "encoder", "data", "solvers", "epochs"],
+        help="default: all but epochs",
     )
+    parser.add_argument("--device", default="cpu", help="where steps, loading and epochs run: cpu (default) or cuda")
     parser.add_argument(
         "--rounds", type=int, help="60 for steps, 20 for loading, 5 for encoder, 9 for solvers; data is read once"
     )
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    device = find_device(given.device)
+    where = "one thread" if device.type == "cpu" else torch.cuda.get_device_name(device)
     if given.what in (None, "steps"):
         rounds = given.rounds or 60
-        print(f"One training step on multimnist/CL_RR, batch {BATCH}, one thread: median of {rounds} rounds\n")
-        print(steps(rounds=rounds).sort_values("ms").to_string(float_format="%.2f"))
+        print(f"One training step on multimnist/CL_RR, batch {BATCH}, {where}: median of {rounds} rounds\n")
+        print(steps(rounds=rounds, device=device).sort_values("ms").to_string(float_format="%.2f"))
     if given.what in (None, "loading"):
         rounds = given.rounds or 20
-        table = loading(rounds)
-        print("\nLoading, at the settings of the quick presets, but for the row of the paper's size; one thread")
+        table = loading(rounds, device=device)
+        print(f"\nLoading, at the settings of the quick presets, but for the row of the paper's size; {where}")
         print("(medians over rounds; fewer by: of the ratios per round)\n")
         print(table.to_string(float_format="%.2f"))
         cost = table["fewer by, %"]
@@ -488,6 +580,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shown |= {name: "{:.0e}".format for name in table if name.endswith("misses by")}
         print(table.to_string(index=False, formatters=shown))
         print(f"\n{in_short(table)}")
+    if given.what == "epochs":
+        print(f"\nThe second epoch of every method, evaluations included; full width; {where}\n")
+        print(epochs(device).to_string(index=False, float_format="%.2f", na_rep=""))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ Losses = TypeVar("Losses", Tensor, np.ndarray)
 class StepResult:
     """What an SMTO did in one step.
 
-    weights: on the shared parameters [K]; NaN where the method has none.
-    head_weights: on the heads [K].
+    weights: on the shared parameters [K], on the device of the losses; NaN where the method has none.
+    head_weights: on the heads [K], on that device.
     diagnostics: numbers worth a curve (iterations, residual, rotation loss, …).
     flags: names of edge cases met in this step; the run record counts them.
     """
@@ -228,9 +228,11 @@ class GramianWeighting(SMTO):
         return np.where(np.isin(np.arange(len(weights)), self.active), weights, mean)
 
     def on_host(self, gramian: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
-        """Where numbers leave the device: Gramian [K, K] and losses [K] to weights on encoder and heads, [K] each."""
+        """Gramian [K, K] and losses [K] to weights on encoder and heads, [K] each, solved on the host and back on the
+        losses' device."""
         weights = self.solve(gramian.cpu().numpy(), losses.double().cpu().numpy())
-        return torch.from_numpy(weights), torch.from_numpy(self.head_weights(weights))
+        on_encoder, on_heads = (torch.from_numpy(w).to(losses.device) for w in (weights, self.head_weights(weights)))
+        return on_encoder, on_heads
 
     def backward(self, step: Step) -> StepResult:
         weights, head_weights = self.on_host(step.gramian(self.space), step.losses)

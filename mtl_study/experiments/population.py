@@ -310,7 +310,7 @@ def train_population(config: PopulationConfig, device: str = "auto", data_dir: s
         DataNotFound, BadConfig: before training.
     """
     start = time.perf_counter()
-    with training.determinism(threads=1):
+    with training.determinism(1, config.base.precision):
         population = _Search(config, training.find_device(device), data_dir).run()
     return population.model_copy(update={"seconds": round(time.perf_counter() - start, 2)})
 

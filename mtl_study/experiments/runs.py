@@ -114,7 +114,7 @@ class RunConfig(Config):
     train_size: Size | None = None
     val_size: Size | None = None
     test_size: Size | None = None
-    precision: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "float64", "tf32"] = "float32"
     problem_options: dict[str, Any] = {}
     schedule: Literal["exponential", "plateau", "plateau_on_validation"] = "exponential"
     keep_jacobian: bool = True

@@ -51,6 +51,16 @@ def find_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raises BadConfig if the device does not compute in it: tf32 (float32 whose products of convolutions and matrices
+    have ten binary digits) takes a GPU that has it. Elsewhere torch would go on in float32 without a word."""
+    if precision == "tf32" and not (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)):
+        raise BadConfig(
+            f"precision = 'tf32' needs an NVIDIA GPU of compute capability 8.0 or more; the device is '{device}'. "
+            "Use 'float32'."
+        )
+
+
 def train(
     config: RunConfig,
     device: str = "auto",
@@ -75,7 +85,7 @@ def train(
     Raises:
         DataNotFound, BadConfig, BadOption: before training.
     """
-    with determinism(threads):
+    with determinism(threads, config.precision):
         training = Training(config, find_device(device), data_dir)
         place = None if checkpoint is None else Checkpoint(Path(checkpoint), config.key, environment(training.device))
         if place and (state := place.load()) is not None:
@@ -115,7 +125,8 @@ class Training:
         self.config, self.device = config, device
         self.problem = config.definition
         self.tasks, self.names = self.problem.tasks, self.problem.task_names
-        dtype = getattr(torch, config.precision)
+        check_precision(config.precision, device)
+        dtype = torch.float64 if config.precision == "float64" else torch.float32
         data = self.problem.data
         data.check(config.source, config.sizes, data_dir)
         data.prepare(config.source, config.sizes, data_dir)
@@ -511,18 +522,33 @@ def environment(device: torch.device, smto: type[SMTO] | None = None) -> dict[st
     }
 
 
+SWITCHES: tuple[tuple[Any, str, bool], ...] = (
+    (torch.backends.mkldnn, "enabled", True),
+    (torch.backends.cudnn, "benchmark", False),
+    (torch.utils.deterministic, "fill_uninitialized_memory", False),  # no kernel reads it, and filling it costs
+)
+
+
 @contextmanager
-def determinism(threads: int) -> Iterator[None]:
-    """All of torch's global state that changes numbers, as every run has it: thread count, deterministic kernels,
-    default dtype and device, precision of products, oneDNN. It and the default generators are put back afterwards."""
+def determinism(threads: int, precision: str = "float32") -> Iterator[None]:
+    """All of torch's global state that changes numbers, as every run has it: thread count, deterministic kernels that
+    are not chosen by their speed, default dtype and device, no autocast, oneDNN, and float32 that is float32: only at
+    `precision` "tf32" may a GPU compute products and convolutions in that. It and the default generators are put back
+    afterwards."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    tf32 = precision == "tf32"
+    switches = [*SWITCHES, (torch.backends.cudnn, "allow_tf32", tf32)]
     before = [
         functools.partial(torch.set_num_threads, torch.get_num_threads()),
-        functools.partial(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled()),
+        functools.partial(
+            torch.use_deterministic_algorithms,
+            torch.are_deterministic_algorithms_enabled(),
+            warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
         functools.partial(torch.set_default_dtype, torch.get_default_dtype()),
         functools.partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),
-        functools.partial(setattr, torch.backends.mkldnn, "enabled", torch.backends.mkldnn.enabled),
         functools.partial(torch.set_rng_state, torch.get_rng_state()),
+        *(functools.partial(setattr, part, name, getattr(part, name)) for part, name, _ in switches),
     ]
     if (device := torch.get_default_device()).type != "cpu":
         before.append(functools.partial(torch.set_default_device, device))
@@ -532,10 +558,11 @@ def determinism(threads: int) -> Iterator[None]:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.set_default_dtype(torch.float32)
-    torch.set_float32_matmul_precision("highest")
-    setattr(torch.backends.mkldnn, "enabled", True)  # noqa: B010  (a property that stubs do not know)
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    for part, name, value in switches:
+        setattr(part, name, value)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             yield
     finally:
         for put_back in before:

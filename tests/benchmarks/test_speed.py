@@ -6,9 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import oracles, speed
-from mtl_core import problems
+from mtl_core import problems, smtos
 from mtl_core.datasets import qm9
 from mtl_core.files import cache_folder
 from mtl_study import artifacts
@@ -51,6 +52,15 @@ def test_loading_has_a_row_per_problem(monkeypatch, tmp_path):
     assert list(table.index) == list(rows) and (table.filter(like="steps/s") > 0).all().all()
     assert (table["fewer by, %"] < 100).all()
     assert table.batch.tolist() == [256, 8] and table.rounds.tolist() == [2, 2]
+
+
+@pytest.mark.slow
+def test_epochs_has_a_row_per_problem_and_method_that_it_can_train():
+    """One linear head on one representation is what bayesagg_mtl needs: LeNet's heads are not."""
+    sizes = {"train_size": 64, "val_size": 16, "test_size": 16, "batch_size": 32}
+    table = speed.epochs(torch.device("cpu"), {"multimnist/CL_RR": sizes})
+    assert table.method.tolist() == [key for key in smtos.keys() if key != "bayesagg_mtl"]  # noqa: SIM118
+    assert (table.ended == "finished").all() and (table["ms"] > 0).all() and (table["× plain mean"] > 0).all()
 
 
 def test_loading_is_measured_at_the_quick_presets_and_at_the_papers_resolution():

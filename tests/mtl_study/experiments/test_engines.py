@@ -150,6 +150,7 @@ class Mine(LossWeighting):
 settings = dict(problem="multimnist/CL_RR", lr=0.002, epochs=1, batch_size=64, val_size=40, test_size=40)
 configs = [RunConfig.of(smto="mine", seed=s, train_size=TRAIN, **settings) for s in seeds]
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
     runner.run(configs, folder, workers=2, engine=engine, time_limit=LIMIT)
 """
 
@@ -293,7 +294,7 @@ def test_an_interrupt_leaves_nothing_but_records(tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
     said = process.communicate(timeout=120)[1]
     assert "KeyboardInterrupt" in said and set(sweep.records()) == {0} and sweep.left_behind() == []
-    assert len(workers) == 2 and not any(worker.is_running() for worker in workers)
+    assert len(workers) == 2 and wait_for_the_end_of(workers, 20) == []
 
 
 # -- kills -------------------------------------------------------------------------------------------------------------

@@ -259,10 +259,10 @@ def test_a_record_that_does_not_fit_its_configuration_is_refused(longer, change,
 # -- a longer run serves a shorter request -----------------------------------------------------------------------------
 
 
-def agrees(long, epochs):
+def agrees(long, epochs, device="auto"):
     """What a record holds for so many epochs is, bit for bit, the run that was trained for that long."""
     wanted = long.config.model_copy(update={"epochs": epochs})
-    served, trained = long.serving(wanted), training.train(wanted)
+    served, trained = long.serving(wanted), training.train(wanted, device)
     served.check()
     assert served.config == wanted and numbers(served) == numbers(trained)
     assert long.same_beginning(trained) and trained.same_beginning(long)
@@ -283,10 +283,10 @@ def test_the_first_epochs_of_a_run_are_the_shorter_run(smto):
 def test_under_every_schedule_the_first_epochs_are_the_shorter_run(schedule, monkeypatch):
     """Plateaus without patience, so that the step size changes within a few epochs."""
     monkeypatch.setattr(training, "PATIENCE", 0)
-    long = training.train(config(smto="edm", epochs=6, schedule=schedule, lr_decay=0.5, lr=0.02, dropout=0.5))
+    long = training.train(config(smto="edm", epochs=6, schedule=schedule, lr_decay=0.5, lr=0.02, dropout=0.5), "cpu")
     assert len({epoch.lr for epoch in long.history[:-1]}) > 1
     for epochs in (1, 4, 5):
-        agrees(long, epochs)
+        agrees(long, epochs, "cpu")
 
 
 def test_a_request_for_more_is_not_served(longer):

@@ -1,5 +1,6 @@
 """One run: a function of its configuration."""
 
+import contextlib
 import dataclasses
 import math
 
@@ -13,6 +14,7 @@ from mtl_study.experiments.runs import LAST_STEPS, BadConfig, Run, RunConfig
 pytestmark = pytest.mark.training
 
 TINY = {"train_size": 300, "val_size": 70, "test_size": 60, "epochs": 2, "batch_size": 128, "lr": 0.002, "seed": 3}
+HERE = training.find_device("auto")
 NEEDED = {"fixed": {"weights": [0.3, 0.7]}}
 
 
@@ -110,7 +112,7 @@ def test_the_last_twenty_steps_before_a_divergence_in_their_order():
     """A broken sample in the 30th batch."""
     wanted, reported = config(smto="edm", train_size=480, batch_size=16), []
     with training.determinism(threads=1):
-        run = training.Training(wanted, torch.device("cpu"), None)
+        run = training.Training(wanted, HERE, None)
         broken = torch.randperm(480, generator=torch.Generator().manual_seed(wanted.seed))[-1]
         run.data = {**run.data, "train": WithAnInfinity(run.data["train"], broken)}
         backward = run.smto.backward
@@ -188,15 +190,16 @@ def test_gradient_statistics_are_those_of_the_joint_graph():
     one_step = config(train_size=128, epochs=1)  # one batch: that step is the sample
     run = training.train(one_step)
     problem = problems.get("multimnist/CL_RR")
-    data = problem.data.load("embedded", one_step.sizes, None, torch.device("cpu"), torch.float32)["train"]
-    torch.manual_seed(one_step.seed)
-    model = problem.build_model(0.0).to(memory_format=torch.channels_last)
-    x, targets = data.batch(torch.arange(128), problem.task_names)
-    z = model.encoder(x)
-    for k, (task, head, y) in enumerate(zip(problem.tasks, model.heads.values(), targets, strict=True)):
-        g = torch.autograd.grad(task.loss(head(z), y), list(model.encoder.parameters()), retain_graph=True)
-        norm = torch.cat([part.flatten() for part in g]).norm().item()
-        assert run.history[0].gradients["parameters"].norms[k] == pytest.approx(norm, rel=1e-4)
+    data = problem.data.load("embedded", one_step.sizes, None, HERE, torch.float32)["train"]
+    with training.determinism(threads=1):
+        torch.manual_seed(one_step.seed)
+        model = problem.build_model(0.0).to(HERE, memory_format=torch.channels_last)
+        x, targets = data.batch(torch.arange(128, device=HERE), problem.task_names)
+        z = model.encoder(x)
+        for k, (task, head, y) in enumerate(zip(problem.tasks, model.heads.values(), targets, strict=True)):
+            g = torch.autograd.grad(task.loss(head(z), y), list(model.encoder.parameters()), retain_graph=True)
+            norm = torch.cat([part.flatten() for part in g]).norm().item()
+            assert run.history[0].gradients["parameters"].norms[k] == pytest.approx(norm, rel=1e-4)
 
 
 def with_a_gradient_that_is_not_finite(monkeypatch, at, value=math.inf):
@@ -224,7 +227,7 @@ def test_a_gradient_that_is_not_finite_is_a_divergence_at_that_step(at, monkeypa
 def test_such_a_gradient_leaves_all_weights_as_they_were(monkeypatch):
     """As on a GPU, where it is read when the epoch ends: the optimizer passes over the step, its count included."""
     with_a_gradient_that_is_not_finite(monkeypatch, 1, math.nan)
-    run = training.Training(config(), torch.device("cpu"), None)
+    run = training.Training(config(), HERE, None)
     index = next(run._batches())
     run._step(0, index, log := training._EpochLog(run.names, run.device))
     before = [p.clone() for p in run.model.parameters()]
@@ -238,21 +241,41 @@ def test_such_a_gradient_leaves_all_weights_as_they_were(monkeypatch):
 
 
 def test_a_users_global_settings_change_no_number_and_are_put_back():
-    """Default dtype, oneDNN, deterministic mode, precision of products, gradients switched off."""
+    """Default dtype, oneDNN, deterministic mode, precision of products and convolutions, the choice of kernels by their
+    speed, autocast, gradients switched off."""
     expected = numbers(training.train(config(dropout=0.1)))
     torch.set_default_dtype(torch.float64)
     torch.set_float32_matmul_precision("medium")
     torch.backends.mkldnn.enabled = False
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark
+    cudnn.allow_tf32, cudnn.benchmark = True, True
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(HERE.type, dtype=torch.bfloat16):
             assert numbers(training.train(config(dropout=0.1))) == expected
-            assert not torch.is_grad_enabled()
+            assert not torch.is_grad_enabled() and torch.is_autocast_enabled(HERE.type)
+        assert cudnn.allow_tf32 and cudnn.benchmark
         assert torch.get_default_dtype() == torch.float64 and not torch.backends.mkldnn.enabled
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_default_dtype(torch.float32)
         torch.set_float32_matmul_precision("highest")
         torch.backends.mkldnn.enabled = True
+        cudnn.allow_tf32, cudnn.benchmark = before
+
+
+def test_tf32_is_refused_where_it_would_be_float32(monkeypatch):
+    """On a CPU and on an old GPU torch goes on in float32 without a word."""
+    with pytest.raises(BadConfig, match=r"precision = 'tf32' needs an NVIDIA GPU .* the device is 'cpu'"):
+        training.train(config(precision="tf32"), "cpu")
+    for capability, refused in (((7, 5), True), ((8, 0), False), ((9, 0), False)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        with pytest.raises(BadConfig) if refused else contextlib.nullcontext():
+            training.check_precision("tf32", torch.device("cuda"))
+    for precision, allowed in (("tf32", True), ("float32", False)):
+        with training.determinism(1, precision):
+            assert torch.backends.cudnn.allow_tf32 is allowed
+            assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest")
 
 
 def test_the_process_is_left_as_it_was():
@@ -279,8 +302,8 @@ def test_a_run_that_took_over_another_goes_on_as_that_one(settings):
     wanted = config(dropout=0.3, epochs=3, **settings)
     whole = training.train(wanted).history
     with training.determinism(threads=1):
-        one = training.Training(wanted, torch.device("cpu"), None)
-        other = training.Training(config(dropout=0.3, epochs=3, **{**settings, "seed": 9}), torch.device("cpu"), None)
+        one = training.Training(wanted, HERE, None)
+        other = training.Training(config(dropout=0.3, epochs=3, **{**settings, "seed": 9}), HERE, None)
         one.epoch()
         other.epoch()
         other.take_over(one)
