@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 import warnings
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from mtl_core.files import write_atomically
+
+EVERY = 180.0  # seconds
+
+
+class Resumable(Protocol):
+    """What is done epoch by epoch, and would go on from a state of its own as it does itself, bit for bit."""
+
+    @property
+    def unfinished(self) -> bool: ...
+
+    def epoch(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,27 @@ class Checkpoint:
     def remove(self) -> None:
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+
+def complete(work: Resumable, place: Checkpoint | None, every: float = EVERY, keep: bool = False) -> None:
+    """Epoch by epoch to the end, from where its checkpoint left it.
+
+    Args:
+        place: of the checkpoint, written after an epoch where the last time is `every` seconds ago. One that was
+            written stands at the end, too: a record may yet be lost on its way, and whoever stores it removes the
+            checkpoint. None: no checkpoint. keep: write the last one in any case, so that the run can be lengthened.
+    """
+    state = None if place is None else place.load()
+    if state is not None:
+        work.load_state_dict(state)
+    written, last = state is not None, time.perf_counter()
+    while work.unfinished:
+        work.epoch()
+        if place and work.unfinished and time.perf_counter() - last >= every:
+            place.save(work.state_dict())
+            written, last = True, time.perf_counter()
+    if place and (keep or written):
+        place.save(work.state_dict())
 
 
 def _to_plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ Differs:
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -32,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mtl_core.names import nearest
 from mtl_core.tasks import Task
-from mtl_study.experiments import runner, training
+from mtl_study.experiments import checkpoints, runner, training
 from mtl_study.experiments.runs import (
     STORED_AS_NUMERICS,
     WHOLE,
@@ -300,19 +301,32 @@ class PopulationStore(Store[PopulationConfig, Population]):
 # -- one population ----------------------------------------------------------------------------------------------------
 
 
-def train_population(config: PopulationConfig, device: str = "auto", data_dir: str | None = None) -> Population:
+def train_population(
+    config: PopulationConfig,
+    device: str = "auto",
+    data_dir: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: float = checkpoints.EVERY,
+) -> Population:
     """Train all members of one population, epoch by epoch, in this process.
 
     Args:
-        config: the record is a function of it (on one machine, bit for bit). device, data_dir: as for `training.train`.
+        config: the record is a function of it (on one machine, bit for bit). device, data_dir, checkpoint, every: as
+            for `training.train`.
 
     Raises:
         DataNotFound, BadConfig: before training.
     """
-    start = time.perf_counter()
     with training.determinism(1, config.base.precision):
-        population = _Search(config, training.find_device(device), data_dir).run()
-    return population.model_copy(update={"seconds": round(time.perf_counter() - start, 2)})
+        search = _Search(config, training.find_device(device), data_dir)
+        checkpoints.complete(search, training.place_of(checkpoint, config, search.device), every)
+        return search.record()
+
+
+def _from_checkpoint(
+    folder: str | os.PathLike[str], config: PopulationConfig, device: str, data_dir: str | None
+) -> Population:
+    return train_population(config, device, data_dir, training.checkpoint_in(folder, config))
 
 
 class _Search:
@@ -326,29 +340,67 @@ class _Search:
         self.members = [Member(weights=[], score=[], parent=[]) for _ in self.trainings]
         self.best: Winner | None = None
         self.epochs_trained = 0
+        self.begun = time.perf_counter()
 
     def _normal(self) -> torch.Tensor:
         return torch.randn(len(self.tasks), generator=self.generator, dtype=torch.float64)
 
-    def run(self) -> Population:
-        config, ended = self.config, "finished"
-        for epoch in range(config.base.epochs):
-            parents = self._exploit_and_explore() if epoch > 0 and epoch % config.exploit_interval == 0 else {}
-            for i in range(config.size):
-                self._epoch(i, parents.get(i))
-            if all(member.diverged for member in self.trainings):
-                ended = f"all members diverged, the last at epoch {epoch}"
-                break
+    @property
+    def unfinished(self) -> bool:
+        return self.epochs < self.config.base.epochs and not self.all_diverged
+
+    @property
+    def epochs(self) -> int:
+        """How many are done."""
+        return len(self.members[0].score)
+
+    @property
+    def all_diverged(self) -> bool:
+        return all(member.diverged for member in self.trainings)
+
+    def epoch(self) -> None:
+        """One more, of all members."""
+        epoch = self.epochs
+        parents = self._exploit_and_explore() if epoch > 0 and epoch % self.config.exploit_interval == 0 else {}
+        for i in range(self.config.size):
+            self._epoch(i, parents.get(i))
+
+    def record(self) -> Population:
+        """What the search left, as far as it has come."""
         return Population(
-            config=config,
-            code_versions=config.code_versions,
-            ended=ended,
+            config=self.config,
+            code_versions=self.config.code_versions,
+            ended=f"all members diverged, the last at epoch {self.epochs - 1}" if self.all_diverged else "finished",
             members=self.members,
             best=self.best,
             epochs_trained=self.epochs_trained,
-            seconds=0,
+            seconds=round(time.perf_counter() - self.begun, 2),
             environment=training.environment(self.device, type(self.trainings[0].smto)),
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands between two epochs: from here on it would go on as it does itself, bit for bit."""
+        return {
+            "generator": self.generator.get_state(),
+            "logits": self.logits,
+            "weights": self.weights,
+            "trainings": [member.state_dict() for member in self.trainings],
+            "members": [member.model_dump_json() for member in self.members],
+            "best": None if self.best is None else self.best.model_dump_json(),
+            "epochs_trained": self.epochs_trained,
+            "seconds": time.perf_counter() - self.begun,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where another process left this very search."""
+        self.generator.set_state(state["generator"])
+        self.logits, self.weights = state["logits"], state["weights"]
+        for member, saved in zip(self.trainings, state["trainings"], strict=True):
+            member.load_state_dict(saved)
+        self.members = [Member.model_validate_json(text) for text in state["members"]]
+        self.best = None if state["best"] is None else Winner.model_validate_json(state["best"])
+        self.epochs_trained = state["epochs_trained"]
+        self.begun = time.perf_counter() - state["seconds"]
 
     def _epoch(self, i: int, parent: int | None) -> None:
         """One epoch of member i, unless it has diverged, and its line in the record."""
@@ -406,4 +458,5 @@ def populations(configs: Iterable[PopulationConfig], store: str | os.PathLike[st
         how: workers, device, data_dir, title as for `runner.run`, which also says what is raised. A population is
             trained in one process.
     """
-    return runner.records(configs, PopulationStore(store), train_population, **{"title": "populations", **how})
+    train = functools.partial(_from_checkpoint, store)
+    return runner.records(configs, PopulationStore(store), train, **{"title": "populations", **how})

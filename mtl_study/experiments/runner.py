@@ -40,6 +40,7 @@ def run(
     engine: str | None = None,
     address: str | None = None,
     time_limit: float = TIME_LIMIT,
+    keep: bool = False,
 ) -> list[Run]:
     """The records of these configurations, in order; those that the store does not hold are trained and stored.
 
@@ -56,6 +57,7 @@ def run(
             local.
         address: of the Dask scheduler. None is MTL_ADDRESS, or a cluster that is started here.
         time_limit: seconds, after which a run counts as hanging.
+        keep: leave each run's last checkpoint in the store, so that asking for more epochs trains only those.
 
     Raises:
         BadConfig, BadOption, DataNotFound: before any training, if a run of the sweep could not start.
@@ -68,7 +70,7 @@ def run(
     return records(
         configs,
         store,
-        functools.partial(training.train_from_checkpoint, store.folder),
+        functools.partial(training.train_from_checkpoint, store.folder, keep=keep),
         workers=workers,
         device=device,
         data_dir=data_dir,
@@ -76,6 +78,7 @@ def run(
         engine=engine,
         address=address,
         time_limit=time_limit,
+        keep=keep,
     )
 
 
@@ -91,11 +94,13 @@ def records(
     engine: str | None = None,
     address: str | None = None,
     time_limit: float = TIME_LIMIT,
+    keep: bool = False,
 ) -> list[R]:
     """`run` for records of any kind.
 
     Args:
         train: makes the record of a configuration, in a worker; (config, device, data_dir).
+        keep: leave the checkpoints that it wrote.
     """
     configs = list(configs)
     longest: dict[str, C] = {}  # of one key, as it serves the shorter ones
@@ -116,7 +121,7 @@ def records(
             chosen = engines.engine(name, min(workers, len(missing)), address or None, time_limit)
         except ValueError as error:
             raise BadConfig(str(error)) from None
-        found |= _Sweep(missing, store, chosen, (train, device, data_dir), title).run()
+        found |= _Sweep(missing, store, chosen, (train, device, data_dir), title, keep).run()
     return [cast(R, found[config.key].serving(config)) for config in configs]
 
 
@@ -147,10 +152,10 @@ class _Sweep:
     """
 
     def __init__(
-        self, configs: list[Any], store: Store[Any, Any], engine: Engine, how: tuple[Any, ...], title: str
+        self, configs: list[Any], store: Store[Any, Any], engine: Engine, how: tuple[Any, ...], title: str, keep: bool
     ) -> None:
         self.configs = {config.key: config for config in sorted(configs, key=_cost, reverse=True)}
-        self.store, self.engine, self.how = store, engine, how
+        self.store, self.engine, self.how, self.keep = store, engine, how, keep
         self.definitions = cloudpickle.dumps([smto for smto in REGISTRY.values() if smto.__module__ == "__main__"])
         self.todo, self.running = list(self.configs), set[str]()
         self.died: list[str] = []
@@ -235,6 +240,9 @@ class _Sweep:
                 self.failed[key] = "the worker has another version of the code"
             else:
                 self.unsaved.save(result)
+                if not self.keep and (checkpoint := training.checkpoint_in(self.store.folder, self.configs[key])):
+                    with contextlib.suppress(OSError):
+                        checkpoint.unlink()
                 self._found(key, result)
 
     def _found(self, key: str, record: Any) -> None:

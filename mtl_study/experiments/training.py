@@ -30,10 +30,10 @@ from mtl_core.smtos.base import SMTO, ProblemInfo, StepResult
 from mtl_core.smtos.geometry import NonFinite, cosine_to_mean, pairwise_cosine
 from mtl_core.step import RandomState, Space, Step
 from mtl_core.tasks import Task
-from mtl_study.experiments.checkpoints import Checkpoint
+from mtl_study.experiments import checkpoints
+from mtl_study.experiments.checkpoints import Checkpoint, complete
 from mtl_study.experiments.runs import LAST_STEPS, BadConfig, Epoch, Gradients, Run, RunConfig
 
-CHECKPOINT_EVERY = 180.0  # seconds
 PATIENCE, LEAST_LR = 5, 1e-5  # of the plateau schedules: epochs without improvement, and where the step size stays
 META_BATCH = 100  # of the validation split, for bi-level methods that ask for it
 
@@ -67,7 +67,7 @@ def train(
     data_dir: str | None = None,
     threads: int = 1,
     checkpoint: str | os.PathLike[str] | None = None,
-    every: float = CHECKPOINT_EVERY,
+    every: float = checkpoints.EVERY,
     keep: bool = False,
 ) -> Run:
     """Train and evaluate one run.
@@ -75,9 +75,8 @@ def train(
     Args:
         config: what to train; the record is a function of it (on one machine and thread count, bit for bit).
         device: "auto", "cpu", "cuda", … data_dir: where the full source lies. threads: of torch, in this run.
-        checkpoint: a file that says where the run stands, written after an epoch where the last time is `every` seconds
-            ago. What is found there is gone on from, if it is of this very run on this kind of machine. keep: leave
-            the last one when the run ends, so that it can be lengthened; else it is removed.
+        checkpoint: a file that says where the run stands. What is found there is gone on from, if it is of this very
+            run on this kind of machine. every (seconds), keep: when it is written (`checkpoints.complete`).
 
     Returns:
         The record. A loss or gradient that is not finite ends the run as diverged; that is a result.
@@ -87,29 +86,31 @@ def train(
     """
     with determinism(threads, config.precision):
         training = Training(config, find_device(device), data_dir)
-        place = None if checkpoint is None else Checkpoint(Path(checkpoint), config.key, environment(training.device))
-        if place and (state := place.load()) is not None:
-            training.load_state_dict(state)
-        saved = time.perf_counter()
-        while training.unfinished:
-            training.epoch()
-            if place and training.unfinished and time.perf_counter() - saved >= every:
-                place.save(training.state_dict())
-                saved = time.perf_counter()
-        if place and keep and not training.diverged:
-            place.save(training.state_dict())
-        elif place:
-            place.remove()
+        complete(training, place_of(checkpoint, config, training.device), every, keep)
         return training.record()
 
 
 def train_from_checkpoint(
-    folder: str | os.PathLike[str], config: RunConfig, device: str = "auto", data_dir: str | None = None
+    folder: str | os.PathLike[str],
+    config: RunConfig,
+    device: str = "auto",
+    data_dir: str | None = None,
+    every: float = checkpoints.EVERY,
+    keep: bool = False,
 ) -> Run:
-    """`train`, going on from the checkpoint that lies beside the record's place in a live store, if there is one. A
-    machine that does not see the store keeps no checkpoint."""
-    place = Path(folder) / config.folder / f"{config.key}.checkpoint"
-    return train(config, device, data_dir, checkpoint=place if Path(folder).is_dir() else None)
+    """`train`, going on from the checkpoint that lies in a live store, if there is one."""
+    return train(config, device, data_dir, checkpoint=checkpoint_in(folder, config), every=every, keep=keep)
+
+
+def checkpoint_in(folder: str | os.PathLike[str], config: Any) -> Path | None:
+    """Of a run or population: the file beside its record's place in a live store; None on a machine that does not see
+    the store."""
+    return Path(folder) / config.folder / f"{config.key}.checkpoint" if Path(folder).is_dir() else None
+
+
+def place_of(file: str | os.PathLike[str] | None, config: Any, device: torch.device) -> Checkpoint | None:
+    """A file as the checkpoint of a run or population that is trained in this process."""
+    return None if file is None else Checkpoint(Path(file), config.key, environment(device))
 
 
 class Training:
@@ -178,12 +179,6 @@ class Training:
     def unfinished(self) -> bool:
         return len(self.history) < self.config.epochs and not self.diverged
 
-    def run(self) -> Run:
-        """All epochs, and the record that they give."""
-        while self.unfinished:
-            self.epoch()
-        return self.record()
-
     def record(self) -> Run:
         """What the run left, as far as it has come."""
         return Run(
@@ -236,6 +231,8 @@ class Training:
             "mean_losses": self.mean_losses,
             "history": [epoch.model_dump_json() for epoch in self.history],
             "clock": self.clock,
+            "diverged": self.diverged,
+            "before_divergence": self.before_divergence,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -251,6 +248,7 @@ class Training:
         self.mean_losses = state["mean_losses"]
         self.history = [Epoch.model_validate_json(text) for text in state["history"]]
         self.clock = list(state["clock"])
+        self.diverged, self.before_divergence = state["diverged"], state["before_divergence"]
         self.begun = time.perf_counter() - (self.clock[-1] if self.clock else 0.0)
 
     def take_over(self, other: Training) -> None:

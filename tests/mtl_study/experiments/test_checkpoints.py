@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mtl_core import smtos
-from mtl_study.experiments import training
+from mtl_study.experiments import runner, training
 from mtl_study.experiments.checkpoints import Checkpoint
 from mtl_study.experiments.runs import RunConfig
 
@@ -41,7 +41,7 @@ def test_every_method_goes_on_bit_for_bit(tmp_path):
         run = config(smto=smto, options=NEEDED.get(smto, {}), epochs=3)
         stopped(run, file)
         assert numbers(training.train(run, checkpoint=file)) == numbers(training.train(run)), smto
-        assert not file.exists()
+        file.unlink()
 
 
 @pytest.mark.training
@@ -92,9 +92,9 @@ def test_a_checkpoint_is_written_every_so_often(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(Checkpoint, "save", lambda self, state: saved.append(len(state["history"])))
     training.train(config(epochs=4), checkpoint=tmp_path / "c", every=0)
-    assert saved == [1, 2, 3]
+    assert saved == [1, 2, 3, 4]
     training.train(config(epochs=4), checkpoint=tmp_path / "c", every=1000)
-    assert saved == [1, 2, 3]
+    assert saved == [1, 2, 3, 4]
 
 
 @pytest.mark.training
@@ -113,6 +113,32 @@ def test_what_would_not_go_on_bit_for_bit_is_discarded_and_said(change, tmp_path
     with pytest.warns(UserWarning, match="cannot be gone on from and is removed"):
         found = training.train(run, checkpoint=file)
     assert found.history == training.train(run).history and not file.exists()
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("settings", [{}, {"lr": 1e30}], ids=["finished", "diverged"])
+def test_a_record_that_is_lost_on_its_way_need_not_be_trained_again(tmp_path, monkeypatch, settings):
+    """Where a checkpoint was written, one of the end stands until the record is stored."""
+    file, epochs = tmp_path / "run.checkpoint", []
+    run = config(epochs=3, **settings)
+    lost = training.train(run, checkpoint=file, every=0, keep=True)
+    monkeypatch.setattr(training.Training, "epoch", _counting(training.Training.epoch, epochs))
+    assert numbers(training.train(run, checkpoint=file)) == numbers(lost) and epochs == []
+
+
+@pytest.mark.training
+def test_a_sweep_removes_checkpoints_unless_it_is_to_keep_them(tmp_path, monkeypatch):
+    """Asking for more epochs of a kept run trains only those."""
+    epochs = []
+    monkeypatch.setattr(training.Training, "epoch", _counting(training.Training.epoch, epochs))
+    run, longer = config(epochs=1), config(epochs=3)
+    file = training.checkpoint_in(tmp_path, run)
+    runner.run([run], tmp_path, workers=0, keep=True)
+    assert file.exists() and len(epochs) == 1
+    (record,) = runner.run([longer], tmp_path, workers=0)
+    assert len(epochs) == 3 and len(record.history) == 3 and not file.exists()
+    assert numbers(record) == numbers(training.train(longer))
+    assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".json"]
 
 
 def test_nothing_in_a_checkpoint_is_run(tmp_path):

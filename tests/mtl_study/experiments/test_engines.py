@@ -1,5 +1,6 @@
 """Runs that die, hang or are killed; drivers that are; sweeps that share a store; methods of a script; Dask."""
 
+import functools
 import json
 import os
 import random
@@ -10,10 +11,13 @@ import sys
 import textwrap
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
 from mtl_study.experiments import engines, runner
 from mtl_study.experiments.engines import Failure, Local
@@ -127,47 +131,91 @@ def test_a_worker_whose_parent_is_not_the_driver_ends_at_once():
 # -- sweeps in processes of their own ----------------------------------------------------------------------------------
 
 SCRIPT = """
-import os, signal, sys, time
+import functools, os, signal, sys, time
 from pathlib import Path
 import torch
 from mtl_core.smtos.base import LossWeighting, register
-from mtl_study.experiments import leases, runner
+from mtl_study.experiments import leases, runner, training
 from mtl_study.experiments.runs import RunConfig
+from mtl_study.experiments.store import RunStore
 
 folder, seeds, engine = Path(sys.argv[1]), [int(seed) for seed in sys.argv[2].split(",")], sys.argv[3]
-log = folder.parent / "log"
+log, ends = folder.parent / "log", folder.parent / "ends"
 
 @register
 class Mine(LossWeighting):
     key = "mine"
     def begin_epoch(self, epoch, mean_losses, lr):
-        log.mkdir(exist_ok=True)
+        for place in (log, ends):
+            place.mkdir(exist_ok=True)
         (log / f"{time.time_ns()}-{os.getpid()}").touch()
+        if not hasattr(training.Training, "silently"):
+            training.Training.silently = training.Training.epoch
+            training.Training.epoch = said
     def weights(self, losses):
         DISTURB
         return torch.ones_like(losses)
 
-settings = dict(problem="multimnist/CL_RR", lr=0.002, epochs=1, batch_size=64, val_size=40, test_size=40)
+def said(self):
+    self.silently()
+    if not self.unfinished:
+        (ends / f"{self.config.seed}-{time.time_ns()}").touch()
+
+settings = dict(problem="multimnist/CL_RR", lr=0.002, epochs=EPOCHS, batch_size=64, val_size=40, test_size=40)
 configs = [RunConfig.of(smto="mine", seed=s, train_size=TRAIN, **settings) for s in seeds]
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
-    runner.run(configs, folder, workers=2, engine=engine, time_limit=LIMIT)
+    train = functools.partial(training.train_from_checkpoint, folder, every=0)  # a checkpoint after every epoch
+    runner.records(configs, RunStore(folder), train, workers=2, engine=engine, time_limit=LIMIT)
 """
+
+PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
 
 class Sweep:
-    """A sweep of a method that the script defines itself, in a process of its own; `disturb` is in its every step."""
+    """A sweep of a method that the script defines itself, in a process of its own; `disturb` is in its every step.
+    notebook: the script is the cell of one, executed as `make reproduce` does."""
 
-    def __init__(self, folder: Path, disturb: str = "pass", train: int = 128, limit: float = 1000):
+    def __init__(
+        self,
+        folder: Path,
+        disturb: str = "pass",
+        train: int = 128,
+        limit: float = 1000,
+        epochs: int = 1,
+        notebook=False,
+    ):
         folder.mkdir(exist_ok=True)
-        self.script, self.store = folder / "sweep.py", folder / "store"
-        code = SCRIPT.replace("TRAIN", str(train)).replace("LIMIT", str(limit))
+        self.script, self.store, self.notebook = folder / "sweep.py", folder / "store", notebook
+        values = {"TRAIN": str(train), "LIMIT": str(limit), "EPOCHS": str(epochs)}
+        code = functools.reduce(lambda text, name: text.replace(name, values[name]), values, SCRIPT)
         self.script.write_text(code.replace("DISTURB", textwrap.indent(disturb, " " * 8).strip()))
 
     def start(self, seeds: list[int], engine: str = "local") -> subprocess.Popen:
-        command = [sys.executable, self.script, self.store, ",".join(map(str, seeds)), engine]
+        arguments = [str(self.script), str(self.store), ",".join(map(str, seeds)), engine]
+        command = [sys.executable, *arguments]
+        if self.notebook:
+            toy = self.script.parent / "toy"
+            cells = [new_code_cell("preset = 'smoke'", metadata={"tags": ["parameters"]})]
+            cells += [new_code_cell(f"import sys\nsys.argv = {arguments}\n{self.script.read_text()}")]
+            for path, text in (
+                ("notebooks/01_toy.ipynb", nbformat.writes(new_notebook(cells=cells, metadata=PYTHON))),
+                ("params/smoke/01_toy.yaml", "preset: smoke\n"),
+            ):
+                (toy / path).parent.mkdir(parents=True, exist_ok=True)
+                (toy / path).write_text(text)
+            code = "from pathlib import Path; from mtl_study.publishing import reproduce; "
+            code += f"reproduce.main(['--artifacts', {str(toy / 'out')!r}], Path({str(toy)!r}))"
+            command = [sys.executable, "-c", code]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
 
     def run(self, seeds: list[int], engine: str = "local") -> str:
         """What it says."""
@@ -331,27 +379,39 @@ def test_workers_whose_driver_was_killed_end(tmp_path, after):
         assert not (tmp_path / "log").exists()
 
 
+def kernels_of(process: subprocess.Popen) -> list[psutil.Process]:
+    try:
+        return [p for p in psutil.Process(process.pid).children(recursive=True) if "ipykernel_launcher" in p.cmdline()]
+    except psutil.NoSuchProcess:
+        return []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_kills_at_random_moments(tmp_path, engine):
-    """Twenty kills, of drivers and workers in turn: in the end the store is that of an undisturbed sweep."""
-    seeds, dice = list(range(12)), random.Random(1)
-    undisturbed, sweep = Sweep(tmp_path / "undisturbed"), Sweep(tmp_path / "killed")
+@pytest.mark.parametrize(("notebook", "kills"), [(False, 15), (True, 9)], ids=["script", "notebook"])
+def test_kills_at_random_moments(tmp_path, monkeypatch, engine, notebook, kills):
+    """Of the command, the notebook's kernel and a worker in turn: in the end the store is that of an undisturbed sweep,
+    no run was trained to its end twice but those whose records were thrown away, and nothing is left behind."""
+    seeds, dice, temporary = list(range(12)), random.Random(1), tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    undisturbed = Sweep(tmp_path / "undisturbed", epochs=3)
     undisturbed.run(seeds)
-    left, done = 20, 0
+    sweep = Sweep(tmp_path / "killed", epochs=3, notebook=notebook)
+    left, expected = kills, Counter(seeds)
     process, deadline = sweep.start(seeds, engine), time.monotonic() + 1500
     everything: list[psutil.Process] = []
     while left and time.monotonic() < deadline:
         time.sleep(dice.uniform(0.5, 8))
+        everything += [*workers_of(process), *kernels_of(process)]
         if process.poll() is not None:  # all done, or one run died twice: throw two records away
             process.communicate()
             for path in sorted(sweep.store.rglob("*.json"))[:2]:
+                expected[json.loads(path.read_text())["record"]["config"]["seed"]] += 1
                 path.unlink()
-                done += 1
             process = sweep.start(seeds, engine)
             continue
-        everything += workers_of(process)
-        victims = workers_of(process) if left % 2 else []
+        victims = [[], workers_of(process), kernels_of(process)][left % (3 if notebook else 2)]
         (dice.choice(victims) if victims else process).kill()
         left -= 1
         if not victims:
@@ -361,8 +421,11 @@ def test_kills_at_random_moments(tmp_path, engine):
     sweep.run(seeds, engine)
     assert left == 0
     assert sweep.records() == undisturbed.records()
+    ends = Counter(int(path.name.split("-")[0]) for path in (sweep.store.parent / "ends").iterdir())
+    assert ends == expected
     assert wait_for_the_end_of(everything, 30) == []
     assert [name for name in sweep.left_behind() if not name.endswith(".tmp")] == []
+    assert list(temporary.glob("mtl-*")) == []
 
 
 # -- Dask --------------------------------------------------------------------------------------------------------------

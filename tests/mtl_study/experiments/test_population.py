@@ -21,6 +21,7 @@ from mtl_core.datasets.multimnist import FILES
 from mtl_study import artifacts
 from mtl_study.analysis import delta
 from mtl_study.experiments import population, runner, training
+from mtl_study.experiments.checkpoints import complete
 from mtl_study.experiments.population import (
     Population,
     PopulationConfig,
@@ -148,6 +149,31 @@ def test_several_metrics_count_equally_within_a_task():
     assert population.score({**found, "D": {"l1_abs": None, "l1_rel": 0.75}}, baselines, tasks) is None
 
 
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.training
+def test_a_population_that_was_killed_goes_on_bit_for_bit(pbt, tmp_path, monkeypatch):
+    """After each of its epochs: networks, weights, who took over from whom, the draws to come, the best so far."""
+    whole_epoch, left = population._Search.epoch, []
+
+    def epoch(self):
+        if not left:
+            raise Killed
+        left.pop()
+        whole_epoch(self)
+
+    monkeypatch.setattr(population._Search, "epoch", epoch)
+    for stop in (1, 2, 3):
+        left[:] = [None] * stop
+        with pytest.raises(Killed):
+            train_population(config(), checkpoint=tmp_path / f"{stop}", every=0)
+        left[:] = [None] * (4 - stop)  # and not one more
+        assert numbers(train_population(config(), checkpoint=tmp_path / f"{stop}")) == numbers(pbt)
+        assert not left
+
+
 # -- divergence --------------------------------------------------------------------------------------------------------
 
 
@@ -158,7 +184,8 @@ def test_a_member_that_diverges_is_replaced():
         search = population._Search(config(exploit_interval=2), torch.device("cpu"), None)
         for i in (0, 1, 3):
             next(search.trainings[i].model.parameters()).data.fill_(math.nan)
-        record = search.run()
+        complete(search, None)
+        record = search.record()
     assert record.ended == "finished"
     for i in (0, 1, 3):
         finite = [s is not None for s in record.members[i].score]

@@ -9,6 +9,7 @@ import torch
 
 from mtl_core import problems, smtos
 from mtl_study.experiments import training
+from mtl_study.experiments.checkpoints import complete
 from mtl_study.experiments.runs import LAST_STEPS, BadConfig, Run, RunConfig
 
 pytestmark = pytest.mark.training
@@ -123,7 +124,8 @@ def test_the_last_twenty_steps_before_a_divergence_in_their_order():
             return applied
 
         run.smto.backward = listen
-        record = run.run()
+        complete(run, None)
+        record = run.record()
     assert record.ended == "diverged at epoch 0, step 29" and len(reported) == 29
     assert record.before_divergence["residual"] == reported[-LAST_STEPS:]
 
