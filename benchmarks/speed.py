@@ -31,9 +31,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm, trange
 
-from mtl_core import problems, smtos
+from mtl_core import problems, progress, smtos
 from mtl_core.datasets.base import Sizes, Split
 from mtl_core.datasets.qm9 import QM9
 from mtl_core.smtos.base import ProblemInfo
@@ -65,7 +64,7 @@ def interleaved(
     seconds = {name: np.zeros(rounds) for name in rows}
     for call in rows.values():
         call()  # the first call also allocates
-    for i in trange(rounds, desc="rounds", leave=False):
+    for i in progress.bar(range(rounds), desc="rounds", leave=False):
         for name, call in rows.items():
             _wait(device)
             start = time.perf_counter()
@@ -203,7 +202,7 @@ def loading(rounds: int = 20, what: Mapping[str, Loaded] = LOADED, device: torch
     """
     rows = {
         name: _loading(one, min(rounds, one.rounds), device)
-        for name, one in tqdm(what.items(), "problems", leave=False)
+        for name, one in progress.bar(what.items(), "problems", leave=False)
     }
     return pd.DataFrame.from_dict(rows, orient="index").astype({"batch": int, "rounds": int})
 
@@ -283,7 +282,7 @@ def epochs(device: torch.device, what: Mapping[str, Mapping[str, Any]] = WHOLE) 
     for problem, values in what.items():
         given: dict[str, Any] = {"source": "embedded", "epochs": 2, "lr": 1e-4, "seed": 1, **values}
         tasks = len(problems.get(problem, **given.get("problem_options", {})).tasks)
-        for key in tqdm(smtos.keys(), problem, leave=False):
+        for key in progress.bar(smtos.keys(), problem, leave=False):
             config = RunConfig.of(problem=problem, smto=key, options=needed(key, tasks), **given)
             with determinism(threads=torch.get_num_threads()):
                 try:
@@ -475,7 +474,7 @@ def solver_times(rounds: int = 9, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
     from benchmarks import oracles
 
     rows = []
-    for name, ways in tqdm(subproblems().items(), desc="subproblems", leave=False):
+    for name, ways in progress.bar(subproblems().items(), desc="subproblems", leave=False):
         for kind, settings in GRAMIANS.items():
             for K in sizes:
                 seconds: dict[str, list[float]] = {"ours": [], "scipy": [], "cvxpy": []}

@@ -38,8 +38,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision import datasets as torchvision_datasets
-from tqdm import tqdm
 
+from mtl_core import progress
 from mtl_core.datasets import streets
 from mtl_core.datasets.base import DataNotFound, Sizes, SplitName
 from mtl_core.files import cache_folder, whole_folder
@@ -472,7 +472,9 @@ class Cityscapes:
 
             jobs = (joblib.delayed(convert)(row) for row in range(len(scenes)))
             done = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-            for _ in tqdm(done, f"Cityscapes at {self.width}×{self.width // 2}", len(scenes), delay=2, unit="scene"):
+            for _ in progress.bar(
+                done, f"Cityscapes at {self.width}×{self.width // 2}", len(scenes), delay=2, unit="scene"
+            ):
                 pass
             for array in arrays.values():
                 array.flush()

@@ -40,8 +40,8 @@ import joblib
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from mtl_core import progress
 from mtl_core.datasets.base import SPLITS, DataNotFound, Sizes, SplitName
 from mtl_core.files import cache_folder, whole_folder
 
@@ -449,14 +449,14 @@ def _table() -> Path:
 
     def write(to: Path) -> None:
         data = _qm9pack()
-        bar = tqdm(
+        reading = progress.bar(
             (record for name in FILES for record in records(data / name)),
             "QM9: reading",
             MOLECULES,
             delay=2,
             mininterval=1,
         )
-        every = list(bar)
+        every = list(reading)
         if len(every) != MOLECULES or any(a.number >= b.number for a, b in itertools.pairwise(every)):
             raise ValueError(f"QM9: {len(every):,} molecules in {data}, expected {MOLECULES:,} in ascending order.")
         _write(
@@ -770,7 +770,7 @@ class QM9:
             work = joblib.Parallel(workers, return_as="generator")(
                 joblib.delayed(_graphs)(*arguments(piece)) for piece in pieces
             )
-            bar = tqdm(work, "QM9: bonds", len(pieces), unit=f" × {CHUNK:,}", delay=2, mininterval=1)
+            bar = progress.bar(work, "QM9: bonds", len(pieces), unit=f" × {CHUNK:,}", delay=2, mininterval=1)
             flags, bonds, ways = (np.concatenate(parts) for parts in zip(*bar, strict=True))
             _write(
                 to,

@@ -27,8 +27,8 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 from torchvision.datasets import Cityscapes
-from tqdm import tqdm
 
+from mtl_core import progress
 from mtl_core.files import whole_folder
 
 CODE_VERSION = 1  # raise when the numbers it produces change
@@ -785,7 +785,7 @@ def write(folder: str | Path, counts: Mapping[str, int], size: tuple[int, int] =
         for split, count in counts.items():
             for kind in ("leftImg8bit", "gtFine", "disparity"):
                 (draft / kind / split).mkdir(parents=True)
-            for index in tqdm(range(count), desc=f"streets, {split}", unit="image", delay=2):
+            for index in progress.bar(range(count), desc=f"streets, {split}", unit="image", delay=2):
                 _save(draft, split, index, street(FIRST[split] + index, seed, size))
         (draft / STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
     return folder

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from pydantic import ValidationError
-from tqdm import tqdm
 
+from mtl_core import progress
 from mtl_core.files import write_atomically
 from mtl_study.experiments.population import Population
 from mtl_study.experiments.runs import BadRecord, Record, Run, explain
@@ -55,7 +55,7 @@ def merge(source: Path, target: Path, pack: bool = False) -> Merged:
     """
     done = Merged()
     place = _Archive(target, done) if pack or archived(target) else _Live(target)
-    for name, line, record in tqdm(read(source, done), desc="records", unit="record", delay=2, leave=False):
+    for name, line, record in progress.bar(read(source, done), desc="records", unit="record", delay=2, leave=False):
         folder, key = record_config(record).folder, record.key
         if place.shipped and "defined_in" in environment(record):
             done.unshipped.append(name)

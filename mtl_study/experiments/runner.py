@@ -13,9 +13,8 @@ from typing import Any, cast
 
 import cloudpickle
 import joblib
-from tqdm import tqdm
 
-from mtl_core import smtos
+from mtl_core import progress, smtos
 from mtl_core.files import clear_leftovers
 from mtl_core.smtos.base import REGISTRY, register
 from mtl_study.experiments import engines, leases, training
@@ -165,7 +164,7 @@ class _Sweep:
         self.unsaved = _Unsaved(store)
         self.leases = leases.Leases()
         options: dict[str, Any] = {"desc": title, "unit": store.what, "file": sys.stderr, "dynamic_ncols": True}
-        self.bar = tqdm(total=len(configs), leave=False, **options)
+        self.bar = progress.bar(total=len(configs), leave=False, **options)
 
     def run(self) -> dict[str, Any]:
         for folder in {self.store.path(config).parent for config in self.configs.values()}:

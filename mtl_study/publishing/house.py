@@ -43,7 +43,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "what is learnt": ("mtl_core.problems",),
     "samples, networks, methods": ("mtl_core.datasets", "mtl_core.models", "mtl_core.smtos"),
     "the calculus": ("mtl_core.step", "mtl_core.tasks"),
-    "names and files": ("mtl_core.names", "mtl_core.options", "mtl_core.files"),
+    "names and files": ("mtl_core.names", "mtl_core.options", "mtl_core.files", "mtl_core.progress"),
 }
 
 

@@ -33,7 +33,7 @@ from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from mtl_core import files
+from mtl_core import files, progress
 from mtl_core.names import nearest
 from mtl_study import artifacts
 from mtl_study.publishing import notebooks, pages
@@ -242,6 +242,8 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         os.environ["MTL_ARTIFACTS"] = str(given.artifacts.absolute())  # for the kernels, too
     if given.workers:
         os.environ["MTL_WORKERS"] = str(given.workers)
+    if not sys.stderr.isatty():
+        os.environ[progress.QUIET] = "1"  # for the kernels, which cannot tell
     overrides = {"store": str(given.store.absolute())} if given.store else {}
     only = [name for text in given.only for name in re.split(r"[\s,]+", text) if name]
     try:
