@@ -37,10 +37,13 @@ def best_val_epoch(values: ArrayLike) -> int | None:
     return int(found.argmax()) if found.size and found.max() > -np.inf else None
 
 
+TestRule = Literal["own_epoch", "best_test"]
+
+
 def single_task_baselines(
     single_task_runs: Iterable[Run],
     tasks: Sequence[Task],
-    test_rule: Literal["own_epoch", "best_test"] = "own_epoch",
+    test_rule: TestRule = "own_epoch",
 ) -> pd.DataFrame:
     """What each metric is measured against: the mean over seeds of single-task models, chosen on validation.
 

@@ -18,7 +18,7 @@ from mtl_study.analysis import delta, frames
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import BadConfig, Run, RunConfig
 from mtl_study.experiments.store import RunStore
-from mtl_study.paper import published
+from mtl_study.paper import published, released
 from mtl_study.words import counted
 
 Search = Literal["published", "grid"]
@@ -43,7 +43,7 @@ class Grid:
             if not len(getattr(self, name)):
                 raise BadConfig(f"the grid of {name} is empty; give at least one value, e.g. {name}: [0.001].")
 
-    def settings(self, problem: str, smto: str) -> list[dict[str, Any]]:
+    def settings(self, problem: str, smto: str) -> list[published.Settings]:
         """The settings to try for one method on one problem. A method that the paper did not run keeps its own
         defaults."""
         if self.options:
@@ -62,7 +62,7 @@ class Experiment:
 
     runs: of the chosen settings, every seed, method by method. baselines: the single-task runs of the chosen settings.
     settings: one row per single task and method: what was chosen, by whom, out of how many. searched: every run of the
-    search.
+    search. test_rule: which test value a single-task baseline has (`delta.single_task_baselines`).
     """
 
     problem: problems.Problem
@@ -70,11 +70,15 @@ class Experiment:
     baselines: list[Run]
     settings: pd.DataFrame
     searched: list[Run]
+    test_rule: delta.TestRule = "own_epoch"
+
+    def reference(self) -> pd.DataFrame:
+        """What the single-task models reach (`delta.single_task_baselines`)."""
+        return delta.single_task_baselines(self.baselines, self.problem.tasks, test_rule=self.test_rule)
 
     def selected(self) -> pd.DataFrame:
         """One row per run: gains over the single-task baselines in percent, at the epoch that validation chose."""
-        tasks = self.problem.tasks
-        return delta.selected(self.runs, delta.single_task_baselines(self.baselines, tasks), tasks)
+        return delta.selected(self.runs, self.reference(), self.problem.tasks)
 
 
 def experiment(
@@ -86,6 +90,7 @@ def experiment(
     search_seeds: Sequence[int] = (),
     grid: Grid | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    as_released: bool = False,
     store: RunStore | str,
     workers: int | None = None,
     device: str = "auto",
@@ -104,6 +109,8 @@ def experiment(
     Args:
         problem: a multi-task problem, e.g. "multimnist/CL_RR". methods: keys of the SMTOs, in order of display.
         seeds: of the reported runs. options: overrides by method, e.g. {"cagrad": {"c": 0.5}}; published settings only.
+        as_released: methods, problem and baselines as the paper's released code has them (`paper.released`), in place
+            of our corrections; with either search.
         settings: everything else of a RunConfig (epochs, batch_size, source, train_size, …).
         store, workers, device, data_dir: as for `run`.
 
@@ -113,14 +120,16 @@ def experiment(
     _check_search(search, search_seeds, seeds, grid, options, settings)
     if "unit_scal" not in methods:
         raise BadConfig(f"methods = {list(methods)} lacks 'unit_scal', the baseline that all others are paired with.")
+    if as_released:
+        settings["problem_options"] = released.problem_options(problem, settings.get("problem_options", {}))
     whole = problems.get(problem, **settings.get("problem_options", {}))
     for smto in methods:
         smtos.get(smto)
     place: dict[str, Any] = {"store": store, "workers": workers, "device": device, "data_dir": data_dir}
     if search == "published":
-        return _as_published_by_the_paper(whole, methods, seeds, options or {}, settings, place)
+        return _as_published_by_the_paper(whole, methods, seeds, options or {}, as_released, settings, place)
     assert grid is not None
-    return _as_searched_here(whole, methods, seeds, search_seeds, grid, settings, place)
+    return _as_searched_here(whole, methods, seeds, search_seeds, grid, as_released, settings, place)
 
 
 def _as_published_by_the_paper(
@@ -128,21 +137,22 @@ def _as_published_by_the_paper(
     methods: Sequence[str],
     seeds: Sequence[int],
     options: Mapping[str, Mapping[str, Any]],
+    as_released: bool,
     settings: Mapping[str, Any],
     place: Mapping[str, Any],
 ) -> Experiment:
     """The published settings of every single task and method, with every seed."""
-    chosen = [
-        (whole.name, smto, {**best, "options": {**best["options"], **options.get(smto, {})}})
-        for smto in methods
-        for best in [published.best(whole.name, smto)]
-    ]
+    chosen = []
+    for smto in methods:
+        best = published.best(whole.name, smto)
+        best["options"] |= options.get(smto, {})
+        chosen.append((whole.name, smto, _trained(smto, whole, best, as_released)))
     single = [(name, "unit_scal", best) for name in whole.single_tasks for best in _published_baselines(name)]
     configs = [_config(p, s, c, seed, settings) for p, s, c in single + chosen for seed in seeds]
     done = runner.run(configs, title=whole.name, **place)
     split = len(single) * len(seeds)
     table = _settings_table(done[split:], done[:split], whole, "published")
-    return Experiment(whole, done[split:], done[:split], table, [])
+    return Experiment(whole, done[split:], done[:split], table, [], _test_rule(as_released))
 
 
 def _as_searched_here(
@@ -151,30 +161,43 @@ def _as_searched_here(
     seeds: Sequence[int],
     search_seeds: Sequence[int],
     grid: Grid,
+    as_released: bool,
     settings: Mapping[str, Any],
     place: Mapping[str, Any],
 ) -> Experiment:
     """Every combination of the grid with the search seeds; the best ones with every seed."""
-    plan = [
+    plan: list[tuple[str, str, Mapping[str, Any]]] = [
         (name, "unit_scal", c)
         for name in whole.single_tasks
         for c in replace(grid, options=True).settings(name, "unit_scal")
     ]
     split = len(plan) * len(search_seeds)
-    plan += [(whole.name, smto, c) for smto in methods for c in grid.settings(whole.name, smto)]
+    plan += [
+        (whole.name, smto, _trained(smto, whole, c, as_released))
+        for smto in methods
+        for c in grid.settings(whole.name, smto)
+    ]
     configs = [_config(p, s, c, seed, settings) for p, s, c in plan for seed in search_seeds]
     searched = runner.run(configs, title=f"{whole.name}: search", **place)
 
-    alone, together = searched[:split], searched[split:]
-    best = set(delta.single_task_baselines(alone, whole.tasks)["config"])
+    alone, together, rule = searched[:split], searched[split:], _test_rule(as_released)
+    best = set(delta.single_task_baselines(alone, whole.tasks, test_rule=rule)["config"])
     kept = [r for r in alone if frames.configuration(r.config) in best]
     baselines = _extend(kept, seeds, f"{whole.name}: baselines", place)
-    gains = delta.selected(together, delta.single_task_baselines(baselines, whole.tasks), whole.tasks)
+    gains = delta.selected(together, delta.single_task_baselines(baselines, whole.tasks, test_rule=rule), whole.tasks)
     best = set(delta.best_configurations(gains)["config"])
     kept = [r for r in together if frames.configuration(r.config) in best]
     runs = _extend(kept, seeds, f"{whole.name}: seeds", place)
     by = f"searched here over {{n}} configurations × {counted(len(search_seeds), 'seed')}"
-    return Experiment(whole, runs, baselines, _settings_table(runs, baselines, whole, by, searched), searched)
+    return Experiment(whole, runs, baselines, _settings_table(runs, baselines, whole, by, searched), searched, rule)
+
+
+def _trained(smto: str, problem: problems.Problem, chosen: published.Settings, as_released: bool) -> Mapping[str, Any]:
+    return released.settings(smto, len(problem.tasks), chosen) if as_released else chosen
+
+
+def _test_rule(as_released: bool) -> delta.TestRule:
+    return released.TEST_RULE if as_released else "own_epoch"
 
 
 def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.PathLike[str]) -> Experiment | None:

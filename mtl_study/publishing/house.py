@@ -27,6 +27,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "records read, the paper's numbers, training": (
         "mtl_study.analysis",
         "mtl_study.paper.published",
+        "mtl_study.paper.released",
         "mtl_study.experiments.runner",
         "mtl_study.experiments.engines",
         "mtl_study.experiments.leases",

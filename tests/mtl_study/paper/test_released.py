@@ -1,0 +1,55 @@
+"""The paper's code as it was: every option exists, is not the default, and reaches the runs of both searches."""
+
+import pytest
+
+from mtl_core import problems, smtos
+from mtl_study.artifacts import REPOSITORY
+from mtl_study.experiments import protocol
+from mtl_study.paper import released
+
+SMALL = {"train_size": 128, "val_size": 40, "test_size": 40, "batch_size": 64, "epochs": 1}
+METHODS = ["unit_scal", "famo", "pcgrad", "mgda_ub", "rotograd"]
+
+
+def test_every_change_is_an_option_of_its_method_and_no_default():
+    for change in released.CHANGES:
+        smtos.build(change.smto, change.tasks or 3, **change.options)
+        known = smtos.options(change.smto)
+        assert all(known[name].default != value for name, value in change.options.items()), change
+    for problem, options in released.PROBLEM_OPTIONS.items():
+        assert problems.get(problem, **options) != problems.get(problem)
+
+
+def test_settings_are_those_chosen_and_the_codes_own():
+    chosen = {"lr": 0.1, "weight_decay": 0.01, "options": {"gamma": 0.001}}
+    assert released.settings("famo", 2, chosen) == {**chosen, "options": {"masks": "fresh", "gamma": 0.001}}
+    assert released.settings("rotograd", 3, chosen)["weight_decay"] == 0
+    assert released.settings("mgda_ub", 2, {**chosen, "options": {}})["options"] == {"clip": True}
+    assert released.settings("mgda_ub", 3, {**chosen, "options": {}})["options"] == {}
+    assert released.settings("unit_scal", 2, chosen) == chosen
+    assert released.problem_options("qm9", {"slim": 2}) == {"slim": 2, "released_features": True}
+    assert released.problem_options("multimnist/CL_RR", {}) == {}
+
+
+def test_the_table_in_the_docs_is_this_one():
+    assert released.table() in (REPOSITORY / "docs" / "defects.md").read_text()
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("search", ["published", "grid"])
+def test_an_experiment_as_released(tmp_path, search):
+    """With published settings and in a search: methods, and the test values of the baselines."""
+    how = {} if search == "published" else {"grid": protocol.Grid(lr=[0.001, 0.002]), "search_seeds": [1]}
+    both = [
+        protocol.experiment(
+            "multimnist/CL_RR", METHODS, seeds=[1], search=search, store=tmp_path, workers=0, as_released=which, **how,
+            **SMALL,
+        )
+        for which in (True, False)
+    ]  # fmt: skip
+    theirs, ours = ({run.config.smto: run.config.options for run in found.runs} for found in both)
+    for smto in METHODS:
+        changed = released.settings(smto, 2, {"options": {}})["options"]
+        assert theirs[smto] == ours[smto] | changed and bool(changed) == (smto != "unit_scal"), smto
+    assert [found.test_rule for found in both] == ["best_test", "own_epoch"]
+    assert both[0].selected().shape == both[1].selected().shape
