@@ -11,7 +11,7 @@ $(shell $(PYTHON) -c "import sys; sys.exit(sys.prefix == sys.base_prefix)" 2>/de
 
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
 
-.PHONY: help reproduce merge test test-all bench report lint student clean
+.PHONY: help reproduce merge digits test test-all bench report lint student clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -24,6 +24,9 @@ reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|paper, ONLY=01 or "
 
 merge: $(READY) ## bring the records of FROM=folder into those that are shipped, or into INTO=folder
 	@$(PYTHON) -m mtl_study.experiments.merge "$(FROM)" $(if $(INTO),--into "$(INTO)")
+
+digits: $(READY) ## get all of MNIST as data/MNIST (DATA=folder: elsewhere), for `source: full`
+	@$(PYTHON) -m mtl_study.experiments.digits $(if $(DATA),--data "$(DATA)")
 
 test: $(READY) ## run the tests, but for those marked slow, browser, cluster or gpu: WORKERS=n (one per core, at most 8)
 	$(PYTEST) -m "not slow and not browser and not cluster and not gpu"

@@ -132,8 +132,8 @@ def check(source: str, sizes: Sizes, data_dir: str | None) -> None:
         if size > most:
             raise ValueError(f"Multi-MNIST: {split}_size is {size:,}; the full source has {most:,} pairs.")
     how = (
-        "Download MNIST once with `python -c \"from torchvision.datasets import MNIST; MNIST('DIR', download=True)\"` "
-        "and give that DIR as `data_dir`, or use `source: embedded`."
+        "Get MNIST once with `make digits`, or with `python -c \"from torchvision.datasets import MNIST; MNIST('DIR', "
+        'download=True)"`, and give the folder above MNIST as `data_dir`, or use `source: embedded`.'
     )
     if not data_dir:
         raise DataNotFound(f"source 'full' needs the MNIST files, but `data_dir` is not set. {how}")

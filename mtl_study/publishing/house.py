@@ -37,6 +37,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.runs",
         "mtl_study.experiments.store",
         "mtl_study.experiments.checkpoints",
+        "mtl_study.experiments.digits",
         "mtl_study.artifacts",
         "mtl_study.look",
         "mtl_study.words",
