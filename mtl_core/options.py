@@ -28,12 +28,17 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
 
 
+def _positive_zero(value: Any) -> Any:
+    """0.0 for −0.0, which means the same and is written otherwise."""
+    return value + 0.0 if isinstance(value, float) else value
+
+
 def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
     """Holds options against the signature that takes them.
 
     Returns:
         What the options say, each in one spelling only: values in the type that is asked for (1 is 1.0 where a float
-        is), without those that are the default.
+        is, −0.0 is 0.0), without those that are the default.
 
     Raises:
         BadOption: naming the owner and the nearest name.
@@ -51,6 +56,7 @@ def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Map
             raise BadOption(
                 f"{owner}: option {name} = {value!r}: {problem}. Default: {known[name].default!r}."
             ) from None
+        typed = [_positive_zero(v) for v in typed] if isinstance(typed, list) else _positive_zero(typed)
         numbers = typed if isinstance(typed, list) else [typed]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise BadOption(f"{owner}: option {name} = {value!r}: expected a finite number.")

@@ -262,10 +262,11 @@ REGISTRY: dict[str, type[SMTO]] = {}  #: every SMTO by its key; `registry` finds
 
 
 def register(smto: type[SMTO]) -> type[SMTO]:
-    """Class decorator: makes an SMTO known by its key. One that a notebook or a script defines again replaces its
-    former self. Raises BadOption where another one has the key."""
+    """Class decorator: makes an SMTO known by its key. One that is defined again, by a notebook, a script or a module
+    that is loaded anew, replaces its former self. Raises BadOption where another one has the key."""
     known = REGISTRY.get(smto.key, smto)
-    if known is not smto and {known.__module__, smto.__module__} != {"__main__"}:
+    again = known.__module__ == smto.__module__ and (smto.__module__ == "__main__" or known.__name__ == smto.__name__)
+    if known is not smto and not again:
         raise BadOption(f"two SMTOs are called {smto.key!r}.")
     REGISTRY[smto.key] = smto
     return smto

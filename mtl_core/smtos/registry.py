@@ -48,10 +48,10 @@ def canonical(key: str, given: Mapping[str, Any]) -> dict[str, Any]:
         BadOption: unknown key or option (the nearest is named), or a value of the wrong type or out of range.
     """
     said = check_options(key, options(key), given)
-    if "inner_options" in said and said.get("inner"):
+    if said.get("inner") and said.get("inner_options"):
         said["inner_options"] = canonical(said["inner"], said["inner_options"])
-        if not said["inner_options"]:
-            del said["inner_options"]
+    if not said.get("inner_options", True):
+        del said["inner_options"]
     return said
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import time
 import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,16 +22,25 @@ EVERY = 180.0  # seconds
 
 
 class Resumable(Protocol):
-    """What is done epoch by epoch, and would go on from a state of its own as it does itself, bit for bit."""
+    """What is done epoch by epoch, and would go on from a state of its own as it does itself, bit for bit.
+
+    beyond: whether it has come further than it was asked to.
+    """
 
     @property
     def unfinished(self) -> bool: ...
+
+    @property
+    def beyond(self) -> bool: ...
 
     def epoch(self) -> None: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+W = TypeVar("W", bound=Resumable)
 
 
 @dataclass(frozen=True)
@@ -46,18 +56,21 @@ class Checkpoint:
     environment: Mapping[str, str]
 
     def save(self, state: Mapping[str, Any]) -> None:
+        """The state, behind a checksum."""
         file = io.BytesIO()
-        saved = {"key": self.key, "environment": dict(self.environment), "state": _to_plain(state)}
-        torch.save(saved, file)
+        torch.save({"key": self.key, "environment": dict(self.environment), "state": _to_plain(state)}, file)
         try:
-            write_atomically(self.path, file.getvalue())
+            write_atomically(self.path, _checksum(file.getvalue()) + file.getvalue())
         except OSError as error:  # the run itself is none the worse
             warnings.warn(f"no checkpoint: {error}", stacklevel=2)
 
     def load(self) -> dict[str, Any] | None:
         """The state, or None where there is none that can be gone on from; what cannot is removed and says why."""
         try:
-            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            content = self.path.read_bytes()
+            if content[:CHECKSUM] != _checksum(content[CHECKSUM:]):
+                raise ValueError("its checksum does not fit")
+            saved = torch.load(io.BytesIO(content[CHECKSUM:]), map_location="cpu", weights_only=True)
             if (saved["key"], saved["environment"]) == (self.key, dict(self.environment)):
                 state: dict[str, Any] = _from_plain(saved["state"])
                 return state
@@ -66,34 +79,56 @@ class Checkpoint:
             return None
         except Exception as error:  # damaged files raise whatever their bytes lead to
             why = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__
-        warnings.warn(f"{self.path} cannot be gone on from and is removed ({why}).", stacklevel=2)
-        self.remove()
+        self.discard(why)
         return None
+
+    def discard(self, why: str) -> None:
+        """Remove what cannot be gone on from, and say so."""
+        warnings.warn(f"{self.path} cannot be gone on from and is removed ({why}).", stacklevel=3)
+        self.remove()
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 
 
-def complete(work: Resumable, place: Checkpoint | None, every: float = EVERY, keep: bool = False) -> None:
+def complete(build: Callable[[], W], place: Checkpoint | None, every: float = EVERY, keep: bool = False) -> W:
     """Epoch by epoch to the end, from where its checkpoint left it.
 
     Args:
+        build: makes the work as it is at its beginning.
         place: of the checkpoint, written after an epoch where the last time is `every` seconds ago. One that was
             written stands at the end, too: a record may yet be lost on its way, and whoever stores it removes the
-            checkpoint. None: no checkpoint. keep: write the last one in any case, so that the run can be lengthened.
+            checkpoint. One that lies beyond the end stays as it is. None: no checkpoint.
+        keep: write the last one in any case, so that the work can be lengthened.
+
+    Returns:
+        The work, done.
     """
+    work = build()
     state = None if place is None else place.load()
-    if state is not None:
-        work.load_state_dict(state)
-    written, last = state is not None, time.perf_counter()
+    if place and state is not None:
+        try:
+            work.load_state_dict(state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:  # of other code under the same key
+            place.discard(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            work, state = build(), None
+    written, last = state is not None and not work.beyond, time.perf_counter()
     while work.unfinished:
         work.epoch()
         if place and work.unfinished and time.perf_counter() - last >= every:
             place.save(work.state_dict())
             written, last = True, time.perf_counter()
-    if place and (keep or written):
+    if place and (written or (keep and not work.beyond)):
         place.save(work.state_dict())
+    return work
+
+
+CHECKSUM = 64
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _to_plain(value: Any) -> Any:

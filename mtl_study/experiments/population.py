@@ -25,6 +25,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import pandas as pd
@@ -318,15 +319,16 @@ def train_population(
         DataNotFound, BadConfig: before training.
     """
     with training.determinism(1, config.base.precision):
-        search = _Search(config, training.find_device(device), data_dir)
-        checkpoints.complete(search, training.place_of(checkpoint, config, search.device), every)
-        return search.record()
+        where = training.find_device(device)
+        place = training.place_of(checkpoint, config, where)
+        return checkpoints.complete(lambda: _Search(config, where, data_dir), place, every).record()
 
 
 def _from_checkpoint(
     folder: str | os.PathLike[str], config: PopulationConfig, device: str, data_dir: str | None
 ) -> Population:
-    return train_population(config, device, data_dir, training.checkpoint_in(folder, config))
+    file = training.checkpoint_of(folder, config) if Path(folder).is_dir() else None
+    return train_population(config, device, data_dir, file)
 
 
 class _Search:
@@ -348,6 +350,11 @@ class _Search:
     @property
     def unfinished(self) -> bool:
         return self.epochs < self.config.base.epochs and not self.all_diverged
+
+    @property
+    def beyond(self) -> bool:
+        """Never: its length is part of what it is."""
+        return False
 
     @property
     def epochs(self) -> int:
@@ -375,7 +382,7 @@ class _Search:
             best=self.best,
             epochs_trained=self.epochs_trained,
             seconds=round(time.perf_counter() - self.begun, 2),
-            environment=training.environment(self.device, type(self.trainings[0].smto)),
+            environment=training.environment(self.device, self.trainings[0].smto),
         )
 
     def state_dict(self) -> dict[str, Any]:

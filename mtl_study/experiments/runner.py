@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import sys
 import tempfile
@@ -39,7 +40,7 @@ def run(
     engine: str | None = None,
     address: str | None = None,
     time_limit: float = TIME_LIMIT,
-    keep: bool = False,
+    keep: bool | None = None,
 ) -> list[Run]:
     """The records of these configurations, in order; those that the store does not hold are trained and stored.
 
@@ -56,7 +57,8 @@ def run(
             local.
         address: of the Dask scheduler. None is MTL_ADDRESS, or a cluster that is started here.
         time_limit: seconds, after which a run counts as hanging.
-        keep: leave each run's last checkpoint in the store, so that asking for more epochs trains only those.
+        keep: leave each run's last checkpoint in the store, so that asking for more epochs trains only those. None:
+            whether MTL_KEEP is set.
 
     Raises:
         BadConfig, BadOption, DataNotFound: before any training, if a run of the sweep could not start.
@@ -66,10 +68,11 @@ def run(
         EngineLost: the Dask cluster cannot be reached, or no longer; what had finished is stored.
     """
     store = store if isinstance(store, RunStore) else RunStore(store)
+    keep = bool(os.environ.get("MTL_KEEP")) if keep is None else keep
     return records(
         configs,
         store,
-        functools.partial(training.train_from_checkpoint, store.folder, keep=keep),
+        functools.partial(training.train_from_checkpoint, store.folder.resolve(), keep=keep),
         workers=workers,
         device=device,
         data_dir=data_dir,
@@ -155,10 +158,11 @@ class _Sweep:
     ) -> None:
         self.configs = {config.key: config for config in sorted(configs, key=_cost, reverse=True)}
         self.store, self.engine, self.how, self.keep = store, engine, how, keep
-        self.definitions = cloudpickle.dumps([smto for smto in REGISTRY.values() if smto.__module__ == "__main__"])
+        self.definitions = _definitions()
         self.todo, self.running = list(self.configs), set[str]()
         self.died: list[str] = []
         self.again = ""  # the one that is tried once more
+        self.before: dict[str, int | None] = {}  # when checkpoints were written that were there before
         self.found: dict[str, Any] = {}
         self.failed: dict[str, str] = {}
         self.unsaved = _Unsaved(store)
@@ -194,7 +198,7 @@ class _Sweep:
         if self.failed:
             how_many = f"{len(self.failed)} of {len(self.configs)} {self.store.what}s failed; the others are stored."
             raise RunFailed(
-                "\n".join([how_many, *(f"{self.configs[k].title}: {why}" for k, why in self.failed.items())])
+                "\n".join([how_many, *(f"{_described(self.configs[k])}: {why}" for k, why in self.failed.items())])
             )
         return self.found
 
@@ -220,6 +224,7 @@ class _Sweep:
 
     def _submit(self, key: str) -> None:
         self.running.add(key)
+        self.before[key] = self._written(key)
         self.engine.submit(key, _train, self.definitions, self.configs[key], *self.how)
 
     def _take(self, wait: float) -> None:
@@ -238,11 +243,21 @@ class _Sweep:
                 self._end(key)
                 self.failed[key] = "the worker has another version of the code"
             else:
-                self.unsaved.save(result)
-                if not self.keep and (checkpoint := training.checkpoint_in(self.store.folder, self.configs[key])):
-                    with contextlib.suppress(OSError):
-                        checkpoint.unlink()
+                if self.unsaved.save(result) and not self.keep:
+                    self._remove_checkpoint(key)
                 self._found(key, result)
+
+    def _written(self, key: str) -> int | None:
+        """When the checkpoint of a run was last written, if there is one."""
+        with contextlib.suppress(OSError):
+            return training.checkpoint_of(self.store.folder, self.configs[key]).stat().st_mtime_ns
+        return None
+
+    def _remove_checkpoint(self, key: str) -> None:
+        """If this run wrote it: one that lies beyond its end belongs to a longer run."""
+        if self._written(key) != self.before.pop(key):
+            with contextlib.suppress(OSError):
+                training.checkpoint_of(self.store.folder, self.configs[key]).unlink()
 
     def _found(self, key: str, record: Any) -> None:
         self.found[key] = record
@@ -257,11 +272,29 @@ class _Sweep:
         return _lease(self.store, self.configs[key])
 
 
+def _definitions() -> bytes:
+    """The methods that are no part of the package, as they are now, for the workers."""
+    foreign = [smto for smto in REGISTRY.values() if not smto.__module__.startswith("mtl_core.")]
+    modules = [sys.modules[name] for name in {smto.__module__ for smto in foreign} - {"__main__"}]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps(foreign)
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
 def _train(definitions: bytes, config: C, train: Train[C, R], device: str, data_dir: str | None) -> R:
-    """In a worker. definitions: of the methods that the driver's notebook or script has defined."""
+    """In a worker. definitions: of the methods that are no part of the package."""
     for smto in cloudpickle.loads(definitions):
         register(smto)
     return train(config, device, data_dir)
+
+
+def _described(config: Any) -> str:
+    """A run or population with its key and its whole configuration."""
+    return f"{config.title} (key {config.key}, {json.dumps(config.settings)})"
 
 
 def _cost(config: Any) -> tuple[int, float]:
@@ -279,13 +312,16 @@ class _Unsaved:
         self.error: OSError | None = None
         self.waiting: list[Any] = []  # in memory, for want of any other place
 
-    def save(self, run: Any) -> None:
+    def save(self, run: Any) -> bool:
+        """Returns whether the store itself has it."""
         try:
             self.store.put(run)
         except OSError as error:
             self.error = error
             self.waiting.append(run)
             self.shelter()
+            return False
+        return True
 
     def shelter(self) -> None:
         """Move what waits to a temporary folder, as far as that takes it."""

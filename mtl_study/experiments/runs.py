@@ -18,6 +18,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from types import CodeType, FunctionType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -123,6 +124,8 @@ class RunConfig(Config):
     def _refuse_the_unknown(self) -> Self:
         object.__setattr__(self, "problem_options", problems.canonical(self.problem, self.problem_options))
         problem = self.definition
+        for name in ("lr", "dropout", "weight_decay", "lr_decay"):
+            object.__setattr__(self, name, getattr(self, name) + 0.0)  # −0.0 is 0.0
         object.__setattr__(self, "options", registry.canonical(self.smto, self.options))
         smtos.build(self.smto, len(problem.tasks), **self.options)
         if self.source not in problem.data.sources:
@@ -198,9 +201,45 @@ def _key(identity: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _smto_code_version(key: str, options: dict[str, Any]) -> int | list[int]:
-    own = smtos.get(key).code_version
-    return [own, smtos.get(options["inner"]).code_version] if options.get("inner") else own
+def _smto_code_version(key: str, options: Mapping[str, Any]) -> Any:
+    """Of a method and of those inside it. What is defined outside the package has its code for a version, so that
+    another definition under the same key is another method."""
+    smto = smtos.get(key)
+    own: Any = smto.code_version if smto.__module__.startswith("mtl_core.") else fingerprint(smto)
+    inner = options.get("inner")
+    return [own, _smto_code_version(inner, options.get("inner_options") or {})] if inner else own
+
+
+UNTOLD = ("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__firstlineno__")
+
+
+def fingerprint(smto: type) -> str:
+    """Of a class and its bases outside the package: changes with their code and constants, and not with where or when
+    they are read."""
+
+    def told(value: Any) -> Any:
+        match value:
+            case None | bool() | int() | float() | str() | bytes():
+                return repr(value)
+            case list() | tuple():
+                return [told(item) for item in value]
+            case set() | frozenset():
+                return sorted(map(repr, value))
+            case dict():
+                return [[repr(name), told(item)] for name, item in value.items()]
+            case staticmethod() | classmethod():
+                return told(value.__func__)
+            case property():
+                return [told(value.fget), told(value.fset)]
+            case FunctionType():
+                return [told(value.__code__), told(value.__defaults__), told(value.__kwdefaults__)]
+            case CodeType():
+                return [value.co_code.hex(), list(value.co_names), told(value.co_consts)]
+        return type(value).__qualname__
+
+    ours = [base for base in smto.__mro__ if not base.__module__.startswith(("mtl_core.", "torch.", "builtins"))]
+    parts = [[[name, told(v)] for name, v in sorted(vars(base).items()) if name not in UNTOLD] for base in ours]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -85,9 +85,9 @@ def train(
         DataNotFound, BadConfig, BadOption: before training.
     """
     with determinism(threads, config.precision):
-        training = Training(config, find_device(device), data_dir)
-        complete(training, place_of(checkpoint, config, training.device), every, keep)
-        return training.record()
+        where = find_device(device)
+        place = place_of(checkpoint, config, where)
+        return complete(lambda: Training(config, where, data_dir), place, every, keep).record()
 
 
 def train_from_checkpoint(
@@ -99,13 +99,13 @@ def train_from_checkpoint(
     keep: bool = False,
 ) -> Run:
     """`train`, going on from the checkpoint that lies in a live store, if there is one."""
-    return train(config, device, data_dir, checkpoint=checkpoint_in(folder, config), every=every, keep=keep)
+    file = checkpoint_of(folder, config) if Path(folder).is_dir() else None  # not on a machine that sees no store
+    return train(config, device, data_dir, checkpoint=file, every=every, keep=keep)
 
 
-def checkpoint_in(folder: str | os.PathLike[str], config: Any) -> Path | None:
-    """Of a run or population: the file beside its record's place in a live store; None on a machine that does not see
-    the store."""
-    return Path(folder) / config.folder / f"{config.key}.checkpoint" if Path(folder).is_dir() else None
+def checkpoint_of(folder: str | os.PathLike[str], config: Any) -> Path:
+    """Of a run or population: the file beside its record's place in a live store."""
+    return Path(folder) / config.folder / f"{config.key}.checkpoint"
 
 
 def place_of(file: str | os.PathLike[str] | None, config: Any, device: torch.device) -> Checkpoint | None:
@@ -179,18 +179,25 @@ class Training:
     def unfinished(self) -> bool:
         return len(self.history) < self.config.epochs and not self.diverged
 
+    @property
+    def beyond(self) -> bool:
+        """Whether it has gone on from a longer run's checkpoint that is past its own end."""
+        return len(self.history) + bool(self.diverged) > self.config.epochs
+
     def record(self) -> Run:
-        """What the run left, as far as it has come."""
-        return Run(
-            config=self.config,
+        """What the run left, as far as it has come; of one that came further, what it left at its end."""
+        epochs = max(self.config.epochs, len(self.history) + bool(self.diverged))
+        run = Run(
+            config=self.config.model_copy(update={"epochs": epochs}),
             code_versions=self.config.identity["numerics"],
             ended=self.diverged or "finished",
             before_divergence=self.before_divergence,
             history=self.history,
             seconds=round(time.perf_counter() - self.begun, 2),
             clock=self.clock,
-            environment=environment(self.device, type(self.smto)),
+            environment=environment(self.device, self.smto),
         )
+        return run.serving(self.config) or run
 
     def epoch(self) -> None:
         """Train and evaluate one more epoch. A loss or gradient that is not finite leaves none: the run has
@@ -504,9 +511,14 @@ def instruction_set() -> str:
     return torch.backends.cpu.get_cpu_capability() + (f", oneDNN at most {limit}" if limit else "")
 
 
-def environment(device: torch.device, smto: type[SMTO] | None = None) -> dict[str, str]:
-    """On what a run was made; of a method that was defined in a notebook or a script, that it was. Bit-equal numbers
-    can be expected where all of it is equal."""
+def environment(device: torch.device, smto: SMTO | None = None) -> dict[str, str]:
+    """On what a run was made; of a method outside the package, or with one inside it, where it was defined. Bit-equal
+    numbers can be expected where all of it is equal."""
+    foreign = []
+    while smto is not None:
+        if not type(smto).__module__.startswith("mtl_core."):
+            foreign.append(type(smto).__module__)
+        smto = getattr(smto, "inner", None)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "mtl_core": __version__,
@@ -516,7 +528,7 @@ def environment(device: torch.device, smto: type[SMTO] | None = None) -> dict[st
         "processor": processor(),
         "instruction_set": instruction_set(),
         "threads": str(torch.get_num_threads()),
-        **({"defined_in": "__main__"} if smto is not None and smto.__module__ == "__main__" else {}),
+        **({"defined_in": foreign[0]} if foreign else {}),
     }
 
 

@@ -132,7 +132,7 @@ def test_a_sweep_removes_checkpoints_unless_it_is_to_keep_them(tmp_path, monkeyp
     epochs = []
     monkeypatch.setattr(training.Training, "epoch", _counting(training.Training.epoch, epochs))
     run, longer = config(epochs=1), config(epochs=3)
-    file = training.checkpoint_in(tmp_path, run)
+    file = training.checkpoint_of(tmp_path, run)
     runner.run([run], tmp_path, workers=0, keep=True)
     assert file.exists() and len(epochs) == 1
     (record,) = runner.run([longer], tmp_path, workers=0)

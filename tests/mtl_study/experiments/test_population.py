@@ -184,7 +184,7 @@ def test_a_member_that_diverges_is_replaced():
         search = population._Search(config(exploit_interval=2), torch.device("cpu"), None)
         for i in (0, 1, 3):
             next(search.trainings[i].model.parameters()).data.fill_(math.nan)
-        complete(search, None)
+        complete(lambda: search, None)
         record = search.record()
     assert record.ended == "finished"
     for i in (0, 1, 3):

@@ -124,7 +124,7 @@ def test_the_last_twenty_steps_before_a_divergence_in_their_order():
             return applied
 
         run.smto.backward = listen
-        complete(run, None)
+        complete(lambda: run, None)
         record = run.record()
     assert record.ended == "diverged at epoch 0, step 29" and len(reported) == 29
     assert record.before_divergence["residual"] == reported[-LAST_STEPS:]
