@@ -6,17 +6,18 @@ ask equally loudly.
     R_k learns to minimise (1/B) Σ_n |R_k v_n − ∂L_k/∂(R_k z_n)|²
     w_k = C / |G_k|,  C = Σ_k α_k |G_k|,  α_k ∝ |G_k| / |G_k at the start|          direction on z = Σ_k w_k G_k
 
-R_k = Q_k exp(A_k − A_kᵀ) with A_k learned (0 at the start). As R_k keeps lengths, the rotation loss is const − (2/B)
-tr(R_kᵀ M_k) with M_k = Σ_n ∂L_k/∂(R_k z_n) v_nᵀ: its gradient on R_k is −(2/B) M_k, and only the exponential is
-differentiated.
+R_k = Q_k exp(A_k − A_kᵀ), and what is learned of A_k is the triangle below the diagonal (0 at the start; the rest stays
+0), as in the authors' package. Were all of A_k learned, R_k would turn twice as fast at the same rate. As R_k keeps
+lengths, the rotation loss is const − (2/B) tr(R_kᵀ M_k) with M_k = Σ_n ∂L_k/∂(R_k z_n) v_nᵀ: its gradient on R_k is
+−(2/B) M_k, and only the exponential is differentiated.
 
 Source: Javaloy and Valera 2022, arXiv:2103.02631 (scaling and rotation, as in the authors' package since 0.1.5).
 Differs:
 1. Q is the identity. The authors' package asks for that too, but the geometry library below it puts a random rotation
    in its place, uniform on SO(m), and so did the main paper's runs: `start="haar"`.
 2. The rotation loss is the mean over the batch. Release 0.1.6 of the package sums it over the batch for feature vectors
-   and takes the mean for feature maps: `reduction="package"`. Adam takes the same steps either way; the logged values
-   differ.
+   and takes the mean for feature maps: `reduction="package"`. The two losses differ by a factor B, in the log as well.
+   Adam takes the same steps with both, the ε below its root aside; plain gradient descent turns B times as far.
 3. The rotations never decay: the weight decay of their group is 0. (The released code of the main paper drops the
    weight decay of all other parameters as well, D13; that is the trainer's business.)
 4. Where a map has height and width, one rotation turns the channels at every position, as in the package. `size`
@@ -72,6 +73,7 @@ class RotoGrad(Wrapping):
     """
 
     key = "rotograd"
+    code_version = 2
     space = "features"
     head_policy = "plain"
     native_scale = "K unit vectors times one common length"
@@ -92,7 +94,7 @@ class RotoGrad(Wrapping):
         super().__init__(num_tasks, inner, inner_options)
         self.lr_ratio, self.size, self.burn_in, self.start, self.reduction = lr_ratio, size, burn_in, start, reduction
         self.steps = 0
-        self.angles = nn.Parameter(torch.zeros(num_tasks, 0, 0))  # A; sized by set_up
+        self.angles = nn.Parameter(torch.zeros(num_tasks, 0, 0))  # A, below the diagonal; sized by set_up
         self.base: Tensor
         self.norms_at_start: Tensor
         self.register_buffer("base", torch.zeros(num_tasks, 0, 0))  # Q
@@ -123,7 +125,7 @@ class RotoGrad(Wrapping):
     def rotations(self, k: int | None = None) -> Tensor:
         """R [K, m, m], or that of task k alone [1, m, m]."""
         tasks = slice(None) if k is None else slice(k, k + 1)
-        angles = self.angles[tasks]
+        angles = self.angles[tasks].tril(-1)
         return self.base[tasks].to(angles) @ exponential(angles - angles.mT)
 
     def transform_features(self, z: Tensor, k: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -274,6 +275,61 @@ def test_rotation_gradient_is_that_of_the_rotation_loss(shape, size, reduction) 
         )
     assert_close(losses, torch.stack(expected).detach())
     assert_close(smto.angles.grad, torch.autograd.grad(sum(expected), smto.angles)[0])
+
+
+def triangle_runs(optimizer: partial, steps: int, size: int, base: torch.Tensor, scale: float) -> list[torch.Tensor]:
+    """RotoGrad's rotations [2, m, m] step by step, by its definition alone. What is learned are the m (m − 1)/2 angles
+    of one triangle per task; the loss is written out, differentiated automatically and scaled by `scale`."""
+    rows, columns = torch.tril_indices(size, size, -1)
+    angles = torch.zeros(2, len(rows), dtype=torch.float64, requires_grad=True)
+    learner, seen = optimizer([angles]), []
+    for z, targets in batches(steps):
+        skew = torch.zeros(2, size, size, dtype=torch.float64).index_put((tensor([[0], [1]]), rows, columns), angles)
+        rotations = base @ torch.matrix_exp(skew - skew.mT)
+        seen.append(rotations.detach())
+        wanted, gradients = [], []
+        for k in range(2):  # L_k = |R_k z − target_k|⁴/4, which has a gradient of another length for every sample
+            turned = torch.cat([z[:, :size] @ seen[-1][k].T, z[:, size:]], 1)
+            gap = turned - targets[k]
+            wanted.append(gap * gap.square().sum(1, keepdim=True))
+            gradients.append(torch.cat([wanted[k][:, :size] @ seen[-1][k], wanted[k][:, size:]], 1))
+        mean = sum(gradients) / 2
+        v = sum(g / g.norm() for g in gradients) / 2 * mean.norm()
+        loss = sum((v[:, :size] @ rotations[k].T - wanted[k][:, :size]).square().sum() for k in range(2))
+        learner.zero_grad()
+        (scale * loss).backward()
+        learner.step()
+    return seen
+
+
+def batches(steps: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Features [8, 5] and targets [2, 8, 5] of every step."""
+    return [(normal(8, 5, seed=2 * n + 1), normal(2, 8, 5, seed=2 * n + 2)) for n in range(steps)]
+
+
+@pytest.mark.parametrize(
+    "optimizer", [partial(torch.optim.Adam, lr=0.05), partial(torch.optim.SGD, lr=1e-4)], ids=["Adam", "SGD"]
+)
+@pytest.mark.parametrize("size", [None, 3])
+@pytest.mark.parametrize("reduction", ["mean", "package"])
+def test_rotograd_learns_one_triangle_per_task(optimizer, size, reduction) -> None:
+    """Sixty steps at one rate, against an independent account of the parametrisation: a whole matrix A in exp(A − Aᵀ)
+    would be twice as far on."""
+    smto = ready("rotograd", start="haar", size=size, reduction=reduction)
+    expected = triangle_runs(optimizer, 60, size or 5, smto.base, 1 / 8 if reduction == "mean" else 1.0)
+    learner = optimizer([smto.angles])
+    for (z, targets), rotations in zip(batches(60), expected, strict=True):
+        assert_close(smto.rotations().detach(), rotations, rtol=0, atol=1e-9)
+        gradients = []
+        for k in range(2):
+            leaf = z.clone().requires_grad_()
+            loss = (smto.transform_features(leaf, k) - targets[k]).square().sum(1).square().sum() / 4
+            gradients += torch.autograd.grad(loss, leaf)
+        gradients = torch.stack(gradients)
+        smto.turn(gradients, smto.target(gradients, gradients.flatten(1).norm(dim=1)))
+        learner.step()
+    assert_close(smto.angles, smto.angles.tril(-1))
+    assert (expected[-1] - expected[0]).abs().max() > 0.1
 
 
 def test_a_head_does_not_move_its_rotation_and_the_rest_passes() -> None:
