@@ -1,7 +1,8 @@
 """Aligned-MTL: make the principal axes of the task gradients equally long, then combine.
 
     G = V diag(λ) Vᵀ, of rank r      B = √λ_s V_r diag(λ_r)^(−1/2) V_rᵀ      weights = B w
-    λ_s: the least of the r eigenvalues (scale="min"), their median, or their mean ("rmse")
+    λ_s: the least of the r eigenvalues (scale="min"), their mean ("rmse"), or their median: of an even number the lower
+    of the two in the middle, as in the source's code
 
 On the range of G the aligned system has condition number 1: B G B = λ_s I.
 
@@ -29,6 +30,7 @@ class AlignedMTL(GramianWeighting):
     """
 
     key = "aligned_mtl"
+    code_version = 2
     native_scale = "mean of K gradients as long as the shortest axis"
 
     def __init__(
@@ -39,15 +41,15 @@ class AlignedMTL(GramianWeighting):
         space: Space = "parameters",
     ) -> None:
         super().__init__(num_tasks)
-        self.scale, self.reduction, self.space = scale, reduction, space
+        self.scale, self.reduction, self.space, self.averages = scale, reduction, space, reduction == "mean"
 
     def weights(self, gramian: np.ndarray) -> np.ndarray:
         """Gramian of the task gradients [K, K] to task weights [K], of any sign."""
         K = len(gramian)
         values, vectors = np.linalg.eigh(gramian)
-        kept = values > values[-1] * K * np.finfo(np.float32).eps
+        kept = values > values[-1] * self.num_tasks * np.finfo(np.float32).eps
         values, vectors = values[kept], vectors[:, kept]
-        common = {"min": values.min(), "median": np.median(values), "rmse": values.mean()}[self.scale]
+        common = {"min": values.min(), "median": values[(len(values) - 1) // 2], "rmse": values.mean()}[self.scale]
         w = np.full(K, 1 / K if self.reduction == "mean" else 1.0)
         weights: np.ndarray = np.sqrt(common) * (vectors / np.sqrt(values)) @ (vectors.T @ w)
         return weights

@@ -157,7 +157,8 @@ class GramianWeighting(SMTO):
 
     The edges are decided here and nowhere else:
     * a task without a gradient (zero, or 1e-12 of the longest) is left out of the K×K problem and gets weight 0 on the
-      shared parameters; where heads are weighted, its head gets the mean weight of the others (flag "inactive_task");
+      shared parameters; a mean stays one over all K tasks (`averages`); where heads are weighted, its head gets the
+      mean weight of the others (flag "inactive_task");
     * no task with a gradient: weights 0 (flag "no_gradient");
     * a Pareto-stationary point (0 in the convex hull of the unit gradients) gives the zero direction where the method
       has no solution there (`undefined_at_stationary`; flag "pareto_stationary");
@@ -171,7 +172,9 @@ class GramianWeighting(SMTO):
     #: a negative loss is an error, a loss of 0 counts as `floor` (flag "floored_loss")
     positive_losses: bool = False
     floor: ClassVar[float] = 1e-12
-    undefined_at_stationary: ClassVar[bool] = False
+    undefined_at_stationary: bool = False
+    #: the update is made of the mean gradient, or of a mean of K vectors: a task that is left out counts in that K
+    averages: bool = False
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__(num_tasks)
@@ -209,7 +212,8 @@ class GramianWeighting(SMTO):
         if self.undefined_at_stationary and is_stationary(gramian):
             self.flags.append("pareto_stationary")
             return weights
-        weights[active] = self.weights(gramian)
+        share = len(active) / self.num_tasks if self.averages else 1.0
+        weights[active] = share * self.weights(gramian)
         return weights
 
     def record(self, solution: Solution) -> np.ndarray:

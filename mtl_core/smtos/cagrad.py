@@ -34,6 +34,7 @@ class CAGrad(GramianWeighting):
 
     key = "cagrad"
     native_scale = "(1 + c)/(1 + c²) at most, times the mean gradient's length"
+    averages = True
 
     def __init__(self, num_tasks: int, c: Annotated[float, Field(ge=0)] = 0.5, rescale: Literal[0, 1, 2] = 1) -> None:
         super().__init__(num_tasks)

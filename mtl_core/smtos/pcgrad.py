@@ -43,7 +43,7 @@ class PCGrad(GramianWeighting):
         order: Literal["random", "index", "reversed"] = "random",
     ) -> None:
         super().__init__(num_tasks)
-        self.scale, self.order = scale, order
+        self.scale, self.order, self.averages = scale, order, scale == "mean"
 
     def weights(self, gramian: np.ndarray) -> np.ndarray:
         """Gramian of the task gradients [K, K] to task weights [K]; without conflict 1/K each (1 for the sum)."""

@@ -28,6 +28,7 @@ class UPGrad(GramianWeighting):
 
     key = "upgrad"
     native_scale = "mean of the gradients, or less"
+    averages = True
 
     def __init__(self, num_tasks: int, reg: Annotated[float, Field(ge=0)] = 1e-8) -> None:
         super().__init__(num_tasks)

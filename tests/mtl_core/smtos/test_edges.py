@@ -16,6 +16,7 @@ from mtl_core.smtos.geometry import NonFinite, NotAGramian, is_stationary
 from mtl_core.smtos.registry import build
 
 UNDEFINED = [key for key in GRAMIAN_METHODS if build(key, 2).undefined_at_stationary]
+AVERAGING = [key for key in GRAMIAN_METHODS if build(key, 2).averages]
 LOSSY = ["cdtt", "imtl", "mgda", "mgda_ub"]  # they take logarithms of losses, divide by them, or come to rest at 1/L
 
 
@@ -75,7 +76,8 @@ def test_no_gradient_at_all(key) -> None:
 @pytest.mark.parametrize("key", GRAMIAN_METHODS)
 @pytest.mark.parametrize("length", [0.0, 1e-13])
 def test_a_task_without_gradient_is_left_out(key, length) -> None:
-    """The others get what they would get alone, itself 0; also where it is 1e-13 of the longest."""
+    """The others get what they would get alone, itself 0; also where it is 1e-13 of the longest. A mean remains one
+    over all four tasks."""
     J = oracles.jacobian(3, 4, cosine=0.1)
     J = np.vstack([J[:2], length * J[2:], J[2:]])
     G = J @ J.T
@@ -85,9 +87,56 @@ def test_a_task_without_gradient_is_left_out(key, length) -> None:
     for _ in range(12):
         expected = alone.solve(G[np.ix_(rest, rest)], losses[rest])
         weights = together.solve(G, losses)
-    assert_allclose(weights[rest], expected)
+    assert_allclose(weights[rest], expected * (3 / 4 if key in AVERAGING else 1))
     assert weights[2] == 0
     assert together.flags == ["inactive_task"]
+
+
+def test_which_methods_average() -> None:
+    """The others' updates are convex combinations, sums, or of a length of their own."""
+    assert AVERAGING == ["aligned_mtl", "cagrad", "imgrad", "pcgrad", "upgrad"]
+    assert not build("pcgrad", 3, scale="sum").averages and not build("aligned_mtl", 3, reduction="sum").averages
+
+
+def along_the_source(key: str, J: np.ndarray) -> np.ndarray:
+    """The update for two conflicting gradients in the plane beside one of zero, J [3, 2], by the sources' formulas:
+    the mean gradient and the final mean are over three. One-dimensional problems are solved on a fine grid."""
+    g, g0 = J[np.abs(J).sum(1) > 0], J.sum(0) / 3
+    radius = 0.5 * np.linalg.norm(g0)
+    share = np.linspace(0, 1, 1_000_001)[:, None]
+    segment = share * g[0] + (1 - share) * g[1]  # every g_w
+    lengths = np.linalg.norm(segment, axis=1)
+    if key in ("pcgrad", "upgrad"):  # for two tasks the projections are one
+        return sum(v - (v @ u) / (u @ u) * u for v, u in (g, g[::-1])) / 3
+    if key == "aligned_mtl":
+        values, vectors = np.linalg.eigh(J @ J.T)
+        return np.sqrt(values[1]) * (vectors[:, 1:] / np.sqrt(values[1:]) @ vectors[:, 1:].T @ np.full(3, 1 / 3)) @ J
+    if key == "cagrad":  # the primal: the direction in which the worse-off of the two gains most
+        angle = 2 * np.pi * share
+        directions = g0 + radius * np.hstack([np.cos(angle), np.sin(angle)])
+        return directions[(directions @ g.T).min(1).argmax()] / 1.25
+    kappa = segment[lengths.argmin()] @ g0 / (lengths.min() * np.linalg.norm(g0))
+    best = ((1.5 - kappa) * segment @ g0 + kappa * radius * lengths).argmin()
+    return (g0 + radius * segment[best] / lengths[best]) / 1.25
+
+
+@pytest.mark.parametrize("key", AVERAGING)
+def test_a_silent_task_counts_in_the_mean(key) -> None:
+    """One of three tasks without gradient: the update is that of the sources, which divide by three."""
+    for silent, turn in itertools.product(range(3), (0.0, 1.0)):
+        rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+        J = np.insert(np.array([[1.0, 0.2], [-0.6, 0.5]]) @ rotation, silent, 0.0, axis=0)
+        smto = made(key, 3, **({"c": 0.5} if key in ("cagrad", "imgrad") else {}))
+        assert_allclose(smto.solve(J @ J.T) @ J, along_the_source(key, J), atol=3e-6)
+        assert smto.flags == ["inactive_task"]
+
+
+@pytest.mark.parametrize("key", AVERAGING)
+def test_one_of_three_tasks_alone_moves_a_third_as_far(key) -> None:
+    for scale, options in ((3, {}), (1, {"pcgrad": {"scale": "sum"}, "aligned_mtl": {"reduction": "sum"}}.get(key))):
+        if options is not None:
+            expected = made(key, 1, **options).solve(np.array([[4.0]]))[0]
+            assert_allclose(made(key, 3, **options).solve(np.diag([0.0, 4.0, 0.0])), [0, expected / scale, 0])
 
 
 def test_the_head_of_a_task_without_gradient_gets_the_mean_weight_of_the_others() -> None:

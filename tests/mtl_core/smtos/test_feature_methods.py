@@ -133,6 +133,12 @@ def test_graddrop_sends_its_direction_through_the_encoder(toy) -> None:
     assert toy.head_gradients()[0].equal(heads[0])
 
 
+def test_graddrop_sums_so_a_silent_task_changes_nothing() -> None:
+    gradients, z = normal(2, 8, 40), normal(8, 40, seed=1)
+    silent = torch.cat([gradients, torch.zeros(1, 8, 40).double()])
+    assert_close(ready("graddrop", 3).direction(silent, z), ready("graddrop", 2).direction(gradients, z))
+
+
 def test_graddrop_repeats_with_its_seed() -> None:
     gradients, z = normal(3, 8, 40), normal(8, 40, seed=1)
     first, again, other = (ready("graddrop", 3, seed=s).direction(gradients, z) for s in (1, 1, 2))
@@ -484,6 +490,14 @@ def test_db_mtl_average_by_hand() -> None:
         smto = ready("db_mtl", beta=0.5, sigma=sigma)
         assert_close(smto.update_average(torch.ones(2, 3)), torch.full((2, 3), 0.5))
         assert_close(smto.update_average(torch.full((2, 3), 3.0)), torch.full((2, 3), second))
+
+
+def test_db_mtl_sums_so_a_silent_task_changes_nothing(toy) -> None:
+    """The other's gradient has the common length already: the update is that of log L_a alone."""
+    step = toy.step()
+    step.jacobian[1] = 0
+    ready("db_mtl", beta=0.0).backward(step)
+    assert_close(toy.gradient(), step.jacobian[0] / (step.losses[0] + 1e-8))
 
 
 def test_db_mtl_contributions_have_one_length(toy) -> None:
