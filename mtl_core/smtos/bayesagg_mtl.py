@@ -16,9 +16,10 @@ Source: Achituve, Diamant, Netzer, Chechik, Fetaya 2024, arXiv:2402.04005. The t
 page was written; posterior, moments and aggregation follow its released code, the constants that code's UTKFace
 experiment.
 Differs:
-1. The released code absorbs the whole training set before every epoch, and the batch on top of it. Here the evidence
-   of an epoch is collected batch by batch as it is trained, and serves in the next: no further pass, features as they
-   were.
+1. As in the released code, an epoch's features are collected while it is trained and serve in the next one, without a
+   further pass; a batch comes on top. That code keeps the features and takes their evidence at the start of the next
+   epoch, here it is added up batch by batch: for squared error the same in less memory; for cross-entropy each batch is
+   expanded around the weights of its own step, there all are around those at the start of the next epoch.
 2. The released code contracts fourth-order moments; the closed form above is the same at a fraction of the cost.
 3. There every output of a regression counts as a task of its own in the average, and a regression has no bias. Here a
    task counts once, however many outputs it has, and a bias is part of W (a feature that is always 1), as it is in the
@@ -26,7 +27,10 @@ Differs:
 4. As in the source, z must be what the last layers take in: every head is one linear layer, perhaps followed by
    modules without parameters that belong to the loss (log-softmax, a change of shape). Anything else, or an absolute
    error, is refused.
-5. During the warm-up the update is the mean of the task gradients.
+5. During the warm-up the update is the mean of the task gradients; in the released code it is their sum.
+6. The released UTKFace experiment evaluates the regression with the posterior mean over the last epoch's features, in
+   place of the weights that were trained, which moves its metric. It also clips gradients: at length 10 on the heads,
+   and, after the warm-up, at 5 on the encoder. Here the trained weights are evaluated, and nothing is clipped.
 """
 
 from typing import Annotated

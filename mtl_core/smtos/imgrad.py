@@ -10,7 +10,9 @@ Source: Zhou, Liu, Zhao, Gong 2025, arXiv:2503.08006.
 Differs:
 1. The source's released code is written for three tasks, and its script for two does not run as it is; here K is free.
    The formula is that of the code for three. It multiplies the update by K; here it is not.
-2. c is 0.8, as in its script (its parser says 0.5). The dual and the minimum-norm problem are solved exactly.
+2. c is 0.8, as in its script (its parser says 0.5). The dual and the minimum-norm problem are solved exactly; its code
+   runs SLSQP for the dual, as CAGrad's does, and stays at equal weights where gradients are short (D50), here wherever
+   (3/2 − κ + κ c)² Σ_k (g_k·g_0 − |g_0|²)² < 1e-6. `solver="slsqp"` is that solver, with κ exact; flags: see `cagrad`.
 3. At a Pareto-stationary point g_m = 0 has no cosine; κ = 0 there (flag "pareto_stationary").
 4. Of the source's text only a part was at hand. Its extension of Nash-MTL is left out.
 """
@@ -22,7 +24,7 @@ from pydantic import Field
 
 from mtl_core.smtos.base import register
 from mtl_core.smtos.cagrad import CAGrad
-from mtl_core.smtos.solvers import cagrad_dual, min_norm_point
+from mtl_core.smtos.solvers import min_norm_point
 
 
 def balance(gramian: np.ndarray) -> float:
@@ -40,14 +42,20 @@ class IMGrad(CAGrad):
 
     key = "imgrad"
 
-    def __init__(self, num_tasks: int, c: Annotated[float, Field(ge=0)] = 0.8, rescale: Literal[0, 1, 2] = 1) -> None:
-        super().__init__(num_tasks, c, rescale)
+    def __init__(
+        self,
+        num_tasks: int,
+        c: Annotated[float, Field(ge=0)] = 0.8,
+        rescale: Literal[0, 1, 2] = 1,
+        solver: Literal["exact", "slsqp"] = "exact",
+    ) -> None:
+        super().__init__(num_tasks, c, rescale, solver)
 
     def weights(self, gramian: np.ndarray) -> np.ndarray:
         """Gramian of the task gradients [K, K] to task weights [K], > 0."""
         kappa = balance(gramian)
         if kappa == 0:
             self.flags.append("pareto_stationary")
-        w = self.record(cagrad_dual(gramian, self.c * kappa / (1.5 - kappa)))
+        w = self.dual(gramian, linear=1.5 - kappa, cone=kappa)
         self.diagnostics["kappa"] = kappa
         return self.toward(gramian, w)

@@ -245,6 +245,15 @@ def _least_distance(C: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, floa
     return z / (1 - gain), (max(gain, 0.0) / (1 - gain)) ** 0.5, rounds
 
 
+def cagrad_miss(gramian: np.ndarray, c: float, w: np.ndarray) -> float:
+    """The residual of weights w [K] on the simplex, wherever they come from, as a solution of `cagrad_dual`."""
+    norms, C = cosines(gramian)
+    mean_length = max(gramian.mean(), 0.0) ** 0.5
+    if mean_length <= 3e-8 * norms.max():  # 0 but for rounding: so is the objective, everywhere
+        return 0.0
+    return _cagrad_residual(C, norms.min() / norms, gramian.mean(1) / norms / mean_length, c, w * norms)
+
+
 def _cagrad_residual(C: np.ndarray, p: np.ndarray, beta: np.ndarray, c: float, x: np.ndarray) -> float:
     """Of the gains along unit gradients, x scaled to the length that it should have."""
     Cx = C.dot(x)
