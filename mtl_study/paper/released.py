@@ -24,6 +24,7 @@ class Change(NamedTuple):
 CHANGES = (
     Change("D10", "auto_lambda", {"meta_split": "validation"}),
     Change("its page", "auto_lambda", {"gradients": "finite_difference"}),
+    Change("D50", "cagrad", {"solver": "slsqp"}),
     Change("D24", "imtl", {"form": "transposed"}),
     Change("D24", "imtl_g", {"form": "transposed"}),
     Change("D26", "mgda", {"clip": True}, tasks=2),

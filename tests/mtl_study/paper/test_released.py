@@ -4,7 +4,7 @@ import pytest
 
 from mtl_core import problems, smtos
 from mtl_study.artifacts import REPOSITORY
-from mtl_study.experiments import protocol
+from mtl_study.experiments import protocol, store
 from mtl_study.paper import released
 
 SMALL = {"train_size": 128, "val_size": 40, "test_size": 40, "batch_size": 64, "epochs": 1}
@@ -33,6 +33,20 @@ def test_settings_are_those_chosen_and_the_codes_own():
 
 def test_the_table_in_the_docs_is_this_one():
     assert released.table() in (REPOSITORY / "docs" / "defects.md").read_text()
+
+
+def test_gradients_on_the_digits_are_seldom_so_equally_long_that_slsqp_stays():
+    """D50 in docs/defects.md: mean lengths of an epoch under the uniform loss, two tasks, the condition at c = 0.5."""
+    shortest, stays = [], []
+    for run in store.RunStore(REPOSITORY / "results").records("multimnist"):
+        if run.config.smto == "unit_scal":
+            for epoch in run.history:
+                if len(run.config.definition.tasks) == 2:
+                    lengths = epoch.gradients["parameters"].norms
+                    shortest.append(min(lengths))
+                    stays.append(abs(lengths[0] ** 2 - lengths[1] ** 2) < 8**0.5 * 1e-3 / 1.5)
+    assert 0.03 < min(shortest) < 0.05
+    assert 0 < sum(stays) / len(stays) < 0.1
 
 
 @pytest.mark.training
