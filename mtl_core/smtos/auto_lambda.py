@@ -81,11 +81,11 @@ class AutoLambda(Wrapping):
     def virtual(self, step: Step) -> dict[nn.Parameter, Tensor]:
         """θ': every parameter after one step of gradient descent on Σ_k λ_k L_k."""
         lambdas = self.lambdas.to(step.losses)
-        gradients = dict(zip(step.shared, step.unflatten(lambdas @ step.jacobian), strict=True))
-        for weight, head in zip(lambdas, step.specific, strict=True):
-            gradients |= {p: weight * p.grad for p in head if p.grad is not None}
+        gradients = dict(zip(step.shared, step.unflatten(lambdas.to(step.jacobian) @ step.jacobian), strict=True))
+        for weight, head in zip(lambdas, step.head_gradients, strict=True):
+            gradients |= {p: gradients[p] + weight * g if p in gradients else weight * g for p, g in head.items()}
         with torch.no_grad():
-            return {p: p - self.lr * (gradient + self.weight_decay * p) for p, gradient in gradients.items()}
+            return {p: (p - self.lr * (g + self.weight_decay * p)).to(p) for p, g in gradients.items()}
 
     def slopes(self, step: Step, v: dict[nn.Parameter, Tensor]) -> Tensor:
         """⟨∇L_k, v⟩ [K], exactly or by a central difference along v."""
@@ -94,10 +94,9 @@ class AutoLambda(Wrapping):
             ahead, behind = (step.reevaluate({p: p + s * epsilon * x for p, x in v.items()}) for s in (1, -1))
             return (ahead - behind) / (2 * epsilon)
         slopes = step.jacobian @ step.flatten([v[p] for p in step.shared])
-        for k, head in enumerate(step.specific):
-            for p in head:
-                if p.grad is not None:
-                    slopes[k] += (p.grad * v[p]).sum()
+        for k, head in enumerate(step.head_gradients):
+            for p, gradient in head.items():
+                slopes[k] += (gradient * v[p]).sum()
         return slopes
 
     def backward(self, step: Step) -> StepResult:

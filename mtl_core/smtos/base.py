@@ -9,6 +9,8 @@ host with numpy; everything with a batch in it stays on the device with torch.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -56,6 +58,22 @@ class ProblemInfo:
     weight_decay: float
 
 
+def _checked(backward: Callable[[Any, Step], StepResult]) -> Callable[[Any, Step], StepResult]:
+    """What no method can work with is refused before any state moves, in the same words for all."""
+
+    @functools.wraps(backward)
+    def checked(self: SMTO, step: Step) -> StepResult:
+        if step.num_tasks != self.num_tasks:
+            raise BadOption(
+                f"{self.key}: made for num_tasks = {self.num_tasks}, but the model has {step.num_tasks} heads."
+            )
+        if step.losses.device.type == "cpu" and not torch.isfinite(step.losses).all():
+            raise NonFinite(f"{self.key}: a loss is not finite: {step.losses.tolist()}.")
+        return backward(self, step)
+
+    return checked
+
+
 class SMTO(nn.Module):
     """A specialized multi-task optimizer: how much does each task count in this step?
 
@@ -76,6 +94,12 @@ class SMTO(nn.Module):
     code_version: ClassVar[int] = 1
     remembered: ClassVar[tuple[str, ...]] = ()
     replay: bool = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Every `backward` begins with the same look at the step."""
+        super().__init_subclass__(**keywords)
+        if "backward" in vars(cls):
+            cls.backward = _checked(cls.backward)  # type: ignore[method-assign, assignment]
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__()
@@ -115,7 +139,13 @@ class SMTO(nn.Module):
         return flags
 
     def backward(self, step: Step) -> StepResult:
-        """Leave gradients in .grad of all model parameters (and of its own) and say what was done."""
+        """Leave gradients in .grad of all model parameters (and of its own) and say what was done.
+
+        Raises:
+            BadOption: the step has another number of tasks.
+            NonFinite: a loss is NaN or infinite. Methods that never read a number on the host do not see it on a GPU,
+                where looking would mean waiting; the trainer leaves the parameters as they are there.
+        """
         raise NotImplementedError
 
     def after_step(self, step: Step) -> None:

@@ -320,8 +320,8 @@ class Training:
         for index in torch.arange(len(split), device=self.device).split(self.problem.evaluation_batch):
             x, targets = split.batch(index, self.names)
             z = self.model.encoder(x)
-            for k, (task, head, target) in enumerate(zip(self.tasks, self.model.heads.values(), targets, strict=True)):
-                prediction = head(self.smto.transform_features(z, k))
+            predictions = self.model.predictions([z] * len(self.tasks), self.smto.transform_features)
+            for task, prediction, target in zip(self.tasks, predictions, targets, strict=True):
                 for metric, definition in task.metrics.items():
                     key = (task.name, metric)
                     statistic = definition.statistic(prediction, target)
