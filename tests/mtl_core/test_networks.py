@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 import mtl_core.step
-from mtl_core.models import mpnn
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import SMTO, LossWeighting, ProblemInfo
 from mtl_core.smtos.geometry import NonFinite
@@ -287,6 +286,16 @@ def test_a_network_is_as_it_was_after_looks_elsewhere() -> None:
                 assert not torch.equal(p, start[name]), (network.kinds, name)
 
 
+def test_heads_do_not_see_what_others_do_in_place() -> None:
+    """In evaluation, too: every head predicts what it predicts alone."""
+    for seed in range(NETWORKS):
+        network = Network(seed)
+        network.model.eval()
+        with torch.no_grad():
+            alone = [head(network.model.encoder(network.x)) for head in network.model.heads.values()]
+            assert_close(network.model(network.x), alone, rtol=0, atol=0)
+
+
 def test_a_sliced_layer_beside_a_dense_one_by_hand() -> None:
     """∂/∂W of Σ c_k · (second layer) (W x): outer products, whatever lies between the rows of W in memory."""
     first, second = nn.Linear(5, 4, bias=False), nn.Linear(4, 40, bias=False)
@@ -523,4 +532,3 @@ def test_gradients_at_once_are_those_one_by_one(monkeypatch: pytest.MonkeyPatch)
         assert_close(at_once, one_by_one, **close)
         monkeypatch.setattr(mtl_core.step, "_on_gpu", lambda z: z.is_cuda)
         passes.clear()
-    assert mpnn.Encoder.gradients_at_once

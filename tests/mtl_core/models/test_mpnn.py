@@ -10,6 +10,7 @@ from benchmarks import oracles
 from mtl_core.datasets.qm9 import Group, Molecules
 from mtl_core.models import mpnn
 from mtl_core.models.lenet import count_parameters
+from mtl_core.step import MultiTaskModel, Step
 
 SIZES = [3, 5, 3, 9, 2, 5, 3]  # atoms of the molecules of a batch, in its order
 
@@ -62,6 +63,19 @@ def test_equals_torch_geometric(dtype, tolerance):
         ours, theirs = dense.get_parameter(here).grad, sparse.get_parameter(there).grad
         assert theirs.abs().max() > 0
         assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max(), here
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_gradients_come_at_once_where_they_are_asked_for(monkeypatch):
+    """Three tasks' gradients by one batched pass, as on a GPU, are those one by one."""
+    torch.manual_seed(0)
+    model = MultiTaskModel(mpnn.Encoder(8), {name: mpnn.Head(8) for name in "abc"}).double()
+    batch, losses = grouped(molecules(SIZES, torch.float64)), [nn.functional.mse_loss] * 3
+    targets = list(torch.randn(3, len(SIZES), 1, dtype=torch.float64))
+    expected = Step(model, losses, batch, targets).jacobian
+    monkeypatch.setattr("mtl_core.step._on_gpu", lambda z: True)
+    monkeypatch.delattr("mtl_core.step._gradients")  # the way one by one
+    assert_close(Step(model, losses, batch, targets).jacobian, expected)
 
 
 def test_distributions_of_initial_weights():

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from mtl_core import problems
 from mtl_core.smtos.registry import build, keys
+from mtl_core.step import Step
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.training import determinism, train
 
@@ -53,6 +55,20 @@ def test_a_step_on_the_gpu_is_that_on_the_cpu(make_toy, key) -> None:
     on_gpu, on_cpu = two_steps(make_toy(), key, GPU), two_steps(make_toy(), key, "cpu")
     assert_close(on_gpu, on_cpu, rtol=1e-6, atol=1e-9)
     assert all(gradient.isfinite().all() for gradient in on_gpu)
+
+
+def test_gradients_of_molecules_come_at_once(monkeypatch) -> None:
+    """QM9's network asks for it: eleven rows of one batched pass are those of eleven passes, to rounding."""
+    problem = problems.get("qm9", max_atoms=11, slim=4)
+    problem.data.prepare("embedded", (32, 8, 8), None)
+    data = problem.data.load("embedded", (32, 8, 8), None, torch.device(GPU), torch.float64)["train"]
+    torch.manual_seed(0)
+    model = problem.build_model(0.0).to(GPU, torch.float64)
+    x, targets = data.batch(torch.arange(8, device=GPU), problem.task_names)
+    losses = [task.loss for task in problem.tasks]
+    at_once = Step(model, losses, x, targets).jacobian
+    monkeypatch.setattr(type(model.encoder), "gradients_at_once", False)
+    assert_close(at_once, Step(model, losses, x, targets).jacobian)
 
 
 @pytest.mark.parametrize("problem", FAMILIES)
