@@ -58,6 +58,11 @@ LOOK = {  # in order of display: that of the paper, then what it does not have
     "mgda": Look("MGDA", GREEN, SHORT, "o"),
     "stch": Look("STCH", BLUE, SHORT, "v"),
     "upgrad": Look("UPGrad", VERMILION, SHORT, "s"),
+    "config": Look("ConFIG", VERMILION, DASHDOTDOT, "h"),
+    "excess_mtl": Look("ExcessMTL", GREEN, DASHDOTDOT, "D"),
+    "gls": Look("GLS", SKY, DASHDOTDOT, "s"),
+    "gradvac": Look("GradVac", ORANGE, DASHDOTDOT, "D"),
+    "ldc_mtl": Look("LDC-MTL", BLUE, DASHDOTDOT, "D"),
     "imtl_transposed": Look("IMTL, transposed", PURPLE, DASHDOTDOT, "p"),  # imtl with form = "transposed" (D24)
 }
 PROBLEMS = {  # label, place on the family's colour map, marker; in order of display

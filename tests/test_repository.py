@@ -282,8 +282,8 @@ def test_what_is_light_stays_light(statement, absent):
 
 
 def test_the_core_stays_small():
-    """7,600 lines now, 8,500 when all that is planned is there."""
+    """What is taken along into another project stays small."""
     lines = {
         path: len(path.read_text(encoding="utf-8").splitlines()) for path in (REPOSITORY / "mtl_core").rglob("*.py")
     }
-    assert sum(lines.values()) <= 7600
+    assert sum(lines.values()) <= 8500

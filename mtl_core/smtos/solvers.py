@@ -102,16 +102,33 @@ def equal_projections(gramian: np.ndarray) -> Solution:
         first, second = a**0.5, c**0.5
         return Solution(np.array([second, first]) / (first + second), 0, 0.0)
     norms, C = cosines(gramian)
-    ones = np.ones(len(norms))
-    factor, y, failed = dposv(C, ones)
-    if failed or factor.diagonal().min() < 1e-7:
-        y = np.linalg.pinv(C, rcond=1e-13, hermitian=True).dot(ones)
-        if np.abs(C.dot(y) - ones).max() > 1e-6:
-            return Solution(np.full(len(norms), np.nan), 1, np.nan)
+    y, regular = _for_ones(C)
     projections = C.dot(y)
+    if not regular and np.abs(projections - 1).max() > 1e-6:
+        return Solution(np.full(len(norms), np.nan), 1, np.nan)
     weights = y / norms
     with np.errstate(divide="ignore", invalid="ignore"):
         return Solution(weights / weights.sum(), 1, float(np.ptp(projections) / np.abs(y).sum()))
+
+
+def least_projections(gramian: np.ndarray) -> tuple[Solution, np.ndarray]:
+    """The least y [K] with least |C y - 1|, and the projections C y of Σ y_k u_k on the unit gradients [K].
+
+    Optimal iff C (C y - 1) = 0. The projections are all 1 unless C is singular.
+    """
+    C = cosines(gramian)[1]
+    y = np.full(2, 1 / (1 + C[0, 1])) if len(C) == 2 else _for_ones(C)[0]
+    projections = C.dot(y)
+    return Solution(y, int(len(C) > 2), float(np.abs(C.dot(projections - 1)).max() / np.abs(y).sum())), projections
+
+
+def _for_ones(C: np.ndarray) -> tuple[np.ndarray, bool]:
+    """C y = 1 [K], by least squares where C is singular; and whether it is regular."""
+    ones = np.ones(len(C))
+    factor, y, failed = dposv(C, ones)
+    if failed or factor.diagonal().min() < 1e-7:
+        return np.linalg.pinv(C, rcond=1e-13, hermitian=True).dot(ones), False
+    return y, True
 
 
 # -- the dual of CAGrad and IMGrad -------------------------------------------------------------------------------------

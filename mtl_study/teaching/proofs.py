@@ -48,6 +48,13 @@ def equal_rows(draws: int, K: int, rng: np.random.Generator) -> np.ndarray:
     return mixed * 10 ** rng.uniform(-6, 6, (draws, 1, 1))
 
 
+def correlated(draws: int, K: int, rng: np.random.Generator) -> np.ndarray:
+    """Gramians [draws, K, K] of gradients that mostly agree, of lengths that span two decades."""
+    J = 1 + 0.5 * rng.standard_normal((draws, K, K + 2))
+    J *= 10 ** rng.uniform(-1, 1, (draws, K, 1))
+    return J @ J.mT
+
+
 # -- weights, by the methods' own code ---------------------------------------------------------------------------------
 
 
@@ -190,6 +197,11 @@ def sensitivity(keys: Sequence[str], options: Options, cosines: np.ndarray, rati
             weights = weights_of_pair(key, pair, options.get(key))
             rows.append((key, cosine, share(weights), angle(weights @ pair.gradients, pair.gradients.mean(0))))
     return pd.DataFrame(rows, columns=["smto", "cosine", "share", "degrees"])
+
+
+def cosine(gramian: np.ndarray, w: np.ndarray, v: np.ndarray) -> float:
+    """Between the updates that two kinds of weights [K] give, from the Gramian of the task gradients [K, K]."""
+    return float(w @ gramian @ v / np.sqrt((w @ gramian @ w) * (v @ gramian @ v)))
 
 
 def angle(a: np.ndarray, b: np.ndarray) -> float:

@@ -28,7 +28,7 @@ CASES = [(key, OPTIONS.get(key, {})) for key in keys()] + [
     ("gradnorm", {"start": "first_epoch"}),
     ("graddrop", {"mode": "random"}),
 ]
-RANDOM = {"rlw_normal", "rlw_dirichlet", "graddrop", "pcgrad", "bayesagg_mtl"}
+RANDOM = {"rlw_normal", "rlw_dirichlet", "graddrop", "pcgrad", "gradvac", "bayesagg_mtl"}
 
 
 def ready(key: str, setting: ProblemInfo, seed: int = 1, **options) -> SMTO:
@@ -99,7 +99,7 @@ def test_random_methods_repeat_with_their_seed(make_toy, key) -> None:
     assert_close(found[0], found[1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("key", ["si", "famo", "edm", "imtl_g", "nash_mtl", "db_mtl", "rotograd"])
+@pytest.mark.parametrize("key", ["si", "gls", "famo", "edm", "imtl_g", "config", "nash_mtl", "db_mtl", "rotograd"])
 def test_a_direction_that_no_unit_of_a_loss_can_change(make_toy, key) -> None:
     """L_1 → 1000 L_1 leaves the direction of the encoder's gradient where it was, for methods that promise it."""
     directions = []
@@ -114,7 +114,9 @@ def test_a_direction_that_no_unit_of_a_loss_can_change(make_toy, key) -> None:
     assert_close(directions[0], directions[1], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("key", ["unit_scal", "mgda", "cagrad", "pcgrad", "upgrad", "fairgrad"])
+@pytest.mark.parametrize(
+    "key", ["unit_scal", "mgda", "cagrad", "pcgrad", "gradvac", "upgrad", "fairgrad", "excess_mtl", "ldc_mtl"]
+)
 def test_a_direction_that_a_unit_does_change(make_toy, key) -> None:
     directions = []
     for unit in (1.0, 1000.0):

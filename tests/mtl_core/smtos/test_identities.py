@@ -17,9 +17,11 @@ from mtl_core.smtos.imgrad import balance
 from mtl_core.smtos.registry import build
 
 #: every Gramian method in a deterministic form
-METHODS: dict[str, dict[str, object]] = {key: {"order": "index"} if key == "pcgrad" else {} for key in GRAMIAN_METHODS}
-#: those that treat all tasks alike; PCGrad in a fixed order does not
-EQUIVARIANT = [key for key in METHODS if key != "pcgrad"]
+METHODS: dict[str, dict[str, object]] = {
+    key: {"order": "index"} if key in ("pcgrad", "gradvac") else {} for key in GRAMIAN_METHODS
+}
+#: those that treat all tasks alike; PCGrad and GradVac in a fixed order do not
+EQUIVARIANT = [key for key in METHODS if not METHODS[key]]
 
 
 def solve(key: str, G: np.ndarray, losses: np.ndarray | None = None, steps: int = 1, **options: object) -> np.ndarray:

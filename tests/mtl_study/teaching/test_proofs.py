@@ -58,7 +58,7 @@ def test_unequal_by_hand():
     assert proofs.unequal(np.array([1.0, 3.0])) == pytest.approx(0.5)
 
 
-THEOREM = ["mgda", "edm", "imtl_g", "nash_mtl", "fairgrad", "cagrad", "imgrad", "aligned_mtl", "cdtt"]
+THEOREM = ["mgda", "edm", "imtl_g", "nash_mtl", "fairgrad", "cagrad", "imgrad", "aligned_mtl", "cdtt", "config"]
 
 
 @pytest.mark.parametrize("K", [2, 3, 4, 11])
