@@ -32,6 +32,12 @@ def test_the_example_does_what_its_page_says(example):
         np.testing.assert_allclose(example.solve(gramian), smtos.build("edm", 2).solve(gramian))
 
 
+def test_the_example_passes_the_checks_that_its_page_names(example):
+    assert "check_smto(InverseNorms)" in TEXT
+    report = smtos.check_smto(type(example))
+    assert report.of("kept") == list(report.found)
+
+
 def test_the_example_is_twenty_lines():
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     written = [line for line in code.split('"""', 2)[2].splitlines() if line.strip()]
