@@ -12,13 +12,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtl_core.options import BadOption
+from mtl_core.options import BadOption, check_options, parameters
 from mtl_core.smtos.geometry import NonFinite, check_gramian, is_stationary
 from mtl_core.smtos.solvers import Solution
 from mtl_core.step import MultiTaskModel, Space, Step
@@ -100,6 +100,17 @@ class SMTO(nn.Module):
         super().__init_subclass__(**keywords)
         if "backward" in vars(cls):
             cls.backward = _checked(cls.backward)  # type: ignore[method-assign, assignment]
+
+    def __new__(cls, *args: Any, **given: Any) -> Self:
+        """Holds what the constructor is given against its signature; a wrong name or value raises BadOption."""
+        known = {name: p for name, p in parameters(cls.__init__).items() if name != "self"}
+        named = dict(zip(known, args, strict=False)) | given
+        num_tasks = named.pop("num_tasks", 1)
+        if not isinstance(num_tasks, int) or isinstance(num_tasks, bool):
+            raise BadOption(f"{cls.key}: num_tasks = {num_tasks!r}: expected a whole number.")
+        known.pop("num_tasks", None)
+        check_options(cls.key, known, named)
+        return super().__new__(cls)
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__()

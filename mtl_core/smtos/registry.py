@@ -1,4 +1,7 @@
-"""SMTOs by name: `build("cagrad", num_tasks=2, c=0.5)`."""
+"""SMTOs by name: `build("cagrad", num_tasks=2, c=0.5)`.
+
+The same with types that an editor knows: `CAGrad(num_tasks=2, c=0.5)`, from mtl_core.smtos.cagrad.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,26 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from mtl_core.names import nearest
+from mtl_core.names import nearest, plain
 from mtl_core.options import BadOption, check_options, parameters
 from mtl_core.smtos.base import REGISTRY, SMTO
+
+#: what other libraries call a method, where the spelling says nothing: the plain name to the key
+ELSEWHERE = {
+    "ew": "unit_scal",
+    "ls": "unit_scal",
+    "linearscalarization": "unit_scal",
+    "mean": "unit_scal",
+    "sum": "unit_scal",
+    "scaleinvls": "si",
+    "uncertainty": "uw",
+    "uncertaintyweighting": "uw",
+    "dynamicweightaverage": "dwa",
+    "rlw": "rlw_normal",
+    "random": "rlw_normal",
+    "dualproj": "upgrad",
+    "constant": "fixed",
+}
 
 
 @functools.cache
@@ -32,7 +52,8 @@ def get(key: str) -> type[SMTO]:
     """The class of an SMTO. Raises BadOption, naming the nearest key, if there is none."""
     _load()
     if key not in REGISTRY:
-        raise BadOption(f"there is no SMTO called {key!r}{nearest(key, REGISTRY)}. Known: {', '.join(keys())}.")
+        hint = nearest(ELSEWHERE.get(plain(key), key), REGISTRY)
+        raise BadOption(f"there is no SMTO called {key!r}{hint}. Known: {', '.join(keys())}.")
     return REGISTRY[key]
 
 
@@ -61,8 +82,4 @@ def build(key: str, num_tasks: int, **given: Any) -> SMTO:
     Raises:
         BadOption: unknown key or option (the nearest is named), or a value of the wrong type or out of range.
     """
-    smto = get(key)
-    check_options(key, options(key), given)
-    if not isinstance(num_tasks, int) or isinstance(num_tasks, bool):
-        raise BadOption(f"{key}: num_tasks = {num_tasks!r}: expected a whole number.")
-    return smto(num_tasks, **given)
+    return get(key)(num_tasks, **given)

@@ -15,6 +15,7 @@ after `"record": ` without the last brace.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -232,6 +233,7 @@ def fingerprint(smto: type) -> str:
             case property():
                 return [told(value.fget), told(value.fset)]
             case FunctionType():
+                value = inspect.unwrap(value)
                 return [told(value.__code__), told(value.__defaults__), told(value.__kwdefaults__)]
             case CodeType():
                 return [value.co_code.hex(), list(value.co_names), told(value.co_consts)]
