@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from collections.abc import Iterable
 
 
-def nearest(name: str, known: Any) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """ " (did you mean …?)" for the closest known name, or nothing. Capitals and signs between letters do not count."""
     names = {plain(one): one for one in known}
     close = difflib.get_close_matches(plain(name), names, n=1, cutoff=0.5)

@@ -16,6 +16,7 @@ from packaging.version import Version
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.publishing import house, notebooks
 
+CONFTEST = REPOSITORY / "tests" / "conftest.py"
 MADE = {"artifacts", "runs", "__pycache__", "mtl_core.egg-info"}  # folders that commands make
 NOTEBOOKS = notebooks.find(REPOSITORY / "notebooks")
 PRESETS = ("smoke", "quick", "paper")
@@ -138,13 +139,13 @@ def test_environment_yml_has_no_versions_of_its_own():
     assert python == f"python={lowest}"
 
 
-def imported(source: str) -> set[str]:
-    """The packages that a source imports, by their top-level modules."""
+def top_level(source: str) -> set[str]:
+    """The top-level modules of what a source imports."""
     modules: list[str] = []
     for node in ast.walk(ast.parse(source)):
         modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-    return {module.split(".")[0] for module in modules} - sys.stdlib_module_names - OURS
+    return {module.split(".")[0] for module in modules}
 
 
 def test_every_package_that_is_imported_is_asked_for():
@@ -166,7 +167,7 @@ def test_every_package_that_is_imported_is_asked_for():
     for path, source in sources.items():
         place = next(place for place in allowed if path.startswith(place))
         known = {plain(re.split(">=", bound)[0]) for bound in allowed[place]}
-        for top in imported(source):
+        for top in top_level(source) - sys.stdlib_module_names - OURS:
             if top == "cvxpy" and path == "mtl_core/smtos/nash_mtl.py":
                 continue  # its released solver: asked for by name, refused with a reason where it is not there
             if not {plain(package) for package in package_of.get(top, [top])} & known:
@@ -209,7 +210,7 @@ IMPORTS = house.imports()
 
 
 def test_every_module_imports_from_its_own_floor_or_from_below():
-    """publishing → figures, lessons → verdicts → protocol → analysis, the paper's numbers, training → mtl_core."""
+    """publishing → figures, lessons → verdicts → protocol → analysis, the paper's numbers → training → mtl_core."""
     upward = {(a, b) for a, others in IMPORTS.items() for b in others if house.floor(b) < house.floor(a)}
     assert upward == set()
     floors = {name: [m for m in IMPORTS if house.floor(m) == i] for i, name in enumerate(house.FLOORS)}
@@ -218,6 +219,13 @@ def test_every_module_imports_from_its_own_floor_or_from_below():
 
 def test_the_core_knows_nothing_of_the_study():
     assert {(a, b) for a, others in IMPORTS.items() for b in others if a[:8] == "mtl_core" != b[:8]} == set()
+
+
+def test_the_tests_of_the_core_know_nothing_of_the_study():
+    """Whoever takes the core along takes tests/mtl_core, too."""
+    sources = {name(path): path.read_text() for path in (*(REPOSITORY / "tests/mtl_core").rglob("*.py"), CONFTEST)}
+    assert "tests/mtl_core/test_step.py" in sources
+    assert [path for path, source in sources.items() if "mtl_study" in top_level(source)] == []
 
 
 def test_no_modules_import_each_other_in_a_circle():
@@ -245,6 +253,7 @@ def test_the_walls_are_seen(tmp_path):
     found = house_with({"mtl_core/datasets/new.py": claim})
     assert found == {"mtl_core.datasets.new": {"mtl_study.paper.claims"}, "mtl_study.paper.claims": set()}
     assert house.floor("mtl_study.paper.claims") < house.floor("mtl_core.datasets.new")
+    assert house.floor("mtl_study.analysis.delta") < house.floor("mtl_study.experiments.runner")
     found = house_with({"mtl_core/__init__.py": "import mtl_study.paper.claims", "mtl_core/datasets/new.py": ""})
     assert found["mtl_core"] == {"mtl_study.paper.claims"}
     assert house_with({"mtl_core/step.py": "from benchmarks import speed"})["mtl_core.step"] == {

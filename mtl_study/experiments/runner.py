@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, cast
 
 import cloudpickle
 import joblib
@@ -143,18 +143,24 @@ def _check(configs: list[C], store: Store[C, R], data_dir: str | None) -> None:
         config.definition.data.prepare(config.source, config.sizes, data_dir)
 
 
-def _lease(store: Store[Any, Any], config: Any) -> Path:
+def _lease(store: Store[C, R], config: C) -> Path:
     return store.path(config).with_suffix(".lease")
 
 
-class _Sweep:
+class _Sweep(Generic[C, R]):
     """What is missing gets done: claimed, handed to the engine, stored. `todo`: runs that are neither found nor failed
     and not in the engine, some of them perhaps with another sweep. `died`: those whose process died, once; each is
     tried again, alone, when nothing else runs.
     """
 
     def __init__(
-        self, configs: list[Any], store: Store[Any, Any], engine: Engine, how: tuple[Any, ...], title: str, keep: bool
+        self,
+        configs: list[C],
+        store: Store[C, R],
+        engine: Engine,
+        how: tuple[Train[C, R], str, str | None],
+        title: str,
+        keep: bool,
     ) -> None:
         self.configs = {config.key: config for config in sorted(configs, key=_cost, reverse=True)}
         self.store, self.engine, self.how, self.keep = store, engine, how, keep
@@ -163,14 +169,14 @@ class _Sweep:
         self.died: list[str] = []
         self.again = ""  # the one that is tried once more
         self.before: dict[str, int | None] = {}  # when checkpoints were written that were there before
-        self.found: dict[str, Any] = {}
+        self.found: dict[str, R] = {}
         self.failed: dict[str, str] = {}
         self.unsaved = _Unsaved(store)
         self.leases = leases.Leases()
         options: dict[str, Any] = {"desc": title, "unit": store.what, "file": sys.stderr, "dynamic_ncols": True}
         self.bar = progress.bar(total=len(configs), leave=False, **options)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> dict[str, R]:
         for folder in {self.store.path(config).parent for config in self.configs.values()}:
             clear_leftovers(folder)
         try:
@@ -259,7 +265,7 @@ class _Sweep:
             with contextlib.suppress(OSError):
                 training.checkpoint_of(self.store.folder, self.configs[key]).unlink()
 
-    def _found(self, key: str, record: Any) -> None:
+    def _found(self, key: str, record: R) -> None:
         self.found[key] = record
         self._end(key)
 
@@ -292,27 +298,27 @@ def _train(definitions: bytes, config: C, train: Train[C, R], device: str, data_
     return train(config, device, data_dir)
 
 
-def _described(config: Any) -> str:
+def _described(config: C) -> str:
     """A run or population with its key and its whole configuration."""
     return f"{config.title} (key {config.key}, {json.dumps(config.settings)})"
 
 
-def _cost(config: Any) -> tuple[int, float]:
+def _cost(config: C) -> tuple[int, float]:
     """Steps times a rough price, to start the longest runs first."""
     price = {"losses": 1.0, "features": 1.0, "parameters": 1.4}[smtos.get(config.base.smto).space]
     return config.epochs_in_all * config.base.sizes[0], price
 
 
-class _Unsaved:
+class _Unsaved(Generic[C, R]):
     """Writes records to the store, and elsewhere when the store stops taking them: nothing finished is lost."""
 
-    def __init__(self, store: Store[Any, Any]) -> None:
+    def __init__(self, store: Store[C, R]) -> None:
         self.store = store
-        self.refuge: Store[Any, Any] | None = None
+        self.refuge: Store[C, R] | None = None
         self.error: OSError | None = None
-        self.waiting: list[Any] = []  # in memory, for want of any other place
+        self.waiting: list[R] = []  # in memory, for want of any other place
 
-    def save(self, run: Any) -> bool:
+    def save(self, run: R) -> bool:
         """Returns whether the store itself has it."""
         try:
             self.store.put(run)

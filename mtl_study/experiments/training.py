@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import scipy
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
@@ -505,10 +507,14 @@ def processor() -> str:
     return named[1] if named else platform.processor() or platform.machine()
 
 
+LIMITS = {"oneDNN": "ONEDNN_MAX_CPU_ISA", "MKL": "MKL_ENABLE_INSTRUCTIONS"}
+
+
 def instruction_set() -> str:
-    """The vector instructions that torch uses, and those that oneDNN was told not to exceed: "AVX512"."""
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
-    return torch.backends.cpu.get_cpu_capability() + (f", oneDNN at most {limit}" if limit else "")
+    """The vector instructions that torch's own kernels use (ATEN_CPU_CAPABILITY limits them), and those that the
+    libraries it calls were told not to exceed: "AVX512", "AVX2, oneDNN at most AVX2"."""
+    limits = [f"{library} at most {os.environ[name]}" for library, name in LIMITS.items() if os.environ.get(name)]
+    return ", ".join([torch.backends.cpu.get_cpu_capability(), *limits])
 
 
 def environment(device: torch.device, smto: SMTO | None = None) -> dict[str, str]:
@@ -524,6 +530,8 @@ def environment(device: torch.device, smto: SMTO | None = None) -> dict[str, str
         "mtl_core": __version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
+        "numpy": np.__version__,  # this one and scipy compute the K×K weights
+        "scipy": scipy.__version__,
         "device": f"{device.type} ({name})",
         "processor": processor(),
         "instruction_set": instruction_set(),

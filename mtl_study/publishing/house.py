@@ -24,10 +24,12 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.population",
         "mtl_study.experiments.merge",
     ),
-    "records read, the paper's numbers, training": (
+    "records read, the paper's numbers": (
         "mtl_study.analysis",
         "mtl_study.paper.published",
         "mtl_study.paper.released",
+    ),
+    "training": (
         "mtl_study.experiments.runner",
         "mtl_study.experiments.engines",
         "mtl_study.experiments.leases",

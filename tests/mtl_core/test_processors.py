@@ -13,8 +13,6 @@ from torch.overrides import TorchFunctionMode
 
 from mtl_core import problems
 from mtl_core.models import deeplab
-from mtl_study.experiments import training
-from mtl_study.experiments.runs import RunConfig
 
 SAFE = 16  # input channels from which on both instruction sets are right
 SLIMS = {"multimnist": [{"width": 1}, {"width": 0.1}], "qm9": [{"slim": slim} for slim in (1, 2, 4)]}
@@ -109,56 +107,6 @@ def test_only_narrow_networks_have_new_numbers():
         depth: {slim: deeplab.code_version(depth, slim) for slim in (1, 2, 4, 8, 16, 32)} for depth in deeplab.FEATURES
     }
     assert versions == {18: {1: 1, 2: 1, 4: 1, 8: 2, 16: 2, 32: 2}, 50: {1: 1, 2: 1, 4: 1, 8: 1, 16: 1, 32: 2}}
-
-
-def test_a_record_says_processor_and_instruction_set(monkeypatch):
-    """What torch uses, and what oneDNN was told not to exceed. Neither is part of what a run is."""
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    found = training.environment(torch.device("cpu"))
-    assert found["processor"] and found["instruction_set"] == torch.backends.cpu.get_cpu_capability()
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert training.environment(torch.device("cpu"))["instruction_set"].endswith("oneDNN at most AVX2")
-
-
-def test_the_processor_is_the_one_that_the_system_names():
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            assert training.processor() in file.read()
-
-
-# -- under whatever instruction set this runs, and make test-all runs it under several ---------------------------------
-
-TINY = {"train_size": 16, "val_size": 8, "test_size": 8, "batch_size": 8, "epochs": 1, "lr": 0.001, "seed": 1}
-FAMILIES = [("multimnist/CL_RR", {}), ("qm9", {"max_atoms": 11, "slim": 4})]
-FAMILIES += [
-    (f"cityscapes/{step}", {"slim": slim, "width": 32}) for step in ("R18", "R50", "19C") for slim in (8, 16, 32)
-]
-
-
-@pytest.fixture(scope="module")
-def streets_elsewhere(tmp_path_factory):
-    """A folder for streets and arrays."""
-    return str(tmp_path_factory.mktemp("data"))
-
-
-@pytest.mark.training
-@pytest.mark.parametrize(("problem", "options"), FAMILIES, ids=str)
-def test_an_epoch_of_every_family_goes_through(problem, options, streets_elsewhere, monkeypatch):
-    """Finite losses, and no write past some memory, which would end this process. Streets with both encoders, one and
-    four times as many pixels, as narrow as they can be."""
-    if problem.startswith("cityscapes"):
-        monkeypatch.setenv("MTL_DATA", streets_elsewhere)
-    run = training.train(RunConfig.of(problem=problem, smto="edm", problem_options=options, **TINY), "cpu")
-    assert run.ended == "finished" and None not in run.history[0].train_losses
-
-
-@pytest.mark.training
-def test_a_record_says_under_which_instruction_set_it_was_made():
-    """The one that torch uses, and the limit of this process, where it has one, in a record that was trained in it."""
-    run = training.train(RunConfig.of(problem="multimnist/CL_RR", **TINY), "cpu")
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
-    expected = torch.backends.cpu.get_cpu_capability() + (f", oneDNN at most {limit}" if limit else "")
-    assert run.environment["instruction_set"] == expected
 
 
 NARROW = """

@@ -6,7 +6,6 @@ import torch
 from mtl_core import problems
 from mtl_core.models import lenet
 from mtl_core.models.lenet import count_parameters
-from mtl_study.experiments.runs import RunConfig
 
 
 def test_parameter_counts():
@@ -41,18 +40,6 @@ def test_width_one_is_the_paper_network_bit_for_bit():
         assert all(torch.equal(models[0][name], other[name]) for name in models[0])
 
 
-def test_width_is_an_option_of_a_run_and_leaves_other_keys_alone():
-    """A run that does not name a width is hashed without it; one that does has a key of its own."""
-    plain = RunConfig.of(problem="multimnist/CL_RR", seed=1, epochs=1, lr=0.001)
-    wide = RunConfig.of(problem="multimnist/CL_RR", seed=1, epochs=1, lr=0.001, problem_options={"width": 2})
-    assert "problem_options" not in plain.identity and wide.key != plain.key
-    assert wide.definition.feature_shape == (100,) and plain.definition.feature_shape == (50,)
-    with pytest.raises(problems.BadProblemOption, match="did you mean 'width'"):
-        problems.get("multimnist/CL", widht=2)
-    with pytest.raises(problems.BadProblemOption, match="width = 0"):
-        problems.get("multimnist/CL", width=0)
-
-
 @pytest.mark.parametrize("width", [1, 1.4, 2])
 @pytest.mark.parametrize("name", [name for name in problems.PROBLEMS if name.startswith("multimnist/")])
 def test_shapes(name, width):
@@ -74,8 +61,3 @@ def test_one_dropout_probability_everywhere():
     model = problems.get("multimnist/CL_RR").build_model(0.4)
     dropouts = [m for m in model.modules() if isinstance(m, torch.nn.Dropout)]
     assert len(dropouts) == 3 and all(m.p == 0.4 for m in dropouts)
-
-
-def test_unknown_problem_names_the_nearest():
-    with pytest.raises(problems.UnknownProblem, match="did you mean 'multimnist/CL_RR'"):
-        problems.get("multimnist/CLRR")

@@ -118,6 +118,14 @@ def test_two_spellings_of_a_run_are_one_key(one, other):
     assert config(**one) == config(**other) and config(**one).key == config(**other).key
 
 
+def test_width_is_an_option_of_a_run_and_leaves_other_keys_alone():
+    """A run that does not name a width is hashed without it; one that does has a key of its own."""
+    plain = RunConfig.of(problem="multimnist/CL_RR", seed=1, epochs=1, lr=0.001)
+    wide = RunConfig.of(problem="multimnist/CL_RR", seed=1, epochs=1, lr=0.001, problem_options={"width": 2})
+    assert "problem_options" not in plain.identity and wide.key != plain.key
+    assert wide.definition.feature_shape == (100,) and plain.definition.feature_shape == (50,)
+
+
 @pytest.mark.parametrize("smto", smtos.keys())
 def test_an_option_at_its_default_is_not_given(smto):
     """Every option of every method, also inside another."""

@@ -1,0 +1,17 @@
+"""Problems are found by name, and a wrong name or option is answered with the nearest."""
+
+import pytest
+
+from mtl_core import problems
+
+
+def test_a_wrong_option_is_refused():
+    with pytest.raises(problems.BadProblemOption, match="did you mean 'width'"):
+        problems.get("multimnist/CL", widht=2)
+    with pytest.raises(problems.BadProblemOption, match="width = 0"):
+        problems.get("multimnist/CL", width=0)
+
+
+def test_unknown_problem_names_the_nearest():
+    with pytest.raises(problems.UnknownProblem, match="did you mean 'multimnist/CL_RR'"):
+        problems.get("multimnist/CLRR")
