@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CHECKOUT = (REPOSITORY / "pyproject.toml").is_file()  # not so where the package was installed from a wheel
+SMOKE = "smoke"  # the preset that shows that everything runs
 NAME = re.compile(r"\d\d_[a-z0-9_]+")
 
 
@@ -64,6 +65,11 @@ def commit() -> str:
     return head.stdout.strip() + ("-dirty" if changed else "")
 
 
+def warning(preset: str) -> str:
+    """What a caption on a page begins with: that smoke decides nothing; "" for other presets."""
+    return "Preset smoke decides nothing. " if preset == SMOKE else ""
+
+
 def save_figure(fig: Figure, name: str, preset: str, title: str, caption: str, data: str = "") -> Path:
     """Write a figure as PDF, PNG (150 dpi) and a JSON note; preset and commit stand in small print under it.
 
@@ -81,7 +87,8 @@ def save_figure(fig: Figure, name: str, preset: str, title: str, caption: str, d
     """
     path = _place(preset, "figures", name)
     # Below the lower edge, so that it covers nothing; bbox_inches="tight" makes room for it.
-    small = " · ".join([f"preset {preset}", *([data] if data else []), f"commit {commit()}"])
+    scale = f"preset {preset}" + (", which decides nothing" if preset == SMOKE else "")
+    small = " · ".join([scale, *([data] if data else []), f"commit {commit()}"])
     stamp = fig.text(0, 0, small, fontsize=6, color="0.5", ha="left", va="top")
     try:
         for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
@@ -123,7 +130,7 @@ def save_table(
     write_atomically(path.with_suffix(".csv"), frame.to_csv(index=_has_index(frame), lineterminator="\n"))
     write_atomically(path.with_suffix(".md"), text)
     _note(path, preset, title, caption)
-    return Markdown(f"**{title}**\n\n{text}\n{caption}")
+    return Markdown(f"**{title}**\n\n{text}\n{warning(preset)}{caption}")
 
 
 def to_markdown(frame: pd.DataFrame, decimals: int | Mapping[str, int] | None = None) -> str:

@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from mtl_study.artifacts import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+EXTRA = PROJECT["optional-dependencies"]
 PACKAGES = ("mtl_core", "mtl_study")
 CONSTRAINTS = ("--constraint", str(REPOSITORY / "constraints.txt"))
 
@@ -110,13 +112,28 @@ def study(data: Environment) -> Environment:
     return data
 
 
+def lower_bounds(*extras: str) -> list[str]:
+    """Each package that the core and these extras name, at its lower bound; at the highest where several name it."""
+    named = [*PROJECT["dependencies"], *(bound for extra in extras for bound in EXTRA[extra])]
+    found: dict[str, Version] = {}
+    for package, version in (bound.split(">=") for bound in named if ">=" in bound):
+        found[package] = max(Version(version), found.get(package, Version("0")))
+    return [f"{package}=={version}" for package, version in found.items()]
+
+
 @pytest.fixture(scope="module")
 def lowest(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """The core with [data], every package at its lower bound."""
-    bounds = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["data"]]
     for made in environment(tmp_path_factory.mktemp("lowest"), wheel):
-        made.install("[data]", *(bound.replace(">=", "==") for bound in bounds))
+        made.install("[data]", *lower_bounds("data"))
         yield made
+
+
+@pytest.fixture(scope="module")
+def lowest_study(lowest: Environment) -> Environment:
+    """All of it, every package at its lower bound."""
+    lowest.install("[study]", *lower_bounds("data", "study"))
+    return lowest
 
 
 # -- programs of somebody else, each run as a file of its own ----------------------------------------------------------
@@ -291,3 +308,20 @@ def test_the_lowest_versions_have_every_kind_of_problem(lowest: Environment, tmp
     assert lowest.call(a_step_on_every_kind_of_problem, MTL_DATA=str(tmp_path)).split() == [
         "multimnist/CL_RR", "cityscapes/inst_seg", "qm9",
     ]  # fmt: skip
+
+
+def test_the_lowest_versions_run_a_notebook_and_make_its_page(lowest_study: Environment, tmp_path: Path) -> None:
+    """01 at smoke: trained, judged, drawn."""
+    name, executed = "01_mnist_selection", tmp_path / "out.ipynb"
+    variables = {f"MTL_{part.upper()}": str(tmp_path / part) for part in ("artifacts", "data")}
+    source, preset = REPOSITORY / f"notebooks/{name}.ipynb", REPOSITORY / f"params/smoke/{name}.yaml"
+    command = ["-m", "papermill", str(source), str(executed), "-f", str(preset), "-p", "store", str(tmp_path / "store")]
+    done = lowest_study.python(*command, **variables, MTL_WORKERS="2", JUPYTER_PREFER_ENV_PATH="1")
+    assert done.returncode == 0, done.stderr
+    made = {path.suffix for path in (tmp_path / "artifacts/smoke").rglob("01_*")}
+    assert made == {".pdf", ".png", ".json", ".md", ".csv"}
+    page = "import nbformat, sys; from mtl_study.publishing.reproduce import to_html; "
+    page += "print(to_html(nbformat.read(sys.argv[1], as_version=4), 'page'))"
+    done = lowest_study.python("-c", page, str(executed))
+    assert done.returncode == 0, done.stderr
+    assert "Figure 1" in done.stdout

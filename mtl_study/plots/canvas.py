@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from mtl_study.artifacts import save_figure, save_table
+from mtl_study.artifacts import save_figure, save_table, warning
 from mtl_study.look import FAMILIES, GREY, LONG, PROBLEMS, line
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str, data: str
     save_figure(figure, name, preset, title, text, data)
     display(figure)  # by itself it would be shown when the cell ends, below its caption
     plt.close(figure)
-    return Markdown(f"**{title}.** {text}")
+    return Markdown(f"**{title}.** {warning(preset)}{text}")
 
 
 def publish_table(frame: pd.DataFrame, name: str, preset: str, title: str, data: str = "") -> Markdown:

@@ -39,7 +39,13 @@ from mtl_study import artifacts
 from mtl_study.publishing import notebooks, pages
 from mtl_study.publishing.notebooks import BadParameters
 
-STYLE = ".jp-RenderedMarkdown pre { font-family: var(--jp-code-font-family); }"  # code in printed Markdown, too
+STYLE = """
+.jp-RenderedMarkdown pre {  /* code in printed Markdown: the font of code, and lines that scroll instead of breaking */
+  font-family: var(--jp-code-font-family); white-space: pre; word-break: normal; overflow-x: auto;
+}
+.back { display: block; padding: 0.6rem 1rem 0; font-family: var(--jp-content-font-family); color: #0b62a4; }
+"""
+BACK = '<a class="back" href="../index.html">← All notebooks, figures and verdicts</a>'
 
 
 class BadRequest(ValueError):
@@ -186,11 +192,12 @@ def _describe(error: Exception) -> str:
 
 
 def to_html(notebook: NotebookNode, name: str) -> str:
-    """A notebook as a page. Cells tagged "remark" show the sentences that they print, not their code."""
+    """A notebook as a page, with a link back to index.html. Cells tagged "remark" show the sentences that they print,
+    not their code."""
     exporter = HTMLExporter(theme="light")
     exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={"remark"}), enabled=True)
     page = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0]
-    return page.replace("</head>", f"<style>{STYLE}</style>\n</head>", 1)
+    return page.replace("</head>", f"<style>{STYLE}</style>\n</head>", 1).replace("<main>", f"{BACK}\n<main>", 1)
 
 
 def run_all(jobs: list[Job], repository: Path, preset: str) -> list[str]:

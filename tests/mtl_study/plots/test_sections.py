@@ -451,7 +451,8 @@ def test_published_figures_and_tables_keep_their_captions(all_methods):
     folder = artifacts.folder("smoke")
     note = json.loads((folder / "figures" / "01_figure_1.json").read_text())
     assert note["title"] == "Figure 1" and note["caption"] == canvas.figure_of(ax).get_label()
-    assert note["caption"] in shown.data
+    assert shown.data == f"**Figure 1.** Preset smoke decides nothing. {note['caption']}"
+    assert note["caption"] in canvas.publish(ax, "01_figure_1", "quick", "Figure 1").data.removeprefix("**Figure 1.** ")
     canvas.publish_table(selection.table_3(table), "01_table_3", "smoke", "Table 3")
     assert "| CAGrad |" in (folder / "tables" / "01_table_3.md").read_text()
 

@@ -209,6 +209,7 @@ def test_a_notebook_goes_through_the_whole_of_it(toy, capsys):
     html = (folder / "notebooks/01_toy.html").read_text()
     assert "what was measured" in html and "&#39;measured&#39;" not in html  # of a remark, the sentence alone
     assert "answer" in html
+    assert html.index('href="../index.html"') < html.index("<main>")
 
     page = (folder / "index.html").read_text()
     for shown in ("A &lt;line&gt;", "One dot per seed &amp; run.", 'src="figures/01_line.png"', "figures/01_line.pdf"):
