@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -14,12 +13,6 @@ from mtl_study.plots import start_here
 from mtl_study.teaching.toys import Bowl, Pair, Toy, walk
 
 TOY = Toy((Bowl((-2, 0), (2, 1), 1.0), Bowl((2, 1), (0.5, 0.5), 0.25)))
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.mark.parametrize("angle", [20, 90, 150])

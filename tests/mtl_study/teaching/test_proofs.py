@@ -5,14 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sympy
-from matplotlib.text import Text
 from numpy.testing import assert_allclose
 
 from mtl_core import smtos
-from mtl_study import look
 from mtl_study.paper import claims
-from mtl_study.plots import canvas
-from mtl_study.plots import proofs as figures
 from mtl_study.teaching import proofs
 from mtl_study.teaching.toys import Pair
 
@@ -177,16 +173,3 @@ def test_one_failed_check_decides_the_claim():
 
     assert verdict(1e-12) == claims.REPRODUCED
     assert verdict(1e-3) == claims.NOT_REPRODUCED
-
-
-# -- the page for the wall ---------------------------------------------------------------------------------------------
-
-
-def test_every_method_is_named_on_the_page_for_the_wall():
-    without = {"rlw_normal": "dice", "rlw_dirichlet": "dice", "graddrop": "coins"}
-    without |= {"auto_lambda": "a second batch", "bayesagg_mtl": "last layers"}
-    groups = proofs.same_field(look.in_order(set(smtos.keys()) - set(without)), PAIRS, UNSCALED)
-    axes = figures.fields(groups, without, UNSCALED, resolution=5)
-    lines = [line for text in canvas.figure_of(axes).findobj(Text) for line in text.get_text().splitlines()]
-    named = {line.split(":")[0] for line in lines}
-    assert {look.label(key) for key in smtos.keys()} <= named  # noqa: SIM118

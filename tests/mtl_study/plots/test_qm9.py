@@ -1,6 +1,5 @@
 import math
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,12 +18,6 @@ from mtl_study.plots import canvas, qm9
 
 TASKS = problems.get("qm9").tasks
 SEVEN = list(published.table("table_1").index)
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 class Targets:

@@ -1,4 +1,3 @@
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -10,12 +9,6 @@ from mtl_study.plots import learning
 
 TASKS = problems.get("multimnist/CL_RR").tasks
 ACCURACY, MSE = 0.9, 0.5  # of the single-task models
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

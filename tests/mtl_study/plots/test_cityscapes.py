@@ -3,7 +3,6 @@
 import itertools
 import json
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,12 +18,6 @@ from mtl_study.plots.cityscapes import CORNERS, STEPS
 
 LAST = "cityscapes/19C"
 GAPS = {"tasks": 3.0, "classes": -1.0, "resolution": 0.5}  # what each change adds to the gap, by construction
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def rows(names, lead, seeds=3):

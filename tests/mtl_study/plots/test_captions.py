@@ -1,0 +1,39 @@
+"""Captions say what is shown, how many, and who chose."""
+
+import pandas as pd
+
+from mtl_study.plots import canvas, captions, selection, similar_tasks
+
+
+def test_every_caption_says_what_is_shown_how_many_and_who_chose(all_methods, two_problems):
+    _, table = all_methods
+    both, two = two_problems
+    chosen = "searched here over 2 configurations × 1 seeds"
+    settings = pd.DataFrame({"smto": ["edm", "famo"], "lr": 0.001, "chosen": chosen})
+    for axes in [
+        selection.figure_1(table, settings=settings),
+        selection.forest(table, settings=settings),
+        selection.trade_off(table, settings=settings),
+        similar_tasks.figure_2(two, both, settings=settings),
+    ]:
+        text = canvas.figure_of(axes).get_label()
+        assert "3 seeds" in text and captions.A_SEED in text
+        assert text.endswith("Settings: searched here over 2 configurations × 1 seeds.")
+        assert "  " not in text and " ." not in text and " ;" not in text
+
+
+def test_unequal_learning_rates_are_named():
+    """What most have, then the others from the smallest on, methods in order of display; nothing where all agree."""
+    rates = {"unit_scal": 0.005, "cagrad": 0.001, "edm": 0.001, "famo": 0.005, "imtl": 0.0005, "nash_mtl": 0.001}
+    assert (
+        captions.learning_rates(rates)
+        == "Learning rate: 0.001, but 0.0005 for IMTL and 0.005 for Unit. Scal. and FAMO."
+    )
+    assert captions.learning_rates(dict.fromkeys(rates, 0.001)) == ""
+    settings = pd.DataFrame(
+        {"smto": ["single_task", "unit_scal", "edm"], "lr": [0.1, 0.005, 0.005], "chosen": "published"}
+    )
+    assert captions.chosen(settings) == "Settings: as published."
+    more = pd.concat([settings, settings.iloc[1:].assign(lr=[0.001, 0.005])])  # of two problems
+    assert captions.chosen(more) == "Settings: as published."
+    assert captions.chosen(settings.assign(lr=[0.1, 0.005, 0.001])).endswith("Learning rate: 0.005, but 0.001 for EDM.")

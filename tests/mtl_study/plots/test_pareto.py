@@ -1,0 +1,99 @@
+"""The front of a sweep of fixed weights, drawn and in words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+from mtl_study.analysis import fronts
+from mtl_study.look import LOOK
+from mtl_study.plots import canvas, pareto
+
+
+@pytest.fixture
+def sweep(rows):
+    """Five fixed weights on a line from (0, 0) to (4, −40), seeds 0.1 and 1 apart; one far inside; the uniform loss."""
+    seeds = [(-0.1, -1.0), (0.0, 0.0), (0.1, 1.0)]
+    points = [*((float(k), -10.0 * k) for k in range(5)), (-3.0, -45.0)]
+    of_sweep = [
+        rows("fixed", [(x + dx, y + dy) for dx, dy in seeds], {"lr": 0.001, "weights": k})
+        for k, (x, y) in enumerate(points)
+    ]
+    others = [rows("unit_scal", [(-1 + dx, -20 + dy) for dx, dy in seeds]), rows("edm", [(2.5, -15.0)] * 3)]
+    return pd.concat([*of_sweep, *others], ignore_index=True)
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def lines_of(ax, colour):
+    return [line for line in ax.lines if to_rgb(line.get_color()) == to_rgb(colour)]
+
+
+def test_front_line_is_that_of_the_means_and_words_stand_in_the_legend(sweep):
+    table = sweep
+    placed = fronts.placed(table, ("CL", "RR"))
+    ax, zoom = pareto.front(table, ("CL", "RR"), placed)
+    (line,) = [line for line in lines_of(ax, LOOK["fixed"].colour) if line.get_linewidth() == 1.8]
+    assert np.column_stack(line.get_data()) == pytest.approx(np.array([[k, -10.0 * k] for k in range(5)]))
+    assert texts(zoom) == ["front of the sweep", "fixed weights", "Unit. Scal.", "EDM: beyond"]
+    (left, right), (bottom, top) = zoom.get_xlim(), zoom.get_ylim()
+    for point in [(2.5, -15.0), (-1.1, -21.0), (-0.9, -19.0)]:  # EDM and the seeds of the uniform loss
+        assert left < point[0] < right and bottom < point[1] < top
+    assert not left < -3 < right
+    (frame,) = ax.patches
+    assert frame.get_bbox().extents == pytest.approx([left, bottom, right, top])
+    assert "0.10 points on CL" in canvas.figure_of(ax).get_label()
+    assert "6 configurations of fixed weights" in canvas.figure_of(ax).get_label()
+
+
+def test_front_of_two_rates_tells_them_apart(rows, sweep):
+    """Full colour for the rate that comes first, white for the other, the uniform loss included."""
+    more = rows("fixed", [(0.5, -1.0)] * 3, {"lr": 0.002, "weights": 9})
+    table = pd.concat([sweep, more, rows("unit_scal", [(0.4, -9.0)] * 3, {"lr": 0.002})])
+    ax, zoom = pareto.front(table)
+    assert texts(zoom)[1:4] == [
+        "fixed weights, learning rate 0.001",
+        "fixed weights, learning rate 0.002",
+        "Unit. Scal. (the same shades)",
+    ]
+    faces = {
+        tuple(np.round(dots.get_offsets()[0], 6)): tuple(dots.get_facecolor()[0][:3])
+        for dots in ax.collections
+        if len(dots.get_offsets()) == 1 and dots.get_sizes()[0] > 50
+    }
+    assert faces[0.5, -1.0] == faces[0.4, -9.0] == (1, 1, 1)
+    assert faces[-1, -20] == to_rgb(LOOK["unit_scal"].colour) and faces[1, -10] == to_rgb(LOOK["fixed"].colour)
+
+
+def test_table_of_placed_says_what_the_additive_epsilon_indicator_is(sweep):
+    found = pareto.table_of_placed(fronts.placed(sweep, ("CL", "RR")))
+    assert found.loc["EDM", ["ε+", "seeds", "reading"]].tolist() == pytest.approx([5, 3, "beyond"])
+    assert "7 configurations" in found.attrs["caption"] and "1.00 points on RR" in found.attrs["caption"]
+
+
+def test_budget_is_a_line_for_the_sweep_and_a_point_for_a_method(sweep):
+    table = fronts.budget(sweep, ("CL", "RR"), prices={"edm": 1.5})
+    ax = pareto.budget(table)
+    (edm,) = lines_of(ax, LOOK["edm"].colour)
+    (of_sweep,) = lines_of(ax, LOOK["fixed"].colour)
+    assert edm.get_xdata().tolist() == [1.5] and of_sweep.get_xdata().tolist() == list(range(1, 8))
+    assert (np.diff(of_sweep.get_ydata()) > 0).all()
+
+
+def test_utility_is_relative_to_the_best_and_counts_its_changes(sweep):
+    """The ends belong to the sweep's ends, the middle to EDM."""
+    table = sweep
+    ax = pareto.utility(fronts.utilities(table, table, ("CL", "RR"), steps=21))
+    assert max(line.get_ydata().max() for line in ax.lines) == 0
+    shown = {tuple(to_rgb(bar.get_facecolor()[:3])) for bar in ax.patches}
+    assert shown == {to_rgb(LOOK[smto].colour) for smto in ("fixed", "edm")}
+    assert "2 times" in canvas.figure_of(ax).get_label()
+    names = {"the sweep": "fixed", "EDM": "edm"}
+    for text in ax.texts:  # a name stands on its own colour
+        (bar,) = [b for b in ax.patches if b.get_x() < text.get_position()[0] < b.get_x() + b.get_width()]
+        assert to_rgb(bar.get_facecolor()[:3]) == to_rgb(LOOK[names[text.get_text()]].colour)
+    assert ax.texts
+    (of_sweep,) = [line for line in ax.lines if line.get_label() == "best of the sweep"]
+    assert ax.get_ylim()[0] < of_sweep.get_ydata().min()

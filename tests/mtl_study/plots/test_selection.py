@@ -1,0 +1,91 @@
+"""Section 3.1: figures and tables contain what their captions say."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtl_study import look
+from mtl_study.analysis import comparisons
+from mtl_study.paper import published
+from mtl_study.plots import canvas, selection
+
+CL_RR, CL_CR, RL_RR = "multimnist/CL_RR", "multimnist/CL_CR", "multimnist/RL_RR"
+TABLE_3 = published.table("table_3")
+
+
+def test_figure_1_has_a_box_per_method_and_the_median_of_unit_scal(all_methods):
+    _, table = all_methods
+    ax = selection.figure_1(table)
+    assert [t.get_text() for t in ax.get_xticklabels()] == [look.label(smto) for smto in TABLE_3.index]
+    assert len(ax.patches) == 16
+    median = table[table.smto == "unit_scal"].delta_m.median()
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--" and line.get_color() == look.INK]
+    assert [line.get_ydata()[0] for line in dashed] == [median]
+
+
+def test_few_seeds_are_drawn_one_by_one_and_many_are_not(experiment):
+    gains = {"unit_scal": (-1, -9), "edm": (-1, -3)}
+    for seeds, dots in [(3, 6), (5, 10), (6, 0)]:
+        _, table = experiment(CL_RR, gains, seeds)
+        ax = selection.figure_1(table)
+        assert sum(len(points.get_offsets()) for points in ax.collections) == dots
+        assert f"{seeds} seeds" in canvas.figure_of(ax).get_label()
+
+
+def test_a_method_without_any_value_keeps_its_place(all_methods):
+    _, table = all_methods
+    table.loc[table.smto == "imtl", ["delta_m", "CL", "RR"]] = math.nan
+    table.loc[table.smto == "imtl", "diverged"] = True
+    ax = selection.figure_1(table)
+    assert len(ax.get_xticklabels()) == 16 and len(ax.patches) == 15
+    assert "diverged, read at their best epoch before, if any: 3 of IMTL." in canvas.figure_of(ax).get_label()
+    selection.forest(table)
+    selection.trade_off(table)
+
+
+def test_forest_draws_the_paired_intervals_and_the_papers_difference(all_methods):
+    _, table = all_methods
+    ax = selection.forest(table)
+    found = comparisons.paired(table)
+    row = [t.get_text() for t in ax.get_yticklabels()].index("EDM")
+    drawn = [line for line in ax.lines if len(line.get_ydata()) and line.get_ydata()[0] in (row, row + 0.27)]
+    spans = [tuple(line.get_xdata()) for line in drawn if len(line.get_xdata()) == 2]
+    assert spans == [(found.low["edm"], found.high["edm"])]
+    hollow = [line.get_xdata()[0] for line in drawn if line.get_markerfacecolor() == "white"]
+    assert hollow == [pytest.approx(-2.303 + 8.952)]
+
+
+def test_one_seed_is_drawn_without_an_interval(experiment):
+    _, table = experiment(CL_RR, {"unit_scal": (-1, -9), "edm": (-1, -3)}, seeds=1)
+    ax = selection.forest(table, margin=2)
+    assert np.isfinite(ax.get_xlim()).all()
+    assert "With one seed there is no interval." in canvas.figure_of(ax).get_label()
+    selection.figure_1(table)
+
+
+def test_table_3_stands_beside_the_papers(all_methods):
+    _, table = all_methods
+    found = selection.table_3(table)
+    assert list(found.index) == [look.label(smto) for smto in TABLE_3.index]
+    row = found.loc["CAGrad"]
+    runs = table[table.smto == "cagrad"]
+    assert (row["paper Δm"], row["n"]) == (-2.137, 3)
+    assert row["Δm"] == runs.delta_m.mean() and row["± RR"] == runs.RR.std(ddof=1)
+    assert "standard deviation between seeds" in found.attrs["caption"]
+
+
+def test_table_of_settings_says_who_chose_and_what_the_paper_chose():
+    rows = [
+        {"smto": "single_task", "task": "CL", "lr": 0.001, "dropout": 0.0, "options": {}, "chosen": "searched here"},
+        {"smto": "imgrad", "task": "", "lr": 0.001, "dropout": 0.0, "options": {"c": 0.8}, "chosen": "searched here"},
+        {"smto": "cagrad", "task": "", "lr": 0.005, "dropout": 0.1, "options": {"c": 0.2}, "chosen": "searched here"},
+    ]
+    found = selection.table_of_settings(pd.DataFrame(rows).assign(weight_decay=0.0), CL_RR)
+    assert list(found.index) == ["single task CL", "CAGrad", "IMGrad"]
+    assert found["paper's choice"].tolist() == ["0.0025, 0.5", "0.001, 0, c = 0.8", "not in the paper"]
+    assert found.loc["CAGrad", ["lr", "dropout", "own options"]].tolist() == ["0.005", "0.1", "c = 0.2"]
+    assert "Table 7" in found.attrs["caption"] and "D47" not in found.attrs["caption"]
+    without = selection.table_of_settings(pd.DataFrame(rows).assign(weight_decay=0.0, dropout=0.0), CL_RR)
+    assert without.attrs["caption"].endswith("No method here is regularised by dropout or weight decay (D47).")
