@@ -2,6 +2,7 @@
 
 import io
 import math
+import random
 from collections import deque
 
 import numpy as np
@@ -139,6 +140,57 @@ def test_a_sweep_removes_checkpoints_unless_it_is_to_keep_them(tmp_path, monkeyp
     assert len(epochs) == 3 and len(record.history) == 3 and not file.exists()
     assert numbers(record) == numbers(training.train(longer))
     assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".json"]
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("settings", [{}, {"lr": 1e30}], ids=["finished", "diverged"])
+def test_a_longer_runs_checkpoint_serves_a_shorter_request_and_stays(tmp_path, settings):
+    """Three epochs are there, one and two are asked for: the record is that of the shorter run, and is whole."""
+    file, longer = tmp_path / "run.checkpoint", config(epochs=3, **settings)
+    training.train(longer, checkpoint=file, keep=True)
+    content = file.read_bytes()
+    for epochs in (1, 2):
+        shorter = longer.model_copy(update={"epochs": epochs})
+        record = training.train(shorter, checkpoint=file)
+        record.check()
+        assert numbers(record) == numbers(training.train(shorter)) and file.read_bytes() == content
+
+
+@pytest.mark.training
+def test_a_sweep_leaves_a_longer_runs_checkpoint_alone(tmp_path):
+    longer = config(epochs=3)
+    file = training.checkpoint_of(tmp_path, longer)
+    file.parent.mkdir(parents=True)
+    training.train(longer, checkpoint=file, keep=True)
+    runner.run([config(epochs=1)], tmp_path, workers=0)
+    assert file.exists()
+
+
+@pytest.mark.training
+def test_any_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
+    file, run = tmp_path / "run.checkpoint", config(epochs=3)
+    stopped(run, file)
+    content, dice = file.read_bytes(), random.Random(0)
+    for _ in range(40):
+        place, bit = dice.randrange(len(content)), dice.randrange(8)
+        file.write_bytes(content[:place] + bytes([content[place] ^ (1 << bit)]) + content[place + 1 :])
+        with pytest.warns(UserWarning, match="its checksum does not fit"):
+            assert Checkpoint(file, run.key, training.environment(torch.device("cpu"))).load() is None
+        assert not file.exists()
+
+
+@pytest.mark.training
+def test_a_state_that_does_not_load_is_discarded_and_the_run_begins_again(tmp_path):
+    """A method whose code has changed in a way that its key does not tell."""
+    file, run = tmp_path / "run.checkpoint", config(epochs=2)
+    place = Checkpoint(file, run.key, training.environment(training.find_device("auto")))
+    with training.determinism(1):
+        training.train(run.model_copy(update={"epochs": 1}), checkpoint=file, keep=True)
+        state = place.load()
+        state["model"] = dict(list(state["model"].items())[1:])
+        place.save(state)
+    with pytest.warns(UserWarning, match="cannot be gone on from and is removed .RuntimeError"):
+        assert numbers(training.train(run, checkpoint=file)) == numbers(training.train(run))
 
 
 def test_nothing_in_a_checkpoint_is_run(tmp_path):

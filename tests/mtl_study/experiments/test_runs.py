@@ -6,10 +6,13 @@ import random
 import re
 
 import pytest
+import torch
 
 from mtl_core import smtos
 from mtl_core.datasets import multimnist
 from mtl_core.models import lenet
+from mtl_core.smtos import base, registry
+from mtl_core.smtos.base import LossWeighting
 from mtl_core.smtos.edm import EDM
 from mtl_core.smtos.unit_scal import UnitScal
 from mtl_study import artifacts
@@ -111,6 +114,9 @@ def test_how_many_epochs_is_no_part_of_the_key():
         ),
         ({"smto": "fixed", "options": {"weights": [1, 0]}}, {"smto": "fixed", "options": {"weights": [1.0, 0.0]}}),
         ({"lr": 1, "dropout": 0, "weight_decay": 0}, {"lr": 1.0}),
+        ({"dropout": -0.0, "weight_decay": -0.0}, {}),
+        ({"smto": "cagrad", "options": {"c": -0.0}}, {"smto": "cagrad", "options": {"c": 0.0}}),
+        ({"smto": "auto_lambda", "options": {"inner_options": {}}}, {"smto": "auto_lambda"}),
     ],
     ids=str,
 )
@@ -265,6 +271,39 @@ def test_a_record_that_does_not_fit_its_configuration_is_refused(longer, change,
 
 
 # -- a longer run serves a shorter request -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def registry_as_it_was(monkeypatch):
+    monkeypatch.setattr(base, "REGISTRY", dict(base.REGISTRY))
+    monkeypatch.setattr(registry, "REGISTRY", base.REGISTRY)
+
+
+def test_another_definition_under_the_same_name_is_another_run(registry_as_it_was):
+    def defined(text="def weights(self, losses): return torch.ones_like(losses)"):
+        names = {"__name__": "__main__", "LossWeighting": LossWeighting, "torch": torch}
+        exec(f"class Mine(LossWeighting):\n    key = 'mine'\n    {text}", names)
+        base.register(names["Mine"])
+        return config(smto="mine").key
+
+    one = defined()
+    assert defined("def weights(self, losses):\n\n        return torch.ones_like(losses)  # the same") == one
+    assert defined("def weights(self, losses): return 2 * torch.ones_like(losses)") != one
+    assert defined("replay = True\n    def weights(self, losses): return torch.ones_like(losses)") != one
+    assert defined("def backward(self, step): return 1") != defined("def backward(self, step): return 2")
+
+
+def test_a_method_inside_another_counts_at_any_depth(monkeypatch):
+    """Its code version for the key, and for the record where it was defined."""
+    deep = {"inner": "rotograd", "inner_options": {"inner": "cagrad"}}
+    before = config(smto="auto_lambda", options=deep).key
+    monkeypatch.setattr(smtos.get("cagrad"), "code_version", 99)
+    assert config(smto="auto_lambda", options=deep).key != before
+    mine = smtos.build("auto_lambda", 2, inner="rotograd", inner_options={"inner": "edm"})
+    monkeypatch.setattr(EDM, "__module__", "__main__")
+    assert training.environment(torch.device("cpu"), mine)["defined_in"] == "__main__"
+    monkeypatch.undo()
+    assert "defined_in" not in training.environment(torch.device("cpu"), smtos.build("auto_lambda", 2, inner="edm"))
 
 
 def agrees(long, epochs, device="auto"):
