@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+
 import pytest
 import torch
 
@@ -37,10 +40,6 @@ NOT_PROMISED: dict[str, dict[str, str]] = {
     "rotograd": {"scaling": "the rotations are learned on the gradients as they are"},
     "uw": {"scaling": "the scales are learned from 1 on, step by step"},
 }
-TRAINS_ON = {"auto_lambda", "bayesagg_mtl", "dwa", "fixed", "graddrop", "ldc_mtl", "rlw_dirichlet", "rlw_normal"}
-TRAINS_ON |= {"rotograd", "unit_scal"}
-for key in TRAINS_ON:
-    NOT_PROMISED[key] = NOT_PROMISED.get(key, {}) | {"nan": "reads no number on the host: a NaN is left to the trainer"}
 
 
 @pytest.mark.parametrize("key", keys())
@@ -78,6 +77,16 @@ class AddsOne(LossWeighting):
 
     def weights(self, losses):
         return 1 / (1 + losses)
+
+
+class GoesAround(AddsOne):
+    """Its update is an attribute of the object, so that nothing looks at the losses before it."""
+
+    key = "around"
+
+    def __init__(self, num_tasks):
+        super().__init__(num_tasks)
+        self.backward = functools.partial(inspect.unwrap(LossWeighting.backward), self)
 
 
 class DividesByLengths(SMTO):
@@ -123,7 +132,7 @@ class LooksTwice(GramianWeighting):
         (FirstComesFirst, "permutation", "another order.*off by"),
         (AddsOne, "scaling", "64 times as large.*off by"),
         (DividesByLengths, "silent", "1 of 3 tasks without gradient: the update is not finite"),
-        (AddsOne, "nan", r"NaN raises nothing; the weights are \[0.\d+, nan"),
+        (GoesAround, "nan", r"NaN raises nothing; the weights are \[0.\d+, nan"),
         (CountsInSecret, "state", "restored in a new object.*off by"),
         (LooksTwice, "cost", "1 forward, 3 backward; for a method that reads features at most 1"),
     ],

@@ -106,7 +106,7 @@ def along_the_source(key: str, J: np.ndarray) -> np.ndarray:
     share = np.linspace(0, 1, 1_000_001)[:, None]
     segment = share * g[0] + (1 - share) * g[1]  # every g_w
     lengths = np.linalg.norm(segment, axis=1)
-    if key in ("pcgrad", "upgrad"):  # for two tasks the projections are one
+    if key in ("pcgrad", "gradvac", "upgrad"):  # for two tasks the projections are one; GradVac begins as PCGrad
         return sum(v - (v @ u) / (u @ u) * u for v, u in (g, g[::-1])) / 3
     if key == "aligned_mtl":
         values, vectors = np.linalg.eigh(J @ J.T)
@@ -133,7 +133,10 @@ def test_a_silent_task_counts_in_the_mean(key) -> None:
 
 @pytest.mark.parametrize("key", AVERAGING)
 def test_one_of_three_tasks_alone_moves_a_third_as_far(key) -> None:
-    for scale, options in ((3, {}), (1, {"pcgrad": {"scale": "sum"}, "aligned_mtl": {"reduction": "sum"}}.get(key))):
+    for scale, options in (
+        (3, {}),
+        (1, {"pcgrad": {"scale": "sum"}, "gradvac": {"scale": "sum"}, "aligned_mtl": {"reduction": "sum"}}.get(key)),
+    ):
         if options is not None:
             expected = made(key, 1, **options).solve(np.array([[4.0]]))[0]
             assert_allclose(made(key, 3, **options).solve(np.diag([0.0, 4.0, 0.0])), [0, expected / scale, 0])

@@ -71,8 +71,9 @@ def digest(config, record):
 
 
 def test_the_contents_of_shipped_records_are_those_before_they_were_keyed_anew():
-    """All 546 records of the first format, each as it was served then: also the beginnings of longer runs, which were
-    records of their own. A line of the list: folder, seed, epochs, digest."""
+    """All 546 records of the first format but RotoGrad's 21, which were trained again since; each as it was served then:
+    also the beginnings of longer runs, which were records of their own. A line of the list: folder, seed, epochs,
+    digest."""
     before = json.loads((REPOSITORY / "tests/data/shipped_before_format_2.json").read_text())
     served = {}
     for store in (RunStore(SHIPPED), PopulationStore(SHIPPED)):
@@ -84,7 +85,7 @@ def test_the_contents_of_shipped_records_are_those_before_they_were_keyed_anew()
                 if (found := store.get(config)) is not None:
                     as_json = found.model_dump(mode="json", by_alias=True)
                     served[folder, base.seed, epochs, digest(config, as_json)] = found
-    assert len(before) == 546
+    assert len(before) == 525
     assert [line for line in before if tuple(line) not in served] == []
 
 
