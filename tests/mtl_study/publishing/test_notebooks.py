@@ -71,9 +71,9 @@ def digest(config, record):
 
 
 def test_the_contents_of_shipped_records_are_those_before_they_were_keyed_anew():
-    """All 546 records of the first format but RotoGrad's 21, which were trained again since; each as it was served then:
-    also the beginnings of longer runs, which were records of their own. A line of the list: folder, seed, epochs,
-    digest."""
+    """All 546 records of the first format but RotoGrad's 21, which were trained again since; each as it was served
+    then: also the beginnings of longer runs, which were records of their own. A line of the list: folder, seed,
+    epochs, digest."""
     before = json.loads((REPOSITORY / "tests/data/shipped_before_format_2.json").read_text())
     served = {}
     for store in (RunStore(SHIPPED), PopulationStore(SHIPPED)):
