@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -149,8 +150,8 @@ def _lease(store: Store[C, R], config: C) -> Path:
 
 class _Sweep(Generic[C, R]):
     """What is missing gets done: claimed, handed to the engine, stored. `todo`: runs that are neither found nor failed
-    and not in the engine, some of them perhaps with another sweep. `died`: those whose process died, once; each is
-    tried again, alone, when nothing else runs.
+    and not in the engine, some of them perhaps with another sweep. `back`: what the engine has handed back and is not
+    stored yet. `died`: those whose process died, once; each is tried again, alone, when nothing else runs.
     """
 
     def __init__(
@@ -166,6 +167,7 @@ class _Sweep(Generic[C, R]):
         self.store, self.engine, self.how, self.keep = store, engine, how, keep
         self.definitions = _definitions()
         self.todo, self.running = list(self.configs), set[str]()
+        self.back: list[tuple[str, Any]] = []
         self.died: list[str] = []
         self.again = ""  # the one that is tried once more
         self.before: dict[str, int | None] = {}  # when checkpoints were written that were there before
@@ -185,6 +187,7 @@ class _Sweep(Generic[C, R]):
                     self._start()
                     self._take(POLL)
         except BaseException as error:
+            self._put_away()  # what an interrupt has left of a batch
             with contextlib.suppress(EngineLost):
                 self._take(0)
             try:
@@ -235,23 +238,32 @@ class _Sweep(Generic[C, R]):
 
     def _take(self, wait: float) -> None:
         """Store what the engine has done."""
-        for key, result in self.engine.completed(wait):
-            self.running.discard(key)
-            if isinstance(result, Failure) and result.died and key != self.again:
-                self.died.append(key)
-                continue
-            if key == self.again:
-                self.again = ""
-            if isinstance(result, Failure):
-                self._end(key)
-                self.failed[key] = result.why + (", twice" if result.died else "")
-            elif result.key != key:
-                self._end(key)
-                self.failed[key] = "the worker has another version of the code"
-            else:
-                if self.unsaved.save(result) and not self.keep:
-                    self._remove_checkpoint(key)
-                self._found(key, result)
+        self.back += self.engine.completed(wait)
+        self._put_away()
+
+    def _put_away(self) -> None:
+        while self.back:
+            self._settle(*self.back[0])
+            del self.back[0]
+
+    def _settle(self, key: str, result: Any) -> None:
+        """Store one result, or note why there is none. After an interrupt, once more does no harm."""
+        self.running.discard(key)
+        if isinstance(result, Failure) and result.died and key != self.again:
+            self.died.append(key)
+            return
+        if key == self.again:
+            self.again = ""
+        if isinstance(result, Failure):
+            self._end(key)
+            self.failed[key] = result.why + (", twice" if result.died else "")
+        elif result.key != key:
+            self._end(key)
+            self.failed[key] = "the worker has another version of the code"
+        else:
+            if self.unsaved.save(result) and not self.keep:
+                self._remove_checkpoint(key)
+            self._found(key, result)
 
     def _written(self, key: str) -> int | None:
         """When the checkpoint of a run was last written, if there is one."""
@@ -261,7 +273,7 @@ class _Sweep(Generic[C, R]):
 
     def _remove_checkpoint(self, key: str) -> None:
         """If this run wrote it: one that lies beyond its end belongs to a longer run."""
-        if self._written(key) != self.before.pop(key):
+        if self._written(key) != self.before[key]:
             with contextlib.suppress(OSError):
                 training.checkpoint_of(self.store.folder, self.configs[key]).unlink()
 
@@ -349,12 +361,15 @@ class _Unsaved(Generic[C, R]):
         if self.waiting:
             self.shelter()
         what, folder = self.store.what, self.store.folder
+        if self.refuge is not None and not any(self.refuge.folder.rglob("*.json")):  # it has taken nothing
+            shutil.rmtree(self.refuge.folder, ignore_errors=True)
+            self.refuge = None
         if self.waiting:
             raise StoreError(
                 f"neither the {what} store {folder} nor a temporary folder could be written to ({self.error}): "
                 f"{len(self.waiting)} finished {what}s are lost. Free some space and run the same command again."
             )
-        if self.refuge is not None and any(self.refuge.folder.rglob("*.json")):
+        if self.refuge is not None:
             raise StoreError(
                 f"the {what} store {folder} could no longer be written to ({self.error}). The {what}s finished since "
                 f"then lie in {self.refuge.folder}: copy its contents into the store, then run the same command again."

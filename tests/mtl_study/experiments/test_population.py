@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -323,6 +324,7 @@ def test_a_store_that_stops_taking_records_loses_none(tmp_path):
         populations([small], tmp_path, workers=0)
     refuge = PopulationStore(str(error.value).split("lie in ")[1].split(":")[0])
     assert refuge.get(small) is not None
+    shutil.rmtree(refuge.folder)
 
 
 def test_killed_and_started_again(tmp_path):

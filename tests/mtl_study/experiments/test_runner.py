@@ -7,12 +7,13 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
 
 from mtl_core.datasets.multimnist import FILES, DataNotFound
-from mtl_study.experiments import runner
+from mtl_study.experiments import engines, runner, training
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.store import RunStore, StoreError
 
@@ -123,6 +124,54 @@ def test_a_store_that_stops_taking_records_loses_none(tmp_path):
     refuge = RunStore(str(error.value).split("lie in ")[1].split(":")[0])
     assert {run.config.seed for run in refuge} == {0, 1}
     shutil.rmtree(refuge.folder)
+
+
+class AtOnce(engines.Here):
+    """Hands all that it has done back in one batch."""
+
+    slots = 10
+
+    def completed(self, wait):
+        return [found for _ in list(self.tasks) for found in super(AtOnce, self).completed(1)]
+
+
+def seeded(record, seed):
+    return record.model_copy(update={"config": record.config.model_copy(update={"seed": seed})})
+
+
+@pytest.fixture(scope="module")
+def record():
+    return training.train(config())
+
+
+def test_an_interrupt_while_a_record_is_stored_loses_none_of_its_batch(tmp_path, record, monkeypatch):
+    store, put = RunStore(tmp_path), RunStore.put
+
+    def interrupted(self, run):
+        monkeypatch.setattr(RunStore, "put", put)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner.engines, "engine", lambda *_: AtOnce())
+    monkeypatch.setattr(RunStore, "put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.records([config(seed=s) for s in (1, 2)], store, lambda c, *_: seeded(record, c.seed))
+    assert sorted(run.config.seed for run in store) == [1, 2]
+    assert len(contents(tmp_path)) == 2
+
+
+def test_a_refuge_that_is_full_too_leaves_no_folder(tmp_path, record, monkeypatch):
+    store, refuges = RunStore(tmp_path / "store"), tmp_path / "refuges"
+    refuges.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(refuges))
+
+    def full(self, run):
+        self.path(run.config).parent.mkdir(parents=True)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunStore, "put", full)
+    with pytest.raises(StoreError, match=r"nor a temporary folder .* 1 finished runs are lost"):
+        runner.records([config()], store, lambda *_: record, workers=0)
+    assert list(refuges.iterdir()) == []
 
 
 def test_an_unwritable_store_is_refused_before_training(tmp_path):
