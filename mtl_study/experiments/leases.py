@@ -15,6 +15,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,41 +34,53 @@ class Leases:
     def claim(self, path: Path) -> bool:
         """Whether the lease is now ours. Where none can be written it is, too: training goes before sharing."""
         said = {"token": self.token, "place": PLACE, "pid": os.getpid(), "since": time.time()}
-        for times in itertools.count():
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        times = 0
+        while True:
             lease = _taken_over(path, times)
             try:
-                lease.parent.mkdir(parents=True, exist_ok=True)
                 file = os.open(lease, os.O_CREAT | os.O_EXCL | os.O_WRONLY)  # of several, one succeeds
-            except OSError:
-                if not lease.exists():
-                    return True
-                if not _over(lease):
+            except FileExistsError:
+                if _over(lease):
+                    times += 1
+                elif os.path.lexists(lease):
                     return False
-            else:
-                self.held[path] = times
-                with contextlib.suppress(OSError), os.fdopen(file, "w") as stream:
-                    json.dump(said, stream)
-                break
-        return True
+                else:  # just released
+                    times = 0
+                continue
+            except OSError:
+                return True
+            with contextlib.suppress(OSError), os.fdopen(file, "w") as stream:
+                json.dump(said, stream)
+            if not _alone(path, times):
+                with contextlib.suppress(OSError):
+                    lease.unlink()
+                return False
+            self.held[path] = times
+            return True
 
     def release(self, path: Path) -> None:
+        """Give it back. One that was taken over is the successor's, and so are the files before it."""
         times = self.held.pop(path, -1)
-        if times >= 0 and self._ours(_taken_over(path, times)):
-            _remove(path)
+        if times >= 0 and self._ours(path, times):
+            _remove(path, range(times + 1))
 
     def close(self) -> None:
         self.closed.set()
         for path in list(self.held):
             self.release(path)
 
-    def _ours(self, lease: Path) -> bool:
-        return lease.exists() and _read(lease).get("token", self.token) == self.token
+    def _ours(self, path: Path, times: int) -> bool:
+        lease = _taken_over(path, times)
+        there = lease.exists() and not _taken_over(path, times + 1).exists()
+        return there and _read(lease).get("token", self.token) == self.token
 
     def _keep(self) -> None:
         while not self.closed.wait(RENEW):
             for path, times in list(self.held.items()):
                 with contextlib.suppress(OSError):
-                    if self._ours(_taken_over(path, times)) and not _taken_over(path, times + 1).exists():
+                    if self._ours(path, times):
                         os.utime(_taken_over(path, times))
 
 
@@ -80,7 +93,7 @@ def holder(path: Path) -> str:
 def clear(path: Path) -> None:
     """Remove a lease that nobody holds any more. For runs whose record is there: who claims one looks for it after."""
     if path.exists() and _over(_last(path)):
-        _remove(path)
+        _remove(path, itertools.count())
 
 
 def _taken_over(path: Path, times: int) -> Path:
@@ -96,8 +109,17 @@ def _last(path: Path) -> Path:
     return _taken_over(path, times)
 
 
-def _remove(path: Path) -> None:
-    for times in itertools.count():
+def _alone(path: Path, times: int) -> bool:
+    """Whether a lease that was just made is the only one in force. It may have followed one that was released or
+    renewed at the same moment, or come before one that followed such: each makes its own first and then looks, so that
+    of two at least one sees the other."""
+    last = _last(path)
+    followed = times == 0 or _over(_taken_over(path, times - 1))
+    return followed and (last == _taken_over(path, times) or _over(last))
+
+
+def _remove(path: Path, all_times: Iterable[int]) -> None:
+    for times in all_times:
         try:
             _taken_over(path, times).unlink()
         except OSError:
@@ -115,7 +137,7 @@ def _over(lease: Path) -> bool:
         except OSError:
             pass
     try:
-        return _now(lease.parent) - lease.stat().st_mtime > EXPIRES
+        return _now(lease.parent) - lease.lstat().st_mtime > EXPIRES
     except OSError:  # just released
         return False
 

@@ -89,6 +89,67 @@ def test_who_lost_one_leaves_it_to_the_other(path, monkeypatch):
     assert time.time() - path.stat().st_mtime > 40
 
 
+def test_who_lost_one_does_not_give_it_back(path):
+    """A expires, B takes over, A ends: B has it still, and C gets it when B is done."""
+    a, b, c = Leases(), Leases(), Leases()
+    assert a.claim(path)
+    os.utime(path, (0, 0))
+    assert b.claim(path) and not c.claim(path)
+    a.close()
+    assert path.exists() and not c.claim(path)
+    b.release(path)
+    assert os.listdir(path.parent) == [] and c.claim(path)
+    b.close()
+    c.close()
+    assert os.listdir(path.parent) == []
+
+
+@pytest.mark.parametrize("first", ["renewed", "given back"])
+def test_who_takes_over_at_the_moment_at_which_its_holder_comes_back_has_nothing(path, two, monkeypatch, first):
+    """Between a look at the old lease and the new one, its holder renews it, or gives it back and another claims it."""
+    assert two[0].claim(path)
+    os.utime(path, (0, 0))
+    make = os.open
+
+    def late(lease, *arguments):
+        if os.fspath(lease).endswith(".1.lease"):
+            monkeypatch.undo()
+            if first == "renewed":
+                os.utime(path)
+            else:
+                two[0].release(path)
+                assert two[0].claim(path)
+        return make(lease, *arguments)
+
+    monkeypatch.setattr(os, "open", late)
+    assert not two[1].claim(path)
+    assert os.listdir(path.parent) == [path.name] and leases._read(path)["token"] == two[0].token
+
+
+def test_a_gap_in_a_chain_is_no_free_lease(path, two):
+    """Who lost it gave back the first file at the moment at which it was taken over."""
+    write(path.with_name("key.1.lease"))
+    assert not two[0].claim(path) and os.listdir(path.parent) == ["key.1.lease"]
+
+
+def test_one_that_is_released_during_a_claim_is_claimed(path, two, monkeypatch):
+    """There is a lease then, which keeps others away."""
+    assert two[0].claim(path)
+    make = os.open
+
+    def late(*arguments):
+        try:
+            return make(*arguments)
+        except FileExistsError:
+            two[0].release(path)
+            raise
+
+    monkeypatch.setattr(os, "open", late)
+    assert two[1].claim(path)
+    monkeypatch.undo()
+    assert path.exists() and not two[0].claim(path)
+
+
 def test_the_lease_of_a_dead_process_is_free_at_once(path, two):
     write(path, place=leases.PLACE, pid=dead_process())
     assert two[0].claim(path)
