@@ -298,12 +298,16 @@ class Worker:
         try:
             pickle.dump(task, self.tasks)
             self.tasks.flush()
-            return pickle.loads(pickle.load(self.results))
-        except (OSError, EOFError, ValueError, pickle.UnpicklingError):  # the pipe is closed, or ends halfway
+            result = pickle.load(self.results)
+        except Exception:  # the pipe is closed, or ends halfway
             self.end()
             return Failure(self.ended_by or _how_it_ended(self.process.returncode), died=True)
         finally:
             timer.cancel()
+        try:
+            return pickle.loads(result)
+        except Exception as error:  # something that this process cannot import, say
+            return Failure(f"its result cannot be read here: {type(error).__name__}: {error}")
 
     def end(self, why: str = "") -> None:
         self.ended_by = self.ended_by or why
@@ -321,13 +325,12 @@ def _how_it_ended(code: int) -> str:
 
 
 def serve(driver: str) -> None:
-    """What a worker process does. Its tasks come from standard input; when that ends, the driver is gone, and so is
-    the worker, in the middle of whatever it does."""
+    """What a worker process does. Its tasks come from standard input; when that ends, or when the worker has another
+    parent, the driver is gone, and so is the worker, in the middle of whatever it does. (Processes that the driver has
+    forked may keep standard input open.)"""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which then ends its workers
     tasks, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a run prints must not get among the results
-    if os.name == "posix" and os.getppid() != int(driver):
-        os._exit(1)
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def listen() -> None:
@@ -336,6 +339,13 @@ def serve(driver: str) -> None:
                 waiting.put(pickle.load(tasks))  # bytes: nothing is imported here
         os._exit(1)
 
+    def watch() -> None:
+        while os.getppid() == int(driver):
+            time.sleep(1)
+        os._exit(1)
+
+    if os.name == "posix":
+        threading.Thread(target=watch, daemon=True).start()
     threading.Thread(target=listen, daemon=True).start()
     while True:
         pickle.dump(_answer(waiting.get()), results)

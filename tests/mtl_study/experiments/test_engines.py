@@ -82,6 +82,18 @@ def test_one_that_dies_or_fails_costs_itself_alone(local, function, args, why, d
     assert found == {"bad": Failure(why, died), "good": 8} and all_of(local, 1) == {"after": 16}
 
 
+def test_a_result_that_cannot_be_read_here_costs_itself_alone(local):
+    class Odd:
+        def __reduce__(self):
+            return int, ("x",)
+
+    local.submit("bad", Odd)
+    found = all_of(local, 1, seconds=30)
+    local.submit("good", pow, 2, 3)
+    why = "its result cannot be read here: ValueError: invalid literal for int() with base 10: 'x'"
+    assert found == {"bad": Failure(why)} and all_of(local, 1) == {"good": 8}
+
+
 def test_one_that_hangs_is_ended():
     engine = Local(workers=1, time_limit=1.5)
     engine.submit("bad", time.sleep, 1000)
@@ -377,6 +389,35 @@ def test_workers_whose_driver_was_killed_end(tmp_path, after):
     assert workers and wait_for_the_end_of(workers, 10) == []
     if after < 1:
         assert not (tmp_path / "log").exists()
+
+
+FORKS = """
+import os, time
+from mtl_study.experiments.engines import Worker
+worker = Worker()
+child = os.fork()
+if child:
+    print(worker.process.pid, child, flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_worker_whose_driver_was_killed_ends_although_a_child_of_the_driver_lives_on():
+    """Which has the other end of the worker's standard input, too."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.Popen([sys.executable, "-c", FORKS], stdout=subprocess.PIPE, text=True, env=environment)
+    worker, child = (psutil.Process(int(pid)) for pid in driver.stdout.readline().split())
+    time.sleep(8)  # it has started
+    assert _lives(worker)
+    driver.kill()
+    driver.wait()
+    try:
+        assert wait_for_the_end_of([worker], 10) == [] and _lives(child)
+    finally:
+        child.kill()
+        driver.stdout.close()
+        if _lives(worker):
+            worker.kill()
 
 
 def kernels_of(process: subprocess.Popen) -> list[psutil.Process]:
