@@ -9,6 +9,7 @@ written whole or not at all: after a kill, the same command goes on.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,9 +21,9 @@ from pydantic import ValidationError
 
 from mtl_core import progress
 from mtl_core.files import write_atomically
-from mtl_study.experiments.population import Population
+from mtl_study.experiments.population import Population, PopulationStore
 from mtl_study.experiments.runs import BadRecord, Record, Run, explain
-from mtl_study.experiments.store import POPULATIONS, archived, checked, live, record_config
+from mtl_study.experiments.store import POPULATIONS, RunStore, Store, archived, checked, live, record_config
 from mtl_study.words import counted
 
 
@@ -54,15 +55,15 @@ def merge(source: Path, target: Path, pack: bool = False) -> Merged:
         target: a live store, or an archive. pack: make it an archive where it is none yet.
     """
     done = Merged()
-    place = _Archive(target, done) if pack or archived(target) else _Live(target)
+    place = _Archive(target, done) if pack or archived(target) else _Live(target, done)
     for name, line, record in progress.bar(read(source, done), desc="records", unit="record", delay=2, leave=False):
         folder, key = record_config(record).folder, record.key
         if place.shipped and "defined_in" in environment(record):
             done.unshipped.append(name)
             continue
         try:
-            before = None if (there := place.line(folder, key)) is None else type(record).from_line(there)
-        except (BadRecord, UnicodeDecodeError) as error:
+            before = place.record(type(record), folder, key)
+        except (BadRecord, OSError) as error:
             done.unreadable.append(f"{target / folder}, {key}: {error}")
             continue
         if before is None:
@@ -89,16 +90,30 @@ def environment(record: Record) -> dict[str, str]:
 class _Live:
     shipped = False
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, done: Merged) -> None:
+        self.folder, self.done = folder, done
+        self.stores: dict[type[Record], Store[Any, Any]] = {
+            Run: RunStore(folder),
+            Population: PopulationStore(folder),
+        }
 
-    def line(self, folder: str, key: str) -> str | None:
-        """What is there under this key."""
-        path = self.folder / folder / f"{key}.json"
-        return path.read_bytes().decode() if path.exists() else None
+    def record(self, kind: type[Record], folder: str, key: str) -> Record | None:
+        """What is there under this key. A damaged record is set aside, and noted. Raises BadRecord or OSError where
+        something else is in its place, which stays."""
+        path = self._path(folder, key)
+        there = os.path.lexists(path)
+        found: Record | None = self.stores[kind].read(path)
+        if there and found is None:
+            if os.path.lexists(path):
+                raise BadRecord("what is there is no such record, and stays")
+            self.done.unreadable.append(f"{path}: it was damaged and is set aside; the one from FROM is there now")
+        return found
 
     def put(self, folder: str, key: str, line: str) -> None:
-        write_atomically(self.folder / folder / f"{key}.json", line)
+        write_atomically(self._path(folder, key), line)
+
+    def _path(self, folder: str, key: str) -> Path:
+        return self.folder / folder / f"{key}.json"
 
     def close(self) -> None:
         """Everything is written."""
@@ -118,9 +133,10 @@ class _Archive:
 
     def _file(self, folder: str) -> dict[str, str]:
         if folder not in self.files:
-            self.files[folder], self.damaged[folder] = {}, []
             path = self.folder / f"{folder}.jsonl"
-            for line, key, damage in checked(path) if path.exists() else []:
+            content = list(checked(path)) if os.path.lexists(path) else []
+            self.files[folder], self.damaged[folder] = {}, []
+            for line, key, damage in content:
                 if damage or key in self.files[folder]:
                     self.damaged[folder].append(line)
                     self.done.unreadable.append(damage or f"{path}, {key}: a second line of this key")
@@ -128,9 +144,10 @@ class _Archive:
                     self.files[folder][key] = line.decode()
         return self.files[folder]
 
-    def line(self, folder: str, key: str) -> str | None:
-        """What is there under this key."""
-        return self._file(folder).get(key)
+    def record(self, kind: type[Record], folder: str, key: str) -> Record | None:
+        """What is there under this key. Raises BadRecord or OSError where something else is in its place."""
+        line = self._file(folder).get(key)
+        return None if line is None else kind.from_line(line)
 
     def put(self, folder: str, key: str, line: str) -> None:
         self._file(folder)[key] = line

@@ -118,7 +118,7 @@ class Store(Generic[C, R]):
                     yield record
                 except BadRecord as error:
                     warnings.warn(f"{path}, {key}: no {self.what} record and left out: {error}", stacklevel=5)
-        record_there = self._read(self._path(folder, key))
+        record_there = self.read(self._path(folder, key))
         if record_there is not None:
             yield record_there
 
@@ -134,9 +134,13 @@ class Store(Generic[C, R]):
                 return None
             raise
 
-    def _read(self, path: Path) -> R | None:
+    def read(self, path: Path) -> R | None:
         """The record in a file of the live store, or None. A damaged one is set aside, by name; a record of something
-        else than the file's name says, and one of the first format, stay where they are and are mentioned."""
+        else than the file's name says, and one of the first format, stay where they are and are mentioned.
+
+        Raises:
+            StoreError: a folder or a link to nowhere is in its place.
+        """
         content = self._bytes(path)
         if content is None:
             return None
@@ -150,6 +154,8 @@ class Store(Generic[C, R]):
             warnings.warn(f"{path} is passed over, as this version does not know it: {error}", stacklevel=6)
             return None
         except (BadRecord, UnicodeDecodeError) as error:
+            if self._bytes(path) != content:  # another process has dealt with it
+                return self.read(path)
             aside = set_aside(path, "damaged")
             warnings.warn(f"{path} is no {self.what} record and was set aside, as {aside.name}: {error}", stacklevel=6)
             return None
@@ -167,7 +173,7 @@ class Store(Generic[C, R]):
         """
         config = record_config(record)
         path = self._path(config.folder, record.key)
-        known = self._read(path)
+        known = self.read(path)
         if known is not None and known.same_beginning(record):
             if record_config(known).epochs_in_all >= config.epochs_in_all:
                 return path

@@ -1,5 +1,6 @@
 """Stores brought together: nothing is lost, and nothing is chosen between in silence."""
 
+import contextlib
 import json
 import os
 import signal
@@ -142,19 +143,42 @@ def test_what_is_damaged_in_the_source_is_named_and_the_rest_is_merged(tmp_path,
 
 @pytest.mark.parametrize("into", [filled, packed])
 def test_what_is_damaged_in_the_target_is_named_and_not_lost(tmp_path, record, into):
-    """In an archive the line stays, until a record of its key takes its place."""
+    """In an archive the line stays, until a record of its key takes its place; in a live store it is set aside then."""
     target = into(tmp_path / "into", record)
     (path,) = [*target.rglob("*.json"), *target.rglob("*.jsonl")]
     data = path.read_bytes().replace(b"multimnist/CL_RR", b"multimnist/CL_RL")
     path.write_bytes(data)
     done = merge(filled(tmp_path / "one", seeded(record, 1)), target)
     assert len(done.added) == 1 and len(done.unreadable) == (into is packed) and data.decode() in lines(target)
-    done = merge(filled(tmp_path / "two", record), target)
-    assert len(done.unreadable) == 1 and record.config.key in done.unreadable[0]
-    if into is packed:
-        assert lines(target) == sorted([record.to_line(), seeded(record, 1).to_line()])
-    else:
-        assert path.read_bytes() == data
+    with pytest.warns(UserWarning, match="set aside") if into is filled else contextlib.nullcontext():
+        done = merge(filled(tmp_path / "two", record), target)
+    assert len(done.unreadable) == len(done.added) == 1 and record.config.key in done.unreadable[0]
+    assert lines(target) == sorted([record.to_line(), seeded(record, 1).to_line()])
+    if into is filled:
+        assert path.with_suffix(".damaged").read_bytes() == data
+
+
+@pytest.mark.parametrize("into", [filled, packed])
+@pytest.mark.parametrize("thing", ["folder", "link"])
+def test_what_is_no_file_in_the_targets_place_is_named_and_stays(tmp_path, record, population, into, thing):
+    """A folder, or a link to nowhere; what belongs elsewhere is merged."""
+    target = into(tmp_path / "into", record, population)
+    (path,) = [path for path in [*target.rglob("*.json"), *target.rglob("*.jsonl")] if "edm" in str(path)]
+    path.unlink()
+    path.mkdir() if thing == "folder" else path.symlink_to("nowhere")
+    done = merge(filled(tmp_path / "from", record, population), target)
+    assert len(done.unreadable) == 1 and record.config.key in done.unreadable[0] and str(path) in done.unreadable[0]
+    assert done.known == 1 and not done.added and (path.is_dir() or os.readlink(path) == "nowhere")
+
+
+def test_what_this_version_does_not_know_in_the_targets_place_stays(tmp_path, record):
+    target = filled(tmp_path / "into", record)
+    path = RunStore(target).path(record.config)
+    path.write_text(text := first_format(record))
+    with pytest.warns(UserWarning, match="first format"):
+        done = merge(filled(tmp_path / "from", record), target)
+    assert len(done.unreadable) == 1 and record.config.key in done.unreadable[0] and not done.added
+    assert path.read_text() == text
 
 
 def first_format(record):

@@ -9,7 +9,7 @@ import pytest
 from mtl_core.smtos.edm import EDM
 from mtl_study.experiments import runner, training
 from mtl_study.experiments.merge import merge
-from mtl_study.experiments.runs import RunConfig
+from mtl_study.experiments.runs import Run, RunConfig
 from mtl_study.experiments.store import RunStore, StoreError
 
 TINY = {"train_size": 64, "val_size": 20, "test_size": 20, "epochs": 1, "batch_size": 64, "lr": 0.002, "seed": 0}
@@ -140,6 +140,21 @@ def test_a_damaged_record_is_named_set_aside_and_missing(store, record, bit):
         assert store.get(record.config) is None and list(store) == []
     store.put(record)
     assert store.get(record.config) == record and path.with_suffix(".damaged").read_bytes() == data
+
+
+def test_a_record_that_others_have_mended_meanwhile_is_not_set_aside(store, record, monkeypatch):
+    """Two sweeps come upon a damaged record; before the second sets it aside, the first has trained it anew."""
+    path = store.put(record)
+    path.write_text("damaged")
+
+    def slowly(line):
+        monkeypatch.undo()
+        path.write_text(record.to_line())
+        return Run.from_line(line)
+
+    monkeypatch.setattr(Run, "from_line", slowly)
+    assert store.get(record.config) == record
+    assert list(contents(path.parent)) == [path.name]
 
 
 def test_what_is_damaged_twice_is_kept_twice(store, record):
