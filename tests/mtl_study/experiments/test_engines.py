@@ -295,7 +295,7 @@ def test_a_run_that_dies_is_tried_again_and_named_and_the_others_are_stored(tmp_
     sweep = Sweep(tmp_path, KILL.format(disturb), limit=40)
     said = sweep.run([0, 1, 2, 3], engine)
     assert "1 of 4 runs failed; the others are stored." in said
-    assert re.search(rf"multimnist/CL_RR, mine, seed 1: {why}, twice", said)
+    assert re.search(rf"multimnist/CL_RR, mine, seed 1 \(key [0-9a-f]{{16}}, .*\): {why}, twice", said)
     assert set(sweep.records()) == {0, 2, 3} and sweep.trained() == 5 and sweep.left_behind() == []
 
 
