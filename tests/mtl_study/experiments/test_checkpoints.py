@@ -16,7 +16,7 @@ from mtl_study.experiments.runs import RunConfig
 
 TINY = {"train_size": 192, "val_size": 40, "test_size": 40, "batch_size": 64, "lr": 0.002, "seed": 3, "dropout": 0.2}
 NEEDED = {"fixed": {"weights": [0.3, 0.7]}}
-METHODS = [key for key in smtos.keys() if key != "bayesagg_mtl"]  # noqa: SIM118
+METHODS = [key for key in smtos.keys() if key != "bayesagg_mtl"]  # noqa: SIM118  (that one: below, on molecules)
 
 
 def config(**settings):
@@ -58,6 +58,8 @@ def test_every_method_goes_on_bit_for_bit(tmp_path):
         | {"val_size": 8, "test_size": 8},
         {"problem": "qm9", "problem_options": {"max_atoms": 9, "slim": 4}, "dropout": 0.0, "train_size": 60}
         | {"batch_size": 30, "val_size": 20, "test_size": 20},
+        {"smto": "bayesagg_mtl", "options": {"warm_up": 1}, "problem": "qm9", "dropout": 0.0, "train_size": 60}
+        | {"problem_options": {"max_atoms": 9, "slim": 4}, "batch_size": 30, "val_size": 20, "test_size": 20},
     ],
     ids=lambda settings: " ".join(map(str, settings.values()))[:40],
 )

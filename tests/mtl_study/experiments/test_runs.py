@@ -326,6 +326,15 @@ def test_the_first_epochs_of_a_run_are_the_shorter_run(smto):
 
 
 @pytest.mark.training
+def test_the_first_epochs_of_bayesagg_mtl_are_the_shorter_run():
+    """On molecules: it needs heads of one layer."""
+    molecules = {"problem": "qm9", "problem_options": {"max_atoms": 9, "slim": 4}, "train_size": 60, "batch_size": 30}
+    long = training.train(config(**molecules, smto="bayesagg_mtl", options={"warm_up": 1}, epochs=3))
+    for epochs in (1, 2):
+        agrees(long, epochs)
+
+
+@pytest.mark.training
 @pytest.mark.parametrize("schedule", ["exponential", "plateau", "plateau_on_validation"])
 def test_under_every_schedule_the_first_epochs_are_the_shorter_run(schedule, monkeypatch):
     """Plateaus without patience, so that the step size changes within a few epochs."""
