@@ -34,7 +34,8 @@ def test_a_table_keeps_its_numbers_in_csv_and_is_readable_in_markdown(tmp_path, 
         r"| a\|b | −65.1 | 0.0001 | 3 |",
         "| edm | – | 0.5 | 10 |",
     ]
-    assert shown.data.startswith("**Title**\n\n| smto |") and shown.data.endswith("\nCaption.")
+    assert shown.data.startswith("**Title**\n\n| smto |")
+    assert shown.data.endswith("\nPreset smoke decides nothing. Caption.")
 
 
 def test_an_index_is_shown_where_it_says_something():

@@ -19,7 +19,7 @@ def test_the_register_on_disk_is_up_to_date():
     assert methods.TARGET.read_text(encoding="utf-8") == methods.markdown()
 
 
-BESIDE = ("__init__", "adam", "base", "geometry", "registry", "released", "solvers", "wrapping")  # shared
+BESIDE = ("__init__", "adam", "base", "checks", "geometry", "registry", "released", "solvers", "wrapping")  # shared
 
 
 def test_every_method_and_every_file_has_its_page():
