@@ -30,7 +30,7 @@ def test_nash_mtl_and_equal_projections_do_not_hang_on_units_and_the_others_do()
 
 
 def test_pcgrad_with_three_tasks_still_conflicts():
-    """By hand, tasks met in order: v₁ = (0, 0), v₂ = (0, −½), v₃ = (−½, 0); the mean (−⅙, −⅙) is against g₁ = (1, 1)."""
+    """By hand, in order: v₁ = (0, 0), v₂ = (0, −½), v₃ = (−½, 0); their mean (−⅙, −⅙) is against g₁ = (1, 1)."""
     assert smallest("pcgrad", WORSE, 2) == ""
     assert smallest("pcgrad", WORSE, 3) == "(1, 1), (0, −1), (−1, 0)"
     gradients = np.array([[1.0, 1.0], [0.0, -1.0], [-1.0, 0.0]])
