@@ -11,15 +11,17 @@ classes.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import pandas as pd
 
@@ -266,6 +268,71 @@ update. A head's "own gradient" is that of its unweighted loss.
 """
 
 
+class Agreement(NamedTuple):
+    """A test that holds methods against something else. digits: to how many; None: what is compared is not a number."""
+
+    oracle: str
+    methods: tuple[str, ...]
+    digits: int | None
+    test: str
+
+
+DEFAULTS = {"assert_allclose": 1e-7, "assert_close": 1.3e-6}  # relative, of numpy and of torch
+
+
+def agreements(folder: Path = artifacts.REPOSITORY / "tests" / "mtl_core") -> list[Agreement]:
+    """What is marked `agrees` in the tests, read off their files. The digits are those of the widest tolerance in the
+    test, unless the mark names others."""
+    found = []
+    for path in sorted(folder.rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            for mark in node.decorator_list:
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.agrees":
+                    oracle, *keys = (ast.literal_eval(argument) for argument in mark.args)
+                    said = {word.arg: ast.literal_eval(word.value) for word in mark.keywords}
+                    found.append(Agreement(oracle, tuple(keys), said.get("digits", digits(node)), node.name))
+    return found
+
+
+def digits(test: ast.FunctionDef) -> int | None:
+    """To how many digits a test compares numbers, at least; None where it compares none."""
+    widest = [0.0]
+    for call in ast.walk(test):
+        if isinstance(call, ast.Call) and (default := DEFAULTS.get(ast.unparse(call.func).split(".")[-1])):
+            given = {word.arg: _number(word.value) for word in call.keywords if word.arg in ("rtol", "atol")}
+            relative = given.get("rtol", 0.0 if default > 1e-7 and "atol" in given else default)
+            widest.append(max(relative, given.get("atol", 0.0)))
+    return math.floor(-math.log10(max(widest))) if max(widest) else None
+
+
+def _number(tolerance: ast.expr) -> float:
+    """The largest number in it: a tolerance may be one times something."""
+    constants = [part.value for part in ast.walk(tolerance) if isinstance(part, ast.Constant)]
+    return max((float(value) for value in constants if isinstance(value, int | float)), default=0.0)
+
+
+def agreed() -> pd.DataFrame:
+    """Every method and what it agrees with, a row each."""
+    rows = [
+        {"method": label(key), "agrees with": one.oracle, "digits": one.digits, "test": f"`{one.test}`"}
+        for key in in_order(smtos.keys())
+        for one in agreements()
+        if key in one.methods
+    ]
+    return pd.DataFrame(rows).set_index("method").astype({"digits": "Int64"})
+
+
+AGREEMENTS = """\
+## What each agrees with
+
+Read off the tests, which are marked for it. The digits are those of the widest tolerance of the whole test, so that
+most comparisons are closer. Beside these, every method is held against plain automatic differentiation on random
+networks (`tests/mtl_core/test_networks.py`), and the K×K solvers against scipy and cvxpy
+(`tests/mtl_core/smtos/test_solvers.py`).
+"""
+
 GUARANTEES = """\
 ## What each guarantees
 
@@ -283,8 +350,8 @@ def markdown() -> str:
     anchors = {key: anchor(", ".join(label(k) for k in one.keys)) for one in pages() for key in one.keys}
     frame.index = pd.Index([f"[{name}](#{anchors[key]})" for name, key in frame.key.items()], name="method")
     frame["key"], frame["options"] = frame.key.map("`{}`".format), frame.options.map(lambda t: f"`{t}`" if t else "")
-    guaranteed = artifacts.to_markdown(promises())
-    return "\n".join([INTRODUCTION, artifacts.to_markdown(frame), GUARANTEES, guaranteed, *map(section, pages())])
+    tables = [AGREEMENTS, artifacts.to_markdown(agreed()), GUARANTEES, artifacts.to_markdown(promises())]
+    return "\n".join([INTRODUCTION, artifacts.to_markdown(frame), *tables, *map(section, pages())])
 
 
 def anchor(heading: str) -> str:

@@ -31,6 +31,7 @@ def correlated(K: int, seed: int, latent: int = 5) -> np.ndarray:
 # -- ConFIG ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.agrees("its authors' package", "config")
 def test_config_values_of_the_authors_package() -> None:
     """Theirs is a direction; taken apart by the Jacobian that has this Gramian."""
     for G, expected in (
@@ -42,6 +43,7 @@ def test_config_values_of_the_authors_package() -> None:
 
 
 @pytest.mark.parametrize("K", [2, 3, 7, 20])
+@pytest.mark.agrees("torchjd", "config")
 def test_torchjd_config_agrees(K) -> None:
     for seed in range(5):
         J = oracles.jacobian(K, seed, size=K + 4, decades=0.7)
@@ -107,6 +109,7 @@ WEIGHTS = [
 TARGETS = [[0, 0.29742902, -0.41376018], [0.29742902, 0, -0.02507565], [-0.42857042, 0.16926741, 0]]
 
 
+@pytest.mark.agrees("LibMTL", "gradvac")
 def test_gradvac_values_of_a_public_library() -> None:
     """LibMTL's, β = 0.3, in order of the tasks: the weights of four steps that follow each other, then the targets."""
     smto = build("gradvac", 3, beta=0.3, scale="sum", order="index")
@@ -115,6 +118,7 @@ def test_gradvac_values_of_a_public_library() -> None:
     assert_allclose(smto.targets, TARGETS, atol=1e-7)
 
 
+@pytest.mark.agrees("torchjd, for two tasks", "gradvac")
 def test_torchjd_gradvac_agrees_on_two_tasks_where_nothing_is_random() -> None:
     theirs, ours = torchjd.GradVacWeighting(beta=0.3, eps=0.0), build("gradvac", 2, beta=0.3, scale="sum")
     for seed in range(30):
@@ -165,6 +169,7 @@ def test_gradvac_edges() -> None:
 # -- GLS ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.agrees("automatic differentiation of its objective", "gls")
 def test_gls_is_the_gradient_of_the_geometric_mean(toy) -> None:
     step = toy.step()
     jacobian, losses = step.jacobian, step.losses.requires_grad_()
@@ -192,6 +197,7 @@ def test_gls_goes_along_si() -> None:
 # -- ExcessMTL ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.agrees("its authors' code", "excess_mtl")
 def test_excess_mtl_values_of_the_authors_code() -> None:
     """η = ½, four steps: gradients that grow, shrink, and halve each time."""
     J = torch.tensor([[1.0, 2.0, 0.0], [0.0, -1.0, 3.0], [0.5, 0.5, -0.25]], dtype=torch.float64)
@@ -252,6 +258,7 @@ def chain(K: int = 4) -> tuple[MultiTaskModel, list, torch.Tensor, list[torch.Te
 
 
 @pytest.mark.parametrize("lamb", [0.0, 0.01, 5.0])
+@pytest.mark.agrees("automatic differentiation of its objective", "ldc_mtl")
 def test_ldc_mtl_is_the_gradient_of_its_sum(lamb) -> None:
     """Everything at once by automatic differentiation: encoder, heads and θ, in three steps."""
     model, losses, x, targets = chain()

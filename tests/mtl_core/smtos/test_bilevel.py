@@ -36,6 +36,7 @@ def meta_loss(toy, lambdas: Tensor, lr: float, weight_decay: float) -> Tensor:
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.agrees("finite differences of the meta loss", "auto_lambda")
 def test_exact_meta_gradient_is_the_slope_of_the_meta_loss(toy, weight_decay) -> None:
     """−lr ⟨∇L_k, v⟩ against central differences of the loss after the virtual step, by λ_k."""
     smto = ready("auto_lambda", toy, weight_decay, start=0.4)

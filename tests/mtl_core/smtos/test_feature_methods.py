@@ -99,6 +99,7 @@ def test_graddrop_leak() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("k", "leak"), [(1.0, None), (0.4, None), (1.0, [0.0, 0.3, 1.0])])
+@pytest.mark.agrees("torchjd, with the same coins", "graddrop")
 def test_graddrop_is_that_of_torchjd(seed, k, leak) -> None:
     """On the rows of a Jacobian, with the same coins, in the form of the source's text: not brought to any length."""
     jacobian = torch.randn(3, 500, generator=torch.Generator().manual_seed(7))
@@ -255,6 +256,7 @@ def test_a_task_without_a_gradient_at_the_start_starts_where_it_first_has_one(to
 @pytest.mark.parametrize("shape", [(5,), (5, 2, 3)], ids=["vectors", "maps"])
 @pytest.mark.parametrize("size", [None, 3])
 @pytest.mark.parametrize("reduction", ["mean", "package"])
+@pytest.mark.agrees("automatic differentiation of the rotation loss", "rotograd")
 def test_rotation_gradient_is_that_of_the_rotation_loss(shape, size, reduction) -> None:
     """Against automatic differentiation of Σ_n |R v_n − ∂L_k/∂(R_k z_n)|², written out."""
     smto = ready("rotograd", start="haar", feature_shape=shape, size=size, reduction=reduction)
@@ -318,6 +320,7 @@ def batches(steps: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 )
 @pytest.mark.parametrize("size", [None, 3])
 @pytest.mark.parametrize("reduction", ["mean", "package"])
+@pytest.mark.agrees("its definition, sixty steps", "rotograd")
 def test_rotograd_learns_one_triangle_per_task(optimizer, size, reduction) -> None:
     """Sixty steps at one rate, against an independent account of the parametrisation: a whole matrix A in exp(A − Aᵀ)
     would be twice as far on."""
@@ -408,6 +411,7 @@ def test_rotations_have_their_own_learning_rate_and_never_decay() -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.12, 1.5])
+@pytest.mark.agrees("automatic differentiation of its objective", "gradnorm")
 def test_gradnorm_gradient_is_that_of_its_objective(alpha) -> None:
     smto = ready("gradnorm", 3, alpha=alpha)
     smto.begin(tensor([1.0, 2.0, 0.5]))
@@ -484,6 +488,7 @@ def test_db_mtl_without_memory_sums_unit_gradients(toy) -> None:
         assert_close(applied.weights @ toy.step().jacobian, expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.agrees("values by hand", "db_mtl")
 def test_db_mtl_average_by_hand() -> None:
     """h = 1, then 3, with β = ½: q = ½, then ¼ + 3/2. With σ = 1 the second β is ¼: q = ⅛ + 9/4."""
     for sigma, second in ((0.0, 1.75), (1.0, 2.375)):
@@ -535,6 +540,7 @@ def test_moments_without_doubt_are_ordinary_gradients() -> None:
     assert_close(found, (entropy, nothing))
 
 
+@pytest.mark.agrees("ridge regression", "bayesagg_mtl")
 def test_evidence_of_a_regression_is_ridge_regression() -> None:
     """Two batches absorbed one after the other are one data set: Λ⁻¹ b solves min |hW − y|² + |W|²/γ."""
     h, y = normal(12, 3), normal(12, 2, seed=1)
@@ -545,6 +551,7 @@ def test_evidence_of_a_regression_is_ridge_regression() -> None:
     assert_close(found, torch.linalg.lstsq(*augmented).solution)
 
 
+@pytest.mark.agrees("a Newton step on the posterior", "bayesagg_mtl")
 def test_evidence_of_a_classification_is_a_newton_step() -> None:
     """H is the Hessian of the summed cross-entropy, and H W − b its gradient."""
     h, w, classes = normal(6, 3), normal(4, 3, seed=1), tensor([0, 1, 2, 3, 1, 1])

@@ -79,6 +79,19 @@ def parse(option: str) -> tuple[str, object]:
 
 
 @pytest.mark.parametrize("method", REFERENCE, ids=" ".join)
+@pytest.mark.agrees(
+    "values that other solvers found",
+    "mgda",
+    "edm",
+    "imtl_g",
+    "nash_mtl",
+    "cagrad",
+    "imgrad",
+    "fairgrad",
+    "upgrad",
+    "aligned_mtl",
+    "pcgrad",
+)
 def test_reference_values(method) -> None:
     """Each vector satisfies its method's own optimality conditions to 1e-12; other solvers than ours found them."""
     key, *given = method
@@ -97,6 +110,7 @@ def test_imgrad_balance_of_the_reference() -> None:
     assert_allclose([balance(G) for G in (G1, G2, G3)], [0.83698300, 0.98344506, 0.78612760], atol=6e-9)
 
 
+@pytest.mark.agrees("its definition, worked out apart", "cdtt")
 def test_cdtt_of_the_reference_before_and_after_the_correction() -> None:
     before = ([0.41039969, 0.30986152, 0.27973879], [-0.10330287, 1.10660574, -0.00330287], [0.68674715, 0.31325285])
     after = (before[0], [-0.09742093, 1.10070619, -0.00328526], before[2])
@@ -152,6 +166,7 @@ def test_pcgrad_by_hand() -> None:
     assert_allclose(solve("pcgrad", G2), [1 / 3, 1 / 3, 1 / 3])
 
 
+@pytest.mark.agrees("its definition, vector by vector", "pcgrad")
 def test_pcgrad_follows_its_definition_in_every_order() -> None:
     """Against the projections done on vectors, one after the other."""
     smto = build("pcgrad", 5)
@@ -331,6 +346,7 @@ def test_imtl_starts_as_imtl_g_and_then_scales(toy) -> None:
     assert_allclose([smto.diagnostics[f"alpha_{k}"] for k in range(3)], alpha, rtol=1e-6)
 
 
+@pytest.mark.agrees("automatic differentiation of its scaled losses", "imtl")
 def test_imtl_scale_takes_the_gradient_of_its_scaled_loss() -> None:
     """∂/∂s (e^s L − s) by autograd, over twenty steps of Adam."""
     smto = build("imtl", 2)
@@ -488,6 +504,7 @@ def test_released_procedure_misses_the_bargain_where_norms_differ() -> None:
     assert min(agreement) < 0.99
 
 
+@pytest.mark.agrees("torchjd, the released procedure", "nash_mtl")
 def test_released_procedure_is_that_of_torchjd() -> None:
     """The same iterates, where it converges and where it stalls."""
     with warnings.catch_warnings():
@@ -687,6 +704,10 @@ def test_options_out_of_range_are_refused(key, num_tasks, option, message) -> No
 
 @pytest.mark.parametrize("K", [2, 3, 7])
 @pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.agrees("torchjd", "imtl_g", "aligned_mtl", digits=9)
+@pytest.mark.agrees("torchjd", "fairgrad", digits=5)
+@pytest.mark.agrees("torchjd", "cagrad", digits=4)
+@pytest.mark.agrees("torchjd, whose search converges slowly", "mgda", digits=1)
 def test_torchjd_agrees(K, seed) -> None:
     """Where its definition is ours: no rescaling by 1 + c², w = 1/K, no clip; its Frank-Wolfe converges slowly."""
     G = gramian(K, seed, size=K + 4, decades=0.7)
@@ -711,6 +732,7 @@ def test_torchjd_aligned_mtl_scales_agree() -> None:
 
 @pytest.mark.parametrize("K", [2, 3, 7, 20])
 @pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.agrees("torchjd", "upgrad", digits=7)
 def test_torchjd_upgrad_agrees(K, seed) -> None:
     """Its quadratic programmes need something on the diagonal; 1e-12 of the trace leaves the weights as they are. With
     its default, 1e-4 of the trace, they are others."""
@@ -722,6 +744,7 @@ def test_torchjd_upgrad_agrees(K, seed) -> None:
         assert np.abs(ours - torchjd.UPGradWeighting()(torch.tensor(G)).numpy()).max() > 1e-6
 
 
+@pytest.mark.agrees("torchjd: the outcomes that it draws from", "pcgrad", digits=6)
 def test_torchjd_pcgrad_draws_from_the_same_outcomes() -> None:
     """Three tasks, two orders each: the eight sums are the same set."""
     G = np.array([[1.0, -0.5, -0.4], [-0.5, 1.2, -0.3], [-0.4, -0.3, 0.9]])

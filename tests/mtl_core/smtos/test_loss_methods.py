@@ -34,6 +34,7 @@ def ready(key: str, num_tasks: int = 2, seed: int = 1, likelihoods: tuple = ("so
 
 
 @pytest.mark.parametrize(("scale", "factor"), [("mean", 0.5), ("sum", 1.0)])
+@pytest.mark.agrees("automatic differentiation of the mean", "unit_scal")
 def test_unit_scal_is_the_mean_or_the_sum(toy, scale, factor) -> None:
     step = toy.step()
     applied = ready("unit_scal", scale=scale).backward(step)
@@ -44,6 +45,7 @@ def test_unit_scal_is_the_mean_or_the_sum(toy, scale, factor) -> None:
     assert_close(applied.head_weights, torch.full_like(LOSSES, factor))
 
 
+@pytest.mark.agrees("automatic differentiation of the weighted sum", "fixed")
 def test_fixed_weights_weigh_encoder_and_heads(toy) -> None:
     step = toy.step()
     step.feature_gradients  # noqa: B018
@@ -90,6 +92,7 @@ def test_uw_weights_by_hand() -> None:
     assert_close(smto.weights(losses), tensor([0.25, 0.125, 0.5]))
 
 
+@pytest.mark.agrees("automatic differentiation of its objective", "uw")
 def test_uw_is_the_gradient_of_its_joint_loss(toy) -> None:
     """Encoder, heads and η get what automatic differentiation of Σ η + e^(−pη) L/f gives."""
     smto = ready("uw").double()
@@ -144,6 +147,7 @@ def test_uw_takes_likelihoods_from_the_problem_or_from_its_option() -> None:
 # -- SI --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.agrees("values by hand", "si")
 def test_si_by_hand() -> None:
     """Losses ½ and 4: weights 2/2 and ¼/2; the sum of logarithms has no ½."""
     assert_close(ready("si").weights(LOSSES), tensor([1.0, 0.125], dtype=torch.float64))
@@ -217,12 +221,14 @@ def test_rlw_is_the_uniform_loss_on_average(key) -> None:
     assert_close(draws(key, 4000).mean(0), torch.full((3,), 1 / 3, dtype=torch.float64), rtol=0, atol=0.02)
 
 
+@pytest.mark.agrees("the distribution that it draws from", "rlw_normal")
 def test_rlw_normal_draws_logits_from_a_standard_normal() -> None:
     """log w_1 − log w_2 is the difference of two of them: mean 0, variance 2."""
     difference = draws("rlw_normal", 4000).log().diff(dim=1)
     assert_close(difference.var(0), torch.full((2,), 2.0, dtype=torch.float64), rtol=0.1, atol=0)
 
 
+@pytest.mark.agrees("the distribution that it draws from", "rlw_dirichlet")
 def test_rlw_dirichlet_is_uniform_on_the_simplex() -> None:
     """For K = 3 one coordinate has variance (K−1)/(K²(K+1)) = 1/18 and lies below t with probability 1 − (1−t)²."""
     v = draws("rlw_dirichlet", 4000)
@@ -257,6 +263,7 @@ def test_famo_weights_sum_to_one(losses, seed) -> None:
     assert (weights > 0).all()
 
 
+@pytest.mark.agrees("automatic differentiation of its objective", "famo")
 def test_famo_logit_gradient_is_that_of_its_objective() -> None:
     """∂/∂ξ of softmax(ξ)ᵀδ, δ the fall of the log losses; it sums to 0."""
     smto = ready("famo").double()
@@ -383,6 +390,7 @@ def test_famo_fresh_masks_differ_only_under_dropout(make_toy) -> None:
 # -- DWA -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.agrees("values by hand", "dwa")
 def test_dwa_by_hand() -> None:
     """Two epochs of equal weights, then r = (½, 1) and T = 2: w = 2 softmax(¼, ½)."""
     smto = ready("dwa").double()
@@ -417,6 +425,7 @@ def warm_stch(mu: float, ref: torch.Tensor):
 
 
 @pytest.mark.parametrize("mu", [0.3, 1.0, 4.0])
+@pytest.mark.agrees("automatic differentiation of its objective", "stch")
 def test_stch_weights_are_the_gradient_of_its_objective(mu) -> None:
     ref = tensor([1.0, 0.2, 3.0], dtype=torch.float64)
     losses = tensor([0.7, 0.15, 0.4], dtype=torch.float64, requires_grad=True)
@@ -436,6 +445,7 @@ def test_stch_at_its_limits() -> None:
 # -- GO4Align --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.agrees("values by hand", "go4align")
 def test_go4align_by_hand() -> None:
     """η = 0: ω = mean loss / L = 2.25/½ and 2.25/4, a group each."""
     assert_close(ready("go4align", eta=0.0).weights(LOSSES), tensor([4.5, 0.5625], dtype=torch.float64))
@@ -518,6 +528,7 @@ def test_options_out_of_range_are_refused(key, options) -> None:
         build(key, 2, **options)
 
 
+@pytest.mark.agrees("automatic differentiation of its objective", "imtl_l")
 def test_imtl_l_descends_the_scaled_losses(toy) -> None:
     """∂/∂s of Σ e^(s_k) L_k − s_k by central differences, and twenty steps of torch's Adam on it: the same s."""
     smto = build("imtl_l", 2).double()

@@ -28,6 +28,31 @@ def test_every_method_and_every_file_has_its_page():
     assert files - {f"mtl_core/smtos/{name}.py" for name in BESIDE} == {p.file for p in PAGES}
 
 
+def test_every_page_has_a_method_that_agrees_with_something_else():
+    found = methods.agreements()
+    held = {key for one in found for key in one.methods}
+    assert held <= set(smtos.keys())
+    assert [page.file for page in PAGES if not held & set(page.keys)] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "digits"),
+    [
+        ("assert_allclose(a, b)", 7),
+        ("assert_allclose(a, b, atol=1e-9)", 7),
+        ("assert_allclose(a, b, rtol=1e-9, atol=1e-12)", 9),
+        ("np.testing.assert_allclose(a, b, rtol=1e-12)\n    assert_close(a, b, rtol=0, atol=0.04)", 1),
+        ("assert_close(a, b)", 5),
+        ("assert a == b", None),
+    ],
+)
+def test_the_digits_are_those_of_the_widest_tolerance(tmp_path, body, digits):
+    (tmp_path / "test_it.py").write_text(
+        f"@pytest.mark.agrees('an oracle', 'edm', 'mgda')\ndef test_it():\n    {body}\n"
+    )
+    assert methods.agreements(tmp_path) == [methods.Agreement("an oracle", ("edm", "mgda"), digits, "test_it")]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.file)
 def test_a_page_names_formula_source_and_differences(page):
     """The formula is set off; the source has a year; the list of differences counts from 1 without a gap."""
