@@ -14,6 +14,7 @@ after `"record": ` without the last brace.
 
 from __future__ import annotations
 
+import dis
 import hashlib
 import inspect
 import json
@@ -211,6 +212,7 @@ def _smto_code_version(key: str, options: Mapping[str, Any]) -> Any:
     return [own, _smto_code_version(inner, options.get("inner_options") or {})] if inner else own
 
 
+COMPILERS_OWN = {"PUSH_NULL", "PRECALL", "RESUME", "NOP", "CACHE"}  # these hang on what stands around a class, too
 UNTOLD = ("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__firstlineno__")
 
 
@@ -236,8 +238,12 @@ def fingerprint(smto: type) -> str:
                 value = inspect.unwrap(value)
                 return [told(value.__code__), told(value.__defaults__), told(value.__kwdefaults__)]
             case CodeType():
-                return [value.co_code.hex(), list(value.co_names), told(value.co_consts)]
+                return [told_instruction(one) for one in dis.get_instructions(value) if one.opname not in COMPILERS_OWN]
         return type(value).__qualname__
+
+    def told_instruction(one: dis.Instruction) -> list[Any]:
+        jumps = one.opcode in dis.hasjrel or one.opcode in dis.hasjabs  # how far hangs on what the compiler adds
+        return [one.opname.replace("METHOD", "ATTR"), None if jumps else told(one.argval)]
 
     ours = [base for base in smto.__mro__ if not base.__module__.startswith(("mtl_core.", "torch.", "builtins"))]
     parts = [[[name, told(v)] for name, v in sorted(vars(base).items()) if name not in UNTOLD] for base in ours]

@@ -18,7 +18,7 @@ from mtl_core.smtos.unit_scal import UnitScal
 from mtl_study import artifacts
 from mtl_study.experiments import training
 from mtl_study.experiments.population import Population
-from mtl_study.experiments.runs import TRAINER_CODE_VERSION, BadConfig, BadRecord, Run, RunConfig
+from mtl_study.experiments.runs import TRAINER_CODE_VERSION, BadConfig, BadRecord, Run, RunConfig, fingerprint
 from mtl_study.experiments.store import POPULATIONS
 
 TINY = {"train_size": 64, "val_size": 20, "test_size": 20, "epochs": 1, "batch_size": 64, "lr": 0.002, "seed": 0}
@@ -291,6 +291,20 @@ def test_another_definition_under_the_same_name_is_another_run(registry_as_it_wa
     assert defined("def weights(self, losses): return 2 * torch.ones_like(losses)") != one
     assert defined("replay = True\n    def weights(self, losses): return torch.ones_like(losses)") != one
     assert defined("def backward(self, step): return 1") != defined("def backward(self, step): return 2")
+
+
+def test_a_definition_is_the_same_in_a_script_and_in_a_cell():
+    """Where its module is imported in the same piece of code, the compiler calls a function in another way."""
+    body = "class Mine(LossWeighting):\n    key = 'mine'\n    def weights(self, losses):\n"
+    body += "        for place in (1, 2):\n            t.rand(place)\n        return t.ones_like(losses)\n"
+    found = []
+    for code in (f"import torch as t\n{body}", body):
+        names = {"__name__": "__main__", "LossWeighting": LossWeighting, "t": torch}
+        exec(code, names)
+        found.append(names["Mine"])
+    assert fingerprint(found[0]) == fingerprint(found[1])
+    exec(body.replace("ones", "zeros"), names)
+    assert fingerprint(names["Mine"]) != fingerprint(found[0])
 
 
 def test_a_method_inside_another_counts_at_any_depth(monkeypatch):
