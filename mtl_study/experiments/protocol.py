@@ -155,6 +155,14 @@ def _as_published_by_the_paper(
     return Experiment(whole, done[split:], done[:split], table, [], _test_rule(as_released))
 
 
+def as_published(problem: str, smto: str, seed: int, **settings: Any) -> list[RunConfig]:
+    """The configurations that `search="published"` trains: one for a method, and for a single task ("unit_scal" on
+    "multimnist/CL") one, or one per metric where the paper has different settings for its metrics."""
+    single = len(problems.get(problem).tasks) == 1
+    chosen = _published_baselines(problem) if single else [published.best(problem, smto)]
+    return [_config(problem, smto, one, seed, settings) for one in chosen]
+
+
 def _as_searched_here(
     whole: problems.Problem,
     methods: Sequence[str],
