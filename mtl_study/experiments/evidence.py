@@ -165,9 +165,8 @@ def _outwards(
         return None
     tasks = runs[0].config.definition.tasks
     table = delta.selected(runs, delta.single_task_baselines(baselines, tasks), tasks)
-    means = (
-        table.assign(lr=[run.config.lr for run in runs]).groupby("lr")["val_delta_m"].agg(pd.Series.mean, skipna=False)
-    )
+    by_rate = table.assign(lr=[run.config.lr for run in runs]).groupby("lr")["val_delta_m"]
+    means = by_rate.agg(lambda values: values.mean(skipna=False))
     best = float(means.idxmax()) if means.notna().any() else rates[0]
     if best == rates[0]:
         return max((lr for lr in tier.wider if lr < best), default=None)
