@@ -1,18 +1,25 @@
 """Intervals and tests.
 
 An interval always treats the seeds as the sample: it says how much another draw of seeds would move the number, and
-nothing about other data sets or other hyperparameters.
+nothing about other data sets or other hyperparameters. One convention holds in every table, picture and rule: intervals
+are at 95 %, two-sided, and two numbers are equal within a margin where the 95 % interval of their difference lies
+within it.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+
+TOST = 0.025  # of each of the two one-sided tests: where they are passed, the 95 % interval lies within the margin
 
 
 class Interval(NamedTuple):
@@ -35,8 +42,148 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     sample = finite(values)
     if len(sample) < 2:
         return Interval(float(sample[0]) if len(sample) else math.nan, -math.inf, math.inf, len(sample))
-    low, high = _t_test(sample).confidence_interval(level)
-    return Interval(float(sample.mean()), float(low), float(high), len(sample))
+    mean, half = float(sample.mean()), critical_t(level, len(sample) - 1) * float(sample.std(ddof=1))
+    half /= math.sqrt(len(sample))
+    return Interval(mean, mean - half, mean + half, len(sample))
+
+
+@cache
+def critical_t(level: float, df: float) -> float:
+    """What a t value has to exceed, either way, for a two-sided interval at this level to leave 0 out."""
+    return float(stats.t.isf((1 - level) / 2, df))
+
+
+def share_interval(events: int, n: int, level: float = 0.95) -> Interval:
+    """The share of n seeds in which something happened, with its exact interval, which is never too short.
+
+    Source: Clopper and Pearson 1934, "The use of confidence or fiducial limits", Biometrika 26. No seed gives [0, 1].
+    """
+    if n == 0:
+        return Interval(math.nan, 0.0, 1.0, 0)
+    low, high = stats.binomtest(events, n).proportion_ci(level, method="exact")
+    return Interval(events / n, float(low), float(high), n)
+
+
+# -- how many seeds it takes -------------------------------------------------------------------------------------------
+
+MOST = 1000  # seeds; what takes more is not settled by seeds
+POWER = 0.80
+
+
+def seeds_for_mean(margins: Sequence[float], level: float, power: float = POWER) -> int | None:
+    """The fewest seeds with which the t interval lies beyond every line, with this probability; None above `MOST`.
+
+    Args:
+        margins: distances from the mean to each line, in standard deviations between seeds, > 0 on the right side; two
+            where the interval has to lie between two lines. level: of the interval, two-sided.
+    """
+    n = np.arange(2, MOST + 1)
+    critical = stats.t.isf((1 - level) / 2, n - 1)
+    missed = sum(_noncentral_t_cdf(critical, n - 1, min(margin, 1e3) * np.sqrt(n)) for margin in margins)
+    enough = n[1 - missed >= power]
+    return int(enough[0]) if min(margins) > 0 and len(enough) else None
+
+
+def _noncentral_t_cdf(x: np.ndarray, df: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """That of scipy, which has no value far out on the left."""
+    with np.errstate(all="ignore"):
+        return np.where(shift > x + 37, 0.0, np.nan_to_num(stats.nct.cdf(x, df, np.minimum(shift, x + 37))))
+
+
+def seeds_for_share(share: float, line: float, level: float, power: float = POWER) -> int | None:
+    """The fewest seeds with which the exact interval of a share lies beyond the line, with this probability, if the
+    share is what it seems; None above `MOST`."""
+    if share < line:
+        share, line = 1 - share, 1 - line
+    n = np.arange(1, MOST + 1)
+    # the least number of events whose lower bound is above the line: P(X ≥ k | line) < (1 − level) / 2
+    least = stats.binom.isf((1 - level) / 2, n, line).astype(int) + 1
+    enough = n[(least <= n) & (stats.binom.sf(least - 1, n, share) >= power)]
+    return int(enough[0]) if len(enough) else None
+
+
+# -- estimates: what a rule holds against its bounds -------------------------------------------------------------------
+
+
+class Estimate(Protocol):
+    """A number over seeds, with its interval at any level."""
+
+    @property
+    def n(self) -> int:
+        """How many seeds there are."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed has a value."""
+
+    def interval(self, level: float) -> Interval:
+        """The number with its interval."""
+
+    def seeds(self, above: float, below: float, level: float, power: float = POWER) -> int | None:
+        """The fewest seeds with which the interval lies between the two bounds, with probability `power`, if mean and
+        spread are what they seem; None where no number of them will do, or more than `MOST`."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of one value per seed."""
+
+    values: np.ndarray
+
+    @property
+    def n(self) -> int:
+        return len(finite(self.values))
+
+    @property
+    def complete(self) -> bool:
+        return self.n == len(self.values)
+
+    def interval(self, level: float) -> Interval:
+        return t_interval(self.values, level)
+
+    def seeds(self, above: float, below: float, level: float, power: float = POWER) -> int | None:
+        sample = finite(self.values)
+        if len(sample) < 2:
+            return None
+        sd, mean = max(float(sample.std(ddof=1)), 1e-12), float(sample.mean())
+        distances = [mean - above, below - mean]
+        return seeds_for_mean([d / sd for d in distances if math.isfinite(d)], level, power)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of seeds in which something happened: one True or False per seed."""
+
+    happened: np.ndarray
+
+    complete = True
+
+    @property
+    def n(self) -> int:
+        return len(self.happened)
+
+    def interval(self, level: float) -> Interval:
+        return share_interval(int(self.happened.sum()), self.n, level)
+
+    def seeds(self, above: float, below: float, level: float, power: float = POWER) -> int | None:
+        share = float(self.happened.mean()) if self.n else math.nan
+        line = above if math.isfinite(above) else below
+        return seeds_for_share(share, line, level, power) if above < share < below else None
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A number without error, such as one that is printed in a paper."""
+
+    value: float
+    n = 1
+    complete = True
+
+    def interval(self, level: float) -> Interval:
+        return Interval(self.value, self.value, self.value, 1)
+
+    def seeds(self, above: float, below: float, level: float, power: float = POWER) -> int | None:
+        return 1
 
 
 def _t_test(sample: np.ndarray, mean: float = 0.0, alternative: str = "two-sided") -> Any:
@@ -49,8 +196,8 @@ def _t_test(sample: np.ndarray, mean: float = 0.0, alternative: str = "two-sided
 def tost(values: ArrayLike, margin: float) -> float:
     """Two one-sided t tests: the p-value of "the mean lies outside ±margin". Small means equal, within the margin.
 
-    A difference that is not significant is no evidence of equality; this is. p < 0.05 exactly where the 90 % interval
-    of the mean lies within the margin. NaN with fewer than two values.
+    A difference that is not significant is no evidence of equality; this is. p < 0.025 (`TOST`) exactly where the 95 %
+    interval of the mean lies within the margin. NaN with fewer than two values.
     """
     sample = finite(values)
     if len(sample) < 2:

@@ -449,10 +449,10 @@ def equivalence(selected: pd.DataFrame, margin: float) -> pd.DataFrame:
     rows = []
     for problem in look.problems_in_order(selected.problem):
         of_problem = selected[selected.problem == problem]
-        shows, small = comparisons.paired(of_problem), comparisons.equivalence(of_problem, margin)
+        small = comparisons.equivalence(of_problem, margin)
         for smto in look.in_order(small.index):
             mean, low, high, n, p = small.loc[smto, ["mean", "low", "high", "n", "p"]]
-            different = n > 1 and not shows.low[smto] <= 0 <= shows.high[smto]
+            different = n > 1 and not low <= 0 <= high
             readings = {
                 (True, False): f"equal within ±{margin:g}",
                 (True, True): f"different, by less than {margin:g}",
@@ -464,10 +464,10 @@ def equivalence(selected: pd.DataFrame, margin: float) -> pd.DataFrame:
                     "problem": look.problem_label(problem),
                     "method": look.label(smto),
                     "difference": mean,
-                    "90 % interval": captions.interval(low, high),
+                    "95 % interval": captions.interval(low, high),
                     "seeds": int(n),
                     "p": p,
-                    "reading": readings[bool(p < 0.05), different],
+                    "reading": readings[bool(p < inference.TOST), different],
                 }
             )
     table = pd.DataFrame(rows)
@@ -475,9 +475,9 @@ def equivalence(selected: pd.DataFrame, margin: float) -> pd.DataFrame:
     canvas.caption(
         table,
         f"""Test Δm minus that of Unit. Scal. at the same seed, in points, over {captions.seeds(selected)}. p: of two
-        one-sided t tests of "the difference lies outside ±{margin:g} points"; below 0.05, which is where the 90 %
-        interval lies within ±{margin:g}, the method is equally good by this yardstick. "Different" means that the 95 %
-        interval excludes 0. Where neither holds, the seeds are too few to tell. Each row is a test of its own.""",
+        one-sided t tests of "the difference lies outside ±{margin:g} points"; below {inference.TOST:g}, which is where
+        the 95 % interval lies within ±{margin:g}, the method is equally good by this yardstick. "Different" means that
+        the interval excludes 0. Where neither holds, the seeds are too few to tell. Each row is a test of its own.""",
     )
     return table
 
