@@ -39,12 +39,7 @@ def finite(values: ArrayLike) -> np.ndarray:
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean and t interval. Assumes independent values, about normal; NaN is left out. One value gives (−∞, ∞)."""
-    sample = finite(values)
-    if len(sample) < 2:
-        return Interval(float(sample[0]) if len(sample) else math.nan, -math.inf, math.inf, len(sample))
-    mean, half = float(sample.mean()), critical_t(level, len(sample) - 1) * float(sample.std(ddof=1))
-    half /= math.sqrt(len(sample))
-    return Interval(mean, mean - half, mean + half, len(sample))
+    return Mean(np.asarray(values, dtype=float)).interval(level)
 
 
 @cache
@@ -70,16 +65,18 @@ MOST = 1000  # seeds; what takes more is not settled by seeds
 POWER = 0.80
 
 
-def seeds_for_mean(margins: Sequence[float], level: float, power: float = POWER) -> int | None:
+def seeds_for_mean(margins: Sequence[float], level: float, power: float = POWER, sources: int = 1) -> int | None:
     """The fewest seeds with which the t interval lies beyond every line, with this probability; None above `MOST`.
 
     Args:
         margins: distances from the mean to each line, in standard deviations between seeds, > 0 on the right side; two
-            where the interval has to lie between two lines. level: of the interval, two-sided.
+            where the interval has to lie between two lines. level: of the interval, two-sided. sources: of the
+            variance, as in `Mean`.
     """
     n = np.arange(2, MOST + 1)
-    critical = stats.t.isf((1 - level) / 2, n - 1)
-    missed = sum(_noncentral_t_cdf(critical, n - 1, min(margin, 1e3) * np.sqrt(n)) for margin in margins)
+    df = sources * (n - 1)
+    critical = stats.t.isf((1 - level) / 2, df)
+    missed = sum(_noncentral_t_cdf(critical, df, min(margin, 1e3) * np.sqrt(n)) for margin in margins)
     enough = n[1 - missed >= power]
     return int(enough[0]) if min(margins) > 0 and len(enough) else None
 
@@ -126,9 +123,10 @@ class Estimate(Protocol):
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of one value per seed."""
+    """The mean of one value per seed. borrowed: a variance of others like it, see `moderated`."""
 
     values: np.ndarray
+    borrowed: float | None = None
 
     @property
     def n(self) -> int:
@@ -138,16 +136,54 @@ class Mean:
     def complete(self) -> bool:
         return self.n == len(self.values)
 
+    @property
+    def sources(self) -> int:
+        """Of the variance: 1 where it is this one's own, 2 where it is the mean of its own and the borrowed one."""
+        return 1 if self.borrowed is None else 2
+
+    @property
+    def variance(self) -> float:
+        """Between seeds; NaN for fewer than two."""
+        sample = finite(self.values)
+        own = float(sample.var(ddof=1)) if len(sample) > 1 else math.nan
+        return own if self.borrowed is None else (own + self.borrowed) / 2
+
     def interval(self, level: float) -> Interval:
-        return t_interval(self.values, level)
+        sample = finite(self.values)
+        n, mean = len(sample), float(sample.mean()) if len(sample) else math.nan
+        if n < 2:
+            return Interval(mean, -math.inf, math.inf, n)
+        half = critical_t(level, self.sources * (n - 1)) * math.sqrt(self.variance / n)
+        return Interval(mean, mean - half, mean + half, n)
 
     def seeds(self, above: float, below: float, level: float, power: float = POWER) -> int | None:
-        sample = finite(self.values)
-        if len(sample) < 2:
+        if self.n < 2:
             return None
-        sd, mean = max(float(sample.std(ddof=1)), 1e-12), float(sample.mean())
+        sd, mean = max(math.sqrt(self.variance), 1e-12), float(finite(self.values).mean())
         distances = [mean - above, below - mean]
-        return seeds_for_mean([d / sd for d in distances if math.isfinite(d)], level, power)
+        return seeds_for_mean([d / sd for d in distances if math.isfinite(d)], level, power, self.sources)
+
+
+def moderated(means: Sequence[Mean]) -> list[Mean]:
+    """The same means, each with the average of its own variance and the mean variance of all of them.
+
+    That is the posterior variance of Smyth 2004 ("Linear models and empirical Bayes methods for assessing differential
+    expression", Statistical Applications in Genetics and Molecular Biology 3) with as many prior degrees of freedom as
+    a method has of its own. Estimating that number, as he does, supposes independent variances, and methods that are
+    compared with one baseline do not have them: "one of eight is different" was then wrong in up to 7.6 % of simulated
+    worlds, in place of 2.5 %. With this number it is in 2.6 % at most, also where the variances are unequal; and where
+    seeds are skewed in up to 5 % instead of up to 47 %, since one method's short interval no longer decides alone.
+
+    A single interval that is moderated covers too rarely where its method is noisier than the others (as little as
+    88 %), so that what asks of one certain method should not use it.
+    """
+    variances = [mean.variance for mean in means if mean.n > 1]
+    if len(variances) < FEWEST:
+        return list(means)
+    return [Mean(mean.values, float(np.mean(variances))) for mean in means]
+
+
+FEWEST = 4  # methods whose variances are worth averaging
 
 
 @dataclass(frozen=True)

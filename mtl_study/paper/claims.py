@@ -10,7 +10,8 @@ alone:
     open                the interval lies across the line, or there are too few seeds; it is said what would settle it
     cannot be judged    the preset is too small for it, or the data are not those that it speaks of
 
-Means have t intervals, shares of runs exact ones. For a count "at least u of n" either verdict is wrong with a
+Means have t intervals, shares of runs exact ones; to contradict, the variances of several methods are averaged
+(`inference.moderated`). For a count "at least u of n" either verdict is wrong with a
 probability of 2.5 % at most, however the methods depend on each other. It takes u intervals on the right side, each at
 level 1 − 0.05/(n − u + 1), to support the claim: if fewer than u held in truth, the interval of one of the n − u + 1 or
 more others would have missed. To contradict it takes n − u + 1 intervals on the wrong side, each at level 1 − 0.05/u.
@@ -58,6 +59,7 @@ __all__ = ["BadEvidence", "names", "pairs", "parts"]  # for notebooks, which nee
 REPRODUCED, NOT_REPRODUCED, OPEN, BARRED = "reproduced", "not reproduced", "open", "cannot be judged"
 COLOURS = {REPRODUCED: "#00704f", NOT_REPRODUCED: "#a94400", OPEN: "#2c5aa0", BARRED: "#5c6068"}
 ERROR = 0.05  # both sides together
+Pair = tuple[str, str]  # of a problem and a method
 
 
 # -- verdicts ----------------------------------------------------------------------------------------------------------
@@ -318,8 +320,9 @@ def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
 class _Compared:
     """One comparison of a rule: what is asked, its interval, and whether that holds, fails or is open."""
 
-    name: str
+    pair: Pair
     estimate: inference.Estimate
+    against: inference.Estimate
     inner: Interval
     outer: Interval
     outcome: str
@@ -346,13 +349,15 @@ class _Ballot:
 
     @classmethod
     def of(
-        cls, estimates: Mapping[str, inference.Estimate], bounds: tuple[float, float], needed: int, seeds: int
+        cls, estimates: Mapping[Pair, inference.Estimate], bounds: tuple[float, float], needed: int, seeds: int
     ) -> _Ballot:
+        """seeds: the fewest with which a comparison may decide."""
+        against = _moderated(estimates)
         n, (above, below) = len(estimates), bounds
         support, contradiction = 1 - ERROR / (n - needed + 1), 1 - ERROR / needed
         compared = []
-        for name, estimate in estimates.items():
-            inner, outer = estimate.interval(support), estimate.interval(contradiction)
+        for pair, estimate in estimates.items():
+            inner, outer = estimate.interval(support), against[pair].interval(contradiction)
             complete = estimate.n >= seeds and estimate.complete
             if complete and above < inner.low and inner.high < below:
                 outcome = "holds"
@@ -361,7 +366,7 @@ class _Ballot:
             else:
                 outcome = "open"
             margin = min(inner.mean - above, below - inner.mean) if math.isfinite(inner.mean) else -math.inf
-            compared.append(_Compared(name, estimate, inner, outer, outcome, margin))
+            compared.append(_Compared(pair, estimate, against[pair], inner, outer, outcome, margin))
         order = {"holds": 0, "open": 1, "fails": 2}
         compared.sort(key=lambda c: (order[c.outcome], -c.margin))
         return cls(compared, above, below, needed, support, contradiction)
@@ -391,14 +396,24 @@ class _Ballot:
         wanted = self.compared[: self.needed] if leans else self.compared[self.needed - 1 :]
         wanted = [c for c in wanted if c.outcome == "open"]
         power = 1 - (1 - inference.POWER) / len(wanted)
-        found = [self._seeds_of(c.estimate, leans, power, c.inner.mean) for c in wanted]
-        return max((n for n in found if n is not None), default=None) if None not in found else None
+        found = [self._seeds_of(c, leans, power) for c in wanted]
+        known = [n for n in found if n is not None]
+        return max(known) if len(known) == len(found) else None
 
-    def _seeds_of(self, estimate: inference.Estimate, leans: bool, power: float, mean: float) -> int | None:
+    def _seeds_of(self, compared: _Compared, leans: bool, power: float) -> int | None:
         if leans:
-            return estimate.seeds(self.above, self.below, self.support, power)
-        outside = (self.below, math.inf) if mean >= self.below else (-math.inf, self.above)
-        return estimate.seeds(*outside, self.contradiction, power)
+            return compared.estimate.seeds(self.above, self.below, self.support, power)
+        outside = (self.below, math.inf) if compared.inner.mean >= self.below else (-math.inf, self.above)
+        return compared.against.seeds(*outside, self.contradiction, power)
+
+
+def _moderated(estimates: Mapping[Pair, inference.Estimate]) -> dict[Pair, inference.Estimate]:
+    """What may contradict: means with variances averaged over the methods of a problem; all others as they are."""
+    found = dict(estimates)
+    for problem in dict.fromkeys(problem for problem, _ in estimates):
+        means = {pair: e for pair, e in estimates.items() if pair[0] == problem and isinstance(e, inference.Mean)}
+        found |= dict(zip(means, inference.moderated(list(means.values())), strict=True))
+    return found
 
 
 def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Finding:
@@ -408,16 +423,16 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
     u, n = rule.at_least, len(ballot.compared)
     span = f"{ballot.least}" if ballot.least == ballot.most else f"{ballot.least} to {ballot.most}"
 
-    def called(pair: tuple[str, str]) -> str:
+    def called(pair: Pair) -> str:
         problem, smto = pair
         return f"{label(smto)}{f' on {problem_label(problem)}' if len(rule.of) > 1 else ''}"
 
     text = f"{span} of {n}"
     for outcome, word in (("fails", "not"), ("open", "open:")):
-        if found := [pair for pair in values if pair in {c.name for c in ballot.having(outcome)}]:
+        if found := [pair for pair in values if pair in {c.pair for c in ballot.having(outcome)}]:
             text += f"; {word} {', '.join(map(called, found)) if len(found) < min(n, 9) else f'all {len(found)}'}"
-    shown = {c.name: _natural(rule, c.decisive) for c in ballot.compared}
-    deciding = shown[ballot.deciding.name]
+    shown = {c.pair: _natural(rule, c.decisive) for c in ballot.compared}
+    deciding = shown[ballot.deciding.pair]
     if n == 1:
         text = _in_unit(deciding, rule.unit)
     elif n == 2 and not exact:
@@ -429,13 +444,16 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
     elif not exact and (means := [i.mean for i in shown.values() if math.isfinite(i.mean)]):
         least, most = sized(min(means), max(means))
         place = f"the {_ordinal(u)}" if u < n else "the last"
-        text += f"; means from {least} to {most}{_suffix(rule.unit)}, {place}, {called(ballot.deciding.name)}, "
+        text += f"; means from {least} to {most}{_suffix(rule.unit)}, {place}, {called(ballot.deciding.pair)}, "
         text += _in_unit(deciding, "")
+    averaged = any(c.against is not c.estimate for c in ballot.compared)
+    method = f"Intervals over seeds, {_percent(ballot.support)} each to support it, {_percent(ballot.contradiction)} "
+    method += f"to contradict it{', with variances averaged over the methods' if averaged else ''}."
     details = [
         {"problem": pair[0], "smto": pair[1], **_natural(rule, c.inner)._asdict(), "outcome": c.outcome}
         for pair in values
         for c in ballot.compared
-        if c.name == pair
+        if c.pair == pair
     ]
     return Finding(
         verdict=ballot.verdict,
@@ -445,13 +463,12 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
         estimate=deciding,
         unit=rule.unit,
         settles=_settles(part, ballot, _seconds(rule, evidence)),
-        method=f"Intervals over seeds, {_percent(ballot.support)} each to support it, "
-        f"{_percent(ballot.contradiction)} to contradict it.",
+        method=method,
         details=details,
     )
 
 
-def _values(rule: Count | Share, evidence: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
+def _values(rule: Count | Share, evidence: pd.DataFrame) -> dict[Pair, pd.Series]:
     """The number that the rule is about, by seed, for every pair; only seeds that both runs of a difference have."""
     columns = evidence[list(rule.value)].astype(float)
     if rule.log:
@@ -494,7 +511,7 @@ def _share(part: Part, rule: Share, evidence: pd.DataFrame) -> Finding:
     above, below = rule.bounds()
     known = values.dropna()
     estimate = inference.Share(((known > above) & (known < below)).to_numpy())
-    ballot = _Ballot.of({"": estimate}, (0.5, math.inf), 1, part.needs.seeds)
+    ballot = _Ballot.of({pair: estimate}, (0.5, math.inf), 1, part.needs.seeds)
     mean, low, high, n = interval = ballot.deciding.decisive
     text = f"{counted(int(estimate.happened.sum()), 'run')} of {n}" if n else "no run"
     if n:
@@ -519,7 +536,9 @@ def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Findin
     rows = evidence[(evidence.problem == rule.problem) & evidence.smto.isin(smtos)]
     ours = rows.pivot(index="seed", columns="smto", values=rule.column).reindex(columns=smtos).dropna()
     rhos = pd.Series({s: inference.spearman(ours.loc[s], theirs).rho for s in ours.index}, dtype=float)
-    ballot = _Ballot.of({"": _mean(rhos, exact)}, (rule.above, math.inf), 1, 1 if exact else part.needs.seeds)
+    ballot = _Ballot.of(
+        {(rule.problem, rule.column): _mean(rhos, exact)}, (rule.above, math.inf), 1, 1 if exact else part.needs.seeds
+    )
     mean, low, high, n = ballot.deciding.decisive
     interval = Interval(mean, max(low, -1.0), min(high, 1.0), n)
     return Finding(
@@ -610,7 +629,8 @@ def _natural(rule: Compared, interval: Interval) -> Interval:
     """An interval in the unit of the thing, where logarithms were compared."""
     if not rule.log:
         return interval
-    return Interval(*(math.exp(x) if math.isfinite(x) else x for x in interval[:3]), interval.n)
+    mean, low, high = (math.exp(x) if math.isfinite(x) else x for x in interval[:3])
+    return Interval(mean, low, high, interval.n)
 
 
 def _suffix(unit: str) -> str:
@@ -630,8 +650,8 @@ def _in_unit(interval: Interval, unit: str) -> str:
 
 
 def _quantity(row: Mapping[str, Any]) -> str:
-    numbers = [math.nan if row[name] is None else row[name] for name in ("estimate", "low", "high")]
-    return _in_unit(Interval(*numbers, row["n"]), row["unit"])
+    mean, low, high = (math.nan if row[name] is None else row[name] for name in ("estimate", "low", "high"))
+    return _in_unit(Interval(mean, low, high, row["n"]), row["unit"])
 
 
 def _plain(value: Any) -> Any:
