@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from mtl_core.tasks import Task
+from mtl_study.analysis import inference
 from mtl_study.analysis.delta import selected
 from mtl_study.analysis.frames import RUN, setting
 from mtl_study.experiments.runs import Run
@@ -37,14 +37,13 @@ def selection_bias(runs: Sequence[Run], baselines: pd.DataFrame, tasks: Sequence
     return table.assign(luck=table.bias - others)
 
 
-def lr_vs_seed(selected: pd.DataFrame, resamples: int = 9999) -> pd.DataFrame:
+def lr_vs_seed(selected: pd.DataFrame) -> pd.DataFrame:
     """Does the choice of the learning rate move the result more than the seed does? A row per method.
 
         ratio = sd over learning rates of the mean over seeds / sd over seeds at the best learning rate
 
     The best learning rate is the one with the best mean validation Δm. (Xin et al. 2022, arXiv:2209.11379, find a ratio
-    of 6 to 7, over grids of several learning rates each.) The interval, at 95 %, is the percentile bootstrap over
-    seeds, the same resampled seeds at every learning rate; with few seeds it is wide, and may reach ∞.
+    of 6 to 7, over grids of several learning rates each.) The interval, at 95 %, is that of `inference.ChoiceRatio`.
 
     Args:
         selected: of one problem; several learning rates per method, which differ in nothing else. Seeds that some
@@ -57,53 +56,27 @@ def lr_vs_seed(selected: pd.DataFrame, resamples: int = 9999) -> pd.DataFrame:
     Raises:
         ValueError: a method has two runs of one learning rate and seed, or there are several problems.
     """
-    table = selected.assign(lr=[setting(config, "lr") for config in selected.config])
+    table = by_rate(selected)
     if table.duplicated(["smto", "lr", "seed"]).any() or table.problem.nunique() > 1:
         raise ValueError("several runs of one method, learning rate and seed; give those that differ in these only.")
     rows = {}
     for smto, runs in table.groupby("smto", sort=False):
         both = runs.pivot(index="seed", columns="lr", values=["delta_m", "val_delta_m"]).dropna()
-        values, lrs = both["delta_m"].to_numpy(), list(both["delta_m"])  # [n, learning rates]
+        values, lrs = both["delta_m"], list(both["delta_m"])  # [n, learning rates]
         if len(lrs) < 2 or not len(values):
             continue
-        n, best = len(values), int(both["val_delta_m"].mean().to_numpy().argmax())
-        draws = np.random.default_rng(0).integers(n, size=(resamples, n))
-        drawn = values[np.vstack([np.arange(n), draws])]  # [1 + resamples, n, learning rates]
-        over_lrs = drawn.mean(axis=1).std(axis=1, ddof=1)
-        over_seeds = drawn[:, :, best].std(axis=1, ddof=1) if n > 1 else np.full(len(drawn), math.nan)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = over_lrs / over_seeds
-        row = {"sd_lr": over_lrs[0], "sd_seed": over_seeds[0], "ratio": ratio[0], "low": math.nan, "high": math.nan}
-        if n > 1:
-            row["low"], row["high"] = np.nanquantile(ratio[1:], [0.025, 0.975], method="nearest")
+        best = int(both["val_delta_m"].mean().to_numpy().argmax())
+        found = inference.ChoiceRatio(values.to_numpy(dtype=float), best)
+        mean, low, high, n = found.interval(0.95)
+        row = {"sd_lr": values.mean().std(ddof=1), "sd_seed": values.iloc[:, best].std(ddof=1)}
+        row |= {"ratio": found.ratio, "low": math.exp(low), "high": math.exp(high)}
+        if not math.isfinite(mean):
+            row |= {"low": math.nan, "high": math.nan}
         rows[smto] = row | {"best_lr": lrs[best], "lrs": len(lrs), "seeds": n}
     columns = ["sd_lr", "sd_seed", "ratio", "low", "high", "best_lr", "lrs", "seeds"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("smto")
 
 
-def lr_vs_seed_by_seed(selected: pd.DataFrame) -> pd.DataFrame:
-    """The logarithm of `lr_vs_seed`'s ratio as one value per seed, so that a t interval over seeds holds the noise of
-    both spreads.
-
-        p_s = n · ln ratio − (n − 1) · ln ratio without seed s
-
-    These are the jackknife's pseudo-values; a mean over seeds cannot be one, since a spread between seeds belongs to no
-    single seed. Source: Miller 1968, "Jackknifing variances", Annals of Mathematical Statistics 39.
-
-    Returns:
-        smto, seed, log_ratio (> 0: learning rates move the result more). With fewer than three seeds there is no spread
-        without one of them, and the table is empty.
-    """
-    whole = lr_vs_seed(selected, resamples=1)
-    rows = []
-    for smto, row in whole.iterrows():
-        runs = selected[selected.smto == smto]
-        counts = runs.dropna(subset=["delta_m", "val_delta_m"]).groupby("seed").size()
-        seeds = counts.index[counts == row.lrs]
-        for seed in seeds if len(seeds) > 2 else ():
-            rest = runs[runs.seed.isin(seeds) & (runs.seed != seed)]
-            without = lr_vs_seed(rest, resamples=1).ratio[smto]
-            with np.errstate(divide="ignore"):
-                value = len(seeds) * np.log(row.ratio) - (len(seeds) - 1) * np.log(without)
-            rows.append((smto, seed, float(value)))
-    return pd.DataFrame(rows, columns=["smto", "seed", "log_ratio"])
+def by_rate(selected: pd.DataFrame) -> pd.DataFrame:
+    """`selected` with the learning rate of each run as the column lr."""
+    return selected.assign(lr=[setting(config, "lr") for config in selected.config])

@@ -25,7 +25,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -278,7 +278,8 @@ def _paper_text(part: Part) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule finds in a table, before it is asked whether preset and data can decide. As `Verdict`."""
+    """What a rule finds in a table, before it is asked whether preset and data can decide. As `Verdict`; `ask` works
+    out what would settle it."""
 
     verdict: str
     why: str
@@ -286,9 +287,13 @@ class Finding:
     n: int
     estimate: Interval | None = None
     unit: str = ""
-    settles: str = ""
+    ask: Callable[[], str] = str
     method: str = ""
     details: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def settles(self) -> str:
+        return self.ask()
 
     def numbers(self) -> dict[str, Any]:
         """estimate, low, high, unit and n."""
@@ -301,13 +306,15 @@ def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
     rule = part.rule
     if isinstance(rule, Checks):
         return _checks(rule, evidence)
-    needed = ["problem", "smto", "seed", *([rule.column] if isinstance(rule, Rank) else rule.value)]
+    key = ["problem", "smto", "seed", *([rule.over] if isinstance(rule, Count) and rule.over else [])]
+    extra = [rule.best_by] if isinstance(rule, Count) and rule.best_by else []
+    needed = [*key, *extra, *([rule.column] if isinstance(rule, Rank) else rule.value)]
     if missing := [column for column in needed if column not in evidence]:
         raise BadEvidence(
             f"the rule asks for {', '.join(missing)}, which the table does not have; it has {', '.join(evidence)}. "
             "Columns on weights and gradients come from alignment.per_run(runs)."
         )
-    if evidence.duplicated(["problem", "smto", "seed"]).any():
+    if evidence.duplicated(key).any():
         raise BadEvidence(
             "several runs of one method have the same problem and seed; keep one configuration per method."
         )
@@ -417,29 +424,30 @@ def _moderated(estimates: Mapping[Pair, inference.Estimate]) -> dict[Pair, infer
 
 
 def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Finding:
-    values = _values(rule, evidence)
-    estimates = {pair: _mean(of_pair, exact) for pair, of_pair in values.items()}
+    estimates = _estimates(rule, evidence, exact)
     ballot = _Ballot.of(estimates, rule.bounds(), rule.at_least, 1 if exact else max(part.needs.seeds, 1))
     u, n = rule.at_least, len(ballot.compared)
     span = f"{ballot.least}" if ballot.least == ballot.most else f"{ballot.least} to {ballot.most}"
 
     def called(pair: Pair) -> str:
         problem, smto = pair
+        if rule.together:
+            return problem_label(problem)
         return f"{label(smto)}{f' on {problem_label(problem)}' if len(rule.of) > 1 else ''}"
 
     text = f"{span} of {n}"
     for outcome, word in (("fails", "not"), ("open", "open:")):
-        if found := [pair for pair in values if pair in {c.pair for c in ballot.having(outcome)}]:
+        if found := [pair for pair in estimates if pair in {c.pair for c in ballot.having(outcome)}]:
             text += f"; {word} {', '.join(map(called, found)) if len(found) < min(n, 9) else f'all {len(found)}'}"
     shown = {c.pair: _natural(rule, c.decisive) for c in ballot.compared}
     deciding = shown[ballot.deciding.pair]
     if n == 1:
         text = _in_unit(deciding, rule.unit)
     elif n == 2 and not exact:
-        methods = len({smto for _, smto in values}) > 1
+        methods = len({smto for _, smto in estimates}) > 1
         text += "; " + "; ".join(
             f"{label(pair[1]) if methods else problem_label(pair[0])} {_in_unit(shown[pair], rule.unit)}"
-            for pair in values
+            for pair in estimates
         )
     elif not exact and (means := [i.mean for i in shown.values() if math.isfinite(i.mean)]):
         least, most = sized(min(means), max(means))
@@ -451,7 +459,7 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
     method += f"to contradict it{', with variances averaged over the methods' if averaged else ''}."
     details = [
         {"problem": pair[0], "smto": pair[1], **_natural(rule, c.inner)._asdict(), "outcome": c.outcome}
-        for pair in values
+        for pair in estimates
         for c in ballot.compared
         if c.pair == pair
     ]
@@ -462,10 +470,49 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
         n=min(c.estimate.n for c in ballot.compared),
         estimate=deciding,
         unit=rule.unit,
-        settles=_settles(part, ballot, _seconds(rule, evidence)),
+        ask=lambda: _settles(part, ballot, _seconds(rule, evidence)),
         method=method,
         details=details,
     )
+
+
+def _estimates(rule: Count, evidence: pd.DataFrame, exact: bool) -> dict[Pair, inference.Estimate]:
+    """What a count compares with its bounds, by pair, or by problem where its methods are taken together."""
+    if rule.statistic == "spread":
+        return _spreads(rule, evidence)
+    if rule.statistic == "choice":
+        return _choices(rule, evidence)
+    values = _values(rule, evidence)
+    if rule.together:
+        tables = {
+            problem: pd.DataFrame({smto: of for (where, smto), of in values.items() if where == problem})
+            for problem in rule.of
+        }
+        if rule.together == "ahead":
+            tables = {problem: (np.sign(table) + 1) / 2 for problem, table in tables.items()}
+        values = {(problem, ""): table.mean(axis=1, skipna=False) for problem, table in tables.items()}
+    return {pair: _mean(of_pair, exact) for pair, of_pair in values.items()}
+
+
+def _spreads(rule: Count, evidence: pd.DataFrame) -> dict[Pair, inference.Estimate]:
+    (column,) = rule.value
+    found: dict[Pair, inference.Estimate] = {}
+    for problem, smto in pairs(rule):
+        rows = evidence[(evidence.problem == problem) & evidence.smto.isin([smto, rule.minus_smto])]
+        table = rows.pivot(index="seed", columns="smto", values=column).reindex(columns=[smto, rule.minus_smto])
+        found[problem, smto] = inference.SpreadRatio(table.dropna().to_numpy(dtype=float))
+    return found
+
+
+def _choices(rule: Count, evidence: pd.DataFrame) -> dict[Pair, inference.Estimate]:
+    (column,) = rule.value
+    found: dict[Pair, inference.Estimate] = {}
+    for problem, smto in pairs(rule):
+        rows = evidence[(evidence.problem == problem) & (evidence.smto == smto)]
+        table = rows.pivot(index="seed", columns=rule.over, values=[column, rule.best_by]).dropna()
+        best = int(table[rule.best_by].mean().to_numpy().argmax()) if len(table) else 0
+        found[problem, smto] = inference.ChoiceRatio(table[column].to_numpy(dtype=float), best)
+    return found
 
 
 def _values(rule: Count | Share, evidence: pd.DataFrame) -> dict[Pair, pd.Series]:
@@ -483,6 +530,10 @@ def _values(rule: Count | Share, evidence: pd.DataFrame) -> dict[Pair, pd.Series
         if rule.minus_smto or rule.minus_problem:
             other = values.get((rule.minus_problem or problem, rule.minus_smto or smto), nothing)
             found[problem, smto] = (found[problem, smto] - other)[found[problem, smto].index.intersection(other.index)]
+        if rule.exceeds:
+            group = pd.DataFrame({other: values.get((problem, other), nothing) for other in expand(rule.exceeds)})
+            beyond = found[problem, smto] - group.mean(axis=1, skipna=False).reindex(found[problem, smto].index)
+            found[problem, smto] = np.minimum(found[problem, smto], beyond)
     return found
 
 
@@ -491,9 +542,10 @@ def _seconds(rule: Count | Share | Rank, evidence: pd.DataFrame) -> float:
     if "seconds" not in evidence:
         return math.nan
     if isinstance(rule, Rank):
-        named = {(rule.problem, smto) for smto in expand(rule.smtos)}
+        named = {(rule.problem, smto) for group in rule.groups for smto in expand(group)}
     else:
         named = set(pairs(rule))
+        named |= {(problem, smto) for problem, _ in named for smto in expand(rule.exceeds)}
         if rule.minus_smto or rule.minus_problem:
             named |= {(rule.minus_problem or problem, rule.minus_smto or smto) for problem, smto in named}
     taken = evidence.groupby(["problem", "smto"])["seconds"].median()
@@ -523,35 +575,47 @@ def _share(part: Part, rule: Share, evidence: pd.DataFrame) -> Finding:
         n=n,
         estimate=interval,
         unit="share of runs",
-        settles=_settles(part, ballot, _seconds(rule, evidence)),
+        ask=lambda: _settles(part, ballot, _seconds(rule, evidence)),
         method="Exact 95 % interval of the share.",
         details=[{"problem": pair[0], "smto": pair[1], **interval._asdict(), "outcome": ballot.deciding.outcome}],
     )
 
 
 def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Finding:
-    smtos = expand(rule.smtos)
+    groups = [expand(group) for group in rule.groups]
+    smtos = [smto for group in groups for smto in group]
     assert part.paper.table is not None
-    theirs = published.table(part.paper.table).loc[smtos, rule.column]
+    theirs = published.table(part.paper.table)[rule.column]
     rows = evidence[(evidence.problem == rule.problem) & evidence.smto.isin(smtos)]
     ours = rows.pivot(index="seed", columns="smto", values=rule.column).reindex(columns=smtos).dropna()
-    rhos = pd.Series({s: inference.spearman(ours.loc[s], theirs).rho for s in ours.index}, dtype=float)
-    ballot = _Ballot.of(
-        {(rule.problem, rule.column): _mean(rhos, exact)}, (rule.above, math.inf), 1, 1 if exact else part.needs.seeds
-    )
-    mean, low, high, n = ballot.deciding.decisive
-    interval = Interval(mean, max(low, -1.0), min(high, 1.0), n)
+    within = [[inference.rank_correlation(of_seed[g], theirs[g]) for g in groups] for _, of_seed in ours.iterrows()]
+    order = pd.DataFrame({"order": np.mean(within, axis=1) if within else []}, ours.index, dtype=float)
+    if len(groups) > 1:
+        order["split"] = [inference.somers_d([of_seed[g] for g in groups]) for _, of_seed in ours.iterrows()]
+    estimates = {(rule.problem, name): _mean(order[name], exact) for name in order}
+    ballot = _Ballot.of(estimates, (rule.above, math.inf), len(estimates), 1 if exact else part.needs.seeds)
+    shown = {c.pair[1]: _as_correlation(c.decisive) for c in ballot.compared}
+    interval, n = shown[ballot.deciding.pair[1]], len(ours)
+    words = {"order": "within groups ρ", "split": "between them d"} if len(groups) > 1 else {"order": "ρ"}
+    text = "; ".join(f"{words[name]} = {_in_unit(shown[name], '')}" for name in order)
+    line = f"{rule.above:g}{f' ({words[ballot.deciding.pair[1]]})' if len(groups) > 1 else ''}"
     return Finding(
         verdict=ballot.verdict,
-        why="no seed has all the methods" if n == 0 else _too_few(part, ballot) or _against(ballot, f"{rule.above:g}"),
-        text="ρ = 1, its own order" if exact else f"ρ = {_in_unit(interval, '')}" if n else "nothing to compare",
+        why="no seed has all the methods" if n == 0 else _too_few(part, ballot) or _against(ballot, line),
+        text="ρ = 1, its own order" if exact else text if n else "nothing to compare",
         n=n,
         estimate=interval,
         unit="rank correlation",
-        settles=_settles(part, ballot, _seconds(rule, evidence)),
-        method="One correlation per seed, 95 % interval over seeds.",
-        details=[{"problem": rule.problem, "seed": int(seed), "rho": rho} for seed, rho in rhos.items()],
+        ask=lambda: _settles(part, ballot, _seconds(rule, evidence)),
+        method=f"One number per seed, intervals over seeds, {_percent(ballot.support)} to support it, "
+        f"{_percent(ballot.contradiction)} to contradict it.",
+        details=order.rename_axis("seed").reset_index().assign(problem=rule.problem).to_dict("records"),
     )
+
+
+def _as_correlation(interval: Interval) -> Interval:
+    """Of an interval what lies in [−1, 1]; without one, all of it."""
+    return Interval(interval.mean, max(interval.low, -1.0), min(interval.high, 1.0), interval.n)
 
 
 def _checks(rule: Checks, evidence: pd.DataFrame) -> Finding:
@@ -568,7 +632,7 @@ def _checks(rule: Checks, evidence: pd.DataFrame) -> Finding:
         verdict, why, settles = OPEN, f"no check of proposition {', '.join(missing)}", "the missing checks"
     text = f"{passed.sum()} of {len(evidence)} checks passed"
     return Finding(
-        verdict, why, text, len(evidence), unit="checks", settles=settles, details=evidence.to_dict("records")
+        verdict, why, text, len(evidence), unit="checks", ask=lambda: settles, details=evidence.to_dict("records")
     )
 
 
@@ -630,11 +694,12 @@ def _natural(rule: Compared, interval: Interval) -> Interval:
     if not rule.log:
         return interval
     mean, low, high = (math.exp(x) if math.isfinite(x) else x for x in interval[:3])
-    return Interval(mean, low, high, interval.n)
+    return Interval(mean, 0.0 if low == -math.inf < high < math.inf else low, high, interval.n)
 
 
 def _suffix(unit: str) -> str:
-    return {"percent": " %", "standard deviations": " sd"}.get(unit, f" {unit}" if unit in ("points", "times") else "")
+    words = {"percent": " %", "standard deviations": " sd", "share of methods": " of the methods"}
+    return words.get(unit, f" {unit}" if unit in ("points", "times") else "")
 
 
 def _in_unit(interval: Interval, unit: str) -> str:

@@ -5,7 +5,8 @@ decides. A rule of kind
 
     count    asks of how many (problem, method) pairs something holds: that a number per run (a combination of columns,
              minus the same of another method, or on another problem, at the same seed) lies within bounds on average
-    rank     asks whether the methods come in the paper's order
+    rank     asks whether the methods come in the paper's order; with groups of them, whether the groups do, and whether
+             the methods do within their groups
     share    asks whether something happens in more than half of the runs
     checks   asks whether all checks of a proof have passed
 """
@@ -32,13 +33,16 @@ class BadEvidence(ValueError):
 class Compared(published.Strict):
     """A number per run, and the bounds that it is held against.
 
-    unit: of the number, e.g. "points"; "" for a plain number. log: whether the columns are positive and compared by
+    exceeds: methods or groups; the number is then the lesser of itself and what it has beyond their mean, at each
+    seed, so that it has to be above the line by itself and beside them. unit: of the number, e.g. "points"; "" for a
+    plain number. log: whether the columns are positive and compared by
     their logarithms, so that a difference is a ratio; bounds, too, are then ratios.
     """
 
     value: dict[str, float]
     minus_smto: str | None = None
     minus_problem: str | None = None
+    exceeds: list[str] = Field(default=[])
     above: float = -math.inf
     below: float = math.inf
     unit: str
@@ -52,19 +56,32 @@ class Compared(published.Strict):
 
 
 class Count(Compared):
-    """At least `at_least` of the pairs in `of` have Σ value[c] · c, minus that of another run, within the bounds."""
+    """At least `at_least` of the pairs in `of` have Σ value[c] · c, minus that of another run, within the bounds.
+
+    together: the pairs of a problem are one comparison: the mean of their numbers at a seed, or the share of them that
+    is ahead, above 0 (½ where it is 0).
+
+    statistic: not the mean over seeds is compared but a spread: "spread", the standard deviation between seeds over
+    that of `minus_smto`; "choice", that between the means at several values of the column `over`, over that between
+    seeds at the value that is best by `best_by`.
+    """
 
     kind: Literal["count"]
     of: dict[str, list[str]]  # problem → methods or groups of methods
     at_least: int
+    together: Literal["", "mean", "ahead"] = ""
+    statistic: Literal["mean", "spread", "choice"] = "mean"
+    over: str = ""
+    best_by: str = ""
 
 
 class Rank(published.Strict):
-    """Spearman's correlation of each seed's column with the paper's is above the line."""
+    """Spearman's correlation of each seed's column with the paper's is above the line. Of several groups two numbers
+    are: the mean correlation within a group, and how well the groups come in their order (Somers' d)."""
 
     kind: Literal["rank"]
     problem: str
-    smtos: list[str]
+    groups: list[list[str]]
     column: str
     above: float
 
@@ -121,7 +138,8 @@ class _File(published.Strict):
         for name, parts in self.claims.items():
             for rule in (part.rule for part in parts):
                 if isinstance(rule, Count | Share):
-                    n = len(pairs(rule, self.groups))
+                    joined = isinstance(rule, Count) and rule.together
+                    n = len(rule.of) if joined else len(pairs(rule, self.groups))
                     if isinstance(rule, Count) and not 1 <= rule.at_least <= n:
                         raise ValueError(f"{name}: at_least is {rule.at_least}, of {n} pairs")
                     if isinstance(rule, Share) and n != 1:

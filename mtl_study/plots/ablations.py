@@ -225,11 +225,10 @@ def lr_vs_seed(table: pd.DataFrame) -> Axes:
     canvas.caption(
         ax,
         f"Standard deviation of Δm over {spanned(table.lrs, 'learning rate')}, over that of "
-        f"{spanned(table.seeds, 'seed')} at the best of them; line: 95 % bootstrap interval over seeds, with few seeds "
-        "a rough one. An arrow: without upper bound. Shaded: 6 to 7, what Xin et al. (2022) found; theirs is the "
+        f"{spanned(table.seeds, 'seed')} at the best of them; line: 95 % interval from the noncentral F "
+        "distribution. An arrow: beyond the figure. Shaded: 6 to 7, what Xin et al. (2022) found; theirs is the "
         "spread over grids of several rates each, with the best rate of each grid, ours that over single rates, so "
-        "that the two are not the same statistic. With few seeds the line is no judge: resampling them mostly shrinks "
-        "the spread between them. The verdict uses a jackknife.",
+        "that the two are not the same statistic.",
         captions.A_SEED,
     )
     return ax
