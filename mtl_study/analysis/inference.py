@@ -343,10 +343,8 @@ def tost(values: ArrayLike, margin: float) -> float:
 def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
     """Spearman's rank correlation, without a test; NaN where all of one side are equal."""
     a, b = (stats.rankdata(side) - (len(np.asarray(side)) + 1) / 2 for side in (x, y))
-    with np.errstate(invalid="ignore"):
-        return (
-            float(np.clip(a @ b / math.sqrt(float(a @ a) * float(b @ b)), -1, 1)) if a.any() and b.any() else math.nan
-        )
+    size = math.sqrt(float(a @ a) * float(b @ b))
+    return float(np.clip(a @ b / size, -1, 1)) if size else math.nan
 
 
 def somers_d(groups: Sequence[ArrayLike]) -> float:

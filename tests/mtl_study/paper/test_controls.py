@@ -31,9 +31,8 @@ def of_checks(part, world, _):
 
 def of_ranks(part, world, seeds):
     """The paper's column, its opposite, or one and the other by turns."""
-    theirs = published.table(part.paper.table).loc[
-        [s for g in part.rule.groups for s in rules.expand(g)], part.rule.column
-    ]
+    smtos = [smto for group in part.rule.groups for smto in rules.expand(group)]
+    theirs = published.table(part.paper.table).loc[smtos, part.rule.column]
     signs = {"the claim": (1, 1), "its contrary": (-1, -1), "neither": (1, -1)}[world]
     rows = [
         {"problem": part.rule.problem, "smto": smto, "seed": seed, part.rule.column: signs[seed % 2] * value}
