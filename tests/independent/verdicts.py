@@ -1,0 +1,152 @@
+# ruff: noqa: E501, E731
+# fmt: off
+"""Every verdict that rests on trained runs, once more: from results/**/*.jsonl, the rules in claims.yaml, the settings in params/ and
+the paper's tables; with pandas and scipy, and nothing of the packages that are checked. Prints {id: verdict}; argument: the preset."""
+import json
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from scipy import optimize, stats
+
+ROOT, PRESET = Path(__file__).resolve().parents[2], (*sys.argv[1:], "quick")[0]
+CLAIMS, PAPER, RESULTS = (yaml.safe_load((ROOT / f"mtl_study/paper/data/{n}.yaml").read_text()) for n in ("claims", "paper_hyperparameters", "paper_results"))
+PARAMS = {path.stem[:2]: yaml.safe_load(path.read_text()) for path in (ROOT / "params" / PRESET).glob("*.yaml")}
+LINES = [(path.stem, json.loads(text)["record"]) for path in (ROOT / "results").rglob("*.jsonl") for text in path.open()]
+DIGITS, CL_RR, ALIKE = PARAMS["05"]["digits"], "multimnist/CL_RR", ("source", "train_size", "val_size", "test_size", "batch_size", "precision", "lr_decay")
+members = lambda names: [smto for name in names for smto in CLAIMS["groups"].get(name, [name])]
+tasks_of = lambda problem: problem.split("/")[1].split("_")
+
+def runs(problem, smto, given, method=None, **changed):  # records of a notebook's seeds and length with the paper's settings but for changes; `method` with those of `smto`
+    single, known = PAPER["single_tasks"].get(problem), PAPER["problems"].get(problem, {"smtos": {}})["smtos"]
+    want = {"dropout": 0.0, "weight_decay": 0.0, "options": {}, "problem_options": given.get("problem_options", {}),
+            **(next(iter(single.values())) if single else known[smto]), **{name: given[name] for name in ALIKE}, "smto": method or smto, "problem": problem, **changed}
+    own, found = want.pop("options"), {}
+    for c, run in ((run["config"], run) for stem, run in LINES if stem != "populations"):
+        same = all(c[name] == value for name, value in want.items()) and {**own, **c["options"]} == own
+        if same and c["seed"] in given["seeds"] and c["epochs"] >= given["epochs"]:
+            found[c["seed"]] = {**run, "history": run["history"][: given["epochs"]]}
+    return [found[seed] for seed in sorted(found)]
+def shares(run):  # normalised weights by epoch, as the paper logs them: Nash-MTL's before its clip, IMTL's without its scales
+    logged = {"nash_mtl": lambda e: e["head_weights"], "imtl": lambda e: [e["diagnostics"][f"alpha_{k}"] for k in (0, 1)]}
+    table = pd.DataFrame(map(logged.get(run["config"]["smto"], lambda e: e["weights"]), run["history"]), dtype=float)
+    return table.div(table.sum(axis=1, skipna=False), axis=0)
+def rows(problem, smto, given, more=None, **changed):  # runs at their best validation epoch: gains in percent, Δm their mean; and what weights and gradients did
+    found, alone, tasks = [], {}, tasks_of(problem)
+    for task in tasks:  # by itself, at its own best epoch, on average
+        best = [max(run["history"], key=lambda e: (-1) ** (task[0] == "R") * sum(e["val"][task].values()))
+                for run in runs(f"multimnist/{task}", "unit_scal", given)]
+        alone |= {(split, task): sum(sum(e[split][task].values()) for e in best) / len(best) for split in ("val", "test")}
+    for run in runs(problem, smto, given, **changed):
+        gain = pd.DataFrame([{at: sum(e[at[0]][at[1]].values()) / one - 1 for at, one in alone.items()} for e in run["history"]])
+        gain = (100 * gain * [(-1) ** (task[0] == "R") for _, task in alone]).set_axis(pd.MultiIndex.from_tuples(alone), axis=1)
+        best, share, angles = gain.loc[gain["val"].mean(axis=1).idxmax()], shares(run), [e["gradients"]["parameters"] for e in run["history"]]
+        found.append({**{name: run["config"][name] for name in ("problem", "smto", "seed", "lr")}, **(more or {}), **best["test"],
+                      **{f"val {task}": x for task, x in best["val"].items()}, "val_delta_m": best["val"].mean(),
+                      **{f"loss {task}": -x for task, x in zip(tasks, run["history"][-1]["train_losses"], strict=True)},
+                      **pd.DataFrame(angles)[["cosine_to_mean", "pairwise_cosine"]].mean(), "delta_m": best["test"].mean(),
+                      "weight_distance": (share[0] - 0.5).abs().mean(), "cv": ((late := share[-math.ceil(0.8 * len(share)) :]).std(ddof=0) / late.mean()).mean(),
+                      "config": json.dumps({**run["config"], "seed": 0, "epochs": 0})})
+    return pd.DataFrame(found)
+def fixed(problem, given, weights, more=None, **changed):  # runs with these weights and else like the uniform loss, which has equal ones
+    weights = [round(weight / sum(weights), 6) for weight in weights]
+    return rows(problem, "unit_scal", given, more, **({} if len({*weights}) == 1 else {"method": "fixed", "options": {"weights": weights}}), **changed)
+def epsilons(table, columns, name):  # the additive ε of every other run against the sweep at its seed, in standard deviations between seeds
+    by, sweep, others = (configs := table[table.sweep].groupby("config")[columns]).mean(), table[table.sweep], table[~table.sweep]
+    front = [config for config, one in by.iterrows() if not ((by >= one).all(axis=1) & (by > one).any(axis=1)).any()]
+    sd = configs.var().loc[front].median() ** 0.5
+    return others[["problem", "smto", "seed"]].assign(**{name: [
+        ((run[columns] - sweep[sweep.seed == run.seed][columns]) / sd).max(axis=1).min() for _, run in others.iterrows()]})
+def utility_lead(problem, table):  # the sweep minus the best method at the u where validation puts the sweep furthest behind, by seed
+    tasks, ends = tasks_of(problem), []
+    for u in (i / 100 for i in range(101)):
+        means = (u * table[f"val {tasks[0]}"] + (1 - u) * table[f"val {tasks[1]}"]).groupby([table.sweep, table.config]).mean()
+        ends.append((means[True].max() - means[False].max(), u, means[True].idxmax(), means[False].idxmax()))
+    _, u, *configs = min(ends, key=lambda end: end[0])
+    ours, theirs = (table[table.config == config].set_index("seed")[tasks] @ [u, 1 - u] for config in configs)
+    return (ours - theirs).rename("least_lead").reset_index().assign(problem=problem, smto="fixed")
+def evidence():  # the table of every claim that digits decide, as its notebook makes it
+    params, one, two, rotated, beside = PARAMS["05"], PARAMS["01"], PARAMS["02"], [], {}
+    c1 = pd.concat([rows(CL_RR, smto, one) for smto in one["methods"]])
+    c3 = pd.concat([rows(problem, smto, two) for problem in (CL_RR, *two["similar"]) for smto in two["methods"]])
+    for run in [*runs("qm9", "rotograd", params["molecules"]), *runs(CL_RR, "rotograd", two)]:
+        config, loss = run["config"], pd.Series([e["diagnostics"]["rotation_loss"] for e in run["history"]])
+        squares, batch = [sum(x * x for x in e["gradients"]["features"]["norms"]) / len(e["weights"]) for e in run["history"]], config["batch_size"]
+        rotated.append({**{name: config[name] for name in ("problem", "smto", "seed")}, "relative": (loss * batch / squares).mean(),
+                        "rotation_loss": loss.mean() * (batch / PAPER["training"][config["problem"].split("/")[0]]["batch_size"]) ** 2})
+    for problem, span in params["ratios"].items():  # a sweep of fixed weights at every rate that a method has
+        methods = pd.concat([rows(problem, smto, DIGITS, {"sweep": False}) for smto in params["methods"][problem]])
+        odds = [span["lowest"] * (span["highest"] / span["lowest"]) ** (i / (span["points"] - 1)) for i in range(span["points"])]
+        sweep = [fixed(problem, DIGITS, [x, 1], {"sweep": True}, lr=lr) for lr in methods.lr.unique() for x in odds]
+        beside[problem] = pd.concat([*sweep, methods[methods.smto != "unit_scal"]], ignore_index=True)
+    sweep, others = beside[CL_RR][beside[CL_RR].sweep], beside[CL_RR][~beside[CL_RR].sweep]
+    source, uniform = runs(CL_RR, "cagrad", DIGITS)[0], rows(CL_RR, "unit_scal", DIGITS)
+    settled = fixed(CL_RR, DIGITS, shares(source).ewm(alpha=0.1, adjust=False).mean().iloc[-1], lr=source["config"]["lr"])
+    replaced = settled.merge(others[others.smto == "cagrad"], on=["problem", "seed"], suffixes=("", "_source")).assign(smto="fixed")
+    wide = [rows(CL_RR, "unit_scal", DIGITS, lr=lr, problem_options={"width": params["widths"][0]}) for lr in sweep.lr.unique()]
+    tried = pd.concat([sweep, *(rows(CL_RR, "unit_scal", DIGITS, dropout=d, weight_decay=w) for d, w in params["kurin"])])
+    tried = tried.drop_duplicates(["config", "seed"]).reset_index(drop=True).assign(bias=lambda t: t.val_delta_m - t.delta_m)
+    n, total = (tried.groupby("config").bias.transform(how) for how in ("count", "sum"))
+    tried["luck"], random, size = tried.bias - (total - tried.bias) / (n - 1), [], params["population"]["size"]
+    found = [fixed(CL_RR, {**DIGITS, "seeds": [run["config"]["base"]["seed"]]}, run["best"]["weights"]) for stem, run in LINES if stem == "populations"]
+    for seed, table in sweep[sweep.lr == uniform.lr[0]].sort_values("val_delta_m").groupby("seed"):
+        chance = [math.comb(r, size - 1) / math.comb(len(table), size) for r in range(len(table))]  # to be the best of `size`
+        random.append({"problem": CL_RR, "smto": "random_search", "seed": seed, "delta_m": (table.delta_m * chance).sum()})
+    rates = [rows(CL_RR, smto, DIGITS, lr=lr) for smto in params["lr_methods"] for lr in params["lr_grid"]]
+    return {"C1": c1, "C2": c1, "C3": c3, "C10": c3, "C11": pd.DataFrame(rotated), "Xin-learning-rate": pd.concat(rates),
+            "Xin-front": pd.concat([epsilons(table, tasks_of(problem), "epsilon") for problem, table in beside.items()]).merge(epsilons(beside[CL_RR], ["loss CL", "loss RR"], "epsilon_of_loss"), how="left"),
+            "Xin-static": pd.concat([others, replaced.assign(minus_source=replaced.delta_m - replaced.delta_m_source)]),
+            "Xin-utility": pd.concat([utility_lead(*item) for item in beside.items()]),
+            "Xin-compute": others.merge(pd.concat(wide)[["lr", "seed", "delta_m"]].rename(columns={"delta_m": "wide"})),
+            "Xin-optimism": tried.loc[tried.groupby("seed").val_delta_m.idxmax()].assign(smto="fixed"),
+            "Royer-population": pd.concat([uniform, pd.DataFrame(random), *(table.assign(smto="population") for table in found)])}
+def numbers(rule, table):  # what a rule compares with its lines: by comparison one number per seed, or a function from level to interval
+    if rule["kind"] == "rank":
+        theirs = pd.DataFrame((printed := RESULTS["tables"]["table_3"])["rows"], printed["columns"]).loc[rule["column"]]
+        by, groups = table.pivot(index="seed", columns="smto", values=rule["column"]), [members(group) for group in rule["groups"]]
+        ahead = by[groups[0]].apply(lambda of: sum((x > y) * 2 - 1 for x in of for y in by.loc[of.name, groups[1]]) / 64, axis=1)
+        return {("", "order"): sum(by[group].corrwith(theirs[group], axis=1, method="spearman") for group in groups) / 2, ("", "split"): ahead}
+    pairs = [(problem, smto) for problem, names in rule["of"].items() for smto in members(names)]
+    if rule.get("statistic") == "choice":
+        by = {smto: of.pivot(index="seed", columns="lr", values=["delta_m", "val_delta_m"]) for smto, of in table.groupby("smto")}
+        return {pair: lambda level, of=by[pair[1]]: choice(of, level) for pair in pairs}
+    number = table[[*rule["value"]]].map((lambda x: math.log(x) if x > 0 else math.nan) if rule.get("log") else float) @ pd.Series(rule["value"])
+    by, found = {pair: of.set_index("seed").number for pair, of in table.assign(number=number).groupby(["problem", "smto"])}, {}
+    for problem, smto in pairs:
+        minus = by[rule.get("minus_problem", problem), rule.get("minus_smto", smto)] if {"minus_smto", "minus_problem"} & {*rule} else None
+        found[problem, smto] = by[problem, smto] if minus is None else (by[problem, smto] - minus)[by[problem, smto].index.intersection(minus.index)]
+        if rule.get("exceeds"):
+            group = pd.DataFrame({other: by[problem, other] for other in members(rule["exceeds"])}).mean(axis=1)
+            found[problem, smto] = pd.DataFrame([by[problem, smto], by[problem, smto] - group]).min()
+    means = {(p, ""): pd.DataFrame({s: x for (q, s), x in found.items() if q == p}).mean(axis=1) for p in rule["of"]}
+    return means if rule.get("together") else found
+def choice(table, level):  # the logarithm of the spread over settings over that between seeds: bounds from the noncentral F distribution
+    n, k, spread = len(table), table.delta_m.shape[1], table.delta_m.iloc[:, table.val_delta_m.mean().argmax()].var()
+    f = n * table.delta_m.mean().var() / spread
+    excess = lambda x, p: stats.ncf.cdf(f, k - 1, n - 1, n * (k - 1) * math.exp(2 * x)) - p
+    return [optimize.brentq(excess, -12, 12 + math.log(f), args=(p,)) if excess(-12, p) > 0 else -math.inf for p in ((1 + level) / 2, (1 - level) / 2)]
+def interval(x, level, alike=()):  # a t interval; among four comparisons or more its variance is the average of its own and of theirs
+    many = len(alike) > 3
+    variance = (x.var() + sum(other.var() for other in alike) / len(alike)) / 2 if many else x.var()
+    return [x.mean() + sign * stats.t.isf((1 - level) / 2, (len(x) - 1) * (1 + many)) * math.sqrt(variance / len(x)) for sign in (-1, 1)]
+def verdict(rule, seeds, table):
+    n, least, holds, fails = len(values := numbers(rule, table)), rule.get("at_least", len(values)), 0, 0
+    support, against = 1 - 0.05 / (n - least + 1), 1 - 0.05 / least
+    above, below = (math.log(x) if rule.get("log") and x > 0 else x for x in (rule.get("above", -math.inf), rule.get("below", math.inf)))
+    for (problem, _), x in values.items():
+        if callable(x) or (len(x) >= seeds and x.notna().all()):
+            alike = [y for (p, _), y in values.items() if p == problem]
+            inner, outer = (x(support), x(against)) if callable(x) else (interval(x, support), interval(x, against, alike))
+            holds, fails = holds + (above < inner[0] and inner[1] < below), fails + (outer[1] <= above or outer[0] >= below)
+    return "reproduced" if holds >= least else "not reproduced" if fails > n - least else "open"
+found, tables = {}, evidence()
+for claim, parts in CLAIMS["claims"].items():
+    for letter, part in zip("abcdefghijklmnop", parts, strict=False):
+        name = claim + (" " * (not claim[-1].isdigit()) + letter) * (len(parts) > 1)
+        if PRESET not in part["needs"]["presets"] or part["needs"].get("sources"):
+            found[name] = "cannot be judged"
+        elif part["rule"]["kind"] != "checks":
+            found[name] = verdict(part["rule"], part["needs"]["seeds"], tables[claim])
+print(json.dumps(found, indent=1))

@@ -1,0 +1,30 @@
+"""A second computation of the verdicts, by a script that shares nothing with the packages but the data."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtl_study.artifacts import REPOSITORY
+
+SCRIPT = Path(__file__).parent / "independent" / "verdicts.py"
+
+
+def test_the_script_is_short_and_imports_nothing_of_ours():
+    text = SCRIPT.read_text()
+    assert len(text.splitlines()) <= 150 and "mtl_" not in text.replace("mtl_study/paper/data", "")
+    lines = [line for line in text.splitlines() if line.startswith(("import", "from"))]
+    imports = {line.split()[1].split(".")[0].rstrip(",") for line in lines}
+    assert imports == {"json", "pathlib", "pandas", "yaml", "scipy"}
+
+
+@pytest.mark.pinned
+def test_an_independent_script_comes_to_the_same_verdicts():
+    """All that rest on trained runs, from the shipped records: those that are barred, and those that are judged."""
+    rows = json.loads((REPOSITORY / "docs/report/claims.json").read_text())
+    ours = {row["id"]: row["verdict"] for row in rows if row["unit"] != "checks"}
+    (preset,) = {row["preset"] for row in rows}
+    printed = subprocess.run([sys.executable, str(SCRIPT), preset], capture_output=True, text=True, check=True).stdout
+    assert json.loads(printed) == ours and len(set(ours.values())) == 4
