@@ -21,6 +21,7 @@ def test_the_script_is_short_and_imports_nothing_of_ours():
 
 
 @pytest.mark.pinned
+@pytest.mark.slow
 def test_an_independent_script_comes_to_the_same_verdicts():
     """All that rest on trained runs, from the shipped records: those that are barred, and those that are judged."""
     rows = json.loads((REPOSITORY / "docs/report/claims.json").read_text())

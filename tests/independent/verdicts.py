@@ -94,12 +94,11 @@ def evidence():  # the table of every claim that digits decide, as its notebook 
     for seed, table in sweep[sweep.lr == uniform.lr[0]].sort_values("val_delta_m").groupby("seed"):
         chance = [math.comb(r, size - 1) / math.comb(len(table), size) for r in range(len(table))]  # to be the best of `size`
         random.append({"problem": CL_RR, "smto": "random_search", "seed": seed, "delta_m": (table.delta_m * chance).sum()})
-    rates = [rows(CL_RR, smto, DIGITS, lr=lr) for smto in params["lr_methods"] for lr in params["lr_grid"]]
-    return {"C1": c1, "C2": c1, "C3": c3, "C10": c3, "C11": pd.DataFrame(rotated), "Xin-learning-rate": pd.concat(rates),
+    return {"C1": c1, "C2": c1, "C3": c3, "C10": c3, "C11": pd.DataFrame(rotated),
+            "Xin-learning-rate": pd.concat([rows(CL_RR, s, DIGITS, lr=lr) for s in params["lr_methods"] for lr in params["lr_grid"]]),
             "Xin-front": pd.concat([epsilons(table, tasks_of(problem), "epsilon") for problem, table in beside.items()]).merge(epsilons(beside[CL_RR], ["loss CL", "loss RR"], "epsilon_of_loss"), how="left"),
             "Xin-static": pd.concat([others, replaced.assign(minus_source=replaced.delta_m - replaced.delta_m_source)]),
-            "Xin-utility": pd.concat([utility_lead(*item) for item in beside.items()]),
-            "Xin-compute": others.merge(pd.concat(wide)[["lr", "seed", "delta_m"]].rename(columns={"delta_m": "wide"})),
+            "Xin-utility": pd.concat([utility_lead(*item) for item in beside.items()]), "Xin-compute": others.merge(pd.concat(wide)[["lr", "seed", "delta_m"]].rename(columns={"delta_m": "wide"})),
             "Xin-optimism": tried.loc[tried.groupby("seed").val_delta_m.idxmax()].assign(smto="fixed"),
             "Royer-population": pd.concat([uniform, pd.DataFrame(random), *(table.assign(smto="population") for table in found)])}
 def numbers(rule, table):  # what a rule compares with its lines: by comparison one number per seed, or a function from level to interval
@@ -110,8 +109,7 @@ def numbers(rule, table):  # what a rule compares with its lines: by comparison 
         return {("", "order"): sum(by[group].corrwith(theirs[group], axis=1, method="spearman") for group in groups) / 2, ("", "split"): ahead}
     pairs = [(problem, smto) for problem, names in rule["of"].items() for smto in members(names)]
     if rule.get("statistic") == "choice":
-        by = {smto: of.pivot(index="seed", columns="lr", values=["delta_m", "val_delta_m"]) for smto, of in table.groupby("smto")}
-        return {pair: lambda level, of=by[pair[1]]: choice(of, level) for pair in pairs}
+        return {pair: lambda level, of=table[table.smto == pair[1]]: choice(of.pivot(index="seed", columns="lr"), level) for pair in pairs}
     number = table[[*rule["value"]]].map((lambda x: math.log(x) if x > 0 else math.nan) if rule.get("log") else float) @ pd.Series(rule["value"])
     by, found = {pair: of.set_index("seed").number for pair, of in table.assign(number=number).groupby(["problem", "smto"])}, {}
     for problem, smto in pairs:
