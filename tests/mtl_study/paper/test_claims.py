@@ -164,6 +164,27 @@ def test_equal_within_a_margin_needs_the_whole_interval_inside():
     assert list(verdicts.values()) == [REPRODUCED, NOT_REPRODUCED, NOT_REPRODUCED, OPEN]
 
 
+def test_what_contradicts_is_an_interval_with_averaged_variance_and_what_supports_has_its_own():
+    """By hand, C3a with eight methods and four seeds: at 1 − 0.05/8 with six degrees of freedom, at 95 % with three."""
+    noise, smtos = np.random.default_rng(0).normal(0, 0.3, (8, 4)), _group("kept")
+    part = claims.parts("C3")[0]
+    for difference, level, averaged in ((5.0, 1 - 0.05 / 8, True), (0.5, 0.95, False)):
+        rows = [("multimnist/CL_CR", "unit_scal", seed, 0.0) for seed in range(4)]
+        rows += [
+            ("multimnist/CL_CR", smto, seed, difference + noise[i, seed])
+            for i, smto in enumerate(smtos)
+            for seed in range(4)
+        ]
+        found = claims.find(part, pd.DataFrame(rows, columns=["problem", "smto", "seed", "delta_m"]))
+        own = noise.var(axis=1, ddof=1)
+        variance = (own + own.mean()) / 2 if averaged else own
+        last = noise.mean(axis=1).argmax()  # farthest from the middle of −2 to 2, so the last of the eight
+        half = stats.t.isf((1 - level) / 2, 6 if averaged else 3) * math.sqrt(variance[last] / 4)
+        mean = difference + noise[last].mean()
+        assert found.verdict == (NOT_REPRODUCED if averaged else REPRODUCED)
+        assert found.estimate[:3] == pytest.approx((mean, mean - half, mean + half))
+
+
 def _group(name):
     return {"kept": ["auto_lambda", "cagrad", "cdtt", "edm", "famo", "imtl", "nash_mtl", "rotograd"]}[name]
 
