@@ -10,11 +10,11 @@ alone:
     open                the interval lies across the line, or there are too few seeds; it is said what would settle it
     cannot be judged    the preset is too small for it, or the data are not those that it speaks of
 
-Means have t intervals, shares of runs exact ones; to contradict, the variances of several methods are averaged
-(`inference.moderated`). For a count "at least u of n" either verdict is wrong with a
+Means have t intervals, shares of runs exact ones. For a count "at least u of n" either verdict is wrong with a
 probability of 2.5 % at most, however the methods depend on each other. It takes u intervals on the right side, each at
 level 1 − 0.05/(n − u + 1), to support the claim: if fewer than u held in truth, the interval of one of the n − u + 1 or
-more others would have missed. To contradict it takes n − u + 1 intervals on the wrong side, each at level 1 − 0.05/u.
+more others would have missed. To contradict it takes n − u + 1 intervals on the wrong side, each at level 1 − 0.05/u;
+for these the variances of several methods are averaged (`inference.moderated`).
 
 A t interval supposes that seeds are about normal. Differences between methods are so even where seeds are skewed; a
 level of a skewed number is not: with lognormal seeds (skewness 6) a single interval misses in 11 to 18 % in place of
