@@ -17,7 +17,7 @@ def test_the_script_is_short_and_imports_nothing_of_ours():
     assert len(text.splitlines()) <= 150 and "mtl_" not in text.replace("mtl_study/paper/data", "")
     lines = [line for line in text.splitlines() if line.startswith(("import", "from"))]
     imports = {line.split()[1].split(".")[0].rstrip(",") for line in lines}
-    assert imports == {"json", "pathlib", "pandas", "yaml", "scipy"}
+    assert imports == {"json", "math", "sys", "pathlib", "pandas", "yaml", "scipy"}
 
 
 @pytest.mark.pinned
