@@ -513,9 +513,13 @@ def _choices(rule: Count, evidence: pd.DataFrame) -> dict[Pair, inference.Estima
     found: dict[Pair, inference.Estimate] = {}
     for problem, smto in pairs(rule):
         rows = evidence[(evidence.problem == problem) & (evidence.smto == smto)]
-        table = rows.pivot(index="seed", columns=rule.over, values=[column, rule.best_by]).dropna()
-        best = int(table[rule.best_by].mean().to_numpy().argmax()) if len(table) else 0
-        found[problem, smto] = inference.ChoiceRatio(table[column].to_numpy(dtype=float), best)
+        values, scores = (
+            rows.pivot(index="seed", columns=rule.over, values=name).dropna() for name in (column, rule.best_by)
+        )
+        best = int(scores.mean().to_numpy().argmax()) if len(scores) else 0
+        found[problem, smto] = inference.ChoiceRatio(
+            values.loc[scores.index.intersection(values.index)].to_numpy(dtype=float), best
+        )
     return found
 
 

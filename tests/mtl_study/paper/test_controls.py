@@ -105,6 +105,15 @@ def test_every_rule_tells_the_claim_from_its_contrary_and_from_neither(world):
     assert len(found) >= 63
 
 
+def test_a_rule_without_a_run_or_with_one_seed_is_open_and_says_what_it_takes():
+    for id_, part in EVERY:
+        if part.rule.kind != "checks":
+            table = planted(part, "the claim")
+            for rest in (table[:0], table[table.seed == 1]):
+                found = claims.find(part, rest)
+                assert (found.verdict, found.n) == (OPEN, min(len(rest), 1)) and found.settles and found.why, id_
+
+
 def test_every_claim_can_be_judged_somewhere_and_never_at_smoke():
     for claim in rules.names():
         needs = [part.needs for part in rules.parts(claim)]
