@@ -3,6 +3,7 @@
     single_task_baselines(runs, tasks)   what Δm is measured against
     delta_m(table, baselines, tasks)     the mean gain over the single-task models, per run, split and epoch
     selected(runs, baselines, tasks)     one row per run: test values at the epoch that validation chose
+    levels(selected, values, tasks)      the same, with the seed error of the single-task models in every gain
 
 All gains are in percent and higher is better.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -40,29 +41,30 @@ def best_val_epoch(values: ArrayLike) -> int | None:
 TestRule = Literal["own_epoch", "best_test"]
 
 
-def single_task_baselines(
+def single_task_values(
     single_task_runs: Iterable[Run],
     tasks: Sequence[Task],
     test_rule: TestRule = "own_epoch",
+    chosen: Mapping[tuple[str, str], str] | None = None,
 ) -> pd.DataFrame:
-    """What each metric is measured against: the mean over seeds of single-task models, chosen on validation.
+    """What the single-task models of the chosen configurations reach, seed by seed; their means are the baselines.
 
     Per metric: each run is read at the epoch where that metric was best on validation; the configuration with the best
-    mean there over the seeds that all configurations have is chosen; its mean over all its seeds is the baseline. A
-    configuration that diverged at some seed before its first epoch was over is not chosen, and a warning says so.
+    mean there over the seeds that all configurations have is chosen. A configuration that diverged at some seed before
+    its first epoch was over is not chosen, and a warning says so.
 
     Args:
         single_task_runs: of one or several configurations per task.
         test_rule: "own_epoch" reads the test value at the metric's own best validation epoch, as the paper describes.
             "best_test" is the released evaluation: the best test value over the epochs chosen by any metric of the
             task, which lets test data choose (D11). They differ only for tasks with several metrics.
+        chosen: the configuration of (task, metric) where somebody has chosen it already, as the paper did.
 
     Returns:
-        Index (split, task, metric); columns value, n (seeds), config.
+        Index (split, task, metric, seed); columns value, config.
 
     Raises:
-        ValueError: a task has no run, its configurations share no seed, all of them diverged at some seed, or a
-            baseline cannot be divided by.
+        ValueError: a task has no run, its configurations share no seed, or all of them diverged at some seed.
     """
     single_task_runs = list(single_task_runs)
     table = tidy(single_task_runs)
@@ -87,18 +89,42 @@ def single_task_baselines(
         for metric, definition in task.metrics.items():
             sign = 1.0 if definition.higher_is_better else -1.0
             scores = pd.DataFrame([{**run[metric], "config": run["config"], "seed": run["seed"]} for run in runs])
-            config = _best_configuration(scores.assign(score=sign * scores["val"]), task.name)
-            chosen = scores[scores.config == config]
+            config = (chosen or {}).get((task.name, metric))
+            if config is None:
+                config = _best_configuration(scores.assign(score=sign * scores["val"]), task.name)
             for split in SPLITS:
-                value = chosen[split].mean(skipna=False)
-                if not (np.isfinite(value) and value > 0):
-                    raise ValueError(
-                        f"the {split} baseline of {task.name} {metric} is {value}: no gain can be relative to it. "
-                        "Look at the single-task runs."
-                    )
-                rows.append((split, task.name, metric, value, len(chosen), config))
-    columns = ["split", "task", "metric", "value", "n", "config"]
-    return pd.DataFrame(rows, columns=columns).set_index(["split", "task", "metric"])
+                of_chosen = scores[scores.config == config]
+                rows += [(split, task.name, metric, r.seed, getattr(r, split), config) for r in of_chosen.itertuples()]
+    columns = ["split", "task", "metric", "seed", "value", "config"]
+    return pd.DataFrame(rows, columns=columns).set_index(["split", "task", "metric", "seed"])
+
+
+def single_task_baselines(
+    single_task_runs: Iterable[Run],
+    tasks: Sequence[Task],
+    test_rule: TestRule = "own_epoch",
+    chosen: Mapping[tuple[str, str], str] | None = None,
+) -> pd.DataFrame:
+    """What each metric is measured against: the mean over seeds of single-task models (`single_task_values`).
+
+    Returns:
+        Index (split, task, metric); columns value, n (seeds), config.
+
+    Raises:
+        ValueError: what `single_task_values` raises, or a baseline cannot be divided by.
+    """
+    values = single_task_values(single_task_runs, tasks, test_rule, chosen)
+    keys = ["split", "task", "metric"]
+    rows = []
+    for (split, task, metric), of_metric in values.groupby(level=keys, sort=False):
+        value = of_metric["value"].mean(skipna=False)
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(
+                f"the {split} baseline of {task} {metric} is {value}: no gain can be relative to it. Look at the "
+                "single-task runs."
+            )
+        rows.append((split, task, metric, value, len(of_metric), of_metric["config"].iloc[0]))
+    return pd.DataFrame(rows, columns=[*keys, "value", "n", "config"]).set_index(keys)
 
 
 def _single_task_run(run: pd.DataFrame, task: Task, test_rule: str) -> dict[str, Any]:
@@ -201,7 +227,8 @@ def selected(
     changes = relative_changes(table, baselines, tasks)
     names = [task.name for task in tasks]
     several = {f"{t.name}/{metric}": (t.name, metric) for t in tasks if len(t.metrics) > 1 for metric in t.metrics}
-    by_run = dict(iter(gains["delta_m"].xs("val", level="split").groupby(RUN, sort=False)))
+    on_validation = gains["delta_m"][gains.index.get_level_values("split") == "val"].droplevel("split")
+    by_run = dict(iter(on_validation.groupby(RUN, sort=False)))
     rows = []
     for run in runs:
         key = run_key(run)
@@ -216,6 +243,61 @@ def selected(
         rows.append(row)
     columns = [*RUN, "epoch", "delta_m", *names, *several, "val_delta_m", "diverged"]
     return pd.DataFrame(rows, columns=columns).astype({"epoch": "Int64"})
+
+
+def levels(selected: pd.DataFrame, values: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
+    """`selected` with the whole error of a *level* in every gain: its t interval over seeds is then that of the level.
+
+    All methods are measured against the same single-task models. What their seeds do to a gain is missing from its
+    spread between a method's own seeds, and does not cancel where a gain is compared with a number. To first order, a
+    baseline M that is off by δ moves a gain g of metric m by
+
+        − (100 s + g) · δ / M        s = +1 where a higher metric is better, −1 where a lower one is
+
+    So with δ_r, what the single-task model of seed r is off the mean of all, every seed gives its own gain plus what
+    its own single-task models would have done to the mean gain. The mean stays; the spread holds both errors, and
+    whatever a seed does to both at once. Differences between methods need none of this; use `selected` for them.
+
+    Args:
+        selected: of one problem, one configuration per method. values: `single_task_values` of its baselines.
+
+    Returns:
+        problem, smto, config, seed and the gains of `selected`; a row for each seed that the method and all baselines
+        have. With fewer than two such seeds it is one row, which has no interval.
+    """
+    alone = values["value"].xs("test", level="split").unstack("seed")  # [metrics, seeds]
+    of_metric = {
+        (f"{task.name}/{metric}" if len(task.metrics) > 1 else task.name): (
+            1.0 if definition.higher_is_better else -1.0,
+            alone.loc[(task.name, metric)].dropna(),
+        )
+        for task in tasks
+        for metric, definition in task.metrics.items()
+    }
+    several = [column for column in of_metric if "/" in column]
+    gains = ["delta_m", *(task.name for task in tasks), *several]
+    seeds_alone = set.intersection(*(set(of_seed.index) for _, of_seed in of_metric.values()))
+    found = []
+    for _, runs in selected.groupby("smto", sort=False):
+        runs = runs.set_index("seed")
+        known = runs[runs[gains].notna().all(axis=1)]
+        mean, both = known[gains].mean(), [seed for seed in known.index if seed in seeds_alone]
+        if len(both) < 2:
+            found.append(runs.iloc[:1].assign(**mean).reset_index())
+            continue
+        moved = pd.DataFrame(index=both)
+        for column, (sign, alone) in of_metric.items():
+            off = alone / alone.mean() - 1
+            moved[column] = (
+                -(100 * sign + mean[column]) * (off[both] - off[both].mean()) * math.sqrt(len(both) / len(alone))
+            )
+        for task in tasks:
+            moved[task.name] = moved[[c for c in of_metric if c.split("/")[0] == task.name]].mean(axis=1)
+        moved["delta_m"] = moved[[task.name for task in tasks]].mean(axis=1)
+        own = known.loc[both, gains]
+        own = (own - own.mean()) * math.sqrt(len(both) / len(known))
+        found.append(known.loc[both].assign(**(mean + own + moved[gains])).reset_index())
+    return pd.concat(found, ignore_index=True)[[*RUN, *gains]]
 
 
 def best_configurations(selected: pd.DataFrame) -> pd.DataFrame:
