@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from mtl_study.analysis.delta import LEVEL
 from mtl_study.analysis.frames import RUN, setting
 from mtl_study.analysis.inference import Interval, t_interval, tost
 
@@ -80,9 +81,10 @@ def at_one_rate(selected: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
             in their learning rate only (`protocol.at_one_rate` finds them); may be empty.
 
     Returns:
-        The same rows and columns, and rate: at which the method and the uniform loss are compared, NaN where they
-        cannot be. Seeds that one of the two lacks have NaN.
+        The same rows and columns, without those for levels, and rate: at which the method and the uniform loss are
+        compared, NaN where they cannot be. Seeds that one of the two lacks have NaN.
     """
+    selected = selected.drop(columns=[c for c in selected if c.startswith(LEVEL)])
     gains = [c for c in selected.select_dtypes("number").columns if c not in (*RUN, "epoch")]
     found = []
     for problem, table in selected.groupby("problem", sort=False):

@@ -3,7 +3,7 @@
     single_task_baselines(runs, tasks)   what Δm is measured against
     delta_m(table, baselines, tasks)     the mean gain over the single-task models, per run, split and epoch
     selected(runs, baselines, tasks)     one row per run: test values at the epoch that validation chose
-    levels(selected, values, tasks)      the same, with the seed error of the single-task models in every gain
+    with_levels(selected, values, tasks) and beside every gain the same with the seed error of the single-task models
 
 All gains are in percent and higher is better.
 """
@@ -38,6 +38,7 @@ def best_val_epoch(values: ArrayLike) -> int | None:
     return int(found.argmax()) if found.size and found.max() > -np.inf else None
 
 
+LEVEL = "level "  # the columns of `with_levels` begin with it
 TestRule = Literal["own_epoch", "best_test"]
 
 
@@ -245,8 +246,8 @@ def selected(
     return pd.DataFrame(rows, columns=columns).astype({"epoch": "Int64"})
 
 
-def levels(selected: pd.DataFrame, values: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
-    """`selected` with the whole error of a *level* in every gain: its t interval over seeds is then that of the level.
+def with_levels(selected: pd.DataFrame, values: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
+    """`selected`, and beside every gain a column "level …" whose spread over seeds holds the whole error of its level.
 
     All methods are measured against the same single-task models. What their seeds do to a gain is missing from its
     spread between a method's own seeds, and does not cancel where a gain is compared with a number. To first order, a
@@ -255,15 +256,15 @@ def levels(selected: pd.DataFrame, values: pd.DataFrame, tasks: Sequence[Task]) 
         − (100 s + g) · δ / M        s = +1 where a higher metric is better, −1 where a lower one is
 
     So with δ_r, what the single-task model of seed r is off the mean of all, every seed gives its own gain plus what
-    its own single-task models would have done to the mean gain. The mean stays; the spread holds both errors, and
-    whatever a seed does to both at once. Differences between methods need none of this; use `selected` for them.
+    its own single-task models would have done to the mean gain. The mean stays; a t interval over seeds holds both
+    errors, and whatever a seed does to both at once. Differences between methods need none of this.
 
     Args:
-        selected: of one problem, one configuration per method. values: `single_task_values` of its baselines.
+        selected: of one problem. values: `single_task_values` of its baselines.
 
     Returns:
-        problem, smto, config, seed and the gains of `selected`; a row for each seed that the method and all baselines
-        have. With fewer than two such seeds it is one row, which has no interval.
+        NaN at seeds that the baselines lack. Where fewer than two seeds are in both, the mean stands at one seed, which
+        gives no interval.
     """
     alone = values["value"].xs("test", level="split").unstack("seed")  # [metrics, seeds]
     of_metric = {
@@ -274,30 +275,29 @@ def levels(selected: pd.DataFrame, values: pd.DataFrame, tasks: Sequence[Task]) 
         for task in tasks
         for metric, definition in task.metrics.items()
     }
-    several = [column for column in of_metric if "/" in column]
-    gains = ["delta_m", *(task.name for task in tasks), *several]
+    gains = list(dict.fromkeys(["delta_m", *(task.name for task in tasks), *of_metric]))
     seeds_alone = set.intersection(*(set(of_seed.index) for _, of_seed in of_metric.values()))
-    found = []
-    for _, runs in selected.groupby("smto", sort=False):
-        runs = runs.set_index("seed")
-        known = runs[runs[gains].notna().all(axis=1)]
+    result = selected.assign(**{LEVEL + column: math.nan for column in gains})
+    for _, runs in selected.groupby(["smto", "config"], sort=False):
+        known = runs[runs[gains].notna().all(axis=1)].set_index("seed")
         mean, both = known[gains].mean(), [seed for seed in known.index if seed in seeds_alone]
         if len(both) < 2:
-            found.append(runs.iloc[:1].assign(**mean).reset_index())
+            result.loc[runs.index[0], [LEVEL + column for column in gains]] = mean.to_numpy()
             continue
         moved = pd.DataFrame(index=both)
-        for column, (sign, alone) in of_metric.items():
-            off = alone / alone.mean() - 1
-            moved[column] = (
-                -(100 * sign + mean[column]) * (off[both] - off[both].mean()) * math.sqrt(len(both) / len(alone))
-            )
+        for column, (sign, of_seed) in of_metric.items():
+            off = of_seed[both] / of_seed.mean()
+            share = math.sqrt(len(both) / len(of_seed))  # of its spread, as a mean over more seeds than these has
+            moved[column] = -(100 * sign + mean[column]) * (off - off.mean()) * share
         for task in tasks:
             moved[task.name] = moved[[c for c in of_metric if c.split("/")[0] == task.name]].mean(axis=1)
         moved["delta_m"] = moved[[task.name for task in tasks]].mean(axis=1)
         own = known.loc[both, gains]
         own = (own - own.mean()) * math.sqrt(len(both) / len(known))
-        found.append(known.loc[both].assign(**(mean + own + moved[gains])).reset_index())
-    return pd.concat(found, ignore_index=True)[[*RUN, *gains]]
+        rows = runs.index[runs.seed.isin(both)]
+        levels = (mean + own + moved[gains]).loc[runs.seed[rows]]
+        result.loc[rows, [LEVEL + column for column in gains]] = levels.to_numpy()
+    return result
 
 
 def best_configurations(selected: pd.DataFrame) -> pd.DataFrame:

@@ -81,14 +81,11 @@ class Experiment:
 
     def selected(self, runs: Sequence[Run] | None = None) -> pd.DataFrame:
         """One row per run: gains over the single-task baselines in percent, at the epoch that validation chose; of the
-        experiment's own runs, or of others of the same problem."""
-        return delta.selected(self.runs if runs is None else runs, self.reference(), self.problem.tasks)
-
-    def levels(self, runs: Sequence[Run] | None = None) -> pd.DataFrame:
-        """`selected` with the seed error of the baselines in every gain: what a claim about a level of Δm, not about a
-        difference, rests on (`delta.levels`)."""
+        experiment's own runs, or of others of the same problem. Beside every gain its column for claims about a level,
+        which has the seed error of the baselines in it (`delta.with_levels`)."""
         values = delta.single_task_values(self.baselines, self.problem.tasks, self.test_rule, self.chosen)
-        return delta.levels(self.selected(runs), values, self.problem.tasks)
+        found = delta.selected(self.runs if runs is None else runs, self.reference(), self.problem.tasks)
+        return delta.with_levels(found, values, self.problem.tasks)
 
 
 def experiment(

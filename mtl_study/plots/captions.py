@@ -59,23 +59,15 @@ def learning_rates(rates: Mapping[str, float]) -> str:
     return f"Learning rate: {most:g}, but {listed(others)}."
 
 
-def levels(found: pd.DataFrame | None) -> str:
-    """The sentence of a caption that says which error the intervals of levels hold; nothing where none are shown.
-
-    Args:
-        found: as `delta.levels` gives it.
-    """
-    if found is None:
-        return ""
-    return (
-        "95 % interval: of the level of Δm, with the error of the single-task models, which all methods share; it does "
-        "not cancel there, as it does in differences."
-    )
+LEVELS = (
+    "95 % interval: of the level of Δm, with the error of the single-task models, which all methods share; it does not "
+    "cancel there, as it does in differences."
+)
 
 
-def level(levels: pd.DataFrame, smto: str, column: str = "delta_m", decimals: int = 1) -> str:
-    """The interval of a method's level as a cell of a table."""
-    found = inference.t_interval(levels[levels.smto == smto][column])
+def level(values: pd.Series, decimals: int = 1) -> str:
+    """The interval of a method's level as a cell of a table, from its column of `delta.with_levels`."""
+    found = inference.t_interval(values)
     return interval(found.low, found.high, decimals)
 
 

@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from mtl_study import look
 from mtl_study.analysis import comparisons, frames, rankings
+from mtl_study.analysis.delta import LEVEL
 from mtl_study.look import GREY, INK, LOOK
 from mtl_study.paper import published
 from mtl_study.plots import canvas, captions
@@ -222,21 +223,21 @@ def table_3(
     theirs: str = "table_3",
     settings: pd.DataFrame | None = None,
     spread: Sequence[str] | None = None,
-    levels: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Tables 3 and 4: gains and Δm, our mean and standard deviation over seeds beside the paper's mean; the interval of
     the level of Δm, and the places that it may have.
 
     Args:
-        selected: of one problem. theirs: the paper's table, whose columns are shown. settings: for the caption.
-        spread: the columns that get a standard deviation; None is all of them. levels: as `delta.levels` has them.
+        selected: of one problem; the interval is shown where it has levels (`delta.with_levels`). theirs: the paper's
+            table, whose columns are shown. settings: for the caption. spread: the columns that get a standard
+            deviation; None is all of them.
 
     Returns:
         One row per method in order of display; its caption in `.attrs["caption"]`.
     """
     reference = published.table(theirs)
     columns, places = list(reference.columns), rankings.places(comparisons.by_seed(selected))
-    rows = []
+    rows, with_levels = [], f"{LEVEL}delta_m" in selected
     for smto in look.in_order(selected.smto):
         runs = selected[selected.smto == smto]
         row: dict[str, Any] = {"method": look.label(smto), "n": int(runs.delta_m.notna().sum())}
@@ -246,8 +247,8 @@ def table_3(
             if spread is None or column in spread:
                 row[f"± {name}"] = runs[column].std(ddof=1)
             row[f"paper {name}"] = reference[column].get(smto.removesuffix("_transposed"), np.nan)
-        if levels is not None:
-            row["95 % interval"] = captions.level(levels, smto)
+        if with_levels:
+            row["95 % interval"] = captions.level(runs[f"{LEVEL}delta_m"])
         rows.append(row | captions.place(places.loc[smto]))
     table = pd.DataFrame(rows).set_index("method")
     transposed = "imtl_transposed" in set(selected.smto)
@@ -258,7 +259,7 @@ def table_3(
         validation Δm: mean over n seeds, ± the standard deviation between seeds (of single runs, not of their mean),
         and the paper's mean over {len(published.seeds(str(selected.problem.iloc[0]))[1])} runs.
         {"The paper ran IMTL in the transposed form (D24); its numbers stand in both rows." if transposed else ""}
-        {captions.levels(levels)} {captions.PLACES} {captions.A_SEED}
+        {captions.LEVELS if with_levels else ""} {captions.PLACES} {captions.A_SEED}
         {captions.diverged(selected)} {captions.chosen(settings)}""",
     )
     return table

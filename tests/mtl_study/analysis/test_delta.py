@@ -217,37 +217,41 @@ def measured(of_cl, of_rr, alone):
     return table.assign(delta_m=(table.CL + table.RR) / 2)
 
 
+def levels(of_cl, of_rr, alone, column="delta_m"):
+    return delta.with_levels(measured(of_cl, of_rr, alone), alone, [CL, RR])[f"level {column}"]
+
+
 def test_levels_by_hand():
     """CL alone is 0.8 give or take 0.01 (1.25 %), and the method's gain on it 0: each seed's level moves against
     its own single-task model, by 100 % of that. RR alone is the same at every seed, so nothing moves there."""
     alone = values_alone([0.79, 0.80, 0.81], [0.5, 0.5, 0.5])
-    found = delta.levels(measured([0.8, 0.8, 0.8], [0.6, 0.55, 0.5], alone), alone, [CL, RR])
-    assert found.CL.tolist() == pytest.approx([1.25, 0, -1.25])
-    assert found.RR.tolist() == pytest.approx([-20, -10, 0])
-    assert found.delta_m.tolist() == pytest.approx([-9.375, -5, -0.625])
+    method = [0.8, 0.8, 0.8], [0.6, 0.55, 0.5]
+    assert levels(*method, alone, "CL").tolist() == pytest.approx([1.25, 0, -1.25])
+    assert levels(*method, alone, "RR").tolist() == pytest.approx([-20, -10, 0])
+    assert levels(*method, alone).tolist() == pytest.approx([-9.375, -5, -0.625])
 
 
-def test_levels_of_a_lower_metric_and_of_a_method_that_has_gained():
+def test_the_error_of_a_baseline_counts_by_what_is_left_of_it():
     """With half the error (a gain of 50 %), a baseline that is off by 10 % moves the gain by 5 points."""
     alone = values_alone([0.8, 0.8], [0.9, 1.1])
-    found = delta.levels(measured([0.8, 0.8], [0.5, 0.5], alone), alone, [CL, RR])
-    assert found.RR.tolist() == pytest.approx([45, 55])
+    assert levels([0.8, 0.8], [0.5, 0.5], alone, "RR").tolist() == pytest.approx([45, 55])
 
 
 def test_what_a_seed_does_to_a_method_and_to_its_baselines_alike_cancels():
     alone = values_alone([0.7, 0.8, 0.9], [0.4, 0.5, 0.6])
-    found = delta.levels(measured([0.63, 0.72, 0.81], [0.48, 0.6, 0.72], alone), alone, [CL, RR])
-    assert found.delta_m.std() < 1e-9 and found.delta_m.mean() == pytest.approx(-15)
+    found = levels([0.63, 0.72, 0.81], [0.48, 0.6, 0.72], alone)
+    assert found.std() < 1e-9 and found.mean() == pytest.approx(-15)
 
 
 def test_levels_keep_the_mean_and_count_the_seeds_that_both_have():
-    """Five seeds alone, four of the method, one of which diverged: three rows, and the mean of all that it has."""
+    """Five seeds alone, four of the method, one of which diverged: three values, and the mean of all that it has."""
     alone = values_alone([0.78, 0.79, 0.80, 0.81, 0.82], [0.5] * 5)
     table = measured([0.7, 0.8, 0.9, math.nan], [0.6, 0.6, 0.7, math.nan], alone)
-    found = delta.levels(table, alone, [CL, RR])
-    assert len(found) == 3 and found.delta_m.mean() == pytest.approx(table.delta_m.mean())
-    one = delta.levels(table.iloc[:1], alone, [CL, RR])
-    assert one.delta_m.tolist() == table.delta_m.iloc[:1].tolist()
+    found = delta.with_levels(table, alone, [CL, RR])
+    assert found["level delta_m"].count() == 3 and found["level delta_m"].mean() == pytest.approx(table.delta_m.mean())
+    assert found[table.columns].equals(table)
+    one = delta.with_levels(table.iloc[:1], alone, [CL, RR])
+    assert one["level delta_m"].tolist() == table.delta_m.iloc[:1].tolist()
 
 
 def test_a_configuration_that_somebody_has_chosen_is_not_chosen_again(make_run):
@@ -260,14 +264,15 @@ def test_a_configuration_that_somebody_has_chosen_is_not_chosen_again(make_run):
 
 def coverage(n, n_alone, shared, draws=400):
     """The share of draws in which the 95 % interval of a level holds the true one, by a method's own seeds and by
-    `levels`. Baselines scatter by 2 % and 5 %, the method by 1 %; `shared`: of a seed's luck that both have."""
+    its levels. Baselines scatter by 2 % and 5 %, the method by 1 %; `shared`: of a seed's luck that both have."""
     rng, truth, held = np.random.default_rng(0), (100 * (0.72 / 0.8 - 1) - 100 * (0.55 / 0.5 - 1)) / 2, []
     for _ in range(draws):
         luck = rng.normal(size=(2, max(n, n_alone)))
         alone = values_alone(*(np.array([[0.8], [0.5]]) * (1 + np.array([[0.02], [0.05]]) * luck))[:, :n_alone])
         own = shared * np.array([[0.02], [0.05]]) * luck[:, :n] + 0.01 * rng.normal(size=(2, n))
         table = measured(*(np.array([[0.72], [0.55]]) * (1 + own)), alone)
-        intervals = [inference.t_interval(t.delta_m) for t in (table, delta.levels(table, alone, [CL, RR]))]
+        both = delta.with_levels(table, alone, [CL, RR])
+        intervals = [inference.t_interval(both[column]) for column in ("delta_m", "level delta_m")]
         held.append([i.low <= truth <= i.high for i in intervals])
     return np.mean(held, axis=0)
 
