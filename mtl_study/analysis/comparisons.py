@@ -85,7 +85,7 @@ def at_one_rate(selected: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
         compared, NaN where they cannot be. Seeds that one of the two lacks have NaN.
     """
     selected = selected.drop(columns=[c for c in selected if c.startswith(LEVEL)])
-    gains = [c for c in selected.select_dtypes("number").columns if c not in (*RUN, "epoch")]
+    gains = [c for c in selected.select_dtypes("number").columns if c not in (*RUN, "epoch", "seconds")]
     found = []
     for problem, table in selected.groupby("problem", sort=False):
         uniform = table[table.smto == "unit_scal"].set_index("seed")
