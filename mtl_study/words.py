@@ -28,15 +28,22 @@ def number(value: float, digits: int = 1, sign: bool = False) -> str:
     return minus(text)
 
 
+def sized(*values: float) -> list[str]:
+    """Numbers that belong together, all with as many decimals as give the largest of them three digits."""
+    largest = max((abs(value) for value in values if math.isfinite(value) and value), default=1.0)
+    digits = min(max(2 - math.floor(math.log10(largest)), 0), 6)
+    return [number(value, digits) for value in values]
+
+
 def percent(value: float, digits: int = 1, sign: bool = False) -> str:
     """A value in percent."""
     return f"{number(value, digits, sign)} %"
 
 
-def listed(items: Iterable[str], none: str = "none") -> str:
-    """ "a", "a and b", "a, b and c"; `none` where there is nothing to list."""
-    *others, last = list(items) or [none]
-    return f"{', '.join(others)} and {last}" if others else last
+def listed(items: Iterable[str], none: str = "none", last: str = "and") -> str:
+    """ "a", "a and b", "a, b and c"; `none` where there is nothing to list. last: "or" for "a, b or c"."""
+    *others, final = list(items) or [none]
+    return f"{', '.join(others)} {last} {final}" if others else final
 
 
 def counted(n: int, one: str, several: str | None = None) -> str:

@@ -61,10 +61,11 @@ def equivalence(selected: pd.DataFrame, margin: float) -> pd.DataFrame:
     differences.
 
     Returns:
-        Index smto; mean, low, high of the 90 % interval, n, and p (the smaller, the safer that they are equivalent).
+        Index smto; mean, low, high of the 95 % interval, n, and p: below `inference.TOST`, which is where that interval
+        lies within the margin, they are equivalent.
     """
     table = differences(selected)
-    return paired(selected, level=0.90).assign(p=[tost(table[smto], margin) for smto in table])
+    return paired(selected).assign(p=[tost(table[smto], margin) for smto in table])
 
 
 def at_one_rate(selected: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:

@@ -220,8 +220,9 @@ def selected(
 
     Returns:
         problem, smto, config, seed, epoch; delta_m and one column per task, in percent, higher is better; where a task
-        has several metrics, one column "task/metric" each; val_delta_m, what chose the epoch; diverged. A run that left
-        no usable epoch has NaN throughout; one that diverged later keeps the best epoch that it completed.
+        has several metrics, one column "task/metric" each; val_delta_m, what chose the epoch; diverged; seconds, how
+        long it took. A run that left no usable epoch has NaN throughout; one that diverged later keeps the best epoch
+        that it completed.
     """
     table = tidy(runs)
     gains = delta_m(table, baselines, tasks)
@@ -235,14 +236,14 @@ def selected(
         key = run_key(run)
         val = by_run.get(key, pd.Series(dtype=float))
         position = best_val_epoch(val) if rule == "best_val_epoch" else len(val) - 1 if len(val) else None
-        row: dict[str, Any] = dict(zip(RUN, key, strict=True)) | {"diverged": run.diverged}
+        row: dict[str, Any] = dict(zip(RUN, key, strict=True)) | {"diverged": run.diverged, "seconds": run.seconds}
         if position is not None:
             epoch = val.index.get_level_values("epoch")[position]
             at = (*key, split, epoch)
             row |= {"epoch": epoch, "val_delta_m": val.iloc[position], **gains.loc[at].to_dict()}
             row |= {column: changes.loc[at, pair] for column, pair in several.items()}
         rows.append(row)
-    columns = [*RUN, "epoch", "delta_m", *names, *several, "val_delta_m", "diverged"]
+    columns = [*RUN, "epoch", "delta_m", *names, *several, "val_delta_m", "diverged", "seconds"]
     return pd.DataFrame(rows, columns=columns).astype({"epoch": "Int64"})
 
 

@@ -1,18 +1,25 @@
 """Intervals and tests.
 
 An interval always treats the seeds as the sample: it says how much another draw of seeds would move the number, and
-nothing about other data sets or other hyperparameters.
+nothing about other data sets or other hyperparameters. One convention holds in every table, picture and rule: intervals
+are at 95 %, two-sided, and two numbers are equal within a margin where the 95 % interval of their difference lies
+within it.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+
+TOST = 0.025  # of each of the two one-sided tests: where they are passed, the 95 % interval lies within the margin
 
 
 class Interval(NamedTuple):
@@ -32,11 +39,187 @@ def finite(values: ArrayLike) -> np.ndarray:
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean and t interval. Assumes independent values, about normal; NaN is left out. One value gives (−∞, ∞)."""
-    sample = finite(values)
-    if len(sample) < 2:
-        return Interval(float(sample[0]) if len(sample) else math.nan, -math.inf, math.inf, len(sample))
-    low, high = _t_test(sample).confidence_interval(level)
-    return Interval(float(sample.mean()), float(low), float(high), len(sample))
+    return Mean(np.asarray(values, dtype=float)).interval(level)
+
+
+@cache
+def critical_t(level: float, df: float) -> float:
+    """What a t value has to exceed, either way, for a two-sided interval at this level to leave 0 out."""
+    return float(stats.t.isf((1 - level) / 2, df))
+
+
+def share_interval(events: int, n: int, level: float = 0.95) -> Interval:
+    """The share of n seeds in which something happened, with its exact interval, which is never too short.
+
+    Source: Clopper and Pearson 1934, "The use of confidence or fiducial limits", Biometrika 26. No seed gives [0, 1].
+    """
+    if n == 0:
+        return Interval(math.nan, 0.0, 1.0, 0)
+    low, high = stats.binomtest(events, n).proportion_ci(level, method="exact")
+    return Interval(events / n, float(low), float(high), n)
+
+
+# -- how many seeds it takes -------------------------------------------------------------------------------------------
+
+MOST = 1000  # seeds; what takes more is not settled by seeds
+POWER = 0.80
+
+
+def seeds_for_mean(margins: Sequence[float], level: float, power: float = POWER, sources: int = 1) -> int | None:
+    """The fewest seeds with which the t interval lies beyond every line, with this probability; None above `MOST`.
+
+    Args:
+        margins: distances from the mean to each line, in standard deviations between seeds, > 0 on the right side; two
+            where the interval has to lie between two lines. level: of the interval, two-sided. sources: of the
+            variance, as in `Mean`.
+    """
+    n = np.arange(2, MOST + 1)
+    df = sources * (n - 1)
+    critical = stats.t.isf((1 - level) / 2, df)
+    missed = sum(_noncentral_t_cdf(critical, df, min(margin, 1e3) * np.sqrt(n)) for margin in margins)
+    enough = n[1 - missed >= power]
+    return int(enough[0]) if min(margins) > 0 and len(enough) else None
+
+
+def _noncentral_t_cdf(x: np.ndarray, df: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """That of scipy, which has no value far out on the left."""
+    with np.errstate(all="ignore"):
+        return np.where(shift > x + 37, 0.0, np.nan_to_num(stats.nct.cdf(x, df, np.minimum(shift, x + 37))))
+
+
+def seeds_for_share(share: float, line: float, level: float, power: float = POWER) -> int | None:
+    """The fewest seeds with which the exact interval of a share lies beyond the line, with this probability, if the
+    share is what it seems; None above `MOST`."""
+    if share < line:
+        share, line = 1 - share, 1 - line
+    n = np.arange(1, MOST + 1)
+    # the least number of events whose lower bound is above the line: P(X ≥ k | line) < (1 − level) / 2
+    least = stats.binom.isf((1 - level) / 2, n, line).astype(int) + 1
+    enough = n[(least <= n) & (stats.binom.sf(least - 1, n, share) >= power)]
+    return int(enough[0]) if len(enough) else None
+
+
+# -- estimates: what a rule holds against its bounds -------------------------------------------------------------------
+
+
+class Estimate(Protocol):
+    """A number over seeds, with its interval at any level."""
+
+    @property
+    def n(self) -> int:
+        """How many seeds there are."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed has a value."""
+
+    def interval(self, level: float) -> Interval:
+        """The number with its interval."""
+
+    def seeds(self, above: float, below: float, level: float, power: float = POWER) -> int | None:
+        """The fewest seeds with which the interval lies between the two bounds, with probability `power`, if mean and
+        spread are what they seem; None where no number of them will do, or more than `MOST`."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of one value per seed. borrowed: a variance of others like it, see `moderated`."""
+
+    values: np.ndarray
+    borrowed: float | None = None
+
+    @property
+    def n(self) -> int:
+        return len(finite(self.values))
+
+    @property
+    def complete(self) -> bool:
+        return self.n == len(self.values)
+
+    @property
+    def sources(self) -> int:
+        """Of the variance: 1 where it is this one's own, 2 where it is the mean of its own and the borrowed one."""
+        return 1 if self.borrowed is None else 2
+
+    @property
+    def variance(self) -> float:
+        """Between seeds; NaN for fewer than two."""
+        sample = finite(self.values)
+        own = float(sample.var(ddof=1)) if len(sample) > 1 else math.nan
+        return own if self.borrowed is None else (own + self.borrowed) / 2
+
+    def interval(self, level: float) -> Interval:
+        sample = finite(self.values)
+        n, mean = len(sample), float(sample.mean()) if len(sample) else math.nan
+        if n < 2:
+            return Interval(mean, -math.inf, math.inf, n)
+        half = critical_t(level, self.sources * (n - 1)) * math.sqrt(self.variance / n)
+        return Interval(mean, mean - half, mean + half, n)
+
+    def seeds(self, above: float, below: float, level: float, power: float = POWER) -> int | None:
+        if self.n < 2:
+            return None
+        sd, mean = max(math.sqrt(self.variance), 1e-12), float(finite(self.values).mean())
+        distances = [mean - above, below - mean]
+        return seeds_for_mean([d / sd for d in distances if math.isfinite(d)], level, power, self.sources)
+
+
+def moderated(means: Sequence[Mean]) -> list[Mean]:
+    """The same means, each with the average of its own variance and the mean variance of all of them.
+
+    That is the posterior variance of Smyth 2004 ("Linear models and empirical Bayes methods for assessing differential
+    expression", Statistical Applications in Genetics and Molecular Biology 3) with as many prior degrees of freedom as
+    a method has of its own. Estimating that number, as he does, supposes independent variances, and methods that are
+    compared with one baseline do not have them: "one of eight is different" was then wrong in up to 7.6 % of simulated
+    worlds, in place of 2.5 %. With this number it is in 2.6 % at most, also where the variances are unequal; and where
+    seeds are skewed in up to 5 % instead of up to 47 %, since one method's short interval no longer decides alone.
+
+    A single interval that is moderated covers too rarely where its method is noisier than the others (as little as
+    88 %), so that what asks of one certain method should not use it.
+    """
+    variances = [mean.variance for mean in means if mean.n > 1]
+    if len(variances) < FEWEST:
+        return list(means)
+    return [Mean(mean.values, float(np.mean(variances))) for mean in means]
+
+
+FEWEST = 4  # methods whose variances are worth averaging
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of seeds in which something happened: one True or False per seed."""
+
+    happened: np.ndarray
+
+    complete = True
+
+    @property
+    def n(self) -> int:
+        return len(self.happened)
+
+    def interval(self, level: float) -> Interval:
+        return share_interval(int(self.happened.sum()), self.n, level)
+
+    def seeds(self, above: float, below: float, level: float, power: float = POWER) -> int | None:
+        share = float(self.happened.mean()) if self.n else math.nan
+        line = above if math.isfinite(above) else below
+        return seeds_for_share(share, line, level, power) if above < share < below else None
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A number without error, such as one that is printed in a paper."""
+
+    value: float
+    n = 1
+    complete = True
+
+    def interval(self, level: float) -> Interval:
+        return Interval(self.value, self.value, self.value, 1)
+
+    def seeds(self, above: float, below: float, level: float, power: float = POWER) -> int | None:
+        return 1
 
 
 def _t_test(sample: np.ndarray, mean: float = 0.0, alternative: str = "two-sided") -> Any:
@@ -49,8 +232,8 @@ def _t_test(sample: np.ndarray, mean: float = 0.0, alternative: str = "two-sided
 def tost(values: ArrayLike, margin: float) -> float:
     """Two one-sided t tests: the p-value of "the mean lies outside ±margin". Small means equal, within the margin.
 
-    A difference that is not significant is no evidence of equality; this is. p < 0.05 exactly where the 90 % interval
-    of the mean lies within the margin. NaN with fewer than two values.
+    A difference that is not significant is no evidence of equality; this is. p < 0.025 (`TOST`) exactly where the 95 %
+    interval of the mean lies within the margin. NaN with fewer than two values.
     """
     sample = finite(values)
     if len(sample) < 2:

@@ -1,24 +1,23 @@
-"""The paper's claims as data, and a computed verdict on each.
+"""A computed verdict on each of the paper's claims.
 
     claims.judge("C1", selected, preset="quick", notebook="01_mnist_selection")
 
-data/claims.yaml says for every claim what it is, where the paper makes it, and the rule that decides. A rule of kind
+`rules` says how a claim is decided. Numbers are compared with bounds by intervals over the seeds, never by their means
+alone:
 
-    count    asks of how many (problem, method) pairs something holds: that a number per run (a combination of columns,
-             minus the same of another method, or on another problem, at the same seed) lies within bounds
-    rank     asks whether the methods come in the paper's order
-    checks   asks whether all checks of a proof have passed
+    reproduced          the whole interval supports the claim
+    not reproduced      the whole interval contradicts it
+    open                the interval lies across the line, or there are too few seeds; it is said what would settle it
+    cannot be judged    the preset is too small for it, or the data are not those that it speaks of
 
-Numbers are compared with bounds by t intervals over the seeds, never by their means alone:
+Means have t intervals, shares of runs exact ones; to contradict, the variances of several methods are averaged
+(`inference.moderated`). For a count "at least u of n" either verdict is wrong with a
+probability of 2.5 % at most, however the methods depend on each other. It takes u intervals on the right side, each at
+level 1 − 0.05/(n − u + 1), to support the claim: if fewer than u held in truth, the interval of one of the n − u + 1 or
+more others would have missed. To contradict it takes n − u + 1 intervals on the wrong side, each at level 1 − 0.05/u.
 
-    reproduced                    the whole interval supports the claim
-    not reproduced                the whole interval contradicts it
-    inconclusive at this scale    anything else: an interval across the line, too few seeds, a preset that is too small
-
-For a count "at least u of n" either verdict is wrong with a probability of 2.5 % at most, however the methods depend on
-each other. It takes u intervals on the right side, each at level 1 − 0.05/(n − u + 1), to support the claim: if fewer
-than u held in truth, the interval of one of the n − u + 1 or more others would have missed. To contradict it takes
-n − u + 1 intervals on the wrong side, each at level 1 − 0.05/u.
+Of a count one comparison decides and is the verdict's estimate: the u-th, where those come first that hold, then those
+that are open, both by the margin of their means.
 """
 
 from __future__ import annotations
@@ -26,134 +25,41 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib import resources
-from typing import Annotated, Any, Literal
+from typing import Any
 
+import numpy as np
 import pandas as pd
-import yaml
-from pydantic import Field, model_validator
 
 from mtl_core import files
-from mtl_core.names import nearest
 from mtl_study import artifacts
 from mtl_study.analysis import inference
 from mtl_study.analysis.inference import Interval
 from mtl_study.look import label, problem_label
 from mtl_study.paper import published
-from mtl_study.words import counted, listed, minus, number
+from mtl_study.paper.rules import (
+    BadEvidence,
+    Checks,
+    Compared,
+    Count,
+    Part,
+    Rank,
+    Share,
+    expand,
+    named_parts,
+    names,
+    pairs,
+    parts,
+)
+from mtl_study.words import counted, duration, listed, minus, number, sized
 
-REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive at this scale"
+__all__ = ["BadEvidence", "names", "pairs", "parts"]  # for notebooks, which need one name for it all
+
+REPRODUCED, NOT_REPRODUCED, OPEN, BARRED = "reproduced", "not reproduced", "open", "cannot be judged"
+COLOURS = {REPRODUCED: "#00704f", NOT_REPRODUCED: "#a94400", OPEN: "#2c5aa0", BARRED: "#5c6068"}
 ERROR = 0.05  # both sides together
-
-
-class BadEvidence(ValueError):
-    """A claim was asked for that does not exist, or with a table that cannot decide it."""
-
-
-# -- the rules, as the file has them -----------------------------------------------------------------------------------
-
-
-class Count(published.Strict):
-    """At least `at_least` of the pairs in `of` have Σ value[c] · c, minus that of another run, within the bounds."""
-
-    kind: Literal["count"]
-    of: dict[str, list[str]]  # problem → methods or groups of methods
-    value: dict[str, float]
-    minus_smto: str | None = None
-    minus_problem: str | None = None
-    above: float = -math.inf
-    below: float = math.inf
-    at_least: int
-
-
-class Rank(published.Strict):
-    """Spearman's correlation of each seed's column with the paper's is above `at_least`."""
-
-    kind: Literal["rank"]
-    problem: str
-    smtos: list[str]
-    column: str
-    at_least: float
-
-
-class Checks(published.Strict):
-    """Every check of every proposition has passed."""
-
-    kind: Literal["checks"]
-    propositions: list[int]
-
-
-class Reference(published.Strict):
-    """Where the paper's own number stands: a table of results or a number in its text."""
-
-    table: str | None = None
-    text: str | None = None
-
-
-class Needs(published.Strict):
-    """What it takes to decide: one of these presets, so many seeds, and data of one of these sources (any if empty)."""
-
-    presets: list[str]
-    seeds: int
-    sources: list[str] = Field(default=[])
-
-
-class Part(published.Strict):
-    """One statement with its rule."""
-
-    says: str
-    where: str
-    paper: Reference = Reference()
-    needs: Needs
-    rule: Annotated[Count | Rank | Checks, Field(discriminator="kind")]
-    in_words: str
-
-
-class _File(published.Strict):
-    groups: dict[str, list[str]]
-    claims: dict[str, list[Part]]
-
-    @model_validator(mode="after")
-    def _counts_make_sense(self) -> _File:
-        for name, parts in self.claims.items():
-            for part in parts:
-                if isinstance(part.rule, Count):
-                    n = len(pairs(part.rule, self.groups))
-                    if not 1 <= part.rule.at_least <= n:
-                        raise ValueError(f"{name}: at_least is {part.rule.at_least}, of {n} pairs")
-        return self
-
-
-@cache
-def _file() -> _File:
-    text = resources.files(__package__).joinpath("data", "claims.yaml").read_text(encoding="utf-8")
-    return _File.model_validate(yaml.safe_load(text))
-
-
-def names() -> list[str]:
-    """The claims that there are rules for."""
-    return list(_file().claims)
-
-
-def parts(claim: str) -> list[Part]:
-    """The statements of one claim. Raises BadEvidence, naming the nearest, if there is no such claim."""
-    known = _file().claims
-    if claim not in known:
-        raise BadEvidence(f"there is no claim {claim!r}{nearest(claim, known)}. Known: {', '.join(known)}.")
-    return known[claim]
-
-
-def pairs(rule: Count, groups: dict[str, list[str]] | None = None) -> list[tuple[str, str]]:
-    """The (problem, method) pairs that a count is about."""
-    groups = _file().groups if groups is None else groups
-    return [(problem, smto) for problem, members in rule.of.items() for smto in _expand(members, groups)]
-
-
-def _expand(members: Sequence[str], groups: dict[str, list[str]]) -> list[str]:
-    return [smto for member in members for smto in groups.get(member, [member])]
+Pair = tuple[str, str]  # of a problem and a method
 
 
 # -- verdicts ----------------------------------------------------------------------------------------------------------
@@ -163,23 +69,41 @@ def _expand(members: Sequence[str], groups: dict[str, list[str]]) -> list[str]:
 class Verdict:
     """What became of one statement.
 
-    paper, ours: what is compared, in words and numbers. interval: of what decides (a count, a correlation). n: the
-    fewest seeds behind any number in it. because: what made the verdict. rule: in words. details: a row per pair, with
-    mean and interval at the level that can support the claim, or a row per check.
+    paper, ours: what is compared, in words and numbers. estimate, low, high: of the comparison that decides, in `unit`;
+    None where nothing is random. n: the fewest seeds behind any number in it (of proofs, the checks). why: what made
+    the verdict. settles: what would decide an open one, or what would let it be judged; "" for the others. also: other
+    readings of the same rule (`reading`, verdict, estimate, low, high, unit, n). rule: in words. details: a row per
+    pair, with mean and interval at the level that can support the claim, or a row per check.
     """
 
-    claim: str
+    id: str
     says: str
     where: str
     paper: str
     ours: str
-    interval: tuple[float, float] | None
-    n: int
     verdict: str
-    because: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    n: int
+    why: str
+    settles: str
     rule: str
     preset: str
+    also: list[dict[str, Any]] = field(default_factory=list)
     details: list[dict[str, Any]] = field(default_factory=list)
+
+
+#: of a verdict, what the shipped list of verdicts holds
+COLUMNS = ("id", "says", "verdict", "estimate", "low", "high", "unit", "n", "preset", "why", "settles", "also")
+
+
+def remarks(row: Mapping[str, Any]) -> list[str]:
+    """What stands beneath a verdict, given as a row: why, what would settle it, and the other readings."""
+    words = {OPEN: "would settle it", BARRED: "would let it be judged"}
+    settles = [f"{row['settles']} {words[row['verdict']]}"] if row["settles"] else []
+    return [row["why"], *settles, *(f"{o['reading']}: {o['verdict']}, {_quantity(o)}" for o in row["also"])]
 
 
 class Verdicts(list[Verdict]):
@@ -189,28 +113,26 @@ class Verdicts(list[Verdict]):
     def verdict(self) -> str:
         """On the claim as a whole: reproduced if every part is, not reproduced if one part is not."""
         found = {part.verdict for part in self}
-        if NOT_REPRODUCED in found:
-            return NOT_REPRODUCED
-        return INCONCLUSIVE if INCONCLUSIVE in found else REPRODUCED
+        return next((verdict for verdict in (NOT_REPRODUCED, BARRED, OPEN) if verdict in found), REPRODUCED)
 
     def details(self) -> pd.DataFrame:
         """What lies behind the verdicts: a row per claim and method, or per check."""
-        return pd.DataFrame([{"claim": part.claim, **row} for part in self for row in part.details])
+        return pd.DataFrame([{"claim": part.id, **row} for part in self for row in part.details])
 
     def _repr_markdown_(self) -> str:
         head = f"| {' | '.join(_HEAD)} |\n| :--- | :--- | :--- | :--- | ---: | :--- |\n"
         rows = []
         for p in self:
             cells = [
-                f"**{p.claim}**",
+                f"**{p.id}**",
                 f"{p.says} ({p.where})",
                 p.paper,
                 p.ours,
                 str(p.n),
-                f"**{p.verdict}**: {p.because}",
+                f"**{p.verdict}**: {'; '.join(remarks(vars(p)))}",
             ]
             rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |\n")
-        rules = [f"\n*{p.claim} is decided by:* {p.rule}\n" for p in self]
+        rules = [f"\n*{p.id} is decided by:* {p.rule}\n" for p in self]
         return head + "".join(rows) + "".join(rules)
 
     def _repr_html_(self) -> str:
@@ -219,9 +141,9 @@ class Verdicts(list[Verdict]):
         rows = []
         for p in self:
             says = f"{html.escape(p.says)}<br><small>{html.escape(p.where)} · decided by: {html.escape(p.rule)}</small>"
-            colour = {REPRODUCED: "#00734f", NOT_REPRODUCED: "#b34700"}.get(p.verdict, "#5f6368")
-            badge = f'<b style="color:{colour}">{p.verdict}</b><br><small>{html.escape(p.because)}</small>'
-            cells = [f"<b>{p.claim}</b>", says, html.escape(p.paper), html.escape(p.ours), str(p.n), badge]
+            beneath = "<br>".join(map(html.escape, remarks(vars(p))))
+            badge = f'<b style="color:{COLOURS[p.verdict]}">{p.verdict}</b><br><small>{beneath}</small>'
+            cells = [f"<b>{p.id}</b>", says, html.escape(p.paper), html.escape(p.ours), str(p.n), badge]
             rows.append("<tr>" + "".join(f"<td {cell}>{text}</td>" for text in cells) + "</tr>")
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
@@ -229,46 +151,58 @@ class Verdicts(list[Verdict]):
 _HEAD = ("Claim", "Statement", "Paper", "We measured", "n", "Verdict")
 
 
-def judge(claim: str, evidence: pd.DataFrame, *, preset: str, notebook: str, source: str | None = None) -> Verdicts:
+def judge(
+    claim: str,
+    evidence: pd.DataFrame,
+    *,
+    preset: str,
+    notebook: str,
+    source: str | None = None,
+    also: Mapping[str, pd.DataFrame] | None = None,
+) -> Verdicts:
     """The verdict on a claim, recorded in artifacts/<preset>/claims/<notebook>.json.
 
     Args:
         claim: "C1", …
-        evidence: for counts and ranks one row per run, with problem, smto, seed and the columns that the rule needs:
-            `delta.selected(…)`, joined with `alignment.per_run(…)` where it asks for weights or gradients. For checks
-            one row per check: proposition, check, passed, and what else is worth showing.
+        evidence: for counts, shares and ranks one row per run, with problem, smto, seed and the columns that the rule
+            needs: `delta.selected(…)`, joined with `alignment.per_run(…)` where it asks for weights or gradients; with
+            a column `seconds`, an open verdict says what settling it costs. For checks one row per check: proposition,
+            check, passed, and what else is worth showing.
         preset: of this run; smoke never decides.
         notebook: whose verdict it is, e.g. "01_mnist_selection".
         source: of the data behind it, "full" or "embedded"; where a claim needs a certain one, no other decides.
+        also: other readings ("as released", "at one rate"), each with its evidence. They are judged by the same rule
+            and shown beside the verdict. A part for which a reading has no run is left without it.
 
     Raises:
         BadEvidence: no such claim, a column is missing, or several runs of a method have the same seed.
         CannotWrite: the record could not be written.
     """
-    verdicts = decide(claim, evidence, preset=preset, source=source)
+    verdicts = decide(claim, evidence, preset=preset, source=source, also=also)
     path = artifacts.folder(preset) / "claims" / f"{notebook}.json"
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    ours = {v.claim for v in verdicts}
-    kept = [row for row in earlier if row["claim"] not in ours]
+    ours = {v.id for v in verdicts}
+    kept = [row for row in earlier if row["id"] not in ours]
     files.write_json(path, [*kept, *(_plain(asdict(verdict)) for verdict in verdicts)])
     return verdicts
 
 
-def decide(claim: str, evidence: pd.DataFrame, *, preset: str, source: str | None = None) -> Verdicts:
+def decide(
+    claim: str,
+    evidence: pd.DataFrame,
+    *,
+    preset: str,
+    source: str | None = None,
+    also: Mapping[str, pd.DataFrame] | None = None,
+) -> Verdicts:
     """The verdict on a claim without a record of it, for a second look at other evidence. As `judge` otherwise."""
-    found = parts(claim)
-    letters = [""] if len(found) == 1 else [chr(ord("a") + i) for i in range(len(found))]
-    if not claim[-1].isdigit():  # "C10-Cityscapes b", but "C10b"
-        letters = [f" {letter}".rstrip() for letter in letters]
-    return Verdicts(
-        _judge(f"{claim}{letter}", part, evidence, preset, source) for letter, part in zip(letters, found, strict=True)
-    )
+    return Verdicts(_judge(id_, part, evidence, preset, source, also or {}) for id_, part in named_parts(claim))
 
 
 def changed(before: Iterable[Verdict], after: Iterable[Verdict]) -> list[str]:
-    """Which verdicts other evidence changes, each in words, with the counts that make it."""
+    """Which verdicts other evidence changes, each in words, with the reason."""
     return [
-        f"{new.claim} becomes {new.verdict} ({new.because}; before: {old.verdict})"
+        f"{new.id} becomes {new.verdict} ({new.why}; before: {old.verdict})"
         for old, new in zip(before, after, strict=True)
         if old.verdict != new.verdict
     ]
@@ -285,29 +219,51 @@ def on_paper(part: Part) -> Finding:
     return find(part, table.assign(problem=problem, seed=1), exact=True)
 
 
-def _judge(name: str, part: Part, evidence: pd.DataFrame, preset: str, source: str | None) -> Verdict:
+def _judge(
+    id_: str, part: Part, evidence: pd.DataFrame, preset: str, source: str | None, also: Mapping[str, pd.DataFrame]
+) -> Verdict:
+    barred, permits = _barred(part, preset, source)
+
+    def verdict(finding: Finding) -> str:
+        return BARRED if barred else finding.verdict
+
     finding = find(part, evidence)
-    verdict, because = finding.verdict, finding.because
-    lacking = [f"the preset {preset}"] if preset not in part.needs.presets else []
-    if part.needs.sources and source not in part.needs.sources:
-        drawn = " (synthetic streets)" if source == "embedded" else ""
-        lacking.append(f"the source {source}{drawn}" if source else "a source that is not known")
-    if lacking:
-        verdict, because = INCONCLUSIVE, f"{listed(lacking)} decide{'s' if len(lacking) == 1 else ''} nothing"
+    readings = {name: find(part, other) for name, other in also.items()}
     return Verdict(
-        claim=name,
+        id=id_,
         says=" ".join(part.says.split()),
         where=part.where,
         paper=_paper_text(part),
         ours=finding.text,
-        interval=finding.interval,
-        n=finding.n,
-        verdict=verdict,
-        because=because,
+        verdict=verdict(finding),
+        **finding.numbers(),
+        why=barred or finding.why,
+        settles=permits if barred else finding.settles,
         rule=" ".join(part.in_words.split()) + (f" {finding.method}" if finding.method else ""),
         preset=preset,
+        also=[
+            {"reading": name, "verdict": verdict(found), **found.numbers()}
+            for name, found in readings.items()
+            if found.n
+        ],
         details=finding.details,
     )
+
+
+def _barred(part: Part, preset: str, source: str | None) -> tuple[str, str]:
+    """Why a statement cannot be judged here, and what would let it be; "" where it can."""
+    needs, lacking, permits = part.needs, [], []
+    if preset not in needs.presets:
+        lacking.append(f"the preset {preset}")
+        permits.append(f"the preset {listed(needs.presets, last='or')}")
+    if needs.sources and source not in needs.sources:
+        drawn = " (synthetic streets)" if source == "embedded" else ""
+        lacking.append(f"the source {source}{drawn}" if source else "a source that is not known")
+        permits.append(f"data of the source {listed(needs.sources, last='or')}")
+    if not lacking:
+        return "", ""
+    reason = f": {needs.reason}" if needs.reason and preset not in needs.presets and preset != artifacts.SMOKE else ""
+    return f"{listed(lacking)} decide{'s' if len(lacking) == 1 else ''} nothing{reason}", " with ".join(permits)
 
 
 def _paper_text(part: Part) -> str:
@@ -322,15 +278,22 @@ def _paper_text(part: Part) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule finds in a table, before it is asked whether the table is large enough."""
+    """What a rule finds in a table, before it is asked whether preset and data can decide. As `Verdict`."""
 
     verdict: str
-    because: str
+    why: str
     text: str
-    interval: tuple[float, float] | None
     n: int
-    method: str
-    details: list[dict[str, Any]]
+    estimate: Interval | None = None
+    unit: str = ""
+    settles: str = ""
+    method: str = ""
+    details: list[dict[str, Any]] = field(default_factory=list)
+
+    def numbers(self) -> dict[str, Any]:
+        """estimate, low, high, unit and n."""
+        mean, low, high = self.estimate[:3] if self.estimate else (None, None, None)
+        return {"estimate": mean, "low": low, "high": high, "unit": self.unit, "n": self.n}
 
 
 def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
@@ -338,7 +301,7 @@ def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
     rule = part.rule
     if isinstance(rule, Checks):
         return _checks(rule, evidence)
-    needed = ["problem", "smto", "seed", *(rule.value if isinstance(rule, Count) else [rule.column])]
+    needed = ["problem", "smto", "seed", *([rule.column] if isinstance(rule, Rank) else rule.value)]
     if missing := [column for column in needed if column not in evidence]:
         raise BadEvidence(
             f"the rule asks for {', '.join(missing)}, which the table does not have; it has {', '.join(evidence)}. "
@@ -348,50 +311,169 @@ def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
         raise BadEvidence(
             "several runs of one method have the same problem and seed; keep one configuration per method."
         )
-    return _count(part, rule, evidence, exact) if isinstance(rule, Count) else _rank(part, rule, evidence, exact)
+    if isinstance(rule, Rank):
+        return _rank(part, rule, evidence, exact)
+    return _share(part, rule, evidence) if isinstance(rule, Share) else _count(part, rule, evidence, exact)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """One comparison of a rule: what is asked, its interval, and whether that holds, fails or is open."""
+
+    pair: Pair
+    estimate: inference.Estimate
+    against: inference.Estimate
+    inner: Interval
+    outer: Interval
+    outcome: str
+    margin: float
+
+    @property
+    def decisive(self) -> Interval:
+        """The interval that made the outcome; of an open one the wider."""
+        if self.outcome != "open":
+            return self.inner if self.outcome == "holds" else self.outer
+        return max(self.inner, self.outer, key=lambda interval: interval.high - interval.low)
+
+
+@dataclass(frozen=True)
+class _Ballot:
+    """At least `needed` of these have to lie between the bounds."""
+
+    compared: list[_Compared]  # those that hold first, then the open ones, each by margin
+    above: float
+    below: float
+    needed: int
+    support: float
+    contradiction: float
+
+    @classmethod
+    def of(
+        cls, estimates: Mapping[Pair, inference.Estimate], bounds: tuple[float, float], needed: int, seeds: int
+    ) -> _Ballot:
+        """seeds: the fewest with which a comparison may decide."""
+        against = _moderated(estimates)
+        n, (above, below) = len(estimates), bounds
+        support, contradiction = 1 - ERROR / (n - needed + 1), 1 - ERROR / needed
+        compared = []
+        for pair, estimate in estimates.items():
+            inner, outer = estimate.interval(support), against[pair].interval(contradiction)
+            complete = estimate.n >= seeds and estimate.complete
+            if complete and above < inner.low and inner.high < below:
+                outcome = "holds"
+            elif complete and (outer.high <= above or outer.low >= below):
+                outcome = "fails"
+            else:
+                outcome = "open"
+            margin = min(inner.mean - above, below - inner.mean) if math.isfinite(inner.mean) else -math.inf
+            compared.append(_Compared(pair, estimate, against[pair], inner, outer, outcome, margin))
+        order = {"holds": 0, "open": 1, "fails": 2}
+        compared.sort(key=lambda c: (order[c.outcome], -c.margin))
+        return cls(compared, above, below, needed, support, contradiction)
+
+    def having(self, outcome: str) -> list[_Compared]:
+        return [c for c in self.compared if c.outcome == outcome]
+
+    @property
+    def verdict(self) -> str:
+        return {"holds": REPRODUCED, "fails": NOT_REPRODUCED, "open": OPEN}[self.deciding.outcome]
+
+    @property
+    def deciding(self) -> _Compared:
+        return self.compared[self.needed - 1]
+
+    @property
+    def least(self) -> int:
+        return len(self.having("holds"))
+
+    @property
+    def most(self) -> int:
+        return len(self.compared) - len(self.having("fails"))
+
+    def seeds(self) -> int | None:
+        """The seeds that settle an open vote, the way it leans: in four of five cases, if all is as it seems."""
+        leans = self.above < self.deciding.inner.mean < self.below
+        wanted = self.compared[: self.needed] if leans else self.compared[self.needed - 1 :]
+        wanted = [c for c in wanted if c.outcome == "open"]
+        power = 1 - (1 - inference.POWER) / len(wanted)
+        found = [self._seeds_of(c, leans, power) for c in wanted]
+        known = [n for n in found if n is not None]
+        return max(known) if len(known) == len(found) else None
+
+    def _seeds_of(self, compared: _Compared, leans: bool, power: float) -> int | None:
+        if leans:
+            return compared.estimate.seeds(self.above, self.below, self.support, power)
+        outside = (self.below, math.inf) if compared.inner.mean >= self.below else (-math.inf, self.above)
+        return compared.against.seeds(*outside, self.contradiction, power)
+
+
+def _moderated(estimates: Mapping[Pair, inference.Estimate]) -> dict[Pair, inference.Estimate]:
+    """What may contradict: means with variances averaged over the methods of a problem; all others as they are."""
+    found = dict(estimates)
+    for problem in dict.fromkeys(problem for problem, _ in estimates):
+        means = {pair: e for pair, e in estimates.items() if pair[0] == problem and isinstance(e, inference.Mean)}
+        found |= dict(zip(means, inference.moderated(list(means.values())), strict=True))
+    return found
 
 
 def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Finding:
-    of, seeds = _values(rule, evidence), 1 if exact else max(part.needs.seeds, 1)
-    n, u = len(of), rule.at_least
-    support, contradiction = 1 - ERROR / (n - u + 1), 1 - ERROR / u
-    outcomes: dict[str, list[str]] = {"holds": [], "fails": [], "open": []}
-    details, sizes = [], []
-    for (problem, smto), values in of.items():
-        inner, outer = _interval(values, support, exact), _interval(values, contradiction, exact)
-        complete = len(values) >= seeds and values.notna().all()
-        if complete and rule.above < inner.low and inner.high < rule.below:
-            outcome = "holds"
-        elif complete and (outer.high <= rule.above or outer.low >= rule.below):
-            outcome = "fails"
-        else:
-            outcome = "open"
-        where = f" on {problem_label(problem)}" if len(rule.of) > 1 else ""
-        outcomes[outcome].append(f"{label(smto)}{where}")
-        details.append({"problem": problem, "smto": smto, **inner._asdict(), "outcome": outcome})
-        sizes.append(inner.n)
-    low, high = len(outcomes["holds"]), n - len(outcomes["fails"])
-    verdict = REPRODUCED if low >= u else NOT_REPRODUCED if high < u else INCONCLUSIVE
-    span = f"{low}" if low == high else f"{low} to {high}"
-    because = f"{span} of {n}, and it takes {u}"
-    if max(sizes) < seeds:
-        because = f"{counted(max(sizes), 'seed')}, and it takes {seeds}"
+    values = _values(rule, evidence)
+    estimates = {pair: _mean(of_pair, exact) for pair, of_pair in values.items()}
+    ballot = _Ballot.of(estimates, rule.bounds(), rule.at_least, 1 if exact else max(part.needs.seeds, 1))
+    u, n = rule.at_least, len(ballot.compared)
+    span = f"{ballot.least}" if ballot.least == ballot.most else f"{ballot.least} to {ballot.most}"
+
+    def called(pair: Pair) -> str:
+        problem, smto = pair
+        return f"{label(smto)}{f' on {problem_label(problem)}' if len(rule.of) > 1 else ''}"
+
     text = f"{span} of {n}"
     for outcome, word in (("fails", "not"), ("open", "open:")):
-        if found := outcomes[outcome]:
-            text += f"; {word} {', '.join(found) if len(found) < min(n, 9) else f'all {len(found)}'}"
-    if not exact:
-        text += f" ({_means(rule, details)})"
-    method = (
-        f"Intervals over seeds, {_percent(support)} each to support it, {_percent(contradiction)} to contradict it."
+        if found := [pair for pair in values if pair in {c.pair for c in ballot.having(outcome)}]:
+            text += f"; {word} {', '.join(map(called, found)) if len(found) < min(n, 9) else f'all {len(found)}'}"
+    shown = {c.pair: _natural(rule, c.decisive) for c in ballot.compared}
+    deciding = shown[ballot.deciding.pair]
+    if n == 1:
+        text = _in_unit(deciding, rule.unit)
+    elif n == 2 and not exact:
+        methods = len({smto for _, smto in values}) > 1
+        text += "; " + "; ".join(
+            f"{label(pair[1]) if methods else problem_label(pair[0])} {_in_unit(shown[pair], rule.unit)}"
+            for pair in values
+        )
+    elif not exact and (means := [i.mean for i in shown.values() if math.isfinite(i.mean)]):
+        least, most = sized(min(means), max(means))
+        place = f"the {_ordinal(u)}" if u < n else "the last"
+        text += f"; means from {least} to {most}{_suffix(rule.unit)}, {place}, {called(ballot.deciding.pair)}, "
+        text += _in_unit(deciding, "")
+    averaged = any(c.against is not c.estimate for c in ballot.compared)
+    method = f"Intervals over seeds, {_percent(ballot.support)} each to support it, {_percent(ballot.contradiction)} "
+    method += f"to contradict it{', with variances averaged over the methods' if averaged else ''}."
+    details = [
+        {"problem": pair[0], "smto": pair[1], **_natural(rule, c.inner)._asdict(), "outcome": c.outcome}
+        for pair in values
+        for c in ballot.compared
+        if c.pair == pair
+    ]
+    return Finding(
+        verdict=ballot.verdict,
+        why=_why(part, ballot, rule) if n == 1 else _too_few(part, ballot) or f"{span} of {n}, and it takes {u}",
+        text=text,
+        n=min(c.estimate.n for c in ballot.compared),
+        estimate=deciding,
+        unit=rule.unit,
+        settles=_settles(part, ballot, _seconds(rule, evidence)),
+        method=method,
+        details=details,
     )
-    return Finding(verdict, because, text, (low, high), min(sizes), method, details)
 
 
-def _values(rule: Count, evidence: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
+def _values(rule: Count | Share, evidence: pd.DataFrame) -> dict[Pair, pd.Series]:
     """The number that the rule is about, by seed, for every pair; only seeds that both runs of a difference have."""
-    numbers = evidence[list(rule.value)].astype(float) @ pd.Series(rule.value)
-    by_seed = pd.Series(numbers.to_numpy(), evidence["seed"])
+    columns = evidence[list(rule.value)].astype(float)
+    if rule.log:
+        columns = np.log(columns.where(columns > 0))
+    by_seed = pd.Series((columns @ pd.Series(rule.value)).to_numpy(), evidence["seed"])
     where = evidence.groupby(["problem", "smto"]).indices
     values = {pair: by_seed.iloc[rows] for pair, rows in where.items()}
     nothing = pd.Series(dtype=float)
@@ -404,32 +486,72 @@ def _values(rule: Count, evidence: pd.DataFrame) -> dict[tuple[str, str], pd.Ser
     return found
 
 
-def _interval(values: pd.Series, level: float, exact: bool) -> Interval:
+def _seconds(rule: Count | Share | Rank, evidence: pd.DataFrame) -> float:
+    """What one more seed of every run that a rule names takes, as in the records; NaN where they do not say."""
+    if "seconds" not in evidence:
+        return math.nan
+    if isinstance(rule, Rank):
+        named = {(rule.problem, smto) for smto in expand(rule.smtos)}
+    else:
+        named = set(pairs(rule))
+        if rule.minus_smto or rule.minus_problem:
+            named |= {(rule.minus_problem or problem, rule.minus_smto or smto) for problem, smto in named}
+    taken = evidence.groupby(["problem", "smto"])["seconds"].median()
+    return float(taken.reindex(pd.MultiIndex.from_tuples(sorted(named))).sum(skipna=False))
+
+
+def _mean(values: pd.Series, exact: bool) -> inference.Estimate:
     if exact and len(values):
-        return Interval(values.iloc[0], values.iloc[0], values.iloc[0], 1)
-    return inference.t_interval(values, level)
+        return inference.Exact(float(values.iloc[0]))
+    return inference.Mean(values.to_numpy(dtype=float))
+
+
+def _share(part: Part, rule: Share, evidence: pd.DataFrame) -> Finding:
+    ((pair, values),) = _values(rule, evidence).items()
+    above, below = rule.bounds()
+    known = values.dropna()
+    estimate = inference.Share(((known > above) & (known < below)).to_numpy())
+    ballot = _Ballot.of({pair: estimate}, (0.5, math.inf), 1, part.needs.seeds)
+    mean, low, high, n = interval = ballot.deciding.decisive
+    text = f"{counted(int(estimate.happened.sum()), 'run')} of {n}" if n else "no run"
+    if n:
+        text += f", a share of {number(mean, 2)} ({number(low, 2)} to {number(high, 2)})"
+    return Finding(
+        verdict=ballot.verdict,
+        why=_too_few(part, ballot) or _against(ballot, "one half"),
+        text=text,
+        n=n,
+        estimate=interval,
+        unit="share of runs",
+        settles=_settles(part, ballot, _seconds(rule, evidence)),
+        method="Exact 95 % interval of the share.",
+        details=[{"problem": pair[0], "smto": pair[1], **interval._asdict(), "outcome": ballot.deciding.outcome}],
+    )
 
 
 def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Finding:
-    smtos = _expand(rule.smtos, _file().groups)
+    smtos = expand(rule.smtos)
     assert part.paper.table is not None
     theirs = published.table(part.paper.table).loc[smtos, rule.column]
     rows = evidence[(evidence.problem == rule.problem) & evidence.smto.isin(smtos)]
     ours = rows.pivot(index="seed", columns="smto", values=rule.column).reindex(columns=smtos).dropna()
     rhos = pd.Series({s: inference.spearman(ours.loc[s], theirs).rho for s in ours.index}, dtype=float)
-    mean, low, high, n = _interval(rhos, 1 - ERROR, exact)
-    low, high = max(low, -1.0), min(high, 1.0)
-    verdict = REPRODUCED if low > rule.at_least else NOT_REPRODUCED if high <= rule.at_least else INCONCLUSIVE
-    details = [{"problem": rule.problem, "seed": int(seed), "rho": rho} for seed, rho in rhos.items()]
-    method = "One correlation per seed, 95 % interval over seeds."
-    if n == 0:
-        return Finding(INCONCLUSIVE, "no seed has all the methods", "nothing to compare", None, 0, method, details)
-    bounds = f" [{number(low, 2)}, {number(high, 2)}]" if n > 1 else ", no interval"
-    text = "ρ = 1, its own order" if exact else f"ρ = {number(mean, 2)}{bounds}"
-    because = f"the interval from {number(low, 2)} to {number(high, 2)}, the line at {rule.at_least}"
-    if n < part.needs.seeds and not exact:
-        verdict, because = INCONCLUSIVE, f"{counted(n, 'seed')}, and it takes {part.needs.seeds}"
-    return Finding(verdict, because, text, (low, high), n, method, details)
+    ballot = _Ballot.of(
+        {(rule.problem, rule.column): _mean(rhos, exact)}, (rule.above, math.inf), 1, 1 if exact else part.needs.seeds
+    )
+    mean, low, high, n = ballot.deciding.decisive
+    interval = Interval(mean, max(low, -1.0), min(high, 1.0), n)
+    return Finding(
+        verdict=ballot.verdict,
+        why="no seed has all the methods" if n == 0 else _too_few(part, ballot) or _against(ballot, f"{rule.above:g}"),
+        text="ρ = 1, its own order" if exact else f"ρ = {_in_unit(interval, '')}" if n else "nothing to compare",
+        n=n,
+        estimate=interval,
+        unit="rank correlation",
+        settles=_settles(part, ballot, _seconds(rule, evidence)),
+        method="One correlation per seed, 95 % interval over seeds.",
+        details=[{"problem": rule.problem, "seed": int(seed), "rho": rho} for seed, rho in rhos.items()],
+    )
 
 
 def _checks(rule: Checks, evidence: pd.DataFrame) -> Finding:
@@ -437,38 +559,99 @@ def _checks(rule: Checks, evidence: pd.DataFrame) -> Finding:
         raise BadEvidence(f"checks need the columns proposition, check and passed; {', '.join(missing)} is missing.")
     passed = evidence.passed.astype(bool)
     absent = sorted(set(rule.propositions) - set(evidence.proposition))
-    text = f"{passed.sum()} of {len(evidence)} checks passed"
-    details = evidence.to_dict("records")
+    verdict, why, settles = REPRODUCED, "every check passed", ""
     if not passed.all():
         failed = ", ".join(f"{row.check} (proposition {row.proposition})" for row in evidence[~passed].itertuples())
-        return Finding(NOT_REPRODUCED, f"failed: {failed}", text, None, len(evidence), "", details)
-    if absent:
-        because = f"no check of proposition {', '.join(map(str, absent))}"
-        return Finding(INCONCLUSIVE, because, text, None, len(evidence), "", details)
-    return Finding(REPRODUCED, "every check passed", text, None, len(evidence), "", details)
+        verdict, why = NOT_REPRODUCED, f"failed: {failed}"
+    elif absent:
+        missing = [str(proposition) for proposition in absent]
+        verdict, why, settles = OPEN, f"no check of proposition {', '.join(missing)}", "the missing checks"
+    text = f"{passed.sum()} of {len(evidence)} checks passed"
+    return Finding(
+        verdict, why, text, len(evidence), unit="checks", settles=settles, details=evidence.to_dict("records")
+    )
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
+
+
+def _too_few(part: Part, ballot: _Ballot) -> str:
+    """That there are too few seeds, where no comparison has enough."""
+    n = max(c.estimate.n for c in ballot.compared)
+    seeds = part.needs.seeds
+    return (
+        f"{counted(n, 'seed')}, and it takes {seeds}" if n < seeds and ballot.support < 1 and not _exact(ballot) else ""
+    )
+
+
+def _exact(ballot: _Ballot) -> bool:
+    return any(isinstance(c.estimate, inference.Exact) for c in ballot.compared)
+
+
+def _why(part: Part, ballot: _Ballot, rule: Compared) -> str:
+    """Of a single comparison, where its interval lies."""
+    lines = [minus(f"{line:g}") for line in (rule.above, rule.below) if math.isfinite(line)]
+    return _too_few(part, ballot) or _against(ballot, " and ".join(lines) + _suffix(rule.unit))
+
+
+def _against(ballot: _Ballot, lines: str) -> str:
+    outcome = ballot.deciding.outcome
+    if outcome == "open":
+        return f"the interval crosses {lines}" if ballot.deciding.estimate.n > 1 else "no interval"
+    two = math.isfinite(ballot.above) and math.isfinite(ballot.below)
+    side = "between" if two else "above" if math.isfinite(ballot.above) else "below"
+    return f"{'the whole interval' if outcome == 'holds' else 'no part of the interval'} lies {side} {lines}"
+
+
+def _settles(part: Part, ballot: _Ballot, seconds: float) -> str:
+    """What would decide an open vote: so many seeds more, and how long they take."""
+    if ballot.verdict != OPEN:
+        return ""
+    have = min(c.estimate.n for c in ballot.having("open"))
+    if have < 2 <= part.needs.seeds:
+        return f"{part.needs.seeds} seeds"
+    seeds = ballot.seeds()
+    if seeds is None:
+        return f"more than {inference.MOST:,} seeds (the estimate lies close to the line)"
+    more = max(seeds, part.needs.seeds, have + 1) - have
+    return f"{counted(more, 'more seed')}{f', {duration(more * seconds)}' if math.isfinite(seconds) else ''}"
 
 
 def _percent(level: float) -> str:
     return f"{round(100 * level, 1):g} %"
 
 
-def _means(rule: Count, details: list[dict[str, Any]]) -> str:
-    """The numbers behind a count: each with its interval where there are two, else from the least to the greatest."""
-    if len(details) <= 2:
-        methods = len({d["smto"] for d in details}) > 1
-        names = [label(d["smto"]) if methods else problem_label(d["problem"]) for d in details]
-        return "; ".join(f"{name} {number(d['mean'], 3)}{_bounds(d)}" for name, d in zip(names, details, strict=True))
-    means = [d["mean"] for d in details if math.isfinite(d["mean"])]
-    minus = rule.minus_smto or rule.minus_problem
-    what = "mean margins" if len(rule.value) > 1 else "mean differences" if minus else "means"
-    return f"{what} from {number(min(means), 2)} to {number(max(means), 2)}" if means else "no value"
+def _ordinal(n: int) -> str:
+    return f"{n}{'th' if 10 < n % 100 < 14 else {1: 'st', 2: 'nd', 3: 'rd'}.get(n % 10, 'th')}"
 
 
-def _bounds(row: dict[str, Any]) -> str:
-    return f" [{number(row['low'], 3)}, {number(row['high'], 3)}]" if math.isfinite(row["low"]) else ", no interval"
+def _natural(rule: Compared, interval: Interval) -> Interval:
+    """An interval in the unit of the thing, where logarithms were compared."""
+    if not rule.log:
+        return interval
+    mean, low, high = (math.exp(x) if math.isfinite(x) else x for x in interval[:3])
+    return Interval(mean, low, high, interval.n)
+
+
+def _suffix(unit: str) -> str:
+    return {"percent": " %", "standard deviations": " sd"}.get(unit, f" {unit}" if unit in ("points", "times") else "")
+
+
+def _in_unit(interval: Interval, unit: str) -> str:
+    """ "9.17 points (5.35 to 13.0)"."""
+    mean, low, high, _ = interval
+    value, *bounds = sized(mean, low, high)
+    if not math.isfinite(mean):
+        return "no value"
+    if low == high:
+        return f"{value}{_suffix(unit)}"
+    shown = f" ({bounds[0]} to {bounds[1]})" if math.isfinite(high) and math.isfinite(low) else ", no interval"
+    return f"{value}{_suffix(unit)}{shown}"
+
+
+def _quantity(row: Mapping[str, Any]) -> str:
+    mean, low, high = (math.nan if row[name] is None else row[name] for name in ("estimate", "low", "high"))
+    return _in_unit(Interval(mean, low, high, row["n"]), row["unit"])
 
 
 def _plain(value: Any) -> Any:

@@ -458,7 +458,7 @@ def equivalence(selected: pd.DataFrame, margin: float, one_rate: pd.DataFrame | 
                 "problem": look.problem_label(problem),
                 "method": look.label(smto),
                 "difference": of["mean"],
-                "90 % interval": captions.interval(of.low, of.high),
+                "95 % interval": captions.interval(of.low, of.high),
                 "seeds": int(of.n),
                 "p": of.p,
                 "reading": of.reading,
@@ -472,25 +472,25 @@ def equivalence(selected: pd.DataFrame, margin: float, one_rate: pd.DataFrame | 
     canvas.caption(
         table,
         f"""Test Δm minus that of Unit. Scal. at the same seed, in points, over {captions.seeds(selected)}. p: of two
-        one-sided t tests of "the difference lies outside ±{margin:g} points"; below 0.05, which is where the 90 %
-        interval lies within ±{margin:g}, the method is equally good by this yardstick. "Different" means that the 95 %
-        interval excludes 0. Where neither holds, the seeds are too few to tell. Each row is a test of its own.
+        one-sided t tests of "the difference lies outside ±{margin:g} points"; below {inference.TOST:g}, which is where
+        the 95 % interval lies within ±{margin:g}, the method is equally good by this yardstick. "Different" means that
+        the interval excludes 0. Where neither holds, the seeds are too few to tell. Each row is a test of its own.
         {"At one rate: both with the same learning rate." if one_rate is not None else ""}""",
     )
     return table
 
 
 def _readings(of_problem: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """What the differences of each method to Unit. Scal. show: index smto; mean, low, high (90 %), n, p, reading."""
-    shows, small = comparisons.paired(of_problem), comparisons.equivalence(of_problem, margin)
+    """What the differences of each method to Unit. Scal. show: index smto; mean, low, high, n, p, reading."""
+    small = comparisons.equivalence(of_problem, margin)
     words = {
         (True, False): f"equal within ±{margin:g}",
         (True, True): f"different, by less than {margin:g}",
         (False, True): "different",
         (False, False): "cannot tell",
     }
-    different = (small.n > 1) & ~((shows.low <= 0) & (shows.high >= 0))
-    readings = [words[bool(p < 0.05), bool(d)] for p, d in zip(small.p, different, strict=True)]
+    different = (small.n > 1) & ~((small.low <= 0) & (small.high >= 0))
+    readings = [words[bool(p < inference.TOST), bool(d)] for p, d in zip(small.p, different, strict=True)]
     return small.assign(reading=readings).assign(reading=lambda table: table.reading.where(table.n > 0, "no runs"))
 
 

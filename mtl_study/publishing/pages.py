@@ -25,11 +25,13 @@ from nbformat import NotebookNode
 
 from mtl_core import files
 from mtl_study import artifacts
+from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
 from mtl_study.publishing import notebooks
 from mtl_study.words import minus
 
 VERSIONS_SHOWN = ("torch", "numpy", "scipy", "pandas")
-CLAIM = {"claim", "says", "where", "paper", "ours", "n", "verdict", "because", "rule"}  # what is shown of a claim
+CLAIM = {"where", "paper", "ours", "rule", *COLUMNS}  # what is shown of a claim, and shipped
+TONES = {REPRODUCED: "yes", NOT_REPRODUCED: "no", OPEN: "open", BARRED: "barred"}  # of a verdict's badge
 State = Literal["done", "failed", "not run"]
 
 
@@ -181,7 +183,7 @@ def write_index(folder: Path, preset: str, sources: list[Path]) -> None:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"tone": tone, "value": value}
+    environment.filters |= {"tone": TONES.get, "value": value, "remarks": remarks}
     page = environment.get_template("index.html.j2").render(
         preset=preset,
         sections=shown,
@@ -195,11 +197,6 @@ def write_index(folder: Path, preset: str, sources: list[Path]) -> None:
         },
     )
     files.write_atomically(folder / "index.html", page)
-
-
-def tone(verdict: str) -> str:
-    """The colour of a verdict's badge."""
-    return {"reproduced": "yes", "not reproduced": "no"}.get(verdict, "open")
 
 
 def value(x: Any) -> str:
@@ -219,7 +216,8 @@ def value(x: Any) -> str:
 
 
 def write_report(repository: Path, preset: str, sources: list[Path]) -> Path:
-    """Write REPORT.md and the figures that it shows, docs/report/*.png. The same artifacts give the same bytes.
+    """Write REPORT.md, the figures that it shows, docs/report/*.png, and the verdicts as data, docs/report/claims.json.
+    The same artifacts give the same bytes.
 
     Raises:
         NothingToShow: the preset has not been run.
@@ -238,6 +236,8 @@ def write_report(repository: Path, preset: str, sources: list[Path]) -> Path:
     for section in shown:
         for figure in (picture for picture in section.pictures if picture.kind == "figure"):
             files.write_atomically(figures / f"{figure.name}.png", figure.path.with_suffix(".png").read_bytes())
+    rows = [{column: claim[column] for column in COLUMNS} for section in shown for claim in section.claims]
+    files.write_json(figures / "claims.json", rows)
     path = repository / "REPORT.md"
     files.write_atomically(path, "\n\n".join(_report(preset, shown)) + "\n")
     return path
@@ -254,11 +254,14 @@ def _report(preset: str, shown: list[Section]) -> list[str]:
     ]
     if claims:
         counts = Counter(claim["verdict"] for claim in claims)
-        parts += ["## Verdicts", "; ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) + "."]
+        counted_ = [f"{counts[verdict]} {verdict}" for verdict in TONES if counts[verdict]]
+        parts += ["## Verdicts", f"{'; '.join(counted_)}. As data: [claims.json](docs/report/claims.json)."]
         parts += [
             _claims_table(claims),
             "How each came about stands at the end of its section, and on which data. What is said of Cityscapes is "
-            "decided by Cityscapes only: where a row rests on synthetic streets its verdict stays open.",
+            "decided by Cityscapes only: a row that rests on synthetic streets cannot be judged. An open row says what "
+            "would settle it: how many seeds more would do so in four cases of five, if mean and spread are what they "
+            "seem, and how long they take, as in the records.",
         ]
     for section in shown:
         parts.append(f"## {section.number} · {_words(section.title)}")
@@ -278,13 +281,16 @@ def _words(text: str) -> str:
 
 
 def _claims_table(claims: list[dict[str, Any]]) -> str:
-    columns = {"claim": "Claim", "says": "Statement", "paper": "Paper", "ours": "We measured", "n": "n"}
+    columns = {"id": "Claim", "says": "Statement", "paper": "Paper", "ours": "We measured", "n": "n"}
     columns |= {"verdict": "Verdict"}
     rows = [{head: value(claim[column]) for column, head in columns.items()} for claim in claims]
+    for row, claim in zip(rows, claims, strict=True):
+        row["Verdict"] += f": {claim['settles']}" if claim["verdict"] == OPEN and claim["settles"] else ""
     return artifacts.to_markdown(pd.DataFrame(rows)).rstrip()
 
 
 def _decision(claim: dict[str, Any]) -> str:
     """How a verdict came about."""
-    text = f"**{claim['claim']}** ({claim['where']}): {claim['verdict']}, {claim['because']}. Rule: {claim['rule']}"
+    beneath = "; ".join(remarks(claim))
+    text = f"**{claim['id']}** ({claim['where']}): {claim['verdict']}, {beneath}. Rule: {claim['rule']}"
     return text.rstrip(".") + "."

@@ -169,9 +169,9 @@ def test_equivalence_tells_small_differences_from_unknown_ones(make_run):
     found = similar_tasks.equivalence(pd.DataFrame(rows), margin=2)
     assert list(found.problem) == ["CL_CR"] * 4 + ["RL_RR"] * 4
     assert list(found.reading[:4]) == ["equal within ±2", "different, by less than 2", "different", "cannot tell"]
-    assert (found.p[:2] < 0.05).all() and (found.p[2:4] > 0.05).all()
+    assert (found.p[:2] < 0.025).all() and (found.p[2:4] > 0.025).all()
     alone = similar_tasks.equivalence(pd.DataFrame([row for row in rows if row["seed"] == 0]), margin=2)
-    assert set(alone.reading) == {"cannot tell"} and set(alone["90 % interval"]) == {"–"}
+    assert set(alone.reading) == {"cannot tell"} and set(alone["95 % interval"]) == {"–"}
 
 
 def test_weights_are_compared_seed_by_seed_with_the_problem_whose_tasks_differ():

@@ -17,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from mtl_core import files
 from mtl_study import artifacts
+from mtl_study.paper.claims import COLUMNS
 from mtl_study.publishing import notebooks, pages, reproduce
 
 PARAMETERS = """
@@ -41,9 +42,14 @@ for _ in tqdm(range(5), desc="toy runs"):
 fig, ax = plt.subplots()
 ax.plot(seeds)
 artifacts.save_figure(fig, "01_line", preset, "A <line>", "One dot per seed & run.")
-claim = {"claim": "T1", "says": "a | b", "where": "section 0", "paper": -65.1234567, "ours": [1.0, None], "n": 2,
-         "verdict": "reproduced", "because": "all lie above", "rule": "above 0.5 %.", "preset": preset}
-files.write_json(artifacts.folder(preset) / "claims" / "01_toy.json", [claim])
+claim = {"id": "T1", "says": "a | b", "where": "section 0", "paper": -65.1234567, "ours": [1.0, None], "n": 2,
+         "estimate": 1.5, "low": 0.7, "high": 2.3, "unit": "points", "settles": "", "also": [],
+         "verdict": "reproduced", "why": "all lie above", "rule": "above 0.5 %.", "preset": preset}
+open_one = {**claim, "id": "T2", "verdict": "open", "why": "it crosses 0.5", "settles": "12 more seeds, 40 minutes",
+            "also": [{**claim, "reading": "as released"}]}
+barred = {**claim, "id": "T3", "verdict": "cannot be judged", "why": "smoke decides nothing",
+          "settles": "the preset paper"}
+files.write_json(artifacts.folder(preset) / "claims" / "01_toy.json", [claim, open_one, barred])
 Path("here.json").write_text(f'["{sys.executable}", "{os.getcwd()}"]')
 artifacts.save_table(pd.DataFrame({"smto": ["edm"], "lr": [lr]}), "01_numbers", preset, "Numbers", "From one run.")
 """
@@ -221,11 +227,16 @@ def test_a_notebook_goes_through_the_whole_of_it(toy, capsys):
         "above 0.5 %.",
         "all lie above",
         'class="badge yes">reproduced',
+        'class="badge open">open',
+        "12 more seeds, 40 minutes would settle it",
+        "as released: reproduced, 1.50 points (0.70 to 2.30)",
+        'class="badge barred">cannot be judged',
+        "the preset paper would let it be judged",
         ">edm</td>",
     ):
         assert shown in page
     assert "http" not in page
-    assert [claim["claim"] for claim in json.loads((folder / "claims.json").read_text())] == ["T1"]
+    assert [claim["id"] for claim in json.loads((folder / "claims.json").read_text())] == ["T1", "T2", "T3"]
 
     # and from these artifacts alone, twice the same report
     reports = []
@@ -237,6 +248,8 @@ def test_a_notebook_goes_through_the_whole_of_it(toy, capsys):
     assert "**T1** (section 0): reproduced, all lie above. Rule: above 0.5 %.\n" in report
     assert "![A &lt;line&gt;](docs/report/01_line.png)" in report and "| edm | 0.1 |" in report and r"a \| b" in report
     assert report.index("| T1 |") < report.index("01_line.png") < report.index("| edm |") < report.index("**T1**")
+    shipped = json.loads((toy / "docs/report/claims.json").read_text())
+    assert [tuple(row) for row in shipped] == [COLUMNS] * 3 and shipped[1]["settles"] == "12 more seeds, 40 minutes"
     assert (toy / "docs/report/01_line.png").read_bytes() == (folder / "figures/01_line.png").read_bytes()
 
 
@@ -297,10 +310,10 @@ def test_what_an_older_version_left_behind_does_not_keep_notebooks_from_running(
     write_notebook(toy / "notebooks/00_first.ipynb", new_code_cell("print(1)"))
     write_preset(toy / "params/smoke/00_first.yaml", VALUES)
     folder = toy / "out/smoke"
-    files.write_json(folder / "claims/01_toy.json", [{"claim": "T1"}])
+    files.write_json(folder / "claims/01_toy.json", [{"id": "T1"}])
     assert reproduce.main(["--artifacts", str(toy / "out"), "--only", "00"], toy) == 0
     page = (folder / "index.html").read_text()
-    assert "01_toy.json: a claim lacks one of because, claim" in page and "00_first.html" in page
+    assert "01_toy.json: a claim lacks one of also, estimate" in page and "00_first.html" in page
 
 
 def test_a_folder_that_cannot_be_written_is_named(toy, capsys):

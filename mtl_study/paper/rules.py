@@ -1,0 +1,168 @@
+"""The claims and their rules as data: data/claims.yaml, read and checked.
+
+data/claims.yaml says for every claim what it is, where the paper makes it, what it takes to judge it, and the rule that
+decides. A rule of kind
+
+    count    asks of how many (problem, method) pairs something holds: that a number per run (a combination of columns,
+             minus the same of another method, or on another problem, at the same seed) lies within bounds on average
+    rank     asks whether the methods come in the paper's order
+    share    asks whether something happens in more than half of the runs
+    checks   asks whether all checks of a proof have passed
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import resources
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from mtl_core.names import nearest
+from mtl_study.paper import published
+
+
+class BadEvidence(ValueError):
+    """A claim was asked for that does not exist, or with a table that cannot decide it."""
+
+
+class Compared(published.Strict):
+    """A number per run, and the bounds that it is held against.
+
+    unit: of the number, e.g. "points"; "" for a plain number. log: whether the columns are positive and compared by
+    their logarithms, so that a difference is a ratio; bounds, too, are then ratios.
+    """
+
+    value: dict[str, float]
+    minus_smto: str | None = None
+    minus_problem: str | None = None
+    above: float = -math.inf
+    below: float = math.inf
+    unit: str
+    log: bool = False
+
+    def bounds(self) -> tuple[float, float]:
+        """Above and below, as logarithms where these are compared."""
+        if not self.log:
+            return self.above, self.below
+        return (math.log(self.above) if self.above > 0 else -math.inf), math.log(self.below)
+
+
+class Count(Compared):
+    """At least `at_least` of the pairs in `of` have Σ value[c] · c, minus that of another run, within the bounds."""
+
+    kind: Literal["count"]
+    of: dict[str, list[str]]  # problem → methods or groups of methods
+    at_least: int
+
+
+class Rank(published.Strict):
+    """Spearman's correlation of each seed's column with the paper's is above the line."""
+
+    kind: Literal["rank"]
+    problem: str
+    smtos: list[str]
+    column: str
+    above: float
+
+
+class Share(Compared):
+    """In more than half of its runs the one pair in `of` has Σ value[c] · c, minus that of another run, within the
+    bounds."""
+
+    kind: Literal["share"]
+    of: dict[str, list[str]]
+
+
+class Checks(published.Strict):
+    """Every check of every proposition has passed."""
+
+    kind: Literal["checks"]
+    propositions: list[int]
+
+
+class Reference(published.Strict):
+    """Where the paper's own number stands: a table of results or a number in its text."""
+
+    table: str | None = None
+    text: str | None = None
+
+
+class Needs(published.Strict):
+    """What it takes to judge: one of these presets, so many seeds, and data of one of these sources (any if empty).
+    reason: why no other preset can."""
+
+    presets: list[str]
+    seeds: int
+    sources: list[str] = Field(default=[])
+    reason: str = ""
+
+
+class Part(published.Strict):
+    """One statement with its rule."""
+
+    says: str
+    where: str
+    paper: Reference = Reference()
+    needs: Needs
+    rule: Annotated[Count | Rank | Share | Checks, Field(discriminator="kind")]
+    in_words: str
+
+
+class _File(published.Strict):
+    groups: dict[str, list[str]]
+    claims: dict[str, list[Part]]
+
+    @model_validator(mode="after")
+    def _rules_make_sense(self) -> _File:
+        for name, parts in self.claims.items():
+            for rule in (part.rule for part in parts):
+                if isinstance(rule, Count | Share):
+                    n = len(pairs(rule, self.groups))
+                    if isinstance(rule, Count) and not 1 <= rule.at_least <= n:
+                        raise ValueError(f"{name}: at_least is {rule.at_least}, of {n} pairs")
+                    if isinstance(rule, Share) and n != 1:
+                        raise ValueError(f"{name}: a share is of one pair, not of {n}")
+        return self
+
+
+@cache
+def _file() -> _File:
+    text = resources.files(__package__).joinpath("data", "claims.yaml").read_text(encoding="utf-8")
+    return _File.model_validate(yaml.safe_load(text))
+
+
+def names() -> list[str]:
+    """The claims that there are rules for."""
+    return list(_file().claims)
+
+
+def parts(claim: str) -> list[Part]:
+    """The statements of one claim. Raises BadEvidence, naming the nearest."""
+    known = _file().claims
+    if claim not in known:
+        raise BadEvidence(f"there is no claim {claim!r}{nearest(claim, known)}. Known: {', '.join(known)}.")
+    return known[claim]
+
+
+def named_parts(claim: str) -> Iterator[tuple[str, Part]]:
+    """The statements of one claim with their ids: "C12" where there is one, "C10b", "Xin-front a"."""
+    found = parts(claim)
+    for i, part in enumerate(found):
+        letter = "" if len(found) == 1 else chr(ord("a") + i)
+        space = " " if letter and not claim[-1].isdigit() else ""
+        yield f"{claim}{space}{letter}", part
+
+
+def pairs(rule: Count | Share, groups: dict[str, list[str]] | None = None) -> list[tuple[str, str]]:
+    """The (problem, method) pairs that a rule is about."""
+    return [(problem, smto) for problem, members in rule.of.items() for smto in expand(members, groups)]
+
+
+def expand(members: Sequence[str], groups: dict[str, list[str]] | None = None) -> list[str]:
+    """Methods, with groups of them written out."""
+    groups = _file().groups if groups is None else groups
+    return [smto for member in members for smto in groups.get(member, [member])]

@@ -1,0 +1,115 @@
+"""A control for every rule: where the runs show a claim clearly it is reproduced, where they show its contrary it is
+not, and where they show neither it is open. Whoever adds a rule adds its control with it: it is made from the rule."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtl_study.paper import claims, published, rules
+from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED
+
+EVERY = [found for claim in rules.names() for found in rules.named_parts(claim)]
+WORLDS = {"the claim": REPRODUCED, "its contrary": NOT_REPRODUCED, "neither": OPEN}
+
+
+def planted(part, world):
+    """A table of runs, or of checks, in which the claim holds clearly, does not, or hangs in the balance."""
+    seeds = range(1, 2 * max(part.needs.seeds, 2) + 1)
+    return {"checks": of_checks, "rank": of_ranks, "share": of_numbers, "count": of_numbers}[part.rule.kind](
+        part, world, seeds
+    )
+
+
+def of_checks(part, world, _):
+    propositions = part.rule.propositions[:-1] if world == "neither" else part.rule.propositions
+    passed = [world != "its contrary" or p > 1 for p in propositions]
+    return pd.DataFrame({"proposition": propositions, "check": "a check", "passed": passed})
+
+
+def of_ranks(part, world, seeds):
+    """The paper's column, its opposite, or one and the other by turns."""
+    theirs = published.table(part.paper.table).loc[rules.expand(part.rule.smtos), part.rule.column]
+    signs = {"the claim": (1, 1), "its contrary": (-1, -1), "neither": (1, -1)}[world]
+    rows = [
+        {"problem": part.rule.problem, "smto": smto, "seed": seed, part.rule.column: signs[seed % 2] * value}
+        for seed in seeds
+        for smto, value in theirs.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def of_numbers(part, world, seeds):
+    """Runs whose number lies well within the bounds, well without, or on both sides of a bound by turns; a hundredth
+    of the distance to it is noise. The run that is subtracted has 0, or 1 where ratios are compared."""
+    rule = part.rule
+    above, below = rule.bounds()
+    line = above if math.isfinite(above) else below
+    inward = (below - above) / 2 if math.isfinite(above) and math.isfinite(below) else max(abs(line), 1.0)
+    inward *= 1 if math.isfinite(above) else -1
+    first = next(iter(rule.value))
+
+    def run(problem, smto, seed, number):
+        columns = dict.fromkeys(rule.value, 1.0 if rule.log else 0.0)
+        number /= rule.value[first]
+        columns[first] = math.exp(number) if rule.log else number
+        return {"problem": problem, "smto": smto, "seed": seed, "seconds": 60.0, **columns}
+
+    rows = []
+    for i, (problem, smto) in enumerate(rules.pairs(rule)):
+        for seed in seeds:
+            noise = 0.01 * math.sin(7 * i + seed)
+            side = {"the claim": 1 + noise, "its contrary": -1 + noise, "neither": (-1) ** seed}[world]
+            rows.append(run(problem, smto, seed, line + side * inward))
+            if rule.minus_smto or rule.minus_problem:
+                rows.append(run(rule.minus_problem or problem, rule.minus_smto or smto, seed, 0.0))
+    return pd.DataFrame(rows).drop_duplicates(["problem", "smto", "seed"])
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_every_rule_tells_the_claim_from_its_contrary_and_from_neither(world):
+    found = {}
+    for id_, part in EVERY:
+        finding = claims.find(part, planted(part, world))
+        found[id_] = finding.verdict
+        assert bool(finding.settles) == (finding.verdict == OPEN), id_
+        if part.rule.kind != "checks":
+            assert finding.estimate.low <= finding.estimate.mean <= finding.estimate.high, id_
+    assert {id_: verdict for id_, verdict in found.items() if verdict != WORLDS[world]} == {}
+    assert len(found) >= 63
+
+
+def test_every_claim_can_be_judged_somewhere_and_never_at_smoke():
+    for claim in rules.names():
+        needs = [part.needs for part in rules.parts(claim)]
+        table = pd.concat([planted(part, "the claim") for part in rules.parts(claim)]).reset_index(drop=True)
+        table = table.groupby(["problem", "smto", "seed"]).first().reset_index() if "seed" in table else table
+        for need in needs:
+            assert "paper" in need.presets and ("overnight" in need.presets or "quick" not in need.presets)
+            assert need.reason or "quick" in need.presets or need.presets == ["paper"]
+        found = claims.decide(claim, table, preset="paper", source="full")
+        assert {part.verdict for part in found} <= {REPRODUCED, NOT_REPRODUCED, OPEN}
+        barred = claims.decide(claim, table, preset="smoke", source="full")
+        assert {part.verdict for part in barred} == {BARRED} and all(part.settles for part in barred)
+
+
+def test_an_estimate_decides_as_its_verdict_says():
+    """The comparison that decides lies on the side of its verdict, in the unit of the thing."""
+    rng = np.random.default_rng(0)
+    seen = set()
+    for id_, part in EVERY:
+        if part.rule.kind not in ("count", "share"):
+            continue
+        for world in WORLDS:
+            table = planted(part, world)
+            first = next(iter(part.rule.value))
+            if part.rule.kind == "count" and not part.rule.log:
+                table[first] += rng.normal(0, 0.3, len(table))
+            found = claims.find(part, table)
+            low, high = found.estimate[1:3]
+            above, below = (0.5, math.inf) if part.rule.kind == "share" else (part.rule.above, part.rule.below)
+            inside, outside = above < low and high < below, high <= above or low >= below
+            assert (inside, outside) == (found.verdict == REPRODUCED, found.verdict == NOT_REPRODUCED), (id_, world)
+            seen.add(found.verdict)
+    assert seen == set(WORLDS.values())
