@@ -82,11 +82,12 @@ def at_one_rate(selected: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
             in their learning rate only (`protocol.at_one_rate` finds them); may be empty.
 
     Returns:
-        The same rows and columns, without those for levels, and rate: at which the method and the uniform loss are
-        compared, NaN where they cannot be. Seeds that one of the two lacks have NaN.
+        The same rows and columns, and rate: at which the method and the uniform loss are compared. NaN in both where
+        they cannot be, at seeds that one of the two lacks, and in the columns for levels.
     """
-    selected = selected.drop(columns=[c for c in selected if c.startswith(LEVEL)])
-    gains = [c for c in selected.select_dtypes("number").columns if c not in (*RUN, "epoch", "seconds")]
+    levels = [c for c in selected if c.startswith(LEVEL)]
+    selected = selected.assign(**dict.fromkeys(levels, np.nan))
+    gains = [c for c in selected.select_dtypes("number").columns if c not in (*RUN, *levels, "epoch", "seconds")]
     found = []
     for problem, table in selected.groupby("problem", sort=False):
         uniform = table[table.smto == "unit_scal"].set_index("seed")

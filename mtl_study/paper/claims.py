@@ -35,6 +35,7 @@ import pandas as pd
 from mtl_core import files
 from mtl_study import artifacts
 from mtl_study.analysis import inference
+from mtl_study.analysis.delta import LEVEL
 from mtl_study.analysis.inference import Interval
 from mtl_study.look import label, problem_label
 from mtl_study.paper import published
@@ -211,7 +212,8 @@ def changed(before: Iterable[Verdict], after: Iterable[Verdict]) -> list[str]:
 def on_paper(part: Part) -> Finding:
     """The same rule applied to the paper's own table, whose means are taken as exact."""
     assert part.paper.table is not None
-    table = published.table(part.paper.table).reset_index()
+    table = published.table(part.paper.table)
+    table = table.join(table.add_prefix(LEVEL)).reset_index()
     if "problem" in table:  # Table 2: a row per problem, the methods are its columns
         return find(part, table.assign(smto="fixed", seed=1), exact=True)
     rule = part.rule
