@@ -11,14 +11,14 @@ $(shell $(PYTHON) -c "import sys; sys.exit(sys.prefix == sys.base_prefix)" 2>/de
 
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
 
-.PHONY: help reproduce merge digits test test-all bench report lint student clean
+.PHONY: help reproduce records merge digits test test-all bench report lint student clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@echo "make COMMAND [NAME=value ...]"
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
-reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|paper, ONLY=01 or "00 01", WORKERS=n (one per core), STORE=folder, ENGINE=dask, ADDRESS=tcp://..., KEEP=1 (checkpoints, to train longer later)
+reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|overnight|paper, ONLY=01 or "00 01", WORKERS=n (one per core), STORE=folder, ENGINE=dask, ADDRESS=tcp://..., KEEP=1 (checkpoints, to train longer later)
 	@$(if $(KEEP),MTL_KEEP=1) $(if $(ENGINE),MTL_ENGINE="$(ENGINE)") $(if $(ADDRESS),MTL_ADDRESS="$(ADDRESS)") \
 		$(PYTHON) -m mtl_study.publishing.reproduce --preset "$(PRESET)" $(if $(ONLY),--only "$(ONLY)") \
 		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)")
@@ -51,6 +51,10 @@ test-all: $(READY) ## run all tests, and those that train under each instruction
 	done; \
 	if test -n "$$failed"; then echo "Failed:$$failed."; exit 1; fi; \
 	echo "No test failed; what was skipped, and why, stands above."
+
+records: $(READY) ## train what a preset rests on, most informative first: PRESET=overnight, HOURS=2.5, WORKERS=n, STORE=folder, DATA=folder with MNIST, LOOK=1 (only say what is missing), ANY=1 (finish what another kind of machine began)
+	@$(PYTHON) -m mtl_study.experiments.evidence $(if $(filter-out smoke,$(PRESET)),--preset "$(PRESET)") $(if $(HOURS),--hours "$(HOURS)") \
+		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)") $(if $(DATA),--data "$(DATA)") $(if $(LOOK),--look) $(if $(ANY),--any)
 
 bench: $(READY) ## what a training step of every method costs, and how fast the solvers are
 	@$(PYTHON) -m benchmarks.speed

@@ -19,7 +19,7 @@ from mtl_study.publishing import house, notebooks
 CONFTEST = REPOSITORY / "tests" / "conftest.py"
 MADE = {"artifacts", "runs", "__pycache__", "mtl_core.egg-info"}  # folders that commands make
 NOTEBOOKS = notebooks.find(REPOSITORY / "notebooks")
-PRESETS = ("smoke", "quick", "paper")
+PRESETS = ("smoke", "quick", "overnight", "paper")
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 EXTRA = PYPROJECT["project"]["optional-dependencies"]
 BOUNDS = [bound for bounds in (PYPROJECT["project"]["dependencies"], *EXTRA.values()) for bound in bounds]

@@ -187,6 +187,14 @@ def _all_options(smto: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: option.default for name, option in smtos.options(smto).items()} | dict(options)
 
 
+def as_published(problem: str, smto: str, seed: int, **settings: Any) -> list[RunConfig]:
+    """The configurations that `search="published"` trains: one for a method, and for a single task ("unit_scal" on
+    "multimnist/CL") one, or one per metric where the paper has different settings for its metrics."""
+    single = len(problems.get(problem).tasks) == 1
+    chosen = _published_baselines(problem) if single else [published.best(problem, smto)]
+    return [_config(problem, smto, one, seed, settings) for one in chosen]
+
+
 def _as_searched_here(
     whole: problems.Problem,
     methods: Sequence[str],
@@ -248,7 +256,9 @@ def _test_rule(as_released: bool) -> delta.TestRule:
     return released.TEST_RULE if as_released else "own_epoch"
 
 
-def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.PathLike[str]) -> Experiment | None:
+def stored(
+    problem: str, methods: Sequence[str], store: RunStore | str | os.PathLike[str], **settings: Any
+) -> Experiment | None:
     """What a store already holds of an experiment, by whichever notebook; nothing is trained.
 
     It is what that notebook reports. Where the single tasks have no other settings than the published ones, the paper's
@@ -258,8 +268,12 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
     alike are compared: that agree in all but method, seed and what a search chooses; a longer run is alike by its
     first epochs. Where there are several such groups, it is the one that most runs were made for.
 
+    Args:
+        settings: what the runs have in common, as for `experiment` (epochs, source, …): only such runs are read. A
+            store can hold those of several presets; `publishing.notebooks.settings_of` says what a preset's have.
+
     Returns:
-        None where the store has no runs of the uniform loss on this problem, or lacks those of a single task.
+        None where the store has no such runs of the uniform loss on this problem, or lacks those of a single task.
     """
     if problem not in problems.PROBLEMS:
         return None
@@ -270,7 +284,11 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
     wanted = needed | {(problem, smto) for smto in methods}
     # by name: the folder of "qm9" holds those of its single tasks, "qm9/mu", …
     found = [r for n in names for r in store.records(n) if r.config.problem == n and (n, r.config.smto) in wanted]
-    complete = [group for group in _alike(found) if needed <= {(r.config.problem, r.config.smto) for r in group}]
+    like = {name: _config(name, "unit_scal", {"lr": 1.0}, 1, settings) for name in names} if settings else {}
+    axes = [axis for axis in settings if axis != "epochs"]
+    found = [r for r in found if all(getattr(r.config, a) == getattr(like[r.config.problem], a) for a in axes)]
+    groups = [group for group in _alike(found) if settings.get("epochs") in (None, group[0].config.epochs)]
+    complete = [group for group in groups if needed <= {(r.config.problem, r.config.smto) for r in group}]
     if not complete:
         return None
     group = complete[0]

@@ -42,6 +42,7 @@ def run(
     address: str | None = None,
     time_limit: float = TIME_LIMIT,
     keep: bool | None = None,
+    longest_first: bool = True,
 ) -> list[Run]:
     """The records of these configurations, in order; those that the store does not hold are trained and stored.
 
@@ -60,6 +61,8 @@ def run(
         time_limit: seconds, after which a run counts as hanging.
         keep: leave each run's last checkpoint in the store, so that asking for more epochs trains only those. None:
             whether MTL_KEEP is set.
+        longest_first: begin with the longest runs, so that no process is left alone with one at the end; else in the
+            order given.
 
     Raises:
         BadConfig, BadOption, DataNotFound: before any training, if a run of the sweep could not start.
@@ -82,6 +85,7 @@ def run(
         address=address,
         time_limit=time_limit,
         keep=keep,
+        longest_first=longest_first,
     )
 
 
@@ -98,6 +102,7 @@ def records(
     address: str | None = None,
     time_limit: float = TIME_LIMIT,
     keep: bool = False,
+    longest_first: bool = True,
 ) -> list[R]:
     """`run` for records of any kind.
 
@@ -124,6 +129,8 @@ def records(
             chosen = engines.engine(name, min(workers, len(missing)), address or None, time_limit)
         except ValueError as error:
             raise BadConfig(str(error)) from None
+        if longest_first:
+            missing.sort(key=_cost, reverse=True)
         found |= _Sweep(missing, store, chosen, (train, device, data_dir), title, keep).run()
     return [cast(R, found[config.key].serving(config)) for config in configs]
 
@@ -163,7 +170,7 @@ class _Sweep(Generic[C, R]):
         title: str,
         keep: bool,
     ) -> None:
-        self.configs = {config.key: config for config in sorted(configs, key=_cost, reverse=True)}
+        self.configs = {config.key: config for config in configs}
         self.store, self.engine, self.how, self.keep = store, engine, how, keep
         self.definitions = _definitions()
         self.todo, self.running = list(self.configs), set[str]()

@@ -23,6 +23,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.sweeps",
         "mtl_study.experiments.population",
         "mtl_study.experiments.merge",
+        "mtl_study.experiments.evidence",
     ),
     "records read, the paper's numbers": (
         "mtl_study.analysis",

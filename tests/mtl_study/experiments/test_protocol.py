@@ -207,6 +207,19 @@ def test_published_settings_are_read_back_with_every_seed(tmp_path, untrained):
     assert same(protocol.stored(name, methods[1:], tmp_path), e)
 
 
+def test_of_a_store_with_runs_of_several_presets_those_are_read_that_are_asked_for(tmp_path, untrained):
+    """More runs of another length or on fewer pictures do not take their place."""
+    name, methods = "cityscapes/R18", ["unit_scal", "imtl"]
+    few = {**SMALL, "problem_options": {"width": 64, "slim": 4}}
+    e = protocol.experiment(name, methods, seeds=[1, 2], store=tmp_path, **few)
+    other = few | {"epochs": 2, "train_size": 64}
+    larger = protocol.experiment(name, methods, seeds=[1, 2, 3], store=tmp_path, **other)
+    assert same(protocol.stored(name, ["imtl"], tmp_path), larger)
+    assert same(protocol.stored(name, ["imtl"], tmp_path, **few), e)
+    assert same(protocol.stored(name, ["imtl"], tmp_path, **other), larger)
+    assert protocol.stored(name, ["imtl"], tmp_path, **few | {"epochs": 3}) is None
+
+
 @pytest.mark.parametrize("name", ["cityscapes/19C", "cityscapes/R18"])
 def test_published_single_tasks_have_the_settings_that_the_paper_chose_metric_by_metric(name, tmp_path, untrained):
     """Disparity has 0.001 for its absolute error and 0.0005 for its relative one, whichever is better here."""

@@ -18,7 +18,7 @@ from mtl_study.paper.claims import REPRODUCED
 
 TINY = {"train_size": 128, "val_size": 40, "test_size": 40, "epochs": 2, "batch_size": 64}
 UNIFORM = RunConfig.of(problem="multimnist/CL_RR", seed=1, lr=0.002, **TINY)
-PRESETS = ("smoke", "quick", "paper")
+PRESETS = ("smoke", "quick", "overnight", "paper")
 
 
 def values(preset, notebook):

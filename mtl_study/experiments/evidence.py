@@ -1,0 +1,350 @@
+"""The records that a preset rests on, most informative first: `make records PRESET=overnight HOURS=2.5`.
+
+params/<preset>.yaml lists them in tiers, docs/evidence.md says why. What is missing is trained into the store, in that
+order, until it is complete or the time is up; the command can be repeated, killed, and run on several machines that
+share a store or bring theirs together with `make merge`.
+
+A *block* is a problem of a tier with one seed: its single-task baselines and all its methods. Its runs are compared
+with each other, so they are trained on machines of one kind, those with the same instruction set: a block that was
+begun on another kind is left to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import signal
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mtl_core import problems
+from mtl_core.names import nearest
+from mtl_study import artifacts
+from mtl_study.analysis import delta
+from mtl_study.experiments import protocol, runner, training
+from mtl_study.experiments.runs import BadConfig, Run, RunConfig, explain
+from mtl_study.experiments.store import RunStore
+from mtl_study.words import counted, duration, listed
+
+Size = tuple[int, int]  # batch size, epochs
+
+
+class Tier(BaseModel):
+    """Runs that are asked for together.
+
+    of: problem → methods, in the order in which they are trained. lr: learning rates that every method gets; where
+    empty, or with published_too, each gets the one that the paper chose. wider: rates that are tried for a method whose
+    best rate lies at the edge of those it has, the next one outwards each time. epochs: one number per batch size.
+    settings: everything else of a `RunConfig`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    says: str
+    of: dict[str, list[str]]
+    seeds: list[int] = Field(min_length=1)
+    lr: list[float] = []
+    wider: list[float] = []
+    published_too: bool = False
+    batch_size: list[int] = Field(min_length=1)
+    epochs: list[int]
+    settings: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_length_per_batch(self) -> Tier:
+        if len(self.epochs) != len(self.batch_size):
+            raise ValueError(f"epochs has {len(self.epochs)} values, one is needed per batch size: {self.batch_size}")
+        return self
+
+    @property
+    def sizes(self) -> list[Size]:
+        """Batch size and epochs, one pair per batch size."""
+        return list(zip(self.batch_size, self.epochs, strict=True))
+
+    def with_(self, size: Size) -> dict[str, Any]:
+        """What all runs of this size have in common."""
+        return {**self.settings, "batch_size": size[0], "epochs": size[1]}
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    settings: dict[str, dict[str, Any]] = {}  # named here, used by the tiers as YAML aliases
+    tiers: list[Tier]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One problem of a tier with one seed: the runs of its single-task baselines and methods, in order."""
+
+    tier: Tier
+    problem: str
+    seed: int
+    configs: list[RunConfig]
+
+    @property
+    def title(self) -> str:
+        return f"{self.tier.says}: {self.problem}, seed {self.seed}"
+
+
+def tiers(preset: str, params: Path | None = None) -> list[Tier]:
+    """What a preset's file asks for. Raises BadConfig if there is none, or if it holds what is not understood."""
+    params = params or artifacts.REPOSITORY / "params"
+    path = params / f"{preset}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in params.glob("*.yaml"))
+        raise BadConfig(
+            f"no list of records for the preset {preset!r}{nearest(preset, known)}: expected {path}. Presets with one: "
+            f"{', '.join(known)}; of the others `make reproduce` trains what their notebooks need."
+        )
+    try:
+        return _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).tiers
+    except ValidationError as error:
+        raise BadConfig(f"{path}: {explain(error, Tier)}") from None
+
+
+def blocks(tier: Tier, store: RunStore) -> list[Block]:
+    """The blocks of a tier, seed by seed. Which rates it tries hangs on what the store holds already."""
+    found = []
+    rates = {(p, *size): _rates(tier, p, size, store) for p in tier.of for size in tier.sizes}
+    for seed in tier.seeds:
+        for problem, methods in tier.of.items():
+            configs = [config for size in tier.sizes for config in _baselines(tier, problem, seed, size)]
+            for size in tier.sizes:
+                chosen = rates[problem, *size]
+                configs += [_config(tier, problem, m, seed, size, lr) for m in methods for lr in chosen[m]]
+            found.append(Block(tier, problem, seed, list({config.key: config for config in configs}.values())))
+    return found
+
+
+def _baselines(tier: Tier, problem: str, seed: int, size: Size) -> list[RunConfig]:
+    """Of each single task, at its published settings."""
+    whole = problems.get(problem, **tier.settings.get("problem_options", {}))
+    return [
+        c for name in whole.single_tasks for c in protocol.as_published(name, "unit_scal", seed, **tier.with_(size))
+    ]
+
+
+def _config(tier: Tier, problem: str, smto: str, seed: int, size: Size, lr: float | None) -> RunConfig:
+    [published] = protocol.as_published(problem, smto, seed, **tier.with_(size))
+    return published if lr is None else published.model_copy(update={"lr": lr})
+
+
+def _rates(tier: Tier, problem: str, size: Size, store: RunStore) -> dict[str, list[float | None]]:
+    """The rates that each method gets, None for the published one: those of the tier, and, once all of these are
+    trained and the best on validation lies at their edge, the next one outwards."""
+    rates = {smto: sorted(tier.lr) for smto in tier.of[problem]}
+    if tier.lr and tier.wider:
+        alone = [store.get(config) for seed in tier.seeds for config in _baselines(tier, problem, seed, size)]
+        for smto, own in rates.items():
+            while (further := _outwards(tier, problem, smto, size, own, alone, store)) is not None:
+                own.append(further)
+                own.sort()
+    published = [None] if tier.published_too or not tier.lr else []
+    return {smto: [*published, *own] for smto, own in rates.items()}
+
+
+def _outwards(
+    tier: Tier, problem: str, smto: str, size: Size, rates: list[float], alone: list[Run | None], store: RunStore
+) -> float | None:
+    """The next rate beyond the best one, if that lies at the edge: by mean validation Δm over the seeds, and a rate at
+    which a seed left nothing is not the best. None where it does not, where there is none, or where a run is missing.
+    """
+    found = [store.get(_config(tier, problem, smto, seed, size, lr)) for lr in rates for seed in tier.seeds]
+    runs, baselines = ([run for run in some if run is not None] for some in (found, alone))
+    if len(runs) < len(found) or len(baselines) < len(alone):
+        return None
+    tasks = runs[0].config.definition.tasks
+    table = delta.selected(runs, delta.single_task_baselines(baselines, tasks), tasks)
+    by_rate = table.assign(lr=[run.config.lr for run in runs]).groupby("lr")["val_delta_m"]
+    means = by_rate.agg(lambda values: values.mean(skipna=False))
+    best = float(means.idxmax()) if means.notna().any() else rates[0]
+    if best == rates[0]:
+        return max((lr for lr in tier.wider if lr < best), default=None)
+    return min((lr for lr in tier.wider if lr > best), default=None) if best == rates[-1] else None
+
+
+# -- what there is, and what it takes ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class State:
+    """Of a block: the runs that the store holds, those that it lacks, and the kinds of machine that trained the former
+    (`kind`)."""
+
+    block: Block
+    held: list[Run]
+    missing: list[RunConfig]
+
+    @property
+    def kinds(self) -> set[str]:
+        return {kind(run.environment) for run in self.held}
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it was begun on machines of another kind than this one."""
+        return bool(self.missing and self.kinds) and here() not in self.kinds
+
+
+def kind(environment: dict[str, str]) -> str:
+    """The kind of machine that a record was made on: where it is the same, so are the numbers. "cpu (x86_64), AVX2"."""
+    return f"{environment['device']}, {environment.get('instruction_set', 'instruction set unknown')}"
+
+
+@functools.cache
+def here() -> str:
+    """The kind of this machine's processor."""
+    return kind(training.environment(training.find_device("cpu")))
+
+
+def state(block: Block, store: RunStore) -> State:
+    held, missing = [], []
+    for config in block.configs:
+        run = store.get(config)
+        if run is None:
+            missing.append(config)
+        else:
+            held.append(run)
+    return State(block, held, missing)
+
+
+def seconds(config: RunConfig, held: Sequence[Run]) -> float:
+    """How long a run will take on one core: as long per sample as the same method in the held runs of this problem, or
+    as the middle one of these; NaN where there is none."""
+
+    def per_sample(run: Run) -> float:
+        return run.seconds / max(len(run.history), 1) / run.config.sizes[0]
+
+    alike = [r for r in held if r.config.problem == config.problem and r.config.source == config.source and r.history]
+    same = [r for r in alike if r.config.smto == config.smto and r.config.batch_size == config.batch_size]
+    found = same or [r for r in alike if r.config.smto == config.smto] or alike
+    if not found:
+        return math.nan
+    return statistics.median(map(per_sample, found)) * config.epochs * config.sizes[0]
+
+
+def outlook(states: Sequence[State]) -> str:
+    """What is there and what is missing, a line per tier, and how long it takes on one core."""
+    held = list({run.key: run for state in states for run in state.held}.values())
+    lines = []
+    for tier in dict.fromkeys(state.block.tier.says for state in states):
+        of_tier = [state for state in states if state.block.tier.says == tier]
+        missing = {config.key: config for state in of_tier for config in state.missing}
+        runs = {config.key for state in of_tier for config in state.block.configs}
+        complete = sum(not state.missing for state in of_tier)
+        line = f"{tier}: {len(runs) - len(missing):,} of {counted(len(runs), 'run')}, {complete} of "
+        line += f"{counted(len(of_tier), 'block')} complete"
+        if missing:
+            times = [seconds(config, held) for config in missing.values()]
+            known = [t for t in times if not math.isnan(t)]
+            if known:
+                line += f"; about {duration(sum(known) / len(known) * len(times))} on one core to go"
+            line += "" if known else "; nothing is known of how long one takes"
+        lines.append(line + ".")
+    for state in states:
+        if state.foreign:
+            lines.append(
+                f"{state.block.title}: begun on {listed(sorted(state.kinds))}, which this machine ({here()}) is not; "
+                f"{counted(len(state.missing), 'run')} left to that kind (or `ANY=1` here)."
+            )
+    return "\n".join(lines)
+
+
+# -- training it -------------------------------------------------------------------------------------------------------
+
+
+class TimeIsUp(Exception):
+    """Raised in the main thread at the hour."""
+
+
+@contextmanager
+def until(hours: float | None) -> Iterator[None]:
+    """Raises TimeIsUp inside after so many hours."""
+
+    def stop(*_: object) -> None:
+        raise TimeIsUp
+
+    if hours is None:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, hours * 3600)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def look(wanted: Sequence[Tier], store: RunStore) -> list[State]:
+    """The state of every block, in the order in which they are trained."""
+    return [state(block, store) for tier in wanted for block in blocks(tier, store)]
+
+
+def train(wanted: Sequence[Tier], store: RunStore, anywhere: bool = False, **place: Any) -> list[State]:
+    """Train what is missing, block by block, and what turns out to be missing then (`Tier.wider`).
+
+    Args:
+        anywhere: also blocks that were begun on another kind of machine.
+        place: workers, device, data_dir, as for `runner.run`.
+
+    Returns:
+        The state of every block at the end.
+    """
+    while True:
+        states = look(wanted, store)
+        missing = [config for one in states if anywhere or not one.foreign for config in one.missing]
+        if not missing:
+            return states
+        runner.run(missing, store, title="records", keep=True, longest_first=False, **place)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command. Returns its exit code: 0 where it ended as asked, also at the hour; 1 where a run failed; 2 where
+    the request is refused."""
+    parser = argparse.ArgumentParser(prog="records", description="The records that a preset rests on.")
+    parser.add_argument("--preset", default="overnight", help="params/<preset>.yaml lists them")
+    parser.add_argument("--hours", type=float, help="stop after so many; default: when all is there")
+    parser.add_argument("--store", default=str(artifacts.REPOSITORY / "results"), help="the folder of the records")
+    parser.add_argument("--data", default=str(artifacts.REPOSITORY / "data"), help="the folder that holds MNIST/raw")
+    parser.add_argument("--workers", type=int, help="training processes; default: one per core")
+    parser.add_argument("--any", action="store_true", help="finish blocks that another kind of machine began, too")
+    parser.add_argument("--look", action="store_true", help="train nothing; say what is there and what is missing")
+    given = parser.parse_args(arguments)
+    if given.hours is not None and not given.hours > 0:
+        parser.error(f"--hours {given.hours}: give a number above 0")
+    store = RunStore(given.store)
+    try:
+        wanted = tiers(given.preset)
+        print(outlook(look(wanted, store)), flush=True)
+        if not given.look:
+            with until(given.hours):
+                train(wanted, store, given.any, workers=given.workers, device="cpu", data_dir=given.data)
+            print(f"Complete.\n{outlook(look(wanted, store))}")
+    except TimeIsUp:
+        print(f"The time is up; the same command goes on from here.\n{outlook(look(wanted, store))}")
+    except BadConfig as error:
+        print(f"Nothing was trained.\n{error}", file=sys.stderr)
+        return 2
+    except (runner.RunFailed, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. Finished runs are kept; the same command goes on from there.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    artifacts.need_checkout()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""The records that a preset rests on: which, in which order, and that they come to be."""
+
+import functools
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtl_core import problems
+from mtl_study.experiments import evidence, protocol, runner
+from mtl_study.experiments.evidence import Tier
+from mtl_study.experiments.runs import BadConfig, Epoch, Run, RunConfig
+from mtl_study.experiments.store import RunStore
+
+PARAMS = Path(__file__).parents[3] / "params"
+CL_RR = "multimnist/CL_RR"
+TINY = {"train_size": 128, "val_size": 64, "test_size": 40}
+
+
+def tier(**settings):
+    """Two methods on one problem, in two sizes of one epoch each."""
+    given = {"says": "tiny", "of": {CL_RR: ["unit_scal", "edm"]}, "seeds": [1, 2], "batch_size": [64], "epochs": [1]}
+    return Tier(**{**given, "settings": TINY, **settings})
+
+
+@functools.cache
+def overnight():
+    """The first seed of every problem of every tier."""
+    nothing = RunStore("/nowhere")
+    tiers = [one.model_copy(update={"seeds": one.seeds[:1]}) for one in evidence.tiers("overnight")]
+    return {one.says: evidence.blocks(one, nothing) for one in tiers}
+
+
+# -- which -------------------------------------------------------------------------------------------------------------
+
+
+def needed(notebook):
+    """The runs of a notebook's experiments under the preset overnight, of its first seed."""
+    values = yaml.safe_load((PARAMS / "overnight" / f"{notebook}.yaml").read_text())
+    assert values["search"] == "published"
+    names = ("source", "train_size", "val_size", "test_size", "epochs", "batch_size", "lr_decay", "schedule")
+    settings = {name: values[name] for name in names if name in values}
+    if notebook == "04_qm9":
+        settings["problem_options"] = {name: values[name] for name in ("max_atoms", "slim")}
+    of = {"01_mnist_selection": [CL_RR], "04_qm9": ["qm9"]}.get(notebook) or [*values["similar"], values["different"]]
+    for problem in of:
+        pairs = [(problem, smto) for smto in values["methods"]]
+        pairs += [(single, "unit_scal") for single in problems.get(problem).single_tasks]
+        for name, smto in pairs:
+            yield from protocol.as_published(name, smto, values["seeds"][0], **settings)
+
+
+@pytest.mark.parametrize("notebook", ["01_mnist_selection", "02_two_similar_tasks", "04_qm9"])
+def test_the_records_are_those_that_the_notebooks_ask_for(notebook):
+    """Every run of their experiments is there, and long enough; the seeds are the same."""
+    trained = {c.key: c for blocks in overnight().values() for block in blocks for c in block.configs}
+    for config in needed(notebook):
+        assert trained[config.key].epochs >= config.epochs, config.title
+    seeds = {tuple(one.seeds) for one in evidence.tiers("overnight") if not one.lr or one.published_too}
+    assert seeds == {tuple(yaml.safe_load((PARAMS / "overnight" / f"{notebook}.yaml").read_text())["seeds"])}
+
+
+def test_every_batch_has_as_many_epochs_and_as_many_steps():
+    """Rate × batch: at least 20 epochs each, and 1,880 steps, up to the smaller batch at the end of an epoch."""
+    [one] = [one for one in evidence.tiers("overnight") if len(one.batch_size) > 1]
+    assert min(epochs for _, epochs in one.sizes) == 20
+    for batch, epochs in one.sizes:
+        per_epoch = -(-one.settings["train_size"] // batch)
+        assert epochs * per_epoch >= 1880 and 1880 % per_epoch <= 0.03 * 1880
+
+
+def test_baselines_come_first_and_seed_after_seed(tmp_path):
+    found = evidence.blocks(tier(lr=[0.001, 0.01], published_too=True), RunStore(tmp_path))
+    assert [(block.problem, block.seed) for block in found] == [(CL_RR, 1), (CL_RR, 2)]
+    ours = [(c.problem, c.smto, c.lr) for c in found[0].configs]
+    assert ours == [
+        ("multimnist/CL", "unit_scal", 0.0025),
+        ("multimnist/RR", "unit_scal", 0.0025),
+        (CL_RR, "unit_scal", 0.001),  # published, and one of the rates
+        (CL_RR, "unit_scal", 0.01),
+        (CL_RR, "edm", 0.001),
+        (CL_RR, "edm", 0.01),
+    ]
+
+
+class Stand:
+    """A store whose runs have the validation accuracy that a function of their configuration gives; None: no run."""
+
+    def __init__(self, accuracy):
+        self.accuracy = accuracy
+
+    def get(self, config):
+        accuracy = self.accuracy(config)
+        if accuracy is None:
+            return None
+        metrics = {"CL": {"accuracy": accuracy}, "RR": {"mse": 1.0}}
+        metrics = {task: metrics[task] for task in config.definition.task_names}
+        none = [0.0] * len(metrics)
+        epoch = Epoch(
+            lr=config.lr, train_losses=none, val=metrics, test=metrics, weights=none, head_weights=none,
+            diagnostics={}, flags={}, gradients={},
+        )  # fmt: skip
+        return Run(
+            config=config,
+            code_versions={},
+            ended="finished",
+            history=[epoch],
+            seconds=1.0,
+            environment={"device": "cpu"},
+        )
+
+
+@pytest.mark.parametrize(
+    "best, ends",
+    [
+        (0.002, [0.001, 0.002, 0.004]),  # inside: nothing more
+        (0.001, [0.0005, 0.001, 0.002, 0.004]),  # at the lower edge: one more, and it is worse
+        (0.1, [0.001, 0.002, 0.004, 0.01, 0.1]),  # outwards until there is no further one
+    ],
+)
+def test_a_grid_grows_until_the_best_rate_lies_inside(best, ends):
+    """Outwards from the best rate only, one at a time."""
+    store = Stand(lambda config: 0.9 - 0.1 * abs(config.lr - best) ** 0.5)
+    given = tier(lr=[0.001, 0.002, 0.004], wider=[0.0001, 0.0005, 0.01, 0.1])
+    [block, _] = evidence.blocks(given, store)
+    assert [c.lr for c in block.configs if c.smto == "edm"] == ends
+
+
+def test_a_grid_waits_for_its_last_run():
+    def lacks_one(config):
+        return None if (config.smto, config.lr, config.seed) == ("edm", 0.004, 2) else 0.5 + config.lr
+
+    [block, _] = evidence.blocks(tier(lr=[0.001, 0.004], wider=[0.01]), Stand(lacks_one))
+    assert [c.lr for c in block.configs if c.smto == "edm"] == [0.001, 0.004]
+    assert [c.lr for c in block.configs if c.smto == "unit_scal" and c.problem == CL_RR] == [0.001, 0.004, 0.01]
+
+
+def test_what_is_wrong_with_a_list_is_said(tmp_path):
+    (tmp_path / "long.yaml").write_text("tiers: [{says: x, of: {}, seeds: [1], batch_size: [64, 128], epochs: [1]}]")
+    with pytest.raises(BadConfig, match="one is needed per batch size"):
+        evidence.tiers("long", tmp_path)
+    with pytest.raises(BadConfig, match="did you mean 'long'"):
+        evidence.tiers("lon", tmp_path)
+
+
+# -- training it -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A preset of two blocks of four runs each, and where its records go."""
+    given = tier().model_dump()
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "tiny.yaml").write_text(yaml.safe_dump({"tiers": [given]}))
+    monkeypatch.setattr(evidence.artifacts, "REPOSITORY", tmp_path)
+    return ["--preset", "tiny", "--store", str(tmp_path / "store"), "--workers", "0"], RunStore(tmp_path / "store")
+
+
+@pytest.mark.training
+def test_it_trains_what_is_missing_in_order_and_says_what_is_there(tiny, capsys, monkeypatch):
+    arguments, store = tiny
+    monkeypatch.setenv("MTL_KEEP", "")
+    assert evidence.main([*arguments, "--look"]) == 0
+    assert "tiny: 0 of 8 runs, 0 of 2 blocks complete; nothing is known" in capsys.readouterr().out
+    trained = []
+    put = RunStore.put
+    monkeypatch.setattr(RunStore, "put", lambda self, run: trained.append(run.config) or put(self, run))
+    assert evidence.main(arguments) == 0
+    assert "tiny: 8 of 8 runs, 2 of 2 blocks complete." in capsys.readouterr().out
+    wanted = [c for block in evidence.blocks(tier(), store) for c in block.configs]
+    assert [c.key for c in trained] == [c.key for c in wanted]
+    assert evidence.main(arguments) == 0 and len(trained) == 8  # nothing twice
+
+
+@pytest.mark.training
+def test_it_stops_at_the_hour_and_goes_on_from_there(tiny, capsys, monkeypatch):
+    arguments, store = tiny
+    real, setitimer, asked = runner.run, evidence.signal.setitimer, []
+
+    def three_runs_and_the_hour_is_there(configs, *args, **settings):
+        real(configs[:3], *args, **settings)
+        setitimer(evidence.signal.ITIMER_REAL, 0.01)
+        evidence.signal.pause()
+
+    monkeypatch.setattr(evidence.runner, "run", three_runs_and_the_hour_is_there)
+    monkeypatch.setattr(evidence.signal, "setitimer", lambda _, seconds: asked.append(seconds))
+    assert evidence.main([*arguments, "--hours", "2"]) == 0
+    assert asked == [7200, 0]
+    assert "The time is up" in (said := capsys.readouterr().out) and "tiny: 3 of 8 runs" in said
+    monkeypatch.undo()
+    states = evidence.train([tier()], store, workers=0)
+    assert [len(one.held) for one in states] == [4, 4]
+
+
+@pytest.mark.training
+def test_a_block_stays_on_one_kind_of_machine(tmp_path, monkeypatch):
+    """One that another kind began is left to it, unless asked; the other block is trained."""
+    store = RunStore(tmp_path)
+    [first, _] = evidence.blocks(tier(), store)
+    [run] = runner.run(first.configs[2:3], store, workers=0)
+    os.remove(store.path(run.config))
+    store.put(run.model_copy(update={"environment": run.environment | {"instruction_set": "another"}}))
+    states = evidence.train([tier()], store, workers=0)
+    assert [len(one.missing) for one in states] == [3, 0]
+    assert "begun on cpu" in evidence.outlook(states) and "another" in evidence.outlook(states)
+    states = evidence.train([tier()], store, anywhere=True, workers=0)
+    assert [len(one.missing) for one in states] == [0, 0]
+    assert len(states[0].kinds) == 2
+
+
+def test_how_long_it_takes_is_read_off_records_of_the_same_method():
+    config = RunConfig.of(problem=CL_RR, smto="edm", seed=1, lr=0.1, epochs=4, **TINY)
+    run = Stand(lambda config: 0.9).get(config.model_copy(update={"epochs": 1}))  # one epoch, one second
+    other = run.model_copy(update={"config": config.model_copy(update={"smto": "uw"}), "seconds": 9.0})
+    assert evidence.seconds(config, [run, other]) == pytest.approx(4.0)
+    assert evidence.seconds(config.model_copy(update={"smto": "si"}), [run, other]) == pytest.approx(20.0)
+    assert evidence.seconds(config, []) != evidence.seconds(config, [])  # not known
