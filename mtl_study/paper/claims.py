@@ -307,7 +307,8 @@ def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
     if missing := [column for column in needed if column not in evidence]:
         raise BadEvidence(
             f"the rule asks for {', '.join(missing)}, which the table does not have; it has {', '.join(evidence)}. "
-            "Columns on weights and gradients come from alignment.per_run(runs)."
+            "Columns on weights and gradients come from alignment.per_run(runs), those on levels from "
+            "delta.with_levels(selected, …)."
         )
     if evidence.duplicated(["problem", "smto", "seed"]).any():
         raise BadEvidence(

@@ -89,6 +89,7 @@ def test_the_whole_paper_preset_runs_dry(tmp_path):
     copy = tmp_path / "repository"
     for part in ("mtl_core", "mtl_study", "notebooks"):
         shutil.copytree(REPOSITORY / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "pyproject.toml", copy)
     (copy / "params" / "paper").mkdir(parents=True)
     for job in reproduce.plan(REPOSITORY, "paper", list(SMALLER), {}):
         number, values = job.notebook.stem[:2], job.values
