@@ -25,7 +25,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -198,15 +198,6 @@ def decide(
 ) -> Verdicts:
     """The verdict on a claim without a record of it, for a second look at other evidence. As `judge` otherwise."""
     return Verdicts(_judge(id_, part, evidence, preset, source, also or {}) for id_, part in named_parts(claim))
-
-
-def changed(before: Iterable[Verdict], after: Iterable[Verdict]) -> list[str]:
-    """Which verdicts other evidence changes, each in words, with the reason."""
-    return [
-        f"{new.id} becomes {new.verdict} ({new.why}; before: {old.verdict})"
-        for old, new in zip(before, after, strict=True)
-        if old.verdict != new.verdict
-    ]
 
 
 def on_paper(part: Part) -> Finding:

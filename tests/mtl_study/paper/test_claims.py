@@ -248,17 +248,11 @@ def test_verdicts_are_recorded_once_per_claim_and_notebook():
     assert rows[1]["verdict"] == OPEN and rows[0]["verdict"] == REPRODUCED
 
 
-def test_a_second_look_leaves_no_record_and_names_what_changes():
-    """Two seeds of five, and what the other three change."""
-    judged = judge("C1", runs()[lambda table: table.seed <= 2])
+def test_a_second_look_leaves_no_record():
+    judge("C1", runs()[lambda table: table.seed <= 2])
     before = recorded("quick")
-    again = claims.decide("C1", runs(), preset="quick")
+    assert [part.verdict for part in claims.decide("C1", runs(), preset="quick")] == [REPRODUCED, REPRODUCED]
     assert recorded("quick") == before
-    assert claims.changed(again, again) == []
-    assert [line.split(" (")[0] for line in claims.changed(judged, again)] == [
-        "C1a becomes reproduced",
-        "C1b becomes reproduced",
-    ]
 
 
 def test_a_verdict_shows_as_a_row_in_both_notebook_formats():
