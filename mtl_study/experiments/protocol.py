@@ -284,7 +284,9 @@ def stored(
     wanted = needed | {(problem, smto) for smto in methods}
     # by name: the folder of "qm9" holds those of its single tasks, "qm9/mu", …
     found = [r for n in names for r in store.records(n) if r.config.problem == n and (n, r.config.smto) in wanted]
-    like = {name: _config(name, "unit_scal", {"lr": 1.0}, 1, settings) for name in names} if settings else {}
+    like = (
+        {name: _config(name, "unit_scal", {"lr": 1.0, "epochs": 1}, 1, settings) for name in names} if settings else {}
+    )
     axes = [axis for axis in settings if axis != "epochs"]
     found = [r for r in found if all(getattr(r.config, a) == getattr(like[r.config.problem], a) for a in axes)]
     groups = [group for group in _alike(found) if settings.get("epochs") in (None, group[0].config.epochs)]

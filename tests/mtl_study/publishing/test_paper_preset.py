@@ -64,6 +64,8 @@ SMALLER = {
 def mnist(folder):
     """A folder as MNIST's, byte for byte as large, with the embedded digits over and over."""
     images, labels = mnist_data()
+    order = np.random.default_rng(0).permutation(len(labels))  # they come sorted
+    images, labels = images[order], labels[order]
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for part, count in (("train", 60_000), ("t10k", 10_000)):
