@@ -152,7 +152,8 @@ def _without_value(run: Run, task: Task) -> dict[str, Any]:
 
 
 def _best_configuration(scores: pd.DataFrame, name: str) -> str:
-    """The configuration with the largest mean score over the seeds that all configurations have; NaN never wins."""
+    """The configuration with the largest mean score over the seeds that all configurations have; NaN never wins. Of
+    equals it is the one with most seeds, as that which a search has chosen, then the first."""
     seeds = set.intersection(*(set(group.seed) for _, group in scores.groupby("config")))
     if not seeds:
         raise ValueError(f"{name}: the configurations to choose from share no seed, so their means cannot be compared.")
@@ -163,7 +164,8 @@ def _best_configuration(scores: pd.DataFrame, name: str) -> str:
             f"{name}: every configuration diverged at some seed; none can be chosen. Train it with a smaller learning "
             "rate."
         )
-    return str(means.idxmax())
+    best = means.index[means == means.max()]
+    return str(scores[scores.config.isin(best)].groupby("config", sort=False).size().idxmax())
 
 
 def relative_changes(table: pd.DataFrame, baselines: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:

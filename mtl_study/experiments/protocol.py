@@ -64,7 +64,7 @@ class Experiment:
     runs: of the chosen settings, every seed, method by method. baselines: the single-task runs of the chosen settings.
     settings: one row per single task and method: what was chosen, by whom, out of how many. searched: every run of the
     search. test_rule: which test value a single-task baseline has (`delta.single_task_values`). chosen: the
-    configuration of a single task's metric where the paper has chosen it; the others are chosen on validation.
+    configuration of each metric of a single task that the paper, or the search, has chosen.
     """
 
     problem: problems.Problem
@@ -227,10 +227,11 @@ def _as_searched_here(
 
     searched = search(plan + [one for smto in methods if smto not in taken for one in tried(smto, grid)], "search")
     alone, together, rule = searched[:split], searched[split:], _test_rule(as_released)
-    best = set(delta.single_task_baselines(alone, whole.tasks, test_rule=rule)["config"])
-    kept = [r for r in alone if frames.configuration(r.config) in best]
+    of_search = delta.single_task_baselines(alone, whole.tasks, test_rule=rule)["config"].xs("val", level="split")
+    kept = [r for r in alone if frames.configuration(r.config) in set(of_search)]
     baselines = _extend(kept, seeds, f"{whole.name}: baselines", place)
-    reference = delta.single_task_baselines(baselines, whole.tasks, test_rule=rule)
+    by_metric: dict[Any, str] = dict(of_search.items())  # (task, metric): more seeds do not choose again
+    reference = delta.single_task_baselines(baselines, whole.tasks, rule, by_metric)
 
     def chosen() -> pd.DataFrame:
         return delta.best_configurations(delta.selected(together, reference, whole.tasks))
@@ -245,7 +246,8 @@ def _as_searched_here(
     runs = _extend(kept, seeds, f"{whole.name}: seeds", place)
     by = f"searched here over {{n}} configurations × {counted(len(search_seeds), 'seed')}"
     searched = [*alone, *together]
-    return Experiment(whole, runs, baselines, _settings_table(runs, baselines, whole, by, searched), searched, rule)
+    table = _settings_table(runs, baselines, whole, by, searched)
+    return Experiment(whole, runs, baselines, table, searched, rule, by_metric)
 
 
 def _trained(smto: str, problem: problems.Problem, chosen: published.Settings, as_released: bool) -> Mapping[str, Any]:

@@ -51,9 +51,9 @@ SMALLER = {
         "ratios": {
             name: {"lowest": 0.1, "highest": 10.0, "points": 3} for name in ("multimnist/CL_RR", "multimnist/CL_CR")
         },
-        "lr_methods": ["unit_scal", "cagrad"],
+        "lr_methods": ["unit_scal", "cagrad", "imtl"],
         "lr_grid": RATES,
-        "kurin_methods": ["unit_scal", "cagrad"],
+        "kurin_methods": ["unit_scal", "cagrad", "imtl"],
         "kurin": [[0.0, 0.0], [0.3, 0.0], [0.0, 0.0001]],
         "widths": [1.4],
         "population": {"size": 4, "exploit_interval": 1, "seeds": SEEDS},
@@ -120,7 +120,9 @@ def test_the_whole_paper_preset_runs_dry(tmp_path):
     assert {name[:2] for name, _ in counted} == set(SMALLER)
     assert {key: found for key, found in counted.items() if found != {len(SEEDS)}} == {}
     claims = [claim for path in (folder / "claims").glob("*.json") for claim in json.loads(path.read_text())]
-    assert {claim["id"]: claim["n"] for claim in claims if claim["n"] != len(SEEDS)} == {}
+    long_runs = ("C9", "Xin-static a")  # about the course of weights, which takes more epochs than two
+    others = [claim for claim in claims if not claim["id"].startswith(long_runs)]
+    assert {claim["id"]: claim["n"] for claim in others if claim["n"] != len(SEEDS)} == {}
 
     held = RunStore(store)
     for name in ("multimnist/CL_RR", "multimnist/RL_RR", "cityscapes/R18", "cityscapes/19C", "qm9"):
