@@ -5,8 +5,11 @@ A seed gives every method the same initial weights, batches and dropout masks, s
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
+from mtl_study.analysis.delta import LEVEL
+from mtl_study.analysis.frames import RUN, setting
 from mtl_study.analysis.inference import Interval, t_interval, tost
 
 
@@ -63,3 +66,51 @@ def equivalence(selected: pd.DataFrame, margin: float) -> pd.DataFrame:
     """
     table = differences(selected)
     return paired(selected).assign(p=[tost(table[smto], margin) for smto in table])
+
+
+def at_one_rate(selected: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """`selected` for comparisons at one learning rate: no method's difference to the uniform loss is that of two rates.
+
+    A method that has another rate than the uniform loss is compared with the uniform loss at the method's rate, which
+    leaves the method its own settings; or, where there are no such runs or fewer, is itself taken at the rate of the
+    uniform loss. In the first case its gains are moved by what the uniform loss gains between the two rates at the
+    same seed, so that `differences`, `paired` and the rules of claims find the difference at one rate. They are levels
+    of nothing. A method without any such runs has NaN.
+
+    Args:
+        selected: one configuration per method and problem. others: rows of the same kind of runs that differ from those
+            in their learning rate only (`protocol.at_one_rate` finds them); may be empty.
+
+    Returns:
+        The same rows and columns, and rate: at which the method and the uniform loss are compared. NaN in both where
+        they cannot be, at seeds that one of the two lacks, and in the columns for levels.
+    """
+    levels = [c for c in selected if c.startswith(LEVEL)]
+    selected = selected.assign(**dict.fromkeys(levels, np.nan))
+    gains = [c for c in selected.select_dtypes("number").columns if c not in (*RUN, *levels, "epoch", "seconds")]
+    found = []
+    for problem, table in selected.groupby("problem", sort=False):
+        uniform = table[table.smto == "unit_scal"].set_index("seed")
+        of_others = others[others.problem == problem] if len(others) else others
+        of_others = of_others.assign(lr=[setting(config, "lr") for config in of_others.get("config", ())])
+        for smto, runs in table.groupby("smto", sort=False):
+            found.append(_at_one_rate(runs.set_index("seed"), uniform, of_others, gains, str(smto)).reset_index())
+    return pd.concat(found, ignore_index=True)[[*selected.columns, "rate"]]
+
+
+def _at_one_rate(
+    runs: pd.DataFrame, uniform: pd.DataFrame, others: pd.DataFrame, gains: list[str], smto: str
+) -> pd.DataFrame:
+    """The rows of one method on one problem."""
+    own, base = (setting(table.config.iloc[0], "lr") for table in (runs, uniform))
+    if own == base:
+        return runs.assign(rate=own)
+    moved = others[(others.smto == "unit_scal") & (others.lr == own)].set_index("seed")[gains]
+    slower = others[(others.smto == smto) & (others.lr == base)].set_index("seed")[gains]
+    at_own = (runs[gains] - moved + uniform[gains]).reindex(runs.index)
+    at_base = slower.reindex(runs.index)
+    pairs_own, pairs_base = at_own.delta_m.notna().sum(), at_base.delta_m.notna().sum()
+    if not (pairs_own or pairs_base):
+        return runs.assign(**dict.fromkeys(gains, np.nan), rate=np.nan)
+    values, rate = (at_own, own) if pairs_own >= pairs_base else (at_base, base)
+    return runs.assign(**{column: values[column] for column in gains}, rate=rate)

@@ -3,6 +3,7 @@
     single_task_baselines(runs, tasks)   what Δm is measured against
     delta_m(table, baselines, tasks)     the mean gain over the single-task models, per run, split and epoch
     selected(runs, baselines, tasks)     one row per run: test values at the epoch that validation chose
+    with_levels(selected, values, tasks) and beside every gain the same with the seed error of the single-task models
 
 All gains are in percent and higher is better.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -37,32 +38,34 @@ def best_val_epoch(values: ArrayLike) -> int | None:
     return int(found.argmax()) if found.size and found.max() > -np.inf else None
 
 
+LEVEL = "level "  # the columns of `with_levels` begin with it
 TestRule = Literal["own_epoch", "best_test"]
 
 
-def single_task_baselines(
+def single_task_values(
     single_task_runs: Iterable[Run],
     tasks: Sequence[Task],
     test_rule: TestRule = "own_epoch",
+    chosen: Mapping[tuple[str, str], str] | None = None,
 ) -> pd.DataFrame:
-    """What each metric is measured against: the mean over seeds of single-task models, chosen on validation.
+    """What the single-task models of the chosen configurations reach, seed by seed; their means are the baselines.
 
     Per metric: each run is read at the epoch where that metric was best on validation; the configuration with the best
-    mean there over the seeds that all configurations have is chosen; its mean over all its seeds is the baseline. A
-    configuration that diverged at some seed before its first epoch was over is not chosen, and a warning says so.
+    mean there over the seeds that all configurations have is chosen. A configuration that diverged at some seed before
+    its first epoch was over is not chosen, and a warning says so.
 
     Args:
         single_task_runs: of one or several configurations per task.
         test_rule: "own_epoch" reads the test value at the metric's own best validation epoch, as the paper describes.
             "best_test" is the released evaluation: the best test value over the epochs chosen by any metric of the
             task, which lets test data choose (D11). They differ only for tasks with several metrics.
+        chosen: the configuration of (task, metric) where somebody has chosen it already, as the paper did.
 
     Returns:
-        Index (split, task, metric); columns value, n (seeds), config.
+        Index (split, task, metric, seed); columns value, config.
 
     Raises:
-        ValueError: a task has no run, its configurations share no seed, all of them diverged at some seed, or a
-            baseline cannot be divided by.
+        ValueError: a task has no run, its configurations share no seed, or all of them diverged at some seed.
     """
     single_task_runs = list(single_task_runs)
     table = tidy(single_task_runs)
@@ -87,18 +90,42 @@ def single_task_baselines(
         for metric, definition in task.metrics.items():
             sign = 1.0 if definition.higher_is_better else -1.0
             scores = pd.DataFrame([{**run[metric], "config": run["config"], "seed": run["seed"]} for run in runs])
-            config = _best_configuration(scores.assign(score=sign * scores["val"]), task.name)
-            chosen = scores[scores.config == config]
+            config = (chosen or {}).get((task.name, metric))
+            if config is None:
+                config = _best_configuration(scores.assign(score=sign * scores["val"]), task.name)
             for split in SPLITS:
-                value = chosen[split].mean(skipna=False)
-                if not (np.isfinite(value) and value > 0):
-                    raise ValueError(
-                        f"the {split} baseline of {task.name} {metric} is {value}: no gain can be relative to it. "
-                        "Look at the single-task runs."
-                    )
-                rows.append((split, task.name, metric, value, len(chosen), config))
-    columns = ["split", "task", "metric", "value", "n", "config"]
-    return pd.DataFrame(rows, columns=columns).set_index(["split", "task", "metric"])
+                of_chosen = scores[scores.config == config]
+                rows += [(split, task.name, metric, r.seed, getattr(r, split), config) for r in of_chosen.itertuples()]
+    columns = ["split", "task", "metric", "seed", "value", "config"]
+    return pd.DataFrame(rows, columns=columns).set_index(["split", "task", "metric", "seed"])
+
+
+def single_task_baselines(
+    single_task_runs: Iterable[Run],
+    tasks: Sequence[Task],
+    test_rule: TestRule = "own_epoch",
+    chosen: Mapping[tuple[str, str], str] | None = None,
+) -> pd.DataFrame:
+    """What each metric is measured against: the mean over seeds of single-task models (`single_task_values`).
+
+    Returns:
+        Index (split, task, metric); columns value, n (seeds), config.
+
+    Raises:
+        ValueError: what `single_task_values` raises, or a baseline cannot be divided by.
+    """
+    values = single_task_values(single_task_runs, tasks, test_rule, chosen)
+    keys = ["split", "task", "metric"]
+    rows = []
+    for (split, task, metric), of_metric in values.groupby(level=keys, sort=False):
+        value = of_metric["value"].mean(skipna=False)
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(
+                f"the {split} baseline of {task} {metric} is {value}: no gain can be relative to it. Look at the "
+                "single-task runs."
+            )
+        rows.append((split, task, metric, value, len(of_metric), of_metric["config"].iloc[0]))
+    return pd.DataFrame(rows, columns=[*keys, "value", "n", "config"]).set_index(keys)
 
 
 def _single_task_run(run: pd.DataFrame, task: Task, test_rule: str) -> dict[str, Any]:
@@ -125,7 +152,8 @@ def _without_value(run: Run, task: Task) -> dict[str, Any]:
 
 
 def _best_configuration(scores: pd.DataFrame, name: str) -> str:
-    """The configuration with the largest mean score over the seeds that all configurations have; NaN never wins."""
+    """The configuration with the largest mean score over the seeds that all configurations have; NaN never wins. Of
+    equals it is the one with most seeds, as that which a search has chosen, then the first."""
     seeds = set.intersection(*(set(group.seed) for _, group in scores.groupby("config")))
     if not seeds:
         raise ValueError(f"{name}: the configurations to choose from share no seed, so their means cannot be compared.")
@@ -136,7 +164,8 @@ def _best_configuration(scores: pd.DataFrame, name: str) -> str:
             f"{name}: every configuration diverged at some seed; none can be chosen. Train it with a smaller learning "
             "rate."
         )
-    return str(means.idxmax())
+    best = means.index[means == means.max()]
+    return str(scores[scores.config.isin(best)].groupby("config", sort=False).size().idxmax())
 
 
 def relative_changes(table: pd.DataFrame, baselines: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
@@ -202,7 +231,8 @@ def selected(
     changes = relative_changes(table, baselines, tasks)
     names = [task.name for task in tasks]
     several = {f"{t.name}/{metric}": (t.name, metric) for t in tasks if len(t.metrics) > 1 for metric in t.metrics}
-    by_run = dict(iter(gains["delta_m"].xs("val", level="split").groupby(RUN, sort=False)))
+    on_validation = gains["delta_m"][gains.index.get_level_values("split") == "val"].droplevel("split")
+    by_run = dict(iter(on_validation.groupby(RUN, sort=False)))
     rows = []
     for run in runs:
         key = run_key(run)
@@ -217,6 +247,60 @@ def selected(
         rows.append(row)
     columns = [*RUN, "epoch", "delta_m", *names, *several, "val_delta_m", "diverged", "seconds"]
     return pd.DataFrame(rows, columns=columns).astype({"epoch": "Int64"})
+
+
+def with_levels(selected: pd.DataFrame, values: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
+    """`selected`, and beside every gain a column "level …" whose spread over seeds holds the whole error of its level.
+
+    All methods are measured against the same single-task models. What their seeds do to a gain is missing from its
+    spread between a method's own seeds, and does not cancel where a gain is compared with a number. To first order, a
+    baseline M that is off by δ moves a gain g of metric m by
+
+        − (100 s + g) · δ / M        s = +1 where a higher metric is better, −1 where a lower one is
+
+    So with δ_r, what the single-task model of seed r is off the mean of all, every seed gives its own gain plus what
+    its own single-task models would have done to the mean gain. The mean stays; a t interval over seeds holds both
+    errors, and whatever a seed does to both at once. Differences between methods need none of this.
+
+    Args:
+        selected: of one problem. values: `single_task_values` of its baselines.
+
+    Returns:
+        NaN at seeds that the baselines lack. Where fewer than two seeds are in both, the mean stands at one seed, which
+        gives no interval.
+    """
+    alone = values["value"].xs("test", level="split").unstack("seed")  # [metrics, seeds]
+    of_metric = {
+        (f"{task.name}/{metric}" if len(task.metrics) > 1 else task.name): (
+            1.0 if definition.higher_is_better else -1.0,
+            alone.loc[(task.name, metric)].dropna(),
+        )
+        for task in tasks
+        for metric, definition in task.metrics.items()
+    }
+    gains = list(dict.fromkeys(["delta_m", *(task.name for task in tasks), *of_metric]))
+    seeds_alone = set.intersection(*(set(of_seed.index) for _, of_seed in of_metric.values()))
+    result = selected.assign(**{LEVEL + column: math.nan for column in gains})
+    for _, runs in selected.groupby(["smto", "config"], sort=False):
+        known = runs[runs[gains].notna().all(axis=1)].set_index("seed")
+        mean, both = known[gains].mean(), [seed for seed in known.index if seed in seeds_alone]
+        if len(both) < 2:
+            result.loc[runs.index[0], [LEVEL + column for column in gains]] = mean.to_numpy()
+            continue
+        moved = pd.DataFrame(index=both)
+        for column, (sign, of_seed) in of_metric.items():
+            off = of_seed[both] / of_seed.mean()
+            share = math.sqrt(len(both) / len(of_seed))  # of its spread, as a mean over more seeds than these has
+            moved[column] = -(100 * sign + mean[column]) * (off - off.mean()) * share
+        for task in tasks:
+            moved[task.name] = moved[[c for c in of_metric if c.split("/")[0] == task.name]].mean(axis=1)
+        moved["delta_m"] = moved[[task.name for task in tasks]].mean(axis=1)
+        own = known.loc[both, gains]
+        own = (own - own.mean()) * math.sqrt(len(both) / len(known))
+        rows = runs.index[runs.seed.isin(both)]
+        levels = (mean + own + moved[gains]).loc[runs.seed[rows]]
+        result.loc[rows, [LEVEL + column for column in gains]] = levels.to_numpy()
+    return result
 
 
 def best_configurations(selected: pd.DataFrame) -> pd.DataFrame:

@@ -8,13 +8,14 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pandas as pd
 
 from mtl_core import problems, smtos
-from mtl_study.analysis import delta, frames
+from mtl_study.analysis import comparisons, delta, frames
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import BadConfig, Run, RunConfig
 from mtl_study.experiments.store import RunStore
@@ -62,7 +63,8 @@ class Experiment:
 
     runs: of the chosen settings, every seed, method by method. baselines: the single-task runs of the chosen settings.
     settings: one row per single task and method: what was chosen, by whom, out of how many. searched: every run of the
-    search. test_rule: which test value a single-task baseline has (`delta.single_task_baselines`).
+    search. test_rule: which test value a single-task baseline has (`delta.single_task_values`). chosen: the
+    configuration of each metric of a single task that the paper, or the search, has chosen.
     """
 
     problem: problems.Problem
@@ -71,14 +73,19 @@ class Experiment:
     settings: pd.DataFrame
     searched: list[Run]
     test_rule: delta.TestRule = "own_epoch"
+    chosen: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def reference(self) -> pd.DataFrame:
         """What the single-task models reach (`delta.single_task_baselines`)."""
-        return delta.single_task_baselines(self.baselines, self.problem.tasks, test_rule=self.test_rule)
+        return delta.single_task_baselines(self.baselines, self.problem.tasks, self.test_rule, self.chosen)
 
-    def selected(self) -> pd.DataFrame:
-        """One row per run: gains over the single-task baselines in percent, at the epoch that validation chose."""
-        return delta.selected(self.runs, self.reference(), self.problem.tasks)
+    def selected(self, runs: Sequence[Run] | None = None) -> pd.DataFrame:
+        """One row per run: gains over the single-task baselines in percent, at the epoch that validation chose; of the
+        experiment's own runs, or of others of the same problem. Beside every gain its column for claims about a level,
+        which has the seed error of the baselines in it (`delta.with_levels`)."""
+        values = delta.single_task_values(self.baselines, self.problem.tasks, self.test_rule, self.chosen)
+        found = delta.selected(self.runs if runs is None else runs, self.reference(), self.problem.tasks)
+        return delta.with_levels(found, values, self.problem.tasks)
 
 
 def experiment(
@@ -101,10 +108,11 @@ def experiment(
     settings.
 
     With `search="published"` each method has the paper's best learning rate, dropout, weight decay and own
-    hyperparameter. With `search="grid"` every combination of the grid is run with the search seeds; the one with the
-    best mean validation Δm, each run at its best epoch, is chosen (single tasks: per metric, the best mean validation
-    value) and then run with all `seeds`. The search seeds stay among the reported ones where `seeds` names them, as in
-    the paper (D12).
+    hyperparameter, each metric of a single task what the paper chose for it. With `search="grid"` every combination of
+    the grid is run with the search seeds; the one with the best mean validation Δm, each run at its best epoch, is
+    chosen (single tasks: per metric, the best mean validation value) and then run with all `seeds`. A method that took
+    over another one's learning rate in the paper (CDTT has EDM's on QM9) does so here. The search seeds stay among the
+    reported ones where `seeds` names them, as in the paper (D12).
 
     Args:
         problem: a multi-task problem, e.g. "multimnist/CL_RR". methods: keys of the SMTOs, in order of display.
@@ -151,8 +159,32 @@ def _as_published_by_the_paper(
     configs = [_config(p, s, c, seed, settings) for p, s, c in single + chosen for seed in seeds]
     done = runner.run(configs, title=whole.name, **place)
     split = len(single) * len(seeds)
-    table = _settings_table(done[split:], done[:split], whole, "published")
-    return Experiment(whole, done[split:], done[:split], table, [], _test_rule(as_released))
+    alone, together = done[:split], done[split:]
+    table = _settings_table(together, alone, whole, "published")
+    return Experiment(whole, together, alone, table, [], _test_rule(as_released), published_choice(alone))
+
+
+def published_choice(single_task_runs: Sequence[Run]) -> dict[tuple[str, str], str]:
+    """The configuration that the paper chose for each (task, metric), where it is among these runs."""
+    found = {}
+    for run in single_task_runs:
+        (task,) = run.config.definition.tasks
+        with suppress(published.NotInPaper):
+            for metric, best in published.single_task(run.config.problem).items():
+                if _has(run.config, best):
+                    found[task.name, metric] = frames.configuration(run.config)
+    return found
+
+
+def _has(config: RunConfig, settings: Mapping[str, Any]) -> bool:
+    """Whether a run has these settings; an option that it does not name has its default."""
+    axes = ("lr", "dropout", "weight_decay")
+    options = _all_options(config.smto, config.options), _all_options(config.smto, settings["options"])
+    return all(getattr(config, axis) == settings[axis] for axis in axes) and options[0] == options[1]
+
+
+def _all_options(smto: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: option.default for name, option in smtos.options(smto).items()} | dict(options)
 
 
 def as_published(problem: str, smto: str, seed: int, **settings: Any) -> list[RunConfig]:
@@ -179,25 +211,43 @@ def _as_searched_here(
         for name in whole.single_tasks
         for c in replace(grid, options=True).settings(name, "unit_scal")
     ]
-    split = len(plan) * len(search_seeds)
-    plan += [
-        (whole.name, smto, _trained(smto, whole, c, as_released))
-        for smto in methods
-        for c in grid.settings(whole.name, smto)
-    ]
-    configs = [_config(p, s, c, seed, settings) for p, s, c in plan for seed in search_seeds]
-    searched = runner.run(configs, title=f"{whole.name}: search", **place)
+    split, taken = len(plan) * len(search_seeds), {s: m for s in methods if (m := published.rate_of(whole.name, s))}
+    if lacking := [model for model in taken.values() if model not in methods]:
+        raise BadConfig(
+            f"{', '.join(taken)} takes the learning rate that is found for {', '.join(lacking)} on {whole.name}, as in "
+            f"the paper; name {', '.join(lacking)} among the methods, too."
+        )
 
+    def search(plan: Sequence[tuple[str, str, Mapping[str, Any]]], title: str) -> list[Run]:
+        configs = [_config(p, s, c, seed, settings) for p, s, c in plan for seed in search_seeds]
+        return runner.run(configs, title=f"{whole.name}: {title}", **place)
+
+    def tried(smto: str, grid: Grid) -> list[tuple[str, str, Mapping[str, Any]]]:
+        return [(whole.name, smto, _trained(smto, whole, c, as_released)) for c in grid.settings(whole.name, smto)]
+
+    searched = search(plan + [one for smto in methods if smto not in taken for one in tried(smto, grid)], "search")
     alone, together, rule = searched[:split], searched[split:], _test_rule(as_released)
-    best = set(delta.single_task_baselines(alone, whole.tasks, test_rule=rule)["config"])
-    kept = [r for r in alone if frames.configuration(r.config) in best]
+    of_search = delta.single_task_baselines(alone, whole.tasks, test_rule=rule)["config"].xs("val", level="split")
+    kept = [r for r in alone if frames.configuration(r.config) in set(of_search)]
     baselines = _extend(kept, seeds, f"{whole.name}: baselines", place)
-    gains = delta.selected(together, delta.single_task_baselines(baselines, whole.tasks, test_rule=rule), whole.tasks)
-    best = set(delta.best_configurations(gains)["config"])
+    by_metric: dict[Any, str] = dict(of_search.items())  # (task, metric): more seeds do not choose again
+    reference = delta.single_task_baselines(baselines, whole.tasks, rule, by_metric)
+
+    def chosen() -> pd.DataFrame:
+        return delta.best_configurations(delta.selected(together, reference, whole.tasks))
+
+    if taken:
+        rates = chosen().groupby("smto")["config"].first().map(lambda config: frames.setting(config, "lr"))
+        plan = [one for smto, model in taken.items() for one in tried(smto, replace(grid, lr=[rates[model]]))]
+        together = together + search(plan, "search at rates that were found")
+        together.sort(key=lambda run: methods.index(run.config.smto))
+    best = set(chosen()["config"])
     kept = [r for r in together if frames.configuration(r.config) in best]
     runs = _extend(kept, seeds, f"{whole.name}: seeds", place)
     by = f"searched here over {{n}} configurations × {counted(len(search_seeds), 'seed')}"
-    return Experiment(whole, runs, baselines, _settings_table(runs, baselines, whole, by, searched), searched, rule)
+    searched = [*alone, *together]
+    table = _settings_table(runs, baselines, whole, by, searched)
+    return Experiment(whole, runs, baselines, table, searched, rule, by_metric)
 
 
 def _trained(smto: str, problem: problems.Problem, chosen: published.Settings, as_released: bool) -> Mapping[str, Any]:
@@ -208,16 +258,24 @@ def _test_rule(as_released: bool) -> delta.TestRule:
     return released.TEST_RULE if as_released else "own_epoch"
 
 
-def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.PathLike[str]) -> Experiment | None:
+def stored(
+    problem: str, methods: Sequence[str], store: RunStore | str | os.PathLike[str], **settings: Any
+) -> Experiment | None:
     """What a store already holds of an experiment, by whichever notebook; nothing is trained.
 
-    Of each of these methods, and of each single task, it takes the settings that the paper published; where the store
-    does not hold them (after a search), the configuration that is best on validation. Only runs that were made alike
-    are compared: that agree in all but method, seed and what a search chooses; a longer run is alike by its first
-    epochs. Where there are several such groups, it is the one that most runs were made for.
+    It is what that notebook reports. Where the single tasks have no other settings than the published ones, the paper's
+    settings were taken over, and those of every method count. Else they were searched: of the settings that the search
+    can have tried, the values of learning rate, dropout and weight decay that the single tasks have, those count that
+    are best on validation over the seeds of the search. Of what counts it has every seed. Only runs that were made
+    alike are compared: that agree in all but method, seed and what a search chooses; a longer run is alike by its
+    first epochs. Where there are several such groups, it is the one that most runs were made for.
+
+    Args:
+        settings: what the runs have in common, as for `experiment` (epochs, source, …): only such runs are read. A
+            store can hold those of several presets; `publishing.notebooks.settings_of` says what a preset's have.
 
     Returns:
-        None where the store has no runs of the uniform loss on this problem, or lacks those of a single task.
+        None where the store has no such runs of the uniform loss on this problem, or lacks those of a single task.
     """
     if problem not in problems.PROBLEMS:
         return None
@@ -228,56 +286,92 @@ def stored(problem: str, methods: Sequence[str], store: RunStore | str | os.Path
     wanted = needed | {(problem, smto) for smto in methods}
     # by name: the folder of "qm9" holds those of its single tasks, "qm9/mu", …
     found = [r for n in names for r in store.records(n) if r.config.problem == n and (n, r.config.smto) in wanted]
-    complete = [group for group in _alike(found) if needed <= {(r.config.problem, r.config.smto) for r in group}]
+    like = (
+        {name: _config(name, "unit_scal", {"lr": 1.0, "epochs": 1}, 1, settings) for name in names} if settings else {}
+    )
+    axes = [axis for axis in settings if axis != "epochs"]
+    found = [r for r in found if all(getattr(r.config, a) == getattr(like[r.config.problem], a) for a in axes)]
+    groups = [group for group in _alike(found) if settings.get("epochs") in (None, group[0].config.epochs)]
+    complete = [group for group in groups if needed <= {(r.config.problem, r.config.smto) for r in group}]
     if not complete:
         return None
     group = complete[0]
-    alone = _as_published([r for r in group if r.config.problem != problem])
-    together = _as_published([r for r in group if r.config.problem == problem])
+    alone = [r for r in group if r.config.problem != problem]
+    together = [r for r in group if r.config.problem == problem]
     whole = together[0].config.definition  # with the options that these runs have
-    reference = delta.single_task_baselines(alone, whole.tasks)
+    chosen: dict[tuple[str, str], str] = {}
+    if all(_is_published(run.config) is not False for run in alone):
+        chosen, together = published_choice(alone), _as_published(together)
+    else:
+        together = _as_searched(together, alone)
+    reference = delta.single_task_baselines(alone, whole.tasks, chosen=chosen)
     rows = delta.best_configurations(delta.selected(together, reference, whole.tasks))
     best = {*rows["config"], *reference["config"]}
     alone, together = ([r for r in part if frames.configuration(r.config) in best] for part in (alone, together))
     order = ["unit_scal", *methods]
     together.sort(key=lambda r: (order.index(r.config.smto), r.config.seed))
-    return Experiment(whole, together, alone, _settings_table(together, alone, whole, "the best in the store"), [])
+    by = "published" if chosen else "the best in the store"
+    return Experiment(whole, together, alone, _settings_table(together, alone, whole, by), [], chosen=chosen)
 
 
-def with_all_seeds(experiment: Experiment, store: RunStore | str | os.PathLike[str]) -> Experiment:
-    """The same experiment with every seed that the store holds of its configurations, also those that were not asked
-    for; nothing is trained."""
+def at_one_rate(
+    experiment: Experiment, store: RunStore | str | os.PathLike[str], *, train: bool = False, **place: Any
+) -> pd.DataFrame:
+    """`experiment.selected()` for comparisons at one learning rate (`comparisons.at_one_rate`).
+
+    What it takes are runs of the uniform loss at every rate that a method has and the uniform loss has not, with the
+    reported seeds. What the store holds of them is read, and of the methods at the rate of the uniform loss, too.
+
+    Args:
+        train: train those of the uniform loss that are missing; workers, device, data_dir: as for `run`.
+    """
     store = store if isinstance(store, RunStore) else RunStore(store)
-
-    def all_seeds(runs: list[Run]) -> list[Run]:
-        found = {run.config.key: run for run in runs}
-        lengths = {run.config.epochs for run in runs}
-        alike = {(run.config.problem, run.config.smto, frames.configuration(run.config)) for run in runs}
-        for problem, smto in dict.fromkeys((run.config.problem, run.config.smto) for run in runs):
-            for epochs, longer in itertools.product(lengths, store.records(f"{problem}/{smto}")):
-                run = longer.serving(longer.config.model_copy(update={"epochs": epochs}))
-                if run is not None and (problem, smto, frames.configuration(run.config)) in alike:
-                    found.setdefault(run.config.key, run)
-        return list(found.values())
-
-    return replace(experiment, runs=all_seeds(experiment.runs), baselines=all_seeds(experiment.baselines))
+    uniform = [run.config for run in experiment.runs if run.config.smto == "unit_scal"]
+    others = [run.config for run in experiment.runs if run.config.lr != uniform[0].lr]
+    rates = dict.fromkeys(config.lr for config in others)
+    needed = [config.model_copy(update={"lr": lr}) for lr in rates for config in uniform]
+    if train:
+        runner.run(needed, store, title=f"{experiment.problem.name}: the uniform loss at other rates", **place)
+    needed += [config.model_copy(update={"lr": uniform[0].lr}) for config in others]
+    held = [run for config in needed if (run := store.get(config)) is not None]
+    return comparisons.at_one_rate(experiment.selected(), experiment.selected(held))
 
 
 def _as_published(runs: list[Run]) -> list[Run]:
-    """Of every problem and method the runs with the published settings, where there are any; all of them elsewhere."""
+    """Of every method the runs with the published settings, where there are any; all of them elsewhere."""
+    chosen = [run for run in runs if _is_published(run.config)]
+    found = {run.config.smto for run in chosen}
+    return chosen + [run for run in runs if run.config.smto not in found]
 
-    def as_published(run: Run) -> bool:
-        name, smto = run.config.problem, run.config.smto
-        single = len(run.config.definition.tasks) == 1
+
+def _is_published(config: RunConfig) -> bool | None:
+    """Whether a run has the settings that the paper published for it; None where there are none."""
+    try:
+        single = len(config.definition.tasks) == 1
+        known = _published_baselines(config.problem) if single else [published.best(config.problem, config.smto)]
+    except published.NotInPaper:
+        return None
+    return any(_has(config, best) for best in known)
+
+
+def _as_searched(runs: list[Run], alone: list[Run]) -> list[Run]:
+    """Of the runs of every method those whose settings a search can have tried that tried `alone` for the single tasks;
+    all of them where there are none, as of methods with the options of the released code."""
+    tried = {axis: {getattr(run.config, axis) for run in alone} for axis in ("lr", "dropout", "weight_decay")}
+
+    def searchable(config: RunConfig) -> bool:
         try:
-            known = _published_baselines(name) if single else [published.best(name, smto)]
+            own = [published.best(config.problem, config.smto)["options"]]
         except published.NotInPaper:
-            return False
-        return any(all(getattr(run.config, key) == value for key, value in best.items()) for best in known)
+            own = [{}]
+        own += published.option_grid(config.problem, config.smto)
+        within = all(getattr(config, axis) in values for axis, values in tried.items())
+        known = [_all_options(config.smto, options) for options in own]
+        return within and _all_options(config.smto, config.options) in known
 
-    chosen = [run for run in runs if as_published(run)]
-    found = {(run.config.problem, run.config.smto) for run in chosen}
-    return chosen + [run for run in runs if (run.config.problem, run.config.smto) not in found]
+    chosen = [run for run in runs if searchable(run.config)]
+    found = {run.config.smto for run in chosen}
+    return chosen + [run for run in runs if run.config.smto not in found]
 
 
 def _alike(runs: Sequence[Run]) -> list[list[Run]]:

@@ -29,7 +29,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ import pandas as pd
 from mtl_core import files
 from mtl_study import artifacts
 from mtl_study.analysis import inference
+from mtl_study.analysis.delta import LEVEL
 from mtl_study.analysis.inference import Interval
 from mtl_study.look import label, problem_label
 from mtl_study.paper import published
@@ -203,19 +204,11 @@ def decide(
     return Verdicts(_judge(id_, part, evidence, preset, source, also or {}) for id_, part in named_parts(claim))
 
 
-def changed(before: Iterable[Verdict], after: Iterable[Verdict]) -> list[str]:
-    """Which verdicts other evidence changes, each in words, with the reason."""
-    return [
-        f"{new.id} becomes {new.verdict} ({new.why}; before: {old.verdict})"
-        for old, new in zip(before, after, strict=True)
-        if old.verdict != new.verdict
-    ]
-
-
 def on_paper(part: Part) -> Finding:
     """The same rule applied to the paper's own table, whose means are taken as exact."""
     assert part.paper.table is not None
-    table = published.table(part.paper.table).reset_index()
+    table = published.table(part.paper.table)
+    table = table.join(table.add_prefix(LEVEL)).reset_index()
     if "problem" in table:  # Table 2: a row per problem, the methods are its columns
         return find(part, table.assign(smto="fixed", seed=1), exact=True)
     rule = part.rule
@@ -316,7 +309,8 @@ def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
     if missing := [column for column in needed if column not in evidence]:
         raise BadEvidence(
             f"the rule asks for {', '.join(missing)}, which the table does not have; it has {', '.join(evidence)}. "
-            "Columns on weights and gradients come from alignment.per_run(runs)."
+            "Columns on weights and gradients come from alignment.per_run(runs), those on levels from "
+            "delta.with_levels(selected, …)."
         )
     if evidence.duplicated(key).any():
         raise BadEvidence(

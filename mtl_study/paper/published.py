@@ -91,6 +91,7 @@ class _Grid(Strict):
     search_seeds: int
     seeds: int
     options: dict[str, dict[str, list[float]]]
+    lr_of: dict[str, str] = {}
 
 
 class _Problem(Strict):
@@ -218,6 +219,11 @@ def axes(problem: str) -> dict[str, list[float]]:
     return {"lr": list(found.lr), "dropout": list(found.dropout), "weight_decay": list(found.weight_decay)}
 
 
+def rate_of(problem: str, smto: str) -> str | None:
+    """The method whose chosen learning rate another one took over on a problem, without a search; None for most."""
+    return _find(_hyperparameters().grids, _family(problem), "grid for").lr_of.get(smto)
+
+
 def option_axes(problem: str, smto: str) -> dict[str, list[float]]:
     """The axes that the search of one method adds: {"c": [0.2, 0.5, 0.8]} for CAGrad, none for most."""
     found = _find(_hyperparameters().grids, _family(problem), "grid for")
@@ -232,7 +238,10 @@ def option_grid(problem: str, smto: str) -> list[dict[str, Any]]:
 
 def grid(problem: str, smto: str = "unit_scal") -> list[Settings]:
     """All settings that the paper's search tried for a method (or a single task) on a problem."""
-    values: Iterable[tuple[float, ...]] = itertools.product(*axes(problem).values())
+    tried = axes(problem)
+    if model := rate_of(problem, smto):
+        tried["lr"] = [best(problem, model)["lr"]]
+    values: Iterable[tuple[float, ...]] = itertools.product(*tried.values())
     return [
         Settings(lr=lr, dropout=dropout, weight_decay=weight_decay, options=options)
         for (lr, dropout, weight_decay), options in itertools.product(values, option_grid(problem, smto))

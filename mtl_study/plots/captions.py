@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mtl_study.analysis import inference
 from mtl_study.look import in_order, label, problem_label
 from mtl_study.words import listed, number, spanned
 
@@ -56,6 +57,30 @@ def learning_rates(rates: Mapping[str, float]) -> str:
         for lr in sorted(set(rates.values()) - {most})
     ]
     return f"Learning rate: {most:g}, but {listed(others)}."
+
+
+LEVELS = (
+    "95 % interval: of the level of Δm, with the error of the single-task models, which all methods share; it does not "
+    "cancel there, as it does in differences."
+)
+
+
+def level(values: pd.Series, decimals: int = 1) -> str:
+    """The interval of a method's level as a cell of a table, from its column of `delta.with_levels`."""
+    found = inference.t_interval(values)
+    return interval(found.low, found.high, decimals)
+
+
+def place(row: pd.Series) -> dict[str, str]:
+    """The cells of a table that say which places a method may have and with whom it is tied (`rankings.places`)."""
+    first, last = int(row["first"]), int(row["last"])
+    return {"places": str(first) if first == last else f"{first} to {last}", "ties": row.ties}
+
+
+PLACES = (
+    "Places: those that the mean may have, by 95 % intervals of the differences to all others (Bonferroni); methods "
+    "that share a letter are tied."
+)
 
 
 def diverged(selected: pd.DataFrame) -> str:

@@ -20,7 +20,8 @@ from mtl_core.smtos.imtl import released_system, transposed
 from mtl_core.smtos.solvers import equal_projections
 from mtl_core.tasks import Task
 from mtl_study import look
-from mtl_study.analysis import frames, rankings
+from mtl_study.analysis import comparisons, frames, rankings
+from mtl_study.analysis.delta import LEVEL
 from mtl_study.experiments.runs import LAST_STEPS, Run
 from mtl_study.look import GREY, LOOK
 from mtl_study.paper import published
@@ -298,7 +299,8 @@ def table_of_errors(selected: pd.DataFrame, baselines: pd.DataFrame, mean: pd.Se
 
 
 def table_1(selected: pd.DataFrame, tasks: Sequence[Task], settings: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Table 1: Δm and mean rank, ours beside the paper's; among the methods of the paper's table.
+    """Table 1: Δm and mean rank, ours beside the paper's, with the interval of the level of Δm where the table has it
+    (`delta.with_levels`) and the places that both may have; among the methods of the paper's table.
 
     Returns:
         One row per method in order of display; its caption in `.attrs["caption"]`.
@@ -306,24 +308,30 @@ def table_1(selected: pd.DataFrame, tasks: Sequence[Task], settings: pd.DataFram
     theirs = published.table("table_1")
     selected = selected[selected.smto.isin(theirs.index)]
     ranks = rankings.mean_rank(selected, tasks)
-    rows = {}
+    places = rankings.places(comparisons.by_seed(selected))
+    by_rank = rankings.places(-comparisons.by_seed(rankings.over_tasks(selected, tasks), "mr"))
+    rows, with_levels = {}, f"{LEVEL}delta_m" in selected
     for smto in look.in_order(selected.smto):
-        values = selected[selected.smto == smto].delta_m
-        rows[look.label(smto)] = {
+        runs = selected[selected.smto == smto]
+        values = runs.delta_m
+        row = {
             "n": int(values.notna().sum()),
             "Δm": values.mean(),
             "± Δm": values.std(ddof=1),
             "paper Δm": theirs.delta_m[smto],
-            "MR": ranks[smto],
-            "paper MR": theirs.mr[smto],
         }
+        if with_levels:
+            row["95 % interval"] = captions.level(runs[f"{LEVEL}delta_m"], decimals=0)
+        row |= captions.place(places.loc[smto]) | {"MR": ranks[smto], "paper MR": theirs.mr[smto]}
+        rows[look.label(smto)] = row | {f"{k} by MR": v for k, v in captions.place(by_rank.loc[smto]).items()}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method").astype({"n": int})
     table.attrs["decimals"] = 2
     canvas.caption(
         table,
         f"""Δm: mean gain over the single-task models on the test split, in percent, higher is better; mean over n
         seeds, ± the standard deviation between seeds. MR: the method's rank among these {len(rows)}, by its mean over
-        seeds, averaged over the 11 properties; 1 is best. Paper: 3 runs. {captions.A_SEED}
+        seeds, averaged over the 11 properties; 1 is best; a method that lost a run ranks last. Paper: 3 runs.
+        {captions.LEVELS if with_levels else ""} {captions.PLACES} {captions.A_SEED}
         {captions.diverged(selected)} {captions.chosen(settings)}""",
     )
     return table

@@ -14,13 +14,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from mtl_study import look
-from mtl_study.analysis import comparisons
+from mtl_study.analysis import comparisons, frames, rankings
+from mtl_study.analysis.delta import LEVEL
 from mtl_study.look import GREY, INK, LOOK
 from mtl_study.paper import published
 from mtl_study.plots import canvas, captions
 from mtl_study.plots.canvas import FEW
 from mtl_study.plots.forest import draw_row
-from mtl_study.words import minus
+from mtl_study.words import listed, minus
 
 Scale = Literal["linear", "symlog"]
 THIN = "PX"  # markers that would vanish behind others
@@ -51,7 +52,8 @@ def figure_1(selected: pd.DataFrame, scale: Scale = "linear", settings: pd.DataF
         f"Test Δm of {captions.seeds(selected)} per method, each at the epoch with the best validation Δm: median, "
         "quartiles, whiskers to the last value within 1.5 box lengths",
         "and one dot per seed." if len(values) <= FEW else "and what lies beyond.",
-        "Black dashes: the median of Unit. Scal.; grey: the single-task models.",
+        "Black dashes: the median of Unit. Scal.; grey: the single-task models. Their own error is not drawn; it moves "
+        "all boxes together.",
         "The axis is logarithmic beyond ±5 %." if scale == "symlog" else "",
         captions.diverged(selected),
         captions.A_SEED,
@@ -101,17 +103,20 @@ def forest(
     scale: Scale = "linear",
     theirs: str | None = "table_3",
     settings: pd.DataFrame | None = None,
+    one_rate: pd.DataFrame | None = None,
 ) -> Axes:
     """Each method minus Unit. Scal., seed by seed: mean, 95 % interval, and the paper's difference as a hollow marker.
 
     Args:
         selected: of one problem. ax: to draw in; None makes a figure. margin: draws the band within which two methods
             count as equally good. theirs: the paper's table to compare with, if it has one. settings: of the
-            experiment, for the caption.
+            experiment, for the caption. one_rate: as `comparisons.at_one_rate` gives it; where a method has another
+            learning rate than Unit. Scal., the difference at one rate is drawn below it in grey.
     """
     found, each = comparisons.paired(selected), comparisons.differences(selected)
     smtos = look.in_order(found.index)
     reference = published.table(theirs)["delta_m"] if theirs else pd.Series(dtype=float)
+    matched, moved = _where_rates_differ(selected, one_rate)
     ax = ax or canvas.figure(7.5, 0.8 + 0.31 * len(smtos))[1]
     if margin is not None:
         ax.axvspan(-margin, margin, color="#eef3ee", zorder=0)
@@ -122,6 +127,8 @@ def forest(
             hollow: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.1, "markeredgecolor": colour}
             theirs_at = reference[smto] - reference["unit_scal"]
             ax.plot(theirs_at, y + 0.27, marker=marker, markersize=6, zorder=3, **hollow)
+        if smto in matched:
+            draw_row(ax, y - 0.27, matched[smto].dropna(), GREY, marker)
     ax.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     ax.set_yticks(range(len(smtos)), [look.label(s) for s in smtos])
     ax.set_ylim(len(smtos) - 0.4, -0.6)
@@ -141,6 +148,7 @@ def forest(
         "per method, assuming that the seeds are independent and their differences about normal.",
         "The small strokes are the seeds." if len(each) <= FEW else "",
         "Hollow: the difference of the paper's means." if not reference.empty else "",
+        f"Grey, above: at one learning rate for both, where theirs differ{moved}." if one_rate is not None else "",
         f"Shaded: within ±{margin:g} points, what counts as equally good." if margin is not None else "",
         "With one seed there is no interval." if found.n.max() < 2 else "",
         "The axis is logarithmic beyond ±5 points." if scale == "symlog" else "",
@@ -148,6 +156,17 @@ def forest(
         captions.chosen(settings),
     )
     return ax
+
+
+def _where_rates_differ(selected: pd.DataFrame, one_rate: pd.DataFrame | None) -> tuple[pd.DataFrame, str]:
+    """The differences at one rate of the methods that have another one than Unit. Scal., and a note on those that no
+    runs are there for."""
+    if one_rate is None:
+        return pd.DataFrame(), ""
+    own = selected.groupby("smto").config.first().map(lambda config: frames.setting(config, "lr"))
+    each = comparisons.differences(one_rate)[[s for s in own.index if own[s] != own["unit_scal"]]]
+    lacking = [look.label(s) for s in look.in_order(each.columns[each.isna().all()])]
+    return each.dropna(axis="columns", how="all"), f" (no runs: {listed(lacking)})" if lacking else ""
 
 
 def trade_off(
@@ -205,18 +224,20 @@ def table_3(
     settings: pd.DataFrame | None = None,
     spread: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Tables 3 and 4: gains and Δm, our mean and standard deviation over seeds beside the paper's mean.
+    """Tables 3 and 4: gains and Δm, our mean and standard deviation over seeds beside the paper's mean; the interval of
+    the level of Δm, and the places that it may have.
 
     Args:
-        selected: of one problem. theirs: the paper's table, whose columns are shown. settings: for the caption.
-        spread: the columns that get a standard deviation; None is all of them.
+        selected: of one problem; the interval is shown where it has levels (`delta.with_levels`). theirs: the paper's
+            table, whose columns are shown. settings: for the caption. spread: the columns that get a standard
+            deviation; None is all of them.
 
     Returns:
         One row per method in order of display; its caption in `.attrs["caption"]`.
     """
     reference = published.table(theirs)
-    columns = list(reference.columns)
-    rows = []
+    columns, places = list(reference.columns), rankings.places(comparisons.by_seed(selected))
+    rows, with_levels = [], f"{LEVEL}delta_m" in selected
     for smto in look.in_order(selected.smto):
         runs = selected[selected.smto == smto]
         row: dict[str, Any] = {"method": look.label(smto), "n": int(runs.delta_m.notna().sum())}
@@ -226,7 +247,9 @@ def table_3(
             if spread is None or column in spread:
                 row[f"± {name}"] = runs[column].std(ddof=1)
             row[f"paper {name}"] = reference[column].get(smto.removesuffix("_transposed"), np.nan)
-        rows.append(row)
+        if with_levels:
+            row["95 % interval"] = captions.level(runs[f"{LEVEL}delta_m"])
+        rows.append(row | captions.place(places.loc[smto]))
     table = pd.DataFrame(rows).set_index("method")
     transposed = "imtl_transposed" in set(selected.smto)
     table.attrs["decimals"] = 2
@@ -236,8 +259,54 @@ def table_3(
         validation Δm: mean over n seeds, ± the standard deviation between seeds (of single runs, not of their mean),
         and the paper's mean over {len(published.seeds(str(selected.problem.iloc[0]))[1])} runs.
         {"The paper ran IMTL in the transposed form (D24); its numbers stand in both rows." if transposed else ""}
-        {captions.A_SEED}
+        {captions.LEVELS if with_levels else ""} {captions.PLACES} {captions.A_SEED}
         {captions.diverged(selected)} {captions.chosen(settings)}""",
+    )
+    return table
+
+
+def table_of_differences(
+    selected: pd.DataFrame, one_rate: pd.DataFrame, settings: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Each method minus Unit. Scal., at the learning rates that both have and at one rate for the two.
+
+    Args:
+        selected: of one problem. one_rate: the same as `comparisons.at_one_rate` gives it. settings: for the caption.
+
+    Returns:
+        One row per method in order of display; its caption in `.attrs["caption"]`.
+    """
+    own = selected.groupby("smto").config.first().map(lambda config: frames.setting(config, "lr"))
+    as_run, matched = comparisons.paired(selected), comparisons.paired(one_rate)
+    rates = one_rate.groupby("smto").rate.first()
+    rows = []
+    for smto in look.in_order(as_run.index):
+        first, second = as_run.loc[smto], matched.loc[smto]
+        known = second.n > 0
+        rows.append(
+            {
+                "method": look.label(smto),
+                "rates": f"{own[smto]:g}, {own['unit_scal']:g}" if own[smto] != own["unit_scal"] else f"{own[smto]:g}",
+                "difference": first["mean"],
+                "95 % interval": captions.interval(first.low, first.high),
+                "n": int(first.n),
+                "one rate": f"{rates[smto]:g}" if known else "no runs",
+                "at one rate": second["mean"],
+                "interval at one rate": captions.interval(second.low, second.high),
+                "n at one rate": int(second.n),
+            }
+        )
+    table = pd.DataFrame(rows).set_index("method")
+    table.attrs["decimals"] = 2
+    lacking = [row["method"] for row in rows if row["one rate"] == "no runs"]
+    canvas.caption(
+        table,
+        "Test Δm minus that of Unit. Scal. in points, paired by seed: mean, 95 % t interval and number of pairs; first "
+        "with the learning rates that both have (the method's, that of Unit. Scal.), then both at one rate. Where the "
+        "rates differ, the first difference belongs to both.",
+        f"The store has no runs of {listed(lacking)} and Unit. Scal. at one rate." if lacking else "",
+        captions.A_SEED,
+        captions.chosen(settings),
     )
     return table
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -437,49 +438,60 @@ def ranking(per_run: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
 # -- as good, as equal: statements that need intervals -----------------------------------------------------------------
 
 
-def equivalence(selected: pd.DataFrame, margin: float) -> pd.DataFrame:
+def equivalence(selected: pd.DataFrame, margin: float, one_rate: pd.DataFrame | None = None) -> pd.DataFrame:
     """Is a method as good as Unit. Scal.? Whether a difference shows beside whether it is surely small.
 
     Args:
-        selected: of one or several problems. margin: in points, what still counts as equally good.
+        selected: of one or several problems. margin: in points, what still counts as equally good. one_rate: the same
+            as `comparisons.at_one_rate` gives it: adds the difference and its reading at one learning rate.
 
     Returns:
         One row per problem and method; the caption in `.attrs["caption"]`.
     """
     rows = []
     for problem in look.problems_in_order(selected.problem):
-        of_problem = selected[selected.problem == problem]
-        small = comparisons.equivalence(of_problem, margin)
-        for smto in look.in_order(small.index):
-            mean, low, high, n, p = small.loc[smto, ["mean", "low", "high", "n", "p"]]
-            different = n > 1 and not low <= 0 <= high
-            readings = {
-                (True, False): f"equal within ±{margin:g}",
-                (True, True): f"different, by less than {margin:g}",
-                (False, True): "different",
-                (False, False): "cannot tell",
+        found = _readings(selected[selected.problem == problem], margin)
+        matched = None if one_rate is None else _readings(one_rate[one_rate.problem == problem], margin)
+        for smto in look.in_order(found.index):
+            of = found.loc[smto]
+            row: dict[str, Any] = {
+                "problem": look.problem_label(problem),
+                "method": look.label(smto),
+                "difference": of["mean"],
+                "95 % interval": captions.interval(of.low, of.high),
+                "seeds": int(of.n),
+                "p": of.p,
+                "reading": of.reading,
             }
-            rows.append(
-                {
-                    "problem": look.problem_label(problem),
-                    "method": look.label(smto),
-                    "difference": mean,
-                    "95 % interval": captions.interval(low, high),
-                    "seeds": int(n),
-                    "p": p,
-                    "reading": readings[bool(p < inference.TOST), different],
-                }
-            )
+            if matched is not None:
+                at = matched.loc[smto]
+                row |= {"at one rate": at["mean"], "seeds at one rate": int(at.n), "reading at one rate": at.reading}
+            rows.append(row)
     table = pd.DataFrame(rows)
-    table.attrs["decimals"] = {"difference": 2, "p": 4}
+    table.attrs["decimals"] = {"difference": 2, "p": 4, "at one rate": 2}
     canvas.caption(
         table,
         f"""Test Δm minus that of Unit. Scal. at the same seed, in points, over {captions.seeds(selected)}. p: of two
         one-sided t tests of "the difference lies outside ±{margin:g} points"; below {inference.TOST:g}, which is where
         the 95 % interval lies within ±{margin:g}, the method is equally good by this yardstick. "Different" means that
-        the interval excludes 0. Where neither holds, the seeds are too few to tell. Each row is a test of its own.""",
+        the interval excludes 0. Where neither holds, the seeds are too few to tell. Each row is a test of its own.
+        {"At one rate: both with the same learning rate." if one_rate is not None else ""}""",
     )
     return table
+
+
+def _readings(of_problem: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """What the differences of each method to Unit. Scal. show: index smto; mean, low, high, n, p, reading."""
+    small = comparisons.equivalence(of_problem, margin)
+    words = {
+        (True, False): f"equal within ±{margin:g}",
+        (True, True): f"different, by less than {margin:g}",
+        (False, True): "different",
+        (False, False): "cannot tell",
+    }
+    different = (small.n > 1) & ~((small.low <= 0) & (small.high >= 0))
+    readings = [words[bool(p < inference.TOST), bool(d)] for p, d in zip(small.p, different, strict=True)]
+    return small.assign(reading=readings).assign(reading=lambda table: table.reading.where(table.n > 0, "no runs"))
 
 
 def weights(per_run: pd.DataFrame, against: str) -> pd.DataFrame:

@@ -119,6 +119,21 @@ def parameters(path: Path) -> dict[str, Any]:
     return found
 
 
+FAMILIES = {"multimnist": "digits", "cityscapes": "streets", "qm9": "molecules"}
+
+
+def settings_of(preset: str, problem: str) -> dict[str, Any]:
+    """What all runs of a problem have in common at a preset, as `protocol.stored` takes it: notebook 05, which uses the
+    runs of the others, has it for each family of problems.
+
+    Raises:
+        BadParameters: there is no such preset.
+    """
+    values = preset_values(REPOSITORY / "params" / preset / "05_fixed_weights.yaml")
+    of_runs = ("seeds", "sweep_seeds", "search_seeds", "grid", "data_dir")
+    return {name: v for name, v in values[FAMILIES[problem.split("/")[0]]].items() if name not in of_runs}
+
+
 def preset_values(path: Path) -> dict[str, Any]:
     """The values in a preset file.
 

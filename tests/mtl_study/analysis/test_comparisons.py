@@ -1,5 +1,6 @@
 """Methods beside the uniform loss, seed by seed."""
 
+import json
 import math
 
 import pandas as pd
@@ -48,3 +49,36 @@ def test_no_significant_difference_is_not_equivalence():
     assert inference.tost(noisy, 1) > 0.2
     found = comparisons.equivalence(table({"unit_scal": [0, 0, 0], "edm": noisy, "si": [0.1, 0.0, -0.1]}), margin=1)
     assert found.p["si"] < inference.TOST < found.p["edm"]
+
+
+def with_rates(values):
+    """`selected` from {(smto, rate): [value per seed]}."""
+    rows = [
+        ("p", smto, json.dumps({"lr": lr}), seed, 0, v, 2 * v)
+        for (smto, lr), vs in values.items()
+        for seed, v in enumerate(vs)
+    ]
+    return pd.DataFrame(rows, columns=["problem", "smto", "config", "seed", "epoch", "delta_m", "CL"])
+
+
+def test_at_one_rate_by_hand():
+    """The uniform loss gains 4 and 5 points by the rate of `edm`: of its lead of 10 there remain 6 and 5. `si` is taken
+    at the rate of the uniform loss, `uw` has that rate already, and of `famo` nothing is known at one rate."""
+    reported = {("unit_scal", 0.1): [0, 0], ("edm", 0.2): [10, 10], ("si", 0.3): [7, 7], ("uw", 0.1): [1, 2]}
+    selected = with_rates(reported | {("famo", 0.4): [9, 9]})
+    others = with_rates({("unit_scal", 0.2): [4, 5], ("si", 0.1): [1, 3], ("unit_scal", 0.3): [0]})
+    found = comparisons.at_one_rate(selected, others)
+    each = comparisons.differences(found)
+    assert each["edm"].tolist() == [6, 5] and each["si"].tolist() == [1, 3] and each["uw"].tolist() == [1, 2]
+    assert each["famo"].isna().all() and comparisons.paired(found).n["famo"] == 0
+    rates = found.groupby("smto").rate.first()
+    assert rates[["edm", "si", "uw"]].tolist() == [0.2, 0.1, 0.1] and math.isnan(rates["famo"])
+    assert found.CL.equals(2 * found.delta_m)  # the gain of every task is moved alike
+    assert comparisons.at_one_rate(selected, others.iloc[:0]).rate.isna().sum() == 6
+
+
+def test_at_one_rate_counts_the_pairs_that_there_are():
+    """Three seeds of the method, two of the uniform loss at its rate."""
+    selected = with_rates({("unit_scal", 0.1): [0, 0, 0], ("edm", 0.2): [1, 2, 3]})
+    found = comparisons.paired(comparisons.at_one_rate(selected, with_rates({("unit_scal", 0.2): [1, 1]})))
+    assert found.loc["edm", ["mean", "n"]].tolist() == [0.5, 2]

@@ -4,11 +4,12 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mtl_core import problems
-from mtl_study.analysis import delta, frames
+from mtl_study.analysis import delta, frames, inference
 
 CL, RR = problems.get("multimnist/CL_RR").tasks
 S = dataclasses.replace(CL, name="S", metrics={name: CL.metrics["accuracy"] for name in ("acc", "mIoU")})  # both rise
@@ -192,3 +193,96 @@ def test_selected_reads_validation_or_the_last_epoch_when_asked(make_run, baseli
     broken = make_run([], seed=2, ended="diverged at epoch 0, step 0")
     found = delta.selected([run, broken], baselines, [CL, RR], rule="last_epoch").delta_m
     assert found[0] == pytest.approx(10) and math.isnan(found[1])
+
+
+# -- levels, and the error of what they are measured against -----------------------------------------------------------
+
+
+def values_alone(of_cl, of_rr):
+    """`single_task_values` of two tasks, one value per seed (from 0); the test split is what counts."""
+    rows = [
+        ("test", task, metric, seed, value, "one")
+        for task, metric, values in (("CL", "accuracy", of_cl), ("RR", "mse", of_rr))
+        for seed, value in enumerate(values)
+    ]
+    columns = ["split", "task", "metric", "seed", "value", "config"]
+    return pd.DataFrame(rows, columns=columns).set_index(columns[:4])
+
+
+def measured(of_cl, of_rr, alone):
+    """`selected` of one method, from its values on both tasks, one per seed."""
+    mean = alone["value"].groupby(level="task").mean()
+    gains = {"CL": 100 * (np.array(of_cl) / mean["CL"] - 1), "RR": -100 * (np.array(of_rr) / mean["RR"] - 1)}
+    table = pd.DataFrame(gains).assign(problem="p", smto="edm", config="one", seed=range(len(of_cl)))
+    return table.assign(delta_m=(table.CL + table.RR) / 2)
+
+
+def levels(of_cl, of_rr, alone, column="delta_m"):
+    return delta.with_levels(measured(of_cl, of_rr, alone), alone, [CL, RR])[f"level {column}"]
+
+
+def test_levels_by_hand():
+    """CL alone is 0.8 give or take 0.01 (1.25 %), and the method's gain on it 0: each seed's level moves against
+    its own single-task model, by 100 % of that. RR alone is the same at every seed, so nothing moves there."""
+    alone = values_alone([0.79, 0.80, 0.81], [0.5, 0.5, 0.5])
+    method = [0.8, 0.8, 0.8], [0.6, 0.55, 0.5]
+    assert levels(*method, alone, "CL").tolist() == pytest.approx([1.25, 0, -1.25])
+    assert levels(*method, alone, "RR").tolist() == pytest.approx([-20, -10, 0])
+    assert levels(*method, alone).tolist() == pytest.approx([-9.375, -5, -0.625])
+
+
+def test_the_error_of_a_baseline_counts_by_what_is_left_of_it():
+    """With half the error (a gain of 50 %), a baseline that is off by 10 % moves the gain by 5 points."""
+    alone = values_alone([0.8, 0.8], [0.9, 1.1])
+    assert levels([0.8, 0.8], [0.5, 0.5], alone, "RR").tolist() == pytest.approx([45, 55])
+
+
+def test_what_a_seed_does_to_a_method_and_to_its_baselines_alike_cancels():
+    alone = values_alone([0.7, 0.8, 0.9], [0.4, 0.5, 0.6])
+    found = levels([0.63, 0.72, 0.81], [0.48, 0.6, 0.72], alone)
+    assert found.std() < 1e-9 and found.mean() == pytest.approx(-15)
+
+
+def test_levels_keep_the_mean_and_count_the_seeds_that_both_have():
+    """Five seeds alone, four of the method, one of which diverged: three values, and the mean of all that it has."""
+    alone = values_alone([0.78, 0.79, 0.80, 0.81, 0.82], [0.5] * 5)
+    table = measured([0.7, 0.8, 0.9, math.nan], [0.6, 0.6, 0.7, math.nan], alone)
+    found = delta.with_levels(table, alone, [CL, RR])
+    assert found["level delta_m"].count() == 3 and found["level delta_m"].mean() == pytest.approx(table.delta_m.mean())
+    assert found[table.columns].equals(table)
+    one = delta.with_levels(table.iloc[:1], alone, [CL, RR])
+    assert one["level delta_m"].tolist() == table.delta_m.iloc[:1].tolist()
+
+
+def test_a_configuration_that_somebody_has_chosen_is_not_chosen_again(make_run):
+    """0.9 is better on validation than 0.8, but the paper took 0.8's rate."""
+    runs = [make_run([{"CL": 0.8}], problem="p/CL", lr=0.1), make_run([{"CL": 0.9}], problem="p/CL", lr=0.2)]
+    theirs = {("CL", "accuracy"): frames.configuration(runs[0].config)}
+    assert delta.single_task_baselines(runs, [CL]).value.tolist() == [0.9, 0.9]
+    assert delta.single_task_baselines(runs, [CL], chosen=theirs).value.tolist() == [0.8, 0.8]
+
+
+def coverage(n, n_alone, shared, draws=400):
+    """The share of draws in which the 95 % interval of a level holds the true one, by a method's own seeds and by
+    its levels. Baselines scatter by 2 % and 5 %, the method by 1 %; `shared`: of a seed's luck that both have."""
+    rng, truth, held = np.random.default_rng(0), (100 * (0.72 / 0.8 - 1) - 100 * (0.55 / 0.5 - 1)) / 2, []
+    for _ in range(draws):
+        luck = rng.normal(size=(2, max(n, n_alone)))
+        alone = values_alone(*(np.array([[0.8], [0.5]]) * (1 + np.array([[0.02], [0.05]]) * luck))[:, :n_alone])
+        own = shared * np.array([[0.02], [0.05]]) * luck[:, :n] + 0.01 * rng.normal(size=(2, n))
+        table = measured(*(np.array([[0.72], [0.55]]) * (1 + own)), alone)
+        both = delta.with_levels(table, alone, [CL, RR])
+        intervals = [inference.t_interval(both[column]) for column in ("delta_m", "level delta_m")]
+        held.append([i.low <= truth <= i.high for i in intervals])
+    return np.mean(held, axis=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n", "n_alone", "shared", "before"), [(3, 3, 0.0, 0.6), (3, 10, 0.0, 0.8), (10, 10, 1.0, 1.0)]
+)
+def test_the_interval_of_a_level_holds_the_true_one(n, n_alone, shared, before):
+    """In 95 % of draws, with unequal numbers of seeds and where a seed's luck is shared. By the method's own seeds
+    alone it is 60 or 80 %; or, where they share the luck, more than need be."""
+    own, whole = coverage(n, n_alone, shared)
+    assert own == pytest.approx(before, abs=0.04) and whole == pytest.approx(0.95, abs=0.03)

@@ -24,8 +24,9 @@ def runs(means=MEANS, seeds=5, spread=0.1, problem=CL_RR):
     for seed in range(1, seeds + 1):
         of_seed = rng.normal(0, 1)
         for smto, row in means.iterrows():
-            noise = rng.normal(0, spread, len(row))
-            rows.append({"problem": problem, "smto": smto, "seed": seed, **(row + noise + of_seed).to_dict()})
+            values = row + rng.normal(0, spread, len(row)) + of_seed
+            levels = values.add_prefix("level ")  # as if the baselines had no error
+            rows.append({"problem": problem, "smto": smto, "seed": seed, **values, **levels})
     return pd.DataFrame(rows)
 
 
@@ -209,7 +210,7 @@ def similar_tasks(famo=0.3, others=0.02, digits=0.3, cosine=0.71, pairwise=0.05)
                         "pairwise_cosine": (0.05 if problem == CL_RR else pairwise) + sign * 0.001 * (seed - 2),
                     }
                 )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(**{"level delta_m": lambda table: table.delta_m})
 
 
 def test_two_similar_tasks_as_the_paper_has_them():
@@ -268,17 +269,11 @@ def test_verdicts_are_recorded_once_per_claim_and_notebook():
     assert rows[1]["verdict"] == OPEN and rows[0]["verdict"] == REPRODUCED
 
 
-def test_a_second_look_leaves_no_record_and_names_what_changes():
-    """Two seeds of five, and what the other three change."""
-    judged = judge("C1", runs()[lambda table: table.seed <= 2])
+def test_a_second_look_leaves_no_record():
+    judge("C1", runs()[lambda table: table.seed <= 2])
     before = recorded("quick")
-    again = claims.decide("C1", runs(), preset="quick")
+    assert [part.verdict for part in claims.decide("C1", runs(), preset="quick")] == [REPRODUCED, REPRODUCED]
     assert recorded("quick") == before
-    assert claims.changed(again, again) == []
-    assert [line.split(" (")[0] for line in claims.changed(judged, again)] == [
-        "C1a becomes reproduced",
-        "C1b becomes reproduced",
-    ]
 
 
 def test_a_verdict_shows_as_a_row_in_both_notebook_formats():

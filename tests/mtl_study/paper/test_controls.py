@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mtl_core import problems
+from mtl_study.analysis import delta
 from mtl_study.paper import claims, published, rules
 from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED
 
@@ -148,3 +150,17 @@ def test_an_estimate_decides_as_its_verdict_says():
             assert (inside, outside) == (found.verdict == REPRODUCED, found.verdict == NOT_REPRODUCED), (id_, world)
             seen.add(found.verdict)
     assert seen == set(WORLDS.values())
+
+
+def test_a_claim_about_a_level_reads_it_with_the_error_of_its_baselines():
+    """Where a gain over single-task models is held against a number, and not against the gain of another run."""
+    tasks = [task for name in published.problems() for task in problems.get(name).tasks]
+    gains = {"delta_m", *(task.name for task in tasks), *(f"{task.name}/{m}" for task in tasks for m in task.metrics)}
+    about_levels = {
+        id_: {*part.rule.value}
+        for id_, part in EVERY
+        if part.rule.kind == "count" and not (part.rule.minus_smto or part.rule.minus_problem)
+        if {column.removeprefix(delta.LEVEL) for column in part.rule.value} <= gains
+    }
+    assert {"C3c", "C6b", "C6c", "C6d", "C6e", "C7a"} <= {*about_levels}
+    assert all(column.startswith(delta.LEVEL) for columns in about_levels.values() for column in columns)

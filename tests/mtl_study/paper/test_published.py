@@ -53,6 +53,7 @@ def test_grids_have_the_sizes_of_the_search():
         for smto in ["uw", "cagrad", "cdtt", "rotograd", "auto_lambda"]
     }
     assert sizes == {"uw": 42, "cagrad": 126, "cdtt": 210, "rotograd": 168, "auto_lambda": 294}
+    assert len(published.grid("qm9", "cdtt")) == 5 and published.rate_of("qm9", "cdtt") == "edm"  # at EDM's rate
     assert published.seeds("multimnist/CL_RR") == ([1, 2, 3, 4, 5], list(range(1, 11)))
     assert published.seeds("cityscapes/19C") == ([1], [1, 2, 3])
 

@@ -1,5 +1,6 @@
 """Section 3.1: figures and tables contain what their captions say."""
 
+import json
 import math
 
 import numpy as np
@@ -7,9 +8,9 @@ import pandas as pd
 import pytest
 
 from mtl_study import look
-from mtl_study.analysis import comparisons
+from mtl_study.analysis import comparisons, inference
 from mtl_study.paper import published
-from mtl_study.plots import canvas, selection
+from mtl_study.plots import canvas, captions, selection
 
 CL_RR, CL_CR, RL_RR = "multimnist/CL_RR", "multimnist/CL_CR", "multimnist/RL_RR"
 TABLE_3 = published.table("table_3")
@@ -89,3 +90,34 @@ def test_table_of_settings_says_who_chose_and_what_the_paper_chose():
     assert "Table 7" in found.attrs["caption"] and "D47" not in found.attrs["caption"]
     without = selection.table_of_settings(pd.DataFrame(rows).assign(weight_decay=0.0, dropout=0.0), CL_RR)
     assert without.attrs["caption"].endswith("No method here is regularised by dropout or weight decay (D47).")
+
+
+def test_table_3_says_how_sure_a_level_and_a_place_are(all_methods):
+    """Of the level the interval of its own column, which holds the error of the single-task models; of the place those
+    that it shares with methods it cannot be told from."""
+    _, table = all_methods
+    wide = table.groupby("smto").delta_m.transform("mean") + 5 * (table.seed - 2)
+    found = selection.table_3(table.assign(**{"level delta_m": wide}))
+    mean, low, high, _ = inference.t_interval(wide[table.smto == "uw"])
+    assert found["95 % interval"]["UW"] == captions.interval(low, high, 1) and high - mean > 10
+    assert "error of the single-task models" in found.attrs["caption"]
+    assert found.places["SI"] == "15 to 16" and set(found.ties["SI"]) & set(found.ties["UW"])
+    assert "95 % interval" not in selection.table_3(table)
+
+
+def test_differences_stand_beside_those_at_one_rate(all_methods):
+    """FAMO and EDM have another rate than Unit. Scal.: of FAMO there are runs at one rate, of EDM there are none."""
+    _, table = all_methods
+    rate = table.smto.map({"famo": 0.01, "edm": 0.02}).fillna(0.001)
+    table = table.assign(config=[json.dumps({"lr": lr}) for lr in rate])
+    others = table[table.smto == "unit_scal"].assign(config=json.dumps({"lr": 0.01}))
+    others["delta_m"] += 3
+    one_rate = comparisons.at_one_rate(table, others)
+    found = selection.table_of_differences(table, one_rate)
+    assert found.loc["FAMO", "difference"] - found.loc["FAMO", "at one rate"] == pytest.approx(3)
+    assert found.loc["FAMO", ["rates", "one rate", "n at one rate"]].tolist() == ["0.01, 0.001", "0.01", 3]
+    assert found.loc["EDM", ["one rate", "n at one rate"]].tolist() == ["no runs", 0]
+    assert found.loc["CAGrad", "difference"] == found.loc["CAGrad", "at one rate"]
+    assert "no runs of EDM and Unit. Scal. at one rate" in found.attrs["caption"]
+    ax = selection.forest(table, one_rate=one_rate)
+    assert "(no runs: EDM)" in canvas.figure_of(ax).get_label()

@@ -174,6 +174,23 @@ def test_equivalence_tells_small_differences_from_unknown_ones(make_run):
     assert set(alone.reading) == {"cannot tell"} and set(alone["95 % interval"]) == {"–"}
 
 
+def test_equivalence_is_read_at_one_rate_too():
+    """EDM is 3 better with its own rate; at one rate nothing is left of it. Of FAMO there are no runs at one rate."""
+    gains = {"unit_scal": [0.0, 0.0, 0.0], "edm": [3.0, 3.1, 2.9], "famo": [1.0, 1.1, 0.9]}
+    table = pd.DataFrame(
+        [
+            {"problem": CL_CR, "smto": smto, "seed": seed, "delta_m": gain, "diverged": False}
+            for smto, values in gains.items()
+            for seed, gain in enumerate(values)
+        ]
+    )
+    moved = table.smto.map({"unit_scal": 0.0, "edm": -3.0, "famo": math.nan})
+    found = similar_tasks.equivalence(table, 2, table.assign(delta_m=table.delta_m + moved)).set_index("method")
+    assert found.loc["EDM", ["reading", "reading at one rate"]].tolist() == ["different", "equal within ±2"]
+    assert found.loc["FAMO", ["seeds at one rate", "reading at one rate"]].tolist() == [0, "no runs"]
+    assert "reading at one rate" not in similar_tasks.equivalence(table, 2)
+
+
 def test_weights_are_compared_seed_by_seed_with_the_problem_whose_tasks_differ():
     """Nearer by 0.2 at every seed although the seeds spread; without weights, no row."""
     per_run = pd.DataFrame(
