@@ -27,6 +27,8 @@ from mtl_study.analysis import delta, frames, inference
 from mtl_study.analysis.frames import RUN
 from mtl_study.experiments.runs import Run
 
+SETTINGS = ("lr", "dropout", "weight_decay", "batch_size")  # that a run shares with what it is compared with
+
 
 def gains_by_epoch(run: Run, task: Task, baselines: pd.DataFrame, split: str = "test") -> np.ndarray:
     """A task's gain over the single-task models after every epoch, in percent, the mean over its metrics [E]."""
@@ -83,8 +85,8 @@ def parts(runs: Sequence[Run], others: Sequence[Run], baselines: pd.DataFrame, t
     task at each one's own epoch). Generalisation is the difference at equal training loss, optimisation the rest.
 
     Args:
-        others: what to compare with: runs of the same problem, one per seed (the uniform loss), or of its single
-            tasks, one per task and seed.
+        others: what to compare with: runs of the same problem (the uniform loss), of which that with the same learning
+            rate, dropout, weight decay, batch and seed is taken; or of its single tasks, one per task and seed.
         baselines: what gains are relative to.
 
     Returns:
@@ -123,10 +125,12 @@ def parts(runs: Sequence[Run], others: Sequence[Run], baselines: pd.DataFrame, t
 
 
 def _other(run: Run, others: Sequence[Run], task: str) -> Run | None:
-    """The run with the same seed that has this task, if it left an epoch."""
+    """The run with the same seed that has this task, and the same settings where it is of the same problem."""
     for other in others:
-        if other.config.seed == run.config.seed and task in other.config.definition.task_names and other.history:
-            return other
+        alike = [[getattr(one.config, name) for name in SETTINGS] for one in (run, other)]
+        fits = other.config.problem != run.config.problem or alike[0] == alike[1]
+        if fits and other.config.seed == run.config.seed and task in other.config.definition.task_names:
+            return other if other.history else None
     return None
 
 

@@ -3,7 +3,7 @@
     to_target(runs, baselines, tasks)        epochs, steps and seconds until a run has reached its target
     ahead(runs, baselines, tasks, share)     the lead over the uniform loss's end with only a share of its epochs
     profile(times), scores(times)            over problems: who is how often within a factor τ of the fastest
-    one_setting(times)                       the same with one setting for all problems
+    one_setting(times)                       the same with one setting for all problems; scores_in_one_setting(times)
 
 The target of a run is the best validation Δm of the uniform loss with the same seed and the same settings: learning
 rate, dropout, weight decay, batch, and all else but the method and its own options. So a method that is handed a larger
@@ -120,7 +120,8 @@ def ahead(
     references = {(_alike(run), run.config.seed): run for run in runs if run.config.smto == UNIFORM}
     ends = delta.selected(list(references.values()), baselines, tasks)
     ends = dict(zip(references, ends["delta_m"], strict=True))
-    left, rows = [], []
+    left: list[tuple[int, Run, float]] = []
+    rows: list[dict[str, Any]] = []
     for run in runs:
         reference = references.get((_alike(run), run.config.seed))
         if run.config.smto == UNIFORM:
@@ -253,3 +254,12 @@ def one_setting(times: pd.DataFrame, by: Unit = "epochs", widest: float = WIDEST
     best = table.assign(name=names, score=names.map(found)).sort_values("score", kind="stable", ascending=False)
     kept = best.groupby("smto", sort=False)["name"].first()
     return table[names.isin(kept)]
+
+
+def scores_in_one_setting(times: pd.DataFrame, by: Unit = "epochs", widest: float = WIDEST) -> pd.DataFrame:
+    """`scores_by_seed` of every method in its `one_setting`: problem ("every problem"), smto, seed, score. Empty where
+    the uniform loss has no setting in common on all problems."""
+    found = one_setting(times, by, widest)
+    if UNIFORM not in set(found["smto"]):
+        return pd.DataFrame(columns=["problem", "smto", "seed", "score"])
+    return scores_by_seed(found, by, widest).assign(problem="every problem")

@@ -122,3 +122,13 @@ def test_noise_alone_is_split_evenly_between_generalisation_and_nothing_else(tra
     general = np.array([row.generalisation for row in found])
     np.testing.assert_allclose(optimisation, 0, atol=1e-9)  # equal losses: nothing is left for it
     assert abs(general.mean()) < 3 * general.std() / math.sqrt(len(general))
+
+
+def test_a_method_is_compared_with_the_uniform_loss_in_the_same_settings(trained, baselines):
+    sums = [trained([4.0, 2.0]), trained([4.0, 2.0], lift=50.0)]
+    sums[1] = sums[1].model_copy(update={"config": sums[1].config.model_copy(update={"lr": 0.01})})
+    edm = trained([4.0, 2.0], "edm", lift=1.0)
+    fast = edm.model_copy(update={"config": edm.config.model_copy(update={"lr": 0.01})})
+    for order in (sums, sums[::-1]):
+        found = generalisation.parts([edm, fast], order, baselines, TASKS)
+        assert found.generalisation.tolist() == pytest.approx([1, -49])

@@ -169,6 +169,9 @@ def test_one_setting_for_all_problems_is_the_one_with_the_best_score():
     assert found.smto.unique().tolist() == ["unit_scal", "edm"]
     assert [json.loads(setting)[0] for setting in found.setting.unique()] == [0.001]
     assert targets.scores(found)["edm"] == pytest.approx((2 + 3) / 6)  # twice as long on p, as long on q
+    by_seed = targets.scores_in_one_setting(table).set_index("smto")
+    assert by_seed.score["edm"] == pytest.approx(5 / 6) and set(by_seed.problem) == {"every problem"}
+    assert targets.scores_in_one_setting(table[table.smto != "unit_scal"]).empty
 
 
 def test_equal_methods_have_equal_scores_whatever_their_noise():
