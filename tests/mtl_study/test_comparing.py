@@ -31,6 +31,7 @@ def test_the_study_stays_light_until_it_is_asked():
 # -- compare -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_methods_are_compared_at_equal_terms(tmp_path):
     """One's own problem, trained from nothing: everybody is tried at the same rates with the same seeds, reported with
     other seeds, and paired at one rate."""
@@ -151,7 +152,7 @@ def test_power_for_each_by_hand():
 def test_an_effect_that_is_not_known_is_asked_for():
     part = claims.parts("C3")[4]
     table = evidence(part, 5, -0.3, 0.1, np.random.default_rng(0))
-    table = table.assign(delta_m=0.0)
+    table = table.assign(**{"delta_m": 0.0, "level delta_m": 0.0})
     with pytest.raises(BadEvidence, match=r"C3.: no number of the paper says how large the effect is; give effect"):
         comparing.power("C3", table)
     found = comparing.power("C3", table, effect=0.2).set_index("id")
