@@ -228,8 +228,9 @@ def _qm9(name: str, properties: tuple[str, ...]) -> Callable[..., Problem]:
 # -- by name -----------------------------------------------------------------------------------------------------------
 
 _PAIRS_AND_SINGLES = [("CL", "CR"), ("CL", "RR"), ("RL", "RR"), ("CL",), ("CR",), ("RL",), ("RR",)]
+_MORE_TASKS = [("CL", "CR", "RR"), ("CL", "CR", "RL", "RR")]  # ours: what the number of tasks does
 PROBLEMS: dict[str, Callable[..., Problem]] = {
-    **{f"multimnist/{'_'.join(names)}": _multimnist(names) for names in _PAIRS_AND_SINGLES},
+    **{f"multimnist/{'_'.join(names)}": _multimnist(names) for names in _PAIRS_AND_SINGLES + _MORE_TASKS},
     **{f"cityscapes/{name}": _cityscapes(f"cityscapes/{name}", step) for name, step in _STEPS.items()},
     "qm9": _qm9("qm9", tuple(qm9.PROPERTIES)),
     **{f"qm9/{key}": _qm9(f"qm9/{key}", (key,)) for key in qm9.PROPERTIES},

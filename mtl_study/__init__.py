@@ -1,1 +1,20 @@
-"""Do specialized multi-task optimizers (SMTOs) beat the plain sum of losses? The code behind the notebooks."""
+"""Do specialized multi-task optimizers (SMTOs) beat the plain sum of losses? The code behind the notebooks.
+
+mtl_study.compare(problem, methods, seeds)   methods against the uniform loss on one problem, at equal terms
+mtl_study.power(claim, evidence)             how many seeds a claim takes
+"""
+
+import importlib
+from typing import Any
+
+_CALLABLE = ("compare", "power")  # in `mtl_study.comparing`, which is imported when one of them is asked for
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CALLABLE:
+        return getattr(importlib.import_module("mtl_study.comparing"), name)
+    raise AttributeError(f"module 'mtl_study' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_CALLABLE])

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mtl_study.analysis.frames import RUN, as_float, run_key
+from mtl_study.analysis.inference import spearman
 from mtl_study.analysis.task_weights import distance_from_equal
 from mtl_study.experiments.runs import Run
 
@@ -63,3 +64,31 @@ def per_run(runs: Sequence[Run], space: str = "parameters") -> pd.DataFrame:
     columns = ["num_tasks", "cosine_to_mean", "pairwise_cosine", "norm_ratio"]
     gradients = gradients[gradients.space == space].groupby(RUN)[columns].mean().reset_index()
     return keys.merge(distance, on=RUN, how="left").merge(gradients, on=RUN, how="left")
+
+
+def ranking(selected: pd.DataFrame, cosines: pd.DataFrame, smtos: Sequence[str]) -> pd.DataFrame:
+    """Do the problems with a low C have the large gaps? Seed by seed, over problems.
+
+    Args:
+        selected: rows of several problems, with the uniform loss and these methods on each. cosines: `per_run` of the
+            uniform loss's runs on the same problems.
+
+    Returns:
+        seed; rho: Spearman's correlation over problems of C with the gap (mean over the methods of Δm minus that of the
+        uniform loss); rho_of_floor: that of 1/√K with the gap (NaN where all problems have as many tasks); problems
+        (how many the seed has whole).
+    """
+    gains = selected.pivot(index=["seed", "problem"], columns="smto", values="delta_m")
+    gap = gains.reindex(columns=list(smtos)).sub(gains["unit_scal"], axis=0).mean(axis=1, skipna=False).rename("gap")
+    table = cosines[cosines.smto == "unit_scal"].set_index(["seed", "problem"])[["cosine_to_mean", "num_tasks"]]
+    table = table.join(gap).dropna()
+    rows = [
+        (
+            seed,
+            spearman(found["cosine_to_mean"], found["gap"]).rho,
+            spearman([cosine_floor(int(k)) for k in found["num_tasks"]], found["gap"]).rho,
+            len(found),
+        )
+        for seed, found in table.groupby("seed")
+    ]
+    return pd.DataFrame(rows, columns=["seed", "rho", "rho_of_floor", "problems"])

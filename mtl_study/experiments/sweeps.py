@@ -5,14 +5,19 @@ measured at the start.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
 import torch
 
-from mtl_study.analysis import task_weights
+from mtl_core import problems
+from mtl_core.models import lenet
+from mtl_study.analysis import slopes, task_weights
 from mtl_study.experiments.runs import BadConfig, Run, RunConfig
+from mtl_study.experiments.store import RunStore
 
 DECIMALS = 6  # of fixed weights that are computed: a run's name must not hang on the last bit of an average
 
@@ -102,3 +107,62 @@ def inverse(values: Iterable[float]) -> list[float]:
     rounding of the values names the same runs."""
     inverses = [1 / value for value in values]
     return [round(one / sum(inverses), 3) for one in inverses]
+
+
+def beside(configs: Iterable[RunConfig], seeds: Sequence[int]) -> list[RunConfig]:
+    """These configurations with each of the seeds, and the uniform loss with the same settings as each of them, so that
+    a difference to it is one of the method alone; each once."""
+    found: dict[str, RunConfig] = {}
+    for config in configs:
+        for seed in seeds:
+            own = config.model_copy(update={"seed": seed})
+            uniform = RunConfig.of(**{**own.model_dump(), "smto": "unit_scal", "options": {}})
+            found |= {own.key: own, uniform.key: uniform}
+    return list(found.values())
+
+
+BATCHES, WIDTHS = (32, 64, 128, 256), (0.5, 1, 2, 4)
+MORE_TASKS = ("multimnist/CL_RR", "multimnist/CL_CR_RR", "multimnist/CL_CR_RL_RR")
+
+
+def batches(configs: Iterable[RunConfig], sizes: Iterable[int] = BATCHES) -> dict[float, list[RunConfig]]:
+    """The configurations by batch, each for about as many steps, in whole epochs; the learning rate decays by the same
+    factor over the whole of training. A batch of which the steps are less than half an epoch is left out."""
+    found: dict[float, list[RunConfig]] = {}
+    for config in configs:
+        for batch in sizes:
+            with suppress(ValueError):
+                epochs, _ = slopes.whole_epochs(config.epochs, config.batch_size, batch, config.sizes[0])
+                decay = round(config.lr_decay ** (config.epochs / epochs), DECIMALS)
+                changes = {"batch_size": batch, "epochs": epochs, "lr_decay": decay}
+                found.setdefault(batch, []).append(
+                    config if batch == config.batch_size else RunConfig.of(**{**config.model_dump(), **changes})
+                )
+    return found
+
+
+def features(configs: Iterable[RunConfig], widths: Iterable[float] = WIDTHS) -> dict[float, list[RunConfig]]:
+    """The configurations on digits by the number of features, which the network's width multiplies with all else."""
+    configs = list(configs)
+    return {
+        lenet.features(width): [
+            RunConfig.of(**{**c.model_dump(), "problem_options": {} if width == 1 else {"width": width}})
+            for c in configs
+        ]
+        for width in widths
+    }
+
+
+def more_tasks(configs: Iterable[RunConfig], names: Iterable[str] = MORE_TASKS) -> dict[float, list[RunConfig]]:
+    """The configurations on digits by the number of tasks: classifications and reconstructions of both digits."""
+    configs = list(configs)
+    return {
+        len(problems.get(name).tasks): [RunConfig.of(**{**c.model_dump(), "problem": name}) for c in configs]
+        for name in names
+    }
+
+
+def held(configs: Iterable[RunConfig], store: RunStore | str | os.PathLike[str]) -> list[Run]:
+    """Of these configurations those records that a store holds; nothing is trained."""
+    store = store if isinstance(store, RunStore) else RunStore(store)
+    return [run for config in configs if (run := store.get(config)) is not None]

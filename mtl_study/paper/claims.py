@@ -30,7 +30,7 @@ import html
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -299,7 +299,18 @@ class Finding:
 
 
 def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
-    """Apply a rule to a table. With `exact` the numbers are taken as they are, without an interval."""
+    """Apply a rule to a table: to those of its seeds that nobody had looked at when the rule was fixed, where that is
+    asked for. With `exact` the numbers are taken as they are, without an interval."""
+    after = 0 if exact else part.needs.after
+    if not after or "seed" not in evidence:
+        return _find(part, evidence, exact)
+    found = _find(part, evidence[evidence.seed > after], exact)
+    seen = f"; only seeds above {after} count, the others had been looked at before the rule was fixed"
+    settles = f"{found.settles} (above seed {after})" if found.settles else ""
+    return replace(found, why=found.why + seen, settles=settles)
+
+
+def _find(part: Part, evidence: pd.DataFrame, exact: bool) -> Finding:
     rule = part.rule
     if isinstance(rule, Checks):
         return _checks(rule, evidence)

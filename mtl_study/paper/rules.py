@@ -110,10 +110,12 @@ class Reference(published.Strict):
 
 class Needs(published.Strict):
     """What it takes to judge: one of these presets, so many seeds, and data of one of these sources (any if empty).
-    reason: why no other preset can."""
+    reason: why no other preset can. after: only seeds above this number count, since those up to it were looked at
+    before the rule was fixed."""
 
     presets: list[str]
     seeds: int
+    after: int = 0
     sources: list[str] = Field(default=[])
     reason: str = ""
 
@@ -173,6 +175,13 @@ def named_parts(claim: str) -> Iterator[tuple[str, Part]]:
         letter = "" if len(found) == 1 else chr(ord("a") + i)
         space = " " if letter and not claim[-1].isdigit() else ""
         yield f"{claim}{space}{letter}", part
+
+
+def fresh_seeds(claim: str) -> list[int]:
+    """The seeds that a claim is judged on whose rule was fixed after others had been looked at: as many again as its
+    parts need, from the first that counts on."""
+    after = max(part.needs.after for part in parts(claim))
+    return list(range(after + 1, after + 1 + 2 * max(part.needs.seeds for part in parts(claim))))
 
 
 def pairs(rule: Count | Share, groups: dict[str, list[str]] | None = None) -> list[tuple[str, str]]:

@@ -209,6 +209,39 @@ def angle(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.rad2deg(np.abs(np.arctan2(a[0] * b[1] - a[1] * b[0], a @ b))))
 
 
+# -- heads under Adam --------------------------------------------------------------------------------------------------
+
+
+def head_under_adam(weight: float, steps: int = 200, weight_decay: float = 0.0, late: float = 1.0) -> float:
+    """How far a head ends from where it would have ended with weight 1, in units of how far it has moved.
+
+    The head, one linear layer, learns to classify by Adam; its features stay as they are, so that nothing but the
+    weight of its loss differs. 0: the weight does not matter. Adam divides a gradient by its own usual size, and a
+    constant factor cancels but for ε.
+
+    Args:
+        weight: of the loss, constant. late: a factor on it in the second half of the steps.
+    """
+
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(64, 8, generator=generator, dtype=torch.float64)
+    y = torch.randint(3, (64,), generator=generator)
+    start = torch.randn(3, 8, generator=generator, dtype=torch.float64) / 8
+
+    def trained(early: float, late: float) -> torch.Tensor:
+        head = start.clone().requires_grad_()
+        optimizer = torch.optim.Adam([head], lr=0.001, weight_decay=weight_decay)
+        for step in range(steps):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(z @ head.T, y)
+            ((early if 2 * step < steps else late) * loss).backward()
+            optimizer.step()
+        return head.detach()
+
+    alone = trained(1.0, 1.0)
+    return float((trained(weight, weight * late) - alone).norm() / (alone - start).norm())
+
+
 # -- the record --------------------------------------------------------------------------------------------------------
 
 

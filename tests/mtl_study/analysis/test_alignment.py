@@ -1,6 +1,7 @@
 """What records say of the task gradients, against theory and by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mtl_core.smtos import geometry
@@ -42,3 +43,27 @@ def test_per_run_means_over_epochs(make_run):
     rows = alignment.per_run(runs).set_index("smto")
     assert rows.loc["unit_scal", ["weight_distance", "cosine_to_mean", "norm_ratio"]].tolist() == [0.125, 0.6, 2.0]
     assert rows.loc["graddrop", ["weight_distance", "cosine_to_mean"]].isna().all()
+
+
+def test_the_ranking_of_problems_by_c_against_the_gap_by_hand():
+    """Four problems: C .7, .6, .5, .3 with gaps 1, 0, 4, 9 (one pair out of order: ρ = −0.8); K = 2, 2, 3, 11."""
+    table, cosines = [], []
+    for problem, c, gap, tasks in [("p", 0.7, 1, 2), ("q", 0.6, 0, 2), ("r", 0.5, 4, 3), ("s", 0.3, 9, 11)]:
+        table += [(problem, "unit_scal", 1, -5.0), (problem, "edm", 1, -5.0 + gap), (problem, "famo", 1, -5.0 + gap)]
+        cosines.append((problem, "unit_scal", 1, c, tasks))
+    selected = pd.DataFrame(table, columns=["problem", "smto", "seed", "delta_m"])
+    looks = pd.DataFrame(cosines, columns=["problem", "smto", "seed", "cosine_to_mean", "num_tasks"])
+    found = alignment.ranking(selected, looks, ["edm", "famo"]).iloc[0]
+    assert found.rho == pytest.approx(-0.8)
+    assert found.rho_of_floor == pytest.approx(-3 / np.sqrt(10))  # two problems share a place
+    assert found.problems == 4
+    selected.loc[(selected.problem == "s") & (selected.smto == "famo"), "delta_m"] = np.nan
+    assert alignment.ranking(selected, looks, ["edm", "famo"]).problems[0] == 3
+
+
+def test_of_nine_unrelated_problems_5_percent_are_beyond_the_line_of_the_rule():
+    """That |ρ| > 0.7 is what nine problems without any relation reach in 5 % at most, by all orders drawn at random."""
+    rng, order = np.random.default_rng(0), np.arange(9) - 4.0
+    ranks = rng.permuted(np.tile(order, (20_000, 1)), axis=1)
+    beyond = (np.abs(ranks @ order / (order @ order)) > 0.7).mean()
+    assert 0.02 < beyond < 0.05

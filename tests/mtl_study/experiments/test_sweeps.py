@@ -159,8 +159,8 @@ def test_the_settings_are_those_of_the_problems_own_notebook(family, preset):
     for name, value in ours[family].items():
         if name == "grid":
             assert value == {axis: theirs[f"grid_{axis}"] for axis in value}
-        elif name == "seeds":  # more of them may be there
-            assert set(value) <= set(theirs[name])
+        elif name in ("seeds", "sweep_seeds"):  # more of them may be there
+            assert set(value) <= set(theirs["seeds"])
         else:
             assert value == theirs[name], name
     assert set(ours["methods"][problem]) <= set(theirs[methods])
@@ -171,7 +171,9 @@ def test_every_run_of_a_preset_is_a_valid_configuration(preset):
     """Extraction, sweep, rates, regularisation, width and populations, for every seed: all can be constructed."""
     given = values(preset, "05_fixed_weights")
     digits = {
-        name: v for name, v in given["digits"].items() if name not in ("seeds", "search_seeds", "grid", "data_dir")
+        name: v
+        for name, v in given["digits"].items()
+        if name not in ("seeds", "sweep_seeds", "search_seeds", "grid", "data_dir")
     }
     for problem in ("multimnist/CL_RR", "multimnist/CL_CR"):
         like = RunConfig.of(**digits, **published.best(problem), problem=problem, seed=1)
@@ -200,7 +202,11 @@ def test_every_run_of_a_preset_is_a_valid_configuration(preset):
 def test_the_papers_own_weights_on_qm9_can_be_trained():
     """All four sets, at the learning rate that the paper trains them with."""
     given = values("paper", "05_fixed_weights")
-    molecules = {n: v for n, v in given["molecules"].items() if n not in ("seeds", "search_seeds", "grid", "data_dir")}
+    molecules = {
+        n: v
+        for n, v in given["molecules"].items()
+        if n not in ("seeds", "sweep_seeds", "search_seeds", "grid", "data_dir")
+    }
     like = RunConfig.of(**molecules, **published.best("qm9", "unit_scal"), problem="qm9", seed=1)
     for lr in given["nash_lr"]:
         weights = list(published.qm9_fixed_weights(lr).values())
@@ -212,3 +218,34 @@ def test_extraction_needs_a_method_with_weights(make_run):
     run = make_run([{"CL": 0.9, "RR": 0.1}], smto="rotograd", weights=[[None, None]])
     with pytest.raises(ValueError, match="gives no weights"):
         task_weights.fixed_weights(run)
+
+
+def test_the_uniform_loss_stands_beside_every_configuration_with_its_settings():
+    edm = RunConfig.of(problem="multimnist/CL_RR", smto="edm", seed=1, epochs=2, lr=0.01, dropout=0.1)
+    si = RunConfig.of(problem="multimnist/CL_RR", smto="si", seed=1, epochs=2, lr=0.01, dropout=0.1)
+    found = sweeps.beside([edm, si], [6, 7])
+    assert {(c.smto, c.lr, c.dropout, c.seed) for c in found} == {
+        (smto, 0.01, 0.1, seed) for smto in ("edm", "si", "unit_scal") for seed in (6, 7)
+    }
+    assert len(found) == 6
+
+
+def test_other_batches_take_as_many_steps_and_end_at_the_same_step_size(tmp_path):
+    """12,000 pairs: 40 epochs of 256 are 1,880 steps, as are ten of 64; of 24,000 in one epoch they are too few."""
+    config = RunConfig.of(problem="multimnist/CL_RR", seed=1, epochs=40, lr=0.001, train_size=12_000)
+    found = sweeps.batches([config], [1, 64, 256])
+    assert list(found) == [64, 256] and found[256] == [config]
+    (other,) = found[64]
+    assert (other.epochs, other.batch_size) == (10, 64)
+    assert other.lr_decay**10 == pytest.approx(0.95**40, rel=1e-4)
+    assert sweeps.held(found[64], tmp_path) == []  # nothing is trained
+
+
+def test_features_and_tasks_are_varied_and_nothing_else():
+    config = RunConfig.of(problem="multimnist/CL_RR", smto="rotograd", seed=1, epochs=1, lr=0.001)
+    wide = sweeps.features([config])
+    assert list(wide) == [25, 50, 100, 200] and wide[50] == [config]
+    assert all(c.definition.feature_shape == (n,) for n, (c,) in wide.items())
+    many = sweeps.more_tasks([config])
+    assert list(many) == [2, 3, 4] and many[2] == [config]
+    assert all({c.smto, c.lr, c.seed} == {"rotograd", 0.001, 1} for (c,) in many.values())

@@ -173,3 +173,12 @@ def test_one_failed_check_decides_the_claim():
 
     assert verdict(1e-12) == claims.REPRODUCED
     assert verdict(1e-3) == claims.NOT_REPRODUCED
+
+
+def test_adam_shields_a_head_from_a_constant_weight_and_from_nothing_else():
+    """Weights from a thousandth to a thousand move a head alike; with weight decay, or with a weight that grows tenfold
+    on the way, they do not."""
+    assert proofs.head_under_adam(1.0) == 0
+    assert max(proofs.head_under_adam(weight) for weight in (0.001, 1000.0)) < 0.01
+    assert proofs.head_under_adam(0.001, weight_decay=0.01) > 0.1
+    assert proofs.head_under_adam(1.0, late=10.0) > 0.1

@@ -1,0 +1,109 @@
+"""Three critiques read off stored runs: gradients of equal length, equal training loss, the size of the batch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from mtl_study import look
+from mtl_study.analysis import balance, inference
+from mtl_study.analysis.frames import RUN
+from mtl_study.look import label, problem_label
+from mtl_study.plots import canvas, captions
+from mtl_study.words import number
+
+
+def similarity(selected: pd.DataFrame, found: pd.DataFrame) -> Axes:
+    """Test Δm of a sweep of fixed weights over how alike the lengths of the weighted gradients were: a point per
+    configuration, the mean over seeds; black: the uniform loss.
+
+    Args:
+        selected: runs of the sweep on one problem, the uniform loss among them. found: `balance.of_runs` of the same.
+    """
+    both = selected.merge(found, on=RUN)
+    means = both.groupby(["smto", "config"], sort=False)[["similarity", "delta_m"]].mean().reset_index()
+    _, ax = canvas.figure(5.6, 3.8)
+    for smto, points in means.groupby("smto"):
+        style = look.line(str(smto)) | {"linestyle": "none", "markersize": 8 if smto == "fixed" else 7}
+        ax.plot(points["similarity"], points["delta_m"], **style)
+    ax.set(xlim=(-0.02, 1.02), xlabel="similarity of the weighted gradients' lengths (1: equally long)")
+    ax.set_ylabel("test Δm, % (higher is better)")
+    ax.legend(frameon=False, fontsize=8.5)
+    canvas.despine(ax, grid="both")
+    rho = inference.t_interval(balance.agreement(selected, found)["rho"])
+    said = f"Rank correlation, one per seed: {number(rho.mean, 2)}"
+    said += f" ({number(max(rho.low, -1), 2)} to {number(min(rho.high, 1), 2)})." if rho.n > 1 else "."
+    canvas.caption(
+        ax,
+        f"{problem_label(both.problem.iloc[0])}, one point per weights, the mean over {captions.seeds(both)}. "
+        "Similarity: the mean over epochs of the gradient magnitude similarity of w_k g_k on the shared weights.",
+        said,
+    )
+    return ax
+
+
+def parts(table: pd.DataFrame, against: str) -> Axes:
+    """What part of each method's difference in test Δm is there at equal training loss: two bars and their sum, a dot,
+    means over seeds; thin lines: 95 % intervals of generalisation.
+
+    Args:
+        table: `generalisation.parts` of one problem. against: what the runs are compared with, in words.
+    """
+    smtos = look.in_order(table.dropna(subset="difference").smto)
+    _, ax = canvas.figure(7.5, 1.1 + 0.32 * max(len(smtos), 1))
+    columns = {"generalisation": (-0.17, look.BLUE), "optimisation": (0.17, look.ORANGE)}
+    for place, smto in enumerate(smtos):
+        rows = table[table.smto == smto]
+        for column, (offset, colour) in columns.items():
+            bar = column if place == 0 else None
+            ax.barh(place + offset, rows[column].mean(), height=0.3, color=colour, label=bar)
+        spread = inference.t_interval(rows["generalisation"])
+        if math.isfinite(spread.low):
+            ax.plot([spread.low, spread.high], [place - 0.17] * 2, color=look.INK, linewidth=1)
+        ax.plot(rows["difference"].mean(), place, "o", color=look.INK, markersize=5, label=None if place else "both")
+    ax.set_yticks(range(len(smtos)), [label(smto) for smto in smtos])
+    ax.set_ylim(len(smtos) - 0.4, -0.6)
+    canvas.zero_line(ax, "x")
+    ax.set_xlabel("difference in test Δm, points (to the right: better)")
+    canvas.beside(ax)
+    canvas.despine(ax, grid="x")
+    canvas.caption(
+        ax,
+        f"{problem_label(table.problem.iloc[0])}: every method against {against}, mean over {captions.seeds(table)}. "
+        "Generalisation: the difference where both have the same training loss on a task, the lowest that both reach. "
+        "Optimisation: the rest. Black dot: both together; thin line: 95 % interval of generalisation.",
+    )
+    return ax
+
+
+def leads(table: pd.DataFrame, setting: str) -> Axes:
+    """Each method's lead over the uniform loss by a setting that both share: a line through the means, a dot per seed.
+
+    Args:
+        table: `slopes.leads`. setting: its name, for the axis.
+    """
+    smtos, values = look.in_order(table.smto), sorted(table["value"].unique())
+    _, ax = canvas.figure(6.4, 3.8)
+    for place, smto in enumerate(smtos):
+        rows = table[table.smto == smto]
+        shift = 1 + 0.02 * (place - (len(smtos) - 1) / 2)
+        means = rows.groupby("value")["lead"].mean()
+        ax.plot(means.index * shift, means, **look.line(smto) | {"markersize": 4, "linewidth": 1.6})
+        ax.plot(rows["value"] * shift, rows["lead"], ".", color=look.LOOK[smto].colour, alpha=0.5, markersize=5)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(values, [f"{value:g}" for value in values])
+    ax.minorticks_off()
+    ax.axhline(0, color=look.INK, linestyle="--", linewidth=1)
+    ax.set(xlabel=setting, ylabel="Δm minus the uniform loss's, points (higher is better)")
+    canvas.beside(ax)
+    canvas.despine(ax)
+    seeds = np.unique(table.groupby(["smto", "value"])["seed"].nunique())
+    canvas.caption(
+        ax,
+        f"Lead over the uniform loss at the same {setting}, learning rate and seed: line through the means over "
+        f"{' to '.join(map(str, seeds))} seeds, each seed a dot. The dashed line: the uniform loss.",
+    )
+    return ax

@@ -1,0 +1,51 @@
+"""What the figures on three critiques draw."""
+
+import numpy as np
+import pandas as pd
+
+from mtl_study import look
+from mtl_study.plots import critiques
+
+CL_RR = "multimnist/CL_RR"
+
+
+def test_similarity_has_a_point_per_weights_and_states_the_correlation(rows):
+    sweep = {"a": [-9, -8], "b": [-5, -4], "c": [-1, -2]}
+    tables = [rows("fixed", [(g, g) for g in gains], {"weights": name}) for name, gains in sweep.items()]
+    selected = pd.concat([rows("unit_scal", [(-7, -7), (-7, -7)]), *tables], ignore_index=True)
+    found = selected[["problem", "smto", "config", "seed"]].assign(similarity=np.repeat([0.3, 0.2, 0.5, 0.9], 2))
+    ax = critiques.similarity(selected, found)
+    points = {line.get_label(): line for line in ax.lines}
+    np.testing.assert_allclose(points[look.label("fixed")].get_xdata(), [0.2, 0.5, 0.9])
+    np.testing.assert_allclose(points[look.label("fixed")].get_ydata(), [-8.5, -4.5, -1.5])
+    assert points[look.label("unit_scal")].get_color() == look.INK
+    assert "one per seed: 1.00" in ax.figure.get_label() and "2 seeds" in ax.figure.get_label()
+
+
+def test_the_two_parts_of_a_difference_are_drawn_with_their_sum():
+    table = pd.DataFrame(
+        [
+            (CL_RR, smto, "c", seed, g + o, g, o)
+            for smto, g, o in [("cagrad", 1.0, 4.0), ("edm", -2.0, 3.0)]
+            for seed in (1, 2)
+        ],
+        columns=["problem", "smto", "config", "seed", "difference", "generalisation", "optimisation"],
+    )
+    ax = critiques.parts(table, "the uniform loss")
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["CAGrad", "EDM"]
+    assert [bar.get_width() for bar in ax.patches] == [1, 4, -2, 3]
+    assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"] == [5, 1]
+    assert "CL_RR: every method against the uniform loss, mean over 2 seeds" in ax.figure.get_label()
+
+
+def test_leads_are_drawn_over_a_setting_in_doublings():
+    table = pd.DataFrame(
+        [(v, "cagrad", s, lead + s) for v, lead in [(32, 1.0), (64, 3.0), (128, 5.0)] for s in (0, 1)],
+        columns=["value", "smto", "seed", "lead"],
+    )
+    ax = critiques.leads(table, "batch")
+    line = next(line for line in ax.lines if line.get_label() == "CAGrad")
+    np.testing.assert_allclose(line.get_xdata(), [32, 64, 128])
+    np.testing.assert_allclose(line.get_ydata(), [1.5, 3.5, 5.5])
+    assert ax.get_xscale() == "log" and [t.get_text() for t in ax.get_xticklabels()] == ["32", "64", "128"]
+    assert "same batch" in ax.figure.get_label()
