@@ -176,7 +176,7 @@ class LossWeighting(SMTO):
     """Methods that read the K losses and nothing else. `weights` is all they implement."""
 
     #: a negative loss is an error, a loss of 0 counts as `floor` (flag "floored_loss")
-    positive_losses: ClassVar[bool] = False
+    positive_losses: bool = False
     floor: ClassVar[float] = 1e-12
 
     def weights(self, losses: Tensor) -> Tensor:

@@ -35,7 +35,8 @@ class FAMO(LossWeighting):
     """Options:
     gamma: weight decay of the logits.
     w_lr: learning rate of the logits.
-    min_losses: the least possible value of every loss (0 each); a loss below it counts as equal to it.
+    min_losses: the least possible value of every loss (0 each); a loss below it counts as equal to it. Where one is
+        negative, losses may be.
     max_norm: clip the shared gradient to this norm.
     masks: dropout masks of the second look at the batch, "replay" those of the first or "fresh".
 
@@ -47,7 +48,6 @@ class FAMO(LossWeighting):
     native_scale = "weights sum to 1"
     positive_losses = True
     remembered = ("improvement",)
-    floor = 1e-8
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class FAMO(LossWeighting):
         if len(least) != num_tasks:
             raise BadOption(f"famo: {len(least)} min_losses for {num_tasks} tasks: {least}; give one per task.")
         self.max_norm, self.masks = max_norm, masks
+        self.positive_losses = min(least) >= 0
         self.replay = masks == "replay"
         self.logits: Tensor
         self.least: Tensor

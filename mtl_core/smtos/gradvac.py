@@ -15,7 +15,7 @@ Differs:
 1. The source sums the v_i: `scale="sum"`. Here they are averaged, as PCGrad's are.
 2. The source can hold a target for every layer; here there is one for all shared parameters. β = 0.5 is the default of
    two public libraries, which have no code by the authors to follow.
-3. The libraries add 1e-8 to norms and denominators, which depends on the scale of the gradients. Here t counts as at
+3. The libraries add 1e-8 to norms and denominators, which depends on the scale of the gradients. Here |t| counts as at
    most 1 − 1e-8, and where nothing is left of v_i (1e-7 of |g_i|) neither v_i nor t changes.
 4. A task without gradient, which has no cosine, leaves its targets as they are.
 """
@@ -63,7 +63,7 @@ class GradVac(PCGrad):
             left = lengths > 1e-7 * norms
             phi = np.clip(products[tasks, j] / np.where(left, lengths * norms[j], 1.0), -1.0, 1.0)
             target = targets[tasks, j]
-            sine = np.sqrt(1 - np.minimum(target, 1 - 1e-8) ** 2)
+            sine = np.sqrt(1 - np.minimum(np.abs(target), 1 - 1e-8) ** 2)
             added = lengths / norms[j] * (target * np.sqrt(1 - phi**2) / sine - phi)
             added = np.where(left & (phi < target), added, 0.0)
             V[tasks, j] += added

@@ -93,7 +93,7 @@ class NashMTL(GramianWeighting):
         if self.max_norm is None:
             return StepResult(alpha, alpha)
         length = torch.nn.utils.clip_grad_norm_(step.shared, self.max_norm)
-        return StepResult(alpha * (self.max_norm / length).clamp(max=1), alpha)
+        return StepResult(alpha * (self.max_norm / (length + 1e-6)).clamp(max=1), alpha)  # as torch clips
 
 
 class Procedure:

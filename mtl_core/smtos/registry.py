@@ -29,7 +29,6 @@ ELSEWHERE = {
     "dynamicweightaverage": "dwa",
     "rlw": "rlw_normal",
     "random": "rlw_normal",
-    "dualproj": "upgrad",
     "constant": "fixed",
 }
 

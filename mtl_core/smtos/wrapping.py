@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import SMTO, ProblemInfo
 from mtl_core.smtos.registry import build
-from mtl_core.step import Step
+from mtl_core.step import MultiTaskModel, Step
 
 
 class Wrapping(SMTO):
@@ -32,6 +32,10 @@ class Wrapping(SMTO):
         self.inner = None if inner is None else build(inner, num_tasks, **(inner_options or {}))
         if self.inner is not None:
             self.replay = self.inner.replay
+
+    def check_model(self, model: MultiTaskModel) -> None:
+        if self.inner is not None:
+            self.inner.check_model(model)
 
     def set_up(self, info: ProblemInfo, seed: int) -> None:
         super().set_up(info, seed)

@@ -315,10 +315,11 @@ def _number(tolerance: ast.expr) -> float:
 
 def agreed() -> pd.DataFrame:
     """Every method and what it agrees with, a row each."""
+    found = agreements()
     rows = [
         {"method": label(key), "agrees with": one.oracle, "digits": one.digits, "test": f"`{one.test}`"}
         for key in in_order(smtos.keys())
-        for one in agreements()
+        for one in found
         if key in one.methods
     ]
     return pd.DataFrame(rows).set_index("method").astype({"digits": "Int64"})

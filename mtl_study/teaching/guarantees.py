@@ -1,14 +1,15 @@
 """What a method guarantees, by looking for the smallest problem in which it does not.
 
 A problem is K gradients in the plane with whole numbers as coordinates, none of them zero, small ones first. Every
-method that is a function of the Gramian is asked for its update of each. A blank is no proof: no counterexample is
-that small. A method that draws is asked with one fixed order of the tasks.
+method that is a function of the Gramian is asked for its update of each, once for all problems that have the same one:
+they are turned or mirrored. A blank is no proof: no counterexample is that small. A method that draws is asked with one
+fixed order of the tasks.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -27,12 +28,16 @@ OPTIONS: dict[str, dict[str, Any]] = {"pcgrad": {"order": "index"}, "gradvac": {
 Gradients = np.ndarray  # [K, 2]
 
 
-def problems(K: int) -> Iterator[Gradients]:
-    """All of them, the smallest sum of absolute coordinates first."""
+@cache
+def problems(K: int) -> tuple[Gradients, ...]:
+    """The smallest sum of absolute coordinates first; of those with the same Gramian, the first."""
     numbers = range(-LARGEST[K], LARGEST[K] + 1)
     vectors = [v for v in itertools.product(numbers, repeat=2) if any(v)]
     every = sorted(itertools.product(vectors, repeat=K), key=lambda g: (np.abs(g).sum(), [[-x for x in v] for v in g]))
-    return (np.array(gradients, dtype=float) for gradients in every)
+    first: dict[bytes, Gradients] = {}
+    for gradients in map(np.array, every):
+        first.setdefault((gradients @ gradients.T).tobytes(), gradients.astype(float))
+    return tuple(first.values())
 
 
 def weights(key: str, gradients: Gradients, losses: np.ndarray | None = None) -> np.ndarray:

@@ -161,6 +161,10 @@ def test_gradvac_edges() -> None:
     assert_allclose(smto.targets[1], before[1])
     assert_allclose(smto.targets[:, 1], before[:, 1])
     assert smto.targets[0, 2] == pytest.approx(0.5)
+    opposite = build("gradvac", 2, beta=1.0)
+    with np.errstate(all="raise"):
+        for _ in range(2):  # the second time t = −1
+            opposite.solve(np.array([[1.0, -1], [-1, 1]]))
     parallel = build("gradvac", 2, beta=1.0)
     parallel.solve(np.ones((2, 2)))
     assert np.isfinite(parallel.solve(np.eye(2))).all()

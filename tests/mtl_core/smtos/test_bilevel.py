@@ -215,6 +215,10 @@ def test_an_inner_method_is_told_what_it_needs(toy) -> None:
     assert smto.replay and not ready("rotograd", toy).replay
     toy.train(smto, toy.optimizer(smto), range(2))
     assert (smto.inner.logits != 0).any()
+    without = MultiTaskModel(nn.LayerNorm(6), {"a": nn.Linear(6, 1), "b": nn.Linear(6, 1)})
+    for outer in ("rotograd", "auto_lambda"):
+        with pytest.raises(BadOption, match="gradnorm judges gradients"):
+            ready(outer, toy, inner="gradnorm").check_model(without)
 
 
 def test_famo_inside_auto_lambda_compares_scaled_losses_with_scaled_losses(toy) -> None:

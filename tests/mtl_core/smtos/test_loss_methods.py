@@ -254,6 +254,20 @@ def test_famo_weights_by_hand() -> None:
     assert_close(lowered, tensor([0.5, 0.5], dtype=torch.float64), rtol=0, atol=1e-7)
 
 
+def test_famo_at_the_least_possible_loss(toy) -> None:
+    """A loss of 0 counts as 1e-8, once: w_2 = 1e-8/(L_2 + 1e-8) for L_1 = 0. Losses below 0 are fine where the least
+    one is: −½ and −2½ lie ½ above −1 and −3."""
+    toy.losses[0] = lambda p, y: 0 * p.mean()
+    applied = ready("famo").backward(toy.step())
+    assert_close(applied.weights[1], 1e-8 / toy.step().losses[1], rtol=1e-3, atol=0)
+    toy.losses[:] = [lambda p, y: 0 * p.mean() - 0.5, lambda p, y: 0 * p.mean() - 2.5]
+    applied = ready("famo", min_losses=[-1.0, -3.0]).backward(toy.step())
+    assert_close(applied.weights, tensor([0.5, 0.5], dtype=torch.float64))
+    assert applied.flags == ()
+    with pytest.raises(ValueError, match="needs every loss to be positive"):
+        ready("famo", min_losses=[0.0, 1.0]).backward(toy.step())
+
+
 @given(st.lists(st.floats(0.01, 100), min_size=2, max_size=6), st.integers(0, 100))
 def test_famo_weights_sum_to_one(losses, seed) -> None:
     smto = ready("famo", len(losses), likelihoods=("gaussian",) * len(losses))
