@@ -10,9 +10,9 @@ Source: Liu, James, Davison, Johns 2022, arXiv:2202.03091.
 Differs:
 1. Source and released code replace the K inner products by a central difference of the losses along v, under fresh
    dropout masks in every pass. The inner products are exact and cost no further pass: the Jacobian that they need
-   serves the update as well. `gradients="finite_difference"` is the difference, with step 0.01/|v|, but under the same
-   masks and with the statistics of batch normalisation left alone (D42). Fresh masks in every pass are not offered:
-   they add noise to the difference, of no use to the method.
+   serves the update as well. `gradients="finite_difference"` is the difference, with step 0.01/|v|, under the same masks
+   and with the statistics of batch normalisation left alone (D42). With `masks="fresh"` its two looks meet new masks and
+   move the statistics, as in both codes; the gradients of the virtual step remain those of the update.
 2. The other batch comes from a second shuffle of the training set, as in the source. The released code of the main
    paper takes it from the validation split, which also picks epoch and hyperparameters (D10):
    `meta_split="validation"`.
@@ -30,6 +30,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from mtl_core.options import BadOption
 from mtl_core.smtos.adam import VectorAdam
 from mtl_core.smtos.base import ProblemInfo, StepResult, register
 from mtl_core.smtos.wrapping import Wrapping
@@ -43,6 +44,7 @@ class AutoLambda(Wrapping):
     start: λ at the start.
     meta_split: where the other batch comes from.
     gradients: of λ, "exact" or by "finite_difference".
+    masks: dropout masks of the difference's two looks at the batch, "replay" those of the first or "fresh".
     """
 
     key = "auto_lambda"
@@ -58,12 +60,15 @@ class AutoLambda(Wrapping):
         start: float = 0.1,
         meta_split: Literal["train", "validation"] = "train",
         gradients: Literal["exact", "finite_difference"] = "exact",
+        masks: Literal["replay", "fresh"] = "replay",
         inner: str | None = None,
         inner_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(num_tasks, inner, inner_options)
-        self.lr_ratio, self.meta_split, self.gradients = lr_ratio, meta_split, gradients
-        self.replay = self.replay or gradients == "finite_difference"
+        if masks == "fresh" and gradients == "exact":
+            raise BadOption('auto_lambda: masks = "fresh" is for gradients = "finite_difference"; the exact take no look.')
+        self.lr_ratio, self.meta_split, self.gradients, self.masks = lr_ratio, meta_split, gradients, masks
+        self.replay = self.replay or (gradients == "finite_difference" and masks == "replay")
         self.lr, self.weight_decay = 0.0, 0.0
         self.lambdas: Tensor
         self.register_buffer("lambdas", torch.full((num_tasks,), start))
@@ -91,7 +96,10 @@ class AutoLambda(Wrapping):
         """⟨∇L_k, v⟩ [K], exactly or by a central difference along v."""
         if self.gradients == "finite_difference":
             epsilon: Tensor = 0.01 / torch.stack([x.norm() for x in v.values()]).norm().clamp(min=1e-12)
-            ahead, behind = (step.reevaluate({p: p + s * epsilon * x for p, x in v.items()}) for s in (1, -1))
+            ahead, behind = (
+                step.reevaluate({p: p + s * epsilon * x for p, x in v.items()}, fresh=self.masks == "fresh")
+                for s in (1, -1)
+            )
             return (ahead - behind) / (2 * epsilon)
         slopes = step.jacobian @ step.flatten([v[p] for p in step.shared])
         for k, head in enumerate(step.head_gradients):

@@ -15,9 +15,9 @@ Differs:
 1. The released code corrects the direction by angles and tangents; the formula above is what that comes to. One sweep,
    as there: a later correction may undo an earlier one.
 2. Where g_k = c (one task, or equal gradients) the released code divides 0 by 0; here e_k = 0.
-3. EDM's direction is exact; the released code's search for it (Frank-Wolfe, for K > 2) is not offered (D26). A task
-   without gradient is left out of the step; `zero_gradient="stop"` is the released behaviour: no shared update, and the
-   window does not advance (D27).
+3. EDM's direction is exact; `solver="search"` is the released code's search for it (D26). A task without gradient is
+   left out of the step; `zero_gradient="stop"` is the released behaviour: no shared update, and the window does not
+   advance (D27).
 4. α is 0.2, as in the main paper's code, which searches {0.2, 0.4, 0.6, 0.8, 1}; the source's example has 0.3.
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 from pydantic import Field
 
 from mtl_core.smtos.base import GramianWeighting, register
-from mtl_core.smtos.edm import bisector
+from mtl_core.smtos.edm import Solver, bisector
 
 
 def pull(gramian: np.ndarray, center: np.ndarray, tension: np.ndarray) -> np.ndarray:
@@ -57,6 +57,7 @@ class CDTT(GramianWeighting):
     """Options:
     alpha: how far apart tensions can be, in [0, 1]; 0 makes them all 1.
     zero_gradient: what a task without gradient does to the step, "skip" (it is left out) or "stop" (no shared update).
+    solver: of EDM's direction, "exact" or the released "search".
     """
 
     key = "cdtt"
@@ -69,17 +70,17 @@ class CDTT(GramianWeighting):
         num_tasks: int,
         alpha: Annotated[float, Field(ge=0, le=1)] = 0.2,
         zero_gradient: Literal["skip", "stop"] = "skip",
+        solver: Solver = "exact",
     ) -> None:
         super().__init__(num_tasks)
-        self.alpha = alpha
-        self.zero_gradient = zero_gradient
+        self.alpha, self.zero_gradient, self.solver = alpha, zero_gradient, solver
         self.window: list[list[float]] = []  # |g_k| of the last ten steps, oldest first
 
     def weights(self, gramian: np.ndarray) -> np.ndarray:
         """Gramian of the task gradients [K, K] to task weights [K]; they sum to 1 before the correction."""
         if self.zero_gradient == "stop" and len(gramian) < self.num_tasks:
             return np.zeros(len(gramian))
-        center = self.record(bisector(gramian))
+        center = self.record(bisector(gramian, self.solver))
         tension = self.tension(np.sqrt(gramian.diagonal()))
         return center if tension is None else correct(gramian, pull(gramian, center, tension))
 

@@ -8,7 +8,8 @@ A task with α_k = 0 gains more than the others, along its unit gradient, withou
 Source: Katrutsa, Merkulov, Tursynbek, Oseledets 2020, "Follow the bisector", arXiv:2007.06937.
 Differs:
 1. The source's own code handles two tasks only. For K > 2 the released code of the main paper runs Frank-Wolfe, at most
-   250 rounds. Here the point of least norm is exact, and that search is not offered (D26).
+   250 rounds. Here the point of least norm is exact; `solver="search"` is that search (D26), and how often it
+   misses is counted (flag "inexact").
 2. Where one task has no gradient, the released code stops the shared update (D27); here that task is left out of the
    step by the one policy for edges (base.py). Option `zero_gradient="stop"` is the released behaviour.
 """
@@ -18,13 +19,16 @@ from typing import Literal
 import numpy as np
 
 from mtl_core.smtos.base import GramianWeighting, register
+from mtl_core.smtos.released import min_norm_by_search
 from mtl_core.smtos.solvers import Solution, cosines, min_norm_point
 
+Solver = Literal["exact", "search"]
 
-def bisector(gramian: np.ndarray) -> Solution:
+
+def bisector(gramian: np.ndarray, solver: Solver = "exact") -> Solution:
     """Gramian of gradients, none of them zero, [K, K] to weights [K], ≥ 0, summing to 1."""
     norms, C = cosines(gramian)
-    solution = min_norm_point(C)
+    solution = min_norm_point(C) if solver == "exact" else min_norm_by_search(C, "vertex")
     weights = solution.weights / norms
     return solution._replace(weights=weights / weights.sum())
 
@@ -33,17 +37,20 @@ def bisector(gramian: np.ndarray) -> Solution:
 class EDM(GramianWeighting):
     """Options:
     zero_gradient: what a task without gradient does to the step, "skip" (it is left out) or "stop" (no shared update).
+    solver: of the least norm, "exact" or the released "search".
     """
 
     key = "edm"
     native_scale = "weights sum to 1"
 
-    def __init__(self, num_tasks: int, zero_gradient: Literal["skip", "stop"] = "skip") -> None:
+    def __init__(
+        self, num_tasks: int, zero_gradient: Literal["skip", "stop"] = "skip", solver: Solver = "exact"
+    ) -> None:
         super().__init__(num_tasks)
-        self.zero_gradient = zero_gradient
+        self.zero_gradient, self.solver = zero_gradient, solver
 
     def weights(self, gramian: np.ndarray) -> np.ndarray:
         """Gramian of the task gradients [K, K] to task weights [K], ≥ 0, summing to 1."""
         if self.zero_gradient == "stop" and len(gramian) < self.num_tasks:
             return np.zeros(len(gramian))
-        return self.record(bisector(gramian))
+        return self.record(bisector(gramian, self.solver))

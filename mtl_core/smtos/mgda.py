@@ -16,8 +16,7 @@ Differs:
 3. The heads get plain gradients, as in the main paper's code; in the source's code they are weighted.
 4. The point of least norm is exact. The source's and the released code use at most 250 rounds of a projected search in
    the manner of Frank and Wolfe, whose two-point formula returns 0.999 and 0.001 in place of 1 and 0 (D26). For two
-   tasks one round is all, and the option `clip` is that formula. For more, the search is not offered: where it stops
-   short, it gives other weights than these.
+   tasks that formula is all. `solver="search"` is that search; how often it misses is counted (flag "inexact").
 5. The scaling by losses needs them to be positive.
 """
 
@@ -25,8 +24,8 @@ from typing import Literal
 
 import numpy as np
 
-from mtl_core.options import BadOption
 from mtl_core.smtos.base import GramianWeighting, register
+from mtl_core.smtos.released import min_norm_by_search
 from mtl_core.smtos.solvers import min_norm_point
 from mtl_core.step import Space
 
@@ -36,7 +35,7 @@ class MGDA(GramianWeighting):
     """Options:
     normalize: by what each gradient is divided before the least norm is sought.
     combine: the gradients that the weights are applied to, "unscaled" or "scaled" (divided likewise).
-    clip: two tasks only: 0.999 and 0.001 where the optimum is one of the two gradients.
+    solver: of the least norm, "exact" or the released "search".
     """
 
     key = "mgda"
@@ -48,23 +47,17 @@ class MGDA(GramianWeighting):
         num_tasks: int,
         normalize: Literal["none", "l2", "loss", "loss+"] = "loss+",
         combine: Literal["unscaled", "scaled"] = "unscaled",
-        clip: bool = False,
+        solver: Literal["exact", "search"] = "exact",
     ) -> None:
         super().__init__(num_tasks)
-        if clip and num_tasks != 2:
-            raise BadOption(
-                f"{self.key}: clip = True is a property of the two-task formula; there are {num_tasks} tasks."
-            )
-        self.normalize, self.combine, self.clip = normalize, combine, clip
+        self.normalize, self.combine, self.solver = normalize, combine, solver
         self.positive_losses = normalize in ("loss", "loss+")
 
     def weights(self, gramian: np.ndarray) -> np.ndarray:
         """Gramian of the task gradients [K, K] to task weights [K], ≥ 0; unscaled they sum to 1."""
         scale = self.scale(gramian)
-        w = self.record(min_norm_point(gramian / np.outer(scale, scale)))
-        if self.clip and len(w) == 2:
-            (a, b), (_, c) = gramian / np.outer(scale, scale)
-            w = np.array([0.999, 0.001]) if b >= a else np.array([0.001, 0.999]) if b >= c else w
+        scaled = gramian / np.outer(scale, scale)
+        w = self.record(min_norm_point(scaled) if self.solver == "exact" else min_norm_by_search(scaled, "gradient"))
         if self.combine == "scaled":
             w = w / scale
         return w

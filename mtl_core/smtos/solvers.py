@@ -60,10 +60,21 @@ def min_norm_point(gramian: np.ndarray) -> Solution:
         v, more = _of_dependent(C, p)
         rounds += more
     v /= v.sum()
+    w = v / norms
+    return Solution(w / w.sum(), rounds, _hull_residual(C, p, v))
+
+
+def min_norm_miss(gramian: np.ndarray, w: np.ndarray) -> float:
+    """The residual of weights w [K] on the simplex, wherever they come from, as a solution of `min_norm_point`."""
+    norms, C = cosines(gramian)
+    v = w * norms
+    return _hull_residual(C, norms.min() / norms, v / v.sum())
+
+
+def _hull_residual(C: np.ndarray, p: np.ndarray, v: np.ndarray) -> float:
     projections = C.dot(v)
     gap = projections - v.dot(projections) / v.dot(p) * p
-    w = v / norms
-    return Solution(w / w.sum(), rounds, float(max(-gap.min(), np.abs(gap * (v > 0)).max())))
+    return float(max(-gap.min(), np.abs(gap * (v > 0)).max()))
 
 
 def _of_dependent(C: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, int]:

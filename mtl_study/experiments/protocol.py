@@ -220,6 +220,7 @@ def _as_searched_here(
 
     def search(plan: Sequence[tuple[str, str, Mapping[str, Any]]], title: str) -> list[Run]:
         configs = [_config(p, s, c, seed, settings) for p, s, c in plan for seed in search_seeds]
+        configs = list({config.key: config for config in configs}.values())  # D13: one run for every weight decay
         return runner.run(configs, title=f"{whole.name}: {title}", **place)
 
     def tried(smto: str, grid: Grid) -> list[tuple[str, str, Mapping[str, Any]]]:
@@ -251,7 +252,7 @@ def _as_searched_here(
 
 
 def _trained(smto: str, problem: problems.Problem, chosen: published.Settings, as_released: bool) -> Mapping[str, Any]:
-    return released.settings(smto, len(problem.tasks), chosen) if as_released else chosen
+    return released.settings(smto, problem.name, chosen) if as_released else chosen
 
 
 def _test_rule(as_released: bool) -> delta.TestRule:
@@ -432,7 +433,10 @@ def _check_search(
 
 
 def _config(problem: str, smto: str, chosen: Mapping[str, Any], seed: int, settings: Mapping[str, Any]) -> RunConfig:
-    return RunConfig.of(**{**chosen, **settings, "problem": problem, "smto": smto, "seed": seed})
+    of_problem = {**settings.get("problem_options", {}), **chosen.get("problem_options", {})}
+    return RunConfig.of(
+        **{**chosen, **settings, "problem_options": of_problem, "problem": problem, "smto": smto, "seed": seed}
+    )
 
 
 def _extend(kept: list[Run], seeds: Sequence[int], title: str, place: Mapping[str, Any]) -> list[Run]:

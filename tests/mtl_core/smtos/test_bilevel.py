@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -60,6 +61,26 @@ def test_finite_difference_agrees_with_the_exact_gradient(make_toy) -> None:
         difference = smto.slopes(step, v)
         smto.gradients = "exact"
         assert_close(difference, smto.slopes(step, v), rtol=1e-4, atol=1e-8)
+
+
+def test_fresh_masks_are_noise_in_the_difference(make_toy) -> None:
+    """Without dropout the two looks are those under replayed masks. Under dropout the slope is another one each time,
+    most of it noise; and every look moves the statistics of batch normalisation."""
+    spread = {}
+    for dropout, masks in itertools.product((0.0, 0.3), ("replay", "fresh")):
+        toy = make_toy(dropout)
+        toy.model.encoder.insert(1, nn.BatchNorm1d(8).double())
+        smto = ready("auto_lambda", toy, gradients="finite_difference", masks=masks)
+        torch.manual_seed(0)
+        step = toy.step(smto)
+        v = step.elsewhere(smto.virtual(step), step.second_batch())
+        looks = torch.stack([smto.slopes(step, v) for _ in range(5)])
+        spread[dropout, masks] = float(looks.std(0).max() / looks.mean(0).abs().max())
+        assert toy.model.encoder[1].num_batches_tracked == (11 if masks == "fresh" else 1)
+        assert smto.replay == (masks == "replay")
+    assert max(spread[0.0, "replay"], spread[0.0, "fresh"], spread[0.3, "replay"]) < 1e-6 < 0.3 < spread[0.3, "fresh"]
+    with pytest.raises(BadOption, match="masks = .fresh. is for gradients = .finite_difference."):
+        build("auto_lambda", 2, masks="fresh")
 
 
 def test_auto_lambda_takes_an_adam_step_and_uses_the_new_weights(toy) -> None:

@@ -635,8 +635,10 @@ NEAR = np.array([[1.0, 1.5], [1.5, 4.0]])  # g_1 is shorter, and the shortest co
         ("imtl_g", {"guard": False}, G2, None),
         ("imtl", {"form": "transposed"}, G1, None),
         ("imtl", {"guard": False}, G2, None),
-        ("mgda", {"clip": True}, NEAR, [1.0, 4.0]),
-        ("mgda_ub", {"clip": True}, NEAR, [1.0, 4.0]),
+        ("mgda", {"solver": "search"}, NEAR, [1.0, 4.0]),
+        ("mgda_ub", {"solver": "search"}, NEAR, [1.0, 4.0]),
+        ("edm", {"solver": "search"}, gramian(11, 0, size=20), None),
+        ("cdtt", {"solver": "search"}, gramian(11, 0, size=20), None),
         ("mgda", {"combine": "scaled"}, G1, None),
         ("pcgrad", {"scale": "sum"}, G1, None),
         ("cagrad", {"rescale": 0}, G1, None),
@@ -663,13 +665,14 @@ def test_option_changes_the_weights(key, option, G, losses) -> None:
     assert options(key)[name].default != value
 
 
-def test_mgda_clip_keeps_interior_weights_and_stops_short_of_vertices() -> None:
-    """.999 and .001 where the optimum is one of two gradients (also where they are equal), else the exact weights."""
-    assert_allclose(solve("mgda", NEAR, normalize="none", clip=True), [0.999, 0.001])
-    assert_allclose(solve("mgda", NEAR[::-1, ::-1], normalize="none", clip=True), [0.001, 0.999])
+def test_the_released_search_keeps_interior_weights_and_stops_short_of_vertices() -> None:
+    """Two tasks: .999 and .001 where the optimum is one of them (also where they are equal), else the exact weights."""
+    released = {"normalize": "none", "solver": "search"}
+    assert_allclose(solve("mgda", NEAR, **released), [0.999, 0.001])
+    assert_allclose(solve("mgda", NEAR[::-1, ::-1], **released), [0.001, 0.999])
     assert_allclose(solve("mgda", NEAR, normalize="none"), [1, 0])
-    assert_allclose(solve("mgda", np.ones((2, 2)), normalize="none", clip=True), [0.999, 0.001])
-    assert_allclose(solve("mgda", G3, normalize="none", clip=True), solve("mgda", G3, normalize="none"))
+    assert_allclose(solve("mgda", np.ones((2, 2)), **released), [0.999, 0.001])
+    assert_allclose(solve("mgda", G3, **released), solve("mgda", G3, normalize="none"))
 
 
 @pytest.mark.parametrize(
@@ -690,7 +693,7 @@ def test_mgda_clip_keeps_interior_weights_and_stops_short_of_vertices() -> None:
         ("imtl", 2, {"form": "released"}, "'correct' or 'transposed'"),
         ("imtl_g", 2, {"space": "z"}, "'features' or 'parameters'"),
         ("mgda", 2, {"normalize": "loss++"}, "'none', 'l2', 'loss' or 'loss\\+'"),
-        ("mgda", 3, {"clip": True}, "two-task formula; there are 3 tasks"),
+        ("mgda", 3, {"solver": "slsqp"}, "'exact' or 'search'"),
         ("pcgrad", 2, {"ordre": "index"}, "did you mean 'order'"),
     ],
 )

@@ -14,6 +14,8 @@ from benchmarks import oracles
 from benchmarks.oracles import G1, gramian
 from mtl_core.smtos.imgrad import balance
 from mtl_core.smtos.registry import build
+from mtl_core.smtos.released import min_norm_by_search
+from mtl_core.smtos.solvers import min_norm_point
 
 PAGE = Path(__file__).parents[3] / "docs" / "defects.md"
 
@@ -141,3 +143,45 @@ def test_least_squares_takes_a_step_along_opposite_gradients() -> None:
         step = abs(released.solve(G) @ [1.0, -ratio])
         assert (1e-4 < step < 1e-2) if moves else step < 1e-9
         assert released.flags == ["inexact"]
+
+
+# -- the search for the point of least norm ----------------------------------------------------------------------------
+
+J3 = np.array([[3.0, 1, 0], [0, 2, 1], [1, -1, 4]])
+J5 = np.array([[2.0, 0, 1, 0, 1], [-1, 2, 1, 0, 0], [0, -1, 3, 1, 0], [1, 1, 0, -2, 1], [0, 1, -1, 1, 2]])
+
+
+@pytest.mark.agrees("its authors' code, the released search", "mgda")
+def test_the_search_ends_where_the_authors_code_of_mgda_does() -> None:
+    """Both of its rules, where it needs fewer than 250 rounds. The second is the one that EDM's code has."""
+    for G, by_gradient, by_vertex in (
+        (G1, [0.48108194, 0.37837885, 0.14053921], [0.48108354, 0.37837873, 0.14053773]),
+        (J3 @ J3.T, [0.240000911, 0.640002428, 0.119996661], [0.24, 0.64, 0.12]),
+        (J5 @ J5.T, [3.349614780e-08, 0.1525072783, 0.2642390253, 0.2859954343, 0.2972582286], None),
+    ):
+        assert_allclose(min_norm_by_search(G, "gradient").weights, by_gradient, rtol=1e-7, atol=1e-8)
+        if by_vertex is not None:
+            assert_allclose(min_norm_by_search(G, "vertex").weights, by_vertex, rtol=1e-7, atol=1e-8)
+
+
+def test_the_search_misses_the_more_the_more_tasks_there_are() -> None:
+    """Its residual is that of the exact solver; a search that ends at once is one where the best pair is the answer."""
+    for rule in ("gradient", "vertex"):
+        medians = []
+        for K in (3, 11):
+            found = [min_norm_by_search(gramian(K, seed, decades=0.5, size=20), rule) for seed in range(10)]
+            assert all(np.isclose(s.weights.sum(), 1) and s.weights.min() >= 0 for s in found)
+            medians.append(np.median([s.residual for s in found]))
+        assert medians[0] < 1e-4 < 1e-3 < medians[1], rule
+    for K, seed in ((K, seed) for K in (3, 5) for seed in range(10)):
+        G = gramian(K, seed, decades=0.3, size=20)
+        exact, found = min_norm_point(G).weights, min_norm_by_search(G, "gradient").weights
+        assert found @ G @ found <= (exact @ G @ exact) * 1.01
+    assert_allclose(min_norm_by_search(np.array([[4.0]]), "vertex").weights, [1])
+
+
+def test_a_search_that_misses_is_counted() -> None:
+    for key in ("mgda", "mgda_ub", "edm", "cdtt"):
+        smto = build(key, 11, solver="search")
+        smto.solve(gramian(11, 1, size=20), np.ones(11))
+        assert smto.flags == ["inexact"] and smto.diagnostics["iterations"] > 1, key
