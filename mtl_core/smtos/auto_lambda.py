@@ -10,9 +10,9 @@ Source: Liu, James, Davison, Johns 2022, arXiv:2202.03091.
 Differs:
 1. Source and released code replace the K inner products by a central difference of the losses along v, under fresh
    dropout masks in every pass. The inner products are exact and cost no further pass: the Jacobian that they need
-   serves the update as well. `gradients="finite_difference"` is the difference, with step 0.01/|v|, under the same masks
-   and with the statistics of batch normalisation left alone (D42). With `masks="fresh"` its two looks meet new masks and
-   move the statistics, as in both codes; the gradients of the virtual step remain those of the update.
+   serves the update as well. `gradients="finite_difference"` is the difference, with step 0.01/|v|, but under the same
+   masks and with the statistics of batch normalisation left alone (D42). With `masks="fresh"` its two looks meet new
+   masks and move the statistics, as in both codes; the gradients of the virtual step remain those of the update.
 2. The other batch comes from a second shuffle of the training set, as in the source. The released code of the main
    paper takes it from the validation split, which also picks epoch and hyperparameters (D10):
    `meta_split="validation"`.
@@ -66,7 +66,9 @@ class AutoLambda(Wrapping):
     ) -> None:
         super().__init__(num_tasks, inner, inner_options)
         if masks == "fresh" and gradients == "exact":
-            raise BadOption('auto_lambda: masks = "fresh" is for gradients = "finite_difference"; the exact take no look.')
+            raise BadOption(
+                'auto_lambda: masks = "fresh" without gradients = "finite_difference"; exact ones take no second look.'
+            )
         self.lr_ratio, self.meta_split, self.gradients, self.masks = lr_ratio, meta_split, gradients, masks
         self.replay = self.replay or (gradients == "finite_difference" and masks == "replay")
         self.lr, self.weight_decay = 0.0, 0.0

@@ -7,9 +7,7 @@
 
 Source: Lin, Zhang, Yang, Liu, Wang, Zhang 2024, arXiv:2402.19078, in the form of its released multi-task code.
 Differs:
-1. That code adds 1e-20 inside the logarithm of the warm-up; here a loss of 0 counts as 1e-12, with a flag.
-2. ref is the mean over the epoch that the trainer reports, every sample counting alike; that code takes the mean of
-   batch means.
+1. That code adds 1e-20 inside the logarithms; here a loss of 0 counts as 1e-12, with a flag.
 """
 
 from typing import Annotated

@@ -79,7 +79,7 @@ def test_fresh_masks_are_noise_in_the_difference(make_toy) -> None:
         assert toy.model.encoder[1].num_batches_tracked == (11 if masks == "fresh" else 1)
         assert smto.replay == (masks == "replay")
     assert max(spread[0.0, "replay"], spread[0.0, "fresh"], spread[0.3, "replay"]) < 1e-6 < 0.3 < spread[0.3, "fresh"]
-    with pytest.raises(BadOption, match="masks = .fresh. is for gradients = .finite_difference."):
+    with pytest.raises(BadOption, match=r"masks = .fresh. without gradients = .finite_difference."):
         build("auto_lambda", 2, masks="fresh")
 
 

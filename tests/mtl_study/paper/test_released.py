@@ -66,8 +66,8 @@ def test_gradients_on_the_digits_are_seldom_so_equally_long_that_slsqp_stays():
 @pytest.mark.training
 @pytest.mark.parametrize("search", ["published", "grid"])
 def test_an_experiment_as_released(tmp_path, search):
-    """With published settings and in a search: methods, and the test values of the baselines. RotoGrad's weight decay is
-    none whatever the grid has (D13), and a run is one run."""
+    """With published settings and in a search: methods, and the test values of the baselines. RotoGrad has no weight
+    decay whatever the grid has (D13), so that a search has one run for all of them."""
     grid = protocol.Grid(lr=[0.001], weight_decay=[0.0, 0.0001])
     how = {} if search == "published" else {"grid": grid, "search_seeds": [1]}
     both = [
