@@ -118,7 +118,8 @@ class Step:
 
     Raises:
         ValueError: heads, loss functions and targets are not equally many; features are no floating-point tensor or
-            do not depend on the shared parameters; a loss is no scalar.
+            do not depend on the shared parameters; a loss is no scalar. When gradients are asked for: a loss reaches a
+            parameter of the encoder past z, and no head has it.
         RuntimeError: gradients are asked for, or applied, after they have been applied.
     """
 
@@ -191,19 +192,29 @@ class Step:
                 self._past_z = [self._back_through_head(k) for k in range(self.num_tasks)]
             elif self._losses.requires_grad:
                 self._losses.sum().backward()
+                self._refuse_a_way_past_z()
             self._feature_gradients = torch.stack([_gradient(leaf) for leaf in self._leaves])
             self._leaves.clear()  # no second copy
         return self._feature_gradients
 
     def _back_through_head(self, k: int) -> dict[nn.Parameter, Tensor]:
         """Head k alone: ∂L_k/∂z goes to its leaf; the gradients on the parameters that it uses."""
-        used = [p for p in self.heads[k].parameters() if p.requires_grad]
+        used = list(dict.fromkeys([*(p for p in self.heads[k].parameters() if p.requires_grad), *self.shared]))
         if not self._losses.requires_grad:
             return {}
         wanted = [self._leaves[k], *used]
         of_z, *found = torch.autograd.grad(self._losses[k], wanted, retain_graph=True, allow_unused=True)
         self._leaves[k].grad = of_z
         return {p: gradient for p, gradient in zip(used, found, strict=True) if gradient is not None}
+
+    def _refuse_a_way_past_z(self) -> None:
+        """Where no head is known to use a shared parameter, no loss may reach one but through z."""
+        for name, parameter in self.model.encoder.named_parameters():
+            if parameter.grad is not None:
+                raise ValueError(
+                    f"a loss depends on the encoder's parameter {name!r} past the features, as a penalty on it would, "
+                    "and no head has it. Let a head have it, too, as an attribute, and what reaches it there counts."
+                )
 
     @property
     def head_gradients(self) -> list[dict[nn.Parameter, Tensor]]:
@@ -464,7 +475,7 @@ class PartByPart:
             rows = k_gradients
             if past_z:
                 rows = tuple(g + found[p] if p in found else g for g, found in zip(rows, past_z, strict=True))
-            gramian += inner_products(torch.stack(rows).flatten(1))
+            gramian += inner_products(torch.stack([row.flatten() for row in rows]))
         return [gradients[-1] for gradients in passes] if wanted else arriving
 
 

@@ -114,4 +114,5 @@ def _downhill(w: np.ndarray, slope: np.ndarray) -> np.ndarray:
     y = w + along * min([reach, *rising[rising > 1e-7]])
     largest = np.sort(y)[::-1]
     excess = (largest.cumsum() - 1) / np.arange(1, len(y) + 1)
-    return np.maximum(y - excess[largest > excess][-1], 0.0)
+    nearest: np.ndarray = np.maximum(y - excess[largest > excess][-1], 0.0)
+    return nearest

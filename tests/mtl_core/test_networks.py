@@ -4,6 +4,7 @@ lie in memory; and what no method can work with is refused in the same words for
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 import warnings
 from collections.abc import Iterator
@@ -90,6 +91,17 @@ class Twice(nn.Module):
         return self.also(self.layer(z).tanh())
 
 
+class Scaled(nn.Module):
+    """A number that is learnt, without dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z * self.number
+
+
 class Network:
     """A random network of three tasks, a batch for it, and what is special about it."""
 
@@ -114,6 +126,7 @@ class Network:
             stem.weight.requires_grad_(False)
         if "hooks" in self.kinds:
             encoder.register_forward_hook(lambda module, inputs, output: output.tanh() * 2)
+        self.losses = list(LOSSES)
         self.x = torch.randn(6, 1, 6, 6, dtype=self.dtype)
         self.targets = [
             torch.randint(4, (6,)),
@@ -132,6 +145,7 @@ class Network:
             nn.Flatten(),
             *again,
             nn.Tanh(),
+            Scaled(),
             nn.Linear(12, SIZE),
         )
 
@@ -156,7 +170,7 @@ class Network:
     def step(self, **keywords: Any) -> Step:
         torch.default_generator.manual_seed(7)
         another = lambda: (self.x.flip(0) + 1, [y.flip(0) for y in self.targets])  # noqa: E731
-        return Step(self.model, LOSSES, self.x, self.targets, second_batch=another, **keywords)
+        return Step(self.model, self.losses, self.x, self.targets, second_batch=another, **keywords)
 
     def rows(self, smto: SMTO | None = None) -> dict[str, Tensor]:
         """By plain autograd: the gradient of every L_k on every parameter, through one joint graph, float64 [3, …]."""
@@ -166,7 +180,7 @@ class Network:
         predictions = [head(z_k) for head, z_k in zip(self.model.heads.values(), seen, strict=True)]
         named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         found = []
-        for loss, prediction, target in zip(LOSSES, predictions, self.targets, strict=True):
+        for loss, prediction, target in zip(self.losses, predictions, self.targets, strict=True):
             value = loss(prediction, target)
             found.append(torch.autograd.grad(value, list(named.values()), retain_graph=True, materialize_grads=True))
         dense = [[g.to_dense().double() for g in gradients] for gradients in zip(*found, strict=True)]
@@ -239,7 +253,7 @@ def test_every_path_leaves_the_gradients_of_plain_autograd() -> None:
         network = Network(seed)
         rows = network.rows()
         shared = [name for name, p in network.model.encoder.named_parameters() if p.requires_grad]
-        flat = torch.cat([rows[f"encoder.{name}"].flatten(1) for name in shared], 1)
+        flat = torch.cat([rows[f"encoder.{name}"].reshape(3, -1) for name in shared], 1)
         for keep in (True, False):
             for look in (
                 ("losses", "features", "parameters", "jacobian", "shared", "direction") if keep else ("parameters",)
@@ -255,7 +269,7 @@ def test_every_path_leaves_the_gradients_of_plain_autograd() -> None:
                     if look in ("jacobian", "shared"):
                         assert step.jacobian.shape == flat.shape
                         parameter = step.shared[-2]
-                        expected = rows[f"encoder.{shared[-2]}"].flatten(1)
+                        expected = rows[f"encoder.{shared[-2]}"].reshape(3, -1)
                         assert_close(step.gradients_on(parameter).double(), expected, rtol=1e-4, atol=1e-5)
                     if look == "shared":
                         step.apply_shared(w.to(step.jacobian) @ step.jacobian, heads)
@@ -267,6 +281,31 @@ def test_every_path_leaves_the_gradients_of_plain_autograd() -> None:
                     for p in network.model.parameters():  # fused optimizers read both in the order of memory
                         if p.grad is not None and p.is_contiguous(memory_format=torch.channels_last):
                             assert p.grad.stride() == p.stride(), where
+
+
+def test_a_loss_that_reaches_the_encoder_past_the_features() -> None:
+    """A penalty on a weight of the encoder within a loss: it counts where heads have parts of the encoder or of each
+    other; where none does it is refused, but for a weighted sum of losses, which is right by itself."""
+    w, h, refused = torch.tensor([0.3, -1.2, 2.0]), torch.tensor([1.5, 0.2, 0.7]), 0
+    for seed in range(8):
+        network = Network(seed)
+        weight = [module for module in network.model.encoder.modules() if isinstance(module, nn.Linear)][-1].weight
+        network.losses[2] = lambda p, y, weight=weight: F.l1_loss(p, y) + weight.square().mean()
+        rows, tied = network.rows(), bool(network.kinds & {"heads", "encoder"}) and "linear" not in network.kinds
+        for keep, heads in itertools.product((True, False), (h, w)):
+            step = network.step(keep_jacobian=keep)
+            if not tied and heads is h:
+                with pytest.raises(ValueError, match=r"encoder's parameter '.*weight' past the features"):
+                    step.gramian("parameters")
+                refused += 1
+                continue
+            if tied and heads is h:
+                names = [n for n, p in network.model.encoder.named_parameters() if p.requires_grad]
+                flat = torch.cat([rows[f"encoder.{name}"].reshape(3, -1) for name in names], 1)
+                assert_close(step.gramian("parameters"), flat @ flat.T, rtol=1e-4, atol=1e-5)
+            step.apply(w, heads)
+            network.check(rows, w, heads, (seed, network.kinds, keep))
+    assert 4 <= refused <= 12
 
 
 def test_a_network_is_as_it_was_after_looks_elsewhere() -> None:
