@@ -129,7 +129,8 @@ class RotoGrad(Wrapping):
         return self.base[tasks].to(angles) @ exponential(angles - angles.mT)
 
     def transform_features(self, z: Tensor, k: int) -> Tensor:
-        """R_k z. In training the rotations are computed once and kept until `backward` has used them."""
+        """R_k z. In training the rotations are computed once and kept until `backward` has used them, or the optimizer
+        moved them."""
         if self._rotations is None and torch.is_grad_enabled():
             self._rotations = self.rotations()
         rotation = self.rotations(k)[0] if self._rotations is None else self._rotations[k]
@@ -164,6 +165,10 @@ class RotoGrad(Wrapping):
         losses = self.turn(gradients, self.target(gradients, norms))
         result.diagnostics |= {"rotation_loss": losses.mean(), "rotation_loss_sum": losses.sum()}
         return result
+
+    def after_step(self, step: Step) -> None:
+        super().after_step(step)
+        self._rotations = None  # whoever looked through them since then
 
     def target(self, gradients: Tensor, norms: Tensor) -> Tensor:
         """Task gradients on z [K, B, …] and their norms [K] to v [B, …]: the mean of the gradients, each brought to the

@@ -30,6 +30,7 @@ CHANGES = (
     Change("D27", "cdtt", {"zero_gradient": "stop"}),
     Change("D27", "edm", {"zero_gradient": "stop"}),
     Change("D42", "famo", {"masks": "fresh"}),
+    Change("its page", "mgda", {"combine": "scaled"}),
     Change("its page", "nash_mtl", {"solver": "cvxpy"}),
     Change("its page", "pcgrad", {"scale": "sum"}),
     Change("its page", "rlw_dirichlet", {"scale": "sum"}),

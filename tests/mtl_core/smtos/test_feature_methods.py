@@ -352,7 +352,8 @@ def test_a_head_does_not_move_its_rotation_and_the_rest_passes() -> None:
 
 
 def test_rotations_are_new_after_every_change_of_the_angles(toy) -> None:
-    """What a head sees follows the optimizer, state_dict() and evaluation in between."""
+    """What a head sees follows the optimizer, state_dict() and evaluation in between, also where somebody looks between
+    the backward pass and the optimizer."""
     smto = ready("rotograd", lr_ratio=50.0)
     optimizer = toy.optimizer(smto)
     z = normal(3, 5)
@@ -361,6 +362,13 @@ def test_rotations_are_new_after_every_change_of_the_angles(toy) -> None:
         with torch.inference_mode():
             assert_close(smto.transform_features(z, 1), z @ smto.rotations()[1].T)
         assert_close(smto.transform_features(z, 1), z @ smto.rotations()[1].detach().T)
+    step = toy.step(smto)
+    smto.backward(step)
+    before = smto.transform_features(z, 1)
+    optimizer.step()
+    smto.after_step(step)
+    assert_close(smto.transform_features(z, 1), z @ smto.rotations()[1].detach().T)
+    assert (smto.transform_features(z, 1) - before).abs().max() > 0.01
     smto.load_state_dict(ready("rotograd", start="haar", seed=9).state_dict())
     assert_close(smto.transform_features(z, 1), z @ smto.base[1].T)
 

@@ -26,6 +26,7 @@ def test_settings_are_those_chosen_and_the_codes_own():
     assert released.settings("famo", "qm9", chosen) == {**chosen, "options": {"masks": "fresh", "gamma": 0.001}}
     assert released.settings("rotograd", "qm9", chosen)["weight_decay"] == 0
     assert released.settings("edm", "qm9", {"options": {}})["options"] == {"solver": "search", "zero_gradient": "stop"}
+    assert released.settings("mgda", "qm9", {"options": {}})["options"] == {"solver": "search", "combine": "scaled"}
     assert released.settings("unit_scal", "qm9", chosen) == chosen
     assert released.problem_options("qm9", {"slim": 2}) == {"slim": 2, "released_features": True}
     assert released.problem_options("multimnist/CL_RR", {}) == {}
