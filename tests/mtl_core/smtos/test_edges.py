@@ -102,19 +102,19 @@ def along_the_source(key: str, J: np.ndarray) -> np.ndarray:
     """The update for two conflicting gradients in the plane beside one of zero, J [3, 2], by the sources' formulas:
     the mean gradient and the final mean are over three. One-dimensional problems are solved on a fine grid."""
     g, g0 = J[np.abs(J).sum(1) > 0], J.sum(0) / 3
-    radius = 0.5 * np.linalg.norm(g0)
-    share = np.linspace(0, 1, 1_000_001)[:, None]
-    segment = share * g[0] + (1 - share) * g[1]  # every g_w
-    lengths = np.linalg.norm(segment, axis=1)
     if key in ("pcgrad", "gradvac", "upgrad"):  # for two tasks the projections are one; GradVac begins as PCGrad
         return sum(v - (v @ u) / (u @ u) * u for v, u in (g, g[::-1])) / 3
     if key == "aligned_mtl":
         values, vectors = np.linalg.eigh(J @ J.T)
         return np.sqrt(values[1]) * (vectors[:, 1:] / np.sqrt(values[1:]) @ vectors[:, 1:].T @ np.full(3, 1 / 3)) @ J
+    radius = 0.5 * np.linalg.norm(g0)
+    share = np.linspace(0, 1, 1_000_001)[:, None]
     if key == "cagrad":  # the primal: the direction in which the worse-off of the two gains most
         angle = 2 * np.pi * share
         directions = g0 + radius * np.hstack([np.cos(angle), np.sin(angle)])
         return directions[(directions @ g.T).min(1).argmax()] / 1.25
+    segment = share * g[0] + (1 - share) * g[1]  # every g_w
+    lengths = np.linalg.norm(segment, axis=1)
     kappa = segment[lengths.argmin()] @ g0 / (lengths.min() * np.linalg.norm(g0))
     best = ((1.5 - kappa) * segment @ g0 + kappa * radius * lengths).argmin()
     return (g0 + radius * segment[best] / lengths[best]) / 1.25
