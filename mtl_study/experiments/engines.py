@@ -48,7 +48,7 @@ class EngineLost(RuntimeError):
 
 
 class Engine(Protocol):
-    """slots: how many tasks it takes at a time."""
+    """slots: how many tasks it takes at a time, now."""
 
     slots: int
 
@@ -149,13 +149,13 @@ class Local:
 
 class Dask:
     """On a Dask cluster: the one at an address, or one of `workers` processes that is started here. Each task has a
-    process of its own beside the cluster's worker that took it, so that this one survives it.
+    process of its own beside the cluster's worker that took it, so that this one survives it. It takes twice as many
+    tasks as the cluster has threads, as workers come and go: none of them waits, and a task that is queued is claimed
+    and kept from other sweeps.
 
     Raises:
         EngineLost: nothing answers at the address, or Dask is not installed; later: the scheduler is gone.
     """
-
-    slots = sys.maxsize  # the scheduler queues them
 
     def __init__(self, address: str | None, workers: int, time_limit: float) -> None:
         try:
@@ -181,6 +181,13 @@ class Dask:
         self.gone = False
         self.futures: dict[str, Any] = {}
         self.done: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self.slots = 0
+        self._count_threads()
+
+    def _count_threads(self) -> None:
+        """Without a worker there are still two slots: clusters that grow with their queue need one."""
+        with contextlib.suppress(Exception):  # a lost scheduler is noticed by what comes back from it
+            self.slots = 2 * max(sum(self.client.nthreads().values()), 1)
 
     def submit(self, name: str, function: Callable[..., Any], *args: Any) -> None:
         task, done = cloudpickle.dumps((function, args)), self.done
@@ -203,6 +210,8 @@ class Dask:
             del self.futures[name]
         if not found and (self.gone or self.client.status != "running"):
             raise EngineLost(f"the Dask scheduler {self.address or ''} is gone.")
+        if wait and not self.gone:
+            self._count_threads()
         return found
 
     def cancel(self) -> None:

@@ -550,6 +550,31 @@ def test_a_killed_driver_leaves_nothing_running_on_the_cluster(tmp_path, schedul
 
 
 @pytest.mark.cluster
+def test_a_sweep_claims_what_the_cluster_can_work_on(tmp_path, scheduler, monkeypatch):
+    """Two runs for each thread; fewer when a worker has gone."""
+    address, _, workers = scheduler
+    engine, deadline = engines.Dask(address, 1, 60), time.monotonic() + 120
+    try:
+        while engine.slots < 4 and time.monotonic() < deadline:
+            engine.completed(0.1)
+        assert engine.slots == 4
+        monkeypatch.setenv("MTL_ADDRESS", address)
+        process = Sweep(tmp_path, "time.sleep(1000)").start(list(range(12)), "dask")
+        while len(list((tmp_path).rglob("*.lease"))) < 4 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(3)
+        assert len(list((tmp_path).rglob("*.lease"))) == 4
+        process.kill()
+        process.communicate()
+        workers[0].kill()
+        while engine.slots > 2 and time.monotonic() < deadline:
+            engine.completed(0.1)
+        assert engine.slots == 2
+    finally:
+        engine.close()
+
+
+@pytest.mark.cluster
 def test_an_address_where_nobody_answers(monkeypatch, tmp_path):
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "2s")
     sweep = Sweep(tmp_path)
