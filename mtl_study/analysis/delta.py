@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +39,14 @@ def best_val_epoch(values: ArrayLike) -> int | None:
 
 
 LEVEL = "level "  # the columns of `with_levels` begin with it
+AT_ONCE = 500  # runs whose epochs are held as a table; of the others only the chosen epoch's values are
+
+
+def _some_at_a_time(runs: Sequence[Run]) -> Iterator[Sequence[Run]]:
+    for start in range(0, len(runs), AT_ONCE):
+        yield runs[start : start + AT_ONCE]
+
+
 TestRule = Literal["own_epoch", "best_test"]
 
 
@@ -68,18 +76,20 @@ def single_task_values(
         ValueError: a task has no run, its configurations share no seed, or all of them diverged at some seed.
     """
     single_task_runs = list(single_task_runs)
-    table = tidy(single_task_runs)
+    read: dict[str, list[dict[str, Any]]] = {task.name: [] for task in tasks}
+    for table in map(tidy, _some_at_a_time(single_task_runs)):
+        for task in tasks:
+            of_task = table[table.task == task.name]
+            read[task.name] += [_single_task_run(run, task, test_rule) for _, run in of_task.groupby(RUN, sort=False)]
     empty = [run for run in single_task_runs if not run.history]  # diverged at once: no row in any table
     rows = []
     for task in tasks:
-        of_task = table[table.task == task.name]
         diverged = [run for run in empty if run.config.definition.task_names == (task.name,)]
-        if of_task.empty and not diverged:
+        if not read[task.name] and not diverged:
             raise ValueError(
                 f"no single-task run of {task.name!r}: Δm has nothing to be measured against. Train it first."
             )
-        runs = [_single_task_run(run, task, test_rule) for _, run in of_task.groupby(RUN, sort=False)]
-        runs += [_without_value(run, task) for run in diverged]
+        runs = read[task.name] + [_without_value(run, task) for run in diverged]
         if diverged:
             found = ", ".join(f"{run.config.lr:g} (seed {run.config.seed})" for run in diverged)
             warnings.warn(
@@ -226,11 +236,26 @@ def selected(
         long it took. A run that left no usable epoch has NaN throughout; one that diverged later keeps the best epoch
         that it completed.
     """
+    names = [task.name for task in tasks]
+    several = {f"{t.name}/{metric}": (t.name, metric) for t in tasks if len(t.metrics) > 1 for metric in t.metrics}
+    columns = [*RUN, "epoch", "delta_m", *names, *several, "val_delta_m", "diverged", "seconds"]
+    rows: list[dict[str, Any]] = []
+    for some in _some_at_a_time(runs):
+        rows += _selected(some, baselines, tasks, split, rule, several)
+    return pd.DataFrame(rows, columns=columns).astype({"epoch": "Int64"})
+
+
+def _selected(
+    runs: Sequence[Run],
+    baselines: pd.DataFrame,
+    tasks: Sequence[Task],
+    split: str,
+    rule: str,
+    several: dict[str, tuple[str, str]],
+) -> list[dict[str, Any]]:
     table = tidy(runs)
     gains = delta_m(table, baselines, tasks)
     changes = relative_changes(table, baselines, tasks)
-    names = [task.name for task in tasks]
-    several = {f"{t.name}/{metric}": (t.name, metric) for t in tasks if len(t.metrics) > 1 for metric in t.metrics}
     on_validation = gains["delta_m"][gains.index.get_level_values("split") == "val"].droplevel("split")
     by_run = dict(iter(on_validation.groupby(RUN, sort=False)))
     rows = []
@@ -245,8 +270,7 @@ def selected(
             row |= {"epoch": epoch, "val_delta_m": val.iloc[position], **gains.loc[at].to_dict()}
             row |= {column: changes.loc[at, pair] for column, pair in several.items()}
         rows.append(row)
-    columns = [*RUN, "epoch", "delta_m", *names, *several, "val_delta_m", "diverged", "seconds"]
-    return pd.DataFrame(rows, columns=columns).astype({"epoch": "Int64"})
+    return rows
 
 
 def with_levels(selected: pd.DataFrame, values: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:

@@ -40,7 +40,7 @@ from mtl_study.experiments.runs import (
     WHOLE,
     BadRecord,
     Config,
-    Epoch,
+    History,
     NotNegative,
     Record,
     RunConfig,
@@ -219,7 +219,7 @@ class Winner(BaseModel):
     epoch: int
     score: float
     weights: list[float]
-    history: list[Epoch]
+    history: History
 
 
 class Population(Record):
@@ -274,11 +274,6 @@ class Population(Record):
             raise BadRecord(
                 f"its winner, member {best.member} at epoch {best.epoch}, is not what the members have there"
             )
-
-    @classmethod
-    def serves(cls, outline: Mapping[str, Any], config: PopulationConfig) -> bool:
-        """Always: its length is part of what it is."""
-        return True
 
     def serving(self, config: PopulationConfig) -> Population | None:
         """Itself: what a population does hangs on how long it has."""
@@ -465,5 +460,6 @@ def populations(configs: Iterable[PopulationConfig], store: str | os.PathLike[st
         how: workers, device, data_dir, title as for `runner.run`, which also says what is raised. A population is
             trained in one process.
     """
-    train = functools.partial(_from_checkpoint, store)
-    return runner.records(configs, PopulationStore(store), train, **{"title": "populations", **how})
+    place = PopulationStore(store)
+    train = functools.partial(_from_checkpoint, place.folder.resolve())  # not into an archive
+    return runner.records(configs, place, train, **{"title": "populations", **how})

@@ -19,11 +19,22 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import CodeType, FunctionType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, overload
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from mtl_core import problems, smtos
 from mtl_core.datasets.base import SPLITS
@@ -302,6 +313,49 @@ class Epoch(BaseModel):
     gradients: dict[str, Gradients]
 
 
+class Packed(Sequence[Epoch]):
+    """The epochs of a record, read-only. They are kept as compressed JSON, in a thirtieth of the memory, and unpacked
+    where they are looked at: a table over thousands of records never holds more than a few histories."""
+
+    __slots__ = ("length", "packed")
+
+    def __init__(self, epochs: Sequence[Epoch]) -> None:
+        self.length = len(epochs)
+        self.packed = zlib.compress(EPOCHS.dump_json(list(epochs)), 1)
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Epoch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Epoch]: ...
+
+    def __getitem__(self, index: int | slice) -> Epoch | Sequence[Epoch]:
+        return _unpacked(self.packed)[index]
+
+    def __iter__(self) -> Iterator[Epoch]:
+        return iter(_unpacked(self.packed))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Packed) and self.packed == other.packed:
+            return True
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    def __repr__(self) -> str:
+        return f"<{self.length} epochs>"
+
+
+EPOCHS = TypeAdapter(list[Epoch])
+History = Annotated[Sequence[Epoch], AfterValidator(Packed), PlainSerializer(list, return_type=list[Epoch])]
+
+
+@lru_cache(maxsize=64)  # the records of one figure, which are looked at epoch by epoch and again and again
+def _unpacked(packed: bytes) -> list[Epoch]:
+    return EPOCHS.validate_json(zlib.decompress(packed))
+
+
 #: of the field that holds the code versions: stored records have spelt it so from the beginning
 STORED_AS_NUMERICS: Any = Field(validation_alias="numerics", serialization_alias="numerics")
 
@@ -322,11 +376,6 @@ class Record(BaseModel):
 
     def check(self) -> None:
         """Holds a record against its configuration. Raises BadRecord, saying what does not fit."""
-
-    @classmethod
-    def serves(cls, outline: Mapping[str, Any], config: Any) -> bool:
-        """Whether a record with this content, as JSON has it, is long enough for a configuration of its identity."""
-        raise NotImplementedError
 
     def serving(self, config: Any) -> Self | None:
         """The record that this one holds for a configuration of the same identity, or None if it is too short."""
@@ -401,7 +450,7 @@ class Run(Record):
     config: RunConfig
     code_versions: dict[str, Any] = STORED_AS_NUMERICS
     ended: str
-    history: list[Epoch]
+    history: History
     before_divergence: dict[str, list[float | None]] = {}
     seconds: float
     clock: list[float] = []
@@ -430,11 +479,6 @@ class Run(Record):
         if self.clock and len(self.clock) != len(self.history):
             raise BadRecord(f"clock: {len(self.clock)} times for {len(self.history)} epochs")
 
-    @classmethod
-    def serves(cls, outline: Mapping[str, Any], config: RunConfig) -> bool:
-        """What `serving` needs: enough epochs, or a divergence, after which there are none."""
-        return bool(outline["ended"] != "finished" or outline["config"]["epochs"] >= config.epochs)
-
     def serving(self, config: RunConfig) -> Run | None:
         """The first epochs of this run as a record of their own; a run that diverged serves any length."""
         have, ask = len(self.history), config.epochs
@@ -448,7 +492,7 @@ class Run(Record):
         beginning: dict[str, Any] = {
             "config": config,
             "ended": "finished",
-            "history": self.history[:ask],
+            "history": Packed(self.history[:ask]),
             "before_divergence": {},
         }
         return self.model_copy(update=beginning | {"seconds": seconds, "clock": self.clock[:ask]})

@@ -8,7 +8,6 @@ the same in both (`runs.Record`). Where a folder is an archive, what it lacks is
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -76,25 +75,12 @@ class Store(Generic[C, R]):
         Raises:
             StoreError: a folder or a link to nowhere stands in the record's place.
         """
-        found = self._longest(config.folder, config.key)
+        found = self.longest(config)
         return None if found is None else found.serving(config)
 
-    def has(self, config: C) -> bool:
-        """Whether the store has a record of this configuration that is long enough, as far as its checksum and its
-        length tell: `get` looks closer."""
-        for line in self._lines(config.folder, config.key):
-            with suppress(BadRecord, UnicodeDecodeError):
-                key, body = unpacked(line.decode())
-                if key == config.key and self.kind.serves(json.loads(body), config):
-                    return True
-        return False
-
-    def _lines(self, folder: str, key: str) -> Iterator[bytes]:
-        """What stands under a key, unread: in the archive and in the live store."""
-        if self.archive:
-            yield from lines(self.archive / f"{folder}.jsonl", key)
-        if (line := self._bytes(self._path(folder, key))) is not None:
-            yield line
+    def longest(self, config: C) -> R | None:
+        """What is stored under the key of this configuration, however long it is."""
+        return self._longest(config.folder, config.key)
 
     def _longest(self, folder: str, key: str) -> R | None:
         """Of the records under one key the longest. If they are not each other's beginning, a warning says so."""

@@ -56,6 +56,21 @@ def test_the_baseline_itself_has_delta_m_zero(make_run, baselines):
     assert delta.selected([make_run([{"CL": 0.8, "RR": 0.5}])], baselines, [CL, RR]).delta_m.item() == 0
 
 
+def test_many_runs_are_read_a_few_at_a_time(make_run, baselines, monkeypatch):
+    """The table of all epochs of all runs is never held; the rows are those that it would give, bit for bit."""
+    several = [
+        make_run([{"CL": 0.7 + 0.01 * ((7 * seed + e) % 5), "RR": 0.5 + 0.003 * seed} for e in range(3)], seed=seed)
+        for seed in range(7)
+    ]
+    whole, held = delta.selected(several, baselines, [CL, RR]), []
+    monkeypatch.setattr(delta, "AT_ONCE", 3)
+    monkeypatch.setattr(delta, "tidy", lambda runs: held.append(len(runs)) or frames.tidy(runs))
+    pd.testing.assert_frame_equal(delta.selected(several, baselines, [CL, RR]), whole, check_exact=True)
+    assert held == [3, 3, 1]
+    alone = [make_run([{"RR": 0.5 + 0.1 * seed}], seed=seed) for seed in range(4)]
+    assert delta.single_task_baselines(alone, [RR]).n.tolist() == [4, 4] and held[3:] == [3, 1]
+
+
 def test_selected_reads_test_at_the_epoch_that_validation_chose(make_run, baselines):
     """Validation is best at epoch 1, test at epoch 2: the test value of epoch 1 is reported."""
     run = make_run(

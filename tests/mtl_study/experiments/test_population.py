@@ -23,6 +23,7 @@ from mtl_study import artifacts
 from mtl_study.analysis import delta
 from mtl_study.experiments import population, runner, training
 from mtl_study.experiments.checkpoints import complete
+from mtl_study.experiments.merge import merge
 from mtl_study.experiments.population import (
     Population,
     PopulationConfig,
@@ -239,15 +240,25 @@ def test_only_what_is_missing_is_trained(tmp_path, pbt):
         assert list(RunStore(tmp_path)) == []
 
 
+def test_beside_an_archive_checkpoints_lie_where_records_do(tmp_path, monkeypatch, pbt):
+    """An archive is read only, and what is written into it would be found by no one."""
+    PopulationStore(tmp_path / "live").put(pbt)
+    merge(tmp_path / "live", tmp_path / "archive", pack=True)
+    seen = []
+    monkeypatch.setattr(runner, "records", lambda configs, store, train, **how: seen.append((store, train.args)))
+    populations([config()], tmp_path / "archive")
+    ((store, folders),) = seen
+    assert store.archive and folders == (store.folder.resolve(),) == ((tmp_path / "runs/archive").resolve(),)
+
+
 def test_a_damaged_or_misnamed_record_is_a_miss_and_says_so(tmp_path, pbt):
     store = PopulationStore(tmp_path)
     path = store.put(pbt)
-    assert store.has(config()) and not store.has(config(size=6))
+    assert store.get(config()) == pbt and store.get(config(size=6)) is None
     store.path(config(size=6)).write_text(path.read_text())
     with pytest.warns(UserWarning, match="another population"):
         assert store.get(config(size=6)) is None
     path.write_text(path.read_text()[:100])
-    assert not store.has(config())
     with pytest.warns(UserWarning, match="no population record"):
         assert store.get(config()) is None
 

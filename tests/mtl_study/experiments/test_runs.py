@@ -16,9 +16,9 @@ from mtl_core.smtos.base import LossWeighting
 from mtl_core.smtos.edm import EDM
 from mtl_core.smtos.unit_scal import UnitScal
 from mtl_study import artifacts
-from mtl_study.experiments import training
+from mtl_study.experiments import runs, training
 from mtl_study.experiments.population import Population
-from mtl_study.experiments.runs import TRAINER_CODE_VERSION, BadConfig, BadRecord, Run, RunConfig, fingerprint
+from mtl_study.experiments.runs import TRAINER_CODE_VERSION, BadConfig, BadRecord, Packed, Run, RunConfig, fingerprint
 from mtl_study.experiments.store import POPULATIONS
 
 TINY = {"train_size": 64, "val_size": 20, "test_size": 20, "epochs": 1, "batch_size": 64, "lr": 0.002, "seed": 0}
@@ -268,6 +268,22 @@ def test_a_record_that_does_not_fit_its_configuration_is_refused(longer, change,
     assert Run.from_line(sealed(longer)) == longer
     with pytest.raises(BadRecord, match=re.escape(message)):
         Run.from_line(sealed(longer, **change(longer)))
+
+
+def test_histories_are_kept_packed_and_say_the_same(longer):
+    """A table over many records never holds the epochs of more than a few."""
+    found = Run.from_line(longer.to_line())
+    assert isinstance(found.history, Packed) and found == longer and found.to_line() == longer.to_line()
+    plain = list(found.history)
+    assert found.history == plain and plain == found.history and found.history[-1] == plain[-1]
+    assert found.history[1:] == plain[1:] and len(found.history) == len(plain)
+    assert found.history != plain[1:] and found.history != [plain[1], *plain[1:]]
+    shorter = found.serving(found.config.model_copy(update={"epochs": 2}))
+    assert isinstance(shorter.history, Packed) and shorter.history == plain[:2]
+    many = [Packed([plain[0].model_copy(update={"lr": 1.0 + number})]) for number in range(200)]
+    assert [epochs[0].lr for epochs in many] == [1.0 + number for number in range(200)]
+    assert sum(len(epochs.packed) for epochs in many) < 200 * 1500
+    assert runs._unpacked.cache_info().currsize <= 64
 
 
 # -- a longer run serves a shorter request -----------------------------------------------------------------------------
