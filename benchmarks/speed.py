@@ -5,6 +5,7 @@
     python -m benchmarks.speed loading      steps per second with and without loading; K gradients one by one or at once
     python -m benchmarks.speed encoder      QM9's network, dense as we have it, and from torch-geometric's NNConv
     python -m benchmarks.speed data         reading all of QM9, and how SMILES and geometries were brought together
+    python -m benchmarks.speed records      20,000 records that are all there, found again by a sweep
     python -m benchmarks.speed              all of them
     python -m benchmarks.speed epochs       a whole epoch of every method on every network; not part of "all"
 
@@ -37,8 +38,11 @@ from mtl_core.datasets.base import Sizes, Split
 from mtl_core.datasets.qm9 import QM9
 from mtl_core.smtos.base import ProblemInfo
 from mtl_core.step import MultiTaskModel, Step
+from mtl_study.experiments import runner
+from mtl_study.experiments.merge import merge
 from mtl_study.experiments.runs import RunConfig
-from mtl_study.experiments.training import Training, determinism, find_device
+from mtl_study.experiments.store import RunStore
+from mtl_study.experiments.training import Training, determinism, find_device, train
 
 BATCH = 256
 DEFAULT = ", default layout"
@@ -371,6 +375,46 @@ def _largest_memory(status: Path) -> float:
     return int(line.split()[1]) / 2**10  # KiB
 
 
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+def records(number: int = 20_000, epochs: int = 10) -> pd.DataFrame:
+    """What repeating a sweep costs whose runs are all stored, in a live store and in an archive. One run is trained;
+    the others are it under other seeds.
+
+    Returns:
+        seconds; "MiB held": by the records that are handed back, in a process of its own (NaN where it is no Linux).
+    """
+    sizes = {"train_size": 256, "val_size": 20, "test_size": 20}
+    first = RunConfig.of(problem="multimnist/CL_RR", smto="cagrad", seed=0, epochs=epochs, lr=0.001, **sizes)
+    run, rows = train(first), {}
+    with tempfile.TemporaryDirectory() as folder:
+        live = RunStore(Path(folder) / "live store")
+        for seed in range(number):
+            config = first.model_copy(update={"seed": seed})
+            path = live.path(config)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(run.model_copy(update={"config": config}).to_line())
+        merge(live.folder, Path(folder) / "archive", pack=True)
+        for kind in ("live store", "archive"):
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+                rows[kind] = process.submit(_found_again, Path(folder) / kind, first, number).result()
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["seconds", "MiB held"])
+
+
+def _found_again(store: Path, first: RunConfig, number: int) -> tuple[float, float]:
+    configs = [first.model_copy(update={"seed": seed}) for seed in range(number)]
+    pages, start = Path("/proc/self/statm"), time.perf_counter()
+    before = pages.read_text() if pages.exists() else ""
+    found = runner.run(configs, store)
+    seconds = time.perf_counter() - start
+    assert len(found) == number
+    if not before:
+        return seconds, np.nan
+    held = int(pages.read_text().split()[1]) - int(before.split()[1])
+    return seconds, held * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 # -- reading QM9 -------------------------------------------------------------------------------------------------------
 
 
@@ -540,12 +584,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["steps", "loading", "encoder", "data", "solvers", "epochs"],
+        choices=["steps", "loading", "encoder", "data", "solvers", "records", "epochs"],
         help="default: all but epochs",
     )
     parser.add_argument("--device", default="cpu", help="where steps, loading and epochs run: cpu (default) or cuda")
     parser.add_argument(
-        "--rounds", type=int, help="60 for steps, 20 for loading, 5 for encoder, 9 for solvers; data is read once"
+        "--rounds",
+        type=int,
+        help="60 for steps, 20 for loading, 5 for encoder, 9 for solvers; data and records are read once",
     )
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -579,6 +625,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shown |= {name: "{:.0e}".format for name in table if name.endswith("misses by")}
         print(table.to_string(index=False, formatters=shown))
         print(f"\n{in_short(table)}")
+    if given.what in (None, "records"):
+        print("\n20,000 records of ten epochs that are all there, found again by a sweep, once\n")
+        print(records().to_string(float_format="%.1f"))
     if given.what == "epochs":
         print(f"\nThe second epoch of every method, evaluations included; full width; {where}\n")
         print(epochs(device).to_string(index=False, float_format="%.2f", na_rep=""))

@@ -103,6 +103,12 @@ def test_the_solvers_in_short():
 
 
 @pytest.mark.slow
+def test_records_are_found_again_in_both_kinds_of_store():
+    table = speed.records(number=20, epochs=2)
+    assert list(table.index) == ["live store", "archive"] and (table["seconds"] > 0).all()
+
+
+@pytest.mark.slow
 def test_the_sparse_encoder_needs_more_memory():
     """It holds a matrix per edge. (Equal results: tests/mtl_core/models/test_mpnn.py.)"""
     table = speed.encoder(rounds=1, molecules=24)
