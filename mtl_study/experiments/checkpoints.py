@@ -49,16 +49,19 @@ class Checkpoint:
 
     key: of the run, which says configuration and code versions. environment: processor, instruction set, versions,
     threads. What was saved under another key or in another environment would not go on bit for bit: it is discarded.
+    epochs: where the run ends.
     """
 
     path: Path
     key: str
     environment: Mapping[str, str]
+    epochs: int
 
-    def save(self, state: Mapping[str, Any]) -> None:
-        """The state, behind a checksum."""
+    def save(self, state: Mapping[str, Any], over: bool = False) -> None:
+        """The state, behind a checksum. over: the run has ended, and its record makes this superfluous."""
         file = io.BytesIO()
-        torch.save({"key": self.key, "environment": dict(self.environment), "state": _to_plain(state)}, file)
+        said = {"key": self.key, "environment": dict(self.environment), "over_at": self.epochs if over else 0}
+        torch.save({**said, "state": _to_plain(state)}, file)
         try:
             write_atomically(self.path, _checksum(file.getvalue()) + file.getvalue())
         except OSError as error:  # the run itself is none the worse
@@ -67,10 +70,7 @@ class Checkpoint:
     def load(self) -> dict[str, Any] | None:
         """The state, or None where there is none that can be gone on from; what cannot is removed and says why."""
         try:
-            content = self.path.read_bytes()
-            if content[:CHECKSUM] != _checksum(content[CHECKSUM:]):
-                raise ValueError("its checksum does not fit")
-            saved = torch.load(io.BytesIO(content[CHECKSUM:]), map_location="cpu", weights_only=True)
+            saved = _read(self.path)
             if (saved["key"], saved["environment"]) == (self.key, dict(self.environment)):
                 state: dict[str, Any] = _from_plain(saved["state"])
                 return state
@@ -120,11 +120,29 @@ def complete(build: Callable[[], W], place: Checkpoint | None, every: float = EV
             place.save(work.state_dict())
             written, last = True, time.perf_counter()
     if place and (written or (keep and not work.beyond)):
-        place.save(work.state_dict())
+        place.save(work.state_dict(), over=not keep)
     return work
 
 
+def over_at(path: Path) -> int:
+    """The length in epochs of the run that has ended with this checkpoint, and whose record makes it superfluous; 0
+    where a run is on its way, may be lengthened, or left no checkpoint that can be read."""
+    try:
+        found: int = _read(path).get("over_at", 0)
+    except Exception:  # whatever damaged bytes lead to; who goes on from it says so
+        return 0
+    return found
+
+
 CHECKSUM = 64
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    if content[:CHECKSUM] != _checksum(content[CHECKSUM:]):
+        raise ValueError("its checksum does not fit")
+    saved: dict[str, Any] = torch.load(io.BytesIO(content[CHECKSUM:]), map_location="cpu", weights_only=True)
+    return saved
 
 
 def _checksum(content: bytes) -> bytes:

@@ -90,9 +90,14 @@ def holder(path: Path) -> str:
     return f"{said['place'].split()[0]}, process {said['pid']}" if said else ""
 
 
+def abandoned(path: Path) -> bool:
+    """Whether there is a lease that nobody holds any more."""
+    return path.exists() and _over(_last(path))
+
+
 def clear(path: Path) -> None:
-    """Remove a lease that nobody holds any more. For runs whose record is there: who claims one looks for it after."""
-    if path.exists() and _over(_last(path)):
+    """Remove an abandoned lease. For runs whose record is there: who claims one looks for it after."""
+    if abandoned(path):
         _remove(path, itertools.count())
 
 

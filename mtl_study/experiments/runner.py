@@ -19,10 +19,10 @@ import joblib
 from mtl_core import progress, smtos
 from mtl_core.files import clear_leftovers
 from mtl_core.smtos.base import REGISTRY, register
-from mtl_study.experiments import engines, leases, training
+from mtl_study.experiments import checkpoints, engines, leases, training
 from mtl_study.experiments.engines import Engine, EngineLost, Failure
 from mtl_study.experiments.runs import BadConfig, Run, RunConfig
-from mtl_study.experiments.store import C, R, RunStore, Store, StoreError
+from mtl_study.experiments.store import C, R, RunStore, Store, StoreError, record_config
 
 POLL = 2.0  # seconds between looks at what others have finished
 TIME_LIMIT = 24 * 3600.0  # seconds: the longest run of all presets takes a fraction of it
@@ -111,13 +111,16 @@ def records(
         keep: leave the checkpoints that it wrote.
     """
     configs = list(configs)
+    keys = [config.key for config in configs]
     longest: dict[str, C] = {}  # of one key, as it serves the shorter ones
-    for config in configs:
-        if config.key not in longest or config.epochs_in_all > longest[config.key].epochs_in_all:
-            longest[config.key] = config
+    for key, config in zip(keys, configs, strict=True):
+        if key not in longest or config.epochs_in_all > longest[key].epochs_in_all:
+            longest[key] = config
     found = {key: record for key, config in longest.items() if (record := store.get(config)) is not None}
     for key in found:
-        leases.clear(_lease(store, longest[key]))
+        if leases.abandoned(lease := _lease(store, longest[key])):  # of a sweep that was killed after it had stored it
+            _remove_superfluous_checkpoint(store, longest[key])
+            leases.clear(lease)
     missing = [config for key, config in longest.items() if key not in found]
     if missing:
         where = training.find_device(device)
@@ -132,7 +135,7 @@ def records(
         if longest_first:
             missing.sort(key=_cost, reverse=True)
         found |= _Sweep(missing, store, chosen, (train, device, data_dir), title, keep).run()
-    return [cast(R, found[config.key].serving(config)) for config in configs]
+    return [cast(R, found[key].serving(config)) for key, config in zip(keys, configs, strict=True)]
 
 
 class RunFailed(RuntimeError):
@@ -153,6 +156,15 @@ def _check(configs: list[C], store: Store[C, R], data_dir: str | None) -> None:
 
 def _lease(store: Store[C, R], config: C) -> Path:
     return store.path(config).with_suffix(".lease")
+
+
+def _remove_superfluous_checkpoint(store: Store[C, R], config: C) -> None:
+    """Remove the checkpoint of a run that has ended and is stored. One of a longer run, or that was kept, stays."""
+    file = training.checkpoint_of(store.folder, config)
+    ended = checkpoints.over_at(file)
+    if ended and (stored := store.longest(config)) and record_config(stored).epochs_in_all >= ended:
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 class _Sweep(Generic[C, R]):
@@ -228,6 +240,7 @@ class _Sweep(Generic[C, R]):
             if self.leases.claim(self._lease(key)):
                 self.todo.remove(key)
                 if (record := self.store.get(self.configs[key])) is not None:  # of another sweep, meanwhile
+                    _remove_superfluous_checkpoint(self.store, self.configs[key])
                     self._found(key, record)
                 else:
                     self._submit(key)

@@ -15,7 +15,7 @@ import platform
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def checkpoint_of(folder: str | os.PathLike[str], config: Any) -> Path:
 
 def place_of(file: str | os.PathLike[str] | None, config: Any, device: torch.device) -> Checkpoint | None:
     """A file as the checkpoint of a run or population that is trained in this process."""
-    return None if file is None else Checkpoint(Path(file), config.key, environment(device))
+    return None if file is None else Checkpoint(Path(file), config.key, environment(device), config.epochs_in_all)
 
 
 class Training:
@@ -547,6 +547,41 @@ SWITCHES: tuple[tuple[Any, str, bool], ...] = (
 )
 
 
+def _set_float32(tf32: bool) -> Callable[[], None]:
+    """Have float32 computed as float32 on every device, or products and convolutions on a GPU in tf32. Torch keeps that
+    twice: in `fp32_precision`, one for each part of it, where "none" follows the part around it, and in older flags;
+    and it refuses to read a flag that says otherwise than the parts.
+
+    Returns:
+        What puts all of it back.
+    """
+    backends = torch.backends
+    parts: list[Any] = [backends, backends.cudnn, backends.mkldnn, backends.cuda.matmul]
+    parts += [getattr(part, name, None) for part in parts[1:3] for name in ("matmul", "conv", "rnn")]
+    parts = [part for part in parts if hasattr(part, "fp32_precision")]  # torch before 2.9 has the flags alone
+    before = [part.fp32_precision for part in parts]
+    try:
+        convolutions = backends.cudnn.allow_tf32
+    except RuntimeError:  # it says otherwise than the parts
+        convolutions = None
+    for part in parts:
+        part.fp32_precision = "none"
+    products = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")  # these two set the flags and their parts
+    backends.cudnn.allow_tf32 = tf32
+
+    def put_back() -> None:
+        torch.set_float32_matmul_precision(products)
+        if convolutions is not None:
+            backends.cudnn.allow_tf32 = convolutions
+        for part, value in zip(parts, before, strict=True):
+            part.fp32_precision = "none"
+            if part.fp32_precision != value:
+                part.fp32_precision = value
+
+    return put_back
+
+
 @contextmanager
 def determinism(threads: int, precision: str = "float32") -> Iterator[None]:
     """All of torch's global state that changes numbers, as every run has it: thread count, deterministic kernels that
@@ -554,9 +589,8 @@ def determinism(threads: int, precision: str = "float32") -> Iterator[None]:
     `precision` "tf32" may a GPU compute products and convolutions in that. It and the default generators are put back
     afterwards."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    tf32 = precision == "tf32"
-    switches = [*SWITCHES, (torch.backends.cudnn, "allow_tf32", tf32)]
     before = [
+        _set_float32(tf32=precision == "tf32"),
         functools.partial(torch.set_num_threads, torch.get_num_threads()),
         functools.partial(
             torch.use_deterministic_algorithms,
@@ -564,9 +598,8 @@ def determinism(threads: int, precision: str = "float32") -> Iterator[None]:
             warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
         ),
         functools.partial(torch.set_default_dtype, torch.get_default_dtype()),
-        functools.partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),
         functools.partial(torch.set_rng_state, torch.get_rng_state()),
-        *(functools.partial(setattr, part, name, getattr(part, name)) for part, name, _ in switches),
+        *(functools.partial(setattr, part, name, getattr(part, name)) for part, name, _ in SWITCHES),
     ]
     if (device := torch.get_default_device()).type != "cpu":
         before.append(functools.partial(torch.set_default_device, device))
@@ -576,8 +609,7 @@ def determinism(threads: int, precision: str = "float32") -> Iterator[None]:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.set_default_dtype(torch.float32)
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    for part, name, value in switches:
+    for part, name, value in SWITCHES:
         setattr(part, name, value)
     try:
         with torch.enable_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):

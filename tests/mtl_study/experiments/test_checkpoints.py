@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from mtl_core import smtos
-from mtl_study.experiments import runner, training
+from mtl_study.experiments import leases, runner, training
 from mtl_study.experiments.checkpoints import Checkpoint
 from mtl_study.experiments.runs import RunConfig
+from mtl_study.experiments.store import RunStore
 
 TINY = {"train_size": 192, "val_size": 40, "test_size": 40, "batch_size": 64, "lr": 0.002, "seed": 3, "dropout": 0.2}
 NEEDED = {"fixed": {"weights": [0.3, 0.7]}}
@@ -93,7 +94,7 @@ def _counting(epoch, calls):
 @pytest.mark.training
 def test_a_checkpoint_is_written_every_so_often(tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(Checkpoint, "save", lambda self, state: saved.append(len(state["history"])))
+    monkeypatch.setattr(Checkpoint, "save", lambda self, state, over=False: saved.append(len(state["history"])))
     training.train(config(epochs=4), checkpoint=tmp_path / "c", every=0)
     assert saved == [1, 2, 3, 4]
     training.train(config(epochs=4), checkpoint=tmp_path / "c", every=1000)
@@ -169,6 +170,45 @@ def test_a_sweep_leaves_a_longer_runs_checkpoint_alone(tmp_path):
 
 
 @pytest.mark.training
+def test_a_checkpoint_whose_sweep_was_killed_before_it_removed_it_goes_with_the_next(tmp_path, monkeypatch):
+    """And not where it was kept, or is that of a longer run whose record is not stored yet. That a sweep was killed is
+    seen by its lease: without one the checkpoint may be of a run on its way."""
+    monkeypatch.setattr(leases, "_over", lambda lease: True)  # its holder is dead
+    record = training.train(config(epochs=2))
+    file = training.checkpoint_of(tmp_path, record.config)
+    lease = file.with_suffix(".lease")
+    for ended, keep, leased, stays in (
+        (2, False, True, False),
+        (2, True, True, True),
+        (3, False, True, True),
+        (2, False, False, True),
+    ):
+        file.unlink(missing_ok=True)
+        RunStore(tmp_path).put(record)
+        training.train(config(epochs=ended), checkpoint=file, every=0, keep=keep)
+        if leased:
+            lease.write_text("{}")
+        assert runner.run([record.config], tmp_path, workers=0) == [record]
+        assert file.exists() is stays and not lease.exists(), (ended, keep, leased)
+
+
+@pytest.mark.training
+def test_a_checkpoint_left_by_a_sweep_that_was_waited_for_goes_too(tmp_path, monkeypatch):
+    """The record appears between the look at the store and the claim."""
+    record = training.train(config(epochs=2))
+    file = training.checkpoint_of(tmp_path, record.config)
+    claim = leases.Leases.claim
+
+    def killed_after_storing(self, path):
+        RunStore(tmp_path).put(record)
+        training.train(record.config, checkpoint=file, every=0)
+        return claim(self, path)
+
+    monkeypatch.setattr(leases.Leases, "claim", killed_after_storing)
+    assert runner.run([record.config], tmp_path, workers=0) == [record] and not file.exists()
+
+
+@pytest.mark.training
 def test_any_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
     file, run = tmp_path / "run.checkpoint", config(epochs=3)
     stopped(run, file)
@@ -177,7 +217,7 @@ def test_any_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
         place, bit = dice.randrange(len(content)), dice.randrange(8)
         file.write_bytes(content[:place] + bytes([content[place] ^ (1 << bit)]) + content[place + 1 :])
         with pytest.warns(UserWarning, match="its checksum does not fit"):
-            assert Checkpoint(file, run.key, training.environment(torch.device("cpu"))).load() is None
+            assert Checkpoint(file, run.key, training.environment(torch.device("cpu")), 3).load() is None
         assert not file.exists()
 
 
@@ -185,7 +225,7 @@ def test_any_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
 def test_a_state_that_does_not_load_is_discarded_and_the_run_begins_again(tmp_path):
     """A method whose code has changed in a way that its key does not tell."""
     file, run = tmp_path / "run.checkpoint", config(epochs=2)
-    place = Checkpoint(file, run.key, training.environment(training.find_device("auto")))
+    place = Checkpoint(file, run.key, training.environment(training.find_device("auto")), 1)
     with training.determinism(1):
         training.train(run.model_copy(update={"epochs": 1}), checkpoint=file, keep=True)
         state = place.load()
@@ -205,7 +245,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path):
     file = tmp_path / "run.checkpoint"
     torch.save({"key": "k", "environment": {}, "state": Dangerous()}, file)
     with pytest.warns(UserWarning, match="cannot be gone on from"):
-        assert Checkpoint(file, "k", {}).load() is None
+        assert Checkpoint(file, "k", {}, 1).load() is None
     assert not (tmp_path / "written").exists()
 
 
@@ -218,7 +258,7 @@ def test_what_methods_remember_comes_back_in_its_type(tmp_path):
         "none": None,
         "deep": {"list": [np.arange(3)]},
     }
-    place = Checkpoint(tmp_path / "c", "k", {})
+    place = Checkpoint(tmp_path / "c", "k", {}, 1)
     place.save(state)
     found = place.load()
     assert list(found) == list(state)

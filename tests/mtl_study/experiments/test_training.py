@@ -266,6 +266,33 @@ def test_a_users_global_settings_change_no_number_and_are_put_back():
         cudnn.allow_tf32, cudnn.benchmark = before
 
 
+def test_precisions_that_a_user_set_part_by_part_are_put_back():
+    """Torch 2.9 and later keep a precision for each part beside the older flags, and refuse to read a flag that says
+    otherwise. Inside a run both say the same, float32."""
+    backends = torch.backends
+    if not hasattr(backends, "fp32_precision"):
+        pytest.skip("torch before 2.9")
+    parts = [backends, backends.cudnn, backends.mkldnn, backends.cuda.matmul, backends.mkldnn.matmul]
+    parts += [backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.conv, backends.mkldnn.rnn]
+    untouched = [part.fp32_precision for part in parts]
+    for part, value in [*((part, "tf32") for part in parts), (backends.mkldnn.matmul, "bf16"), (parts[5], "ieee")]:
+        part.fp32_precision = value
+        before = [part.fp32_precision for part in parts]
+        try:
+            for precision, allowed in (("float32", False), ("tf32", True)):
+                with training.determinism(1, precision):
+                    assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest")
+                    assert backends.cudnn.allow_tf32 is allowed
+                    in_less = [part for part in parts if part.fp32_precision not in ("none", "ieee")]
+                    assert in_less == ([backends.cuda.matmul, backends.mkldnn.matmul, *parts[5:7]] if allowed else [])
+                assert [part.fp32_precision for part in parts] == before
+        finally:
+            for one, own in zip(parts, untouched, strict=True):  # a part takes those within it along
+                one.fp32_precision = own
+    assert [part.fp32_precision for part in parts] == untouched
+    assert torch.get_float32_matmul_precision() == "highest" and backends.cudnn.allow_tf32 in (True, False)
+
+
 def test_tf32_is_refused_where_it_would_be_float32(monkeypatch):
     """On a CPU and on an old GPU torch goes on in float32 without a word."""
     with pytest.raises(BadConfig, match=r"precision = 'tf32' needs an NVIDIA GPU .* the device is 'cpu'"):
