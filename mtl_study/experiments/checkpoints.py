@@ -113,13 +113,14 @@ def complete(build: Callable[[], W], place: Checkpoint | None, every: float = EV
         except (KeyError, RuntimeError, TypeError, ValueError) as error:  # of other code under the same key
             place.discard(f"{type(error).__name__}: {str(error).splitlines()[0]}")
             work, state = build(), None
-    written, last = state is not None and not work.beyond, time.perf_counter()
+    there, moved, last = state is not None, False, time.perf_counter()
     while work.unfinished:
         work.epoch()
+        moved = True
         if place and work.unfinished and time.perf_counter() - last >= every:
             place.save(work.state_dict())
-            written, last = True, time.perf_counter()
-    if place and (written or (keep and not work.beyond)):
+            there, last = True, time.perf_counter()
+    if place and not work.beyond and (keep or (there and moved)):
         place.save(work.state_dict(), over=not keep)
     return work
 

@@ -210,7 +210,7 @@ class Dask:
             del self.futures[name]
         if not found and (self.gone or self.client.status != "running"):
             raise EngineLost(f"the Dask scheduler {self.address or ''} is gone.")
-        if wait and not self.gone:
+        if wait and self.client.status == "running":
             self._count_threads()
         return found
 

@@ -189,7 +189,6 @@ class _Sweep(Generic[C, R]):
         self.back: list[tuple[str, Any]] = []
         self.died: list[str] = []
         self.again = ""  # the one that is tried once more
-        self.before: dict[str, int | None] = {}  # when checkpoints were written that were there before
         self.found: dict[str, R] = {}
         self.failed: dict[str, str] = {}
         self.unsaved = _Unsaved(store)
@@ -253,7 +252,6 @@ class _Sweep(Generic[C, R]):
 
     def _submit(self, key: str) -> None:
         self.running.add(key)
-        self.before[key] = self._written(key)
         self.engine.submit(key, _train, self.definitions, self.configs[key], *self.how)
 
     def _take(self, wait: float) -> None:
@@ -282,20 +280,8 @@ class _Sweep(Generic[C, R]):
             self.failed[key] = "the worker has another version of the code"
         else:
             if self.unsaved.save(result) and not self.keep:
-                self._remove_checkpoint(key)
+                _remove_superfluous_checkpoint(self.store, self.configs[key])
             self._found(key, result)
-
-    def _written(self, key: str) -> int | None:
-        """When the checkpoint of a run was last written, if there is one."""
-        with contextlib.suppress(OSError):
-            return training.checkpoint_of(self.store.folder, self.configs[key]).stat().st_mtime_ns
-        return None
-
-    def _remove_checkpoint(self, key: str) -> None:
-        """If this run wrote it: one that lies beyond its end belongs to a longer run."""
-        if self._written(key) != self.before[key]:
-            with contextlib.suppress(OSError):
-                training.checkpoint_of(self.store.folder, self.configs[key]).unlink()
 
     def _found(self, key: str, record: R) -> None:
         self.found[key] = record
