@@ -589,7 +589,7 @@ def determinism(threads: int, precision: str = "float32") -> Iterator[None]:
     `precision` "tf32" may a GPU compute products and convolutions in that. It and the default generators are put back
     afterwards."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = [
+    before: list[Callable[[], Any]] = [
         _set_float32(tf32=precision == "tf32"),
         functools.partial(torch.set_num_threads, torch.get_num_threads()),
         functools.partial(
