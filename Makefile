@@ -53,7 +53,7 @@ test-all: $(READY) ## run all tests, and those that train under each instruction
 	echo "No test failed; what was skipped, and why, stands above."
 
 records: $(READY) ## train what a preset rests on, most informative first: PRESET=overnight, HOURS=2.5, WORKERS=n, STORE=folder, DATA=folder with MNIST, LOOK=1 (only say what is missing), ANY=1 (finish what another kind of machine began)
-	@$(PYTHON) -m mtl_study.experiments.evidence $(if $(filter-out smoke,$(PRESET)),--preset "$(PRESET)") $(if $(HOURS),--hours "$(HOURS)") \
+	@$(PYTHON) -m mtl_study.experiments.evidence $(if $(filter file,$(origin PRESET)),,--preset "$(PRESET)") $(if $(HOURS),--hours "$(HOURS)") \
 		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)") $(if $(DATA),--data "$(DATA)") $(if $(LOOK),--look) $(if $(ANY),--any)
 
 bench: $(READY) ## what a training step of every method costs, and how fast the solvers are

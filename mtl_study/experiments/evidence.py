@@ -31,8 +31,10 @@ from mtl_core.names import nearest
 from mtl_study import artifacts
 from mtl_study.analysis import delta
 from mtl_study.experiments import protocol, runner, training
-from mtl_study.experiments.runs import BadConfig, Run, RunConfig, explain
+from mtl_study.experiments.engines import EngineLost
+from mtl_study.experiments.runs import BadConfig, Positive, Run, RunConfig, explain
 from mtl_study.experiments.store import RunStore
+from mtl_study.paper import published
 from mtl_study.words import counted, duration, listed
 
 Size = tuple[int, int]  # batch size, epochs
@@ -47,13 +49,13 @@ class Tier(BaseModel):
     settings: everything else of a `RunConfig`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     says: str
     of: dict[str, list[str]]
     seeds: list[int] = Field(min_length=1)
-    lr: list[float] = []
-    wider: list[float] = []
+    lr: list[Positive] = []
+    wider: list[Positive] = []
     published_too: bool = False
     batch_size: list[int] = Field(min_length=1)
     epochs: list[int]
@@ -135,8 +137,8 @@ def _baselines(tier: Tier, problem: str, seed: int, size: Size) -> list[RunConfi
 
 
 def _config(tier: Tier, problem: str, smto: str, seed: int, size: Size, lr: float | None) -> RunConfig:
-    [published] = protocol.as_published(problem, smto, seed, **tier.with_(size))
-    return published if lr is None else published.model_copy(update={"lr": lr})
+    [config] = protocol.as_published(problem, smto, seed, **tier.with_(size))
+    return config if lr is None else config.model_copy(update={"lr": lr})
 
 
 def _rates(tier: Tier, problem: str, size: Size, store: RunStore) -> dict[str, list[float | None]]:
@@ -149,8 +151,8 @@ def _rates(tier: Tier, problem: str, size: Size, store: RunStore) -> dict[str, l
             while (further := _outwards(tier, problem, smto, size, own, alone, store)) is not None:
                 own.append(further)
                 own.sort()
-    published = [None] if tier.published_too or not tier.lr else []
-    return {smto: [*published, *own] for smto, own in rates.items()}
+    first = [None] if tier.published_too or not tier.lr else []
+    return {smto: [*first, *own] for smto, own in rates.items()}
 
 
 def _outwards(
@@ -326,16 +328,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         wanted = tiers(given.preset)
         print(outlook(look(wanted, store)), flush=True)
-        if not given.look:
-            with until(given.hours):
-                train(wanted, store, given.any, workers=given.workers, device="cpu", data_dir=given.data)
-            print(f"Complete.\n{outlook(look(wanted, store))}")
-    except TimeIsUp:
-        print(f"The time is up; the same command goes on from here.\n{outlook(look(wanted, store))}")
-    except BadConfig as error:
+    except (ValueError, published.NotInPaper) as error:
         print(f"Nothing was trained.\n{error}", file=sys.stderr)
         return 2
-    except (runner.RunFailed, OSError) as error:
+    try:
+        if not given.look:
+            with until(given.hours):
+                states = train(wanted, store, given.any, workers=given.workers, device="cpu", data_dir=given.data)
+            done = "Complete." if not any(one.missing for one in states) else "This machine has nothing more to train."
+            print(f"{done}\n{outlook(states)}")
+    except TimeIsUp:
+        print(f"The time is up; the same command goes on from here.\n{outlook(look(wanted, store))}")
+    except (runner.RunFailed, EngineLost, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -306,8 +306,11 @@ def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
         return _find(part, evidence, exact)
     found = _find(part, evidence[evidence.seed > after], exact)
     seen = f"; only seeds above {after} count, the others had been looked at before the rule was fixed"
-    settles = f"{found.settles} (above seed {after})" if found.settles else ""
-    return replace(found, why=found.why + seen, settles=settles)
+
+    def ask() -> str:
+        return f"{settles} (above seed {after})" if (settles := found.settles) else ""
+
+    return replace(found, why=found.why + seen, ask=ask)
 
 
 def _find(part: Part, evidence: pd.DataFrame, exact: bool) -> Finding:

@@ -144,6 +144,24 @@ def test_what_is_wrong_with_a_list_is_said(tmp_path):
         evidence.tiers("lon", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ({"of": {CL_RR: ["cagard"]}}, "did you mean 'cagrad'"),
+        ({"of": {"multimnist/CL_R": ["unit_scal"]}}, "did you mean 'multimnist/CL_RR'"),
+        ({"settings": {"sorce": "full"}}, "did you mean 'source'"),
+        ({"lr": [-1.0]}, "greater than 0"),
+        ({"lr": [float("inf")]}, "finite"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_at_once(change, hint, tmp_path, capsys, monkeypatch):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "bad.yaml").write_text(yaml.safe_dump({"tiers": [tier().model_dump() | change]}))
+    monkeypatch.setattr(evidence.artifacts, "REPOSITORY", tmp_path)
+    assert evidence.main(["--preset", "bad", "--store", str(tmp_path / "store")]) == 2
+    assert "Nothing was trained" in (said := capsys.readouterr().err) and hint in said
+
+
 # -- training it -------------------------------------------------------------------------------------------------------
 
 
