@@ -191,8 +191,7 @@ class Step:
             if self._tied:
                 self._past_z = [self._back_through_head(k) for k in range(self.num_tasks)]
             elif self._losses.requires_grad:
-                self._losses.sum().backward()
-                self._refuse_a_way_past_z()
+                self._back_through_heads()
             self._feature_gradients = torch.stack([_gradient(leaf) for leaf in self._leaves])
             self._leaves.clear()  # no second copy
         return self._feature_gradients
@@ -207,14 +206,20 @@ class Step:
         self._leaves[k].grad = of_z
         return {p: gradient for p, gradient in zip(used, found, strict=True) if gradient is not None}
 
-    def _refuse_a_way_past_z(self) -> None:
-        """Where no head is known to use a shared parameter, no loss may reach one but through z."""
-        for name, parameter in self.model.encoder.named_parameters():
+    def _back_through_heads(self) -> None:
+        """All heads at once. Where none is known to use a shared parameter, no loss may reach one but through z."""
+        encoder = dict(self.model.encoder.named_parameters())
+        earlier = {name: parameter.grad for name, parameter in encoder.items()}
+        for parameter in encoder.values():
+            parameter.grad = None
+        self._losses.sum().backward()
+        for name, parameter in encoder.items():
             if parameter.grad is not None:
                 raise ValueError(
                     f"a loss depends on the encoder's parameter {name!r} past the features, as a penalty on it would, "
                     "and no head has it. Let a head have it, too, as an attribute, and what reaches it there counts."
                 )
+            parameter.grad = earlier[name]
 
     @property
     def head_gradients(self) -> list[dict[nn.Parameter, Tensor]]:

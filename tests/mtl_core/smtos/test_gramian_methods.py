@@ -580,7 +580,7 @@ def test_update_is_the_weighted_sum_of_the_task_gradients(key, toy) -> None:
 
 @pytest.mark.parametrize("key", ["imtl", "imtl_g", "aligned_mtl"])
 def test_space_decides_whose_gramian_is_read(key, toy) -> None:
-    step = toy.step()
+    step = toy.step()  # looked at when the encoder has gradients of other steps
     weights = {}
     for space in ("features", "parameters"):
         smto = build(key, 2, space=space)

@@ -116,8 +116,9 @@ def test_whoever_loses_like_the_kept_methods_no_longer_shows_where_the_others_lo
     smtos = ["unit_scal", *rules.expand(["kept", "dropped"])]
     noise = np.random.default_rng(0).normal(0, 0.1, (16, 5))
     rows = [(CL_RR, smto, seed, -1.0, -20 + noise[i, seed]) for i, smto in enumerate(smtos) for seed in range(5)]
-    table = pd.DataFrame(rows, columns=["problem", "smto", "seed", "CL", "RR"])
+    table = pd.DataFrame(rows, columns=["problem", "smto", "seed", "level CL", "level RR"])
     old = part.model_copy(update={"rule": part.rule.model_copy(update={"exceeds": []})})
     assert claims.find(old, table).verdict == REPRODUCED and claims.find(part, table).verdict != REPRODUCED
-    apart = table.assign(RR=table.RR + 15 * table.smto.isin(rules.expand(["kept"])))
+    apart = table.copy()
+    apart.loc[table.smto.isin(rules.expand(["kept"])), "level RR"] += 15
     assert claims.find(part, apart).verdict == REPRODUCED
