@@ -111,7 +111,7 @@ def forest(
         selected: of one problem. ax: to draw in; None makes a figure. margin: draws the band within which two methods
             count as equally good. theirs: the paper's table to compare with, if it has one. settings: of the
             experiment, for the caption. one_rate: as `comparisons.at_one_rate` gives it; where a method has another
-            learning rate than Unit. Scal., the difference at one rate is drawn below it in grey.
+            learning rate than Unit. Scal., the difference at one rate is drawn above it in grey.
     """
     found, each = comparisons.paired(selected), comparisons.differences(selected)
     smtos = look.in_order(found.index)
