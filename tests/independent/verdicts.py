@@ -15,13 +15,14 @@ ROOT, PRESET = Path(__file__).resolve().parents[2], (*sys.argv[1:], "quick")[0]
 CLAIMS, PAPER, RESULTS = (yaml.safe_load((ROOT / f"mtl_study/paper/data/{n}.yaml").read_text()) for n in ("claims", "paper_hyperparameters", "paper_results"))
 PARAMS = {path.stem[:2]: yaml.safe_load(path.read_text()) for path in (ROOT / "params" / PRESET).glob("*.yaml")}
 LINES = [(path.stem, json.loads(text)["record"]) for path in (ROOT / "results").rglob("*.jsonl") for text in path.open()]
-DIGITS, CL_RR, ALIKE = PARAMS["05"]["digits"], "multimnist/CL_RR", ("source", "train_size", "val_size", "test_size", "batch_size", "precision", "lr_decay")
+DIGITS, SWEPT = PARAMS["05"]["digits"], {**PARAMS["05"]["digits"], "seeds": PARAMS["05"]["digits"]["sweep_seeds"]}
+CL_RR, ALIKE = "multimnist/CL_RR", ("source", "train_size", "val_size", "test_size", "batch_size", "precision", "lr_decay")
 members = lambda names: [smto for name in names for smto in CLAIMS["groups"].get(name, [name])]
 tasks_of = lambda problem: problem.split("/")[1].split("_")
 
 def runs(problem, smto, given, method=None, **changed):  # records of a notebook's seeds and length with the paper's settings but for changes; `method` with those of `smto`
     single, known = PAPER["single_tasks"].get(problem), PAPER["problems"].get(problem, {"smtos": {}})["smtos"]
-    want = {"dropout": 0.0, "weight_decay": 0.0, "options": {}, "problem_options": given.get("problem_options", {}),
+    want = {"dropout": 0.0, "weight_decay": 0.0, "options": {}, "problem_options": given.get("problem_options", {}), "schedule": given.get("schedule", "exponential"),
             **(next(iter(single.values())) if single else known[smto]), **{name: given[name] for name in ALIKE}, "smto": method or smto, "problem": problem, **changed}
     own, found = want.pop("options"), {}
     for c, run in ((run["config"], run) for stem, run in LINES if stem != "populations"):
@@ -34,22 +35,28 @@ def shares(run):  # normalised weights by epoch, as the paper logs them: Nash-MT
     table = pd.DataFrame(map(logged.get(run["config"]["smto"], lambda e: e["weights"]), run["history"]), dtype=float)
     return table.div(table.sum(axis=1, skipna=False), axis=0)
 def rows(problem, smto, given, more=None, **changed):  # runs at their best validation epoch: gains in percent, Δm their mean; and what weights and gradients did
-    found, alone, tasks = [], {}, tasks_of(problem)
-    for task in tasks:  # by itself, at its own best epoch, on average
-        best = [max(run["history"], key=lambda e: (-1) ** (task[0] == "R") * sum(e["val"][task].values()))
-                for run in runs(f"multimnist/{task}", "unit_scal", given)]
-        alone |= {(split, task): sum(sum(e[split][task].values()) for e in best) / len(best) for split in ("val", "test")}
+    found, singles, tasks = [], {}, tasks_of(problem)
+    for task in tasks:  # by itself, at its own best epoch, by seed
+        best = {run["config"]["seed"]: max(run["history"], key=lambda e: (-1) ** (task[0] == "R") * sum(e["val"][task].values()))
+                for run in runs(f"multimnist/{task}", "unit_scal", {**given, "seeds": DIGITS["seeds"]})}
+        singles |= {(split, task): pd.Series({seed: sum(e[split][task].values()) for seed, e in best.items()}) for split in ("val", "test")}
+    alone = {at: of_seed.mean() for at, of_seed in singles.items()}
     for run in runs(problem, smto, given, **changed):
         gain = pd.DataFrame([{at: sum(e[at[0]][at[1]].values()) / one - 1 for at, one in alone.items()} for e in run["history"]])
         gain = (100 * gain * [(-1) ** (task[0] == "R") for _, task in alone]).set_axis(pd.MultiIndex.from_tuples(alone), axis=1)
         best, share, angles = gain.loc[gain["val"].mean(axis=1).idxmax()], shares(run), [e["gradients"]["parameters"] for e in run["history"]]
-        found.append({**{name: run["config"][name] for name in ("problem", "smto", "seed", "lr")}, **(more or {}), **best["test"],
-                      **{f"val {task}": x for task, x in best["val"].items()}, "val_delta_m": best["val"].mean(),
-                      **{f"loss {task}": -x for task, x in zip(tasks, run["history"][-1]["train_losses"], strict=True)},
-                      **pd.DataFrame(angles)[["cosine_to_mean", "pairwise_cosine"]].mean(), "delta_m": best["test"].mean(),
-                      "weight_distance": (share[0] - 0.5).abs().mean(), "cv": ((late := share[-math.ceil(0.8 * len(share)) :]).std(ddof=0) / late.mean()).mean(),
-                      "config": json.dumps({**run["config"], "seed": 0, "epochs": 0})})
-    return pd.DataFrame(found)
+        found.append({**{name: run["config"][name] for name in ("problem", "smto", "seed", "lr")}, **(more or {}), **best["test"], **{f"val {task}": x for task, x in best["val"].items()}, "val_delta_m": best["val"].mean(),
+                      **{f"loss {task}": -x for task, x in zip(tasks, run["history"][-1]["train_losses"], strict=True)}, **pd.DataFrame(angles)[["cosine_to_mean", "pairwise_cosine"]].mean(), "delta_m": best["test"].mean(),
+                      "weight_distance": (share[0] - 0.5).abs().mean(), "cv": ((late := share[-math.ceil(0.8 * len(share)) :]).std(ddof=0) / late.mean()).mean(), "config": json.dumps({**run["config"], "seed": 0, "epochs": 0}),
+                      "seconds_per_epoch": run["seconds"] / len(run["history"])})
+    table = pd.DataFrame(found)
+    for task in tasks:  # a level: with what the seed's own single-task model does to the mean gain
+        off = table.seed.map(singles["test", task]) / alone["test", task] - 1
+        table[f"level {task}"] = table[task] - (100 * (-1) ** (task[0] == "R") + table[task].mean()) * off
+    return table.assign(**{"level delta_m": table[[f"level {task}" for task in tasks]].mean(axis=1)})
+def angles(problem, given):  # of the uniform loss's gradients, on average over training
+    by_run = {run["config"]["seed"]: [e["gradients"]["parameters"] for e in run["history"]] for run in runs(problem, "unit_scal", given)}
+    return pd.DataFrame({seed: pd.DataFrame(of)[["cosine_to_mean", "pairwise_cosine"]].mean() for seed, of in by_run.items()}).T.rename_axis("seed").reset_index().assign(problem=problem, smto="unit_scal")
 def fixed(problem, given, weights, more=None, **changed):  # runs with these weights and else like the uniform loss, which has equal ones
     weights = [round(weight / sum(weights), 6) for weight in weights]
     return rows(problem, "unit_scal", given, more, **({} if len({*weights}) == 1 else {"method": "fixed", "options": {"weights": weights}}), **changed)
@@ -74,33 +81,31 @@ def evidence():  # the table of every claim that digits decide, as its notebook 
     for run in [*runs("qm9", "rotograd", params["molecules"]), *runs(CL_RR, "rotograd", two)]:
         config, loss = run["config"], pd.Series([e["diagnostics"]["rotation_loss"] for e in run["history"]])
         squares, batch = [sum(x * x for x in e["gradients"]["features"]["norms"]) / len(e["weights"]) for e in run["history"]], config["batch_size"]
-        rotated.append({**{name: config[name] for name in ("problem", "smto", "seed")}, "relative": (loss * batch / squares).mean(),
-                        "rotation_loss": loss.mean() * (batch / PAPER["training"][config["problem"].split("/")[0]]["batch_size"]) ** 2})
+        rotated.append({**{name: config[name] for name in ("problem", "smto", "seed")}, "relative": (loss * batch / squares).mean(), "rotation_loss": loss.mean() * (batch / PAPER["training"][config["problem"].split("/")[0]]["batch_size"]) ** 2})
     for problem, span in params["ratios"].items():  # a sweep of fixed weights at every rate that a method has
-        methods = pd.concat([rows(problem, smto, DIGITS, {"sweep": False}) for smto in params["methods"][problem]])
+        methods = pd.concat([rows(problem, smto, SWEPT, {"sweep": False}) for smto in params["methods"][problem]])
         odds = [span["lowest"] * (span["highest"] / span["lowest"]) ** (i / (span["points"] - 1)) for i in range(span["points"])]
-        sweep = [fixed(problem, DIGITS, [x, 1], {"sweep": True}, lr=lr) for lr in methods.lr.unique() for x in odds]
+        sweep = [fixed(problem, SWEPT, [x, 1], {"sweep": True}, lr=lr) for lr in methods.lr.unique() for x in odds]
         beside[problem] = pd.concat([*sweep, methods[methods.smto != "unit_scal"]], ignore_index=True)
     sweep, others = beside[CL_RR][beside[CL_RR].sweep], beside[CL_RR][~beside[CL_RR].sweep]
-    source, uniform = runs(CL_RR, "cagrad", DIGITS)[0], rows(CL_RR, "unit_scal", DIGITS)
-    settled = fixed(CL_RR, DIGITS, shares(source).ewm(alpha=0.1, adjust=False).mean().iloc[-1], lr=source["config"]["lr"])
+    source, uniform = runs(CL_RR, "cagrad", DIGITS)[0], rows(CL_RR, "unit_scal", SWEPT)
+    settled = fixed(CL_RR, SWEPT, shares(source).ewm(alpha=0.1, adjust=False).mean().iloc[-1], lr=source["config"]["lr"])
     replaced = settled.merge(others[others.smto == "cagrad"], on=["problem", "seed"], suffixes=("", "_source")).assign(smto="fixed")
-    wide = [rows(CL_RR, "unit_scal", DIGITS, lr=lr, problem_options={"width": params["widths"][0]}) for lr in sweep.lr.unique()]
-    tried = pd.concat([sweep, *(rows(CL_RR, "unit_scal", DIGITS, dropout=d, weight_decay=w) for d, w in params["kurin"])])
+    wide = [rows(CL_RR, "unit_scal", SWEPT, lr=lr, problem_options={"width": params["widths"][0]}) for lr in sweep.lr.unique()]
+    tried = pd.concat([sweep, *(rows(CL_RR, "unit_scal", SWEPT, dropout=d, weight_decay=w) for d, w in params["kurin"])])
     tried = tried.drop_duplicates(["config", "seed"]).reset_index(drop=True).assign(bias=lambda t: t.val_delta_m - t.delta_m)
     n, total = (tried.groupby("config").bias.transform(how) for how in ("count", "sum"))
     tried["luck"], random, size = tried.bias - (total - tried.bias) / (n - 1), [], params["population"]["size"]
-    found = [fixed(CL_RR, {**DIGITS, "seeds": [run["config"]["base"]["seed"]]}, run["best"]["weights"]) for stem, run in LINES if stem == "populations"]
+    found = [fixed(CL_RR, {**SWEPT, "seeds": [run["config"]["base"]["seed"]]}, run["best"]["weights"]) for stem, run in LINES if stem == "populations"]
     for seed, table in sweep[sweep.lr == uniform.lr[0]].sort_values("val_delta_m").groupby("seed"):
         chance = [math.comb(r, size - 1) / math.comb(len(table), size) for r in range(len(table))]  # to be the best of `size`
         random.append({"problem": CL_RR, "smto": "random_search", "seed": seed, "delta_m": (table.delta_m * chance).sum()})
-    return {"C1": c1, "C2": c1, "C3": c3, "C10": c3, "C11": pd.DataFrame(rotated),
-            "Xin-learning-rate": pd.concat([rows(CL_RR, s, DIGITS, lr=lr) for s in params["lr_methods"] for lr in params["lr_grid"]]),
+    return {"C1": c1, "C2": c1, "C3": c3, "C10": c3, "C11": pd.DataFrame(rotated), "C13": c1, "C10-QM9": pd.concat([angles("qm9", params["molecules"]), *(angles(problem, two) for problem in (CL_RR, *two["similar"]))]),
+            "Xin-learning-rate": pd.concat([rows(CL_RR, s, SWEPT, lr=lr) for s in params["lr_methods"] for lr in params["lr_grid"]]),
             "Xin-front": pd.concat([epsilons(table, tasks_of(problem), "epsilon") for problem, table in beside.items()]).merge(epsilons(beside[CL_RR], ["loss CL", "loss RR"], "epsilon_of_loss"), how="left"),
             "Xin-static": pd.concat([others, replaced.assign(minus_source=replaced.delta_m - replaced.delta_m_source)]),
             "Xin-utility": pd.concat([utility_lead(*item) for item in beside.items()]), "Xin-compute": others.merge(pd.concat(wide)[["lr", "seed", "delta_m"]].rename(columns={"delta_m": "wide"})),
-            "Xin-optimism": tried.loc[tried.groupby("seed").val_delta_m.idxmax()].assign(smto="fixed"),
-            "Royer-population": pd.concat([uniform, pd.DataFrame(random), *(table.assign(smto="population") for table in found)])}
+            "Xin-optimism": tried.loc[tried.groupby("seed").val_delta_m.idxmax()].assign(smto="fixed"), "Royer-population": pd.concat([uniform, pd.DataFrame(random), *(table.assign(smto="population") for table in found)])}
 def numbers(rule, table):  # what a rule compares with its lines: by comparison one number per seed, or a function from level to interval
     if rule["kind"] == "rank":
         theirs = pd.DataFrame((printed := RESULTS["tables"]["table_3"])["rows"], printed["columns"]).loc[rule["column"]]
@@ -145,6 +150,8 @@ for claim, parts in CLAIMS["claims"].items():
         name = claim + (" " * (not claim[-1].isdigit()) + letter) * (len(parts) > 1)
         if PRESET not in part["needs"]["presets"] or part["needs"].get("sources"):
             found[name] = "cannot be judged"
+        elif max(record["config"].get("seed", 0) for _, record in LINES) <= part["needs"].get("after", 0):
+            found[name] = "open"  # the rule came after a look at all of them
         elif part["rule"]["kind"] != "checks":
             found[name] = verdict(part["rule"], part["needs"]["seeds"], tables[claim])
 print(json.dumps(found, indent=1))
