@@ -1,4 +1,4 @@
-# ruff: noqa: E501, E731
+# ruff: noqa: E501, E731, I001
 # fmt: off
 """Every verdict that rests on trained runs, once more: from results/**/*.jsonl, the rules in claims.yaml, the settings in params/ and
 the paper's tables; with pandas and scipy, and nothing of the packages that are checked. Prints {id: verdict}; argument: the preset."""
@@ -6,20 +6,16 @@ import json
 import math
 import sys
 from pathlib import Path
-
 import pandas as pd
 import yaml
 from scipy import optimize, stats
-
 ROOT, PRESET = Path(__file__).resolve().parents[2], (*sys.argv[1:], "quick")[0]
 CLAIMS, PAPER, RESULTS = (yaml.safe_load((ROOT / f"mtl_study/paper/data/{n}.yaml").read_text()) for n in ("claims", "paper_hyperparameters", "paper_results"))
 PARAMS = {path.stem[:2]: yaml.safe_load(path.read_text()) for path in (ROOT / "params" / PRESET).glob("*.yaml")}
 LINES = [(path.stem, json.loads(text)["record"]) for path in (ROOT / "results").rglob("*.jsonl") for text in path.open()]
 DIGITS, SWEPT = PARAMS["05"]["digits"], {**PARAMS["05"]["digits"], "seeds": PARAMS["05"]["digits"]["sweep_seeds"]}
 CL_RR, ALIKE = "multimnist/CL_RR", ("source", "train_size", "val_size", "test_size", "batch_size", "precision", "lr_decay")
-members = lambda names: [smto for name in names for smto in CLAIMS["groups"].get(name, [name])]
-tasks_of = lambda problem: problem.split("/")[1].split("_")
-
+members, tasks_of = lambda names: [smto for name in names for smto in CLAIMS["groups"].get(name, [name])], lambda problem: problem.split("/")[1].split("_")
 def runs(problem, smto, given, method=None, **changed):  # records of a notebook's seeds and length with the paper's settings but for changes; `method` with those of `smto`
     single, known = PAPER["single_tasks"].get(problem), PAPER["problems"].get(problem, {"smtos": {}})["smtos"]
     want = {"dropout": 0.0, "weight_decay": 0.0, "options": {}, "problem_options": given.get("problem_options", {}), "schedule": given.get("schedule", "exponential"),
@@ -35,8 +31,8 @@ def shares(run):  # normalised weights by epoch, as the paper logs them: Nash-MT
     table = pd.DataFrame(map(logged.get(run["config"]["smto"], lambda e: e["weights"]), run["history"]), dtype=float)
     return table.div(table.sum(axis=1, skipna=False), axis=0)
 def rows(problem, smto, given, more=None, **changed):  # runs at their best validation epoch: gains in percent, Δm their mean; and what weights and gradients did
-    found, singles, tasks = [], {}, tasks_of(problem)
-    for task in tasks:  # by itself, at its own best epoch, by seed
+    found, singles = [], {}
+    for task in (tasks := tasks_of(problem)):  # by itself, at its own best epoch, by seed
         best = {run["config"]["seed"]: max(run["history"], key=lambda e: (-1) ** (task[0] == "R") * sum(e["val"][task].values()))
                 for run in runs(f"multimnist/{task}", "unit_scal", {**given, "seeds": DIGITS["seeds"]})}
         singles |= {(split, task): pd.Series({seed: sum(e[split][task].values()) for seed, e in best.items()}) for split in ("val", "test")}
@@ -51,8 +47,7 @@ def rows(problem, smto, given, more=None, **changed):  # runs at their best vali
                       "seconds_per_epoch": run["seconds"] / len(run["history"])})
     table = pd.DataFrame(found)
     for task in tasks:  # a level: with what the seed's own single-task model does to the mean gain
-        off = table.seed.map(singles["test", task]) / alone["test", task] - 1
-        table[f"level {task}"] = table[task] - (100 * (-1) ** (task[0] == "R") + table[task].mean()) * off
+        table[f"level {task}"] = table[task] - (100 * (-1) ** (task[0] == "R") + table[task].mean()) * (table.seed.map(singles["test", task]) / alone["test", task] - 1)
     return table.assign(**{"level delta_m": table[[f"level {task}" for task in tasks]].mean(axis=1)})
 def angles(problem, given):  # of the uniform loss's gradients, on average over training
     by_run = {run["config"]["seed"]: [e["gradients"]["parameters"] for e in run["history"]] for run in runs(problem, "unit_scal", given)}
@@ -87,8 +82,7 @@ def evidence():  # the table of every claim that digits decide, as its notebook 
         odds = [span["lowest"] * (span["highest"] / span["lowest"]) ** (i / (span["points"] - 1)) for i in range(span["points"])]
         sweep = [fixed(problem, SWEPT, [x, 1], {"sweep": True}, lr=lr) for lr in methods.lr.unique() for x in odds]
         beside[problem] = pd.concat([*sweep, methods[methods.smto != "unit_scal"]], ignore_index=True)
-    sweep, others = beside[CL_RR][beside[CL_RR].sweep], beside[CL_RR][~beside[CL_RR].sweep]
-    source, uniform = runs(CL_RR, "cagrad", DIGITS)[0], rows(CL_RR, "unit_scal", SWEPT)
+    sweep, others, source, uniform = beside[CL_RR][beside[CL_RR].sweep], beside[CL_RR][~beside[CL_RR].sweep], runs(CL_RR, "cagrad", DIGITS)[0], rows(CL_RR, "unit_scal", SWEPT)
     settled = fixed(CL_RR, SWEPT, shares(source).ewm(alpha=0.1, adjust=False).mean().iloc[-1], lr=source["config"]["lr"])
     replaced = settled.merge(others[others.smto == "cagrad"], on=["problem", "seed"], suffixes=("", "_source")).assign(smto="fixed")
     wide = [rows(CL_RR, "unit_scal", SWEPT, lr=lr, problem_options={"width": params["widths"][0]}) for lr in sweep.lr.unique()]
@@ -131,8 +125,7 @@ def choice(table, level):  # the logarithm of the spread over settings over that
     excess = lambda x, p: stats.ncf.cdf(f, k - 1, n - 1, n * (k - 1) * math.exp(2 * x)) - p
     return [optimize.brentq(excess, -12, 12 + math.log(f), args=(p,)) if excess(-12, p) > 0 else -math.inf for p in ((1 + level) / 2, (1 - level) / 2)]
 def interval(x, level, alike=()):  # a t interval; among four comparisons or more its variance is the average of its own and of theirs
-    many = len(alike) > 3
-    variance = (x.var() + sum(other.var() for other in alike) / len(alike)) / 2 if many else x.var()
+    variance = (x.var() + sum(other.var() for other in alike) / len(alike)) / 2 if (many := len(alike) > 3) else x.var()
     return [x.mean() + sign * stats.t.isf((1 - level) / 2, (len(x) - 1) * (1 + many)) * math.sqrt(variance / len(x)) for sign in (-1, 1)]
 def verdict(rule, seeds, table):
     n, least, holds, fails = len(values := numbers(rule, table)), rule.get("at_least", len(values)), 0, 0
