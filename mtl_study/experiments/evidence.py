@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,8 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mtl_core import problems
 from mtl_core.names import nearest
 from mtl_study import artifacts
-from mtl_study.analysis import delta
-from mtl_study.experiments import protocol, runner, training
+from mtl_study.analysis import balance, delta
+from mtl_study.experiments import protocol, runner, sweeps, training
 from mtl_study.experiments.engines import EngineLost
 from mtl_study.experiments.runs import BadConfig, Positive, Run, RunConfig, explain
 from mtl_study.experiments.store import RunStore
@@ -40,6 +40,16 @@ from mtl_study.words import counted, duration, listed
 Size = tuple[int, int]  # batch size, epochs
 
 
+class Ratios(BaseModel):
+    """Of two weights (`sweeps.ratios`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    lowest: Positive
+    highest: Positive
+    points: int = Field(ge=2)
+
+
 class Tier(BaseModel):
     """Runs that are asked for together.
 
@@ -47,6 +57,11 @@ class Tier(BaseModel):
     empty, or with published_too, each gets the one that the paper chose. wider: rates that are tried for a method whose
     best rate lies at the edge of those it has, the next one outwards each time. epochs: one number per batch size.
     settings: everything else of a `RunConfig`.
+
+    beside: also the uniform loss in the settings of every method (`sweeps.beside`). ratios: of these problems, also a
+    sweep over fixed weights, with the arguments of `sweeps.ratios`. inverse_norms: of these problems, also weights in
+    inverse proportion to the gradients of the uniform loss's run with this seed, once there is one. vary: each run, and
+    the single-task baselines in the first one's settings, for every value that this function of `sweeps` has.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -60,6 +75,10 @@ class Tier(BaseModel):
     batch_size: list[int] = Field(min_length=1)
     epochs: list[int]
     settings: dict[str, Any] = {}
+    beside: bool = False
+    ratios: dict[str, Ratios] = {}
+    inverse_norms: dict[str, int] = {}
+    vary: Literal["batches", "features", "more_tasks"] | None = None
 
     @model_validator(mode="after")
     def _one_length_per_batch(self) -> Tier:
@@ -123,7 +142,13 @@ def blocks(tier: Tier, store: RunStore) -> list[Block]:
             configs = [config for size in tier.sizes for config in _baselines(tier, problem, seed, size)]
             for size in tier.sizes:
                 chosen = rates[problem, *size]
-                configs += [_config(tier, problem, m, seed, size, lr) for m in methods for lr in chosen[m]]
+                ours = [_config(tier, problem, m, seed, size, lr) for m in methods for lr in chosen[m]]
+                ours = sweeps.beside(ours, [seed]) if tier.beside else ours
+                configs += (
+                    [*ours, *_weights(tier, problem, seed, size, store)]
+                    if tier.vary is None
+                    else _varied(tier.vary, ours)
+                )
             found.append(Block(tier, problem, seed, list({config.key: config for config in configs}.values())))
     return found
 
@@ -134,6 +159,32 @@ def _baselines(tier: Tier, problem: str, seed: int, size: Size) -> list[RunConfi
     return [
         c for name in whole.single_tasks for c in protocol.as_published(name, "unit_scal", seed, **tier.with_(size))
     ]
+
+
+def _weights(tier: Tier, problem: str, seed: int, size: Size, store: RunStore) -> list[RunConfig]:
+    """With fixed weights, at the settings of the uniform loss."""
+    uniform = _config(tier, problem, "unit_scal", seed, size, None)
+    found = []
+    if problem in tier.ratios:
+        found += sweeps.front(uniform, sweeps.ratios(**tier.ratios[problem].model_dump()), [seed])
+    if problem in tier.inverse_norms:
+        run = store.get(uniform.model_copy(update={"seed": tier.inverse_norms[problem]}))
+        found += sweeps.fixed(uniform, balance.inverse_norms(run), [seed]) if run else []
+    return found
+
+
+def _varied(vary: str, configs: list[RunConfig]) -> list[RunConfig]:
+    """These for every value of what is varied, after the single-task baselines in the settings of the first."""
+    found = []
+    for varied in getattr(sweeps, vary)(configs).values():
+        first = varied[0]
+        found += [
+            RunConfig.of(
+                **{**first.model_dump(), "problem": name, "smto": "unit_scal", "options": {}, "problem_options": {}}
+            )
+            for name in first.definition.single_tasks
+        ] + varied
+    return found
 
 
 def _config(tier: Tier, problem: str, smto: str, seed: int, size: Size, lr: float | None) -> RunConfig:

@@ -8,10 +8,12 @@ import pytest
 import yaml
 
 from mtl_core import problems
-from mtl_study.experiments import evidence, protocol, runner
+from mtl_study.analysis import balance
+from mtl_study.experiments import evidence, protocol, runner, sweeps
 from mtl_study.experiments.evidence import Tier
 from mtl_study.experiments.runs import BadConfig, Epoch, Run, RunConfig
 from mtl_study.experiments.store import RunStore
+from mtl_study.paper import rules
 
 PARAMS = Path(__file__).parents[3] / "params"
 CL_RR = "multimnist/CL_RR"
@@ -57,8 +59,71 @@ def test_the_records_are_those_that_the_notebooks_ask_for(notebook):
     trained = {c.key: c for blocks in overnight().values() for block in blocks for c in block.configs}
     for config in needed(notebook):
         assert trained[config.key].epochs >= config.epochs, config.title
-    seeds = {tuple(one.seeds) for one in evidence.tiers("overnight") if not one.lr or one.published_too}
+    published = [one for one in evidence.tiers("overnight") if (not one.lr or one.published_too) and not one.beside]
+    seeds = {tuple(one.seeds) for one in published}
     assert seeds == {tuple(yaml.safe_load((PARAMS / "overnight" / f"{notebook}.yaml").read_text())["seeds"])}
+
+
+@functools.cache
+def quick(notebook):
+    return yaml.safe_load((PARAMS / "quick" / f"{notebook}.yaml").read_text())
+
+
+def test_rules_that_came_after_a_look_get_seeds_that_nobody_had_looked_at(tmp_path):
+    """The first tier: quick's runs with the seeds that these rules count, for all that notebooks 02 and 05 look up."""
+    fresh = evidence.tiers("overnight")[0]
+    after = {part.needs.after for name in ("Time-to-target", "AutoScale", "Mueller") for part in rules.parts(name)}
+    assert fresh.seeds == list(range(max(after) + 1, max(after) + 6)) and set(quick("01_mnist_selection")["seeds"]) == {
+        *range(1, max(after) + 1)
+    }
+    settings = {"epochs": fresh.epochs[0], "batch_size": fresh.batch_size[0], **fresh.settings}
+    assert settings.items() <= quick("02_two_similar_tasks").items()
+    of_05 = quick("05_fixed_weights")
+    assert settings.items() <= of_05["digits"].items()
+    assert {problem: ratios.model_dump() for problem, ratios in fresh.ratios.items()} == of_05["ratios"]
+
+    trained = {c.key for c in evidence.blocks(fresh.model_copy(update={"seeds": [6]}), RunStore(tmp_path))[0].configs}
+    methods = quick("01_mnist_selection")["methods"]
+    reported = [c for smto in methods for c in protocol.as_published(CL_RR, smto, 1, **settings)]
+    assert {c.key for c in sweeps.beside(reported, [6])} < trained
+    uniform = next(c for c in reported if c.smto == "unit_scal")
+    assert {c.key for c in sweeps.front(uniform, sweeps.ratios(**of_05["ratios"][CL_RR]), [6])} < trained
+    alone = [
+        c for name in problems.get(CL_RR).single_tasks for c in protocol.as_published(name, "unit_scal", 6, **settings)
+    ]
+    assert {c.key for c in alone} < trained
+
+
+def test_inverse_norms_wait_for_the_run_that_they_come_from():
+    """The shipped run of the uniform loss on quick's digits tells their lengths; notebook 05 asks for these weights."""
+    [fresh] = [one for one in evidence.tiers("overnight") if one.inverse_norms]
+    fresh = fresh.model_copy(update={"seeds": [6], "of": {CL_RR: ["unit_scal"]}, "ratios": {}})
+    shipped = RunStore(PARAMS.parent / "results")
+    [without], [with_them] = evidence.blocks(fresh, Stand(lambda config: None)), evidence.blocks(fresh, shipped)
+    [added] = with_them.configs[len(without.configs) :]
+    assert added.smto == "fixed" and sum(added.options["weights"]) == pytest.approx(1) and added.seed == 6
+    run = shipped.get(next(c for c in with_them.configs if c.problem == CL_RR).model_copy(update={"seed": 1}))
+    assert [added.key] == [c.key for c in sweeps.fixed(run.config, balance.inverse_norms(run), [6])]
+
+
+def test_what_is_varied_has_baselines_in_the_same_settings(tmp_path):
+    def trained(vary):
+        [block] = evidence.blocks(
+            tier(vary=vary, lr=[0.001], seeds=[1], batch_size=[256], epochs=[40]), RunStore(tmp_path)
+        )
+        return block.configs[len(problems.get(CL_RR).single_tasks) :]  # after those of the tier
+
+    of_batch = [(c.problem.split("/")[1], c.smto, c.batch_size) for c in trained("batches") if c.batch_size == 64]
+    assert of_batch == [
+        ("CL", "unit_scal", 64),
+        ("RR", "unit_scal", 64),
+        ("CL_RR", "unit_scal", 64),
+        ("CL_RR", "edm", 64),
+    ]
+    assert {c.lr for c in trained("batches")} == {0.001}
+    widths = {c.problem_options.get("width", 1) for c in trained("features")}
+    assert widths == set(sweeps.WIDTHS)
+    assert {c.problem for c in trained("more_tasks") if c.smto == "edm"} == set(sweeps.MORE_TASKS)
 
 
 def test_every_batch_has_as_many_epochs_and_as_many_steps():
