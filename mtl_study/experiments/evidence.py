@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import math
 import signal
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -312,6 +314,20 @@ def outlook(states: Sequence[State]) -> str:
     return "\n".join(lines)
 
 
+def verdicts(preset: str) -> str:
+    """What was decided when the preset's notebooks last ran, or else when the report was last written: how many of each
+    verdict, and a line for every one that is open, with what would settle it."""
+    places = artifacts.folder(preset), artifacts.REPOSITORY / "docs" / "report"
+    path = next((file for place in places if (file := place / "claims.json").is_file()), None)
+    if path is None:
+        return f"No verdicts yet: `make reproduce PRESET={preset}` makes them."
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    counts = Counter(row["verdict"] for row in rows)
+    presets = listed(sorted({row["preset"] for row in rows}))
+    lines = [f"Verdicts at {presets}, as {path} has them: {listed(f'{n} {verdict}' for verdict, n in counts.items())}."]
+    return "\n".join([*lines, *(f"{row['id']}, open: {row['settles']}." for row in rows if row["verdict"] == "open")])
+
+
 # -- training it -------------------------------------------------------------------------------------------------------
 
 
@@ -378,7 +394,7 @@ def main(arguments: list[str] | None = None) -> int:
     store = RunStore(given.store)
     try:
         wanted = tiers(given.preset)
-        print(outlook(look(wanted, store)), flush=True)
+        print(f"{verdicts(given.preset)}\n{outlook(look(wanted, store))}", flush=True)
     except (ValueError, published.NotInPaper) as error:
         print(f"Nothing was trained.\n{error}", file=sys.stderr)
         return 2

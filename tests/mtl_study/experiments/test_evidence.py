@@ -1,6 +1,7 @@
 """The records that a preset rests on: which, in which order, and that they come to be."""
 
 import functools
+import json
 import os
 from pathlib import Path
 
@@ -225,6 +226,23 @@ def test_what_cannot_be_trained_is_refused_at_once(change, hint, tmp_path, capsy
     monkeypatch.setattr(evidence.artifacts, "REPOSITORY", tmp_path)
     assert evidence.main(["--preset", "bad", "--store", str(tmp_path / "store")]) == 2
     assert "Nothing was trained" in (said := capsys.readouterr().err) and hint in said
+
+
+def test_it_says_what_is_decided_and_what_would_settle_the_rest(tmp_path, monkeypatch):
+    """The preset's own verdicts where its notebooks ran, else those of the report."""
+    monkeypatch.setattr(evidence.artifacts, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
+    assert evidence.verdicts("night").startswith("No verdicts yet")
+    rows = [
+        {"id": "C1", "verdict": "reproduced", "preset": "quick", "settles": ""},
+        {"id": "C2a", "verdict": "open", "preset": "quick", "settles": "12 more seeds, 40 minutes"},
+    ]
+    for folder, some in (("docs/report", rows), ("artifacts/night", rows[1:])):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "claims.json").write_text(json.dumps(some))
+        said = evidence.verdicts("night").splitlines()
+        assert said[0].endswith("1 reproduced and 1 open." if some is rows else "1 open.") and folder in said[0]
+        assert said[1:] == ["C2a, open: 12 more seeds, 40 minutes."]
 
 
 # -- training it -------------------------------------------------------------------------------------------------------
