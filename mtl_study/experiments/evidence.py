@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import math
 import signal
@@ -31,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mtl_core import problems
 from mtl_core.names import nearest
 from mtl_study import artifacts
-from mtl_study.analysis import balance, delta
+from mtl_study.analysis import balance, delta, settled
 from mtl_study.experiments import protocol, runner, sweeps, training
 from mtl_study.experiments.engines import EngineLost
 from mtl_study.experiments.runs import BadConfig, Positive, Run, RunConfig, explain
@@ -314,6 +315,39 @@ def outlook(states: Sequence[State]) -> str:
     return "\n".join(lines)
 
 
+def lengths(tier: Tier, store: RunStore) -> list[str]:
+    """Whether the runs at the published settings are long enough (`settled.movement`): a line per problem that is
+    complete with two seeds or more."""
+    lines = []
+    for (batch, epochs), problem in itertools.product(tier.sizes, tier.of if not tier.lr or tier.published_too else ()):
+        complete = [one for s in tier.seeds if (one := _published(tier, problem, s, (batch, epochs), store))]
+        if len(complete) < 2:
+            continue
+        runs, alone = ([run for one in complete for run in one[part]] for part in (0, 1))
+        tasks, before = problems.get(problem).tasks, epochs - epochs // 3
+        first, first_alone = (
+            [beginning for run in some if (beginning := run.serving(run.config.model_copy(update={"epochs": before})))]
+            for some in (runs, alone)
+        )
+        table = settled.movement(settled.readings(runs, alone, tasks), settled.readings(first, first_alone, tasks))
+        moving = [
+            f"{what} by {row.moved:.2g} (error {row.error:.2g})" for what, row in table[~table.settled].iterrows()
+        ]
+        lines.append(
+            f"{tier.says}: {problem}, epochs {before} to {epochs}, {table.n.min()} seeds: {table.settled.sum()} of "
+            f"{len(table)} gaps and baselines moved by less than their error; not so {listed(moving)}."
+        )
+    return lines
+
+
+def _published(tier: Tier, problem: str, seed: int, size: Size, store: RunStore) -> tuple[list[Run], list[Run]] | None:
+    """The runs of the methods at the published settings, and of the baselines; None where one is missing."""
+    configs = [_config(tier, problem, smto, seed, size, None) for smto in tier.of[problem]]
+    found = [[store.get(config) for config in some] for some in (configs, _baselines(tier, problem, seed, size))]
+    runs, alone = ([run for run in some if run is not None] for some in found)
+    return (runs, alone) if [len(runs), len(alone)] == [len(some) for some in found] else None
+
+
 def verdicts(preset: str) -> str:
     """What was decided when the preset's notebooks last ran, or else when the report was last written: how many of each
     verdict, and a line for every one that is open, with what would settle it."""
@@ -395,6 +429,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         wanted = tiers(given.preset)
         print(f"{verdicts(given.preset)}\n{outlook(look(wanted, store))}", flush=True)
+        for tier in wanted if given.look else ():
+            for line in lengths(tier, store):
+                print(line)
     except (ValueError, published.NotInPaper) as error:
         print(f"Nothing was trained.\n{error}", file=sys.stderr)
         return 2

@@ -245,6 +245,42 @@ def test_it_says_what_is_decided_and_what_would_settle_the_rest(tmp_path, monkey
         assert said[1:] == ["C2a, open: 12 more seeds, 40 minutes."]
 
 
+class Lengthening:
+    """A store of runs of nine epochs whose validation and test accuracy a function of seed, method and epoch gives."""
+
+    def __init__(self, accuracy):
+        self.accuracy = accuracy
+
+    def get(self, config):
+        first = Stand(lambda config: 0.5).get(config)
+        history = []
+        for epoch in range(config.epochs):
+            metrics = {task: dict(values) for task, values in first.history[0].test.items()}
+            if "CL" in metrics:
+                metrics["CL"]["accuracy"] = self.accuracy(config.seed, config.smto, epoch)
+            history.append(first.history[0].model_copy(update={"val": metrics, "test": metrics}))
+        return first.model_copy(update={"history": history})
+
+
+def test_a_length_is_enough_where_the_last_third_moves_less_than_the_error():
+    """Accuracies that rise to the end move gap and baseline; those that rise for two thirds do not."""
+
+    def accuracy(until):
+        def of(seed, smto, epoch):
+            return 0.5 + 0.01 * seed + (0.02 if smto == "unit_scal" else 0.04) * min(epoch, until)
+
+        return of
+
+    given = tier(epochs=[9], batch_size=[64], settings=TINY)
+    [short] = evidence.lengths(given, Lengthening(accuracy(9)))
+    assert "epochs 6 to 9, 2 seeds: 1 of 3 gaps and baselines moved by less" in short  # the constant one, RR alone
+    assert "CL alone, accuracy by 0.06 (error 0.005)" in short and "edm by" in short
+    [enough] = evidence.lengths(given, Lengthening(accuracy(5)))
+    assert "3 of 3 gaps" in enough and enough.endswith("not so none.")
+    assert evidence.lengths(tier(epochs=[9], lr=[0.001]), Lengthening(accuracy(9))) == []  # published settings only
+    assert evidence.lengths(given.model_copy(update={"seeds": [1]}), Lengthening(accuracy(9))) == []
+
+
 # -- training it -------------------------------------------------------------------------------------------------------
 
 
