@@ -49,6 +49,26 @@ def test_a_notebook_runs_at_smoke(notebook, tmp_path, monkeypatch):
         assert claims and {claim["verdict"] for claim in claims} == {"cannot be judged"}
 
 
+@pytest.mark.training
+@pytest.mark.slow
+def test_a_notebook_as_released_shows_both_verdicts(tmp_path, monkeypatch):
+    """Beside ours stands the verdict on the same rule with the runs of the paper's released code, which are others."""
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
+    monkeypatch.setenv("MTL_WORKERS", "1")
+    (job,) = reproduce.plan(REPOSITORY, "smoke", ["01_mnist_selection"], {})
+    job.values.update(store=str(tmp_path / "store"), as_released=True, search="published")
+    folder = artifacts.folder("smoke")
+    reproduce.run(job, REPOSITORY, folder)
+    pages.write_index(folder, "smoke", [job.notebook])
+    rows = json.loads((folder / "claims.json").read_text())
+    assert [row["id"] for row in rows] == ["C1a", "C1b", "C2"]
+    for row in rows:
+        assert row["verdict"] == "cannot be judged"
+        readings = {also["reading"]: also for also in row["also"]}
+        assert readings["as released"]["verdict"] == "cannot be judged"
+        assert readings["as released"]["estimate"] != row["estimate"]
+
+
 def test_every_shipped_record_is_current():
     """It lies where its identity says, under the code versions of today: no record is stale, and each is there once."""
     assert RECORDS and not list(SHIPPED.rglob("*.json"))
