@@ -11,7 +11,7 @@ $(shell $(PYTHON) -c "import sys; sys.exit(sys.prefix == sys.base_prefix)" 2>/de
 
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
 
-.PHONY: help reproduce records merge digits test test-all bench report lint student clean
+.PHONY: help reproduce records merge digits test test-all compare bench report lint student clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,6 +55,10 @@ test-all: $(READY) ## run all tests, and those that train under each instruction
 records: $(READY) ## train what a preset rests on, most informative first: PRESET=overnight, HOURS=2.5, WORKERS=n, STORE=folder, DATA=folder with MNIST, LOOK=1 (only say what is missing), ANY=1 (finish what another kind of machine began)
 	@$(PYTHON) -m mtl_study.experiments.evidence $(if $(filter file,$(origin PRESET)),,--preset "$(PRESET)") $(if $(HOURS),--hours "$(HOURS)") \
 		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)") $(if $(DATA),--data "$(DATA)") $(if $(LOOK),--look) $(if $(ANY),--any)
+
+compare: $(READY) ## your own method beside all others: METHOD=mine.py, PROBLEM=multimnist/CL_RR, PRESET=quick|overnight, DATA=folder with MNIST, WORKERS=n
+	@$(PYTHON) -m mtl_study.publishing.compare --method "$(METHOD)" $(if $(PROBLEM),--problem "$(PROBLEM)") \
+		$(if $(filter file,$(origin PRESET)),,--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers "$(WORKERS)")
 
 bench: $(READY) ## what a training step of every method costs, and how fast the solvers are
 	@$(PYTHON) -m benchmarks.speed

@@ -2,17 +2,18 @@
 
 mtl_study.compare(problem, methods, seeds)   methods against the uniform loss on one problem, at equal terms
 mtl_study.power(claim, evidence)             how many seeds a claim takes
+mtl_study.beside(method, problem)            a new method beside all of which records ship
 """
 
 import importlib
 from typing import Any
 
-_CALLABLE = ("compare", "power")  # in `mtl_study.comparing`, which is imported when one of them is asked for
+_CALLABLE = {"compare": "comparing", "power": "comparing", "beside": "newcomer"}  # imported when asked for
 
 
 def __getattr__(name: str) -> Any:
     if name in _CALLABLE:
-        return getattr(importlib.import_module("mtl_study.comparing"), name)
+        return getattr(importlib.import_module(f"mtl_study.{_CALLABLE[name]}"), name)
     raise AttributeError(f"module 'mtl_study' has no attribute {name!r}")
 
 

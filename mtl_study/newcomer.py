@@ -1,0 +1,270 @@
+"""A method of your own next to all others, on a problem whose records ship: `make compare METHOD=mine.py`.
+
+    mtl_study.beside(MyMethod, "multimnist/CL_RR")       or       mtl_study.beside("mine.py", "multimnist/CL_RR")
+
+checks the method, trains it with the seeds of the shipped runs, and compares it with every method that they have. Only
+the new method is trained, and two runs of the uniform loss that tell what a step costs on this machine.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mtl_core import smtos
+from mtl_core.names import nearest
+from mtl_core.smtos import SMTO
+from mtl_core.smtos.checks import Report
+from mtl_study import artifacts
+from mtl_study.analysis import comparisons, delta, frames, inference, rankings, targets
+from mtl_study.experiments import protocol, runner
+from mtl_study.experiments.runs import BadConfig, Run, RunConfig
+from mtl_study.experiments.store import RunStore
+from mtl_study.look import label
+from mtl_study.paper import published
+from mtl_study.words import counted, listed, number
+
+UNIFORM = "unit_scal"
+SEARCH_SEEDS = (101, 102)  # not among those that are reported: a lucky seed is not chosen by and counted, too
+
+
+class BadMethod(ValueError):
+    """What is given as a method is none."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What `beside` found.
+
+    smto: key of the new method, lr: its own learning rate, chosen on validation. checks: what `check_smto` says of it.
+    table: one row per method: lr, delta_m (mean), place, first, last (the places that it may have), ties (a letter per
+    group that cannot be told apart), reaches (median over seeds of the epochs to the uniform loss's best at the same
+    rate, as a share of its epochs; ∞ where it does not get there); difference, low, high, n: the new method minus this
+    one, each at its own rate, paired by seed; and difference_at_rate, low_at_rate, high_at_rate at the rate of this
+    one. Gains in percent, differences in points, higher is better. cost: seconds of the new method over those of the
+    uniform loss, trained beside it. selected: one row per run. runs: those that were trained for it.
+    """
+
+    problem: str
+    smto: str
+    lr: float
+    checks: Report
+    table: pd.DataFrame
+    cost: float
+    selected: pd.DataFrame
+    runs: list[Run]
+    rates: list[float]
+    settings: dict[str, Any]
+    level: float
+
+    def _repr_markdown_(self) -> str:
+        percent = f"{100 * self.level:g} %"
+        new, own = self.table.loc[self.smto], self.table.drop(index=self.smto)
+        better, worse = own.index[own.low > 0], own.index[own.high < 0]
+        n = int(own.n.max())
+        name = label(self.smto)
+        lines = [
+            f"# {name} on {self.problem}",
+            "",
+            f"Mean Δm {number(new.delta_m, 2)} % over {counted(n, 'seed')}: place {new.place} of {len(self.table)}, "
+            f"which may be any from {new['first']} to {new['last']}. Each at its own learning rate, it is better than "
+            f"{listed(map(label, better))} and worse than {listed(map(label, worse))}; it cannot be told from the "
+            f"others. A step costs {number(self.cost, 2)} times as much as one of the uniform loss.",
+            "",
+            f"| method | learning rate | Δm | place | ties | {name} minus it ({percent}) | at its rate ({percent}) "
+            "| epochs to the uniform loss's best |",
+            "| :--- | ---: | ---: | ---: | :--- | ---: | ---: | ---: |",
+        ]
+        for smto, row in self.table.sort_values("place").iterrows():
+            first, last = int(row["first"]), int(row["last"])
+            cells = [
+                f"**{label(str(smto))}**" if smto == self.smto else label(str(smto)),
+                f"{row.lr:g}",
+                number(row.delta_m, 2),
+                f"{first}" if first == last else f"{first} to {last}",
+                str(row.ties),
+                _interval(row.difference, row.low, row.high),
+                _interval(row.difference_at_rate, row.low_at_rate, row.high_at_rate),
+                _share(row.reaches),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
+        lines += [
+            "",
+            f"Δm: gain over single-task models in percent, higher is better. Intervals are paired by seed, {percent} "
+            f"each: of {len(own)}, one in a while misses. Ties: methods that share a letter cannot be told apart. The "
+            f"rate of {name} is the best of {listed(f'{lr:g}' for lr in self.rates)} on validation, with seeds that "
+            "are not counted; the others have the paper's rates, at each of which the new method was tried. Epochs: a "
+            "share of those that the uniform loss takes to its best validation Δm at the same rate and seed, median "
+            f"over seeds; ∞: not reached. {settings}.",
+            "",
+            "```",
+            str(self.checks),
+            "```",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _interval(mean: float, low: float, high: float) -> str:
+    return "–" if math.isnan(mean) else f"{number(mean, 2, sign=True)} [{number(low, 2)}, {number(high, 2)}]"
+
+
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else "∞" if math.isinf(value) else number(value, 2)
+
+
+def load(path: str | os.PathLike[str]) -> type[SMTO]:
+    """The one method that a Python file defines; it is known by its key from then on.
+
+    Raises:
+        BadMethod: there is no such file, or it does not define exactly one method. What the file itself raises.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        near = nearest(file.name, [other.name for other in file.parent.glob("*.py")])
+        raise BadMethod(f"there is no file {file}{near}. METHOD is a Python file with one class under @register.")
+    name = f"method_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise BadMethod(f"{file} is not a Python file: its name has to end in .py.")
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    found = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == name]
+    methods = [one for one in found if issubclass(one, SMTO) and "key" in vars(one)]
+    if len(methods) != 1:
+        names = listed((one.__name__ for one in methods), none="none")
+        raise BadMethod(f"{file} defines {len(methods)} methods ({names}); expected one class with a key.")
+    return methods[0]
+
+
+def beside(
+    method: type[SMTO] | str | os.PathLike[str],
+    problem: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    unless: Mapping[str, str] | None = None,
+    search_seeds: Sequence[int] = SEARCH_SEEDS,
+    level: float = 0.95,
+    shipped: RunStore | str | os.PathLike[str] | None = None,
+    store: RunStore | str | os.PathLike[str] = "runs/compare",
+    workers: int | None = None,
+    device: str = "auto",
+    data_dir: str | None = None,
+    **settings: Any,
+) -> Beside:
+    """A new method beside all of which the shipped records have runs of this problem.
+
+    It is trained at every learning rate that one of these has, with the search seeds, of which the mean validation Δm
+    chooses its own rate, and with the seeds of the shipped runs.
+
+    Args:
+        method: a class, or a file that defines one (`load`). options: of it. unless: as for `check_smto`.
+        shipped: the records of the others; default: those of the repository. store: where the new runs go.
+        settings: which of the shipped runs are meant (epochs, source, train_size, …); none where there is one kind.
+
+    Raises:
+        BadMethod, ChecksFailed, BadConfig, BadOption: before any training; also what `runner.run` raises.
+    """
+    smto = method if inspect.isclass(method) else load(method)
+    if not (inspect.isclass(smto) and issubclass(smto, SMTO)):
+        raise BadMethod(f"{method!r} is no SMTO: expected a class that derives from one of mtl_core.smtos.base.")
+    if smtos.get(smto.key) is not smto or smto.__module__.startswith("mtl_core."):
+        raise BadMethod(f"{smto.key!r} is a method of the package; a new one has a key of its own.")
+    checks = smtos.check_smto(smto, unless, **(options or {}))
+    known = RunStore(artifacts.REPOSITORY / "results") if shipped is None else shipped
+    others = [key for key in published.methods(problem) if key not in (UNIFORM, "fixed")]
+    experiment = protocol.stored(problem, others, known, **settings)
+    if experiment is None:
+        raise BadConfig(
+            f"there are no records of the uniform loss and its single tasks on {problem!r} with these settings; for a "
+            "problem without records use mtl_study.compare, which trains the others, too."
+        )
+    uniform = [run.config for run in experiment.runs if run.config.smto == UNIFORM]
+    seeds, rates = [config.seed for config in uniform], sorted({run.config.lr for run in experiment.runs})
+    if both := sorted(set(seeds) & set(search_seeds)):
+        raise BadConfig(f"search_seeds: {both} are among the reported seeds, which flatters; give other ones.")
+
+    def configs(lr: float, seed: int, key: str) -> RunConfig:
+        own = dict(options or {}) if key == smto.key else {}
+        return RunConfig.of(**{**uniform[0].model_dump(), "smto": key, "options": own, "lr": lr, "seed": seed})
+
+    place: dict[str, Any] = {"workers": workers, "device": device, "data_dir": data_dir}
+    plan = [configs(lr, seed, smto.key) for lr in rates for seed in (*search_seeds, *seeds)]
+    plan += [configs(uniform[0].lr, seed, UNIFORM) for seed in search_seeds]
+    runs = runner.run(plan, store, title=f"{smto.key} on {problem}", **place)
+    mine = [run for run in runs if run.config.smto == smto.key]
+    searched = [run for run in mine if run.config.seed in search_seeds]
+    chosen = delta.best_configurations(experiment.selected(searched))["config"].iloc[0]
+    lr = float(comparisons.setting(chosen, "lr"))
+    reported = [run for run in mine if run.config.seed in seeds]
+    table = _table(experiment, known, smto.key, lr, reported, level)
+    at_own = experiment.selected([*experiment.runs, *(run for run in reported if run.config.lr == lr)])
+    alike = {name: getattr(uniform[0], name) for name in ("source", "epochs", "batch_size", "train_size")}
+    return Beside(problem, smto.key, lr, checks, table, _cost(runs, smto.key), at_own, runs, rates, alike, level)
+
+
+def _table(
+    experiment: protocol.Experiment,
+    known: RunStore | str | os.PathLike[str],
+    key: str,
+    lr: float,
+    reported: list[Run],
+    level: float,
+) -> pd.DataFrame:
+    own = [run for run in reported if run.config.lr == lr]
+    selected = experiment.selected([*experiment.runs, *own])
+    by_seed = comparisons.by_seed(selected)
+    table = rankings.places(by_seed, level).rename(columns={"mean": "delta_m"})
+    rate = {run.config.smto: run.config.lr for run in [*experiment.runs, *own]}
+    table.insert(0, "lr", pd.Series(rate))
+    at_rate = {r: experiment.selected([run for run in reported if run.config.lr == r]) for r in set(rate.values())}
+    for suffix, new in (("", dict.fromkeys(rate, at_rate[lr])), ("_at_rate", {s: at_rate[r] for s, r in rate.items()})):
+        found = {
+            smto: inference.t_interval(new[smto].set_index("seed").delta_m - by_seed[smto], level)
+            for smto in table.index
+            if smto != key
+        }
+        values = pd.DataFrame.from_dict(found, orient="index", columns=list(inference.Interval._fields))
+        table = table.join(
+            values[["mean", "low", "high"]].add_suffix(suffix).rename(columns={f"mean{suffix}": f"difference{suffix}"})
+        )
+        table["n"] = values["n"]
+    table["reaches"] = _reaches(experiment, known, own)
+    return table
+
+
+def _reaches(experiment: protocol.Experiment, known: RunStore | str | os.PathLike[str], own: list[Run]) -> pd.Series:
+    """Median over the seeds of the share of the uniform loss's epochs to its best, at the same settings."""
+    store = known if isinstance(known, RunStore) else RunStore(known)
+    runs = [*experiment.runs, *own]
+    wanted = {}
+    for run in runs:
+        alike = RunConfig.of(**{**run.config.model_dump(), "smto": UNIFORM, "options": {}})
+        wanted[alike.key] = alike
+    held = {run.key: run for run in runs}
+    held |= {found.key: found for config in wanted.values() if (found := store.get(config)) is not None}
+    times = targets.to_target([*held.values()], experiment.reference(), experiment.problem.tasks)
+    reported = {frames.configuration(run.config) for run in runs}
+    times = times[times.config.isin(reported)]
+    return times.groupby("smto").share.quantile(0.5, interpolation="higher")
+
+
+def _cost(runs: Sequence[Run], key: str) -> float:
+    """Seconds per epoch of the method over those of the uniform loss, medians over the runs that were just trained."""
+    seconds = {
+        smto: [r.seconds / len(r.history) for r in runs if r.config.smto == smto and r.history]
+        for smto in (key, UNIFORM)
+    }
+    return float(np.median(seconds[key]) / np.median(seconds[UNIFORM])) if all(seconds.values()) else math.nan

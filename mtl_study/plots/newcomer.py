@@ -1,0 +1,37 @@
+"""A new method against each of the others."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from mtl_study.look import LOOK, label
+from mtl_study.newcomer import Beside
+from mtl_study.plots import canvas
+
+
+def differences(found: Beside) -> Axes:
+    """A row per method: the new one minus it, each at its own rate; below, hollow, both at the rate of that method."""
+    table = found.table.drop(index=found.smto).sort_values("difference", ascending=False)
+    _, ax = canvas.figure(7.5, 1.0 + 0.34 * len(table))
+    for y, (smto, row) in enumerate(table.iterrows()):
+        colour = LOOK[str(smto)].colour if smto in LOOK else "black"
+        for suffix, shift, fill in (("", -0.13, colour), ("_at_rate", 0.17, "white")):
+            mean, low, high = (row[f"{name}{suffix}"] for name in ("difference", "low", "high"))
+            if np.isfinite(mean):
+                ax.plot([low, high], [y + shift] * 2, color=colour, linewidth=1.6, zorder=2)
+                ax.plot(mean, y + shift, "o", color=colour, markerfacecolor=fill, markersize=6, zorder=3)
+    ax.set_yticks(range(len(table)), [label(str(smto)) for smto in table.index])
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.set_xlabel(
+        f"Δm of {label(found.smto)} minus that of the method, in points; to the right {label(found.smto)} is better"
+    )
+    canvas.zero_line(ax, "x")
+    return canvas.despine(ax, grid="x")
+
+
+def caption(found: Beside) -> str:
+    return (
+        f"{label(found.smto)} minus each other method on {found.problem}: mean and {100 * found.level:g} % interval, "
+        "paired by seed. Full: each at its own learning rate; hollow: both at the rate of the other method."
+    )

@@ -1,0 +1,78 @@
+"""`make compare METHOD=mine.py PROBLEM=multimnist/CL_RR`: a method of one's own beside all others, on one page."""
+
+from __future__ import annotations
+
+import argparse
+import html
+import sys
+from pathlib import Path
+
+import nbconvert
+
+from mtl_core import files
+from mtl_core.options import BadOption
+from mtl_core.smtos.checks import ChecksFailed
+from mtl_study import artifacts, newcomer
+from mtl_study.experiments import runner
+from mtl_study.experiments.runs import BadConfig
+from mtl_study.paper.published import NotInPaper
+from mtl_study.plots import canvas
+from mtl_study.plots import newcomer as drawn
+from mtl_study.publishing import notebooks
+
+STYLE = "body {max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif} \
+table {border-collapse: collapse; display: block; overflow-x: auto} th, td {padding: .2rem .6rem} \
+tr:nth-child(even) {background: #8881} img {max-width: 100%; height: auto} pre {overflow-x: auto}"
+
+
+def write(found: newcomer.Beside, folder: Path) -> Path:
+    """The page: index.html with its picture, and the tables as CSV. Returns the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    canvas.figure_of(drawn.differences(found)).savefig(folder / "differences.png", dpi=150, bbox_inches="tight")
+    found.table.to_csv(folder / "methods.csv")
+    found.selected.to_csv(folder / "runs.csv", index=False)
+    body = nbconvert.filters.markdown2html(found._repr_markdown_())
+    picture = f'<img src="differences.png" alt="{html.escape(drawn.caption(found))}">'
+    page = (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(found.smto)} on {html.escape(found.problem)}</title><style>{STYLE}</style></head>"
+        f"<body>{body}<figure>{picture}<figcaption>{html.escape(drawn.caption(found))}</figcaption></figure></body></html>"
+    )
+    files.write_atomically(folder / "index.html", page)
+    return folder / "index.html"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command. Returns its exit code: 1 where a run failed, 2 where the request is refused."""
+    parser = argparse.ArgumentParser(prog="compare", description="A method of your own beside all others.")
+    parser.add_argument("--method", required=True, help="a Python file with one class")
+    parser.add_argument("--problem", default="multimnist/CL_RR", help="a problem of which records ship")
+    parser.add_argument("--preset", default="quick", help="whose records: quick or overnight")
+    parser.add_argument("--workers", type=int, help="training processes; default: one per core")
+    parser.add_argument("--data", help="the folder that holds MNIST/raw, for overnight")
+    given = parser.parse_args(arguments)
+    try:
+        settings = notebooks.settings_of(given.preset, given.problem)
+        found = newcomer.beside(
+            given.method,
+            given.problem,
+            store=artifacts.REPOSITORY / "runs" / "compare",
+            workers=given.workers,
+            data_dir=given.data,
+            **settings,
+        )
+    except (newcomer.BadMethod, ChecksFailed, BadConfig, BadOption, NotInPaper, notebooks.BadParameters) as error:
+        print(f"Nothing was trained.\n{error}", file=sys.stderr)
+        return 2
+    except runner.RunFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    page = write(found, artifacts.folder("compare") / f"{found.smto}-{given.problem.replace('/', '-')}-{given.preset}")
+    print(f"{found._repr_markdown_()}\nThe page: {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    artifacts.need_checkout()
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""A method of one's own beside all others."""
+
+import math
+
+import pandas as pd
+import pytest
+
+import mtl_study
+from mtl_core import smtos
+from mtl_core.options import BadOption
+from mtl_core.smtos.base import REGISTRY
+from mtl_core.smtos.checks import ChecksFailed
+from mtl_study import newcomer
+from mtl_study.analysis import inference
+from mtl_study.experiments import protocol
+from mtl_study.experiments.runs import BadConfig
+from mtl_study.experiments.store import RunStore
+from mtl_study.publishing import compare
+
+CL_RR = "multimnist/CL_RR"
+TINY = {"train_size": 60, "val_size": 100, "test_size": 100, "batch_size": 30, "epochs": 2}
+MINE = """
+import numpy as np
+from mtl_core.smtos.base import GramianWeighting, register
+
+@register
+class InverseNorms(GramianWeighting):
+    key = "inverse_norms_of_mine"
+    native_scale = "weights sum to 1"
+
+    def weights(self, gramian):
+        weights = 1 / np.sqrt(gramian.diagonal())
+        return weights / weights.sum()
+"""
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """What a test makes known is unknown to the next."""
+    smtos.keys()  # all of the package's are known
+    before = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_a_new_method_is_trained_beside_all_others(tmp_path, mine):
+    """EDM's weights for two tasks under another name: at its rate as good as EDM, seed by seed."""
+    shipped, store = RunStore(tmp_path / "shipped"), RunStore(tmp_path / "store")
+    experiment = protocol.experiment(
+        CL_RR, ["unit_scal", "edm", "famo"], seeds=[1, 2], store=shipped, workers=0, **TINY
+    )
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shipped").rglob("*.json")}
+    found = newcomer.beside(mine, CL_RR, search_seeds=[7], shipped=shipped, store=store, workers=0, **TINY)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "shipped").rglob("*.json")}
+    rates = sorted({run.config.lr for run in experiment.runs})
+    assert found.rates == rates and found.lr in rates
+    trained = {(run.config.smto, run.config.lr, run.config.seed) for run in found.runs}
+    uniform_lr = next(run.config.lr for run in experiment.runs if run.config.smto == "unit_scal")
+    assert trained == {(found.smto, lr, seed) for lr in rates for seed in (7, 1, 2)} | {("unit_scal", uniform_lr, 7)}
+
+    table = found.table
+    assert set(table.index) == {"unit_scal", "edm", "famo", found.smto}
+    edm = experiment.selected().query("smto == 'edm'").set_index("seed").delta_m
+    assert table.delta_m["edm"] == pytest.approx(edm.mean())
+    assert table.difference_at_rate["edm"] == pytest.approx(0, abs=0.5)  # EDM for two tasks, but for rounding
+    own = found.selected[found.selected.smto == found.smto].set_index("seed").delta_m
+    interval = inference.t_interval(own - edm)
+    assert tuple(table.loc["edm", ["difference", "low", "high"]]) == pytest.approx(interval[:3])
+    assert math.isnan(table.difference[found.smto]) and found.cost > 0
+
+    page = compare.write(found, tmp_path / "page")
+    text = page.read_text()
+    assert "inverse_norms_of_mine" in text and "EDM" in text and ">nan" not in text
+    assert (tmp_path / "page" / "differences.png").stat().st_size > 5000
+    assert pd.read_csv(tmp_path / "page" / "methods.csv").smto.tolist() == table.index.tolist()
+
+
+def test_a_class_serves_as_well_as_a_file(mine):
+    smto = newcomer.load(mine)
+    assert mtl_study.beside is newcomer.beside and smto.key == "inverse_norms_of_mine"
+    with pytest.raises(BadConfig, match="no records of the uniform loss"):
+        newcomer.beside(smto, CL_RR, shipped=RunStore("/nowhere"), **TINY)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", "defines 0 methods"),
+        (
+            MINE + MINE.replace("InverseNorms", "Other").replace("of_mine", "of_another"),
+            "defines 2 methods .InverseNorms",
+        ),
+        (MINE.replace("inverse_norms_of_mine", "edm"), "two SMTOs are called 'edm'"),
+        (MINE.replace("gramian.diagonal()", "gramian[0]"), "broken"),
+    ],
+)
+def test_what_is_no_method_is_refused_before_any_training(tmp_path, text, message):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises((newcomer.BadMethod, BadOption, ChecksFailed), match=message):
+        newcomer.beside(path, CL_RR, shipped=RunStore("/nowhere"), **TINY)
+
+
+def test_the_command_says_what_is_wrong(tmp_path, mine, capsys):
+    assert compare.main(["--method", str(tmp_path / "mien.py")]) == 2
+    assert "did you mean 'mine.py'" in capsys.readouterr().err
+    assert compare.main(["--method", str(mine), "--problem", "multimnist/CL_RX"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+    assert compare.main(["--method", str(mine), "--preset", "quik"]) == 2
+    assert "quik" in capsys.readouterr().err
