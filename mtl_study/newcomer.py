@@ -71,16 +71,22 @@ class Beside:
     def _repr_markdown_(self) -> str:
         percent = f"{100 * self.level:g} %"
         new, own = self.table.loc[self.smto], self.table.drop(index=self.smto)
-        better, worse = own.index[own.low > 0], own.index[own.high < 0]
+        own_rates, one_rate = (
+            f"better than {listed(map(label, own.index[own[f'low{suffix}'] > 0]))} and worse than "
+            f"{listed(map(label, own.index[own[f'high{suffix}'] < 0]))}"
+            for suffix in ("", "_at_rate")
+        )
         n = int(own.n.max())
         name = label(self.smto)
         lines = [
             f"# {name} on {self.problem}",
             "",
             f"Mean Δm {number(new.delta_m, 2)} % over {counted(n, 'seed')}: place {new.place} of {len(self.table)}, "
-            f"which may be any from {new['first']} to {new['last']}. Each at its own learning rate, it is better than "
-            f"{listed(map(label, better))} and worse than {listed(map(label, worse))}; it cannot be told from the "
-            f"others. A step costs {number(self.cost, 2)} times as much as one of the uniform loss.",
+            f"which may be any from {new['first']} to {new['last']}. A step costs {number(self.cost, 2)} times as much "
+            "as one of the uniform loss.",
+            "",
+            f"**At the learning rate of each other method** it is {one_rate}; from the rest it cannot be told. Each at "
+            f"its own rate, a difference that belongs to the rates as well, it is {own_rates}.",
             "",
             f"| method | learning rate | Δm | place | ties | {name} minus it ({percent}) | at its rate ({percent}) "
             "| epochs to the uniform loss's best |",

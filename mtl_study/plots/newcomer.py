@@ -21,6 +21,9 @@ def differences(found: Beside) -> Axes:
             if np.isfinite(mean):
                 ax.plot([low, high], [y + shift] * 2, color=colour, linewidth=1.6, zorder=2)
                 ax.plot(mean, y + shift, "o", color=colour, markerfacecolor=fill, markersize=6, zorder=3)
+    for fill, words in (("black", "each at its own rate"), ("white", "both at the rate of the method")):
+        ax.plot([], [], "o", color="black", markerfacecolor=fill, markersize=6, label=words)
+    ax.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     ax.set_yticks(range(len(table)), [label(str(smto)) for smto in table.index])
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.set_xlabel(

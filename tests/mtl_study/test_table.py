@@ -1,0 +1,84 @@
+"""Δm from anyone's numbers."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtl_study import table
+from mtl_study.analysis import inference
+
+TEXT = """
+method, seed, seg/mIoU ↑, seg/accuracy up, depth ↓
+single, 1, .50, .70,
+single, 2, .52, .74,
+single, 1, , , .0160
+single, 2, , , .0170
+sum, 1, .51, .73, .0171
+sum, 2, .50, .72, .0172
+mgda, 1, .55, .74, .0151
+mgda, 2, .53, .73, .0155
+"""
+
+
+def frame(text=TEXT):
+    return pd.read_csv(io.StringIO(text), skipinitialspace=True)
+
+
+def test_values_by_hand():
+    """Tasks count equally, metrics equally within a task; single-task means .51, .72, .0165."""
+    found = table.gains(frame())
+    seg = (100 * (0.505 - 0.51) / 0.51 + 100 * (0.725 - 0.72) / 0.72) / 2
+    depth = -100 * (0.01715 - 0.0165) / 0.0165
+    assert found.loc["sum", ["seg", "depth", "delta_m"]].tolist() == pytest.approx([seg, depth, (seg + depth) / 2])
+    assert list(found.index) == ["sum", "mgda"] and found.n.tolist() == [2, 2]
+
+
+def test_the_interval_holds_the_error_of_the_single_task_models():
+    """Coverage of 95 % over tables drawn anew, where the runs of the method alone would give far less."""
+    rng, hits, without = np.random.default_rng(0), 0, 0
+    for _ in range(120):
+        single, own = rng.normal(1.0, 0.05, 5), rng.normal(1.1, 0.01, 5)
+        rows = [("single", s + 1, v) for s, v in enumerate(single)] + [("m", s + 1, v) for s, v in enumerate(own)]
+        given = pd.DataFrame(rows, columns=["method", "seed", "accuracy ↑"])
+        found = table.gains(given).loc["m"]
+        hits += found.low <= 10.0 <= found.high
+        alone = inference.t_interval(100 * (own - single.mean()) / single.mean())
+        without += alone.low <= 10.0 <= alone.high
+    assert 0.9 <= hits / 120 <= 0.99 and without / 120 < 0.6
+
+
+def test_without_a_column_of_seeds_rows_count_as_seeds():
+    rows = frame("method, accuracy ↑\nsingle, .5\nsingle, .6\nmine, .55\nmine, .66\n")
+    found = table.gains(rows).loc["mine"]
+    assert found.delta_m == pytest.approx(10.0) and found.low < 10 < found.high
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("seg/mIoU ↑", "seg/mIoU"), "end it in ↑"),
+        (("method,", "methods,"), "no column 'method' .did you mean 'methods'"),
+        (("single", "singel"), "no row has the method 'single' .did you mean 'singel'"),
+        ((".0171", "abc"), "not a number: 'depth ↓', row 6"),
+        (("mgda, 2, .53", "mgda, 2, "), "empty cells: mgda .seed 2"),
+        (("mgda, 2", "mgda, 1"), "twice in the table: mgda .seed 1"),
+        ((".0160\nsingle, 2, , , .0170", "\nsingle, 2, , , "), "no row of 'single' has a value of depth"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said(change, message, tmp_path, capsys):
+    text = TEXT.replace(*change)
+    with pytest.raises(table.BadTable, match=message):
+        table.gains(frame(text))
+    (tmp_path / "t.csv").write_text(text.strip(), encoding="utf-8")
+    assert table.main([str(tmp_path / "t.csv")]) == 2
+    assert "t.csv" in capsys.readouterr().err
+
+
+def test_the_command_prints_a_row_per_method(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text(TEXT.strip(), encoding="utf-8")
+    assert table.main([str(tmp_path / "t.csv"), "--level", "0.9"]) == 0
+    said = capsys.readouterr().out
+    assert "90 % interval" in said and "−2.04" in said and "mgda" in said
+    assert table.main([str(tmp_path / "none.csv")]) == 2
