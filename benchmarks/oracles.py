@@ -151,11 +151,18 @@ def cagrad_direction(G: np.ndarray, c: float) -> np.ndarray:
     return value(d)
 
 
-def imgrad_dual(G: np.ndarray, c: float, kappa: float) -> np.ndarray:
-    """argmin (3/2 − κ) g_w·g_0 + κ c |g_0| |g_w| over the simplex."""
+def imgrad_dual(G: np.ndarray, c: float, kappa: float, reading: str = "code") -> np.ndarray:
+    """The least of IMGrad's objective over the simplex, in the reading of the code or as printed."""
     w = cp.Variable(len(G), nonneg=True)
-    linear = (1.5 - kappa) * G.mean(0) @ w
-    cp.Problem(cp.Minimize(linear + kappa * c * np.sqrt(G.mean()) * cp.norm(root(G).T @ w)), [cp.sum(w) == 1]).solve()
+    length, linear = cp.norm(root(G).T @ w), G.mean(0) @ w
+    radius = c * np.sqrt(G.mean())
+    objective = {
+        "code": (1.5 - kappa) * linear + kappa * radius * length,
+        "eq9": (1 - kappa) * (linear + radius * length) + kappa * length**2,
+        "eq11": (1 - kappa) * linear + kappa * radius * length**2,
+        "eq11_plain": (1 - kappa) * linear + kappa * radius * length,
+    }[reading]
+    cp.Problem(cp.Minimize(objective), [cp.sum(w) == 1]).solve()
     return value(w)
 
 

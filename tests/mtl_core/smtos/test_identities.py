@@ -300,14 +300,59 @@ def test_imgrad_at_three_quarters_is_cagrad() -> None:
     assert_allclose(solve("imgrad", pair(low), c=0.5), solve("cagrad", pair(low), c=0.5), rtol=1e-7)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_imgrad_solves_the_dual_as_it_is_written(seed) -> None:
-    """(3/2 − κ) g_w·g_0 + κ c |g_0| |g_w| as a convex programme, and not CAGrad's at another radius."""
-    G, c = gramian(4, seed, decades=0.7), 0.8
-    w = oracles.imgrad_dual(G, c, balance(G))
-    expected = (1 / 4 + c * np.sqrt(G.mean() / (w @ G @ w)) * w) / (1 + c**2)
-    R = oracles.root(G)
-    assert_allclose(solve("imgrad", G) @ R, expected @ R, atol=2e-3 * np.abs(expected @ R).max())
+READINGS = ["code", "eq9", "eq11", "eq11_plain"]
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_imgrad_solves_the_objective_as_it_is_written(reading) -> None:
+    """Each reading as a convex programme, and not CAGrad's dual at another radius."""
+    for seed, (K, c) in enumerate([(2, 0.5), (3, 0.2), (4, 0.8), (11, 0.8)]):
+        G = gramian(K, seed, decades=0.7)
+        w = oracles.imgrad_dual(G, c, balance(G), reading)
+        expected = (1 / K + c * np.sqrt(G.mean() / (w @ G @ w)) * w) / (1 + c**2)
+        R = oracles.root(G)
+        found = solve("imgrad", G, c=c, reading=reading)
+        assert_allclose(found @ R, expected @ R, atol=2e-3 * np.abs(expected @ R).max())
+        assert_allclose(
+            solve("imgrad", 1e-6 * G, c=c, reading=reading), found, rtol=1e-6
+        ) if reading != "eq11" else None
+
+
+def test_imgrads_printed_objectives_lead_to_mgda() -> None:
+    """At κ = 1, where the mean gradient is the shortest combination: d = (1 + c) g_0 / (1 + c²)."""
+    for reading in READINGS:
+        assert_allclose(solve("imgrad", np.eye(3), c=0.5, reading=reading), np.full(3, 1.5 / 3 / 1.25), rtol=1e-9)
+
+
+def test_the_balance_of_two_gradients_in_closed_form() -> None:
+    """r = |g_1| / |g_2| and the angle φ between them. At a right angle it is the similarity of magnitudes."""
+    for ratio, degrees in itertools.product((1.0, 1.5, 2.0, 3.0, 10.0), (20.0, 30.0, 60.0, 90.0, 120.0, 150.0, 170.0)):
+        cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+        if ratio * cos < 1:
+            expected = 2 * ratio * sin / np.sqrt((ratio**2 + 1) ** 2 - 4 * ratio**2 * cos**2)
+        else:  # the shortest combination is the short gradient
+            expected = (1 + ratio * cos) / np.sqrt(ratio**2 + 1 + 2 * ratio * cos)
+        found = balance(np.array([[ratio**2, ratio * cos], [ratio * cos, 1.0]]))
+        assert_allclose(found, 1.0 if ratio == 1 and ratio * cos < 1 else expected, atol=1e-12)
+        if degrees == 90:
+            assert_allclose(found, 2 * ratio / (ratio**2 + 1), atol=1e-12)
+
+
+def test_imgrad_hurts_a_task_wherever_cagrad_does() -> None:
+    """At equal c its d is in CAGrad's ball, of which CAGrad's d has the largest worst gain. The reverse happens."""
+    random, only_imgrad, both = np.random.default_rng(0), 0, 0
+    for _ in range(300):
+        K, c = int(random.choice([2, 3])), float(random.choice([0.1, 0.2, 0.4]))
+        J = random.normal(size=(K, 3)) * 10 ** random.uniform(-1, 1, size=(K, 1))
+        G = J @ J.T
+        worst = {"cagrad": (G @ solve("cagrad", G, c=c) / G.diagonal() ** 0.5).min()}
+        worst |= {r: (G @ solve("imgrad", G, c=c, reading=r) / G.diagonal() ** 0.5).min() for r in READINGS}
+        if worst["cagrad"] < 0:
+            assert all(worst[reading] < 1e-9 for reading in READINGS)
+            both += 1
+        else:
+            only_imgrad += any(worst[reading] < -1e-9 for reading in READINGS)
+    assert both > 20 and only_imgrad > 2
 
 
 # -- equal weights ---------------------------------------------------------------------------------------------------
