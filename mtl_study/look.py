@@ -63,6 +63,7 @@ LOOK = {  # in order of display: that of the paper, then what it does not have
     "gls": Look("GLS", SKY, DASHDOTDOT, "s"),
     "gradvac": Look("GradVac", ORANGE, DASHDOTDOT, "D"),
     "ldc_mtl": Look("LDC-MTL", BLUE, DASHDOTDOT, "D"),
+    "gated": Look("Gated", ORANGE, SHORT, "^"),
     "imtl_transposed": Look("IMTL, transposed", PURPLE, DASHDOTDOT, "p"),  # imtl with form = "transposed" (D24)
 }
 PROBLEMS = {  # label, place on the family's colour map, marker; in order of display

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn, tensor
@@ -268,3 +269,46 @@ def test_famo_inside_auto_lambda_compares_scaled_losses_with_scaled_losses(toy) 
 def test_combinations_that_make_no_sense_are_refused(key, options, says) -> None:
     with pytest.raises(BadOption, match=says):
         build(key, 2, **options)
+
+
+# -- a gate ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_gate_that_is_always_open_is_its_inner_method_and_one_that_is_never_open_the_mean(toy) -> None:
+    for duty, expected in ((1.0, ready("cagrad", toy)), (0.0, None)):
+        smto = ready("gated", toy, duty=duty)
+        for _ in range(3):
+            step = toy.step(smto)
+            result = smto.backward(step)
+            gradients = [p.grad.clone() for p in step.model.parameters()]
+            again = toy.step(smto)
+            if expected is None:
+                again.apply(torch.full((2,), 0.5))
+            else:
+                assert_close(result.weights, expected.backward(again).weights)
+            assert_close(gradients, [p.grad for p in again.model.parameters()])
+            assert result.diagnostics["share"] == duty
+
+
+@pytest.mark.agrees("its definition, worked out apart", "gated")
+def test_a_gate_keeps_its_duty_whatever_the_need_is_measured_by() -> None:
+    """Also where the need drifts, so that a running quantile alone would be open too often; and it opens where the need
+    is greatest."""
+    random = np.random.default_rng(0)
+    for by, duty in itertools.product(("ratio", "cosine", "random"), (0.3, 0.7)):
+        smto = build("gated", 2, by=by, duty=duty)
+        needs, opened = [], []
+        for t in range(400):
+            ratio, cosine = np.exp(abs(random.normal()) + t / 200), np.tanh(random.normal() - t / 200)
+            needs.append(smto.need(np.array([[ratio**2, ratio * cosine], [ratio * cosine, 1.0]])))
+            assert needs[-1] == pytest.approx({"ratio": ratio, "cosine": -cosine}.get(by, needs[-1]))
+            opened.append(smto.opens(needs[-1]))
+        assert np.mean(opened) == pytest.approx(duty, abs=0.02)
+        last, opened_last = np.array(needs[-50:]), np.array(opened[-50:])
+        assert last[opened_last].min() > np.quantile(last, 1 - duty) - 0.5 * last.std()
+
+
+def test_the_need_of_a_task_without_gradient_is_the_greatest_by_ratio_and_none_by_cosine() -> None:
+    zero = np.diag([1.0, 0.0])
+    assert build("gated", 2, by="ratio").need(zero) > 1e300
+    assert build("gated", 2, by="cosine").need(zero) == 0
