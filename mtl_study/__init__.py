@@ -1,5 +1,6 @@
 """Do specialized multi-task optimizers (SMTOs) beat the plain sum of losses? The code behind the notebooks.
 
+mtl_study.check_smto(method)                 what one may expect of a method, checked on three small tasks
 mtl_study.compare(problem, methods, seeds)   methods against the uniform loss on one problem, at equal terms
 mtl_study.power(claim, evidence)             how many seeds a claim takes
 mtl_study.beside(method, problem)            a new method beside all of which records ship
@@ -8,7 +9,12 @@ mtl_study.beside(method, problem)            a new method beside all of which re
 import importlib
 from typing import Any
 
-_CALLABLE = {"compare": "comparing", "power": "comparing", "beside": "newcomer"}  # imported when asked for
+_CALLABLE = {  # name → module of this package, imported when it is asked for
+    "check_smto": "checking",
+    "compare": "comparing",
+    "power": "comparing",
+    "beside": "newcomer",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -25,9 +25,9 @@ import pandas as pd
 from mtl_core import smtos
 from mtl_core.names import nearest
 from mtl_core.smtos import SMTO
-from mtl_core.smtos.checks import Report
 from mtl_study import artifacts
 from mtl_study.analysis import comparisons, delta, frames, inference, rankings, targets
+from mtl_study.checking import Report, check_smto
 from mtl_study.experiments import protocol, runner
 from mtl_study.experiments.runs import BadConfig, Run, RunConfig
 from mtl_study.experiments.store import RunStore
@@ -188,7 +188,7 @@ def beside(
         raise BadMethod(f"{method!r} is no SMTO: expected a class that derives from one of mtl_core.smtos.base.")
     if smtos.get(smto.key) is not smto or smto.__module__.startswith("mtl_core."):
         raise BadMethod(f"{smto.key!r} is a method of the package; a new one has a key of its own.")
-    checks = smtos.check_smto(smto, unless, **(options or {}))
+    checks = check_smto(smto, unless, **(options or {}))
     known = RunStore(artifacts.REPOSITORY / "results") if shipped is None else shipped
     others = [key for key in published.methods(problem) if key not in (UNIFORM, "fixed")]
     experiment = protocol.stored(problem, others, known, **settings)

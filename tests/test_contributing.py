@@ -8,6 +8,7 @@ import pytest
 
 from mtl_core import smtos
 from mtl_core.smtos import registry
+from mtl_study import check_smto
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 
@@ -34,7 +35,7 @@ def test_the_example_does_what_its_page_says(example):
 
 def test_the_example_passes_the_checks_that_its_page_names(example):
     assert "check_smto(InverseNorms)" in TEXT
-    report = smtos.check_smto(type(example))
+    report = check_smto(type(example))
     assert report.of("kept") == list(report.found)
 
 

@@ -2,8 +2,7 @@
 
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import SMTO, StepResult
-from mtl_core.smtos.checks import check_smto
 from mtl_core.smtos.geometry import NonFinite
 from mtl_core.smtos.registry import build, get, keys, options
 
-__all__ = ["SMTO", "BadOption", "NonFinite", "StepResult", "build", "check_smto", "get", "keys", "options"]
+__all__ = ["SMTO", "BadOption", "NonFinite", "StepResult", "build", "get", "keys", "options"]

@@ -11,8 +11,8 @@ import nbconvert
 
 from mtl_core import files
 from mtl_core.options import BadOption
-from mtl_core.smtos.checks import ChecksFailed
 from mtl_study import artifacts, newcomer
+from mtl_study.checking import ChecksFailed
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import BadConfig
 from mtl_study.paper.published import NotInPaper

@@ -17,7 +17,7 @@ PACKAGES, OUTSIDE = ("mtl_core", "mtl_study"), ("benchmarks", "tests")
 FLOORS: dict[str, tuple[str, ...]] = {
     "publishing": ("mtl_study.publishing",),
     "figures and lessons": ("mtl_study.plots", "mtl_study.teaching"),
-    "on one's own problem": ("mtl_study.comparing", "mtl_study.newcomer", "mtl_study.table"),
+    "on one's own problem": ("mtl_study.comparing", "mtl_study.newcomer", "mtl_study.table", "mtl_study.checking"),
     "verdicts": ("mtl_study.paper.claims", "mtl_study.paper.rules"),
     "protocol": (
         "mtl_study.experiments.protocol",

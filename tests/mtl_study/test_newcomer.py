@@ -9,9 +9,9 @@ import mtl_study
 from mtl_core import smtos
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import REGISTRY
-from mtl_core.smtos.checks import ChecksFailed
 from mtl_study import newcomer
 from mtl_study.analysis import inference
+from mtl_study.checking import ChecksFailed
 from mtl_study.experiments import protocol
 from mtl_study.experiments.runs import BadConfig
 from mtl_study.experiments.store import RunStore

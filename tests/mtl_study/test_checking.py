@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from mtl_core.options import BadOption
-from mtl_core.smtos import check_smto
 from mtl_core.smtos.base import SMTO, GramianWeighting, LossWeighting, StepResult
-from mtl_core.smtos.checks import CHECKS, ChecksFailed
 from mtl_core.smtos.registry import keys
+from mtl_study import check_smto
+from mtl_study.checking import CHECKS, ChecksFailed
 
 OPTIONS: dict[str, dict] = {
     "fixed": {"weights": [0.2, 0.5, 0.3]},
