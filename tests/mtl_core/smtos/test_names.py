@@ -28,6 +28,7 @@ SPELLED = {
     "fairgrad": ["FairGrad"],
     "famo": ["FAMO"],
     "fixed": ["Constant"],
+    "gated": ["Gated"],
     "gls": ["GLS"],
     "go4align": ["GO4Align"],
     "graddrop": ["GradDrop"],
