@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import CodeType, FunctionType
-from typing import Annotated, Any, Literal, Self, overload
+from typing import Annotated, Any, ClassVar, Literal, Self, overload
 
 from pydantic import (
     AfterValidator,
@@ -319,9 +319,13 @@ class Packed(Sequence[Epoch]):
 
     __slots__ = ("length", "packed")
 
+    #: the one that was packed last: a record that is read is checked next, and need not be parsed again and kept for it
+    last: ClassVar[tuple[bytes, list[Epoch]]] = (b"", [])
+
     def __init__(self, epochs: Sequence[Epoch]) -> None:
         self.length = len(epochs)
         self.packed = zlib.compress(EPOCHS.dump_json(list(epochs)), 1)
+        Packed.last = self.packed, list(epochs)
 
     def __len__(self) -> int:
         return self.length
@@ -333,10 +337,14 @@ class Packed(Sequence[Epoch]):
     def __getitem__(self, index: slice) -> Sequence[Epoch]: ...
 
     def __getitem__(self, index: int | slice) -> Epoch | Sequence[Epoch]:
-        return _unpacked(self.packed)[index]
+        return self._epochs()[index]
 
     def __iter__(self) -> Iterator[Epoch]:
-        return iter(_unpacked(self.packed))
+        return iter(self._epochs())
+
+    def _epochs(self) -> list[Epoch]:
+        packed, epochs = Packed.last
+        return epochs if packed == self.packed else _unpacked(self.packed)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Packed) and self.packed == other.packed:

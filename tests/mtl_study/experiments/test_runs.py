@@ -286,6 +286,20 @@ def test_histories_are_kept_packed_and_say_the_same(longer):
     assert runs._unpacked.cache_info().currsize <= 64
 
 
+def test_a_record_that_is_read_is_parsed_once(longer):
+    """Its check looks at the epochs that were just parsed, and finds what is wrong with them all the same. None is kept
+    unpacked before somebody looks at it: thousands of objects that the garbage collector goes through again and
+    again."""
+    line, wrong = longer.to_line(), sealed(longer, **epoch(longer, weights=[0.3, 0.3, 0.4]))
+    runs._unpacked.cache_clear()
+    found = Run.from_line(line)
+    with pytest.raises(BadRecord, match="epoch 0: lists of another length"):
+        Run.from_line(wrong)
+    assert runs._unpacked.cache_info().misses == 0
+    assert found == longer and list(found.history)[2] == found.history[2]
+    assert runs._unpacked.cache_info().misses > 0
+
+
 # -- a longer run serves a shorter request -----------------------------------------------------------------------------
 
 
