@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtl_core.files import write_atomically, write_json
-from mtl_study.words import minus
+from mtl_study.words import minus, untagged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +130,7 @@ def save_table(
     write_atomically(path.with_suffix(".csv"), frame.to_csv(index=_has_index(frame), lineterminator="\n"))
     write_atomically(path.with_suffix(".md"), text)
     _note(path, preset, title, caption)
-    return Markdown(f"**{title}**\n\n{text}\n{warning(preset)}{caption}")
+    return Markdown(untagged(f"**{title}**\n\n{text}\n{warning(preset)}{caption}"))
 
 
 def to_markdown(frame: pd.DataFrame, decimals: int | Mapping[str, int] | None = None) -> str:
@@ -177,7 +177,7 @@ def _words(column: Any) -> str:
 
 
 def _cell(value: Any, decimals: int | None) -> str:
-    """One cell as text that cannot break a Markdown table."""
+    """One cell as text that cannot break a Markdown table, nor bring tags into a page."""
     import pandas as pd
 
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
@@ -188,4 +188,4 @@ def _cell(value: Any, decimals: int | None) -> str:
         else:
             text = f"{value:.{decimals}f}"
         return minus(text)
-    return " ".join(str(value).replace("|", r"\|").split())
+    return " ".join(untagged(str(value)).replace("|", r"\|").split())

@@ -16,6 +16,11 @@ def minus(text: str) -> str:
     return text.replace("-", "−")
 
 
+def untagged(text: str) -> str:
+    """Text or Markdown in which nothing is an HTML tag: a `<` that would begin one is shown as it is."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+
+
 def number(value: float, digits: int = 1, sign: bool = False) -> str:
     """A number with a true minus and a comma per thousand; with `sign` a plus before what is above zero."""
     if math.isnan(value):
@@ -69,5 +74,5 @@ def say(text: str) -> Markdown:
     """Text as Markdown: paragraphs stand apart by an empty line, other line breaks and indents are of no account."""
     from IPython.display import Markdown
 
-    paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
+    paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", untagged(text)))
     return Markdown("\n\n".join(paragraph for paragraph in paragraphs if paragraph))

@@ -23,8 +23,10 @@ its raw value 1 counts as not measured (D17).
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,7 +44,8 @@ from torchvision import datasets as torchvision_datasets
 from mtl_core import progress
 from mtl_core.datasets import streets
 from mtl_core.datasets.base import DataNotFound, Sizes, SplitName
-from mtl_core.files import cache_folder, whole_folder
+from mtl_core.datasets.streets import KINDS
+from mtl_core.files import cache_folder, is_whole, prepared
 
 CODE_VERSION = 1  # raise when the numbers a dataset produces change
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue in [0, 1]
@@ -52,13 +55,8 @@ MAX_DEGREES = 10  # of the rotation that augments training images
 IGNORED = -1  # class of pixels that are neither learnt nor judged
 FIRST_OBJECT_CLASS = 11  # of the 19: persons and vehicles, which come as instances
 
-KINDS = {  # what a scene consists of: folder, end of the file name, Pillow's names of the pixel format
-    "image": ("leftImg8bit", "_leftImg8bit.png", ("RGB",)),
-    "labels": ("gtFine", "_gtFine_labelIds.png", ("L",)),
-    "instances": ("gtFine", "_gtFine_instanceIds.png", ("I;16", "I")),
-    "disparity": ("disparity", "_disparity.png", ("I;16", "I")),
-}
-ARRAYS = {"images": np.uint8, "labels": np.int8, "instances": np.int16, "disparity": np.float32, "counts": np.int16}
+ARRAYS = {"images": "u1", "labels": "i1", "instances": "i2", "disparity": "f4", "counts": "i2", "valid": "?"}
+WHAT = {"S": "of a class that is learnt", "D": "with a measured disparity", "I": "of an instance"}  # a valid pixel is
 HOW = (
     "Unpack leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip and disparity_trainvaltest.zip (from "
     "cityscapes-dataset.com, after registration) into one folder and give that folder as `data_dir`, or use "
@@ -90,12 +88,8 @@ class Folder(NamedTuple):
     digest: str
 
     def file(self, scene: str, kind: str) -> Path:
-        return _file(self.path, scene, kind)
-
-
-def _file(path: Path, scene: str, kind: str) -> Path:
-    folder, suffix, _ = KINDS[kind]
-    return path / folder / f"{scene}{suffix}"
+        name, suffix, _ = KINDS[kind]
+        return self.path / name / f"{scene}{suffix}"
 
 
 def list_folder(path: Path) -> Folder:
@@ -104,8 +98,13 @@ def list_folder(path: Path) -> Folder:
     Raises:
         DataNotFound: a folder or a file is missing.
     """
+    if (path / "train" / "image").is_dir() and not (path / "leftImg8bit").exists():
+        raise DataNotFound(
+            f"Cityscapes: {path} holds the preprocessed .npy files that come with MTAN (image, label and depth at "
+            f"256×128). They have no instances and another resolution, and are not read here. {HOW}"
+        )
     scenes: dict[str, tuple[str, ...]] = {}
-    missing, digest = [], hashlib.sha256()
+    missing, digest, place = [], hashlib.sha256(), Folder(path, (), (), "")
     for split in ("train", "val"):
         for name in ("leftImg8bit", "gtFine", "disparity"):
             if not (path / name / split).is_dir():
@@ -117,11 +116,12 @@ def list_folder(path: Path) -> Folder:
             raise DataNotFound(f"Cityscapes: no file {images / split}/CITY/*{suffix}. {HOW}")
         for scene in scenes[split]:
             for kind in KINDS:
+                file = place.file(scene, kind)
                 try:
-                    stat = os.stat(_file(path, scene, kind))
+                    stat = os.stat(file)
                     digest.update(f"{scene} {kind} {stat.st_size} {stat.st_mtime_ns}\n".encode())
                 except FileNotFoundError:
-                    missing.append(_file(path, scene, kind))
+                    missing.append(file)
     if missing:
         total = len(KINDS) * (len(scenes["train"]) + len(scenes["val"]))
         raise DataNotFound(
@@ -146,39 +146,55 @@ def split_positions(train: int, val: int, sizes: Sizes) -> dict[SplitName, np.nd
     return {"train": chosen[: sizes[0]], "val": rest[: sizes[1]], "test": draw.permutation(val)[: sizes[2]]}
 
 
-def _open(file: Path, kind: str, size: tuple[int, int] | None = None) -> Image.Image:
-    """Opens a PNG file and looks at its header: `size` is (width, height) where it must be a certain one."""
+def _open(file: Path, kind: str) -> Image.Image:
+    """Opens a PNG file and looks at its header."""
     try:
         image = Image.open(file)
     except (OSError, SyntaxError) as error:
         raise DataNotFound(f"Cityscapes: {file} is not a whole PNG file ({error}). Unpack it again.") from error
     modes = KINDS[kind][2]
+    if image.format != "PNG":
+        raise ValueError(f"Cityscapes: {file} is a {image.format} file, expected PNG. {HOW}")
     if image.mode not in modes:
         raise ValueError(f"Cityscapes: {file} has pixels of format {image.mode}, expected {modes[0]}. {HOW}")
-    if size and image.size != size:
-        raise ValueError(
-            f"Cityscapes: {file} has {image.width}×{image.height} pixels, expected {size[0]}×{size[1]} like the first "
-            "image of the folder. All maps must have the same size."
-        )
     return image
 
 
-def read(folder: Folder, scene: str, size: tuple[int, int] | None = None) -> Scene:
+def read(folder: Folder, scene: str) -> Scene:
     """The raw maps of one scene, at full size: image uint8 [H, W, 3], label ids, instance ids and disparity [H, W].
 
     Raises:
-        DataNotFound: a file is damaged. ValueError: a file has another size or format. Both name the file.
+        DataNotFound: a file is damaged. ValueError: a file has another format. Both name the file.
     """
     maps = []
     for kind in KINDS:
         file = folder.file(scene, kind)
-        with _open(file, kind, size) as image:
-            size = image.size
+        with _open(file, kind) as image:
             try:
                 maps.append(np.array(image))
             except (OSError, SyntaxError, ValueError) as error:
                 raise DataNotFound(f"Cityscapes: {file} is damaged ({error}). Unpack it again.") from error
     return Scene(*maps)
+
+
+def check_contents(folder: Folder, scene: str, maps: Scene) -> None:
+    """Holds the raw maps of a scene against each other and against what Cityscapes can have.
+
+    Raises:
+        ValueError: label ids and instance ids (without their last three digits) are of different classes in more than
+            a thousandth of the pixels; label ids are train ids; disparity is in another unit. The file is named.
+    """
+    _, labels, instances, disparity = (folder.file(scene, kind) for kind in KINDS)
+    classes = np.where(maps.instances < 1000, maps.instances, maps.instances // 1000)
+    if (maps.labels == 255).any():
+        wrong = f"{labels} holds 255, which train ids have for what is ignored; label ids, from 0 to 33, are expected"
+    elif (share := (classes != maps.labels).mean()) > 0.001:
+        wrong = f"{labels} and {instances} are of different classes in {share:.1%} of the pixels: train ids, mixed up?"
+    elif 1 < (most := maps.disparity.max()) <= 256:
+        wrong = f"{disparity} goes up to {most}, expected 256 times the pixels of disparity plus 1"
+    else:
+        return
+    raise ValueError(f"Cityscapes: {wrong}. {HOW}")
 
 
 def reduce(scene: Scene, width: int, aligned: bool = False) -> Scene:
@@ -249,7 +265,8 @@ class Maps(NamedTuple):
     """All scenes of a folder at the working resolution, on one device.
 
     images uint8 [N, 3, H, W], labels int8 [N, H, W], instances int16 [N, H, W], disparity float32 [N, H, W], counts of
-    instances int16 [N]. The folder's train comes first, then its val.
+    instances int16 [N], and whether there is a valid pixel for S, D and I bool [N, 3]. The folder's train comes first,
+    then its val.
     """
 
     images: Tensor
@@ -257,6 +274,7 @@ class Maps(NamedTuple):
     instances: Tensor
     disparity: Tensor
     counts: Tensor
+    valid: Tensor
 
 
 @dataclass(frozen=True)
@@ -353,15 +371,27 @@ class Cityscapes:
             self._check_sizes(source, sizes)  # the streets are written by prepare()
             return
         folder = self._folder(source, sizes, data_dir)
-        if not self._cache(folder).is_dir():
+        if not is_whole(self._cache(folder)):
             self._check_files(folder)
 
     def prepare(self, source: str, sizes: Sizes, data_dir: str | None) -> None:
         """Writes the streets (embedded source) and reduces all PNG files once to arrays in `cache_folder()`.
 
-        A folder whose files have changed, or another version of this code, makes new arrays.
+        A folder whose files have changed (size or date), or another version of this code, makes new arrays.
+
+        Raises:
+            DataNotFound: a file is damaged. ValueError: maps that contradict each other, or a split without a single
+                valid pixel for a task.
         """
-        self._prepare(self._folder(source, sizes, data_dir))
+        folder = self._folder(source, sizes, data_dir)
+        valid = np.load(self._prepare(folder) / "valid.npy")
+        for split, rows in self._rows(folder, sizes).items():
+            for task, found in zip(WHAT, valid[rows].any(0), strict=True):
+                if not found:
+                    raise ValueError(
+                        f"Cityscapes: {folder.path}: the {len(rows):,} scenes of {split} have no pixel {WHAT[task]} "
+                        f"(task {task}). {HOW}"
+                    )
 
     def load(
         self, source: str, sizes: Sizes, data_dir: str | None, device: torch.device, dtype: torch.dtype
@@ -370,13 +400,16 @@ class Cityscapes:
         (1.1 GB at width 256, 4.5 GB at 512 for all of Cityscapes)."""
         folder = self._folder(source, sizes, data_dir)
         maps = _open_maps(self._prepare(folder), device)
-        positions = split_positions(len(folder.train), len(folder.val), sizes)
-        positions["test"] = positions["test"] + len(folder.train)
         most = int(maps.counts.max())
         return {
             name: Scenes(maps, torch.from_numpy(rows).to(device), self.classes, most, dtype)
-            for name, rows in positions.items()
+            for name, rows in self._rows(folder, sizes).items()
         }
+
+    def _rows(self, folder: Folder, sizes: Sizes) -> dict[SplitName, np.ndarray]:
+        """Where the scenes of each split lie in the maps."""
+        positions = split_positions(len(folder.train), len(folder.val), sizes)
+        return {**positions, "test": positions["test"] + len(folder.train)}
 
     def _check_sizes(self, source: str, sizes: Sizes) -> None:
         if min(sizes) < 1:
@@ -418,46 +451,44 @@ class Cityscapes:
                 f"Choose a width that divides {width}."
             )
 
-    def _check_files(self, folder: Folder) -> tuple[int, int]:
-        """Looks at the first and last bytes of every file. Returns width and height of all images."""
-        first = folder.file(folder.train[0], "image")
-        with _open(first, "image") as image:
-            size = image.size
-        self._check_size(size, str(first))
-        for scene in (*folder.train, *folder.val):
-            for kind in KINDS:
-                file = folder.file(scene, kind)
-                _open(file, kind, size).close()
-                with file.open("rb") as stream:
-                    stream.seek(-min(1024, file.stat().st_size), os.SEEK_END)
-                    if b"IEND" not in stream.read():
-                        raise DataNotFound(
-                            f"Cityscapes: {file} is cut short: a PNG file ends with IEND. Unpack it again."
-                        )
-        return size
+    def _check_files(self, folder: Folder) -> None:
+        """Looks at the first and last bytes of every file: all are PNG files of one size."""
+        sizes = {}
+        for scene, kind in itertools.product((*folder.train, *folder.val), KINDS):
+            file = folder.file(scene, kind)
+            with _open(file, kind) as image:
+                sizes[file] = image.size
+            with file.open("rb") as stream:
+                stream.seek(-min(1024, file.stat().st_size), os.SEEK_END)
+                if b"IEND" not in stream.read():
+                    raise DataNotFound(f"Cityscapes: {file} is cut short: a PNG file ends with IEND. Unpack it again.")
+        ((size, most),) = Counter(sizes.values()).most_common(1)
+        for file, found in sizes.items():
+            if found != size:
+                raise ValueError(
+                    f"Cityscapes: {file} has {found[0]}×{found[1]} pixels, expected {size[0]}×{size[1]} like {most:,} "
+                    f"of {len(sizes):,} files. All images and maps must have the same size."
+                )
+        self._check_size(size, str(folder.file(folder.train[0], "image")))
 
     def _cache(self, folder: Folder) -> Path:
         aligned = "-aligned" if self.aligned else ""
         return cache_folder() / f"cityscapes-v{CODE_VERSION}-{self.width}{aligned}-{folder.digest}"
 
     def _prepare(self, folder: Folder) -> Path:
-        """The folder of reduced arrays, made if it is not there: whole or not at all, also where two make it."""
-        cache = self._cache(folder)
-        if cache.is_dir():
-            return cache
-        size = self._check_files(folder)
-        scenes = (*folder.train, *folder.val)
-        shape = (self.width // 2, self.width)
-        shapes = {"images": (3, *shape), "counts": ()}
-        needed = 10 * len(scenes) * shape[0] * shape[1]  # bytes
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(cache.parent).free
-        if needed > free:
-            raise OSError(
-                f"Cityscapes at width {self.width} needs {needed / 1e9:.1f} GB in {cache.parent}, which has "
-                f"{free / 1e9:.1f} GB left. Make room, or set the environment variable MTL_DATA to another folder."
-            )
-        with whole_folder(cache) as making:
+        """The folder of reduced arrays; made, after all files were looked into, if it is not there (files.prepared)."""
+
+        def write(making: Path) -> None:
+            self._check_files(folder)
+            scenes = (*folder.train, *folder.val)
+            shape = (self.width // 2, self.width)
+            shapes = {"images": (3, *shape), "counts": (), "valid": (len(WHAT),)}
+            needed, free = 10 * len(scenes) * shape[0] * shape[1], shutil.disk_usage(making).free  # bytes
+            if needed > free:
+                raise OSError(
+                    f"Cityscapes at width {self.width} needs {needed / 1e9:.1f} GB in {cache_folder()}, which has "
+                    f"{free / 1e9:.1f} GB left. Make room, or set the environment variable MTL_DATA to another folder."
+                )
             arrays = {
                 name: np.lib.format.open_memmap(
                     making / f"{name}.npy", "w+", dtype, (len(scenes), *shapes.get(name, shape))
@@ -466,19 +497,23 @@ class Cityscapes:
             }
 
             def convert(row: int) -> None:
-                scene = reduce(read(folder, scenes[row], size), self.width, self.aligned)
-                for array, values in zip(arrays.values(), (*scene, scene.instances.max()), strict=True):
+                raw = read(folder, scenes[row])
+                check_contents(folder, scenes[row], raw)
+                scene = reduce(raw, self.width, self.aligned)
+                count = scene.instances.max()
+                valid = (scene.labels.max() > IGNORED, scene.disparity.max() > 0, count > 0)
+                for array, values in zip(arrays.values(), (*scene, count, valid), strict=True):
                     array[row] = values
 
             jobs = (joblib.delayed(convert)(row) for row in range(len(scenes)))
             done = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-            for _ in progress.bar(
-                done, f"Cityscapes at {self.width}×{self.width // 2}", len(scenes), delay=2, unit="scene"
-            ):
+            title = f"Cityscapes at {self.width}×{self.width // 2}"
+            for _ in progress.bar(done, title, len(scenes), delay=2, unit="scene"):
                 pass
             for array in arrays.values():
                 array.flush()
-        return cache
+
+        return prepared(self._cache(folder), write)
 
 
 @lru_cache(maxsize=2)

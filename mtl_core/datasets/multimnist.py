@@ -13,6 +13,7 @@ Sources:
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,11 +30,11 @@ MEAN, STD = 0.1307, 0.3081  # of MNIST's intensities in [0, 1]
 ROWS = [int((k + 0.5) * 36 / 28) for k in range(28)]  # nearest-neighbour reduction of the canvas
 SIZES = {"embedded": (12_000, 2_000, 2_000), "full": (50_000, 10_000, 10_000)}  # pairs in train, val, test
 DIGITS_PER_CLASS = (350, 75, 75)  # of the embedded digits, in train, val, test
-FILES = {  # name in MNIST/raw: bytes
-    "train-images-idx3-ubyte": 47_040_016,
-    "train-labels-idx1-ubyte": 60_008,
-    "t10k-images-idx3-ubyte": 7_840_016,
-    "t10k-labels-idx1-ubyte": 10_008,
+FILES = {  # name in MNIST/raw: bytes and MD5
+    "train-images-idx3-ubyte": (47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
+    "train-labels-idx1-ubyte": (60_008, "a25bea736e30d166cdddb491f175f624"),
+    "t10k-images-idx3-ubyte": (7_840_016, "2646ac647ad5339dbf082846283269ea"),
+    "t10k-labels-idx1-ubyte": (10_008, "27ae3e4e09519cfbb04c329615203637"),
 }
 sources = tuple(SIZES)
 
@@ -124,8 +125,8 @@ def sizes(source: str) -> Sizes:
 
 
 def check(source: str, sizes: Sizes, data_dir: str | None) -> None:
-    """Looks for the data without reading them. Raises DataNotFound: what was looked for, where, and how to get it;
-    ValueError: the full source has fewer pairs than that."""
+    """Looks for the data; whether they are MNIST's, bit for bit, once per process. Raises DataNotFound: what was looked
+    for, where, and how to get it; ValueError: the full source has fewer pairs than that."""
     if source == "embedded":
         return
     for split, size, most in zip(SPLITS, sizes, SIZES[source], strict=True):
@@ -138,12 +139,23 @@ def check(source: str, sizes: Sizes, data_dir: str | None) -> None:
     if not data_dir:
         raise DataNotFound(f"source 'full' needs the MNIST files, but `data_dir` is not set. {how}")
     raw = Path(data_dir) / "MNIST" / "raw"
-    for name, size in FILES.items():
+    for name, (size, md5) in FILES.items():
         file = raw / name
         if not file.is_file():
             raise DataNotFound(f"MNIST: {file} does not exist. {how}")
         if file.stat().st_size != size:
             raise DataNotFound(f"MNIST: {file} has {file.stat().st_size:,} bytes, expected {size:,}: truncated? {how}")
+        if _md5(file, file.stat().st_mtime_ns) != md5:
+            raise DataNotFound(
+                f"MNIST: {file} has the size of MNIST's file, but not its contents (MD5 {md5}): damaged, or of a set "
+                f"with the same file names, such as FashionMNIST? {how}"
+            )
+
+
+@lru_cache
+def _md5(file: Path, date: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()
 
 
 def prepare(source: str, sizes: Sizes, data_dir: str | None) -> None:

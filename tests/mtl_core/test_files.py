@@ -1,10 +1,13 @@
-"""Files and folders are written whole or not at all."""
+"""Files and folders are written whole or not at all; prepared data prove themselves."""
 
 import errno
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -46,7 +49,9 @@ except files.CannotWrite as error:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("old")
-    with pytest.raises(files.CannotWrite, match=r"cannot write .*file/deeper/x.txt: .*is unchanged\. Free some space"):
+    with pytest.raises(
+        files.CannotWrite, match=r"cannot write .*file/deeper/x.txt: .*is unchanged\. Free some space.*MTL_ARTIFACTS"
+    ):
         files.write_atomically(tmp_path / "file" / "deeper" / "x.txt", "new")
     assert (tmp_path / "file").read_text() == "old"
 
@@ -134,3 +139,117 @@ with files.scratch("draft-", Path({str(tmp_path)!r})) as folder:
     with files.scratch("draft-", tmp_path):
         assert not theirs.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+# Prepared data
+
+
+def write_numbers(folder: Path) -> None:
+    (folder / "deeper").mkdir()
+    (folder / "deeper" / "numbers.txt").write_text("0123456789" * 1000)
+
+
+def flip(file: Path) -> None:
+    file.write_text("1123456789" * 1000)
+
+
+def flip_and_hide(file: Path) -> None:
+    """Such that only the contents tell: same size, same date; in another process."""
+    date = file.stat().st_mtime_ns
+    flip(file)
+    os.utime(file, ns=(date, date))
+    files._compared.clear()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(file.read_bytes()[:5000]),
+        lambda file: file.unlink(),
+        flip,
+        flip_and_hide,
+        lambda file: (file.parents[1] / files.MANIFEST).unlink(),
+        lambda file: (file.parents[1] / files.MANIFEST).write_text('{"about": nu'),
+        lambda file: (file.parents[1] / files.MANIFEST).write_text("[1]"),
+        lambda file: (file.parents[1] / files.MANIFEST).write_text(
+            '{"deeper/numbers.txt": 10000}'
+        ),  # an older version's
+        lambda file: shutil.rmtree(file.parents[1]) or file.parents[1].write_text("a file"),
+    ],
+)
+def test_prepared_data_are_made_once_and_anew_where_they_were_damaged(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("MTL_DATA", str(tmp_path))
+    folder, file = tmp_path / "cache", tmp_path / "cache" / "deeper" / "numbers.txt"
+    files.prepared(folder, write_numbers)
+    first = file.stat().st_mtime_ns
+    assert files.prepared(folder, write_numbers) == folder and file.stat().st_mtime_ns == first
+    damage(file)
+    with pytest.warns(UserWarning, match=f"{folder} is damaged"):
+        files.prepared(folder, write_numbers)
+    assert file.read_text() == "0123456789" * 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_contents_are_read_once_per_process_and_again_where_a_date_says_so(tmp_path, monkeypatch):
+    folder, summed = tmp_path / "cache", []
+    files.prepared(folder, write_numbers)
+    monkeypatch.setattr(files, "checksum", lambda file: summed.append(file.name) or zlib.crc32(file.read_bytes()))
+    for _ in range(3):
+        assert files.is_whole(folder)
+    assert summed == ["numbers.txt"]
+    os.utime(folder / "deeper" / "numbers.txt", (0, 0))  # as after a copy
+    assert files.is_whole(folder) and files.is_whole(folder) and summed == ["numbers.txt"] * 2
+
+
+def test_of_data_whose_preparation_fails_nothing_stays(tmp_path):
+    def fail(to: Path) -> None:
+        write_numbers(to)
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        files.prepared(tmp_path / "cache", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outside_of_the_cache_nothing_of_others_is_replaced(tmp_path):
+    (tmp_path / "mine").mkdir()
+    files.prepared(tmp_path / "mine", write_numbers, {"n": 1})  # it was empty
+    for stands in (tmp_path / "mine", tmp_path):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(FileExistsError, match=r"holds (\{'n': 1\}|no files\.json), asked for \{'n': 2\}"):
+            files.prepared(stands, write_numbers, {"n": 2})
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def fill(folder: Path) -> int:
+    """What one of several processes does that all want the same data."""
+    for k in range(20):
+        assert (files.prepared(folder / str(k), write_numbers) / "deeper" / "numbers.txt").stat().st_size == 10_000
+    return 20
+
+
+def test_processes_may_prepare_at_once(tmp_path):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(fill, [tmp_path, tmp_path]) == [20, 20]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(map(str, range(20)))
+
+
+def test_errors_of_the_disk_name_the_variable_to_set_and_others_stay_as_they_are(tmp_path):
+    """A place that is no folder; a disk that is full, or takes nothing, in the middle; an error of the data."""
+    (tmp_path / "file").write_text("")
+    advice = "MTL_DATA is the environment variable for prepared data, MTL_ARTIFACTS .* `store`"
+    with pytest.raises(files.CannotWrite, match=f"cannot write .*file/deeper/cache: .*{advice}"):
+        files.prepared(tmp_path / "file" / "deeper" / "cache", write_numbers)
+
+    def raises(error):
+        def write(to):
+            raise error
+
+        return write
+
+    for number in (errno.ENOSPC, errno.EROFS):
+        with pytest.raises(files.CannotWrite, match=rf"cannot write .*cache: {os.strerror(number)}\. .*MTL_DATA"):
+            files.prepared(tmp_path / "cache", raises(OSError(number, os.strerror(number))))
+    with pytest.raises(FileNotFoundError, match=r"^no such data$"):
+        files.prepared(tmp_path / "cache", raises(FileNotFoundError("no such data")))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

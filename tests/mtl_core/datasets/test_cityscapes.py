@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from torchvision import datasets as torchvision_datasets
 from torchvision.transforms.functional import InterpolationMode, rotate
 
+from mtl_core import files
 from mtl_core.datasets import cityscapes, streets
 from mtl_core.datasets.base import DataNotFound
 from mtl_core.datasets.cityscapes import (
@@ -451,6 +452,24 @@ def test_two_at_once_make_one_cache(folder, cache, monkeypatch):
     monkeypatch.undo()
 
 
+def test_a_damaged_cache_is_made_anew(folder, cache):
+    """A file lost, one cut, one altered with its size kept: the arrays are as they were, bit for bit."""
+    prepare(folder)
+    (made,) = cache.iterdir()
+    whole = {file.name: file.read_bytes() for file in made.glob("*.npy")}
+    assert set(whole) == {f"{name}.npy" for name in cityscapes.ARRAYS}
+    for damage in (
+        lambda: (made / "labels.npy").unlink(),
+        lambda: (made / "images.npy").write_bytes(whole["images.npy"][:-7]),
+        lambda: (made / "disparity.npy").write_bytes(whole["disparity.npy"][:-1] + b"\x55"),
+        lambda: (made / files.MANIFEST).unlink(),
+    ):
+        damage()
+        with pytest.warns(UserWarning, match=f"{made.name} is damaged"):
+            load(folder)
+        assert {file.name: file.read_bytes() for file in made.glob("*.npy")} == whole
+
+
 # What is refused
 
 
@@ -497,8 +516,13 @@ def test_sizes_of_images(folder):
     write_scene(folder, "train/ulm/ulm_000001_000019", random_scene(0, 64))
     with pytest.raises(ValueError, match=r"ulm_000001_000019_leftImg8bit\.png has 64×32 pixels, expected 32×16"):
         check(folder)
-    square = Image.new("RGB", (32, 32))
+    square = Image.new("RGB", (32, 32))  # the first of all: what most files have is what is expected
     square.save(folder / "leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png")
+    with pytest.raises(ValueError, match=r"aachen_000000_000019_leftImg8bit\.png has 32×32 .*like 23 of 28 files"):
+        check(folder)
+    for name in list_folder(folder).train + list_folder(folder).val:
+        scene = random_scene(0)
+        write_scene(folder, name, Scene(*(np.concatenate([values, values]) for values in scene)))
     with pytest.raises(ValueError, match="32×32 pixels, expected twice as wide as high"):
         check(folder)
 
@@ -507,6 +531,66 @@ def test_colours_in_place_of_labels(folder):
     Image.new("RGB", (32, 16)).save(folder / "gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png")
     with pytest.raises(ValueError, match=r"labelIds\.png has pixels of format RGB, expected L"):
         check(folder)
+
+
+def test_a_jpeg_is_named_as_such(folder):
+    Image.new("RGB", (32, 16)).save(folder / "leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png", "JPEG")
+    with pytest.raises(ValueError, match=r"lindau_000000_000019_leftImg8bit\.png is a JPEG file, expected PNG"):
+        check(folder)
+
+
+def test_the_preprocessed_files_of_mtan_are_refused_by_name(tmp_path):
+    for part in ("image", "label_7", "depth"):
+        for split in ("train", "val"):
+            (tmp_path / split / part).mkdir(parents=True)
+            np.save(tmp_path / split / part / "0.npy", np.zeros((4, 8)))
+    with pytest.raises(DataNotFound, match=r"\.npy files that come with MTAN.*not read here.*leftImg8bit_trainvaltest"):
+        check(tmp_path)
+
+
+ULM = "train/ulm/ulm_000001_000019"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (  # train ids, where something is ignored
+            lambda s: s._replace(labels=np.where(TO_19[s.labels] < 0, 255, TO_19[s.labels]).astype(np.uint8)),
+            r"ulm_000001_000019_gtFine_labelIds\.png holds 255, which train ids have",
+        ),
+        (  # train ids, where nothing is
+            lambda s: s._replace(labels=np.maximum(TO_19[s.labels], 0).astype(np.uint8)),
+            r"labelIds\.png and .*instanceIds\.png are of different classes in \d\d\.\d% of the pixels",
+        ),
+        (lambda s: s._replace(instances=random_scene(99).instances), "are of different classes in 9"),
+        (lambda s: s._replace(instances=s.instances[::-1].copy()), "are of different classes in 9"),
+        (lambda s: s._replace(disparity=s.disparity // 256), r"disparity\.png goes up to 156, expected 256 times"),
+    ],
+)
+def test_maps_that_contradict_each_other_are_refused_before_training(folder, cache, change, says):
+    write_scene(folder, ULM, change(read(list_folder(folder), ULM)))
+    check(folder)  # which looks at names, first and last bytes only
+    with pytest.raises(ValueError, match=says):
+        prepare(folder)
+    assert caches(cache) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"labels": 0, "instances": 0}, r"the 2 scenes of test have no pixel of a class that is learnt \(task S\)"),
+        ({"disparity": 1}, r"the 2 scenes of test have no pixel with a measured disparity \(task D\)"),
+        ({"labels": ROAD, "instances": ROAD}, r"the 2 scenes of test have no pixel of an instance \(task I\)"),
+    ],
+)
+def test_a_split_without_a_valid_pixel_for_a_task_is_refused(folder, cache, change, says):
+    listed = list_folder(folder)
+    for name in listed.val:
+        scene = read(listed, name)
+        write_scene(folder, name, scene._replace(**{k: np.full_like(getattr(scene, k), v) for k, v in change.items()}))
+    for _ in range(2):  # also where the arrays are there
+        with pytest.raises(ValueError, match=says):
+            prepare(folder)
 
 
 def test_too_few_scenes(folder):

@@ -88,8 +88,8 @@ def test_embedded_digits_are_real_and_targets_are_the_originals():
 
 
 @pytest.fixture
-def mnist_folder(tmp_path):
-    """Files in MNIST's format and of MNIST's size, filled with a pattern."""
+def mnist_folder(tmp_path, monkeypatch):
+    """Files in MNIST's format and of MNIST's size, filled with a pattern, that pass for MNIST's."""
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for part, count in (("train", 60_000), ("t10k", 10_000)):
@@ -97,6 +97,8 @@ def mnist_folder(tmp_path):
         (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, count, 28, 28) + images.tobytes())
         labels = (np.arange(count) % 10).astype(np.uint8)
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, count) + labels.tobytes())
+    md5 = {name: hashlib.md5((raw / name).read_bytes()).hexdigest() for name in multimnist.FILES}
+    monkeypatch.setattr(multimnist, "FILES", {name: (multimnist.FILES[name][0], md5[name]) for name in md5})
     return tmp_path
 
 
@@ -109,13 +111,19 @@ def test_full_source_reads_mnists_own_files(mnist_folder):
     assert len(data["test"].digits) == 10_000
 
 
-def test_missing_and_truncated_files_are_named(mnist_folder):
+def test_missing_truncated_and_foreign_files_are_named(mnist_folder):
     """Before training: which file, where, what was expected, how to get it."""
     with pytest.raises(DataNotFound, match="data_dir"):
         multimnist.check("full", (9, 9, 9), None)
     with pytest.raises(DataNotFound, match=r"nowhere/MNIST/raw/train-images.*torchvision"):
         multimnist.check("full", (9, 9, 9), str(mnist_folder / "nowhere"))
-    file = mnist_folder / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    raw = mnist_folder / "MNIST" / "raw"
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(bytes(10_008))  # as FashionMNIST has
+    with pytest.raises(
+        DataNotFound, match=r"t10k-labels-idx1-ubyte has the size .* but not its contents .*FashionMNIST"
+    ):
+        multimnist.check("full", (9, 9, 9), str(mnist_folder))
+    file = raw / "t10k-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(DataNotFound, match=r"t10k-images-idx3-ubyte has 1,000 bytes, expected 7,840,016"):
         multimnist.check("full", (9, 9, 9), str(mnist_folder))

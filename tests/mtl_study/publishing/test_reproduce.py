@@ -1,7 +1,9 @@
 """The one command: what it refuses, what it leaves behind, what it does when a notebook fails."""
 
+import html
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -349,6 +351,25 @@ def test_figures_and_tables_come_in_the_order_of_their_notebook(tmp_path):
         ("table", "01_x"),
         ("figure", "01_unnamed"),
     ]
+
+
+def test_nothing_that_was_recorded_becomes_a_tag(tmp_path):
+    """A machine's name, a title or a claim with a script in it is shown as text: in the table's file, where the
+    notebook shows it, on the index page and in the report. "1 < 2" stays as it is."""
+    script, (preset, source) = "<script>alert(1)</script>", ("tags", tmp_path / "01_toy.ipynb")
+    write_notebook(source, new_code_cell('show("01_x")'))
+    folder = artifacts.folder(preset)
+    shown = artifacts.save_table(pd.DataFrame({script: [script, "1 < 2"]}), "01_x", preset, script, script)
+    (folder / "tables/01_y.md").write_text(f"| a |\n| :--- |\n| {script} |\n")  # by an older version
+    shutil.copy(folder / "tables/01_x.json", folder / "tables/01_y.json")
+    claim = {**dict.fromkeys(pages.CLAIM, script), "verdict": pages.OPEN, "also": [], "n": 1}
+    files.write_json(folder / "claims/01_toy.json", [claim])
+    files.write_atomically(folder / "notebooks/01_toy.ipynb", source.read_bytes())
+    pages.write_index(folder, preset, [source])
+    report = pages.write_report(tmp_path, preset, [source]).read_text()
+    for text in (shown.data, (folder / "tables/01_x.md").read_text(), (folder / "index.html").read_text(), report):
+        assert script not in text and script in html.unescape(text)
+    assert "1 < 2" in shown.data and "1 < 2" in report
 
 
 # -- small pieces ------------------------------------------------------------------------------------------------------
