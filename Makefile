@@ -11,17 +11,28 @@ $(shell $(PYTHON) -c "import sys; sys.exit(sys.prefix == sys.base_prefix)" 2>/de
 
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
 
-.PHONY: help reproduce records merge digits test test-all compare bench report lint student clean
+.PHONY: help reproduce figure audit doctor records merge digits test test-all bench report lint student clean compare
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@echo "make COMMAND [NAME=value ...]"
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
-reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|overnight|paper, ONLY=01 or "00 01", WORKERS=n (one per core), STORE=folder, ENGINE=dask, ADDRESS=tcp://..., KEEP=1 (checkpoints, to train longer later)
+reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|overnight|paper, ONLY=01 or "00 01", WORKERS=n (one per core), STORE=folder, ENGINE=dask, ADDRESS=tcp://..., KEEP=1 (checkpoints, to train longer later), CHECK=1 (hold the numbers against the shipped ones), CHANGED=1 (only what changed since it was executed; CHANGED=main: since that commit), MINUTES=n, MEMORY=n (GiB; limits of each notebook)
 	@$(if $(KEEP),MTL_KEEP=1) $(if $(ENGINE),MTL_ENGINE="$(ENGINE)") $(if $(ADDRESS),MTL_ADDRESS="$(ADDRESS)") \
 		$(PYTHON) -m mtl_study.publishing.reproduce --preset "$(PRESET)" $(if $(ONLY),--only "$(ONLY)") \
-		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)")
+		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)") \
+		$(if $(CHECK),--check) $(if $(CHANGED),--changed "$(CHANGED)") $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(MEMORY),--memory "$(MEMORY)")
+
+figure: $(READY) ## draw one figure or table again, from the records that are there: NAME=01_figure_1, PRESET=quick, STORE=folder
+	@$(PYTHON) -m mtl_study.publishing.excerpts "$(NAME)" $(if $(filter file,$(origin PRESET)),,--preset "$(PRESET)") $(if $(STORE),--store "$(STORE)")
+
+audit: $(READY) ## CLAIM=C3b: from the records to the verdict; RUNS=3: train random shipped records again (SEED=n: these), and say whether they are bit-equal
+	@$(PYTHON) -m mtl_study.publishing.audit $(if $(CLAIM),--claim "$(CLAIM)") $(if $(RUNS),--runs "$(RUNS)") $(if $(SEED),--seed "$(SEED)") \
+		$(if $(filter file,$(origin PRESET)),,--preset "$(PRESET)") $(if $(STORE),--store "$(STORE)")
+
+doctor: $(READY) ## what this machine has, and which presets it can run
+	@$(PYTHON) -m mtl_study.publishing.doctor
 
 merge: $(READY) ## bring the records of FROM=folder into those that are shipped, or into INTO=folder
 	@$(PYTHON) -m mtl_study.experiments.merge "$(FROM)" $(if $(INTO),--into "$(INTO)")
@@ -63,8 +74,8 @@ compare: $(READY) ## your own method beside all others: METHOD=mine.py, PROBLEM=
 bench: $(READY) ## what a training step of every method costs, and how fast the solvers are
 	@$(PYTHON) -m benchmarks.speed
 
-report: $(READY) ## write REPORT.md and its figures from artifacts/quick
-	@$(PYTHON) -m mtl_study.publishing.reproduce --preset quick --report
+report: $(READY) ## write REPORT.md and its figures from artifacts/quick; DROP=1 leaves out what only the last report has
+	@$(PYTHON) -m mtl_study.publishing.reproduce --preset quick --report $(if $(DROP),--drop)
 
 lint: $(READY) ## check style and types
 	$(PYTHON) -m ruff check .

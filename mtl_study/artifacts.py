@@ -2,24 +2,30 @@
 
     artifacts/<preset>/figures/<NN>_<name>.pdf, .png, .json     NN is the number of the notebook
     artifacts/<preset>/tables/<NN>_<name>.csv, .md, .json
-    artifacts/<preset>/claims/<notebook>.json
+    artifacts/<preset>/claims/<notebook>.json, and <notebook>/<claim>.csv, .json: the evidence
 
-Each .json says what stands beside it: title, caption, preset and commit. The root is the folder named by the
+Each .json is the manifest of what stands beside it: title, caption, preset, the commit of the code, the checksums of
+its files, and the run records that it rests on, with theirs. A notebook that is run with other parameters than its
+preset's, or by hand in JupyterLab, says so (`begin`) and has a folder of its own. The root is the folder named by the
 environment variable MTL_ARTIFACTS, or `artifacts/` in the repository (outside a checkout, in the present folder).
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtl_core.files import write_atomically, write_json
+from mtl_core.files import CannotWrite, write_atomically, write_json
+from mtl_study import provenance
 from mtl_study.words import minus, untagged
 
 if TYPE_CHECKING:
@@ -30,8 +36,11 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CHECKOUT = (REPOSITORY / "pyproject.toml").is_file()  # not so where the package was installed from a wheel
+BY_HAND = ".by_hand"  # the mark of a notebook that papermill or JupyterLab runs
+REPRODUCED = "MTL_REPRODUCED"  # set in kernels that `make reproduce` starts
 SMOKE = "smoke"  # the preset that shows that everything runs
 NAME = re.compile(r"\d\d_[a-z0-9_]+")
+NOISE = 1e-10  # what is smaller in a table is what rounding leaves
 
 
 def need_checkout() -> None:
@@ -45,24 +54,99 @@ def root() -> Path:
     return Path(os.environ.get("MTL_ARTIFACTS") or (REPOSITORY if CHECKOUT else Path.cwd()) / "artifacts").absolute()
 
 
+@dataclass(frozen=True)
+class Execution:
+    """A notebook that runs: its preset, the parameters that differ from it, and whether somebody sits at it."""
+
+    preset: str
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    interactive: bool = False
+
+    @property
+    def label(self) -> str:
+        """ "quick", "quick, changed: seeds", "quick, interactive"."""
+        changed = [f"changed: {', '.join(self.changed)}"] if self.changed else []
+        return ", ".join([self.preset, *changed, *(["interactive"] if self.interactive else [])])
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder below the root: that of the preset for the preset alone, other names for others."""
+        digest = hashlib.sha256(json.dumps(self.changed, sort_keys=True, default=str).encode()).hexdigest()[:8]
+        changed = [f"changed-{digest}"] if self.changed else []
+        return "-".join([self.preset, *changed, *(["interactive"] if self.interactive else [])])
+
+
+_execution: Execution | None = None  # of the notebook that runs in this process
+
+
+def begin(execution: Execution | None, stem: str = "") -> None:
+    """Say what runs in this process from now on; None: nothing in particular. What an earlier execution of the notebook
+    `stem` left in its folder is cleared, and a mark says that it was begun; `make reproduce` has done both."""
+    global _execution
+    _execution = execution
+    provenance.forget()
+    if execution and stem and REPRODUCED not in os.environ:
+        clear(folder(execution.preset), stem)
+        write_atomically(folder(execution.preset) / "notebooks" / f"{stem}{BY_HAND}", "")
+
+
+def execution(preset: str) -> Execution:
+    """What runs at this preset: what was begun, or the preset as it is."""
+    return _execution if _execution and _execution.preset == preset else Execution(preset)
+
+
 def folder(preset: str) -> Path:
-    """The folder of one preset's artifacts."""
-    return root() / preset
+    """The folder of one preset's artifacts, or that of what was begun at this preset."""
+    return root() / execution(preset).folder
+
+
+def clear(folder: Path, stem: str) -> None:
+    """Remove what an earlier execution of a notebook left in a folder of artifacts; others may do so at the same time.
+    Raises CannotWrite if something stays."""
+    left = ("figures/{0}_*", "tables/{0}_*", "claims/{1}.json", "claims/{1}/*", "notebooks/{1}.*")
+    for pattern in left:
+        for path in folder.glob(pattern.format(stem[:2], stem)):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise CannotWrite(error.errno, f"cannot remove {path}: {error.strerror}") from error
 
 
 @cache
 def commit() -> str:
-    """The commit, with "-dirty" where code, notebooks or parameters differ from it; "unknown" outside a checkout."""
+    """The commit, with "-dirty" where code, notebooks or parameters differ from it; "unknown" outside a checkout. What
+    notebooks have printed is no difference."""
     if not CHECKOUT:
         return "unknown"
-    git = ["git", "-C", str(REPOSITORY)]
     try:
-        head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True)
+        head = _git("rev-parse", "--short=10", "HEAD").strip()
         code = ["mtl_core", "mtl_study", "notebooks", "params", "constraints.txt"]
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *code], capture_output=True).returncode
+        changed = [path for path in _git("diff", "--name-only", "HEAD", "--", *code).splitlines() if _differs(path)]
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.stdout.strip() + ("-dirty" if changed else "")
+    return head + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, encoding="utf-8", check=True
+    )
+    return done.stdout
+
+
+def _differs(path: str) -> bool:
+    """Whether a file that differs from HEAD does so in its code: of a notebook, in the sources of its cells."""
+    if not path.endswith(".ipynb"):
+        return True
+    try:
+        before, now = _git("show", f"HEAD:{path}"), (REPOSITORY / path).read_text(encoding="utf-8")
+        return bool(_sources(before) != _sources(now))
+    except (OSError, subprocess.CalledProcessError, ValueError, KeyError, TypeError):
+        return True
+
+
+def _sources(notebook: str) -> list[tuple[str, str]]:
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(notebook)["cells"]]
 
 
 def warning(preset: str) -> str:
@@ -71,7 +155,8 @@ def warning(preset: str) -> str:
 
 
 def save_figure(fig: Figure, name: str, preset: str, title: str, caption: str, data: str = "") -> Path:
-    """Write a figure as PDF, PNG (150 dpi) and a JSON note; preset and commit stand in small print under it.
+    """Write a figure as PDF, PNG (150 dpi) and its manifest; the preset stands in small print under it. The same
+    figure gives the same bytes.
 
     Args:
         name: `<NN>_<name>`, e.g. "01_figure_1".
@@ -87,8 +172,8 @@ def save_figure(fig: Figure, name: str, preset: str, title: str, caption: str, d
     """
     path = _place(preset, "figures", name)
     # Below the lower edge, so that it covers nothing; bbox_inches="tight" makes room for it.
-    scale = f"preset {preset}" + (", which decides nothing" if preset == SMOKE else "")
-    small = " · ".join([scale, *([data] if data else []), f"commit {commit()}"])
+    scale = f"preset {execution(preset).label}" + (", which decides nothing" if preset == SMOKE else "")
+    small = " · ".join([scale, *([data] if data else [])])
     stamp = fig.text(0, 0, small, fontsize=6, color="0.5", ha="left", va="top")
     try:
         for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
@@ -97,7 +182,7 @@ def save_figure(fig: Figure, name: str, preset: str, title: str, caption: str, d
             write_atomically(path.with_suffix(suffix), file.getvalue())
     finally:
         stamp.remove()
-    _note(path, preset, title, caption)
+    _manifest(path, (".png", ".pdf"), preset, title, caption)
     return path.with_suffix(".png")
 
 
@@ -109,13 +194,13 @@ def save_table(
     caption: str,
     decimals: int | Mapping[str, int] | None = None,
 ) -> Markdown:
-    """Write a table as CSV (full precision), Markdown and a JSON note.
+    """Write a table as CSV (full precision), Markdown and its manifest.
 
     Args:
         name: `<NN>_<name>`, e.g. "01_table_3".
         title, caption: plain text, as the report shows them.
         decimals: of the numbers in Markdown, for all columns or by column; where not given, four significant digits,
-            and from 10,000 to 10 million whole numbers.
+            from 10,000 to 10 million whole numbers, and below 1e−10 (what rounding leaves) only that.
 
     Returns:
         Title, table and caption, to be the last value of a notebook cell.
@@ -129,7 +214,7 @@ def save_table(
     path, text = _place(preset, "tables", name), to_markdown(frame, decimals)
     write_atomically(path.with_suffix(".csv"), frame.to_csv(index=_has_index(frame), lineterminator="\n"))
     write_atomically(path.with_suffix(".md"), text)
-    _note(path, preset, title, caption)
+    _manifest(path, (".csv", ".md"), preset, title, caption)
     return Markdown(untagged(f"**{title}**\n\n{text}\n{warning(preset)}{caption}"))
 
 
@@ -160,8 +245,27 @@ def _place(preset: str, kind: str, name: str) -> Path:
     return folder(preset) / kind / name
 
 
-def _note(path: Path, preset: str, title: str, caption: str) -> None:
-    write_json(path.with_suffix(".json"), {"title": title, "caption": caption, "preset": preset, "commit": commit()})
+def save_evidence(frame: pd.DataFrame, notebook: str, claim: str, preset: str) -> None:
+    """Write what a claim was judged on, as CSV (full precision) and its manifest. Raises CannotWrite."""
+    path = folder(preset) / "claims" / notebook / claim
+    write_atomically(path.with_suffix(".csv"), frame.to_csv(index=False, lineterminator="\n"))
+    _manifest(path, (".csv",), preset, f"Evidence of {claim}", "A row per run or check.")
+
+
+def _manifest(path: Path, suffixes: tuple[str, ...], preset: str, title: str, caption: str) -> None:
+    """Write what a figure, a table or a claim's evidence is, and what it rests on."""
+    files = [path.with_suffix(suffix) for suffix in suffixes]
+    manifest = {
+        "title": title,
+        "caption": caption,
+        "preset": preset,
+        "changed": list(execution(preset).changed),
+        "interactive": execution(preset).interactive,
+        "commit": commit(),
+        "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files},
+        "records": provenance.records(),
+    }
+    write_json(path.with_suffix(".json"), manifest)
 
 
 def _has_index(frame: pd.DataFrame) -> bool:
@@ -185,6 +289,8 @@ def _cell(value: Any, decimals: int | None) -> str:
     if pd.api.types.is_float(value):
         if decimals is None:
             text = f"{value:,.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
+            if 0 < abs(value) < NOISE:  # its digits are those of one processor
+                text = f"< {NOISE:.0e}" if value > 0 else f"> {-NOISE:.0e}"
         else:
             text = f"{value:.{decimals}f}"
         return minus(text)

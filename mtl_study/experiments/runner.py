@@ -25,6 +25,7 @@ from mtl_study.experiments.runs import BadConfig, Run, RunConfig
 from mtl_study.experiments.store import C, R, RunStore, Store, StoreError, record_config
 
 POLL = 2.0  # seconds between looks at what others have finished
+READ_ONLY = "MTL_READ_ONLY"  # set where a missing run is an error, not work to do
 TIME_LIMIT = 24 * 3600.0  # seconds: the longest run of all presets takes a fraction of it
 
 Train = Callable[[C, str, str | None], R]
@@ -122,6 +123,11 @@ def records(
             _remove_superfluous_checkpoint(store, longest[key])
             leases.clear(lease)
     missing = [config for key, config in longest.items() if key not in found]
+    if missing and os.environ.get(READ_ONLY):
+        raise BadConfig(
+            f"{len(missing)} of {len(longest)} {store.what}s are not stored, and nothing is trained here: "
+            f"{_described(missing[0])}. `make reproduce` trains what is missing."
+        )
     if missing:
         where = training.find_device(device)
         _check(missing, store, data_dir)

@@ -429,6 +429,11 @@ def unpacked(line: str) -> tuple[str, str]:
     return key, body
 
 
+def checksum(line: str) -> str:
+    """What a whole line says that its checksum is."""
+    return line[: line.index('", "record"')].rpartition('"')[2]
+
+
 def _checksum(key: str, body: str) -> str:
     return hashlib.sha256(f"{key} {body}".encode()).hexdigest()
 

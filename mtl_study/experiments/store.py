@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from mtl_core.files import write_atomically
-from mtl_study.experiments.runs import BadRecord, ForeignRecord, Record, Run, RunConfig, unpacked
+from mtl_study import provenance
+from mtl_study.experiments.runs import BadRecord, ForeignRecord, Record, Run, RunConfig, checksum, unpacked
 from mtl_study.words import counted
 
 POPULATIONS = "populations"  # the folder, beside those of the methods, whose records are not of single runs
@@ -98,9 +99,11 @@ class Store(Generic[C, R]):
             path = self.archive / f"{folder}.jsonl"
             for line in lines(path, key):
                 try:
-                    record = self.kind.from_line(line.decode(errors="replace"))
+                    text = line.decode(errors="replace")
+                    record = self.kind.from_line(text)
                     if record_config(record).folder != folder:
                         raise BadRecord(f"its place is {record_config(record).folder}")
+                    provenance.note(f"{folder}/{key}", checksum(text))
                     yield record
                 except BadRecord as error:
                     warnings.warn(f"{path}, {key}: no {self.what} record and left out: {error}", stacklevel=5)
@@ -148,6 +151,7 @@ class Store(Generic[C, R]):
         if self._path(record_config(record).folder, record.key) != path:
             warnings.warn(f"{path} holds another {self.what} than its name says and is passed over", stacklevel=6)
             return None
+        provenance.note(f"{record_config(record).folder}/{record.key}", checksum(content.decode()))
         return record
 
     def put(self, record: R) -> Path:
@@ -166,7 +170,8 @@ class Store(Generic[C, R]):
         elif path.exists():
             aside = set_aside(path, "other")
             warnings.warn(f"{path}: what was there differs from the new record and is now {aside.name}", stacklevel=2)
-        write_atomically(path, record.to_line())
+        write_atomically(path, line := record.to_line())
+        provenance.note(f"{config.folder}/{record.key}", checksum(line))
         return path
 
     def check_writable(self) -> None:

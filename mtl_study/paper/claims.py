@@ -52,6 +52,7 @@ from mtl_study.paper.rules import (
     Rank,
     Share,
     expand,
+    named,
     named_parts,
     names,
     pairs,
@@ -165,7 +166,7 @@ def judge(
     source: str | None = None,
     also: Mapping[str, pd.DataFrame] | None = None,
 ) -> Verdicts:
-    """The verdict on a claim, recorded in artifacts/<preset>/claims/<notebook>.json.
+    """The verdict on a claim, recorded in artifacts/<preset>/claims/<notebook>.json, with its evidence beside it.
 
     Args:
         claim: "C1", …
@@ -188,6 +189,7 @@ def judge(
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     ours = {v.id for v in verdicts}
     kept = [row for row in earlier if row["id"] not in ours]
+    artifacts.save_evidence(evidence, notebook, claim, preset)
     files.write_json(path, [*kept, *(_plain(asdict(verdict)) for verdict in verdicts)])
     return verdicts
 
@@ -557,15 +559,8 @@ def _seconds(rule: Count | Share | Rank, evidence: pd.DataFrame) -> float:
     """What one more seed of every run that a rule names takes, as in the records; NaN where they do not say."""
     if "seconds" not in evidence:
         return math.nan
-    if isinstance(rule, Rank):
-        named = {(rule.problem, smto) for group in rule.groups for smto in expand(group)}
-    else:
-        named = set(pairs(rule))
-        named |= {(problem, smto) for problem, _ in named for smto in expand(rule.exceeds)}
-        if rule.minus_smto or rule.minus_problem:
-            named |= {(rule.minus_problem or problem, rule.minus_smto or smto) for problem, smto in named}
     taken = evidence.groupby(["problem", "smto"])["seconds"].median()
-    return float(taken.reindex(pd.MultiIndex.from_tuples(sorted(named))).sum(skipna=False))
+    return float(taken.reindex(pd.MultiIndex.from_tuples(sorted(named(rule)))).sum(skipna=False))
 
 
 def _mean(values: pd.Series, exact: bool) -> inference.Estimate:

@@ -189,6 +189,17 @@ def pairs(rule: Count | Share, groups: dict[str, list[str]] | None = None) -> li
     return [(problem, smto) for problem, members in rule.of.items() for smto in expand(members, groups)]
 
 
+def named(rule: Count | Share | Rank) -> set[tuple[str, str]]:
+    """All (problem, method) pairs whose runs a rule looks at: what it is about, and what that is compared with."""
+    if isinstance(rule, Rank):
+        return {(rule.problem, smto) for group in rule.groups for smto in expand(group)}
+    found = set(pairs(rule))
+    found |= {(problem, smto) for problem, _ in found for smto in expand(rule.exceeds)}
+    if rule.minus_smto or rule.minus_problem:
+        found |= {(rule.minus_problem or problem, rule.minus_smto or smto) for problem, smto in found}
+    return found
+
+
 def expand(members: Sequence[str], groups: dict[str, list[str]] | None = None) -> list[str]:
     """Methods, with groups of them written out."""
     groups = _file().groups if groups is None else groups

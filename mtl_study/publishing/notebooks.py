@@ -11,6 +11,8 @@ import ast
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from nbformat import NotebookNode
 
 from mtl_core.names import nearest
 from mtl_study.artifacts import REPOSITORY
+from mtl_study.paper import rules
 from mtl_study.teaching.exercises import has_frontend
 
 if TYPE_CHECKING:
@@ -62,8 +65,8 @@ def read(path: Path) -> NotebookNode:
     """A notebook. Raises BadParameters, naming the file, if it is none."""
     try:
         return nbformat.read(path, as_version=4)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        raise BadParameters(f"{path} is no notebook: {str(error).splitlines()[0]}") from None
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError, AttributeError) as error:
+        raise BadParameters(f"{path} is no notebook: {(str(error).splitlines() or ['it is empty'])[0]}") from None
 
 
 def tagged(cell: NotebookNode, tag: str) -> bool:
@@ -79,6 +82,34 @@ def title(notebook: NotebookNode) -> str:
                 if line.startswith("# "):
                     return line[2:].strip()
     return "Untitled"
+
+
+def claims_of(notebook: NotebookNode) -> list[str]:
+    """The claims that a notebook judges, part by part: what `judge("C3", …)` stands for in its cells."""
+    calls = [node for node in _nodes(notebook) if isinstance(node, ast.Call) and node.args]
+    judged = [call.args[0] for call in calls if getattr(call.func, "attr", "") == "judge"]
+    claims = [str(arg.value) for arg in judged if isinstance(arg, ast.Constant)]
+    return [id_ for claim in dict.fromkeys(claims) for id_, _ in rules.named_parts(claim)]
+
+
+def pictures_of(notebook: NotebookNode) -> list[str]:
+    """The figures and tables that a notebook publishes under a name that stands in its cells, whatever happens."""
+    found = []
+    for source in (cell.source for cell in notebook.cells if cell.cell_type == "code"):
+        with suppress(SyntaxError):
+            for statement in ast.parse(source).body:
+                call = getattr(statement, "value", None)
+                if isinstance(call, ast.Call) and getattr(call.func, "id", "").startswith("publish"):
+                    found += [str(arg.value) for arg in call.args[1:2] if isinstance(arg, ast.Constant)]
+    return found
+
+
+def _nodes(notebook: NotebookNode) -> Iterator[ast.AST]:
+    """All that the code of a notebook consists of; a cell that is no Python is left out."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            with suppress(SyntaxError):
+                yield from ast.walk(ast.parse(cell.source))
 
 
 def without_solutions(notebook: NotebookNode) -> NotebookNode:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import html
 import importlib.metadata
+import io
 import json
 import platform
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,9 @@ from typing import Any, Literal
 
 import jinja2
 import nbconvert.filters
+import numpy as np
 import pandas as pd
+import PIL.Image
 from nbformat import NotebookNode
 
 from mtl_core import files
@@ -32,11 +34,13 @@ from mtl_study.words import minus, untagged
 VERSIONS_SHOWN = ("torch", "numpy", "scipy", "pandas")
 CLAIM = {"where", "paper", "ours", "rule", *COLUMNS}  # what is shown of a claim, and shipped
 TONES = {REPRODUCED: "yes", NOT_REPRODUCED: "no", OPEN: "open", BARRED: "barred"}  # of a verdict's badge
-State = Literal["done", "failed", "not run"]
+MARKS = (".begun", artifacts.BY_HAND, ".ipynb", ".failed.ipynb")  # of a notebook's state, in artifacts/…/notebooks
+WHEN = "%d %B %Y, %H:%M %Z"
+State = Literal["done", "failed", "stopped", "not run"]
 
 
 class NothingToShow(RuntimeError):
-    """A report was asked for before everything in it has been run."""
+    """A report was asked for, and not everything in it is there."""
 
 
 class Unreadable(RuntimeError):
@@ -45,22 +49,18 @@ class Unreadable(RuntimeError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure or a table: its files without suffix, and the note beside them."""
+    """A figure or a table: its files without suffix, and the manifest beside them. markdown: the rows of a table."""
 
     kind: Literal["figure", "table"]
     path: Path
     title: str
     caption: str
     commit: str
+    markdown: str = ""
 
     @property
     def name(self) -> str:
         return self.path.name
-
-    @property
-    def markdown(self) -> str:
-        """The rows of a table; nothing in them is an HTML tag."""
-        return untagged(self.path.with_suffix(".md").read_text(encoding="utf-8"))
 
     @property
     def html(self) -> str:
@@ -72,18 +72,21 @@ class Picture:
 class Section:
     """What one notebook left behind; its figures and tables in the order in which it shows them.
 
-    executed: file name of the executed notebook, or of the part that was executed before it failed. failure: what went
-    wrong.
+    state: "stopped" if it was begun and never came to its end. executed: file name of the executed notebook, or of the
+    part that was executed before it failed; "" where it was run by hand. page: that of its page. failure: what went
+    wrong. missing: the claims that it judges and has no verdict on, where it was begun.
     """
 
     stem: str
     title: str
     state: State
     executed: str = ""
+    page: str = ""
     seconds: float | None = None
     failure: str = ""
     pictures: Sequence[Picture] = ()
     claims: Sequence[dict[str, Any]] = ()
+    missing: Sequence[str] = ()
 
     @property
     def number(self) -> str:
@@ -94,37 +97,61 @@ def sections(folder: Path, sources: list[Path]) -> list[Section]:
     """One section per notebook, in reading order. One whose files cannot be read counts as failed."""
     found = []
     for source in sources:
+        notebook = notebooks.read(source)
         try:
-            found.append(_section(folder, source))
+            found.append(_section(folder, source.stem, notebook))
         except Unreadable as error:
-            title = notebooks.title(notebooks.read(source))
-            found.append(Section(source.stem, title, "failed", failure=f"{error} Run this notebook again."))
+            failure, missing = f"{error} Run this notebook again.", notebooks.claims_of(notebook)
+            found.append(Section(source.stem, notebooks.title(notebook), "failed", failure=failure, missing=missing))
     return found
 
 
-def _section(folder: Path, source: Path) -> Section:
-    stem, seconds, failure, notebook = source.stem, None, "", notebooks.read(source)
+def _section(folder: Path, stem: str, notebook: NotebookNode) -> Section:
+    place, seconds, failure, executed = folder / "notebooks", None, "", ""
     state: State = "not run"
-    done, failed = (folder / "notebooks" / f"{stem}{suffix}" for suffix in (".ipynb", ".failed.ipynb"))
+    pictures, claims = _pictures(folder, notebook, stem[:2]), _claims(folder / "claims" / f"{stem}.json")
+    expected = notebooks.claims_of(notebook)
+    missing = [id_ for id_ in expected if id_ not in {claim["id"] for claim in claims}]
+    begun, by_hand, done, failed = (place / f"{stem}{suffix}" for suffix in MARKS)
     if failed.exists():
-        state, failure = "failed", notebooks.read(failed).metadata.get("failure", "")
+        state, executed, failure = "failed", failed.name, _executed(failed).metadata.get("failure", "")
     elif done.exists():
-        state, seconds = "done", notebooks.read(done).metadata.get("papermill", {}).get("duration")
+        found = _executed(done)
+        state, executed, failure = "done", done.name, found.metadata.get("failure", "")
+        seconds = found.metadata.get("papermill", {}).get("duration")
+    elif begun.exists():  # by a command that was killed, or still runs
+        state = "stopped"
+    elif by_hand.exists():  # where nobody says that it has ended: it has when all is there
+        absent = set(notebooks.pictures_of(notebook)) - {picture.name for picture in pictures}
+        state = "stopped" if missing or absent else "done"
+    if state == "stopped":
+        at = datetime.fromtimestamp(max(p.stat().st_mtime for p in (begun, by_hand) if p.exists())).astimezone()
+        failure = f"Begun on {at.strftime(WHEN)}; it has not come to its end."
+    page = Path(executed).with_suffix(".html").name if executed else ""
     return Section(
         stem=stem,
         title=notebooks.title(notebook),
         state=state,
-        executed={"done": done.name, "failed": failed.name, "not run": ""}[state],
+        executed=executed,
+        page=page if page and (place / page).exists() else "",
         seconds=seconds,
         failure=failure,
-        pictures=_pictures(folder, notebook, stem[:2]),
-        claims=_claims(folder / "claims" / f"{stem}.json"),
+        pictures=pictures,
+        claims=claims,
+        missing=missing if state != "not run" else (),
     )
+
+
+def _executed(path: Path) -> NotebookNode:
+    try:
+        return notebooks.read(path)
+    except (notebooks.BadParameters, OSError) as error:
+        raise Unreadable(str(error)) from None
 
 
 def _pictures(folder: Path, notebook: NotebookNode, number: str) -> list[Picture]:
     """Figures and tables in the order in which their names stand in the notebook, of one name the figure first; those
-    that it does not name come last."""
+    that it does not name come last. What another command takes away meanwhile is passed over."""
     source = "\n".join(cell.source for cell in notebook.cells)
 
     def place(path: Path) -> int:
@@ -135,37 +162,35 @@ def _pictures(folder: Path, notebook: NotebookNode, number: str) -> list[Picture
     pictures = []
     for path in sorted([*sorted(figures), *sorted(tables)], key=place):
         kind: Literal["figure", "table"] = "figure" if path.suffix == ".png" else "table"
-        note = _load(path.with_suffix(".json"))
         try:
-            pictures.append(Picture(kind, path.with_suffix(""), note["title"], note["caption"], note["commit"]))
+            text = untagged(path.read_text(encoding="utf-8")) if kind == "table" else ""
+            note = _load(path.with_suffix(".json"))
+            pictures.append(Picture(kind, path.with_suffix(""), note["title"], note["caption"], note["commit"], text))
+        except FileNotFoundError:
+            continue
         except (KeyError, TypeError):
             raise Unreadable(f"{path.with_suffix('.json')} lacks title, caption or commit.") from None
     return pictures
 
 
 def _claims(path: Path) -> list[dict[str, Any]]:
-    claims = _load(path) if path.exists() else []
+    try:
+        claims = _load(path)
+    except FileNotFoundError:
+        return []
     if not (isinstance(claims, list) and all(isinstance(claim, dict) and claim.keys() >= CLAIM for claim in claims)):
         raise Unreadable(f"{path}: a claim lacks one of {', '.join(sorted(CLAIM))}.")
     return claims
 
 
 def _load(path: Path) -> Any:
+    """What a JSON file says. Raises FileNotFoundError where there is none, Unreadable if it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError) as error:
         raise Unreadable(f"{path} cannot be read ({error}).") from None
-
-
-def clear(folder: Path, stem: str) -> None:
-    """Remove what an earlier execution of a notebook left in an artifacts folder. Raises CannotWrite if that fails."""
-    patterns = (f"figures/{stem[:2]}_*", f"tables/{stem[:2]}_*", f"claims/{stem}.json", f"notebooks/{stem}.*")
-    for pattern in patterns:
-        for path in folder.glob(pattern):
-            try:
-                path.unlink()
-            except OSError as error:
-                raise files.CannotWrite(error.errno, f"cannot remove {path}: {error.strerror}") from error
 
 
 # -- index.html and claims.json ----------------------------------------------------------------------------------------
@@ -187,10 +212,11 @@ def write_index(folder: Path, preset: str, sources: list[Path]) -> None:
     page = environment.get_template("index.html.j2").render(
         preset=preset,
         sections=shown,
+        broken=[section for section in shown if section.state in ("failed", "stopped")],
         claims=claims,
         verdicts=Counter(claim["verdict"] for claim in claims),
         commit=artifacts.commit(),
-        date=datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
+        date=datetime.now().astimezone().strftime(WHEN),
         versions={
             "Python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in VERSIONS_SHOWN},
@@ -215,32 +241,78 @@ def value(x: Any) -> str:
 # -- REPORT.md ---------------------------------------------------------------------------------------------------------
 
 
-def write_report(repository: Path, preset: str, sources: list[Path]) -> Path:
+def write_report(repository: Path, preset: str, sources: list[Path], drop: bool = False) -> Path:
     """Write REPORT.md, the figures that it shows, docs/report/*.png, and the verdicts as data, docs/report/claims.json.
-    The same artifacts give the same bytes.
+    The same artifacts give the same bytes, and a picture that shows the same stays as it is.
+
+    Args:
+        drop: remove what the last report showed and these artifacts lack; without it nothing is written then.
 
     Raises:
-        NothingToShow: the preset has not been run.
+        NothingToShow: a notebook has not been run, or not to its end; a claim, or something that the last report
+            showed, is missing.
     """
-    shown = [section for section in sections(artifacts.folder(preset), sources) if section.state != "not run"]
-    if not shown:
-        raise NothingToShow(
-            f"{artifacts.folder(preset)} holds no executed notebook; run `make reproduce PRESET={preset}` first."
-        )
-    failed = [section.stem for section in shown if section.state == "failed"]
-    if failed:
-        raise NothingToShow(f"no report is written while a notebook has failed: {', '.join(failed)}.")
-    figures = repository / "docs" / "report"
-    if figures.exists():
-        shutil.rmtree(figures)
-    for section in shown:
-        for figure in (picture for picture in section.pictures if picture.kind == "figure"):
-            files.write_atomically(figures / f"{figure.name}.png", figure.path.with_suffix(".png").read_bytes())
+    folder, place = artifacts.root() / preset, repository / "docs" / "report"
+    shown = sections(folder, sources)
+    figures = [picture for section in shown for picture in section.pictures if picture.kind == "figure"]
+    gone = sorted(path for path in place.glob("*.png") if path.stem not in {figure.name for figure in figures})
+    numbers = {section.number for section in shown}
     rows = [{column: claim[column] for column in COLUMNS} for section in shown for claim in section.claims]
-    files.write_json(figures / "claims.json", rows)
+    lost = [] if drop else [*(str(path.relative_to(repository)) for path in gone), *_lost(place, rows)]
+    if problems := [*_incomplete(shown), *lost]:
+        raise NothingToShow(
+            f"No report is written, and nothing is removed: {folder} lacks\n  "
+            + "\n  ".join(problems)
+            + f"\nRun `make reproduce PRESET={preset}` (ONLY={' '.join(sorted(numbers))}) first"
+            + ("; `make report DROP=1` leaves out what only the last report has." if lost else ".")
+        )
+    for figure in figures:
+        _keep_or_write(place / f"{figure.name}.png", figure.path.with_suffix(".png").read_bytes())
+    for path in gone:
+        path.unlink()
+    files.write_json(place / "claims.json", rows)
     path = repository / "REPORT.md"
     files.write_atomically(path, untagged("\n\n".join(_report(preset, shown))) + "\n")
     return path
+
+
+def _incomplete(shown: list[Section]) -> list[str]:
+    """What is not there, of all that the notebooks should have left; a line each."""
+    words = {"not run": "has not been run", "failed": "failed", "stopped": "was begun and did not come to its end"}
+    lines = []
+    for section in shown:
+        if section.state != "done":
+            lines.append(f"{section.stem}: it {words[section.state]}. {section.failure}".rstrip())
+        elif section.missing:
+            lines.append(f"{section.stem}: no verdict on {', '.join(section.missing)}")
+    return lines
+
+
+def _lost(place: Path, rows: list[dict[str, Any]]) -> list[str]:
+    """Verdicts that the last report has and this one would not."""
+    try:
+        before = [row["id"] for row in json.loads((place / "claims.json").read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    lost = [id_ for id_ in before if id_ not in {row["id"] for row in rows}]
+    return [f"the verdict on {id_}, which the last report has" for id_ in lost]
+
+
+def _keep_or_write(path: Path, content: bytes) -> None:
+    """Write a picture, unless that which is there has the same pixels: it keeps its bytes."""
+    if not (path.exists() and same_picture(path.read_bytes(), content)):
+        files.write_atomically(path, content)
+
+
+def same_picture(one: bytes, other: bytes) -> bool:
+    """Whether two PNG files show the same, pixel by pixel."""
+    if one == other:
+        return True
+    try:
+        a, b = (np.asarray(PIL.Image.open(io.BytesIO(content)).convert("RGBA")) for content in (one, other))
+    except OSError:
+        return False
+    return bool(a.shape == b.shape and (a == b).all())
 
 
 def _report(preset: str, shown: list[Section]) -> list[str]:
@@ -264,18 +336,18 @@ def _report(preset: str, shown: list[Section]) -> list[str]:
             "seem, and how long they take, as in the records.",
         ]
     for section in shown:
-        parts.append(f"## {section.number} · {_words(section.title)}")
+        parts.append(f"## {section.number} · {words(section.title)}")
         for picture in section.pictures:
-            title = _words(picture.title)
+            title = words(picture.title)
             image = f"![{title}](docs/report/{picture.name}.png)"
             shown_as = image if picture.kind == "figure" else picture.markdown.rstrip()
-            parts += [f"### {title}", shown_as, _words(picture.caption)]
+            parts += [f"### {title}", shown_as, words(picture.caption)]
         if section.claims:
             parts += ["### How the verdicts came about", *(_decision(claim) for claim in section.claims)]
     return [part for part in parts if part]
 
 
-def _words(text: str) -> str:
+def words(text: str) -> str:
     """Plain text as Markdown that shows it as it is."""
     return html.escape(text, quote=False).replace("[", r"\[").replace("]", r"\]")
 

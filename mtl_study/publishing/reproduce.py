@@ -4,9 +4,8 @@
     python -m mtl_study.publishing.reproduce --preset quick --report       writes REPORT.md from artifacts/quick/
     python -m mtl_study.publishing.reproduce --student          writes artifacts/student/, notebooks without solutions
 
-A notebook runs with the repository as its working folder and this very interpreter as its kernel; what its cells print
-to stderr (warnings, progress bars) is passed on to the terminal. A notebook that fails does not keep the others from
-running. Running again is cheap: the notebooks find the runs that they need in the run store.
+A notebook that fails does not keep the others from running. Running again is cheap: the notebooks find the runs that
+they need in the run store.
 """
 
 from __future__ import annotations
@@ -17,51 +16,23 @@ import os
 import re
 import signal
 import sys
-import tempfile
-import time
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import papermill
-from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from nbconvert import HTMLExporter
-from nbconvert.filters import strip_ansi
-from nbconvert.preprocessors import TagRemovePreprocessor
-from nbformat import NotebookNode
-from papermill.exceptions import PapermillExecutionError
 
 from mtl_core import files, progress
 from mtl_core.names import nearest
 from mtl_study import artifacts
-from mtl_study.publishing import notebooks, pages
+from mtl_study.publishing import check, notebooks, pages, summary, touched
 from mtl_study.publishing.notebooks import BadParameters
-
-STYLE = """
-.jp-RenderedMarkdown pre {  /* code in printed Markdown: the font of code, and lines that scroll instead of breaking */
-  font-family: var(--jp-code-font-family); white-space: pre; word-break: normal; overflow-x: auto;
-}
-.back { display: block; padding: 0.6rem 1rem 0; font-family: var(--jp-content-font-family); color: #0b62a4; }
-"""
-BACK = '<a class="back" href="../index.html">← All notebooks, figures and verdicts</a>'
+from mtl_study.publishing.running import GIB, NONE, Job, Limits, NotebookFailed, run
+from mtl_study.words import counted
 
 
 class BadRequest(ValueError):
     """An unknown preset or notebook, or parameters that do not fit: refused before anything runs."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One notebook and the values for its parameters."""
-
-    notebook: Path
-    values: dict[str, Any]
-
-
-class NotebookFailed(RuntimeError):
-    """A notebook stopped: which one, in which cell, why, and where the executed part lies."""
 
 
 # -- before anything runs ----------------------------------------------------------------------------------------------
@@ -121,104 +92,77 @@ def choose(found: list[Path], only: list[str]) -> list[Path]:
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
-class ThisInterpreter(AsyncKernelManager):
-    """Starts the kernel with the Python that runs now, whatever kernels the machine has besides. Its file lies in the
-    folder `place`, with which it goes."""
-
-    place: Path
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-        self.connection_file = str(self.place / "kernel.json")
-
-
-def run(job: Job, repository: Path, folder: Path) -> float:
-    """Execute a notebook into `folder` as .ipynb and .html. What an earlier execution left there is cleared first, so
-    that everything in the folder comes from the last one.
-
-    Returns:
-        How long it took, in seconds.
-
-    Raises:
-        NotebookFailed: the executed part is kept as <name>.failed.ipynb.
-        CannotWrite: the disk is full or the folder is not writable.
-    """
-    pages.clear(folder, job.notebook.stem)
-    target = folder / "notebooks" / job.notebook.name
-    start = time.monotonic()
-    with files.scratch("mtl-reproduce-", Path(tempfile.gettempdir())) as scratch:
-        executed = scratch / job.notebook.name
-        try:
-            papermill.execute_notebook(
-                job.notebook,
-                executed,
-                parameters=job.values,
-                kernel_name="python3",
-                kernel_manager_class=type("Kernel", (ThisInterpreter,), {"place": scratch}),
-                extra_arguments=["--log-level=CRITICAL"],  # of the kernel's remarks on itself, not of errors in cells
-                cwd=repository,
-                progress_bar=False,
-                stderr_file=sys.stderr,
-            )
-        except Exception as error:  # a cell, or a kernel that died
-            raise NotebookFailed(_keep_failure(job, executed, target, error)) from error
-        notebook = notebooks.read(executed)
-    notebooks.tidy(notebook)
-    files.write_atomically(target, nbformat.writes(notebook) + "\n")
-    files.write_atomically(target.with_suffix(".html"), to_html(notebook, target.stem))
-    return time.monotonic() - start
-
-
-def _keep_failure(job: Job, executed: Path, target: Path, error: Exception) -> str:
-    """Save what was executed and say what happened."""
-    cause = f"{error.ename}: {error.evalue}" if isinstance(error, PapermillExecutionError) else _describe(error)
-    if not executed.exists():
-        return f"{job.notebook.name} did not start: {cause}"
-    notebook, where = notebooks.read(executed), ""
-    started = [cell for cell in notebook.cells if cell.metadata.get("papermill", {}).get("start_time")]
-    if started:  # the last of them never came to its end
-        first_line = next(iter(started[-1].source.splitlines()), "")
-        where = f" in cell [{started[-1].execution_count or '*'}], which begins `{first_line}`"
-    notebook.metadata["failure"] = f"Stopped{where}: {cause}"
-    notebooks.tidy(notebook)
-    kept = target.with_suffix(".failed.ipynb")
-    files.write_atomically(kept, nbformat.writes(notebook) + "\n")
-    return f"{job.notebook.name} stopped{where}: {cause}\nWhat was executed is kept in {kept}."
-
-
-def _describe(error: Exception) -> str:
-    """The name and the text of an error, without terminal colours."""
-    return f"{type(error).__name__}: {strip_ansi(str(error)).strip()}"
-
-
-def to_html(notebook: NotebookNode, name: str) -> str:
-    """A notebook as a page, with a link back to index.html. Cells tagged "remark" show the sentences that they print,
-    not their code."""
-    exporter = HTMLExporter(theme="light")
-    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={"remark"}), enabled=True)
-    page = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0]
-    return page.replace("</head>", f"<style>{STYLE}</style>\n</head>", 1).replace("<main>", f"{BACK}\n<main>", 1)
-
-
-def run_all(jobs: list[Job], repository: Path, preset: str) -> list[str]:
+def run_all(jobs: list[Job], repository: Path, preset: str, limits: Limits = NONE) -> list[str]:
     """Run these notebooks; after each, bring claims.json and index.html up to date.
 
     Returns:
         The failures, one text each.
     """
-    folder, failures = artifacts.folder(preset), []
-    pages.write_index(folder, preset, notebooks.find(repository / "notebooks"))  # if that fails, then before any work
+    folder, failures, sources = artifacts.folder(preset), [], notebooks.find(repository / "notebooks")
+    pages.write_index(folder, preset, sources)  # if that fails, then before any work
     for job in jobs:
         _say(f"▶ {job.notebook.stem} ({preset})")
         try:
-            _say(f"✓ {job.notebook.stem}: {run(job, repository, folder):.0f} s")
+            seconds = run(job, repository, folder, limits, touched.stamp(repository, job.notebook, preset))
+            _say(f"✓ {job.notebook.stem}: {seconds:.0f} s")
         except NotebookFailed as failure:
             failures.append(str(failure))
             _say(f"✗ {failure}")
         finally:
-            pages.write_index(folder, preset, notebooks.find(repository / "notebooks"))
+            pages.write_index(folder, preset, sources)
     _say(f"\nOpen {folder / 'index.html'}")
     return failures
+
+
+def changed(jobs: list[Job], repository: Path, preset: str, since: str) -> list[Job]:
+    """Those of the jobs whose notebooks a change touches, and says which files did.
+
+    Args:
+        since: a commit; or "1", what they were when the notebook was last executed.
+
+    Raises:
+        BadRequest: git does not know the commit.
+    """
+    kept = []
+    for job in jobs:
+        try:
+            files = (
+                touched.since_executed(repository, job.notebook, preset, artifacts.folder(preset))
+                if since == "1"
+                else touched.since_commit(repository, job.notebook, preset, since)
+            )
+        except ValueError as error:
+            raise BadRequest(f"CHANGED={since}: {error}") from None
+        if files:
+            kept.append(job)
+            more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+            _say(f"{job.notebook.stem} is touched by {', '.join(files[:3])}{more}.")
+        else:
+            _say(f"{job.notebook.stem} is not touched.")
+    return kept
+
+
+def conclude(preset: str, repository: Path, jobs: list[Job], code: int, check_shipped: bool) -> int:
+    """Say last what is wrong, and write it into summary.json and junit.xml. Returns the exit code."""
+    folder, ran = artifacts.folder(preset), {job.notebook.stem for job in jobs}
+    shown = [s for s in pages.sections(folder, notebooks.find(repository / "notebooks")) if s.stem in ran]
+    found = check.differences(repository, preset, shown, folder) if check_shipped else []
+    for section in (section for section in shown if section.state != "done" or section.missing):
+        without = f" Without a verdict: {', '.join(section.missing)}." if section.missing else ""
+        _say(f"✗ {section.stem}: {section.failure or section.state}{without}")
+    for difference in found:
+        _say(f"{'≠' if difference.kind == 'drift' else '≈'} {difference}")
+    drifted = sum(difference.kind == "drift" for difference in found)
+    if check_shipped and code == summary.PASSED:
+        code = summary.DRIFTED if drifted else summary.PASSED
+        rounding = counted(len(found) - drifted, "number or table", "numbers and tables")
+        _say(
+            f"Checked against the shipped numbers: {drifted} drifted; {rounding} differ by rounding."
+            if found
+            else "Checked against the shipped numbers: all are the same."
+        )
+    summary.write(folder, preset, code, shown, found)
+    return code
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -228,8 +172,8 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     """The command.
 
     Returns:
-        The exit code: 0; 1 where a notebook failed or something could not be written; 2 where the request is refused
-        before anything runs; 130 where it was interrupted.
+        The exit code (`summary`): 0; 1 where a notebook failed or something could not be written; 2 where the request
+        is refused before anything runs; 3 where numbers are no longer the shipped ones; 130 where it was interrupted.
     """
     parser = argparse.ArgumentParser(
         prog="python -m mtl_study.publishing.reproduce", description=(__doc__ or "").split("\n")[0]
@@ -239,9 +183,16 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser.add_argument("--workers", type=_positive, help="training processes; default: one per core")
     parser.add_argument("--store", type=Path, help="the folder of the run records, instead of the preset's")
     parser.add_argument("--artifacts", type=Path, help="the folder to write to; default: artifacts/ in the repository")
+    parser.add_argument("--check", action="store_true", help="hold the numbers against the shipped ones")
+    parser.add_argument(
+        "--changed", metavar="SINCE", help="only notebooks that changed since a commit, or (1) since they were executed"
+    )
+    parser.add_argument("--minutes", type=_above_zero, help="a notebook that takes longer is ended")
+    parser.add_argument("--memory", type=_above_zero, help="a notebook that takes more GiB is ended")
     parser.add_argument(
         "--report", action="store_true", help="run nothing; write REPORT.md from the preset's artifacts"
     )
+    parser.add_argument("--drop", action="store_true", help="with --report: leave out what only the last report has")
     parser.add_argument("--student", action="store_true", help="run nothing; write the notebooks without solutions")
     given = parser.parse_args(arguments)
 
@@ -253,25 +204,37 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         os.environ[progress.QUIET] = "1"  # for the kernels, which cannot tell
     overrides = {"store": str(given.store.absolute())} if given.store else {}
     only = [name for text in given.only for name in re.split(r"[\s,]+", text) if name]
+    limits = Limits(given.minutes and 60 * given.minutes, given.memory and given.memory * GIB)
+    jobs: list[Job] = []
     try:
         if given.student:
             _student_copies(repository)
-            return 0
+            return summary.PASSED
         if given.report:
-            _say(f"Wrote {pages.write_report(repository, given.preset, notebooks.find(repository / 'notebooks'))}")
-            return 0
-        failures = run_all(plan(repository, given.preset, only, overrides), repository, given.preset)
-        return 1 if failures else 0
-    except BadRequest as error:
+            sources = notebooks.find(repository / "notebooks")
+            _say(f"Wrote {pages.write_report(repository, given.preset, sources, given.drop)}")
+            return summary.PASSED
+        jobs = plan(repository, given.preset, only, overrides)
+        if given.check:
+            check.need_shipped(repository, given.preset)
+        if given.changed:
+            jobs = changed(jobs, repository, given.preset, given.changed)
+        code = summary.FAILED if run_all(jobs, repository, given.preset, limits) else summary.PASSED
+        return conclude(given.preset, repository, jobs, code, given.check)
+    except (BadRequest, check.NothingShipped) as error:
         _say(f"Nothing was run.\n{error}")
-        return 2
+        if (repository / "params" / given.preset).is_dir() and given.preset.isidentifier():
+            summary.write(artifacts.folder(given.preset), given.preset, summary.REFUSED, why=str(error))
+        return summary.REFUSED
     except (files.CannotWrite, BadParameters, pages.NothingToShow) as error:
         _say(str(error))
-        return 1
+        return summary.FAILED
     except KeyboardInterrupt:
         logging.getLogger("asyncio").disabled = True  # the cell that was cut off is no news
         _say("\nStopped. Finished runs are kept; the same command goes on from there.")
-        return 130
+        with suppress(files.CannotWrite):
+            conclude(given.preset, repository, jobs, summary.INTERRUPTED, check_shipped=False)
+        return summary.INTERRUPTED
 
 
 def _student_copies(repository: Path) -> None:
@@ -279,6 +242,13 @@ def _student_copies(repository: Path) -> None:
         copy = notebooks.without_solutions(notebooks.read(path))
         files.write_atomically(artifacts.folder("student") / path.name, nbformat.writes(copy) + "\n")
     _say(f"Wrote {artifacts.folder('student')}")
+
+
+def _above_zero(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: a number above 0 is needed")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -196,8 +196,10 @@ def test_a_notebook_goes_through_the_whole_of_it(toy, capsys):
         "figures/01_line.pdf",
         "figures/01_line.png",
         "index.html",
+        "junit.xml",
         "notebooks/01_toy.html",
         "notebooks/01_toy.ipynb",
+        "summary.json",
         "tables/01_numbers.csv",
         "tables/01_numbers.json",
         "tables/01_numbers.md",
@@ -209,7 +211,7 @@ def test_a_notebook_goes_through_the_whole_of_it(toy, capsys):
     # the preset's values reached the notebook, and the progress bar the terminal; one state of it is kept
     assert (folder / "tables/01_numbers.csv").read_text() == "smto,lr\nedm,0.1\n"
     assert "| edm | 0.1 |" in (folder / "tables/01_numbers.md").read_text()
-    assert "toy runs:   0%" in capsys.readouterr().err
+    assert "toy runs: 100%" in capsys.readouterr().err
     executed = notebooks.read(folder / "notebooks/01_toy.ipynb")
     bars = [o.text for cell in executed.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]
     assert len(bars) == 1 and bars[0].startswith("toy runs: 100%") and "\r" not in bars[0]
@@ -267,6 +269,7 @@ def test_a_failing_notebook_is_kept_and_the_others_still_run(toy, capsys):
     said = capsys.readouterr().out
     assert "00_broken.ipynb stopped in cell [4], which begins `x = 1`: KeyError: 'nowhere'" in said
     assert {path.name for path in (folder / "notebooks").iterdir()} == {
+        "00_broken.failed.html",
         "00_broken.failed.ipynb",
         "01_toy.html",
         "01_toy.ipynb",
@@ -279,7 +282,7 @@ def test_a_failing_notebook_is_kept_and_the_others_still_run(toy, capsys):
     assert "KeyError: &#39;nowhere&#39;" in page and "00_broken.failed.ipynb" in page
 
     assert reproduce.main(["--artifacts", str(toy / "out"), "--report"], toy) == 1
-    assert "has failed: 00_broken" in capsys.readouterr().out
+    assert "00_broken: it failed. Stopped in cell [4]" in capsys.readouterr().out
 
 
 def test_a_kernel_that_dies_is_a_failure_that_names_the_cell(toy, capsys):

@@ -1,0 +1,130 @@
+"""Shipped records, drawn at random and trained once more: bit-equal, or how far off beside the spread of seeds."""
+
+from __future__ import annotations
+
+import math
+import random
+import secrets
+import statistics
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mtl_core import files
+from mtl_study.experiments import evidence, runner
+from mtl_study.experiments.runs import Run
+from mtl_study.experiments.store import POPULATIONS, RunStore, archived
+from mtl_study.words import counted, duration
+
+MADE_WITH = ("torch", "numpy", "scipy")  # other versions may round in another order
+
+
+class TooMany(ValueError):
+    """More runs were asked for than there are that this machine could train."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run and the shipped one. equal: bit by bit. worst: the largest difference of a final test metric, in standard
+    deviations between seeds; NaN where there are no other seeds. where: of which metric."""
+
+    equal: bool
+    worst: float = math.nan
+    where: str = ""
+    value: float = math.nan
+    shipped: float = math.nan
+
+    def drifted(self, alike: bool) -> bool:
+        """Whether rounding cannot explain it. alike: whether the machines and versions are, as far as both say."""
+        return not self.equal and (alike or not self.worst < 1)
+
+    def __str__(self) -> str:
+        if self.equal:
+            return "bit-equal"
+        beside = "there are no other seeds" if math.isnan(self.worst) else f"{self.worst:.2g} × the spread of the seeds"
+        return f"not bit-equal: {self.where} ends at {self.value:.6g}, shipped {self.shipped:.6g} ({beside})"
+
+
+def again(folder: Path, count: int, seed: int | None = None) -> int:
+    """Train `count` records of an archive once more and print what came of each.
+
+    Returns:
+        0, or 3 where one drifted.
+
+    Raises:
+        TooMany: there are not so many.
+    """
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    store = RunStore(folder)
+    chosen = drawn(folder, count, seed)
+    total = sum(run.seconds for run in chosen)
+    print(f"{counted(count, 'record')}, drawn with SEED={seed}; training took {duration(total)} when they were made.")
+    drift = False
+    with files.scratch("mtl-audit-", Path(tempfile.gettempdir())) as scratch:
+        for shipped in chosen:
+            device = "cpu" if shipped.environment["device"].startswith("cpu") else "cuda"
+            (run,) = runner.run([shipped.config], scratch, device=device, title=shipped.config.title)
+            found, alike = compare(run, shipped, store), same_kind(run, shipped)
+            drift |= found.drifted(alike)
+            print(f"{shipped.key} {shipped.config.title}: {found}.")
+            if not found.equal:
+                print(f"  here {_machine(run)}; shipped {_machine(shipped)}.")
+    print("A number has drifted." if drift else "Nothing has drifted.")
+    return 3 if drift else 0
+
+
+def drawn(folder: Path, count: int, seed: int) -> list[Run]:
+    """Random records of an archive that this machine can train. Raises TooMany."""
+    paths = [path for path in archived(folder) if path.stem != POPULATIONS]
+    possible = [
+        line
+        for path in paths
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if torch.cuda.is_available() or '"device":"cpu' in line
+    ]
+    if not 1 <= count <= len(possible):
+        raise TooMany(f"RUNS={count}: expected 1 to {len(possible)}, the records of {folder} that can be trained here.")
+    return [Run.from_line(line) for line in random.Random(seed).sample(possible, count)]
+
+
+def compare(run: Run, shipped: Run, store: RunStore) -> Comparison:
+    """Hold a run against the shipped one; the spread is that of the other seeds in the same settings."""
+    if run.history == shipped.history and run.ended == shipped.ended:
+        return Comparison(equal=True)
+    if not (run.history and shipped.history):
+        return Comparison(False, math.inf, f"the run ({run.ended}; shipped: {shipped.ended})")
+    alike = [other for other in store.records(shipped.config.folder) if _but_seed(other) == _but_seed(shipped)]
+    found = []
+    for task, metrics in shipped.history[-1].test.items():
+        for metric, theirs in metrics.items():
+            ours = run.history[-1].test[task][metric]
+            values = [v for other in alike if other.history and (v := other.history[-1].test[task][metric]) is not None]
+            spread = statistics.stdev(values) if len(values) > 1 else math.nan
+            a, b = (math.nan if value is None else value for value in (ours, theirs))
+            off = 0.0 if a == b else abs(a - b)
+            found.append(Comparison(False, _times(off, spread), f"{task} {metric}", a, b))
+    return max(found, key=lambda one: math.inf if math.isnan(one.worst) else one.worst)
+
+
+def _times(off: float, spread: float) -> float:
+    return 0.0 if off == 0 else math.inf if spread == 0 else off / spread
+
+
+def _but_seed(run: Run) -> dict[str, object]:
+    return {**run.config.settings, "seed": None}
+
+
+def same_kind(run: Run, shipped: Run) -> bool:
+    """Whether bit-equal numbers are to be expected: the same kind of machine and versions, where the record says so."""
+    theirs = shipped.environment
+    if "instruction_set" not in theirs:
+        return False
+    alike = all(run.environment.get(name) == theirs.get(name) for name in MADE_WITH)
+    return alike and evidence.kind(run.environment) == evidence.kind(theirs)
+
+
+def _machine(run: Run) -> str:
+    versions = ", ".join(f"{name} {run.environment.get(name, 'unknown')}" for name in MADE_WITH)
+    return f"{evidence.kind(run.environment)}, {versions}"
