@@ -158,8 +158,8 @@ def prepared(folder: Path, write: Callable[[Path], None], about: Any = None) -> 
     """A folder of prepared data that proves itself: filled by `write`, whole or not at all, unless it is there.
 
     Its manifest, written last, lists every file. Each call compares the files' sizes with it; the first call of a
-    process, and one that finds a file with another date, the checksums too (3 GB a second). What is lost, cut or
-    altered, or made by a version without checksums, is made anew, with a warning.
+    process, and one that finds a file with another date, the checksums too (about a second per GB). What is lost, cut
+    or altered, or made by a version without checksums, is made anew, with a warning.
 
     Args:
         about: what the folder holds, as json has it.

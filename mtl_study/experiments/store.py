@@ -182,7 +182,7 @@ class Store(Generic[C, R]):
                 file.write(b"x")
         except OSError as error:
             raise StoreError(
-                f"the {self.what} store {self.folder} cannot be written to ({error}); name another folder."
+                f"the {self.what} store {self.folder} cannot be written to ({error}); name another folder as `store`."
             ) from None
 
     def files(self, part: str = "") -> Iterator[Path]:

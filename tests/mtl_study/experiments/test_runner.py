@@ -176,7 +176,7 @@ def test_a_refuge_that_is_full_too_leaves_no_folder(tmp_path, record, monkeypatc
 
 def test_an_unwritable_store_is_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="name another folder"):
+    with pytest.raises(StoreError, match="name another folder as `store`"):
         runner.run([config()], tmp_path / "file" / "store", workers=0)
 
 
