@@ -150,8 +150,11 @@ def _sources(notebook: str) -> list[tuple[str, str]]:
 
 
 def warning(preset: str) -> str:
-    """What a caption on a page begins with: that smoke decides nothing; "" for other presets."""
-    return "Preset smoke decides nothing. " if preset == SMOKE else ""
+    """What a caption on a page begins with: that smoke decides nothing, or what is not as in the preset; else ""."""
+    label = execution(preset).label
+    if preset == SMOKE:
+        return f"Preset {label} decides nothing. "
+    return f"Preset {label}. " if label != preset else ""
 
 
 def save_figure(fig: Figure, name: str, preset: str, title: str, caption: str, data: str = "") -> Path:

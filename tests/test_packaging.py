@@ -288,7 +288,7 @@ def test_without_mtl_data_prepared_data_lie_in_the_users_cache_folder(study: Env
     assert list(study.elsewhere.iterdir()) == [study.elsewhere / "program.py"]
 
 
-@pytest.mark.parametrize("module", ["reproduce", "methods", "house"])
+@pytest.mark.parametrize("module", ["reproduce", "excerpts", "audit", "doctor", "methods", "house"])
 def test_what_needs_the_checkout_says_so(study: Environment, module: str) -> None:
     """In plain words, and nothing is written into the environment."""
     done = study.python("-m", f"mtl_study.publishing.{module}")
@@ -320,7 +320,7 @@ def test_the_lowest_versions_run_a_notebook_and_make_its_page(lowest_study: Envi
     assert done.returncode == 0, done.stderr
     made = {path.suffix for path in (tmp_path / "artifacts/smoke").rglob("01_*")}
     assert made == {".pdf", ".png", ".json", ".md", ".csv"}
-    page = "import nbformat, sys; from mtl_study.publishing.reproduce import to_html; "
+    page = "import nbformat, sys; from mtl_study.publishing.running import to_html; "
     page += "print(to_html(nbformat.read(sys.argv[1], as_version=4), 'page'))"
     done = lowest_study.python("-c", page, str(executed))
     assert done.returncode == 0, done.stderr

@@ -43,6 +43,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.checkpoints",
         "mtl_study.experiments.digits",
         "mtl_study.artifacts",
+        "mtl_study.execution",
         "mtl_study.provenance",
         "mtl_study.cells",
         "mtl_study.look",

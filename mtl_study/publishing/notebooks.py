@@ -24,8 +24,8 @@ from nbformat import NotebookNode
 
 from mtl_core.names import nearest
 from mtl_study.artifacts import REPOSITORY
+from mtl_study.execution import has_frontend
 from mtl_study.paper import rules
-from mtl_study.teaching.exercises import has_frontend
 
 if TYPE_CHECKING:
     from IPython.display import Markdown

@@ -16,24 +16,10 @@ import numpy as np
 
 from mtl_core.names import nearest
 from mtl_study.artifacts import REPOSITORY
+from mtl_study.execution import has_frontend
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
-
-
-def has_frontend() -> bool:
-    """Whether somebody sits at this notebook, so that sliders make sense.
-
-    Every request to run a cell says whether its sender could answer a question of the code (`allow_stdin`): JupyterLab,
-    the classic notebook and VS Code say yes; papermill and nbconvert, which run a notebook with nobody there, say no.
-    """
-    try:
-        from IPython.core.getipython import get_ipython
-    except ImportError:
-        return False
-    kernel = getattr(get_ipython(), "kernel", None)  # None in a plain interpreter and in a terminal
-    request = kernel.get_parent("shell") if kernel is not None else {}
-    return bool(request.get("content", {}).get("allow_stdin", False))
 
 
 def sliders_wanted(interactive: str) -> bool:

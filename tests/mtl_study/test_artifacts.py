@@ -70,7 +70,8 @@ def test_what_differs_from_its_preset_says_so_and_lies_elsewhere(begun, tmp_path
     folders = []
     for settings, label, begins in cases:
         begun("quick", **settings)
-        artifacts.save_table(pd.DataFrame({"x": [1]}), "01_table", "quick", "", "")
+        shown = artifacts.save_table(pd.DataFrame({"x": [1]}), "01_table", "quick", "", "Caption.").data
+        assert shown.endswith(f"\nPreset {label}. Caption." if label != "quick" else "\nCaption.")
         folder = artifacts.folder("quick")
         assert artifacts.execution("quick").label == label
         assert folder.name.startswith(begins) and (folder / "tables/01_table.md").exists()

@@ -122,19 +122,29 @@ def archive(folder, runs):
             file.write(run.to_line())
 
 
-def test_a_record_that_is_trained_again_is_bit_equal_or_has_drifted(tmp_path, monkeypatch, capsys):
-    """One that this machine made is; one in which a number was changed is not, and its name and size are told."""
-    monkeypatch.setenv("MTL_WORKERS", "0")
-    runs = runner.run([RunConfig.of(**TINY, seed=1)], tmp_path / "live")
-    archive(tmp_path / "whole", runs)
+@pytest.mark.slow
+@pytest.mark.training
+def test_a_record_that_this_machine_made_is_bit_equal_when_it_is_trained_again(tmp_path, capsys):
+    archive(tmp_path / "whole", runner.run([RunConfig.of(**TINY, seed=1)], tmp_path / "live"))
     assert retrain.again(tmp_path / "whole", 1, seed=3) == 0
     assert "bit-equal.\nNothing has drifted." in capsys.readouterr().out
-    monkeypatch.setattr(runner, "run", lambda *_, **__: runs)
-    (epoch,) = runs[0].history
-    other = epoch.model_copy(update={"test": {**epoch.test, "RR": {"mse": 1.01 * epoch.test["RR"]["mse"]}}})
-    archive(tmp_path / "changed", [runs[0].model_copy(update={"history": [other]})])
-    assert retrain.again(tmp_path / "changed", 1) == 3
-    assert "not bit-equal: RR mse ends at" in capsys.readouterr().out
+
+
+def test_a_record_that_comes_out_otherwise_is_told_with_its_name_and_by_how_much(monkeypatch, capsys):
+    """Training answers with what is shipped, then with a number that is off by more than the seeds spread."""
+    (shipped,) = retrain.drawn(SHIPPED, 1, seed=3)
+    monkeypatch.setattr(runner, "run", lambda *_, **__: [shipped])
+    assert retrain.again(SHIPPED, 1, seed=3) == 0
+    assert f"{shipped.key} {shipped.config.title}: bit-equal.\nNothing has drifted." in capsys.readouterr().out
+    *before, last = shipped.history
+    task, metrics = next(iter(last.test.items()))
+    other = {task: {metric: 100.0 * value for metric, value in metrics.items()}}
+    changed = shipped.model_copy(
+        update={"history": [*before, last.model_copy(update={"test": {**last.test, **other}})]}
+    )
+    monkeypatch.setattr(runner, "run", lambda *_, **__: [changed])
+    assert retrain.again(SHIPPED, 1, seed=3) == 3
+    assert f"not bit-equal: {task} " in (printed := capsys.readouterr().out) and "A number has drifted." in printed
 
 
 def test_what_differs_is_measured_by_the_spread_of_the_seeds(make_run, monkeypatch):

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 import nbformat
 import pytest
 
-from mtl_study import artifacts
-from mtl_study.publishing import check, execution, notebooks, pages, summary, touched
+from mtl_study import artifacts, execution
+from mtl_study.publishing import check, notebooks, pages, summary, touched
 
 REPOSITORY = artifacts.REPOSITORY
 ROW = {"id": "C12", "estimate": 10.0, "low": 8.0, "high": 12.0, "n": 5, "verdict": "open"}
@@ -174,11 +174,11 @@ def test_a_notebook_that_begins_says_what_it_is(tmp_path, monkeypatch):
     old.parent.mkdir(parents=True)
     for changes, label, stays in (({"seeds": [7]}, "smoke, changed: seeds", True), ({"store": "x"}, "smoke", False)):
         old.touch()
-        begun = execution.begin("01_mnist_selection", {**values, **changes})
+        begun = execution.begin("01_mnist_selection", {**values, **changes}, values)
         assert (begun.label, old.exists()) == (label, stays)  # each clears its own folder
         assert (tmp_path / begun.folder / "notebooks/01_mnist_selection.by_hand").exists()
     monkeypatch.setenv(artifacts.REPRODUCED, "1")
     old.touch()
-    execution.begin("01_mnist_selection", values)
+    execution.begin("01_mnist_selection", values, values)
     assert old.exists()  # cleared by the command, which marks its notebooks itself
     artifacts.begin(None)

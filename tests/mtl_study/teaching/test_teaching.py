@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose
 from mtl_core import smtos
 from mtl_core.smtos import edm
 from mtl_core.smtos.base import GramianWeighting, LossWeighting
+from mtl_study import execution
 from mtl_study.publishing import notebooks
 from mtl_study.teaching import exercises
 from mtl_study.teaching.exercises import check, check_function, show_source
@@ -38,7 +39,7 @@ def test_sliders_are_for_those_who_can_answer(tmp_path_factory):
     manager = KernelManager(kernel_name="python3", transport="ipc", ip=str(tmp_path_factory.mktemp("k") / "k"))
     manager.start_kernel()
     client = manager.client()
-    source = inspect.getsource(exercises.has_frontend)  # alone: the kernel need not import torch for it
+    source = inspect.getsource(execution.has_frontend)  # alone: the kernel need not import torch for it
     try:
         client.start_channels()
         client.wait_for_ready(timeout=120)
@@ -56,7 +57,7 @@ def test_sliders_are_for_those_who_can_answer(tmp_path_factory):
 
 
 def test_there_is_no_front_end_in_a_plain_interpreter():
-    assert exercises.has_frontend() is False
+    assert execution.has_frontend() is False
     assert exercises.sliders_wanted("auto") is False
     assert exercises.sliders_wanted("always") is True
 

@@ -10,25 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtl_study import artifacts
-from mtl_study.publishing import notebooks
-from mtl_study.teaching.exercises import has_frontend
 
 PLACES = {"store", "data_dir", "device", "interactive"}  # where a run happens, not what it is
 
 
-def begin(stem: str, values: Mapping[str, Any]) -> artifacts.Execution:
-    """To be called by the first cell of a notebook, once its parameters are checked.
+def begin(stem: str, values: Mapping[str, Any], preset: Mapping[str, Any]) -> artifacts.Execution:
+    """To be called when the parameters of a notebook are checked.
 
     Args:
         stem: of the notebook, "01_mnist_selection".
-        values: its parameters, by name.
-
-    Raises:
-        BadParameters: there is no such preset.
+        values: its parameters, by name. preset: those of its preset's file.
     """
-    preset = str(values["preset"])
-    path = artifacts.REPOSITORY / "params" / preset / f"{stem}.yaml"
-    execution = artifacts.Execution(preset, changed(values, notebooks.preset_values(path)), has_frontend())
+    execution = artifacts.Execution(str(values["preset"]), changed(values, preset), has_frontend())
     artifacts.begin(execution, stem)
     return execution
 
@@ -47,3 +40,18 @@ def changed(values: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, A
         else:
             found[name] = ours
     return found
+
+
+def has_frontend() -> bool:
+    """Whether somebody sits at this notebook, so that sliders make sense.
+
+    Every request to run a cell says whether its sender could answer a question of the code (`allow_stdin`): JupyterLab,
+    the classic notebook and VS Code say yes; papermill and nbconvert, which run a notebook with nobody there, say no.
+    """
+    try:
+        from IPython.core.getipython import get_ipython
+    except ImportError:
+        return False
+    kernel = getattr(get_ipython(), "kernel", None)  # None in a plain interpreter and in a terminal
+    request = kernel.get_parent("shell") if kernel is not None else {}
+    return bool(request.get("content", {}).get("allow_stdin", False))
