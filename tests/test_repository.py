@@ -13,6 +13,7 @@ import pytest
 import yaml
 from packaging.version import Version
 
+from mtl_study import parameters
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.publishing import house, notebooks
 
@@ -91,8 +92,8 @@ def _calls(node, function):
 def test_a_preset_fits_its_notebook(path, preset):
     """The same names in the same order, with values of the same types: the diff of two presets is what differs."""
     defaults = notebooks.parameters(path)
-    values = notebooks.preset_values(REPOSITORY / "params" / preset / f"{path.stem}.yaml")
-    assert notebooks.misfits(values, defaults) == []
+    values = parameters.preset_values(REPOSITORY / "params" / preset / f"{path.stem}.yaml")
+    assert parameters.misfits(path.stem, values) == parameters.misfits(path.stem, defaults) == []
     assert list(values) == list(defaults)
     assert values["preset"] == preset
 

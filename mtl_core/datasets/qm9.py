@@ -692,7 +692,7 @@ class QM9:
         return SIZES
 
     def check(self, source: str, sizes: Sizes, data_dir: str | None) -> None:
-        """Looks for the data without reading them.
+        """Looks for the data; of the embedded ones it reads how many atoms the molecules have.
 
         Raises:
             DataNotFound: what was looked for, where, and how to get it. ValueError: there are not so many molecules.
@@ -704,6 +704,8 @@ class QM9:
             _pyg_file(data_dir)
         else:
             _qm9pack()
+            if self.max_atoms is not None:
+                self._rows(_read(_table(), "counts").astype(np.int64), sizes)
 
     def prepare(self, source: str, sizes: Sizes, data_dir: str | None) -> None:
         """Embedded: reads the package's text once, and perceives the bonds of the molecules that these sizes need, on

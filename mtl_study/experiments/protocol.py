@@ -125,19 +125,97 @@ def experiment(
     Raises:
         BadConfig, BadOption, UnknownProblem, NotInPaper: before any training; also what `run` raises.
     """
-    _check_search(search, search_seeds, seeds, grid, options, settings)
-    if "unit_scal" not in methods:
-        raise BadConfig(f"methods = {list(methods)} lacks 'unit_scal', the baseline that all others are paired with.")
-    if as_released:
-        settings["problem_options"] = released.problem_options(problem, settings.get("problem_options", {}))
-    whole = problems.get(problem, **settings.get("problem_options", {}))
-    for smto in methods:
-        smtos.get(smto)
+    whole, settings = _checked(problem, methods, seeds, search, search_seeds, grid, options, as_released, settings)
     place: dict[str, Any] = {"store": store, "workers": workers, "device": device, "data_dir": data_dir}
     if search == "published":
         return _as_published_by_the_paper(whole, methods, seeds, options or {}, as_released, settings, place)
     assert grid is not None
     return _as_searched_here(whole, methods, seeds, search_seeds, grid, as_released, settings, place)
+
+
+def planned(
+    problem: str,
+    methods: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    search: Search = "published",
+    search_seeds: Sequence[int] = (),
+    grid: Grid | None = None,
+    as_released: bool = False,
+    **settings: Any,
+) -> list[RunConfig]:
+    """The configurations that `experiment` trains, as far as they are known before any run: with a search, those of the
+    search. Raises what `experiment` raises before any training, but for what is about data, device and store."""
+    whole, settings = _checked(problem, methods, seeds, search, search_seeds, grid, None, as_released, settings)
+    if search == "published":
+        single, chosen = _published_plan(whole, methods, {}, as_released)
+        return [_config(p, s, c, seed, settings) for p, s, c in single + chosen for seed in seeds]
+    assert grid is not None
+    single, tried, _ = _search_plan(whole, methods, grid, as_released)
+    return [_config(p, s, c, seed, settings) for p, s, c in single + tried for seed in search_seeds]
+
+
+def _checked(
+    problem: str,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    search: str,
+    search_seeds: Sequence[int],
+    grid: Grid | None,
+    options: Mapping[str, Any] | None,
+    as_released: bool,
+    settings: Mapping[str, Any],
+) -> tuple[problems.Problem, dict[str, Any]]:
+    """The problem, and the settings of its runs."""
+    _check_search(search, search_seeds, seeds, grid, options, settings)
+    if "unit_scal" not in methods:
+        raise BadConfig(f"methods = {list(methods)} lacks 'unit_scal', the baseline that all others are paired with.")
+    of_problem = problems.canonical(problem, settings.get("problem_options", {}))
+    settings = {**settings, "problem_options": of_problem}
+    if as_released:
+        settings["problem_options"] = released.problem_options(problem, of_problem)
+    for smto in methods:
+        smtos.get(smto)
+    if twice := [smto for smto, count in Counter(methods).items() if count > 1]:
+        raise BadConfig(f"methods = {list(methods)} names {', '.join(twice)} more than once.")
+    return problems.get(problem, **settings["problem_options"]), settings
+
+
+Plan = list[tuple[str, str, Mapping[str, Any]]]  # problem, method, settings
+
+
+def _published_plan(
+    whole: problems.Problem, methods: Sequence[str], options: Mapping[str, Mapping[str, Any]], as_released: bool
+) -> tuple[Plan, Plan]:
+    """Of the single tasks, and of the methods."""
+    chosen: Plan = []
+    for smto in methods:
+        best = published.best(whole.name, smto)
+        best["options"] |= options.get(smto, {})
+        chosen.append((whole.name, smto, _trained(smto, whole, best, as_released)))
+    return [(name, "unit_scal", best) for name in whole.single_tasks for best in _published_baselines(name)], chosen
+
+
+def _search_plan(
+    whole: problems.Problem, methods: Sequence[str], grid: Grid, as_released: bool
+) -> tuple[Plan, Plan, dict[str, str]]:
+    """What is tried for the single tasks, and for the methods; and the methods that take over another one's rate."""
+    single: Plan = [
+        (name, "unit_scal", c)
+        for name in whole.single_tasks
+        for c in replace(grid, options=True).settings(name, "unit_scal")
+    ]
+    taken = {s: m for s in methods if (m := published.rate_of(whole.name, s))}
+    if lacking := [model for model in taken.values() if model not in methods]:
+        raise BadConfig(
+            f"{', '.join(taken)} takes the learning rate that is found for {', '.join(lacking)} on {whole.name}, as in "
+            f"the paper; name {', '.join(lacking)} among the methods, too."
+        )
+    return single, [one for s in methods if s not in taken for one in _tried(whole, s, grid, as_released)], taken
+
+
+def _tried(whole: problems.Problem, smto: str, grid: Grid, as_released: bool) -> Plan:
+    return [(whole.name, smto, _trained(smto, whole, c, as_released)) for c in grid.settings(whole.name, smto)]
 
 
 def _as_published_by_the_paper(
@@ -150,12 +228,7 @@ def _as_published_by_the_paper(
     place: Mapping[str, Any],
 ) -> Experiment:
     """The published settings of every single task and method, with every seed."""
-    chosen = []
-    for smto in methods:
-        best = published.best(whole.name, smto)
-        best["options"] |= options.get(smto, {})
-        chosen.append((whole.name, smto, _trained(smto, whole, best, as_released)))
-    single = [(name, "unit_scal", best) for name in whole.single_tasks for best in _published_baselines(name)]
+    single, chosen = _published_plan(whole, methods, options, as_released)
     configs = [_config(p, s, c, seed, settings) for p, s, c in single + chosen for seed in seeds]
     done = runner.run(configs, title=whole.name, **place)
     split = len(single) * len(seeds)
@@ -206,27 +279,15 @@ def _as_searched_here(
     place: Mapping[str, Any],
 ) -> Experiment:
     """Every combination of the grid with the search seeds; the best ones with every seed."""
-    plan: list[tuple[str, str, Mapping[str, Any]]] = [
-        (name, "unit_scal", c)
-        for name in whole.single_tasks
-        for c in replace(grid, options=True).settings(name, "unit_scal")
-    ]
-    split, taken = len(plan) * len(search_seeds), {s: m for s in methods if (m := published.rate_of(whole.name, s))}
-    if lacking := [model for model in taken.values() if model not in methods]:
-        raise BadConfig(
-            f"{', '.join(taken)} takes the learning rate that is found for {', '.join(lacking)} on {whole.name}, as in "
-            f"the paper; name {', '.join(lacking)} among the methods, too."
-        )
+    single, plan, taken = _search_plan(whole, methods, grid, as_released)
+    split = len(single) * len(search_seeds)
 
     def search(plan: Sequence[tuple[str, str, Mapping[str, Any]]], title: str) -> list[Run]:
         configs = [_config(p, s, c, seed, settings) for p, s, c in plan for seed in search_seeds]
         configs = list({config.key: config for config in configs}.values())  # D13: one run for every weight decay
         return runner.run(configs, title=f"{whole.name}: {title}", **place)
 
-    def tried(smto: str, grid: Grid) -> list[tuple[str, str, Mapping[str, Any]]]:
-        return [(whole.name, smto, _trained(smto, whole, c, as_released)) for c in grid.settings(whole.name, smto)]
-
-    searched = search(plan + [one for smto in methods if smto not in taken for one in tried(smto, grid)], "search")
+    searched = search(single + plan, "search")
     alone, together, rule = searched[:split], searched[split:], _test_rule(as_released)
     of_search = delta.single_task_baselines(alone, whole.tasks, test_rule=rule)["config"].xs("val", level="split")
     kept = [r for r in alone if frames.configuration(r.config) in set(of_search)]
@@ -239,7 +300,11 @@ def _as_searched_here(
 
     if taken:
         rates = chosen().groupby("smto")["config"].first().map(lambda config: frames.setting(config, "lr"))
-        plan = [one for smto, model in taken.items() for one in tried(smto, replace(grid, lr=[rates[model]]))]
+        plan = [
+            one
+            for smto, model in taken.items()
+            for one in _tried(whole, smto, replace(grid, lr=[rates[model]]), as_released)
+        ]
         together = together + search(plan, "search at rates that were found")
         together.sort(key=lambda run: methods.index(run.config.smto))
     best = set(chosen()["config"])
@@ -273,7 +338,7 @@ def stored(
 
     Args:
         settings: what the runs have in common, as for `experiment` (epochs, source, …): only such runs are read. A
-            store can hold those of several presets; `publishing.notebooks.settings_of` says what a preset's have.
+            store can hold those of several presets; `mtl_study.parameters.settings_of` says what a preset's have.
 
     Returns:
         None where the store has no such runs of the uniform loss on this problem, or lacks those of a single task.

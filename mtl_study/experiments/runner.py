@@ -132,7 +132,8 @@ def records(
         where = training.find_device(device)
         _check(missing, store, data_dir)
         if workers is None:
-            workers = int(os.environ.get("MTL_WORKERS") or (joblib.cpu_count() if where.type == "cpu" else 1))
+            workers = workers_wanted()
+            workers = (joblib.cpu_count() if where.type == "cpu" else 1) if workers is None else workers
         name, address = engine or os.environ.get("MTL_ENGINE") or "local", address or os.environ.get("MTL_ADDRESS")
         try:
             chosen = engines.engine(name, min(workers, len(missing)), address or None, time_limit)
@@ -142,6 +143,14 @@ def records(
             missing.sort(key=_cost, reverse=True)
         found |= _Sweep(missing, store, chosen, (train, device, data_dir), title, keep).run()
     return [cast(R, found[key].serving(config)) for key, config in zip(keys, configs, strict=True)]
+
+
+def workers_wanted() -> int | None:
+    """MTL_WORKERS, where it is set. Raises BadConfig: it is no number of processes."""
+    text = os.environ.get("MTL_WORKERS", "").strip()
+    if text and not (text.isascii() and text.isdigit() and int(text) <= 10_000):
+        raise BadConfig(f"MTL_WORKERS = {text!r} is no number of processes; give a whole number, or unset it.")
+    return int(text) if text else None
 
 
 class RunFailed(RuntimeError):

@@ -86,6 +86,10 @@ class Config(BaseModel):
         except ValidationError as error:
             raise BadConfig(explain(error, cls)) from None
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The same but for these settings, which are checked like those of any other. Raises BadConfig."""
+        return type(self).of(**{**{name: getattr(self, name) for name in type(self).model_fields}, **(update or {})})
+
     @property
     def identity(self) -> dict[str, Any]:
         """The configuration and the code versions."""
@@ -117,7 +121,7 @@ class RunConfig(Config):
     problem: str
     smto: str = "unit_scal"
     options: dict[str, Any] = {}
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
     epochs: Size
     batch_size: Size = 256
     lr: Positive

@@ -22,7 +22,7 @@ from mtl_core.tasks import Task
 from mtl_study import look
 from mtl_study.analysis import comparisons, frames, rankings
 from mtl_study.analysis.delta import LEVEL
-from mtl_study.experiments.runs import LAST_STEPS, Run
+from mtl_study.experiments.runs import LAST_STEPS, Run, RunConfig
 from mtl_study.look import GREY, LOOK
 from mtl_study.paper import published
 from mtl_study.plots import canvas, captions
@@ -369,9 +369,8 @@ def table_5(selected: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
 
 def as_transposed(runs: Iterable[Run]) -> list[Run]:
     """Runs of IMTL in its transposed form under the name "imtl_transposed", to stand beside those of the other form."""
-    return [
-        run.model_copy(update={"config": run.config.model_copy(update={"smto": "imtl_transposed"})}) for run in runs
-    ]
+    name = {"smto": "imtl_transposed"}  # which is not a method's
+    return [run.model_copy(update={"config": RunConfig.model_construct(**dict(run.config) | name)}) for run in runs]
 
 
 def rotation_losses(runs: Iterable[Run]) -> pd.DataFrame:

@@ -11,14 +11,13 @@ import nbconvert
 
 from mtl_core import files
 from mtl_core.options import BadOption
-from mtl_study import artifacts, newcomer
+from mtl_study import artifacts, newcomer, parameters
 from mtl_study.checking import ChecksFailed
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import BadConfig
 from mtl_study.paper.published import NotInPaper
 from mtl_study.plots import canvas
 from mtl_study.plots import newcomer as drawn
-from mtl_study.publishing import notebooks
 
 STYLE = "body {max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif} \
 table {border-collapse: collapse; display: block; overflow-x: auto} th, td {padding: .2rem .6rem} \
@@ -53,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", help="the folder that holds MNIST/raw, for overnight")
     given = parser.parse_args(arguments)
     try:
-        settings = notebooks.settings_of(given.preset, given.problem)
+        settings = parameters.settings_of(given.preset, given.problem)
         found = newcomer.beside(
             given.method,
             given.problem,
@@ -62,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
             data_dir=given.data,
             **settings,
         )
-    except (newcomer.BadMethod, ChecksFailed, BadConfig, BadOption, NotInPaper, notebooks.BadParameters) as error:
+    except (newcomer.BadMethod, ChecksFailed, BadConfig, BadOption, NotInPaper, parameters.BadParameters) as error:
         print(f"Nothing was trained.\n{error}", file=sys.stderr)
         return 2
     except runner.RunFailed as error:

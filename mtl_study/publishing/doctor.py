@@ -22,9 +22,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from mtl_core import files, problems
 from mtl_core.datasets.base import DataNotFound
-from mtl_study import artifacts
+from mtl_study import artifacts, parameters
 from mtl_study.experiments import evidence
-from mtl_study.publishing import check, notebooks, running
+from mtl_study.publishing import check, running
 from mtl_study.words import counted, duration, listed
 
 GIB = 2**30
@@ -170,7 +170,7 @@ def missing_data(repository: Path, preset: str) -> list[str]:
     """The data that a preset's notebooks name and that are not there."""
     found = []
     for path in sorted((repository / "params" / preset).glob("*.yaml")):
-        for family, source, folder in sources(notebooks.preset_values(path), OF_NOTEBOOK.get(path.stem[:2], "")):
+        for family, source, folder in sources(parameters.preset_values(path), OF_NOTEBOOK.get(path.stem[:2], "")):
             data = problems.get(PROBLEMS[family]).data
             try:
                 data.check(source, data.sizes(source), str(repository / folder) if folder else None)

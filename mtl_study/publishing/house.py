@@ -19,6 +19,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "figures and lessons": ("mtl_study.plots", "mtl_study.teaching"),
     "on one's own problem": ("mtl_study.comparing", "mtl_study.newcomer", "mtl_study.table", "mtl_study.checking"),
     "verdicts": ("mtl_study.paper.claims", "mtl_study.paper.rules"),
+    "what a notebook is given": ("mtl_study.parameters",),
     "protocol": (
         "mtl_study.experiments.protocol",
         "mtl_study.experiments.sweeps",

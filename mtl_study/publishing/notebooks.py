@@ -1,31 +1,28 @@
-"""What a notebook says about itself, and whether a preset fits it.
+"""What a notebook says about itself.
 
 A notebook has one cell tagged "parameters" that holds literals only; params/<preset>/<notebook>.yaml gives the same
-names values of the same types. Cells tagged "solution" are left out of the student copy. Of cells tagged "remark", that
-print sentences about what was measured, a page shows the sentences only.
+names other values, and `mtl_study.parameters` has the schema of both. Cells tagged "solution" are left out of the
+student copy. Of cells tagged "remark", that print sentences about what was measured, a page shows the sentences only.
 """
 
 from __future__ import annotations
 
 import ast
-import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
-import yaml
 from nbconvert.filters import strip_ansi
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 
-from mtl_core.names import nearest
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.execution import has_frontend
 from mtl_study.paper import rules
+from mtl_study.parameters.checking import BadParameters
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -49,11 +46,6 @@ def reading_list(here: str, folder: Path = REPOSITORY / "notebooks") -> Markdown
 
 
 NAME = re.compile(r"\d\d_[a-z0-9_]+")
-NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-
-
-class BadParameters(ValueError):
-    """A preset that does not fit its notebook, or a notebook without a proper cell of parameters."""
 
 
 def find(folder: Path) -> list[Path]:
@@ -135,7 +127,10 @@ def parameters(path: Path) -> dict[str, Any]:
         line = ast.unparse(statement)
         try:
             match statement:
-                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                case (
+                    ast.Assign(targets=[ast.Name(id=name)], value=value)
+                    | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+                ):
                     literal = ast.literal_eval(value)
                 case _:
                     raise ValueError
@@ -148,92 +143,6 @@ def parameters(path: Path) -> dict[str, Any]:
             raise BadParameters(f"{path}: the parameters cell sets {name} twice.")
         found[name] = literal
     return found
-
-
-FAMILIES = {"multimnist": "digits", "cityscapes": "streets", "qm9": "molecules"}
-
-
-def settings_of(preset: str, problem: str) -> dict[str, Any]:
-    """What all runs of a problem have in common at a preset, as `protocol.stored` takes it: notebook 05, which uses the
-    runs of the others, has it for each family of problems.
-
-    Raises:
-        BadParameters: there is no such preset.
-    """
-    values = preset_values(REPOSITORY / "params" / preset / "05_fixed_weights.yaml")
-    of_runs = ("seeds", "sweep_seeds", "search_seeds", "grid", "data_dir")
-    return {name: v for name, v in values[FAMILIES[problem.split("/")[0]]].items() if name not in of_runs}
-
-
-def preset_values(path: Path) -> dict[str, Any]:
-    """The values in a preset file.
-
-    Raises:
-        BadParameters: the file is missing, is no YAML, is no list of `name: value`, or gives a name twice.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BadParameters(f"{path} is missing: every notebook needs its parameters in every preset.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadParameters(f"{path} cannot be read: {error}") from None
-    try:
-        values, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise BadParameters(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict) or not isinstance(tree, yaml.MappingNode):
-        raise BadParameters(f"{path}: expected lines `name: value`.")
-    twice = [str(name) for name, count in Counter(key.value for key, _ in tree.value).items() if count > 1]
-    if twice:
-        raise BadParameters(f"{path}: given twice: {', '.join(twice)}.")
-    return values
-
-
-def misfits(values: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
-    """What keeps these values from being the parameters of a notebook with these defaults; empty if nothing does.
-
-    The rule: the same names, and for each the type of its default. The items of a list have types that the default's
-    items have. Anything goes where the default is null, or for the items where it is empty.
-    """
-    problems = []
-    for name, value in values.items():
-        if name in defaults:
-            problems += _misfits(name, value, defaults[name])
-        else:
-            problems.append(
-                f"unknown parameter {name!r}{nearest(str(name), defaults)}; the notebook has: {', '.join(defaults)}"
-            )
-    missing = [name for name in defaults if name not in values]
-    if missing:
-        problems.append(f"missing: {', '.join(f'{name} (in the notebook: {defaults[name]!r})' for name in missing)}")
-    return problems
-
-
-def _misfits(where: str, value: Any, default: Any) -> list[str]:
-    if isinstance(value, str) and not isinstance(default, str) and NUMBER_AS_TEXT.fullmatch(value):
-        number = int(float(value)) if isinstance(default, int) else float(value)
-        return [f"{where} is text ({value!r}), expected a number; YAML takes 1e-3 for text: write {number!r}"]
-    if default is None:
-        return []
-    if type(value) is not type(default):
-        hint = f"; write {value}.0" if type(value) is int and isinstance(default, float) else ""
-        return [f"{where} is {_kind(value)}, expected {_kind(default)}{hint}"]
-    if isinstance(value, dict):
-        return [p for name, item in value.items() for p in _misfits(f"{where}.{name}", item, default.get(name))]
-    if isinstance(value, list):
-        return [p for i, item in enumerate(value) for p in _misfits(f"{where}[{i}]", item, _like(item, default))]
-    return []
-
-
-def _like(item: Any, examples: list[Any]) -> Any:
-    """The example that this item is to be compared with: one of its own type, or the first, or none."""
-    return next((e for e in examples if type(e) is type(item)), examples[0] if examples else None)
-
-
-def _kind(value: Any) -> str:
-    names = {str: "text", bool: "true/false", int: "a whole number", float: "a number with a point", list: "a list"}
-    names |= {dict: "a table of names and values", type(None): "null"}
-    return f"{names.get(type(value), type(value).__name__)} ({json.dumps(value, default=str, ensure_ascii=False)})"
 
 
 def tidy(notebook: NotebookNode) -> None:

@@ -24,9 +24,9 @@ import nbformat
 
 from mtl_core import files, progress
 from mtl_core.names import nearest
-from mtl_study import artifacts
+from mtl_study import artifacts, parameters
+from mtl_study.parameters import BadParameters
 from mtl_study.publishing import check, notebooks, pages, summary, touched
-from mtl_study.publishing.notebooks import BadParameters
 from mtl_study.publishing.running import GIB, NONE, Job, Limits, NotebookFailed, run
 from mtl_study.words import counted
 
@@ -59,14 +59,16 @@ def plan(repository: Path, preset: str, only: list[str], overrides: dict[str, An
     for notebook in choose(notebooks.find(repository / "notebooks"), only):
         path = params / preset / f"{notebook.stem}.yaml"
         try:
-            defaults, values = notebooks.parameters(notebook), notebooks.preset_values(path)
+            notebooks.parameters(notebook)
+            values = parameters.preset_values(path)
         except BadParameters as error:
             problems.append(str(error))
             continue
-        problems += [f"{path}: {problem}." for problem in notebooks.misfits(values, defaults)]
+        given = {**values, **{k: v for k, v in overrides.items() if k in values}}
+        problems += [f"{path}: {problem}." for problem in parameters.problems_of(notebook.stem, given, params)]
         if values.get("preset", preset) != preset:
             problems.append(f"{path}: preset is {values['preset']!r}, expected {preset!r}, the name of its folder.")
-        jobs.append(Job(notebook, {**values, **{k: v for k, v in overrides.items() if k in values}}))
+        jobs.append(Job(notebook, given))
     for name in overrides:
         if not problems and not any(name in job.values for job in jobs):
             problems.append(f"none of these notebooks has a parameter {name!r}.")
@@ -81,7 +83,7 @@ def choose(found: list[Path], only: list[str]) -> list[Path]:
         raise BadRequest("there are no notebooks: expected notebooks/NN_name.ipynb in the repository.")
     chosen = set()
     for name in only:
-        fitting = {path for path in found if name in (path.name, path.stem, path.stem[:2])}
+        fitting = {path for path in found if name in (path.name, path.stem, path.stem[:2], path.stem[:2].lstrip("0"))}
         if not fitting:
             stems = [path.stem for path in found]
             raise BadRequest(f"there is no notebook {name!r}{nearest(name, stems)}. Notebooks: {', '.join(stems)}.")
@@ -202,11 +204,13 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         os.environ["MTL_WORKERS"] = str(given.workers)
     if not sys.stderr.isatty():
         os.environ[progress.QUIET] = "1"  # for the kernels, which cannot tell
-    overrides = {"store": str(given.store.absolute())} if given.store else {}
+    overrides = {"store": str(given.store.expanduser().absolute())} if given.store else {}
     only = [name for text in given.only for name in re.split(r"[\s,]+", text) if name]
     limits = Limits(given.minutes and 60 * given.minutes, given.memory and given.memory * GIB)
     jobs: list[Job] = []
     try:
+        if given.only and not only:
+            raise BadRequest("ONLY is blank: name notebooks by number, such as 01, or leave it out for all of them.")
         if given.student:
             _student_copies(repository)
             return summary.PASSED
@@ -252,10 +256,9 @@ def _above_zero(text: str) -> float:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: at least one is needed")
-    return number
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes; give a whole number from 1")
+    return int(text)
 
 
 def _say(text: str) -> None:

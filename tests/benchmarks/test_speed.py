@@ -12,8 +12,7 @@ from benchmarks import oracles, speed
 from mtl_core import problems, smtos
 from mtl_core.datasets import qm9
 from mtl_core.files import cache_folder
-from mtl_study import artifacts
-from mtl_study.publishing import notebooks
+from mtl_study import artifacts, parameters
 
 SUBPROBLEMS = speed.subproblems()
 
@@ -65,7 +64,7 @@ def test_epochs_has_a_row_per_problem_and_method_that_it_can_train():
 
 def test_loading_is_measured_at_the_quick_presets_and_at_the_papers_resolution():
     digits, streets, molecules = (
-        notebooks.preset_values(artifacts.REPOSITORY / "params" / "quick" / f"{name}.yaml")
+        parameters.preset_values(artifacts.REPOSITORY / "params" / "quick" / f"{name}.yaml")
         for name in ("01_mnist_selection", "03_cityscapes_ladder", "04_qm9")
     )
     molecules["problem_options"] = {name: molecules[name] for name in ("max_atoms", "slim")}

@@ -72,7 +72,7 @@ def utility_lead(problem, table):  # the sweep minus the best method at the u wh
 def evidence():  # the table of every claim that digits decide, as its notebook makes it
     params, one, two, rotated, beside = PARAMS["05"], PARAMS["01"], PARAMS["02"], [], {}
     c1 = pd.concat([rows(CL_RR, smto, one) for smto in one["methods"]])
-    c3 = pd.concat([rows(problem, smto, two) for problem in (CL_RR, *two["similar"]) for smto in two["methods"]])
+    c3 = pd.concat([rows(problem, smto, two) for problem in (CL_RR, "multimnist/CL_CR", "multimnist/RL_RR") for smto in two["methods"]])
     for run in [*runs("qm9", "rotograd", params["molecules"]), *runs(CL_RR, "rotograd", two)]:
         config, loss = run["config"], pd.Series([e["diagnostics"]["rotation_loss"] for e in run["history"]])
         squares, batch = [sum(x * x for x in e["gradients"]["features"]["norms"]) / len(e["weights"]) for e in run["history"]], config["batch_size"]
@@ -94,7 +94,7 @@ def evidence():  # the table of every claim that digits decide, as its notebook 
     for seed, table in sweep[sweep.lr == uniform.lr[0]].sort_values("val_delta_m").groupby("seed"):
         chance = [math.comb(r, size - 1) / math.comb(len(table), size) for r in range(len(table))]  # to be the best of `size`
         random.append({"problem": CL_RR, "smto": "random_search", "seed": seed, "delta_m": (table.delta_m * chance).sum()})
-    return {"C1": c1, "C2": c1, "C3": c3, "C10": c3, "C11": pd.DataFrame(rotated), "C13": c1, "C10-QM9": pd.concat([angles("qm9", params["molecules"]), *(angles(problem, two) for problem in (CL_RR, *two["similar"]))]),
+    return {"C1": c1, "C2": c1, "C3": c3, "C10": c3, "C11": pd.DataFrame(rotated), "C13": c1, "C10-QM9": pd.concat([angles("qm9", params["molecules"]), *(angles(problem, two) for problem in (CL_RR, "multimnist/CL_CR", "multimnist/RL_RR"))]),
             "Xin-learning-rate": pd.concat([rows(CL_RR, s, SWEPT, lr=lr) for s in params["lr_methods"] for lr in params["lr_grid"]]),
             "Xin-front": pd.concat([epsilons(table, tasks_of(problem), "epsilon") for problem, table in beside.items()]).merge(epsilons(beside[CL_RR], ["loss CL", "loss RR"], "epsilon_of_loss"), how="left"),
             "Xin-static": pd.concat([others, replaced.assign(minus_source=replaced.delta_m - replaced.delta_m_source)]),

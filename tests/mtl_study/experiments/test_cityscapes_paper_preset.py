@@ -15,16 +15,17 @@ import torch
 from mtl_core import problems, smtos
 from mtl_core.smtos.base import ProblemInfo
 from mtl_core.step import Step
-from mtl_study import artifacts
+from mtl_study import artifacts, parameters
 from mtl_study.experiments import protocol
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.training import Training, determinism, train
 from mtl_study.paper import published
+from mtl_study.parameters import schemas
 from mtl_study.plots import cityscapes
-from mtl_study.publishing import notebooks
 
-PAPER = notebooks.preset_values(artifacts.REPOSITORY / "params" / "paper" / "03_cityscapes_ladder.yaml")
-LAST = PAPER["steps"][-1]
+PAPER = parameters.preset_values(artifacts.REPOSITORY / "params" / "paper" / "03_cityscapes_ladder.yaml")
+LADDER = list(schemas.LADDER)
+LAST = LADDER[-1]
 COMMON = {
     name: PAPER[name]
     for name in ("source", "train_size", "val_size", "test_size", "epochs", "batch_size", "lr_decay", "precision")
@@ -42,7 +43,7 @@ def data_elsewhere(tmp_path_factory):
 def searched():
     """(problem, method, settings) of every configuration that the search tries, of single tasks and of methods."""
     grid = protocol.Grid(PAPER["grid_lr"], weight_decay=PAPER["grid_weight_decay"], options=PAPER["grid_options"])
-    for step in PAPER["steps"]:
+    for step in LADDER:
         names = [(name, "unit_scal") for name in problems.get(step).single_tasks]
         names += [(step, smto) for smto in (PAPER["all_methods"] if step == LAST else PAPER["methods"])]
         for name, smto in names:
@@ -52,9 +53,9 @@ def searched():
 def beside_the_ladder():
     """The same of the runs that are made with the settings of a step: IMTL transposed, corners, their single task."""
     chosen = {"lr": 0.001, "dropout": 0.0, "weight_decay": 0.0001, "options": {}}
-    corners = set(cityscapes.CORNERS) - set(PAPER["steps"])
+    corners = set(cityscapes.CORNERS) - set(LADDER)
     yield from ((name, smto, chosen) for name, smto in itertools.product(sorted(corners), PAPER["methods"]))
-    yield from ((name, "imtl", {**chosen, "options": {"form": "transposed"}}) for name in PAPER["steps"][2:])
+    yield from ((name, "imtl", {**chosen, "options": {"form": "transposed"}}) for name in LADDER[2:])
     yield "cityscapes/SD_19/S", "unit_scal", chosen
 
 
@@ -67,7 +68,7 @@ def test_every_configuration_of_the_paper_preset_can_be_made():
     ]
     assert {config.sizes for config in configs} == {(2380, 595, 500)}
     assert len({config.key for config in configs}) == len({(n, s, str(c)) for n, s, c in plan}) > 400
-    assert {config.problem for config in configs} >= {*PAPER["steps"], *cityscapes.CORNERS}
+    assert {config.problem for config in configs} >= {*LADDER, *cityscapes.CORNERS}
 
 
 def distinct():
@@ -85,7 +86,7 @@ def runs_of(problem):
     return [run for (name, _, _), run in distinct().items() if name == problem]
 
 
-TOGETHER = [*PAPER["steps"], *sorted(set(cityscapes.CORNERS) - set(PAPER["steps"]))]
+TOGETHER = [*LADDER, *sorted(set(cityscapes.CORNERS) - set(LADDER))]
 ALONE = sorted({name for name, _, _ in distinct()} - set(TOGETHER))
 
 
@@ -98,7 +99,7 @@ def test_nothing_of_the_paper_preset_is_left_out():
     ]
     for name in TOGETHER:
         found = [(smto, settings["options"].get("form")) for smto, settings in runs_of(name)]
-        transposed = [("imtl", "transposed")] if name in PAPER["steps"][2:] else []
+        transposed = [("imtl", "transposed")] if name in LADDER[2:] else []
         assert name == LAST or found == [(smto, None) for smto in PAPER["methods"]] + transposed
     assert {*ALONE} == {single for name in TOGETHER for single in problems.get(name).single_tasks}
 

@@ -8,15 +8,15 @@ from PIL import Image
 from mtl_core import problems
 from mtl_core.datasets import streets
 from mtl_core.datasets.cityscapes import IGNORED, list_folder, split_positions
-from mtl_study import artifacts
+from mtl_study import artifacts, parameters
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.training import train
-from mtl_study.publishing import notebooks
+from mtl_study.parameters import schemas
 
 pytestmark = pytest.mark.training
 
 LAST = "cityscapes/19C"
-NINE = notebooks.preset_values(artifacts.REPOSITORY / "params" / "paper" / "03_cityscapes_ladder.yaml")["all_methods"]
+NINE = parameters.preset_values(artifacts.REPOSITORY / "params" / "paper" / "03_cityscapes_ladder.yaml")["all_methods"]
 SIZES = (6, 2, 2)
 SMALLEST = {"width": 16, "slim": 32}
 UNKNOWN = 200  # a label id that Cityscapes does not have
@@ -81,13 +81,12 @@ def test_a_preset_on_the_users_own_folder(tmp_path, preset):
     """As the README has it: source, data_dir and store in place of the preset's, all else as it is. The folder has as
     many scenes as smoke takes."""
     path = streets.write(tmp_path / "city", {"train": 24, "val": 8}, size=(128, 64))
-    values = notebooks.preset_values(artifacts.REPOSITORY / "params" / preset / "03_cityscapes_ladder.yaml")
+    values = parameters.preset_values(artifacts.REPOSITORY / "params" / preset / "03_cityscapes_ladder.yaml")
     values |= {"source": "full", "data_dir": str(path), "store": "runs/cityscapes"}
-    notebook = artifacts.REPOSITORY / "notebooks" / "03_cityscapes_ladder.ipynb"
-    assert notebooks.misfits(values, notebooks.parameters(notebook)) == []
+    assert parameters.misfits("03_cityscapes_ladder", values) == []
     names = ("source", "train_size", "val_size", "test_size", "epochs", "batch_size", "lr_decay", "problem_options")
     settings = {name: values[name] for name in names} | {"seed": 1, "lr": 1e-3}
-    for step in values["steps"]:
+    for step in schemas.LADDER:
         config = RunConfig.of(problem=step, **settings)
         config.definition.data.check("full", (16, 8, 8), str(path))
         if preset == "smoke":

@@ -217,6 +217,7 @@ class Sweep:
                 (toy / path).parent.mkdir(parents=True, exist_ok=True)
                 (toy / path).write_text(text)
             code = "from pathlib import Path; from mtl_study.publishing import reproduce; "
+            code += "reproduce.parameters.problems_of = lambda *_: []; "  # a toy has no schema
             code += f"reproduce.main(['--artifacts', {str(toy / 'out')!r}], Path({str(toy)!r}))"
             command = [sys.executable, "-c", code]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -46,7 +46,8 @@ def needed(notebook):
     settings = {name: values[name] for name in names if name in values}
     if notebook == "04_qm9":
         settings["problem_options"] = {name: values[name] for name in ("max_atoms", "slim")}
-    of = {"01_mnist_selection": [CL_RR], "04_qm9": ["qm9"]}.get(notebook) or [*values["similar"], values["different"]]
+    pairs = ["multimnist/CL_CR", "multimnist/RL_RR", CL_RR]
+    of = {"01_mnist_selection": [CL_RR], "04_qm9": ["qm9"]}.get(notebook, pairs)
     for problem in of:
         pairs = [(problem, smto) for smto in values["methods"]]
         pairs += [(single, "unit_scal") for single in problems.get(problem).single_tasks]

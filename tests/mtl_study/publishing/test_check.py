@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import nbformat
 import pytest
 
-from mtl_study import artifacts, execution
+from mtl_study import artifacts, execution, parameters
 from mtl_study.publishing import check, notebooks, pages, summary, touched
 
 REPOSITORY = artifacts.REPOSITORY
@@ -169,7 +169,7 @@ def test_a_parameter_that_differs_from_its_preset_is_a_change_and_a_place_is_non
 
 def test_a_notebook_that_begins_says_what_it_is(tmp_path, monkeypatch):
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
-    values = notebooks.preset_values(REPOSITORY / "params/smoke/01_mnist_selection.yaml")
+    values = parameters.preset_values(REPOSITORY / "params/smoke/01_mnist_selection.yaml")
     old = tmp_path / "smoke/figures/01_old.png"
     old.parent.mkdir(parents=True)
     for changes, label, stays in (({"seeds": [7]}, "smoke, changed: seeds", True), ({"store": "x"}, "smoke", False)):

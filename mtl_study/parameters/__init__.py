@@ -1,0 +1,191 @@
+"""The parameters of the notebooks: one check for every way in, by `make reproduce`, papermill or JupyterLab.
+
+check("01_mnist_selection", globals())     in a notebook's first cell: converts what is unambiguous, refuses the rest
+problems_of(notebook, values)              the same for a planner: a sentence for everything that is wrong
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mtl_core import problems
+from mtl_core.names import nearest
+from mtl_study import execution
+from mtl_study.artifacts import REPOSITORY
+from mtl_study.experiments import runner, training
+from mtl_study.parameters.checking import BadParameters, explain, from_text, read_yaml
+from mtl_study.parameters.schemas import SCHEMAS, OnData, Parameters
+
+__all__ = ["SCHEMAS", "BadParameters", "check", "preset_values", "problems_of", "settings_of"]
+
+INJECTED = "# Parameters\n"  # how the cell begins into which papermill writes what it was given
+
+
+def check(notebook: str, names: MutableMapping[str, Any]) -> None:
+    """Holds a notebook's parameters against its schema, and builds every problem and run that they ask for.
+
+    Args:
+        notebook: its name, "01_mnist_selection". names: `globals()`; what is unambiguous is converted there.
+
+    Raises:
+        BadParameters: with everything that is wrong, before anything is trained.
+    """
+    said = _of_another_environment()
+    if said:
+        print(said)
+    schema = SCHEMAS[notebook]
+    values = {name: names[name] for name in schema.model_fields if name in names}
+    found, wrong = _read(notebook, values)
+    wrong += _unknown(names.get("In", []), schema)
+    if found is not None:
+        wrong += _unmet(found)
+    if wrong:
+        raise BadParameters("\n".join([f"{notebook}: nothing was run.", *(f"* {one}." for one in wrong)]))
+    assert found is not None
+    given = found.model_dump(exclude_unset=True)
+    names.update(given)
+    execution.begin(notebook, given, _as_in_the_preset(notebook, given))
+
+
+def _as_in_the_preset(notebook: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values of the preset's file in their types; the given ones where there is none, outside a checkout."""
+    path = REPOSITORY / "params" / str(given["preset"]) / f"{notebook}.yaml"
+    found = _read(notebook, preset_values(path))[0] if path.is_file() else None
+    return given if found is None else found.model_dump(exclude_unset=True)
+
+
+def problems_of(notebook: str, values: Mapping[str, Any], folder: Path | None = None) -> list[str]:
+    """What keeps a notebook from running with these values, one sentence each; empty if nothing does.
+
+    Args:
+        folder: of the presets; None: that of the repository.
+    """
+    found, wrong = _read(notebook, values, folder)
+    return wrong if found is None else wrong + _unmet(found)
+
+
+def misfits(notebook: str, values: Mapping[str, Any]) -> list[str]:
+    """As `problems_of`, but for what hangs on this machine: data, device, workers."""
+    return _read(notebook, values)[1]
+
+
+def _read(notebook: str, values: Mapping[str, Any], folder: Path | None = None) -> tuple[Parameters | None, list[str]]:
+    """The values in their types, and what is wrong with them."""
+    if notebook not in SCHEMAS:
+        return None, [f"no schema for the notebook {notebook!r}{nearest(notebook, SCHEMAS)}; add one to SCHEMAS"]
+    schema = SCHEMAS[notebook]
+    wrong = []
+    try:
+        found = schema.model_validate(from_text(dict(values), schema))
+    except ValidationError as error:
+        return None, explain(error, schema)
+    except ValueError as error:
+        return None, [str(error).rstrip(".")]
+    presets = _presets(folder or REPOSITORY / "params")
+    if presets and found.preset not in presets:
+        wrong.append(f"there is no preset {found.preset!r}{nearest(found.preset, presets)}: {', '.join(presets)}")
+    for where, build in found.plan():
+        try:
+            build()
+        except ValueError as error:
+            said = str(error).rstrip(".")
+            wrong.append(said if not where or where in said else f"{where}: {said}")
+    return found, list(dict.fromkeys(wrong))
+
+
+def _presets(folder: Path) -> list[str]:
+    return sorted(one.name for one in folder.glob("*") if one.is_dir())
+
+
+def _unmet(found: Parameters) -> list[str]:
+    """What this machine lacks: data that are not there or not so many, a device, workers that are none."""
+    wrong = []
+    for name, options, source, sizes, data_dir in found.data():
+        try:
+            data = problems.get(name, **options).data
+            data.check(source, sizes, str(REPOSITORY / data_dir) if data_dir else None)
+        except (ValueError, OSError) as error:
+            wrong.append(str(error).rstrip("."))
+    if isinstance(found, OnData):
+        for look in (lambda: training.find_device(found.device), runner.workers_wanted, lambda: _precision(found)):
+            try:
+                look()
+            except ValueError as error:
+                wrong.append(str(error).rstrip("."))
+    return list(dict.fromkeys(wrong))
+
+
+def _precision(found: OnData) -> None:
+    for one in (found, *(getattr(found, name, None) for name in ("digits", "streets", "molecules"))):
+        if precision := getattr(one, "precision", ""):
+            training.check_precision(precision, training.find_device(found.device))
+
+
+def _unknown(executed: list[str], schema: type[Parameters]) -> list[str]:
+    """Names that papermill was given and the notebook does not have: it would go on without a word."""
+    cell = next((text for text in reversed(executed) if text.startswith(INJECTED)), "")
+    given = [target.id for line in ast.parse(cell).body if isinstance(line, ast.Assign) for target in _names(line)]
+    known = list(schema.model_fields)
+    return [
+        f"unknown parameter {name!r}{nearest(name, known)}; the notebook has: {', '.join(known)}"
+        for name in given
+        if name not in known
+    ]
+
+
+def _names(line: ast.Assign) -> Iterator[ast.Name]:
+    return (target for target in line.targets if isinstance(target, ast.Name))
+
+
+def _of_another_environment() -> str:
+    """What to say where the kernel is not the repository's own."""
+    ours = REPOSITORY / ".venv"
+    if not ours.is_dir() or Path(sys.prefix).resolve() == ours.resolve():
+        return ""
+    return (
+        f"This kernel is {sys.executable}, and not that of the repository's environment, {ours}: other versions of its "
+        "packages can give other numbers. Choose the kernel of .venv, or go on if you meant this one."
+    )
+
+
+FAMILIES = {"multimnist": "digits", "cityscapes": "streets", "qm9": "molecules"}
+
+
+def settings_of(preset: str, problem: str) -> dict[str, Any]:
+    """What all runs of a problem have in common at a preset, as `protocol.stored` takes it: notebook 05, which uses the
+    runs of the others, has it for each family of problems.
+
+    Raises:
+        BadParameters: there is no such preset.
+    """
+    values = preset_values(REPOSITORY / "params" / preset / "05_fixed_weights.yaml")
+    of_runs = ("seeds", "sweep_seeds", "search_seeds", "grid", "data_dir")
+    return {name: v for name, v in values[FAMILIES[problem.split("/")[0]]].items() if name not in of_runs}
+
+
+def preset_values(path: Path) -> dict[str, Any]:
+    """The values in a preset file.
+
+    Raises:
+        BadParameters: the file is missing, is no YAML, is no list of `name: value`, gives a name twice, or has a number
+            that is another one than it looks like.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadParameters(f"{path} is missing: every notebook needs its parameters in every preset.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadParameters(f"{path} cannot be read: {error}") from None
+    try:
+        values = read_yaml(text)
+    except ValueError as error:
+        raise BadParameters(f"{path}: {error}") from None
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise BadParameters(f"{path}: expected lines `name: value`.")
+    return values

@@ -1,0 +1,179 @@
+"""One check for every way in: what it converts, what it refuses, and in which words."""
+
+import ast
+import math
+import sys
+
+import papermill
+import pytest
+
+from mtl_study import artifacts, execution, parameters
+from mtl_study.experiments import runner
+from mtl_study.experiments.runs import BadConfig, RunConfig
+from mtl_study.parameters import BadParameters, checking
+from mtl_study.publishing import notebooks
+
+PARAMS, NOTEBOOKS = artifacts.REPOSITORY / "params", artifacts.REPOSITORY / "notebooks"
+DIGITS, LADDER, FIXED = "01_mnist_selection", "03_cityscapes_ladder", "05_fixed_weights"
+
+
+@pytest.fixture(autouse=True)
+def begun(monkeypatch):
+    """What was begun: notebook, its values, those of the preset. Nothing is cleared."""
+    found = []
+    monkeypatch.setattr(execution, "begin", lambda *given: found.append(given))
+    return found
+
+
+def preset(notebook, **changed):
+    """The values of smoke, with some changed; "digits.seeds" stands for one inside a table, ... takes one out."""
+    values = parameters.preset_values(PARAMS / "smoke" / f"{notebook}.yaml")
+    for place, value in changed.items():
+        *path, name = place.split("__")
+        owner = values
+        for step in path:
+            owner = owner[step]
+        if value is ...:
+            del owner[name]
+        else:
+            owner[name] = value
+    return values
+
+
+def refusal(notebook, **changed):
+    """What the notebook's first cell says."""
+    with pytest.raises(BadParameters) as refused:
+        parameters.check(notebook, preset(notebook, **changed))
+    return str(refused.value)
+
+
+def test_what_is_unambiguous_is_converted(begun):
+    """Text that is a list, as papermill's -p hands it over; the home; a whole number where a rate is asked for."""
+    names = preset(DIGITS, seeds="[1, 2]", methods="[unit_scal, cagrad]", grid_lr=[1], store="~/runs")
+    parameters.check(DIGITS, names)
+    assert (names["seeds"], names["methods"], names["grid_lr"]) == ([1, 2], ["unit_scal", "cagrad"], [1.0])
+    assert names["store"].endswith("/runs") and "~" not in names["store"]
+    [(notebook, given, of_preset)] = begun
+    assert notebook == DIGITS and set(execution.changed(given, of_preset)) == {"methods", "grid_lr"}
+
+
+REFUSED = [
+    (DIGITS, {"methods": "cagrad"}, 'methods is text ("cagrad"), expected a list; write [cagrad]'),
+    (DIGITS, {"methods": ["unit_scal", "cagrda"]}, "no SMTO called 'cagrda' (did you mean 'cagrad'?)"),
+    (DIGITS, {"methods": ["unit_scal", "edm", "edm"]}, "methods names 'edm' twice"),
+    (DIGITS, {"methods": ["edm", "cagrad"]}, "lacks 'unit_scal'"),
+    (DIGITS, {"seeds": [1, 1]}, "seeds names 1 twice"),
+    (DIGITS, {"seeds": [-1]}, "seeds[0] is a whole number (-1): expected greater than or equal to 0"),
+    (DIGITS, {"seeds": [2**64 - 1]}, "seeds[0] is a whole number (18446744073709551615)"),
+    (DIGITS, {"seeds": 3}, "seeds is a whole number (3), expected a list; write [3]"),
+    (DIGITS, {"seeds": "[1, 010]"}, "seeds: line 1: 010 is 8 in YAML 1.1; write 10 or 8"),
+    (DIGITS, {"source": "Full"}, "(did you mean 'full'?), expected 'embedded' or 'full'"),
+    (DIGITS, {"preset": "Quick"}, "no preset 'Quick' (did you mean 'quick'?)"),
+    (DIGITS, {"preset": "../../x"}, "preset is '../../x', which is no name of a folder"),
+    (DIGITS, {"grid_lr": [math.inf]}, "grid_lr[0] is a number with a point (Infinity), expected a finite number"),
+    (DIGITS, {"grid_lr": ["1e-3"]}, "YAML takes 1e-3 for text: write 0.001"),
+    (DIGITS, {"test_size": 200_000_000_000}, "test_size is a whole number (200000000000)"),
+    (DIGITS, {"test_size": 2e11}, "; write 200000000000"),
+    (DIGITS, {"store": "C:\\runs"}, "store is a path of Windows"),
+    (DIGITS, {"store": "~nobody_is_called_so/runs"}, "store names the home of a user that is not known here"),
+    (DIGITS, {"store": ""}, "store is empty"),
+    (DIGITS, {"device": "gpu"}, "device 'gpu' cannot be used"),
+    (DIGITS, {"source": "full", "data_dir": "/nowhere"}, "/nowhere/MNIST/raw"),
+    (DIGITS, {"precision": "tf32", "device": "cpu"}, "precision = 'tf32' needs an NVIDIA GPU"),
+    (LADDER, {"all_methods": ["unit_scal", "imtl", "x"]}, "no SMTO called 'x'"),
+    (LADDER, {"all_methods": ["unit_scal", "edm"]}, "all_methods must have imtl"),
+    (
+        "02_two_similar_tasks",
+        {"methods": ["unit_scal", "edm"]},
+        "methods must have famo, of which this notebook speaks",
+    ),
+    (LADDER, {"problem_options__slim": ...}, "missing: problem_options.slim"),
+    (LADDER, {"problem_options__num_tasks": 2}, "unknown parameter 'problem_options.num_tasks'"),
+    (LADDER, {"batch_size": 7, "train_size": 15}, "the last batch has 1 of the at least 2 samples"),
+    ("04_qm9", {"both_schedules": ["edm"]}, "both_schedules: 'edm' is not among the methods"),
+    ("04_qm9", {"train_size": 999_999}, "QM9: train_size is 999,999"),
+    ("04_qm9", {"train_size": 9_999, "max_atoms": 11}, "molecules of that split have at most 11 atoms"),
+    (FIXED, {"streets__gird": {}}, "unknown parameter 'streets.gird' (did you mean 'grid'?)"),
+    (FIXED, {"streets__problem_options__slim": ...}, "missing: streets.problem_options.slim"),
+    (FIXED, {"molecules__source": "mebedded"}, "(did you mean 'embedded'?)"),
+    (FIXED, {"widths": [0.0]}, "widths[0] is a number with a point (0.0)"),
+    (FIXED, {"kurin": [[0.3, 0.0]]}, "kurin: [0.0, 0.0]"),
+    (FIXED, {"kurin": [[0.0, 0.0], [1.5, 0.0]]}, "kurin: dropout = 1.5"),
+    (FIXED, {"lr_methods": ["unit_scal", "si"]}, "si must be among the methods of multimnist/CL_RR"),
+    (FIXED, {"sources__qm9": "edm"}, "'edm' is not among the methods of qm9"),
+    (FIXED, {"population__exploit_interval": 2}, "exploit_interval = 2 is all of base.epochs"),
+    ("06_proofs", {"sizes": [2]}, "sizes[0] is a whole number (2): expected greater than or equal to 3"),
+    ("00_start_here", {"interactive": "allways"}, "(did you mean 'always'?)"),
+]
+
+
+def test_what_makes_no_sense_is_refused_with_its_place_before_anything_is_read():
+    said = [(refusal(notebook, **changed), says) for notebook, changed, says in REFUSED]
+    assert [pair for pair in said if pair[1] not in pair[0]] == []
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    said = refusal(DIGITS, seeds=[1, 1], source="Full", epochs=...)
+    assert all(word in said for word in ("seeds names 1 twice", "did you mean 'full'?", "missing: epochs"))
+
+
+def test_a_number_that_yaml_reads_as_another_one_is_noticed(tmp_path):
+    """Base 8 and base 60 of YAML 1.1; a name given twice, at any depth."""
+    file = tmp_path / "preset.yaml"
+    says = {"size: 02000": "02000 is 1024", "size: 17:04": "17:04 is 1024", "a: {b: 1, b: 2}": "given twice: b"}
+    for text, expected in says.items():
+        file.write_text(f"preset: smoke\n{text}\n")
+        with pytest.raises(BadParameters, match=f"preset.yaml: line 2: {expected}"):
+            parameters.preset_values(file)
+    assert checking.read_yaml("[0, 10, 0.5, -3, 1_000]") == [0, 10, 0.5, -3, 1000]
+
+
+def test_a_parameter_that_papermill_injects_and_nobody_has_is_refused():
+    """papermill itself only warns."""
+    names = {**preset(DIGITS), "In": ["", "preset = 'quick'", "# Parameters\nsedes = [1]\nsource = 'embedded'\n"]}
+    with pytest.raises(BadParameters, match=r"unknown parameter 'sedes' \(did you mean 'seeds'\?\)"):
+        parameters.check(DIGITS, names)
+
+
+def test_workers_that_are_none_are_refused(monkeypatch):
+    for text in ("two", "-1", "1.5", "१"):
+        monkeypatch.setenv("MTL_WORKERS", text)
+        with pytest.raises(BadConfig, match="MTL_WORKERS"):
+            runner.workers_wanted()
+        assert "MTL_WORKERS" in refusal(DIGITS)
+    monkeypatch.setenv("MTL_WORKERS", " 3 ")
+    assert runner.workers_wanted() == 3
+
+
+def test_a_kernel_of_another_environment_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / ".venv").mkdir()
+    monkeypatch.setattr(parameters, "REPOSITORY", tmp_path)
+    parameters.check("06_proofs", preset("06_proofs"))
+    assert f"This kernel is {sys.executable}" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    parameters.check("06_proofs", preset("06_proofs"))
+    assert capsys.readouterr().out == ""
+
+
+def test_nothing_is_trained_that_cannot_be_read_back():
+    """Copies are checked like originals, and so are seeds and reserved options."""
+    config = RunConfig.of(problem="multimnist/CL_RR", seed=1, epochs=1, lr=0.001)
+    assert config.model_copy(update={"seed": 2}).seed == 2
+    for change in ({"seed": -1}, {"seed": 2**64}, {"lr": math.inf}, {"smto": "edm", "options": {"num_tasks": 3}}):
+        with pytest.raises(BadConfig):
+            config.model_copy(update=change)
+        with pytest.raises(BadConfig):
+            RunConfig.of(**{**config.model_dump(), **change})
+
+
+def test_papermill_shows_the_type_of_every_parameter():
+    """That of the schema, and the notebook's own values fit it; the first cell of code checks them."""
+    for path in notebooks.find(NOTEBOOKS):
+        shown = papermill.inspect_notebook(str(path))
+        fields = parameters.SCHEMAS[path.stem].model_fields
+        assert set(shown) == set(fields)
+        for name, parameter in shown.items():
+            given = ast.literal_eval(parameter["default"])
+            assert parameter["inferred_type_name"].split("[")[0] == type(given).__name__, (path.stem, name)
+        cells = [cell.source for cell in notebooks.read(path).cells if cell.cell_type == "code"]
+        assert "parameters.check(" in cells[1] and "parameters.check(" not in "".join(cells[2:])
