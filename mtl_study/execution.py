@@ -32,7 +32,7 @@ def changed(values: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, A
     found: dict[str, Any] = {}
     for name, theirs in preset.items():
         ours = values.get(name, theirs)
-        if name in PLACES or (ours == theirs and type(ours) is type(theirs)):
+        if name in PLACES or ours == theirs:
             continue
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             whole = {**dict.fromkeys(ours.keys() - theirs.keys()), **theirs}
