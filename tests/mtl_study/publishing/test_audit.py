@@ -14,7 +14,8 @@ from mtl_study.experiments import runner
 from mtl_study.experiments.runs import BadConfig, RunConfig
 from mtl_study.experiments.store import RunStore
 from mtl_study.paper import claims
-from mtl_study.publishing import audit, doctor, excerpts, reproduce, retrain
+from mtl_study.parameters import schemas
+from mtl_study.publishing import audit, doctor, excerpts, retrain
 
 REPOSITORY = artifacts.REPOSITORY
 SHIPPED = REPOSITORY / "results"
@@ -66,12 +67,19 @@ def test_what_is_not_there_is_refused_with_the_nearest_name(capsys):
     assert audit.find("Xin-front a")[1] == audit.find("Xin-fronta")[1]
 
 
+class Rates(schemas.Parameters):
+    """Of the toy."""
+
+    lr: float
+
+
 # -- one figure --------------------------------------------------------------------------------------------------------
 
 
 def test_one_table_is_made_by_the_cells_that_it_rests_on(tmp_path, monkeypatch, capsys):
     """Other cells, one that would fail among them, are left out; what lies in the preset's folder stays."""
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
+    monkeypatch.setitem(schemas.SCHEMAS, "01_toy", Rates)
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     cells = [
         new_markdown_cell("# Toy"),
@@ -86,7 +94,6 @@ def test_one_table_is_made_by_the_cells_that_it_rests_on(tmp_path, monkeypatch, 
     preset = tmp_path / "params/quick/01_toy.yaml"
     preset.parent.mkdir(parents=True)
     preset.write_text(yaml.safe_dump({"preset": "quick", "lr": 0.5}))
-    monkeypatch.setattr(reproduce.parameters, "problems_of", lambda *_: [])  # a toy has no schema
     assert excerpts.main(["01_rates"], tmp_path) == 0
     printed = capsys.readouterr().out
     assert "| 0.5 |" in printed and "Drawn from no records" in printed

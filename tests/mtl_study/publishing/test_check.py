@@ -1,6 +1,8 @@
 """Numbers held against the shipped ones, notebooks against what they hang on, and the preset against what was run."""
 
 import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 
 import nbformat
@@ -182,3 +184,20 @@ def test_a_notebook_that_begins_says_what_it_is(tmp_path, monkeypatch):
     execution.begin("01_mnist_selection", values, values)
     assert old.exists()  # cleared by the command, which marks its notebooks itself
     artifacts.begin(None)
+
+
+@pytest.mark.slow
+def test_a_preset_by_papermill_is_that_of_make_reproduce(tmp_path, monkeypatch):
+    """06 at smoke, by hand: as it is it counts, with another value it has a label and a folder of its own."""
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
+    source = REPOSITORY / "notebooks/06_proofs.ipynb"
+    command = [sys.executable, "-m", "papermill", str(source), str(tmp_path / "out.ipynb"), "-k", "python3"]
+    command += ["-f", str(REPOSITORY / "params/smoke/06_proofs.yaml")]
+    for changes in ([], ["-p", "resolution", "20"]):
+        subprocess.run([*command, *changes], check=True, cwd=REPOSITORY, capture_output=True)
+    whole, changed = sorted(tmp_path.glob("smoke*/figures"), key=lambda path: len(str(path)))
+    assert whole == tmp_path / "smoke/figures" and "changed" in changed.parent.name
+    (section,) = pages.sections(tmp_path / "smoke", [source])
+    assert section.state == "done" and not section.missing
+    manifest = json.loads(next(changed.glob("*.json")).read_text())
+    assert manifest["changed"] == ["resolution"]

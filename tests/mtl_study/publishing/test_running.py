@@ -11,6 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mtl_study import artifacts
+from mtl_study.parameters import schemas
 from mtl_study.publishing import pages, reproduce, running, summary
 from mtl_study.publishing.running import Job, Limits, Lines, NotebookFailed
 
@@ -22,8 +23,8 @@ def toy(tmp_path, monkeypatch):
     """A repository with notebooks 01 and 02 and a preset for each; `papermill` copies a notebook instead of running
     it, unless `toy.raises` has an error for it."""
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
-    monkeypatch.setattr(reproduce.parameters, "problems_of", lambda *_: [])  # a toy has no schema
     for stem in ("01_first", "02_second"):
+        monkeypatch.setitem(schemas.SCHEMAS, stem, schemas.Parameters)
         for path in (tmp_path / f"notebooks/{stem}.ipynb", tmp_path / f"params/smoke/{stem}.yaml"):
             path.parent.mkdir(parents=True, exist_ok=True)
         parameters = new_code_cell('preset = "quick"', metadata={"tags": ["parameters"]})
