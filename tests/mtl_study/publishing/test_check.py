@@ -142,7 +142,7 @@ def test_a_notebook_is_touched_by_what_it_hangs_on(house):
 
 
 def test_a_change_of_one_figure_touches_its_notebook_alone():
-    """Of the real ones: what draws streets touches 03, what trains all that train, a method all that build."""
+    """Of the real ones: what draws streets touches 03; what plans runs, which every first cell checks, touches all."""
     of = {}
     for path in notebooks.find(REPOSITORY / "notebooks"):
         of[path.stem[:2]] = {p.relative_to(REPOSITORY).as_posix() for p in touched.inputs(REPOSITORY, path, "quick")}
