@@ -172,14 +172,14 @@ def read(source: Path, done: Merged) -> Iterator[tuple[str, str, Record]]:
                 done.unreadable.append(damage)
                 continue
             try:
-                yield f"{path}, {key}", line.decode(), _kind(path.stem).from_line(line.decode())
+                yield f"{path}, {key}", line.decode(), _kind(path.stem).from_line(line.decode(), whole=True)
             except BadRecord as error:
                 done.unreadable.append(f"{path}, {key}: {error}")
     for path in live(source):
         try:
             text = path.read_bytes().decode()
             if text.startswith('{"key"'):
-                yield str(path), text, _kind(path.parent.name).from_line(text)
+                yield str(path), text, _kind(path.parent.name).from_line(text, whole=True)
             else:
                 record = first_format(_kind(path.parent.name), text)
                 yield str(path), record.to_line(), record

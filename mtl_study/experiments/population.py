@@ -45,6 +45,7 @@ from mtl_study.experiments.runs import (
     Record,
     RunConfig,
     check_epochs,
+    metrics_of,
 )
 from mtl_study.experiments.store import POPULATIONS, Store
 from mtl_study.words import listed
@@ -239,7 +240,7 @@ class Population(Record):
     seconds: float
     environment: dict[str, str]
 
-    def check(self) -> None:
+    def check(self, *, whole: bool = True) -> None:
         """Number of members, their epochs and weights, how it ended, and that the winner is the best of them."""
         ended = ALL_DIVERGED.fullmatch(self.ended)
         if self.ended != "finished" and not ended:
@@ -262,7 +263,7 @@ class Population(Record):
             raise BadRecord("it has a winner and no scores, or scores and no winner")
         if self.best is not None:
             self._check_winner(self.best, max(scores), wanted)
-            check_epochs(self.best.history, tasks)
+            check_epochs(self.best.history, metrics_of(tasks))
 
     def _check_winner(self, best: Winner, highest: float, epochs: int) -> None:
         """Raises BadRecord unless the winner stands where the highest score does."""

@@ -20,10 +20,10 @@ import inspect
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import lru_cache
 from types import CodeType, FunctionType
-from typing import Annotated, Any, ClassVar, Literal, Self, overload
+from typing import Annotated, Any, Literal, Self, overload
 
 from pydantic import (
     AfterValidator,
@@ -48,6 +48,8 @@ TRAINER_CODE_VERSION = 1  # raise when the numbers that training.py or step.py p
 WHOLE = r"(0|[1-9][0-9]*)"  # a whole number, in one spelling
 ENDED = re.compile(rf"finished|diverged at epoch {WHOLE}, step {WHOLE}")
 LINE = re.compile(r'\{"key": "([0-9a-f]{16})", "checksum": "([0-9a-f]{64})", "record": (\{.*\})\}\n')
+#: the epochs of a run, between what stands before and after them
+HISTORY = re.compile(r',"ended":"[^"]*","history":(\[.*\]),"before_divergence":')
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -317,19 +319,40 @@ class Epoch(BaseModel):
     gradients: dict[str, Gradients]
 
 
+Metrics = Mapping[str, Collection[str]]  # the names of the metrics of every task, in task order
+NO_EPOCHS = zlib.compress(b"[]", 1)
+FIRST_FIELD = '{"lr":'  # of an epoch, as it is written
+
+
 class Packed(Sequence[Epoch]):
     """The epochs of a record, read-only. They are kept as compressed JSON, in a thirtieth of the memory, and unpacked
-    where they are looked at: a table over thousands of records never holds more than a few histories."""
+    where they are looked at: a table over thousands of records never holds more than a few histories.
 
-    __slots__ = ("length", "packed")
+    Raises:
+        BadRecord: when stored ones (`stored`) are looked at and do not fit.
+    """
 
-    #: the one that was packed last: a record that is read is checked next, and need not be parsed again and kept for it
-    last: ClassVar[tuple[bytes, list[Epoch]]] = (b"", [])
+    __slots__ = ("expected", "length", "packed")
+
+    expected: tuple[str, Metrics] | None
 
     def __init__(self, epochs: Sequence[Epoch]) -> None:
-        self.length = len(epochs)
-        self.packed = zlib.compress(EPOCHS.dump_json(list(epochs)), 1)
-        Packed.last = self.packed, list(epochs)
+        self.length, self.expected = len(epochs), None
+        self.packed = zlib.compress(EPOCHS.dump_json(list(epochs)), 1) if epochs else NO_EPOCHS
+
+    @classmethod
+    def stored(cls, text: str, title: str, metrics: Metrics) -> Packed:
+        """Epochs as a record's line has them. They are counted now, and parsed and held against the metrics when they
+        are first looked at: what the checksum fits is what was written, and nothing is written unchecked.
+
+        Args:
+            title: of the record, for messages.
+        """
+        packed = cls([])
+        packed.length = text.count(f",{FIRST_FIELD}") + text.startswith(f"[{FIRST_FIELD}")
+        packed.packed = zlib.compress(text.encode(), 1)
+        packed.expected = title, metrics
+        return packed
 
     def __len__(self) -> int:
         return self.length
@@ -347,8 +370,18 @@ class Packed(Sequence[Epoch]):
         return iter(self._epochs())
 
     def _epochs(self) -> list[Epoch]:
-        packed, epochs = Packed.last
-        return epochs if packed == self.packed else _unpacked(self.packed)
+        if self.expected is None:
+            return _unpacked(self.packed)
+        title, metrics = self.expected
+        try:
+            epochs = _unpacked(self.packed)
+            check_epochs(epochs, metrics)
+        except ValidationError as error:
+            raise BadRecord(f"{title}: history.{explain(error, Epoch)}") from None
+        except BadRecord as error:
+            raise BadRecord(f"{title}: {error}") from None
+        self.expected = None
+        return epochs
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Packed) and self.packed == other.packed:
@@ -359,13 +392,18 @@ class Packed(Sequence[Epoch]):
         return f"<{self.length} epochs>"
 
 
+def unread(history: Sequence[Epoch]) -> bool:
+    """Whether a record's epochs have been counted only."""
+    return isinstance(history, Packed) and history.expected is not None
+
+
 EPOCHS = TypeAdapter(list[Epoch])
 History = Annotated[Sequence[Epoch], AfterValidator(Packed), PlainSerializer(list, return_type=list[Epoch])]
 
 
 @lru_cache(maxsize=64)  # the records of one figure, which are looked at epoch by epoch and again and again
 def _unpacked(packed: bytes) -> list[Epoch]:
-    return EPOCHS.validate_json(zlib.decompress(packed))
+    return EPOCHS.validate_json(zlib.decompress(packed), strict=True)
 
 
 #: of the field that holds the code versions: stored records have spelt it so from the beginning
@@ -386,8 +424,14 @@ class Record(BaseModel):
         record: Any = self
         return {**record.config.identity, "numerics": record.code_versions}
 
-    def check(self) -> None:
-        """Holds a record against its configuration. Raises BadRecord, saying what does not fit."""
+    def check(self, *, whole: bool = True) -> None:
+        """Holds a record against its configuration: without `whole` all but the epochs that nobody has looked at yet.
+        Raises BadRecord, saying what does not fit."""
+
+    @classmethod
+    def parsed(cls, key: str, body: str) -> Self:
+        """The record in the text of a line, unchecked. Raises ValidationError."""
+        return cls.model_validate_json(body, strict=True)
 
     def serving(self, config: Any) -> Self | None:
         """The record that this one holds for a configuration of the same identity, or None if it is too short."""
@@ -403,23 +447,25 @@ class Record(BaseModel):
         return _key(self.identity)
 
     def to_line(self) -> str:
-        """The record as a store has it."""
+        """The record as a store has it. Raises BadRecord if it does not fit its configuration."""
+        self.check()
         key, body = self.key, self.model_dump_json(by_alias=True)
         return f'{{"key": "{key}", "checksum": "{_checksum(key, body)}", "record": {body}}}\n'
 
     @classmethod
-    def from_line(cls, line: str) -> Self:
+    def from_line(cls, line: str, *, whole: bool = False) -> Self:
         """A record as a store has it. Raises BadRecord if a single bit of it was changed, or if it does not fit its own
-        configuration: a ForeignRecord where that is not known here."""
+        configuration: a ForeignRecord where that is not known here. Of a run's epochs the number is checked, and with
+        `whole` all that they hold; else that is done when they are looked at (`Packed.stored`)."""
         key, body = unpacked(line)
         try:
-            record = cls.model_validate_json(body, strict=True)
+            record = cls.parsed(key, body)
         except ValidationError as error:
             of_config = all(problem["loc"][:1] == ("config",) for problem in error.errors())
             raise (ForeignRecord if of_config else BadRecord)(explain(error, cls)) from None
         if record.key != key:
             raise BadRecord(f"its key is {key}, its configuration has another one")
-        record.check()
+        record.check(whole=whole)
         return record
 
 
@@ -442,16 +488,25 @@ def _checksum(key: str, body: str) -> str:
     return hashlib.sha256(f"{key} {body}".encode()).hexdigest()
 
 
-def check_epochs(history: Sequence[Epoch], tasks: Sequence[Task]) -> None:
+def metrics_of(tasks: Iterable[Task]) -> Metrics:
+    return {task.name: set(task.metrics) for task in tasks}
+
+
+def check_epochs(history: Iterable[Epoch], metrics: Metrics) -> None:
     """Raises BadRecord where an epoch has other tasks or metrics than these, or lists of another length."""
-    names = {task.name: set(task.metrics) for task in tasks}
+    order, names = list(metrics), list(metrics.values())
     for number, epoch in enumerate(history):
-        lengths = {len(epoch.train_losses), len(epoch.weights), len(epoch.head_weights)}
-        if lengths | {len(gradients.norms) for gradients in epoch.gradients.values()} != {len(tasks)}:
-            raise BadRecord(f"epoch {number}: lists of another length than the {len(tasks)} tasks")
+        lists: list[Sized] = [
+            epoch.train_losses,
+            epoch.weights,
+            epoch.head_weights,
+            *(g.norms for g in epoch.gradients.values()),
+        ]
+        if any(len(one) != len(metrics) for one in lists):
+            raise BadRecord(f"epoch {number}: lists of another length than the {len(metrics)} tasks")
         for split in (epoch.val, epoch.test):
-            if list(split) != list(names) or any(set(split[task]) != names[task] for task in names):
-                raise BadRecord(f"epoch {number}: other tasks or metrics than {', '.join(names)} with theirs")
+            if list(split) != order or [found.keys() for found in split.values()] != names:
+                raise BadRecord(f"epoch {number}: other tasks or metrics than {', '.join(metrics)} with theirs")
 
 
 class Run(Record):
@@ -477,7 +532,18 @@ class Run(Record):
     def diverged(self) -> bool:
         return self.ended != "finished"
 
-    def check(self) -> None:
+    @classmethod
+    def parsed(cls, key: str, body: str) -> Run:
+        """With its epochs still unread, where it is written as we write it."""
+        found = HISTORY.search(body)
+        if found is None:
+            return super().parsed(key, body)
+        run = super().parsed(key, f"{body[: found.start(1)]}[]{body[found.end(1) :]}")
+        metrics = metrics_of(run.config.definition.tasks)
+        run.history = Packed.stored(found[1], f"{run.config.title} ({key})", metrics)
+        return run
+
+    def check(self, *, whole: bool = True) -> None:
         """Number of epochs, tasks, metrics and weights, and how it ended."""
         ended = ENDED.fullmatch(self.ended)
         if not ended:
@@ -489,7 +555,8 @@ class Run(Record):
                 raise BadRecord(f"ended = {self.ended!r}, which is after the end of its {self.config.epochs} epochs")
         if len(self.history) != wanted:
             raise BadRecord(f"it holds {len(self.history)} of {self.config.epochs} epochs and ended: {self.ended}")
-        check_epochs(self.history, self.config.definition.tasks)
+        if whole or not unread(self.history):
+            check_epochs(self.history, metrics_of(self.config.definition.tasks))
         steps = max(map(len, self.before_divergence.values()), default=0)
         if steps > LAST_STEPS or (steps and not self.diverged):
             raise BadRecord(f"before_divergence: {steps} steps, and it ended: {self.ended}")

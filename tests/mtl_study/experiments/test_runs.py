@@ -264,10 +264,13 @@ def epoch(record, number=0, **changes):
     ],
 )
 def test_a_record_that_does_not_fit_its_configuration_is_refused(longer, change, message):
-    """Though its checksum does."""
-    assert Run.from_line(sealed(longer)) == longer
+    """Though its checksum does: all of it where that is asked for, else at the latest when its epochs are looked at."""
+    assert Run.from_line(sealed(longer), whole=True) == longer
+    wrong = sealed(longer, **change(longer))
     with pytest.raises(BadRecord, match=re.escape(message)):
-        Run.from_line(sealed(longer, **change(longer)))
+        Run.from_line(wrong, whole=True)
+    with pytest.raises(BadRecord, match=re.escape(message)):
+        list(Run.from_line(wrong).history)
 
 
 def test_histories_are_kept_packed_and_say_the_same(longer):
@@ -286,18 +289,23 @@ def test_histories_are_kept_packed_and_say_the_same(longer):
     assert runs._unpacked.cache_info().currsize <= 64
 
 
-def test_a_record_that_is_read_is_parsed_once(longer):
-    """Its check looks at the epochs that were just parsed, and finds what is wrong with them all the same. None is kept
-    unpacked before somebody looks at it: thousands of objects that the garbage collector goes through again and
-    again."""
-    line, wrong = longer.to_line(), sealed(longer, **epoch(longer, weights=[0.3, 0.3, 0.4]))
-    runs._unpacked.cache_clear()
-    found = Run.from_line(line)
+def test_epochs_are_parsed_when_they_are_looked_at(longer):
+    """Until then they are counted only, whatever the method reports of itself; and a record that does not fit is not
+    written in the first place."""
+    wrong = longer.model_copy(
+        update={"history": [epoch.model_copy(update={"weights": [1.0]}) for epoch in longer.history]}
+    )
     with pytest.raises(BadRecord, match="epoch 0: lists of another length"):
-        Run.from_line(wrong)
-    assert runs._unpacked.cache_info().misses == 0
-    assert found == longer and list(found.history)[2] == found.history[2]
-    assert runs._unpacked.cache_info().misses > 0
+        wrong.to_line()
+    told = [epoch.model_copy(update={"diagnostics": {"lr": 1.0, "a,{": 0.0}}) for epoch in longer.history]
+    longer = longer.model_copy(update={"history": Packed(told)})
+    runs._unpacked.cache_clear()
+    found = Run.from_line(longer.to_line())
+    runs._unpacked.cache_clear()
+    assert len(found.history) == 3 and runs._unpacked.cache_info().misses == 0
+    assert found.history[2] == told[2] and found == longer
+    with pytest.raises(BadRecord, match=f"{found.config.title} .{found.key}.: history.1.lr"):
+        Run.from_line(sealed(longer, **epoch(longer, 1, lr=None))).history[0]
 
 
 # -- a longer run serves a shorter request -----------------------------------------------------------------------------
