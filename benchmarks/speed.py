@@ -626,8 +626,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(table.to_string(index=False, formatters=shown))
         print(f"\n{in_short(table)}")
     if given.what in (None, "records"):
-        print("\n20,000 records of ten epochs that are all there, found again by a sweep, once\n")
-        print(records().to_string(float_format="%.1f"))
+        for length in (10, 100):
+            print(f"\n20,000 records of {length} epochs that are all there, found again by a sweep, once\n")
+            print(records(epochs=length).to_string(float_format="%.1f"), flush=True)
     if given.what == "epochs":
         print(f"\nThe second epoch of every method, evaluations included; full width; {where}\n")
         print(epochs(device).to_string(index=False, float_format="%.2f", na_rep=""))
