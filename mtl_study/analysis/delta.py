@@ -233,12 +233,12 @@ def selected(
     Returns:
         problem, smto, config, seed, epoch; delta_m and one column per task, in percent, higher is better; where a task
         has several metrics, one column "task/metric" each; val_delta_m, what chose the epoch; diverged; seconds, how
-        long it took. A run that left no usable epoch has NaN throughout; one that diverged later keeps the best epoch
-        that it completed.
+        long it took; machine, the kind it was made on. A run that left no usable epoch has NaN throughout; one that
+        diverged later keeps the best epoch that it completed.
     """
     names = [task.name for task in tasks]
     several = {f"{t.name}/{metric}": (t.name, metric) for t in tasks if len(t.metrics) > 1 for metric in t.metrics}
-    columns = [*RUN, "epoch", "delta_m", *names, *several, "val_delta_m", "diverged", "seconds"]
+    columns = [*RUN, "epoch", "delta_m", *names, *several, "val_delta_m", "diverged", "seconds", "machine"]
     rows: list[dict[str, Any]] = []
     for some in _some_at_a_time(runs):
         rows += _selected(some, baselines, tasks, split, rule, several)
@@ -263,7 +263,11 @@ def _selected(
         key = run_key(run)
         val = by_run.get(key, pd.Series(dtype=float))
         position = best_val_epoch(val) if rule == "best_val_epoch" else len(val) - 1 if len(val) else None
-        row: dict[str, Any] = dict(zip(RUN, key, strict=True)) | {"diverged": run.diverged, "seconds": run.seconds}
+        row: dict[str, Any] = dict(zip(RUN, key, strict=True)) | {
+            "diverged": run.diverged,
+            "seconds": run.seconds,
+            "machine": run.machine,
+        }
         if position is not None:
             epoch = val.index.get_level_values("epoch")[position]
             at = (*key, split, epoch)

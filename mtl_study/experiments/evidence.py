@@ -35,7 +35,7 @@ from mtl_study import artifacts
 from mtl_study.analysis import balance, delta, settled
 from mtl_study.experiments import protocol, runner, sweeps, training
 from mtl_study.experiments.engines import EngineLost
-from mtl_study.experiments.runs import BadConfig, Positive, Run, RunConfig, explain
+from mtl_study.experiments.runs import BadConfig, Positive, Run, RunConfig, explain, machine
 from mtl_study.experiments.store import RunStore
 from mtl_study.paper import published
 from mtl_study.words import counted, duration, listed
@@ -243,7 +243,7 @@ class State:
 
     @property
     def kinds(self) -> set[str]:
-        return {kind(run.environment) for run in self.held}
+        return {run.machine for run in self.held}
 
     @property
     def foreign(self) -> bool:
@@ -251,15 +251,10 @@ class State:
         return bool(self.missing and self.kinds) and here() not in self.kinds
 
 
-def kind(environment: dict[str, str]) -> str:
-    """The kind of machine that a record was made on: where it is the same, so are the numbers. "cpu (x86_64), AVX2"."""
-    return f"{environment['device']}, {environment.get('instruction_set', 'instruction set unknown')}"
-
-
 @functools.cache
 def here() -> str:
     """The kind of this machine's processor."""
-    return kind(training.environment(training.find_device("cpu")))
+    return machine(training.environment(training.find_device("cpu")))
 
 
 def state(block: Block, store: RunStore) -> State:

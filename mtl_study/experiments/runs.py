@@ -43,6 +43,7 @@ from mtl_core.smtos import registry
 from mtl_core.tasks import Task
 
 LATER = {"problem_options": {}, "schedule": "exponential", "keep_jacobian": True}
+UNKNOWN = "instruction set unknown"  # of records from before 27 November 2026
 LAST_STEPS = 20  # before a divergence, of which a record keeps the method's diagnostics
 TRAINER_CODE_VERSION = 1  # raise when the numbers that training.py or step.py produce change
 WHOLE = r"(0|[1-9][0-9]*)"  # a whole number, in one spelling
@@ -469,6 +470,11 @@ class Record(BaseModel):
         return record
 
 
+def machine(environment: Mapping[str, str]) -> str:
+    """The kind of a machine: where it is the same, so are the numbers. "cpu (x86_64), AVX2"."""
+    return f"{environment.get('device', 'device unknown')}, {environment.get('instruction_set', UNKNOWN)}"
+
+
 def unpacked(line: str) -> tuple[str, str]:
     """Key and record, still as text, of a line. Raises BadRecord if a single bit of it was changed."""
     if not (found := LINE.fullmatch(line)):
@@ -531,6 +537,11 @@ class Run(Record):
     @property
     def diverged(self) -> bool:
         return self.ended != "finished"
+
+    @property
+    def machine(self) -> str:
+        """The kind of machine that it was made on."""
+        return machine(self.environment)
 
     @classmethod
     def parsed(cls, key: str, body: str) -> Run:

@@ -83,6 +83,17 @@ PLACES = (
 )
 
 
+def elsewhere(selected: pd.DataFrame) -> str:
+    """The sentence of a caption that names the methods with runs from another kind of machine than most of their seed;
+    nothing where there are none. They start from the same weights and batches, and round otherwise."""
+    most = selected.groupby(["problem", "seed"]).machine.transform(lambda machines: machines.mode()[0])
+    found = selected[selected.machine != most].groupby("smto", sort=False).machine.unique()
+    if found.empty:
+        return ""
+    named = [f"{label(smto)} ({', '.join(sorted(machines))})" for smto, machines in found.items()]
+    return f"Not made on the kind of machine of the other rows ({', '.join(sorted(set(most)))}): {', '.join(named)}."
+
+
 def diverged(selected: pd.DataFrame) -> str:
     """The sentence of a caption that names the methods some of whose runs diverged; nothing where none did."""
     found = selected[selected.diverged].groupby(["problem", "smto"], sort=False).size()

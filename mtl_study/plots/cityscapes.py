@@ -266,6 +266,7 @@ def ladder(selected: pd.DataFrame, settings: pd.DataFrame | None = None) -> np.n
         f"The learning rates differ on {listed(rates)}: a gap there is not that of the methods alone." if rates else "",
         "With two tasks the two forms of IMTL are one (D24)." if "imtl_transposed" in smtos else "",
         captions.diverged(selected),
+        captions.elsewhere(selected),
         captions.A_SEED,
         captions.chosen(settings),
     )

@@ -274,6 +274,7 @@ def per_property(selected: pd.DataFrame, baselines: pd.DataFrame, mean: pd.Serie
         f"Mean absolute error on test molecules (lower is better): bar, mean of {captions.seeds(selected)}; strokes, "
         "the seeds. Beside it the gain over the single-task model, which is what Δm averages.",
         captions.diverged(selected),
+        captions.elsewhere(selected),
     )
     return axes
 
@@ -332,7 +333,7 @@ def table_1(selected: pd.DataFrame, tasks: Sequence[Task], settings: pd.DataFram
         seeds, ± the standard deviation between seeds. MR: the method's rank among these {len(rows)}, by its mean over
         seeds, averaged over the 11 properties; 1 is best; a method that lost a run ranks last. Paper: 3 runs.
         {captions.LEVELS if with_levels else ""} {captions.PLACES} {captions.A_SEED}
-        {captions.diverged(selected)} {captions.chosen(settings)}""",
+        {captions.diverged(selected)} {captions.elsewhere(selected)} {captions.chosen(settings)}""",
     )
     return table
 

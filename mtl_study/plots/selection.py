@@ -56,6 +56,7 @@ def figure_1(selected: pd.DataFrame, scale: Scale = "linear", settings: pd.DataF
         "all boxes together.",
         "The axis is logarithmic beyond ±5 %." if scale == "symlog" else "",
         captions.diverged(selected),
+        captions.elsewhere(selected),
         captions.A_SEED,
         captions.chosen(settings),
     )
@@ -260,7 +261,7 @@ def table_3(
         and the paper's mean over {len(published.seeds(str(selected.problem.iloc[0]))[1])} runs.
         {"The paper ran IMTL in the transposed form (D24); its numbers stand in both rows." if transposed else ""}
         {captions.LEVELS if with_levels else ""} {captions.PLACES} {captions.A_SEED}
-        {captions.diverged(selected)} {captions.chosen(settings)}""",
+        {captions.diverged(selected)} {captions.elsewhere(selected)} {captions.chosen(settings)}""",
     )
     return table
 

@@ -61,6 +61,7 @@ def figure_2(
         "clip, of IMTL without the learnt scales (D25).",
         f"Without weights: {', '.join(look.label(s) for s in none)}." if none else "",
         captions.diverged(selected),
+        captions.elsewhere(selected),
         captions.A_SEED,
         captions.chosen(settings),
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtl_study.experiments import evidence
+from mtl_study.experiments.runs import machine
 from mtl_study.experiments.store import archived
 from mtl_study.publishing.pages import Section, words
 
@@ -74,7 +75,7 @@ def differences(repository: Path, preset: str, shown: list[Section], folder: Pat
 
 @dataclass(frozen=True)
 class Shipped:
-    """The shipped records: folder and key → checksum; and the kinds of machine (`evidence.kind`) that made those which
+    """The shipped records: folder and key → checksum; and the kinds of machine (`runs.machine`) that made those which
     say their instruction set."""
 
     records: dict[str, str]
@@ -88,7 +89,7 @@ class Shipped:
             content, place = path.read_bytes(), path.relative_to(folder).with_suffix("").as_posix()
             records |= {f"{place}/{key.decode()}": checksum.decode() for key, checksum in LINE.findall(content)}
             for environment in map(json.loads, ENVIRONMENT.findall(content)):
-                kinds |= {evidence.kind(environment)} if "instruction_set" in environment else set()
+                kinds |= {machine(environment)} if "instruction_set" in environment else set()
         return cls(records, kinds)
 
     def strict(self, records: dict[str, str]) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mtl_core import files
-from mtl_study.experiments import evidence, runner
+from mtl_study.experiments import runner
 from mtl_study.experiments.runs import Run
 from mtl_study.experiments.store import POPULATIONS, RunStore, archived
 from mtl_study.words import counted, duration
@@ -122,9 +122,9 @@ def same_kind(run: Run, shipped: Run) -> bool:
     if "instruction_set" not in theirs:
         return False
     alike = all(run.environment.get(name) == theirs.get(name) for name in MADE_WITH)
-    return alike and evidence.kind(run.environment) == evidence.kind(theirs)
+    return alike and run.machine == shipped.machine
 
 
 def _machine(run: Run) -> str:
     versions = ", ".join(f"{name} {run.environment.get(name, 'unknown')}" for name in MADE_WITH)
-    return f"{evidence.kind(run.environment)}, {versions}"
+    return f"{run.machine}, {versions}"

@@ -37,3 +37,12 @@ def test_unequal_learning_rates_are_named():
     more = pd.concat([settings, settings.iloc[1:].assign(lr=[0.001, 0.005])])  # of two problems
     assert captions.chosen(more) == "Settings: as published."
     assert captions.chosen(settings.assign(lr=[0.1, 0.005, 0.001])).endswith("Learning rate: 0.005, but 0.001 for EDM.")
+
+
+def test_rows_of_another_kind_of_machine_are_named(make_run):
+    """By seed: a block stands as it was made, and what came to it from elsewhere is named with where."""
+    rows = [("unit_scal", 1, "A"), ("edm", 1, "A"), ("cagrad", 1, "B"), ("unit_scal", 2, "B"), ("cagrad", 2, "B")]
+    table = pd.DataFrame(rows, columns=["smto", "seed", "machine"]).assign(problem="multimnist/CL_RR")
+    assert captions.elsewhere(table) == "Not made on the kind of machine of the other rows (A, B): CAGrad (B)."
+    assert captions.elsewhere(table[table.seed == 2]) == ""
+    assert make_run([{"CL": 0.5}]).machine == "device unknown, instruction set unknown"

@@ -34,6 +34,7 @@ def rows(names, lead, seeds=3):
                     "seed": seed,
                     "delta_m": gain,
                     "diverged": False,
+                    "machine": "cpu, AVX2",
                 }
             )
     return pd.DataFrame(found)
