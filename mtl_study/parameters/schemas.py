@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import AfterValidator, Field, model_validator
 
-from mtl_core import smtos
+from mtl_core import problems, smtos
 from mtl_core.names import nearest
-from mtl_study.experiments import protocol, sweeps
+from mtl_core.step import MultiTaskModel
+from mtl_study.experiments import protocol, sweeps, training
 from mtl_study.experiments.population import PopulationConfig
 from mtl_study.experiments.runs import BadConfig, RunConfig
 from mtl_study.parameters.checking import Folder, Name, Once, Place, Table
@@ -68,8 +71,8 @@ def family(problem: str) -> str:
 
 
 class Parameters(Table):
-    """Of every notebook: what a reader turns, under names that are the same everywhere (`TURNED`), and a table `details`
-    with all else."""
+    """Of every notebook: what a reader turns, under names that are the same everywhere, and a table `details` with all
+    else."""
 
     preset: Name
 
@@ -120,12 +123,12 @@ def _planned(
     source: str,
     search: Search,
     settings: Settings,
-    as_released: bool,
+    as_released: bool = False,
 ) -> list[RunConfig]:
-    """What the protocol trains for a problem, with one seed."""
+    """What the protocol trains for a problem, with one seed: every method fits the network."""
     given = settings.model_dump()
     names = (*Sized.model_fields, "schedule", "keep_jacobian", "problem_options")
-    return protocol.planned(
+    configs = protocol.planned(
         problem,
         methods,
         seeds=seeds[:1],
@@ -136,6 +139,18 @@ def _planned(
         source=source,
         **{name: given[name] for name in names if name in given},
     )
+    for config in {(one.smto, str(one.options)): one for one in configs if one.problem == problem}.values():
+        training.method(config, _network(problem, **config.problem_options))
+    return configs
+
+
+@functools.cache
+def _network(problem: str, **options: Any) -> MultiTaskModel:
+    """Without numbers, and without what would have to be downloaded for it."""
+    if "pretrained" in options:
+        options["pretrained"] = False
+    with torch.device("meta"):
+        return problems.get(problem, **options).build_model(0.0)
 
 
 class Protocol(Settings):
@@ -414,7 +429,7 @@ class FixedWeights(OnData):
         for problem in ALL:
             seeds, source, settings = (getattr(part, family(problem)) for part in (self.seeds, self.source, details))
             known = (problem, self.methods[problem], seeds, source, details.search, settings)
-            yield problem, partial(_planned, *known, as_released=False)
+            yield problem, partial(_planned, *known)
         uniform = details.digits.model_dump(include={*Sized.model_fields})
         uniform |= {"source": self.source.digits, "problem": CL_RR, "seed": 1, "lr": 0.001}
         for dropout, decay in details.kurin:

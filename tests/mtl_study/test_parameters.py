@@ -88,6 +88,7 @@ REFUSED = [
     (DIGITS, {"device": "gpu"}, "device 'gpu' cannot be used"),
     (DIGITS, {"source": "full", "data_dir": "/nowhere"}, "/nowhere/MNIST/raw"),
     (DIGITS, {"details__precision": "tf32", "device": "cpu"}, "precision = 'tf32' needs an NVIDIA GPU"),
+    (DIGITS, {"methods": ["unit_scal", "bayesagg_mtl"]}, "bayesagg_mtl: head 'CL' holds Linear, Linear"),
     (LADDER, {"all_methods": ["unit_scal", "imtl", "x"]}, "no SMTO called 'x'"),
     (LADDER, {"all_methods": ["unit_scal", "edm"]}, "all_methods must have imtl"),
     (
