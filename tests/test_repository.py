@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from mtl_study import parameters
 from mtl_study.artifacts import REPOSITORY
+from mtl_study.parameters import schemas
 from mtl_study.publishing import house, notebooks
 
 CONFTEST = REPOSITORY / "tests" / "conftest.py"
@@ -94,7 +95,8 @@ def test_a_preset_fits_its_notebook(path, preset):
     defaults = notebooks.parameters(path)
     values = parameters.preset_values(REPOSITORY / "params" / preset / f"{path.stem}.yaml")
     assert parameters.misfits(path.stem, values) == parameters.misfits(path.stem, defaults) == []
-    assert list(values) == list(defaults)
+    assert list(values) == [name for name in schemas.TURNED if name in values] + ["details"]
+    assert list(values) == list(defaults) and list(values["details"]) == list(defaults["details"])
     assert values["preset"] == preset
 
 

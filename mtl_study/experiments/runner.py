@@ -163,7 +163,7 @@ def _check(configs: list[C], store: Store[C, R], data_dir: str | None) -> None:
     for config in bases.values():
         problem = config.definition
         problem.data.check(config.source, config.sizes, data_dir)
-        smtos.build(config.smto, len(problem.tasks), **config.options).check_model(problem.build_model(config.dropout))
+        training.method(config, problem.build_model(config.dropout))
     store.check_writable()
     for config in {(b.problem, str(b.problem_options), b.source, b.sizes): b for b in bases.values()}.values():
         config.definition.data.prepare(config.source, config.sizes, data_dir)

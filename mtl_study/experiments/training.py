@@ -30,7 +30,7 @@ from mtl_core import __version__, smtos
 from mtl_core.datasets.base import Split, SplitName
 from mtl_core.smtos.base import SMTO, ProblemInfo, StepResult
 from mtl_core.smtos.geometry import NonFinite, cosine_to_mean, pairwise_cosine
-from mtl_core.step import RandomState, Space, Step
+from mtl_core.step import MultiTaskModel, RandomState, Space, Step
 from mtl_core.tasks import Task
 from mtl_study.experiments import checkpoints
 from mtl_study.experiments.checkpoints import Checkpoint, complete
@@ -115,6 +115,25 @@ def place_of(file: str | os.PathLike[str] | None, config: Any, device: torch.dev
     return None if file is None else Checkpoint(Path(file), config.key, environment(device), config.epochs_in_all)
 
 
+def method(config: RunConfig, model: MultiTaskModel) -> SMTO:
+    """The method of a run, set up for its problem.
+
+    Raises:
+        BadOption: it cannot work with this problem's network, features or losses.
+    """
+    problem = config.definition
+    smto = smtos.build(config.smto, len(problem.tasks), **config.options)
+    smto.check_model(model)
+    info = ProblemInfo(
+        likelihoods=tuple(task.likelihood for task in problem.tasks),
+        feature_shape=problem.feature_shape,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+    )
+    smto.set_up(info, seed=config.seed)
+    return smto
+
+
 class Training:
     """A run on its way, epoch by epoch. Several may take turns in one process: each goes on from its own random state.
 
@@ -138,17 +157,7 @@ class Training:
         torch.manual_seed(config.seed)
         self.model = self.problem.build_model(config.dropout).to(device, dtype).to(memory_format=torch.channels_last)
         torch.manual_seed(config.seed)  # dropout starts from the seed, however many heads were initialised
-        self.smto = smtos.build(config.smto, len(self.tasks), **config.options)
-        self.smto.check_model(self.model)
-        self.smto.set_up(
-            ProblemInfo(
-                likelihoods=tuple(task.likelihood for task in self.tasks),
-                feature_shape=self.problem.feature_shape,
-                lr=config.lr,
-                weight_decay=config.weight_decay,
-            ),
-            seed=config.seed,
-        )
+        self.smto = method(config, self.model)
         self.smto.to(device).to(torch.promote_types(dtype, torch.float32))
         self.optimizer = torch.optim.Adam(
             [{"params": list(self.model.parameters())}, *self.smto.parameter_groups(config.lr)],

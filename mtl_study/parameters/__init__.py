@@ -19,8 +19,9 @@ from mtl_core.names import nearest
 from mtl_study import execution
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.experiments import runner, training
-from mtl_study.parameters.checking import BadParameters, explain, from_text, read_yaml
-from mtl_study.parameters.schemas import SCHEMAS, OnData, Parameters
+from mtl_study.parameters.checking import BadParameters, completed, explain, from_text, place_of, read_yaml
+from mtl_study.parameters.schemas import FAMILIES, SCHEMAS, OnData, Parameters, family
+from mtl_study.words import listed
 
 __all__ = ["SCHEMAS", "BadParameters", "check", "preset_values", "problems_of", "settings_of"]
 
@@ -40,7 +41,7 @@ def check(notebook: str, names: MutableMapping[str, Any]) -> None:
     if said:
         print(said)
     schema = SCHEMAS[notebook]
-    values = {name: names[name] for name in schema.model_fields if name in names}
+    values = _completed(notebook, {name: names[name] for name in schema.model_fields if name in names})
     found, wrong = _read(notebook, values)
     wrong += _unknown(names.get("In", []), schema)
     if found is not None:
@@ -51,6 +52,19 @@ def check(notebook: str, names: MutableMapping[str, Any]) -> None:
     given = found.model_dump(exclude_unset=True)
     names.update(given)
     execution.begin(notebook, given, _as_in_the_preset(notebook, given))
+
+
+def _completed(notebook: str, values: dict[str, Any]) -> dict[str, Any]:
+    """These values; of a table that is given in part, `details` above all, the rest is as in the preset."""
+    path = REPOSITORY / "params" / str(values.get("preset")) / f"{notebook}.yaml"
+    try:
+        given = from_text(values, SCHEMAS[notebook])
+    except ValueError:
+        return values  # `_read` says what is wrong
+    whole = completed(given, preset_values(path), SCHEMAS[notebook]) if path.is_file() else given
+    if parts := [name for name, value in given.items() if value != whole[name]]:
+        print(f"What is not given of {listed(parts)} is as in the preset {values['preset']}.")
+    return whole
 
 
 def _as_in_the_preset(notebook: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -122,7 +136,7 @@ def _unmet(found: Parameters) -> list[str]:
 
 
 def _precision(found: OnData) -> None:
-    for one in (found, *(getattr(found, name, None) for name in ("digits", "streets", "molecules"))):
+    for one in (found.details, *(getattr(found.details, name, None) for name in FAMILIES.values())):
         if precision := getattr(one, "precision", ""):
             training.check_precision(precision, training.find_device(found.device))
 
@@ -133,7 +147,7 @@ def _unknown(executed: list[str], schema: type[Parameters]) -> list[str]:
     given = [target.id for line in ast.parse(cell).body if isinstance(line, ast.Assign) for target in _names(line)]
     known = list(schema.model_fields)
     return [
-        f"unknown parameter {name!r}{nearest(name, known)}; the notebook has: {', '.join(known)}"
+        f"unknown parameter {name!r}{place_of(name, schema)}; the notebook has: {', '.join(known)}"
         for name in given
         if name not in known
     ]
@@ -154,9 +168,6 @@ def _of_another_environment() -> str:
     )
 
 
-FAMILIES = {"multimnist": "digits", "cityscapes": "streets", "qm9": "molecules"}
-
-
 def settings_of(preset: str, problem: str) -> dict[str, Any]:
     """What all runs of a problem have in common at a preset, as `protocol.stored` takes it: notebook 05, which uses the
     runs of the others, has it for each family of problems.
@@ -165,8 +176,9 @@ def settings_of(preset: str, problem: str) -> dict[str, Any]:
         BadParameters: there is no such preset.
     """
     values = preset_values(REPOSITORY / "params" / preset / "05_fixed_weights.yaml")
-    of_runs = ("seeds", "sweep_seeds", "search_seeds", "grid", "data_dir")
-    return {name: v for name, v in values[FAMILIES[problem.split("/")[0]]].items() if name not in of_runs}
+    data, beside = family(problem), ("sweep_seeds", "search_seeds", "grid")
+    of_runs = {name: value for name, value in values["details"][data].items() if name not in beside}
+    return {"source": values["source"][data], **of_runs}
 
 
 def preset_values(path: Path) -> dict[str, Any]:

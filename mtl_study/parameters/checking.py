@@ -97,6 +97,30 @@ def from_text(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]
     return found
 
 
+def completed(given: dict[str, Any], whole: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
+    """These values, where what is not given of a table is as in others; what is no table of the schema stays as it
+    is."""
+    found = dict(given)
+    for name, table in _tables(schema).items():
+        ours, theirs = given.get(name), whole.get(name)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            found[name] = {**theirs, **completed(ours, theirs, table)}
+    return found
+
+
+def place_of(name: str, schema: type[BaseModel]) -> str:
+    """Where an unknown name may belong, to be said in brackets: the nearest one here, or the table that has it."""
+    for table, inner in _tables(schema).items():
+        if name in inner.model_fields:
+            return f" (it belongs to {table}: write {table}: {{{name}: …}})"
+    return nearest(name, schema.model_fields)
+
+
+def _tables(schema: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    kinds = {name: field.annotation for name, field in schema.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
+
+
 # -- types -------------------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +185,8 @@ def _said(problem: Any, schema: type[BaseModel]) -> str:
         owner = _owner(schema, parts[:-1])
         known = list(owner.model_fields) if owner else []
         there = ".".join(map(str, parts[:-1])) or "the notebook"
-        return f"unknown parameter {where!r}{nearest(str(parts[-1]), known)}; {there} has: {', '.join(known)}"
+        hint = place_of(str(parts[-1]), owner) if owner else ""
+        return f"unknown parameter {where!r}{hint}; {there} has: {', '.join(known)}"
     if kind == "value_error":
         message = str(context["error"]).rstrip(".")
         return f"{where} {message}" if where else message

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import AfterValidator, Field, model_validator
 
-from mtl_core import smtos
+from mtl_core import problems, smtos
 from mtl_core.names import nearest
-from mtl_study.experiments import protocol, sweeps
+from mtl_core.step import MultiTaskModel
+from mtl_study.experiments import protocol, sweeps, training
 from mtl_study.experiments.population import PopulationConfig
 from mtl_study.experiments.runs import BadConfig, RunConfig
 from mtl_study.parameters.checking import Folder, Name, Once, Place, Table
@@ -19,9 +22,12 @@ from mtl_study.words import listed
 CL_RR, CL_CR, STREETS, QM9 = "multimnist/CL_RR", "multimnist/CL_CR", "cityscapes/19C", "qm9"
 LADDER = tuple(f"cityscapes/{step}" for step in ("R50", "R18", "inst_seg", "HR", "19C"))
 CORNERS = tuple(f"cityscapes/{corner}" for corner in ("SD_19", "SDI_19", "HR_SD_7", "HR_SD_19"))
+FAMILIES = {"multimnist": "digits", "cityscapes": "streets", "qm9": "molecules"}
 WITHOUT_WEIGHTS = ("graddrop", "pcgrad")  # methods from which none can be taken
 
+TURNED = ("preset", "store", "methods", "all_methods", "seeds", "source", "data_dir", "device")  # in this order
 Plan = Iterator[tuple[str, Callable[[], Any]]]  # what is asked for, in words, and what builds it
+Data = Iterator[tuple[str, dict[str, Any], str, tuple[int, int, int], str]]
 
 
 def _known(smto: str) -> str:
@@ -59,8 +65,14 @@ Streets = Literal["embedded", "full"]
 Molecules = Literal["embedded", "pyg"]
 
 
+def family(problem: str) -> str:
+    """What notebook 05 calls the data of a problem: "digits"."""
+    return FAMILIES[problem.split("/")[0]]
+
+
 class Parameters(Table):
-    """Of every notebook."""
+    """Of every notebook: what a reader turns, under names that are the same everywhere, and a table `details` with all
+    else."""
 
     preset: Name
 
@@ -68,7 +80,7 @@ class Parameters(Table):
         """The runs that are asked for, as far as they are known before any has been trained."""
         yield from ()
 
-    def data(self) -> Iterator[tuple[str, dict[str, Any], str, tuple[int, int, int], str]]:
+    def data(self) -> Data:
         """The data that are needed: problem, its options, source, sizes, folder."""
         yield from ()
 
@@ -78,6 +90,7 @@ class OnData(Parameters):
 
     device: str
     store: Folder
+    details: Any
 
 
 class Sized(Table):
@@ -96,154 +109,73 @@ class Sized(Table):
         return self.train_size, self.val_size, self.test_size
 
 
-class Experiment(OnData, Sized):
-    """Of a notebook that runs the paper's protocol."""
+class Settings(Sized):
+    """Of an experiment, with its search."""
+
+    search_seeds: Seeds
+    grid: Any
+
+
+def _planned(
+    problem: str,
+    methods: list[str],
+    seeds: list[int],
+    source: str,
+    search: Search,
+    settings: Settings,
+    as_released: bool = False,
+) -> list[RunConfig]:
+    """What the protocol trains for a problem, with one seed: every method fits the network."""
+    given = settings.model_dump()
+    names = (*Sized.model_fields, "schedule", "keep_jacobian", "problem_options")
+    configs = protocol.planned(
+        problem,
+        methods,
+        seeds=seeds[:1],
+        search=search,
+        search_seeds=settings.search_seeds[:1],
+        grid=protocol.Grid(**given["grid"]),
+        as_released=as_released,
+        source=source,
+        **{name: given[name] for name in names if name in given},
+    )
+    for config in {(one.smto, str(one.options)): one for one in configs if one.problem == problem}.values():
+        training.method(config, _network(problem, **config.problem_options))
+    return configs
+
+
+@functools.cache
+def _network(problem: str, **options: Any) -> MultiTaskModel:
+    """Without numbers, and without what would have to be downloaded for it."""
+    if "pretrained" in options:
+        options["pretrained"] = False
+    with torch.device("meta"):
+        return problems.get(problem, **options).build_model(0.0)
+
+
+class Protocol(Settings):
+    """Details of a notebook that runs the paper's protocol."""
+
+    search: Search
+    as_released: bool
+
+
+class Experiment(OnData):
+    """A notebook that runs the paper's protocol."""
 
     methods: Methods
     seeds: Seeds
-    search: Search
-    search_seeds: Seeds
-    grid_lr: Rates
-    grid_options: bool
-    as_released: bool
+    source: str
     data_dir: Place
+    details: Protocol
 
-    def of(self, problem: str, methods: list[str], **settings: Any) -> Plan:
-        """What the protocol trains for a problem, with one seed."""
-        given = self.model_dump()
-        common = {
-            name: given[name]
-            for name in (*Sized.model_fields, "source", "schedule", "keep_jacobian", "problem_options")
-            if name in given
-        }
-        axes = {name: given[f"grid_{name}"] for name in ("dropout", "weight_decay") if f"grid_{name}" in given}
-        for as_released in (False, True) if self.as_released else (False,):
-            yield (
-                problem,
-                partial(
-                    protocol.planned,
-                    problem,
-                    methods,
-                    seeds=self.seeds[:1],
-                    search=self.search,
-                    search_seeds=self.search_seeds[:1],
-                    grid=protocol.Grid(lr=self.grid_lr, options=self.grid_options, **axes),
-                    as_released=as_released,
-                    **{**common, **settings},
-                ),
-            )
+    def of(self, problem: str, methods: list[str]) -> Plan:
+        known = (problem, methods, self.seeds, self.source, self.details.search, self.details)
+        for as_released in (False, True) if self.details.as_released else (False,):
+            yield problem, partial(_planned, *known, as_released)
 
-
-# -- one per notebook --------------------------------------------------------------------------------------------------
-
-
-class StartHere(Parameters):
-    interactive: Literal["auto", "always", "never"]
-    resolution: Annotated[int, Field(ge=2, le=500)]
-    walk_steps: Annotated[int, Field(ge=1, le=100_000)]
-    walk_lr: Annotated[float, Field(gt=0, le=1)]  # beyond, the walks leave the page
-    batch_size: Annotated[int, Field(ge=8, le=10_000)]  # eight are shown
-    warm_up: Annotated[int, Field(ge=0, le=10_000)]
-    seed: Seed
-
-
-class Selection(Experiment):
-    source: Digits
-    grid_dropout: Dropouts
-    train_at_one_rate: bool
-
-    def plan(self) -> Plan:
-        yield from self.of(CL_RR, self.methods)
-
-    def data(self) -> Any:
-        yield CL_RR, {}, self.source, self.sizes, self.data_dir
-
-
-def _needed(where: str, methods: list[str], *needed: str) -> Plan:
-    """That methods of which a notebook speaks by name are there."""
-    if lacking := [smto for smto in needed if smto not in methods]:
-        yield where, partial(_refuse, f"{where} must have {listed(lacking)}, of which this notebook speaks by name")
-
-
-class SimilarTasks(Experiment):
-    source: Digits
-    grid_dropout: Dropouts
-    train_at_one_rate: bool
-
-    def plan(self) -> Plan:
-        yield from _needed("methods", self.methods, "famo")
-        for problem in (CL_CR, "multimnist/RL_RR", CL_RR):
-            yield from self.of(problem, self.methods)
-
-    def data(self) -> Any:
-        yield CL_RR, {}, self.source, self.sizes, self.data_dir
-
-
-class StreetOptions(Table):
-    """Of the Cityscapes problems. Without `slim` a network would have its full width, which takes a GPU: it is asked
-    for."""
-
-    width: Annotated[int, Field(ge=16, le=1024, multiple_of=16)]
-    slim: Literal[1, 2, 4, 8, 16, 32]
-    pretrained: bool = False
-    reduction: Literal["per_image", "pooled"] = "per_image"
-    aligned: bool = False
-
-    @model_validator(mode="after")
-    def _whole_networks_only(self) -> StreetOptions:
-        if self.pretrained and self.slim != 1:
-            raise ValueError(f"= {{pretrained: true, slim: {self.slim}}}: ImageNet's weights are of slim: 1")
-        return self
-
-
-class Ladder(Experiment):
-    all_methods: Methods
-    source: Streets
-    grid_weight_decay: Decays
-    problem_options: StreetOptions
-    keep_jacobian: bool
-
-    def plan(self) -> Plan:
-        yield from _needed("methods", self.methods, "imtl")
-        yield from _needed("all_methods", self.all_methods, "imtl", "edm")
-        for problem in LADDER:
-            yield from self.of(problem, self.all_methods if problem == STREETS else self.methods)
-        lacking = [smto for smto in self.methods if smto not in self.all_methods]
-        if lacking:  # what is beside the ladder is compared with the last step
-            yield (
-                "methods",
-                partial(_refuse, f"methods: {listed(lacking)} must be among all_methods, too"),
-            )
-
-    def data(self) -> Any:
-        for problem in (*LADDER, *CORNERS):
-            yield problem, self.problem_options.model_dump(), self.source, self.sizes, self.data_dir
-
-
-class Properties(Experiment):
-    source: Molecules
-    train_at_one_rate: bool
-    max_atoms: Annotated[int, Field(ge=3, le=29)]
-    slim: Literal[1, 2, 4]
-    released_features: bool
-    lr_decay: PlateauDecay
-    schedule: Schedule
-    both_schedules: Annotated[list[Method], Once]
-    schedule_epochs: Epochs
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"max_atoms": self.max_atoms, "slim": self.slim, "released_features": self.released_features}
-
-    def plan(self) -> Plan:
-        yield from _needed("methods", self.methods, "imtl", "rotograd")
-        yield from self.of(QM9, self.methods, problem_options=self.options)
-        for smto in self.both_schedules:
-            if smto not in self.methods:
-                yield "both_schedules", partial(_refuse, f"both_schedules: {smto!r} is not among the methods")
-
-    def data(self) -> Any:
-        yield QM9, self.options, self.source, self.sizes, self.data_dir
+    def needs(self, problem: str, **options: Any) -> Data:
+        yield problem, options, self.source, self.details.sizes, self.data_dir
 
 
 class DigitGrid(Table):
@@ -263,24 +195,21 @@ class MoleculeGrid(Table):
     options: bool
 
 
-class Family(Sized):
-    """Settings of another notebook's experiment."""
+class StreetOptions(Table):
+    """Of the Cityscapes problems. Without `slim` a network would have its full width, which takes a GPU: it is asked
+    for."""
 
-    seeds: Seeds
-    search_seeds: Seeds
-    data_dir: Place
+    width: Annotated[int, Field(ge=16, le=1024, multiple_of=16)]
+    slim: Literal[1, 2, 4, 8, 16, 32]
+    pretrained: bool = False
+    reduction: Literal["per_image", "pooled"] = "per_image"
+    aligned: bool = False
 
-
-class OfDigits(Family):
-    sweep_seeds: Seeds
-    grid: DigitGrid
-    source: Digits
-
-
-class OfStreets(Family):
-    grid: StreetGrid
-    source: Streets
-    problem_options: StreetOptions
+    @model_validator(mode="after")
+    def _whole_networks_only(self) -> StreetOptions:
+        if self.pretrained and self.slim != 1:
+            raise ValueError(f"= {{pretrained: true, slim: {self.slim}}}: ImageNet's weights are of slim: 1")
+        return self
 
 
 class MoleculeOptions(Table):
@@ -289,12 +218,150 @@ class MoleculeOptions(Table):
     released_features: bool = False
 
 
-class OfMolecules(Family):
+# -- one per notebook --------------------------------------------------------------------------------------------------
+
+
+class Pictures(Table):
+    interactive: Literal["auto", "always", "never"]
+    resolution: Annotated[int, Field(ge=2, le=500)]
+    walk_steps: Annotated[int, Field(ge=1, le=100_000)]
+    walk_lr: Annotated[float, Field(gt=0, le=1)]  # beyond, the walks leave the page
+    batch_size: Annotated[int, Field(ge=8, le=10_000)]  # eight are shown
+    warm_up: Annotated[int, Field(ge=0, le=10_000)]
+    seed: Seed
+
+
+class StartHere(Parameters):
+    details: Pictures
+
+
+class OnDigits(Protocol):
+    grid: DigitGrid
+    train_at_one_rate: bool
+
+
+class Selection(Experiment):
+    source: Digits
+    details: OnDigits
+
+    def plan(self) -> Plan:
+        yield from self.of(CL_RR, self.methods)
+
+    def data(self) -> Data:
+        yield from self.needs(CL_RR)
+
+
+def _needed(where: str, methods: list[str], *needed: str) -> Plan:
+    """That methods of which a notebook speaks by name are there."""
+    if lacking := [smto for smto in needed if smto not in methods]:
+        yield where, partial(_refuse, f"{where} must have {listed(lacking)}, of which this notebook speaks by name")
+
+
+class SimilarTasks(Experiment):
+    source: Digits
+    details: OnDigits
+
+    def plan(self) -> Plan:
+        yield from _needed("methods", self.methods, "famo")
+        for problem in (CL_CR, "multimnist/RL_RR", CL_RR):
+            yield from self.of(problem, self.methods)
+
+    def data(self) -> Data:
+        yield from self.needs(CL_RR)
+
+
+class OnStreets(Protocol):
+    grid: StreetGrid
+    problem_options: StreetOptions
+    keep_jacobian: bool
+
+
+class Ladder(Experiment):
+    all_methods: Methods
+    source: Streets
+    details: OnStreets
+
+    def plan(self) -> Plan:
+        yield from _needed("methods", self.methods, "imtl")
+        yield from _needed("all_methods", self.all_methods, "imtl", "edm")
+        for problem in LADDER:
+            yield from self.of(problem, self.all_methods if problem == STREETS else self.methods)
+        lacking = [smto for smto in self.methods if smto not in self.all_methods]
+        if lacking:  # what is beside the ladder is compared with the last step
+            yield (
+                "methods",
+                partial(_refuse, f"methods: {listed(lacking)} must be among all_methods, too"),
+            )
+
+    def data(self) -> Data:
+        for problem in (*LADDER, *CORNERS):
+            yield from self.needs(problem, **self.details.problem_options.model_dump())
+
+
+class OnMolecules(Protocol):
     grid: MoleculeGrid
-    source: Molecules
     problem_options: MoleculeOptions
     lr_decay: PlateauDecay
     schedule: Schedule
+    train_at_one_rate: bool
+    both_schedules: Annotated[list[Method], Once]
+    schedule_epochs: Epochs
+
+
+class Properties(Experiment):
+    source: Molecules
+    details: OnMolecules
+
+    def plan(self) -> Plan:
+        yield from _needed("methods", self.methods, "imtl", "rotograd")
+        yield from self.of(QM9, self.methods)
+        for smto in self.details.both_schedules:
+            if smto not in self.methods:
+                yield "both_schedules", partial(_refuse, f"both_schedules: {smto!r} is not among the methods")
+
+    def data(self) -> Data:
+        yield from self.needs(QM9, **self.details.problem_options.model_dump())
+
+
+class OfDigits(Settings):
+    """As in notebooks 01 and 02."""
+
+    sweep_seeds: Seeds
+    grid: DigitGrid
+
+
+class OfStreets(Settings):
+    """As in notebook 03."""
+
+    grid: StreetGrid
+    problem_options: StreetOptions
+
+
+class OfMolecules(Settings):
+    """As in notebook 04."""
+
+    grid: MoleculeGrid
+    problem_options: MoleculeOptions
+    lr_decay: PlateauDecay
+    schedule: Schedule
+
+
+class SeedsByFamily(Table):
+    digits: Seeds
+    streets: Seeds
+    molecules: Seeds
+
+
+class SourceByFamily(Table):
+    digits: Digits
+    streets: Streets
+    molecules: Molecules
+
+
+class FolderByFamily(Table):
+    digits: Place
+    streets: Place
+    molecules: Place
 
 
 class Ratios(Table):
@@ -332,12 +399,11 @@ def _all_of(names: tuple[str, ...]) -> AfterValidator:
 SWEPT, EXTRACTED, ALL = (CL_RR, CL_CR), (CL_RR, STREETS, QM9), (CL_RR, CL_CR, STREETS, QM9)
 
 
-class FixedWeights(OnData):
+class Comparison(Table):
     search: Search
     digits: OfDigits
     streets: OfStreets
     molecules: OfMolecules
-    methods: Annotated[dict[str, Methods], _all_of(ALL)]
     sources: Annotated[dict[str, Method], _all_of(EXTRACTED)]
     nash_lr: Rates
     fixed_lr: Positive
@@ -349,75 +415,74 @@ class FixedWeights(OnData):
     widths: Annotated[list[Annotated[float, Field(ge=0.1, le=16)]], Field(min_length=1), Once]
     population: Population
 
-    @property
-    def families(self) -> dict[str, Family]:
-        return {CL_RR: self.digits, CL_CR: self.digits, STREETS: self.streets, QM9: self.molecules}
+
+class FixedWeights(OnData):
+    methods: Annotated[dict[str, Methods], _all_of(ALL)]
+    seeds: SeedsByFamily
+    source: SourceByFamily
+    data_dir: FolderByFamily
+    details: Comparison
 
     def plan(self) -> Plan:
+        details = self.details
         yield "", self._fits
-        for problem, family in self.families.items():
-            common = family.model_dump(exclude={"grid", "data_dir", "seeds", "search_seeds", "sweep_seeds"})
-            yield (
-                problem,
-                partial(
-                    protocol.planned,
-                    problem,
-                    self.methods[problem],
-                    seeds=family.seeds[:1],
-                    search=self.search,
-                    search_seeds=family.search_seeds[:1],
-                    grid=protocol.Grid(**family.model_dump()["grid"]),
-                    **common,
-                ),
-            )
-        uniform = self.digits.model_dump(include={"source", *Sized.model_fields}) | {"problem": CL_RR, "seed": 1}
-        uniform |= {"lr": 0.001}
-        for dropout, decay in self.kurin:
+        for problem in ALL:
+            seeds, source, settings = (getattr(part, family(problem)) for part in (self.seeds, self.source, details))
+            known = (problem, self.methods[problem], seeds, source, details.search, settings)
+            yield problem, partial(_planned, *known)
+        uniform = details.digits.model_dump(include={*Sized.model_fields})
+        uniform |= {"source": self.source.digits, "problem": CL_RR, "seed": 1, "lr": 0.001}
+        for dropout, decay in details.kurin:
             yield "kurin", partial(RunConfig.of, **{**uniform, "dropout": dropout, "weight_decay": decay})
-        for width in self.widths:
+        for width in details.widths:
             yield "widths", partial(RunConfig.of, **{**uniform, "problem_options": {"width": width}})
-        for ratios in self.ratios.values():
+        for ratios in details.ratios.values():
             yield "ratios", partial(sweeps.ratios, **ratios.model_dump())
         yield "population", partial(self._population, uniform)
 
     def _population(self, uniform: dict[str, Any]) -> PopulationConfig:
         base = RunConfig.of(**uniform)
         baselines = {task.name: dict.fromkeys(task.metrics, 1.0) for task in base.definition.tasks}
-        size, interval = self.population.size, self.population.exploit_interval
+        size, interval = self.details.population.size, self.details.population.exploit_interval
         return PopulationConfig.of(base=base, baselines=baselines, size=size, exploit_interval=interval)
 
     def _fits(self) -> None:
         """What holds one parameter against another."""
-        said = []
-        for problem, smto in self.sources.items():
+        said, details, digits = [], self.details, self.seeds.digits
+        for problem, smto in details.sources.items():
             if smto not in self.methods[problem]:
                 said.append(f"sources.{problem}: {smto!r} is not among the methods of {problem}")
             elif smto == "unit_scal" or smto in WITHOUT_WEIGHTS:
                 said.append(f"sources.{problem}: {smto!r} has no weights of its own to be taken")
         for name in ("lr_methods", "kurin_methods"):
-            if lacking := [smto for smto in getattr(self, name) if smto not in self.methods[CL_RR]]:
+            if lacking := [smto for smto in getattr(details, name) if smto not in self.methods[CL_RR]]:
                 said.append(f"{name}: {listed(lacking)} must be among the methods of {CL_RR}, too")
         if not any(smtos.get(smto).space == "parameters" for smto in self.methods[CL_RR]):
             said.append(
                 f"methods.{CL_RR}: a method that reads the gradients on the parameters is needed, to compare cost"
             )
-        if [0.0, 0.0] not in self.kurin:
+        if [0.0, 0.0] not in details.kurin:
             said.append("kurin: [0.0, 0.0], neither dropout nor weight decay, must be there, to compare with")
-        for name, seeds in (("sweep_seeds", self.digits.sweep_seeds), ("population.seeds", self.population.seeds)):
-            if lacking := [seed for seed in seeds if seed not in self.digits.seeds]:
-                said.append(f"{name}: {lacking} must be among digits.seeds, too; runs are compared seed by seed")
-        if self.sources[QM9] != "nash_mtl":
+        for name, seeds in (
+            ("sweep_seeds", details.digits.sweep_seeds),
+            ("population.seeds", details.population.seeds),
+        ):
+            if lacking := [seed for seed in seeds if seed not in digits]:
+                said.append(f"{name}: {lacking} must be among seeds.digits, too; runs are compared seed by seed")
+        if details.sources[QM9] != "nash_mtl":
             said.append(f"sources.{QM9}: nash_lr gives the rates of nash_mtl, so that it must be the source")
         if said:
             raise BadConfig(". ".join(said))
 
-    def data(self) -> Any:
-        for problem, family in self.families.items():
-            given = family.model_dump()
-            yield problem, given.get("problem_options", {}), given["source"], family.sizes, family.data_dir
+    def data(self) -> Data:
+        for problem in ALL:
+            source, folder, settings = (
+                getattr(part, family(problem)) for part in (self.source, self.data_dir, self.details)
+            )
+            yield problem, settings.model_dump().get("problem_options", {}), source, settings.sizes, folder
 
 
-class Proofs(Parameters):
+class Checks(Table):
     draws: Annotated[int, Field(ge=10, le=1_000_000)]
     sizes: Annotated[list[Annotated[int, Field(ge=3, le=100)]], Field(min_length=1), Once]
     resolution: Annotated[int, Field(ge=2, le=500)]
@@ -430,6 +495,10 @@ class Proofs(Parameters):
     famo_paths: Annotated[int, Field(ge=1, le=1000)]
     famo_steps: Annotated[int, Field(ge=2, le=100_000)]
     seed: Seed
+
+
+class Proofs(Parameters):
+    details: Checks
 
 
 SCHEMAS: dict[str, type[Parameters]] = {

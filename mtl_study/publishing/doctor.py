@@ -180,12 +180,12 @@ def missing_data(repository: Path, preset: str) -> list[str]:
 
 
 def sources(values: Mapping[str, Any], family: str) -> Iterator[tuple[str, str, str]]:
-    """Family, source and folder of all data that a preset names, at whatever depth."""
-    if family in PROBLEMS and isinstance(values.get("source"), str):
-        yield family, values["source"], values.get("data_dir") or ""
-    for name, inner in values.items():
-        if isinstance(inner, Mapping):
-            yield from sources(inner, name if name in PROBLEMS else family)
+    """Family, source and folder of all data that a preset names: of its notebook's family, or of several."""
+    source, folder = values.get("source"), values.get("data_dir")
+    if isinstance(source, Mapping) and isinstance(folder, Mapping):
+        yield from ((name, source[name], folder[name]) for name in source)
+    elif family in PROBLEMS and isinstance(source, str):
+        yield family, source, str(folder or "")
 
 
 def main(repository: Path = artifacts.REPOSITORY) -> int:

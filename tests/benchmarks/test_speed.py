@@ -64,10 +64,9 @@ def test_epochs_has_a_row_per_problem_and_method_that_it_can_train():
 
 def test_loading_is_measured_at_the_quick_presets_and_at_the_papers_resolution():
     digits, streets, molecules = (
-        parameters.preset_values(artifacts.REPOSITORY / "params" / "quick" / f"{name}.yaml")
+        parameters.preset_values(artifacts.REPOSITORY / "params" / "quick" / f"{name}.yaml")["details"]
         for name in ("01_mnist_selection", "03_cityscapes_ladder", "04_qm9")
     )
-    molecules["problem_options"] = {name: molecules[name] for name in ("max_atoms", "slim")}
     assert speed.LOADED["multimnist/CL_RR"].batch == digits["batch_size"]
     quick = {**dict.fromkeys(("cityscapes/R50", "cityscapes/R18", "cityscapes/19C"), streets), "qm9": molecules}
     for name, values in quick.items():

@@ -49,12 +49,16 @@ def refusal(notebook, **changed):
 
 def test_what_is_unambiguous_is_converted(begun):
     """Text that is a list, as papermill's -p hands it over; the home; a whole number where a rate is asked for."""
-    names = preset(DIGITS, seeds="[1, 2]", methods="[unit_scal, cagrad]", grid_lr=[1], store="~/runs")
+    names = preset(DIGITS, seeds="[1, 2]", methods="[unit_scal, cagrad]", details__grid__lr=[1], store="~/runs")
     parameters.check(DIGITS, names)
-    assert (names["seeds"], names["methods"], names["grid_lr"]) == ([1, 2], ["unit_scal", "cagrad"], [1.0])
+    assert (names["seeds"], names["methods"], names["details"]["grid"]["lr"]) == (
+        [1, 2],
+        ["unit_scal", "cagrad"],
+        [1.0],
+    )
     assert names["store"].endswith("/runs") and "~" not in names["store"]
     [(notebook, given, of_preset)] = begun
-    assert notebook == DIGITS and set(execution.changed(given, of_preset)) == {"methods", "grid_lr"}
+    assert notebook == DIGITS and set(execution.changed(given, of_preset)) == {"methods", "details.grid.lr"}
 
 
 REFUSED = [
@@ -70,16 +74,21 @@ REFUSED = [
     (DIGITS, {"source": "Full"}, "(did you mean 'full'?), expected 'embedded' or 'full'"),
     (DIGITS, {"preset": "Quick"}, "no preset 'Quick' (did you mean 'quick'?)"),
     (DIGITS, {"preset": "../../x"}, "preset is '../../x', which is no name of a folder"),
-    (DIGITS, {"grid_lr": [math.inf]}, "grid_lr[0] is a number with a point (Infinity), expected a finite number"),
-    (DIGITS, {"grid_lr": ["1e-3"]}, "YAML takes 1e-3 for text: write 0.001"),
-    (DIGITS, {"test_size": 200_000_000_000}, "test_size is a whole number (200000000000)"),
-    (DIGITS, {"test_size": 2e11}, "; write 200000000000"),
+    (
+        DIGITS,
+        {"details__grid__lr": [math.inf]},
+        "details.grid.lr[0] is a number with a point (Infinity), expected a finite number",
+    ),
+    (DIGITS, {"details__grid__lr": ["1e-3"]}, "YAML takes 1e-3 for text: write 0.001"),
+    (DIGITS, {"details__test_size": 200_000_000_000}, "details.test_size is a whole number (200000000000)"),
+    (DIGITS, {"details__test_size": 2e11}, "; write 200000000000"),
     (DIGITS, {"store": "C:\\runs"}, "store is a path of Windows"),
     (DIGITS, {"store": "~nobody_is_called_so/runs"}, "store names the home of a user that is not known here"),
     (DIGITS, {"store": ""}, "store is empty"),
     (DIGITS, {"device": "gpu"}, "device 'gpu' cannot be used"),
     (DIGITS, {"source": "full", "data_dir": "/nowhere"}, "/nowhere/MNIST/raw"),
-    (DIGITS, {"precision": "tf32", "device": "cpu"}, "precision = 'tf32' needs an NVIDIA GPU"),
+    (DIGITS, {"details__precision": "tf32", "device": "cpu"}, "precision = 'tf32' needs an NVIDIA GPU"),
+    (DIGITS, {"methods": ["unit_scal", "bayesagg_mtl"]}, "bayesagg_mtl: head 'CL' holds Linear, Linear"),
     (LADDER, {"all_methods": ["unit_scal", "imtl", "x"]}, "no SMTO called 'x'"),
     (LADDER, {"all_methods": ["unit_scal", "edm"]}, "all_methods must have imtl"),
     (
@@ -87,23 +96,25 @@ REFUSED = [
         {"methods": ["unit_scal", "edm"]},
         "methods must have famo, of which this notebook speaks",
     ),
-    (LADDER, {"problem_options__slim": ...}, "missing: problem_options.slim"),
-    (LADDER, {"problem_options__num_tasks": 2}, "unknown parameter 'problem_options.num_tasks'"),
-    (LADDER, {"batch_size": 7, "train_size": 15}, "the last batch has 1 of the at least 2 samples"),
-    ("04_qm9", {"both_schedules": ["edm"]}, "both_schedules: 'edm' is not among the methods"),
-    ("04_qm9", {"train_size": 999_999}, "QM9: train_size is 999,999"),
-    ("04_qm9", {"train_size": 9_999, "max_atoms": 11}, "molecules of that split have at most 11 atoms"),
-    (FIXED, {"streets__gird": {}}, "unknown parameter 'streets.gird' (did you mean 'grid'?)"),
-    (FIXED, {"streets__problem_options__slim": ...}, "missing: streets.problem_options.slim"),
-    (FIXED, {"molecules__source": "mebedded"}, "(did you mean 'embedded'?)"),
-    (FIXED, {"widths": [0.0]}, "widths[0] is a number with a point (0.0)"),
-    (FIXED, {"kurin": [[0.3, 0.0]]}, "kurin: [0.0, 0.0]"),
-    (FIXED, {"kurin": [[0.0, 0.0], [1.5, 0.0]]}, "kurin: dropout = 1.5"),
-    (FIXED, {"lr_methods": ["unit_scal", "si"]}, "si must be among the methods of multimnist/CL_RR"),
-    (FIXED, {"sources__qm9": "edm"}, "'edm' is not among the methods of qm9"),
-    (FIXED, {"population__exploit_interval": 2}, "exploit_interval = 2 is all of base.epochs"),
-    ("06_proofs", {"sizes": [2]}, "sizes[0] is a whole number (2): expected greater than or equal to 3"),
-    ("00_start_here", {"interactive": "allways"}, "(did you mean 'always'?)"),
+    (LADDER, {"details__problem_options__num_tasks": 2}, "unknown parameter 'details.problem_options.num_tasks'"),
+    (LADDER, {"details__batch_size": 7, "details__train_size": 15}, "the last batch has 1 of the at least 2 samples"),
+    ("04_qm9", {"details__both_schedules": ["edm"]}, "both_schedules: 'edm' is not among the methods"),
+    ("04_qm9", {"details__train_size": 999_999}, "QM9: train_size is 999,999"),
+    ("04_qm9", {"details__train_size": 9_999}, "molecules of that split have at most 11 atoms"),
+    (FIXED, {"details__streets__gird": {}}, "unknown parameter 'details.streets.gird' (did you mean 'grid'?)"),
+    (FIXED, {"source__molecules": "mebedded"}, "(did you mean 'embedded'?)"),
+    (FIXED, {"details__widths": [0.0]}, "details.widths[0] is a number with a point (0.0)"),
+    (FIXED, {"details__kurin": [[0.3, 0.0]]}, "kurin: [0.0, 0.0]"),
+    (FIXED, {"details__kurin": [[0.0, 0.0], [1.5, 0.0]]}, "kurin: dropout = 1.5"),
+    (FIXED, {"details__lr_methods": ["unit_scal", "si"]}, "si must be among the methods of multimnist/CL_RR"),
+    (FIXED, {"details__sources__qm9": "edm"}, "'edm' is not among the methods of qm9"),
+    (FIXED, {"details__population__exploit_interval": 2}, "exploit_interval = 2 is all of base.epochs"),
+    (
+        "06_proofs",
+        {"details__sizes": [2]},
+        "details.sizes[0] is a whole number (2): expected greater than or equal to 3",
+    ),
+    ("00_start_here", {"details__interactive": "allways"}, "(did you mean 'always'?)"),
 ]
 
 
@@ -113,8 +124,30 @@ def test_what_makes_no_sense_is_refused_with_its_place_before_anything_is_read()
 
 
 def test_all_that_is_wrong_is_said_at_once():
-    said = refusal(DIGITS, seeds=[1, 1], source="Full", epochs=...)
-    assert all(word in said for word in ("seeds names 1 twice", "did you mean 'full'?", "missing: epochs"))
+    said = refusal(DIGITS, seeds=[1, 1], source="Full", store=...)
+    assert all(word in said for word in ("seeds names 1 twice", "did you mean 'full'?", "missing: store"))
+
+
+def test_a_preset_is_whole_and_of_details_by_hand_the_rest_is_as_in_the_preset(begun, capsys):
+    """`papermill -y "details: {epochs: 7}"`; what stands in another table or is misspelt is named with its place."""
+    lacks = {"details__problem_options__slim": ...}
+    said = parameters.problems_of(LADDER, preset(LADDER, **lacks))
+    assert said == ["missing: details.problem_options.slim"]
+    whole = preset(FIXED)
+    names = whole | {"details": "{digits: {epochs: 3}, ratios: {}}", "source": {"digits": "embedded"}}
+    assert "details.ratios lacks multimnist/CL_RR" in refusal(
+        FIXED, **{name: names[name] for name in ("details", "source")}
+    )
+    names["details"] = {"digits": {"epochs": 3}}
+    parameters.check(FIXED, names)
+    whole["details"]["digits"]["epochs"] = 3
+    assert {name: names[name] for name in whole} == whole
+    [(_, given, of_preset)] = begun
+    assert execution.changed(given, of_preset) == {"details.digits.epochs": 3}
+    assert "What is not given of details and source is as in the preset smoke." in capsys.readouterr().out
+    where = "unknown parameter 'epochs' (it belongs to details: write details: {epochs: …})"
+    assert where in parameters.problems_of(DIGITS, preset(DIGITS) | {"epochs": 3})[0]
+    assert where in refusal(DIGITS, In=["# Parameters\nepochs = 3\n"])
 
 
 def test_a_number_that_yaml_reads_as_another_one_is_noticed(tmp_path):

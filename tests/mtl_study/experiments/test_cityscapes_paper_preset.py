@@ -24,6 +24,7 @@ from mtl_study.parameters import schemas
 from mtl_study.plots import cityscapes
 
 PAPER = parameters.preset_values(artifacts.REPOSITORY / "params" / "paper" / "03_cityscapes_ladder.yaml")
+PAPER |= PAPER["details"]
 LADDER = list(schemas.LADDER)
 LAST = LADDER[-1]
 COMMON = {
@@ -42,7 +43,7 @@ def data_elsewhere(tmp_path_factory):
 
 def searched():
     """(problem, method, settings) of every configuration that the search tries, of single tasks and of methods."""
-    grid = protocol.Grid(PAPER["grid_lr"], weight_decay=PAPER["grid_weight_decay"], options=PAPER["grid_options"])
+    grid = protocol.Grid(**PAPER["grid"])
     for step in LADDER:
         names = [(name, "unit_scal") for name in problems.get(step).single_tasks]
         names += [(step, smto) for smto in (PAPER["all_methods"] if step == LAST else PAPER["methods"])]

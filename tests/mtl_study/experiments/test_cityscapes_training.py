@@ -84,8 +84,8 @@ def test_a_preset_on_the_users_own_folder(tmp_path, preset):
     values = parameters.preset_values(artifacts.REPOSITORY / "params" / preset / "03_cityscapes_ladder.yaml")
     values |= {"source": "full", "data_dir": str(path), "store": "runs/cityscapes"}
     assert parameters.misfits("03_cityscapes_ladder", values) == []
-    names = ("source", "train_size", "val_size", "test_size", "epochs", "batch_size", "lr_decay", "problem_options")
-    settings = {name: values[name] for name in names} | {"seed": 1, "lr": 1e-3}
+    names = ("train_size", "val_size", "test_size", "epochs", "batch_size", "lr_decay", "problem_options")
+    settings = {name: values["details"][name] for name in names} | {"source": "full", "seed": 1, "lr": 1e-3}
     for step in schemas.LADDER:
         config = RunConfig.of(problem=step, **settings)
         config.definition.data.check("full", (16, 8, 8), str(path))

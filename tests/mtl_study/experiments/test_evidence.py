@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mtl_core import problems
+from mtl_study import parameters
 from mtl_study.analysis import balance
 from mtl_study.experiments import evidence, protocol, runner, sweeps
 from mtl_study.experiments.evidence import Tier
@@ -41,11 +42,10 @@ def overnight():
 def needed(notebook):
     """The runs of a notebook's experiments under the preset overnight, of its first seed."""
     values = yaml.safe_load((PARAMS / "overnight" / f"{notebook}.yaml").read_text())
-    assert values["search"] == "published"
-    names = ("source", "train_size", "val_size", "test_size", "epochs", "batch_size", "lr_decay", "schedule")
-    settings = {name: values[name] for name in names if name in values}
-    if notebook == "04_qm9":
-        settings["problem_options"] = {name: values[name] for name in ("max_atoms", "slim")}
+    details = values["details"]
+    assert details["search"] == "published"
+    names = ("train_size", "val_size", "test_size", "epochs", "batch_size", "lr_decay", "schedule", "problem_options")
+    settings = {"source": values["source"], **{name: details[name] for name in names if name in details}}
     pairs = ["multimnist/CL_CR", "multimnist/RL_RR", CL_RR]
     of = {"01_mnist_selection": [CL_RR], "04_qm9": ["qm9"]}.get(notebook, pairs)
     for problem in of:
@@ -68,7 +68,8 @@ def test_the_records_are_those_that_the_notebooks_ask_for(notebook):
 
 @functools.cache
 def quick(notebook):
-    return yaml.safe_load((PARAMS / "quick" / f"{notebook}.yaml").read_text())
+    values = yaml.safe_load((PARAMS / "quick" / f"{notebook}.yaml").read_text())
+    return {**values, **values["details"]}
 
 
 def test_rules_that_came_after_a_look_get_seeds_that_nobody_had_looked_at(tmp_path):
@@ -80,16 +81,16 @@ def test_rules_that_came_after_a_look_get_seeds_that_nobody_had_looked_at(tmp_pa
     }
     settings = {"epochs": fresh.epochs[0], "batch_size": fresh.batch_size[0], **fresh.settings}
     assert settings.items() <= quick("02_two_similar_tasks").items()
-    of_05 = quick("05_fixed_weights")
-    assert settings.items() <= of_05["digits"].items()
-    assert {problem: ratios.model_dump() for problem, ratios in fresh.ratios.items()} == of_05["ratios"]
+    assert settings.items() <= parameters.settings_of("quick", CL_RR).items()
+    ratios = quick("05_fixed_weights")["ratios"]
+    assert {problem: ratio.model_dump() for problem, ratio in fresh.ratios.items()} == ratios
 
     trained = {c.key for c in evidence.blocks(fresh.model_copy(update={"seeds": [6]}), RunStore(tmp_path))[0].configs}
     methods = quick("01_mnist_selection")["methods"]
     reported = [c for smto in methods for c in protocol.as_published(CL_RR, smto, 1, **settings)]
     assert {c.key for c in sweeps.beside(reported, [6])} < trained
     uniform = next(c for c in reported if c.smto == "unit_scal")
-    assert {c.key for c in sweeps.front(uniform, sweeps.ratios(**of_05["ratios"][CL_RR]), [6])} < trained
+    assert {c.key for c in sweeps.front(uniform, sweeps.ratios(**ratios[CL_RR]), [6])} < trained
     alone = [
         c for name in problems.get(CL_RR).single_tasks for c in protocol.as_published(name, "unit_scal", 6, **settings)
     ]

@@ -16,8 +16,8 @@ from mtl_study.experiments.runs import RunConfig
 from mtl_study.paper import published
 
 VALUES = yaml.safe_load((artifacts.REPOSITORY / "params" / "paper" / "04_qm9.yaml").read_text())
-OPTIONS = {"max_atoms": VALUES["max_atoms"], "slim": VALUES["slim"]}
-GRID = protocol.Grid(lr=VALUES["grid_lr"], options=VALUES["grid_options"])
+VALUES |= VALUES["details"]
+OPTIONS, GRID = VALUES["problem_options"], protocol.Grid(**VALUES["grid"])
 COMMON = {
     name: VALUES[name]
     for name in ("epochs", "batch_size", "schedule", "lr_decay", "source", "train_size", "val_size", "test_size")
@@ -49,12 +49,12 @@ def test_the_preset_is_the_papers_protocol():
         training_of.batch_size,
         training_of.lr_decay,
     )
-    assert sorted(VALUES["grid_lr"]) == sorted(published.axes("qm9")["lr"])
+    assert sorted(VALUES["grid"]["lr"]) == sorted(published.axes("qm9")["lr"])
     assert (VALUES["search_seeds"], VALUES["seeds"]) == published.seeds("qm9")
     assert set(VALUES["methods"]) == set(published.methods("qm9")) - {"fixed"}
     every = problems.get("qm9").data.sizes("embedded")
     assert (VALUES["train_size"], VALUES["val_size"], VALUES["test_size"]) == every
-    assert VALUES["max_atoms"] == 29 and VALUES["slim"] == 1  # all molecules, the whole network
+    assert OPTIONS == {"max_atoms": 29, "slim": 1}  # all molecules, the whole network
 
 
 def test_every_run_of_the_preset_is_a_valid_configuration():

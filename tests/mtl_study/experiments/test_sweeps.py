@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from mtl_core import problems
-from mtl_study import artifacts
+from mtl_study import artifacts, parameters
 from mtl_study.analysis import task_weights
 from mtl_study.experiments import runner, sweeps
 from mtl_study.experiments.population import PopulationConfig
@@ -152,17 +152,14 @@ FAMILIES = {
 def test_the_settings_are_those_of_the_problems_own_notebook(family, preset):
     notebook, problem, methods = FAMILIES[family]
     ours, theirs = values(preset, "05_fixed_weights"), values(preset, notebook)
-    assert ours["search"] == theirs["search"]
-    theirs["problem_options"] = theirs.get("problem_options") or {
-        name: theirs[name] for name in ("max_atoms", "slim") if name in theirs
-    }
-    for name, value in ours[family].items():
-        if name == "grid":
-            assert value == {axis: theirs[f"grid_{axis}"] for axis in value}
-        elif name in ("seeds", "sweep_seeds"):  # more of them may be there
+    assert ours["details"]["search"] == theirs["details"]["search"]
+    assert (ours["source"][family], ours["data_dir"][family]) == (theirs["source"], theirs["data_dir"])
+    assert set(ours["seeds"][family]) <= set(theirs["seeds"])  # more of them may be there
+    for name, value in ours["details"][family].items():
+        if name == "sweep_seeds":
             assert set(value) <= set(theirs["seeds"])
         else:
-            assert value == theirs[name], name
+            assert value == theirs["details"][name], name
     assert set(ours["methods"][problem]) <= set(theirs[methods])
 
 
@@ -170,14 +167,11 @@ def test_the_settings_are_those_of_the_problems_own_notebook(family, preset):
 def test_every_run_of_a_preset_is_a_valid_configuration(preset):
     """Extraction, sweep, rates, regularisation, width and populations, for every seed: all can be constructed."""
     given = values(preset, "05_fixed_weights")
-    digits = {
-        name: v
-        for name, v in given["digits"].items()
-        if name not in ("seeds", "sweep_seeds", "search_seeds", "grid", "data_dir")
-    }
+    seeds, digits = given["seeds"]["digits"], parameters.settings_of(preset, "multimnist/CL_RR")
+    given |= given["details"]
     for problem in ("multimnist/CL_RR", "multimnist/CL_CR"):
         like = RunConfig.of(**digits, **published.best(problem), problem=problem, seed=1)
-        seeds, ladder = given["digits"]["seeds"], sweeps.ratios(**given["ratios"][problem])
+        ladder = sweeps.ratios(**given["ratios"][problem])
         rates = {like.lr, *(published.best(problem, smto)["lr"] for smto in given["methods"][problem])}
         configs = [config for lr in rates for config in sweeps.front(like, ladder, seeds, lr=lr)]
         assert len({config.key for config in configs}) == len(rates) * len(ladder) * len(seeds)
@@ -201,12 +195,7 @@ def test_every_run_of_a_preset_is_a_valid_configuration(preset):
 
 def test_the_papers_own_weights_on_qm9_can_be_trained():
     """All four sets, at the learning rate that the paper trains them with."""
-    given = values("paper", "05_fixed_weights")
-    molecules = {
-        n: v
-        for n, v in given["molecules"].items()
-        if n not in ("seeds", "sweep_seeds", "search_seeds", "grid", "data_dir")
-    }
+    given, molecules = values("paper", "05_fixed_weights")["details"], parameters.settings_of("paper", "qm9")
     like = RunConfig.of(**molecules, **published.best("qm9", "unit_scal"), problem="qm9", seed=1)
     for lr in given["nash_lr"]:
         weights = list(published.qm9_fixed_weights(lr).values())

@@ -200,6 +200,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     assert doctor._place("data", tmp_path / "new").good
 
 
-def test_the_data_that_a_preset_names_are_found_at_any_depth():
-    values = {"source": "full", "data_dir": "a", "details": {"digits": {"source": "embedded", "data_dir": ""}}}
-    assert list(doctor.sources(values, "streets")) == [("streets", "full", "a"), ("digits", "embedded", "")]
+def test_the_data_that_a_preset_names_are_found_whether_of_one_family_or_of_several():
+    assert list(doctor.sources({"source": "full", "data_dir": "a"}, "streets")) == [("streets", "full", "a")]
+    values = {"source": {"digits": "full", "molecules": "embedded"}, "data_dir": {"digits": "b", "molecules": ""}}
+    assert list(doctor.sources(values, "")) == [("digits", "full", "b"), ("molecules", "embedded", "")]
+    assert list(doctor.sources({"seed": 1}, "")) == []

@@ -193,7 +193,7 @@ def test_a_preset_by_papermill_is_that_of_make_reproduce(tmp_path, monkeypatch):
     source = REPOSITORY / "notebooks/06_proofs.ipynb"
     command = [sys.executable, "-m", "papermill", str(source), str(tmp_path / "out.ipynb"), "-k", "python3"]
     command += ["-f", str(REPOSITORY / "params/smoke/06_proofs.yaml")]
-    for changes in ([], ["-p", "resolution", "20"]):
+    for changes in ([], ["-y", "details: {resolution: 20}"]):
         subprocess.run([*command, *changes], check=True, cwd=REPOSITORY, capture_output=True)
     whole, changed = sorted(tmp_path.glob("smoke*/figures"), key=lambda path: len(str(path)))
     assert whole == tmp_path / "smoke/figures" and "changed" in changed.parent.name

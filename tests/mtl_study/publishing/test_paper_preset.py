@@ -29,16 +29,17 @@ DIGITS = {"train_size": 256, "val_size": 100, "test_size": 100, "epochs": 2, "ba
 STREETS = {"train_size": 16, "val_size": 8, "test_size": 8, "epochs": 2, "batch_size": 8}
 MOLECULES = {"train_size": 120, "val_size": 60, "test_size": 60, "epochs": 2, "batch_size": 60}
 SLIM_STREETS = {"width": 32, "slim": 16, "pretrained": False}
+SLIM_MOLECULES = {"max_atoms": 11, "slim": 4}
 RATES = [0.001, 0.0025]
 
-SMALLER = {
-    "01": {"seeds": SEEDS, "search_seeds": SEARCHED, "grid_lr": RATES, "grid_dropout": [0.0], **DIGITS},
-    "02": {"seeds": SEEDS, "search_seeds": SEARCHED, "grid_lr": RATES, "grid_dropout": [0.0], **DIGITS},
-    "03": {"grid_lr": [0.001, 0.0005], "grid_weight_decay": [0.0001], "problem_options": SLIM_STREETS, **STREETS},
-    "04": {"grid_lr": [0.005, 0.001], "max_atoms": 11, "slim": 4, "schedule_epochs": 2, **MOLECULES},
+SMALLER = {  # details
+    "01": {"search_seeds": SEARCHED, "grid": {"lr": RATES, "dropout": [0.0]}, **DIGITS},
+    "02": {"search_seeds": SEARCHED, "grid": {"lr": RATES, "dropout": [0.0]}, **DIGITS},
+    "03": {"grid": {"lr": [0.001, 0.0005], "weight_decay": [0.0001]}, "problem_options": SLIM_STREETS, **STREETS},
+    "04": {"grid": {"lr": [0.005, 0.001]}, "problem_options": SLIM_MOLECULES, "schedule_epochs": 2, **MOLECULES},
     "05": {
         "digits": {
-            **{"seeds": SEEDS, "sweep_seeds": SEEDS, "search_seeds": SEARCHED, **DIGITS},
+            **{"sweep_seeds": SEEDS, "search_seeds": SEARCHED, **DIGITS},
             "grid": {"lr": RATES, "dropout": [0.0], "options": True},
         },
         "streets": {
@@ -46,7 +47,7 @@ SMALLER = {
             "grid": {"lr": [0.001, 0.0005], "weight_decay": [0.0001], "options": True},
         },
         "molecules": {
-            **{"problem_options": {"max_atoms": 11, "slim": 4}, **MOLECULES},
+            **{"problem_options": SLIM_MOLECULES, **MOLECULES},
             "grid": {"lr": [0.005, 0.001], "options": True},
         },
         "nash_lr": [0.005, 0.001],
@@ -103,9 +104,12 @@ def test_the_whole_paper_preset_runs_dry(tmp_path):
     for preset in sorted((REPOSITORY / "params" / "paper").glob("0[1-5]_*.yaml")):
         number, values = preset.stem[:2], dict(parameters.preset_values(preset))
         for name, change in SMALLER[number].items():
-            values[name] = smaller(values[name], change)
+            values["details"][name] = smaller(values["details"][name], change)
+        if number in ("01", "02"):
+            values["seeds"] = SEEDS
         if number == "05":
-            values["digits"]["data_dir"], values["streets"]["data_dir"] = digits, city
+            values["seeds"]["digits"] = SEEDS
+            values["data_dir"] |= {"digits": digits, "streets": city}
         elif values["source"] == "full":
             values["data_dir"] = city if number == "03" else digits
         (copy / "params" / "paper" / preset.name).write_text(yaml.safe_dump(values, sort_keys=False))
