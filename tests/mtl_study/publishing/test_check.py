@@ -200,4 +200,4 @@ def test_a_preset_by_papermill_is_that_of_make_reproduce(tmp_path, monkeypatch):
     (section,) = pages.sections(tmp_path / "smoke", [source])
     assert section.state == "done" and not section.missing
     manifest = json.loads(next(changed.glob("*.json")).read_text())
-    assert manifest["changed"] == ["resolution"]
+    assert manifest["changed"] == ["details.resolution"]
