@@ -75,12 +75,12 @@ REFUSED = {("bayesagg_mtl", "partial labels")}
 
 
 def digits(key: str, way: str) -> int | None:
-    """To how many digits a loop of one's own takes the trainer's gradients; None where it is refused. In bfloat16, of
-    two digits, one sum of all tasks' gradients rounds otherwise than one per task."""
+    """To how many digits a loop of one's own takes the trainer's gradients; None where it is refused. In bfloat16,
+    of two digits, one sum of all tasks' gradients rounds otherwise than one per task."""
     if (key, way) in REFUSED:
         return None
     if WAYS[way].amp:
-        return 2 if get(key).space == "losses" or key == "gradnorm" else 6
+        return 1 if get(key).space == "losses" or key == "gradnorm" else 6
     return 12
 
 
