@@ -34,6 +34,7 @@ import pandas as pd
 import torch
 
 from mtl_core import problems, progress, smtos
+from mtl_core.balancer import Balancer
 from mtl_core.datasets.base import Sizes, Split
 from mtl_core.datasets.qm9 import QM9
 from mtl_core.smtos.base import ProblemInfo
@@ -166,6 +167,60 @@ def _method(problem: problems.Problem, data: Split, key: str, device: torch.devi
         smto.backward(step)
         optimizer.step()
         smto.after_step(step)
+
+    return one
+
+
+def entry(problem_name: str = "multimnist/CL_RR", rounds: int = 60, device: torch.device = CPU) -> pd.DataFrame:
+    """One training step of every method through mtl_core.Balancer, as in a loop of one's own, over the trainer's step.
+
+    Returns:
+        ms; "× trainer's step". The rows "nash_mtl, groups" have one small problem per layer of the encoder.
+    """
+    problem = problems.get(problem_name)
+    data = problem.data.load("embedded", problem.data.sizes("embedded"), None, device, torch.float32)["train"]
+    found = {}
+    for key in (key for key in smtos.keys() if key != "bayesagg_mtl"):  # noqa: SIM118  (its heads are linear ones)
+        rows = {key: _method(problem, data, key, device), "own": _own_loop(problem, data, key, device)}
+        found[key] = interleaved(rows, rounds, {"× trainer's step": key}, device).loc["own"]
+    rows = {key: _method(problem, data, "nash_mtl", device), "own": _own_loop(problem, data, "nash_mtl", device, True)}
+    found["nash_mtl, groups"] = interleaved(rows, rounds, {"× trainer's step": key}, device).loc["own"]
+    return pd.DataFrame(found).T
+
+
+def _own_loop(
+    problem: problems.Problem, data: Split, key: str, device: torch.device, groups: bool = False
+) -> Callable[[], object]:
+    model = _model(problem, device)
+    layers = [list(layer.parameters(recurse=False)) for layer in model.encoder.modules()]
+    balance = Balancer(
+        smtos.build(key, len(problem.tasks), **needed(key, len(problem.tasks))),
+        shared=model.encoder.parameters(),
+        lr=1e-3,
+        likelihoods=[task.likelihood for task in problem.tasks],
+        feature_shape=problem.feature_shape,
+        groups=[layer for layer in layers if layer] if groups else None,
+    )
+    parameters = [{"params": list(model.parameters())}, *balance.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
+    balance.begin_epoch()
+
+    def batch() -> tuple[Any, Sequence[torch.Tensor]]:
+        return data.batch(torch.randint(len(data), (BATCH,), device=device), problem.task_names)
+
+    def forward(x: Any, targets: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        z = model.encoder(x)
+        heads = zip(problem.tasks, model.heads.values(), targets, strict=True)
+        return z, [task.loss(head(balance.transform(z, k)), y) for k, (task, head, y) in enumerate(heads)]
+
+    def one() -> None:
+        now = batch()
+        balance.begin_step()
+        z, losses = forward(*now)
+        optimizer.zero_grad()
+        balance.backward(losses, features=z, second_batch=lambda: forward(*batch())[1])
+        optimizer.step()
+        balance.after_step(lambda: forward(*now)[1])
 
     return one
 
@@ -584,14 +639,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["steps", "loading", "encoder", "data", "solvers", "records", "epochs"],
+        choices=["steps", "entry", "loading", "encoder", "data", "solvers", "records", "epochs"],
         help="default: all but epochs",
     )
-    parser.add_argument("--device", default="cpu", help="where steps, loading and epochs run: cpu (default) or cuda")
+    parser.add_argument(
+        "--device", default="cpu", help="where steps, entry, loading and epochs run: cpu (default) or cuda"
+    )
     parser.add_argument(
         "--rounds",
         type=int,
-        help="60 for steps, 20 for loading, 5 for encoder, 9 for solvers; data and records are read once",
+        help="60 for steps and entry, 20 for loading, 5 for encoder, 9 for solvers; data and records are read once",
     )
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -601,6 +658,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rounds = given.rounds or 60
         print(f"One training step on multimnist/CL_RR, batch {BATCH}, {where}: median of {rounds} rounds\n")
         print(steps(rounds=rounds, device=device).sort_values("ms").to_string(float_format="%.2f"))
+    if given.what in (None, "entry"):
+        rounds = given.rounds or 60
+        print(f"\nThe same through mtl_core.Balancer, {where}: median of {rounds} rounds\n")
+        print(entry(rounds=rounds, device=device).to_string(float_format="%.3f"))
     if given.what in (None, "loading"):
         rounds = given.rounds or 20
         table = loading(rounds, device=device)

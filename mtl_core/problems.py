@@ -23,7 +23,7 @@ from mtl_core.step import MultiTaskModel
 from mtl_core.tasks import Task
 
 try:
-    from mtl_core.datasets import cityscapes, multimnist, qm9, streets
+    from mtl_core.datasets import cityscapes, multimnist, qm9
     from mtl_core.models import deeplab, lenet, mpnn
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -150,7 +150,7 @@ def _cityscapes(name: str, step: _Step) -> Callable[..., Problem]:
             data=cityscapes.Cityscapes(pixels, step.classes, aligned),
             code_versions={
                 "dataset": cityscapes.CODE_VERSION,
-                "streets": streets.CODE_VERSION,
+                "streets": cityscapes.STREETS_VERSION,
                 "model": deeplab.code_version(step.depth, slim),
             },
             single_tasks=tuple(f"cityscapes/{single}" for single in step.singles or [name.split("/", 1)[1]]),

@@ -19,20 +19,19 @@ import functools
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 Space = Literal["features", "parameters"]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 TransformFeatures = Callable[[Tensor, int], Tensor]
 Inputs = Any  # a batch as the encoder takes it: a tensor [B, …], or an object of tensors (graphs)
 Batch = tuple[Inputs, Sequence[Tensor]]
-_SPENT = "this Step has been applied and its graph is gone; make a new Step for every update."
 _IN_ONE = ": its Gramian cannot be accumulated part by part; use keep_jacobian=True."
 
 
@@ -145,16 +144,17 @@ class Step:
         self._tied = len(shared.union(*used)) < len(shared) + sum(map(len, used))
         self._device = next(itertools.chain(model.parameters(), [torch.empty(0)])).device
         self._random_state = RandomState.capture(self._device) if replay else None
+        self._autocast = autocast_as_now(self._device)
         for parameter in itertools.chain(self.shared, *self.specific):
             parameter.grad = None
 
         self._walk = None if keep_jacobian else PartByPart(model.encoder)
         self._z = model.encoder(x) if self._walk is None else self._walk(x)
         self._check_features()
-        self.z = self._z.detach()
+        self.z = single(self._z.detach())
         self._leaves = [self._z.detach().requires_grad_() for _ in self.heads]
         self._losses = self._evaluate(list(model.predictions(self._leaves, self.transform_features)), targets)
-        self.losses = self._losses.detach()
+        self.losses = single(self._losses.detach())
         if not self._losses.requires_grad:
             warnings.warn("no loss of this batch depends on a trainable parameter: nothing is learnt.", stacklevel=2)
         self._spent = False  # whether the graph has been used up
@@ -166,7 +166,7 @@ class Step:
     @property
     def num_tasks(self) -> int:
         """K."""
-        return len(self.heads)
+        return len(self.losses)
 
     def _check_features(self) -> None:
         z = self._z
@@ -192,7 +192,7 @@ class Step:
                 self._past_z = [self._back_through_head(k) for k in range(self.num_tasks)]
             elif self._losses.requires_grad:
                 self._back_through_heads()
-            self._feature_gradients = torch.stack([_gradient(leaf) for leaf in self._leaves])
+            self._feature_gradients = single(torch.stack([_gradient(leaf) for leaf in self._leaves]))
             self._leaves.clear()  # no second copy
         return self._feature_gradients
 
@@ -250,9 +250,9 @@ class Step:
         arriving = self.feature_gradients
         self._check_graph()
         if getattr(self.model.encoder, "gradients_at_once", False) and _on_gpu(self._z):
-            rows: Iterator[Sequence[Tensor]] = _batched_gradients(self._z, parameters, arriving)
+            rows: Iterator[Sequence[Tensor]] = _batched_gradients(self._z, parameters, arriving.to(self._z))
         else:
-            rows = (_gradients(self._z, parameters, gradient) for gradient in arriving)
+            rows = (_gradients(self._z, parameters, gradient.to(self._z)) for gradient in arriving)
         for k, row in enumerate(rows):
             past_z = self._past_z[k] if self._tied else {}
             yield [g + past_z[p] if p in past_z else g for p, g in zip(parameters, row, strict=True)]
@@ -265,7 +265,7 @@ class Step:
             elif self._walk is None or self._jacobian is not None:
                 gramian = inner_products(self.jacobian)
             else:
-                gradients = self.feature_gradients
+                gradients = self.feature_gradients.to(self._z)
                 self._check_graph()
                 gramian = self._walk.gramian(gradients, self._past_z)
             self._gramians[space] = gramian
@@ -294,8 +294,8 @@ class Step:
 
     def _new_flat(self, *rows: int) -> Tensor:
         """Room for flat vectors [*rows, P], in a type that holds all shared parameters."""
-        dtype = functools.reduce(torch.promote_types, {p.dtype for p in self.shared} or {self.z.dtype})
-        return self.z.new_empty(*rows, sum(p.numel() for p in self.shared), dtype=dtype)
+        dtype = functools.reduce(torch.promote_types, {p.dtype for p in self.shared} or {self.losses.dtype})
+        return self.losses.new_empty(*rows, sum(p.numel() for p in self.shared), dtype=dtype)
 
     # -- what an SMTO may do -----------------------------------------------------------------------------------------
 
@@ -305,7 +305,7 @@ class Step:
         if self._feature_gradients is None and head_weights is weights:
             # Loss weighting: one backward pass of the weighted sum, exactly what plain training pays.
             if self._losses.requires_grad:
-                self._losses.backward(weights.to(self.losses))
+                self._losses.backward(weights.to(self._losses))
             self._back_through_encoder(functools.reduce(torch.add, [_gradient(leaf) for leaf in self._leaves]))
             self._spent = True
         elif self._jacobian is not None:
@@ -335,11 +335,11 @@ class Step:
 
     def _check_graph(self) -> None:
         if self._spent:
-            raise RuntimeError(_SPENT)
+            raise RuntimeError("this Step has been applied and its graph is gone; make a new Step for every update.")
 
     def _back_through_encoder(self, gradient: Tensor) -> None:
         if self._z.requires_grad:
-            self._z.backward(gradient)
+            self._z.backward(gradient.to(self._z))
 
     def _weight_heads(self, head_weights: Tensor | None) -> None:
         self._spent = True
@@ -369,41 +369,22 @@ class Step:
         No graph is built, the dropout masks are those of the first look and the running statistics of batch
         normalisation stay as they are, which needs `replay=True`. With `fresh` it is one more pass in training mode.
         """
-        if fresh:
-            return self._evaluate(self._predict(self.x, parameters), self.targets)
-        if self._random_state is None:
+        if not fresh and self._random_state is None:
             raise RuntimeError("only a Step made with replay=True can be looked at again under the same dropout masks.")
-        after = RandomState.capture(self._device)
-        self._random_state.restore(self._device)
-        with frozen_statistics(self.model):
-            losses = self._evaluate(self._predict(self.x, parameters), self.targets)
-        after.restore(self._device)
-        return losses
+        with moved(parameters or {}), nullcontext() if fresh else unseen(self._device, self._random_state):
+            return self._look(self.x, self.targets)
 
     def elsewhere(self, parameters: Mapping[nn.Parameter, Tensor], batch: Batch) -> dict[nn.Parameter, Tensor]:
         """Gradient of Σ_k L_k on another batch at other values of the parameters (one forward and one backward pass).
         The model, its statistics, every .grad and the random generators are left as they were."""
-        x, targets = batch
-        leaves = {p: value.detach().requires_grad_() for p, value in parameters.items()}
-        after = RandomState.capture(self._device)
-        with frozen_statistics(self.model):
-            losses = self._evaluate(self._predict(x, leaves), targets)
-        after.restore(self._device)
-        gradients = _gradients(losses, list(leaves.values()), torch.ones_like(losses))
-        return dict(zip(leaves, gradients, strict=True))
+        with moved(parameters), unseen(self._device):
+            losses = self._look(*batch)
+            gradients = _gradients(losses, list(parameters), torch.ones_like(losses))
+        return dict(zip(parameters, gradients, strict=True))
 
-    def _predict(self, x: Tensor, parameters: Mapping[nn.Parameter, Tensor] | None) -> list[Tensor]:
-        if parameters is None:
-            predictions: list[Tensor] = self.model(x, self.transform_features)
-            return predictions
-        named = {  # every place once: functional_call puts back the wrong one where a module has two names
-            f"{path}.{name}".removeprefix("."): parameters[p]
-            for path, module in self.model.named_modules()
-            for name, p in module.named_parameters(recurse=False, remove_duplicate=False)
-            if p in parameters
-        }
-        predictions = functional_call(self.model, named, (x, self.transform_features), tie_weights=False)
-        return predictions
+    def _look(self, x: Inputs, targets: Sequence[Tensor]) -> Tensor:
+        with self._autocast():
+            return single(self._evaluate(self.model(x, self.transform_features), targets))
 
     def _evaluate(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         counts = len(predictions), len(self.loss_functions), len(targets)
@@ -413,10 +394,7 @@ class Step:
                 "functions and {} targets.".format(*counts)
             )
         losses = [loss(p, y) for loss, p, y in zip(self.loss_functions, predictions, targets, strict=True)]
-        for name, loss in zip(self.model.heads, losses, strict=True):
-            if not isinstance(loss, Tensor) or loss.dim():
-                found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-                raise ValueError(f"the loss of task {name!r} is {found}; expected a scalar tensor: take mean or sum.")
+        check_scalars(dict(zip(self.model.heads, losses, strict=True)))
         return torch.stack(losses)
 
 
@@ -537,16 +515,49 @@ class ScaledStep(Step):
 
 
 @contextmanager
-def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch normalisation normalises by the batch, as in training, but does not update its running statistics."""
-    layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    for layer in layers:
-        layer.track_running_stats = False
+def unseen(device: torch.device, start: RandomState | None = None) -> Iterator[None]:
+    """Forward passes that leave no trace: random generators end where they were, and batch normalisation normalises by
+    the batch without moving its running statistics. start: where the generators begin."""
+    after, frozen = RandomState.capture(device), []
+    torch.clear_autocast_cache()  # of weights that have moved since
+
+    def freeze(layer: nn.Module, _: Any) -> None:
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training and layer.track_running_stats:
+            layer.track_running_stats = False
+            frozen.append(layer)
+
+    hook = register_module_forward_pre_hook(freeze)
     try:
+        if start is not None:
+            start.restore(device)
         yield
     finally:
-        for layer in layers:
+        hook.remove()
+        torch.clear_autocast_cache()
+        after.restore(device)
+        for layer in frozen:
             layer.track_running_stats = True
+
+
+@contextmanager
+def moved(parameters: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:
+    """Parameters have other values for a while. Gradients of what is computed here have to be taken here, too."""
+    here = {p: p.data for p in parameters}
+    try:
+        for p, value in parameters.items():
+            p.data = value.detach().to(p)
+        yield
+    finally:
+        for p, value in here.items():
+            p.data = value
+
+
+def check_scalars(losses: Mapping[str, Any]) -> None:
+    """Raises ValueError, naming the task, for a loss that is no scalar tensor."""
+    for name, loss in losses.items():
+        if not isinstance(loss, Tensor) or loss.dim():
+            found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ValueError(f"the loss of task {name!r} is {found}; expected a scalar tensor: take mean or sum.")
 
 
 def inner_products(rows: Tensor) -> Tensor:
@@ -554,6 +565,27 @@ def inner_products(rows: Tensor) -> Tensor:
     parts = (part.double() for part in rows.split(2**18, dim=1))
     products: Tensor = functools.reduce(torch.add, [part @ part.T for part in parts])
     return products
+
+
+def autocast_as_now(device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    """What makes contexts in which autocast is as it is at present."""
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind):
+        return nullcontext
+    enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+    return functools.partial(torch.autocast, kind, dtype=dtype, enabled=enabled, cache_enabled=False)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which sums and products are of full precision."""
+    kind = device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
+
+
+def single(tensor: Tensor) -> Tensor:
+    """The tensor itself, or a copy in single precision of one that has less."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:

@@ -187,6 +187,7 @@ def a_step_on_every_kind_of_problem() -> None:
 
     from mtl_core import problems, smtos
     from mtl_core.step import Step
+    from mtl_study import streets  # noqa: F401  (draws the embedded scenes)
 
     sizes = (8, 4, 4)
     for name, options in {

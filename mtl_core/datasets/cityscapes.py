@@ -10,7 +10,7 @@ are divided into train and val by a fixed draw, which for all 2,975 of them is t
 they are reduced to the working resolution and kept on disk as memory-mapped arrays.
 
 Sources:
-    embedded  synthetic streets, written by streets.py to disk in that layout and those formats
+    embedded  synthetic streets, written to disk in that layout and those formats by mtl_study.streets, where imported
     full      the user's Cityscapes folder: 2,380 / 595 / 500 images of 2048×1024
 
 Source: Cordts et al. 2016, arXiv:1604.01685.
@@ -27,7 +27,7 @@ import itertools
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -42,19 +42,26 @@ from torch.nn import functional as F
 from torchvision import datasets as torchvision_datasets
 
 from mtl_core import progress
-from mtl_core.datasets import streets
 from mtl_core.datasets.base import DataNotFound, Sizes, SplitName
-from mtl_core.datasets.streets import KINDS
 from mtl_core.files import cache_folder, is_whole, prepared
 
 CODE_VERSION = 1  # raise when the numbers a dataset produces change
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue in [0, 1]
 SIZES: dict[str, Sizes] = {"embedded": (320, 80, 100), "full": (2_380, 595, 500)}  # scenes in train, val and test
+STREETS_VERSION = 1  # raise when mtl_study.streets draws others
 STREETS_SIZE = (512, 256)  # width and height of the embedded source's images
 MAX_DEGREES = 10  # of the rotation that augments training images
 IGNORED = -1  # class of pixels that are neither learnt nor judged
 FIRST_OBJECT_CLASS = 11  # of the 19: persons and vehicles, which come as instances
 
+KINDS = {  # what a scene consists of: folder, end of the file name, Pillow's names of the pixel format
+    "image": ("leftImg8bit", "_leftImg8bit.png", ("RGB",)),
+    "labels": ("gtFine", "_gtFine_labelIds.png", ("L",)),
+    "instances": ("gtFine", "_gtFine_instanceIds.png", ("I;16", "I")),
+    "disparity": ("disparity", "_disparity.png", ("I;16", "I")),
+}
+#: who writes the embedded source, by folder, counts and size: mtl_study.streets enters itself as "streets"
+WRITERS: dict[str, Callable[[Path, Mapping[str, int], tuple[int, int]], object]] = {}
 ARRAYS = {"images": "u1", "labels": "i1", "instances": "i2", "disparity": "f4", "counts": "i2", "valid": "?"}
 WHAT = {"S": "of a class that is learnt", "D": "with a measured disparity", "I": "of an instance"}  # a valid pixel is
 HOW = (
@@ -416,14 +423,16 @@ class Cityscapes:
             raise ValueError(f"Cityscapes: sizes of train, val and test are {sizes}; each must be at least 1.")
         if source == "embedded":
             self._check_size(STREETS_SIZE, "the embedded source")
+            if "streets" not in WRITERS:
+                raise DataNotFound("Cityscapes: nobody draws the embedded source: import mtl_study.streets.")
 
     def _folder(self, source: str, sizes: Sizes, data_dir: str | None) -> Folder:
         """The source folder, listed; the embedded one is written first if it is not there."""
         self._check_sizes(source, sizes)
         if source == "embedded":
             counts = {"train": sizes[0] + sizes[1], "val": sizes[2]}
-            path = cache_folder() / f"streets-v{streets.CODE_VERSION}-{counts['train']}-{counts['val']}"
-            streets.write(path, counts=counts, size=STREETS_SIZE)
+            path = cache_folder() / f"streets-v{STREETS_VERSION}-{counts['train']}-{counts['val']}"
+            WRITERS["streets"](path, counts, STREETS_SIZE)
             return list_folder(path)
         if not data_dir:
             raise DataNotFound(f"source 'full' needs the Cityscapes files, but `data_dir` is not set. {HOW}")

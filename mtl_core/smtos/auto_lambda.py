@@ -52,6 +52,7 @@ class AutoLambda(Wrapping):
     native_scale = "weights are 0.1 each at the start, then free"
     not_inside = ("auto_lambda", "bayesagg_mtl")
     remembered = ("lr",)
+    needs = ("lr", "second_batch")
 
     def __init__(
         self,

@@ -21,10 +21,25 @@ from torch import Tensor, nn
 from mtl_core.options import BadOption, check_options, parameters
 from mtl_core.smtos.geometry import NonFinite, check_gramian, is_stationary
 from mtl_core.smtos.solvers import Solution
-from mtl_core.step import MultiTaskModel, Space, Step
+from mtl_core.step import MultiTaskModel, Space, Step, without_autocast
 
 Likelihood = Literal["softmax", "gaussian", "laplace"]
 Losses = TypeVar("Losses", Tensor, np.ndarray)
+
+#: what a method may need besides losses and shared parameters, and how it gets it in a loop of one's own
+NEEDS = {
+    "lr": "the optimizer's step size: Balancer(…, lr=0.001)",
+    "likelihoods": 'what each loss is, "softmax", "gaussian" or "laplace": Balancer(…, likelihoods=[…])',
+    "feature_shape": "the shape of one sample's features: Balancer(…, feature_shape=(64,))",
+    "heads": "the heads as modules: Balancer(…, heads={…})",
+    "parameters": "its own parameters in the optimizer: Adam([…, *balance.parameters()])",
+    "begin_epoch": "to be told when an epoch begins: balance.begin_epoch()",
+    "transform": "heads that take balance.transform(z, k)",
+    "features": "what the heads took in: balance.backward(losses, features=z)",
+    "targets": "the targets: balance.backward(…, targets=[…])",
+    "second_batch": "the losses of another batch: balance.backward(…, second_batch=lambda: losses)",
+    "after_step": "the losses once more after the step: balance.after_step(lambda: losses)",
+}
 
 
 @dataclass
@@ -59,7 +74,8 @@ class ProblemInfo:
 
 
 def _checked(backward: Callable[[Any, Step], StepResult]) -> Callable[[Any, Step], StepResult]:
-    """What no method can work with is refused before any state moves, in the same words for all."""
+    """What no method can work with is refused before any state moves, in the same words for all; and none computes
+    under autocast."""
 
     @functools.wraps(backward)
     def checked(self: SMTO, step: Step) -> StepResult:
@@ -69,7 +85,8 @@ def _checked(backward: Callable[[Any, Step], StepResult]) -> Callable[[Any, Step
             )
         if step.losses.device.type == "cpu" and not torch.isfinite(step.losses).all():
             raise NonFinite(f"{self.key}: a loss is not finite: {step.losses.tolist()}.")
-        return backward(self, step)
+        with without_autocast(step.losses.device):
+            return backward(self, step)
 
     return checked
 
@@ -85,6 +102,7 @@ class SMTO(nn.Module):
         code_version: raised whenever the numbers it produces change, so that stored runs are not mistaken for new ones.
         remembered: names of plain attributes (counters, host arrays) that state_dict() must carry beside the buffers.
         replay: whether it looks at a batch twice and needs the same dropout masks.
+        needs: names in NEEDS, of what it must be given besides losses and shared parameters (see `required`).
     """
 
     key: ClassVar[str]
@@ -94,6 +112,7 @@ class SMTO(nn.Module):
     code_version: ClassVar[int] = 1
     remembered: ClassVar[tuple[str, ...]] = ()
     replay: bool = False
+    needs: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Every `backward` begins with the same look at the step."""
@@ -119,6 +138,10 @@ class SMTO(nn.Module):
         self.num_tasks = num_tasks
         self.generator = torch.Generator().manual_seed(0)
         self.pending: tuple[str, ...] = ()  # flags met between epochs; the next step's record carries them
+
+    def required(self) -> list[str]:
+        """What it needs in every training, with these options: names in NEEDS, in that order."""
+        return [need for need in NEEDS if need in self.needs or (need == "features" and need in self.space)]
 
     def set_up(self, info: ProblemInfo, seed: int) -> None:
         """Called once, before the optimizer is made, to size parameters by the problem. Seeds the generator."""
@@ -163,13 +186,17 @@ class SMTO(nn.Module):
         """Called after the optimizer has moved the parameters."""
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What state_dict() keeps beside parameters and buffers: the generator and the `remembered` attributes."""
-        return {"generator": self.generator.get_state(), **{name: getattr(self, name) for name in self.remembered}}
+        """What state_dict() keeps beside parameters and buffers: the generator and the `remembered` attributes, arrays
+        as tensors, so that torch.load reads them."""
+        kept = {name: getattr(self, name) for name in self.remembered}
+        kept = {name: torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) else v for name, v in kept.items()}
+        return {"generator": self.generator.get_state(), **kept}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["generator"].cpu())
         for name in self.remembered:
-            setattr(self, name, state[name])
+            array = isinstance(getattr(self, name), np.ndarray)
+            setattr(self, name, torch.as_tensor(state[name]).numpy().copy() if array else state[name])
 
 
 class LossWeighting(SMTO):

@@ -60,6 +60,7 @@ class BayesAggMTL(SMTO):
     head_policy = "plain"
     native_scale = "weighted mean of the feature gradients"
     remembered = ("epoch", "evidence", "collected")
+    needs = ("likelihoods", "feature_shape", "heads", "begin_epoch", "targets")
 
     def __init__(
         self,

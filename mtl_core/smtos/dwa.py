@@ -27,6 +27,7 @@ class DWA(LossWeighting):
     key = "dwa"
     native_scale = "weights sum to K"
     remembered = ("epochs_seen",)
+    needs = ("begin_epoch",)
 
     def __init__(self, num_tasks: int, temperature: Annotated[float, Field(gt=0)] = 2.0) -> None:
         super().__init__(num_tasks)

@@ -48,6 +48,7 @@ class FAMO(LossWeighting):
     native_scale = "weights sum to 1"
     positive_losses = True
     remembered = ("improvement",)
+    needs = ("after_step",)
 
     def __init__(
         self,

@@ -124,6 +124,7 @@ class IMTL(IMTLG):
 
     key = "imtl"
     head_policy = "scaled"
+    needs = ("lr",)
     native_scale = "weights α e^s, α sums to 1"
     positive_losses = True
 
@@ -172,6 +173,7 @@ class IMTLL(LossWeighting):
 
     key = "imtl_l"
     head_policy = "scaled"
+    needs = ("lr",)
     native_scale = "weights e^s, 1 at the start"
     positive_losses = True
 

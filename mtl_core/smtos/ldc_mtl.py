@@ -36,6 +36,7 @@ class LDCMTL(LossWeighting):
 
     key = "ldc_mtl"
     native_scale = "weights sum to 1, but for the penalty"
+    needs = ("parameters",)
 
     def __init__(self, num_tasks: int, lamb: Annotated[float, Field(ge=0)] = 0.01) -> None:
         super().__init__(num_tasks)

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import ProblemInfo, StepResult, register
 from mtl_core.smtos.wrapping import Wrapping
-from mtl_core.step import Step
+from mtl_core.step import Step, without_autocast
 
 
 def exponential(skew: Tensor) -> Tensor:
@@ -78,6 +78,7 @@ class RotoGrad(Wrapping):
     head_policy = "plain"
     native_scale = "K unit vectors times one common length"
     remembered = ("steps",)
+    needs = ("lr", "feature_shape", "parameters", "transform")
     not_inside = ("rotograd", "auto_lambda", "bayesagg_mtl")
 
     def __init__(
@@ -126,7 +127,8 @@ class RotoGrad(Wrapping):
         """R [K, m, m], or that of task k alone [1, m, m]."""
         tasks = slice(None) if k is None else slice(k, k + 1)
         angles = self.angles[tasks].tril(-1)
-        return self.base[tasks].to(angles) @ exponential(angles - angles.mT)
+        with without_autocast(angles.device):
+            return self.base[tasks].to(angles) @ exponential(angles - angles.mT)
 
     def transform_features(self, z: Tensor, k: int) -> Tensor:
         """R_k z. In training the rotations are computed once and kept until `backward` has used them, or the optimizer
@@ -134,7 +136,7 @@ class RotoGrad(Wrapping):
         if self._rotations is None and torch.is_grad_enabled():
             self._rotations = self.rotations()
         rotation = self.rotations(k)[0] if self._rotations is None else self._rotations[k]
-        return self.rotated(super().transform_features(z, k), rotation.detach())
+        return self.rotated(super().transform_features(z, k), rotation.detach().to(z))
 
     def rotated(self, z: Tensor, rotation: Tensor) -> Tensor:
         """Features [B, C, …] with the first m channels rotated."""

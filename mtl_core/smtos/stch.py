@@ -30,6 +30,7 @@ class STCH(LossWeighting):
     native_scale = "K times the weighted mean of g_k / L_k"
     positive_losses = True
     remembered = ("warm",)
+    needs = ("begin_epoch",)
 
     def __init__(
         self, num_tasks: int, mu: Annotated[float, Field(gt=0)] = 1.0, warm_up: Annotated[int, Field(ge=0)] = 4

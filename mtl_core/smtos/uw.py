@@ -50,6 +50,7 @@ class UW(LossWeighting):
                 f"uw: {len(likelihoods)} likelihoods for {num_tasks} tasks: {likelihoods}; give one per task."
             )
         self.likelihoods = likelihoods
+        self.needs = ("parameters",) if likelihoods else ("likelihoods", "parameters")
         self.eta = nn.Parameter(torch.zeros(num_tasks))
         self.power: Tensor
         self.divisor: Tensor

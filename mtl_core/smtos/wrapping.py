@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from mtl_core.options import BadOption
-from mtl_core.smtos.base import SMTO, ProblemInfo
+from mtl_core.smtos.base import NEEDS, SMTO, ProblemInfo
 from mtl_core.smtos.registry import build
 from mtl_core.step import MultiTaskModel, Step
 
@@ -32,6 +32,10 @@ class Wrapping(SMTO):
         self.inner = None if inner is None else build(inner, num_tasks, **(inner_options or {}))
         if self.inner is not None:
             self.replay = self.inner.replay
+
+    def required(self) -> list[str]:
+        inner = [] if self.inner is None else self.inner.required()
+        return [need for need in NEEDS if need in inner or need in super(Wrapping, self).required()]
 
     def check_model(self, model: MultiTaskModel) -> None:
         if self.inner is not None:

@@ -41,6 +41,7 @@ from mtl_core.datasets.base import SPLITS
 from mtl_core.names import nearest
 from mtl_core.smtos import registry
 from mtl_core.tasks import Task
+from mtl_study import streets  # noqa: F401  (draws the embedded source)
 
 LATER = {"problem_options": {}, "schedule": "exponential", "keep_jacobian": True}
 UNKNOWN = "instruction set unknown"  # of records from before 27 November 2026
@@ -135,7 +136,7 @@ class RunConfig(Config):
     train_size: Size | None = None
     val_size: Size | None = None
     test_size: Size | None = None
-    precision: Literal["float32", "float64", "tf32"] = "float32"
+    precision: Literal["float32", "float64", "tf32", "amp"] = "float32"
     problem_options: dict[str, Any] = {}
     schedule: Literal["exponential", "plateau", "plateau_on_validation"] = "exponential"
     keep_jacobian: bool = True

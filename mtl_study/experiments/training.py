@@ -16,7 +16,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ def find_device(device: str) -> torch.device:
 
 def check_precision(precision: str, device: torch.device) -> None:
     """Raises BadConfig if the device does not compute in it: tf32 (float32 whose products of convolutions and matrices
-    have ten binary digits) takes a GPU that has it. Elsewhere torch would go on in float32 without a word."""
+    have ten binary digits) takes a GPU that has it. Elsewhere torch would go on in float32 without a word. amp
+    (steps under autocast to bfloat16, evaluation in float32) goes everywhere."""
     if precision == "tf32" and not (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)):
         raise BadConfig(
             f"precision = 'tf32' needs an NVIDIA GPU of compute capability 8.0 or more; the device is '{device}'. "
@@ -169,6 +170,7 @@ class Training:
         self.order = torch.Generator().manual_seed(config.seed)
         self.augmentation = torch.Generator().manual_seed(config.seed + 2_000_003)
         self.loss_functions = [task.loss for task in self.tasks]
+        self.second_batch_needed = "second_batch" in self.smto.required()
         validation = getattr(self.smto, "meta_split", "train") == "validation"
         self.second_batch = _SecondBatches(
             self.data["val" if validation else "train"],
@@ -288,16 +290,18 @@ class Training:
 
     def _step(self, number: int, index: Tensor, log: _EpochLog) -> None:
         x, targets = self.data["train"].batch(index, self.names, self.augmentation)
-        step = Step(
-            self.model,
-            self.loss_functions,
-            x,
-            targets,
-            transform_features=self.smto.transform_features,
-            second_batch=self.second_batch,
-            replay=self.smto.replay,
-            keep_jacobian=self.config.keep_jacobian,
-        )
+        mixed = self.config.precision == "amp"
+        with torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext():
+            step = Step(
+                self.model,
+                self.loss_functions,
+                x,
+                targets,
+                transform_features=self.smto.transform_features,
+                second_batch=self.second_batch if self.second_batch_needed else None,
+                replay=self.smto.replay,
+                keep_jacobian=self.config.keep_jacobian,
+            )
         if self.device.type == "cpu" and not torch.isfinite(step.losses).all():
             raise NonFinite("a loss is not finite")
         if len(self.tasks) > 1 and number % self.problem.sample_every == min(1, self._last_step):

@@ -50,9 +50,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.look",
         "mtl_study.words",
     ),
-    "what is learnt": ("mtl_core.problems",),
+    "what is learnt": ("mtl_core.problems", "mtl_study.streets", "mtl_study.own_loops"),
+    "loops of one's own": ("mtl_core.balancer",),
     "samples, networks, methods": ("mtl_core.datasets", "mtl_core.models", "mtl_core.smtos"),
-    "the calculus": ("mtl_core.step", "mtl_core.tasks"),
+    "the calculus": ("mtl_core.graph", "mtl_core.step", "mtl_core.tasks"),
     "names and files": ("mtl_core.names", "mtl_core.options", "mtl_core.files", "mtl_core.progress"),
 }
 

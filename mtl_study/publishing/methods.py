@@ -27,7 +27,7 @@ import pandas as pd
 
 from mtl_core import files, smtos
 from mtl_core.smtos.base import SMTO
-from mtl_study import artifacts
+from mtl_study import artifacts, own_loops
 from mtl_study.look import in_order, label
 from mtl_study.teaching import guarantees
 
@@ -325,6 +325,26 @@ def agreed() -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("method").astype({"digits": "Int64"})
 
 
+def loops() -> pd.DataFrame:
+    """What each method needs in a loop of one's own, and to how many digits that loop takes the trainer's gradients."""
+    rows = []
+    for key in in_order(smtos.keys()):
+        needs = own_loops.method(key).required()
+        cells = {way: own_loops.digits(key, way) or "refused" for way in own_loops.WAYS}
+        rows.append({"method": label(key), "needs": ", ".join(f"`{need}`" for need in needs), **cells})
+    return pd.DataFrame(rows).set_index("method")
+
+
+LOOPS = """\
+## In a loop of your own
+
+What `mtl_core.Balancer` must be given besides losses and shared parameters ([docs/own_loops.md](own_loops.md)), and to
+how many digits its gradients are those of the trainer's step: in the plain loop; with two parts per step; with tasks
+missing from batches; saved, and restored in new objects; with the forward pass in bfloat16 on the CPU; likewise with a
+GradScaler; in two processes with half a batch each. Digits are of the largest entry, over six steps, on three tasks.
+`tests/mtl_study/test_own_loops.py` measures every cell.
+"""
+
 AGREEMENTS = """\
 ## What each agrees with
 
@@ -351,7 +371,14 @@ def markdown() -> str:
     anchors = {key: anchor(", ".join(label(k) for k in one.keys)) for one in pages() for key in one.keys}
     frame.index = pd.Index([f"[{name}](#{anchors[key]})" for name, key in frame.key.items()], name="method")
     frame["key"], frame["options"] = frame.key.map("`{}`".format), frame.options.map(lambda t: f"`{t}`" if t else "")
-    tables = [AGREEMENTS, artifacts.to_markdown(agreed()), GUARANTEES, artifacts.to_markdown(promises())]
+    tables = [
+        LOOPS,
+        artifacts.to_markdown(loops()),
+        AGREEMENTS,
+        artifacts.to_markdown(agreed()),
+        GUARANTEES,
+        artifacts.to_markdown(promises()),
+    ]
     return "\n".join([INTRODUCTION, artifacts.to_markdown(frame), *tables, *map(section, pages())])
 
 

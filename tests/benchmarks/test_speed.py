@@ -42,6 +42,13 @@ def test_a_row_per_subproblem_kind_and_size():
     ).all().all()
 
 
+def test_entry_takes_the_steps_of_a_loop_of_ones_own(monkeypatch):
+    """A row per method, and one with a small problem per layer."""
+    monkeypatch.setattr(smtos, "keys", lambda: ["edm", "famo", "rotograd", "auto_lambda"])
+    table = speed.entry(rounds=1)
+    assert list(table.index) == [*smtos.keys(), "nash_mtl, groups"] and (table > 0).all(axis=None)
+
+
 def test_loading_has_a_row_per_problem(monkeypatch, tmp_path):
     """At two rounds the numbers mean nothing, but every part of the comparison runs."""
     monkeypatch.setenv("MTL_DATA", str(tmp_path))

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from mtl_core.smtos.base import GramianWeighting, ProblemInfo
 from mtl_core.smtos.registry import build, get, keys
-from mtl_core.step import MultiTaskModel, ScaledStep, Step, frozen_statistics
+from mtl_core.step import MultiTaskModel, ScaledStep, Step, unseen
 
 LOSSES = [F.nll_loss, F.mse_loss, F.l1_loss]
 
@@ -451,8 +451,10 @@ def test_elsewhere_does_not_spoil_the_graph_of_the_step() -> None:
 
 
 def test_statistics_thaw_after_an_error() -> None:
-    model, _, _ = problem(norm=True)
-    with pytest.raises(ZeroDivisionError), frozen_statistics(model):
+    model, x, _ = problem(norm=True)
+    with pytest.raises(ZeroDivisionError), unseen(x.device):
+        model(x)
+        assert not model.encoder[1].track_running_stats
         raise ZeroDivisionError
     assert model.encoder[1].track_running_stats
 

@@ -9,11 +9,10 @@ import torch
 from numpy.testing import assert_array_equal
 from PIL import Image
 from torch.testing import assert_close
-from torchvision import datasets as torchvision_datasets
 from torchvision.transforms.functional import InterpolationMode, rotate
 
 from mtl_core import files
-from mtl_core.datasets import cityscapes, streets
+from mtl_core.datasets import cityscapes
 from mtl_core.datasets.base import DataNotFound
 from mtl_core.datasets.cityscapes import (
     IGNORED,
@@ -348,40 +347,6 @@ def test_the_precision_is_the_runs(folder):
     assert x.dtype == disparity.dtype == instances.dtype == torch.float64 and labels.dtype == torch.int64
 
 
-# Streets
-
-
-def test_torchvision_reads_the_same_maps_from_streets(tmp_path):
-    """At full size: image, label ids and instance ids as torchvision has them, and classes by its own table."""
-    path = streets.write(tmp_path / "streets", {"train": 3, "val": 1}, size=(128, 64))
-    listed = list_folder(path)
-    theirs = torchvision_datasets.Cityscapes(path, "train", target_type=["semantic", "instance"])
-    order = np.argsort(theirs.images)
-    assert len(listed.train) == len(theirs) == 3
-    classes = {c.id: c.train_id if 0 <= c.train_id < 19 else IGNORED for c in theirs.classes}
-    for name, i in zip(listed.train, order, strict=True):
-        ours = read(listed, name)
-        image, (labels, instances) = theirs[i]
-        assert_array_equal(ours.image, np.asarray(image))
-        assert_array_equal(ours.labels, np.asarray(labels))
-        assert_array_equal(ours.instances, np.asarray(instances))
-        assert_array_equal(reduce(ours, 128).labels, np.vectorize(classes.get)(np.asarray(labels)))
-
-
-def test_the_embedded_source(tmp_path):
-    """Streets are written once and read like any folder; their disparity is that of the resized image."""
-    dataset, sizes = Cityscapes(64, 19), (2, 1, 1)
-    dataset.check("embedded", sizes, None)
-    splits = dataset.load("embedded", sizes, None, CPU, torch.float32)
-    assert tuple(len(split) for split in splits.values()) == sizes
-    x, (labels, disparity, instances) = splits["train"].batch(torch.tensor([0, 1]), ("S", "D", "I"))
-    assert x.shape == (2, 3, 32, 64) and x.isfinite().all()
-    assert labels.max() > 5 and disparity.min() >= 0 and 0 < disparity.max() < 64
-    assert (instances[:, 2] > 0).any() and (labels[instances[:, 2] > 0] >= 11).all()
-    again = Cityscapes(64, 7).load("embedded", sizes, None, CPU, torch.float32)
-    assert again["val"].maps.images.data_ptr() == splits["val"].maps.images.data_ptr()  # one copy serves all
-
-
 # Cache
 
 
@@ -609,3 +574,9 @@ def test_options_that_make_no_sense():
         Cityscapes(16, 8)
     with pytest.raises(ValueError, match="working width 48"):
         Cityscapes(48, 7).check("embedded", (3, 2, 2), None)
+
+
+def test_streets_that_nobody_draws_are_refused_by_name(monkeypatch):
+    monkeypatch.setattr(cityscapes, "WRITERS", {})
+    with pytest.raises(DataNotFound, match="import mtl_study"):
+        Cityscapes(64, 7).check("embedded", (3, 2, 2), None)

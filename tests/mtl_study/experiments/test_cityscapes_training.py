@@ -6,9 +6,8 @@ import torch
 from PIL import Image
 
 from mtl_core import problems
-from mtl_core.datasets import streets
 from mtl_core.datasets.cityscapes import IGNORED, list_folder, split_positions
-from mtl_study import artifacts, parameters
+from mtl_study import artifacts, parameters, streets
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.training import train
 from mtl_study.parameters import schemas

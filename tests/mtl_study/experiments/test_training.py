@@ -293,6 +293,17 @@ def test_precisions_that_a_user_set_part_by_part_are_put_back():
     assert torch.get_float32_matmul_precision() == "highest" and backends.cudnn.allow_tf32 in (True, False)
 
 
+def test_mixed_precision_is_a_choice_of_its_own():
+    """In bfloat16 the first losses are those of float32 to two digits, and not to six; every kind of method trains."""
+    sizes = {"train_size": 16, "val_size": 8, "test_size": 8, "batch_size": 16}
+    for smto in ("cagrad", "rotograd", "famo", "auto_lambda"):
+        found = [
+            training.train(config(smto=smto, epochs=1, precision=precision, **sizes)).history[0].train_losses
+            for precision in ("amp", "float32")
+        ]
+        assert found[0] == pytest.approx(found[1], rel=0.02) and found[0] != pytest.approx(found[1], rel=1e-6)
+
+
 def test_tf32_is_refused_where_it_would_be_float32(monkeypatch):
     """On a CPU and on an old GPU torch goes on in float32 without a word."""
     with pytest.raises(BadConfig, match=r"precision = 'tf32' needs an NVIDIA GPU .* the device is 'cpu'"):

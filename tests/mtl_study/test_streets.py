@@ -8,12 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
+import torchvision
+from numpy.testing import assert_array_equal
 from PIL import Image
 from torchvision.datasets import Cityscapes
 
 from mtl_core import files
-from mtl_core.datasets import streets
-from mtl_core.datasets.streets import BASELINE, FOCAL, HEIGHT, ID, Camera, Face, Light, Material, Thing
+from mtl_core.datasets import cityscapes
+from mtl_study import streets
+from mtl_study.streets import BASELINE, FOCAL, HEIGHT, ID, Camera, Face, Light, Material, Thing
 
 SMALL = (128, 64)
 LIGHT = Light((0.0, 1.0, 0.0), 0.5, 0.5, (210, 215, 220), (90, 130, 190), 0.5, 300.0)  # the sun overhead
@@ -204,7 +208,7 @@ def test_a_finished_folder_is_left_as_it_is(folder):
     assert streets.write(folder, {"val": 2, "train": 4}, SMALL, seed=7) == folder
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
     assert files.manifest(folder)["about"] == {
-        "version": streets.CODE_VERSION,
+        "version": cityscapes.STREETS_VERSION,
         "train": 4,
         "val": 2,
         "size": [128, 64],
@@ -286,3 +290,37 @@ def test_streets_that_were_damaged_are_written_anew(tmp_path):
         patch.setenv("MTL_DATA", str(tmp_path))
         streets.write(folder, {"train": 2}, (64, 32))
     assert files.manifest(folder)["about"]["train"] == 2
+
+
+# -- read as any folder
+
+
+def test_torchvision_reads_the_same_maps_from_streets(tmp_path):
+    """At full size: image, label ids and instance ids as torchvision has them, and classes by its own table."""
+    path = streets.write(tmp_path / "streets", {"train": 3, "val": 1}, size=(128, 64))
+    listed = cityscapes.list_folder(path)
+    theirs = torchvision.datasets.Cityscapes(path, "train", target_type=["semantic", "instance"])
+    order = np.argsort(theirs.images)
+    assert len(listed.train) == len(theirs) == 3
+    classes = {c.id: c.train_id if 0 <= c.train_id < 19 else cityscapes.IGNORED for c in theirs.classes}
+    for name, i in zip(listed.train, order, strict=True):
+        ours = cityscapes.read(listed, name)
+        image, (labels, instances) = theirs[i]
+        assert_array_equal(ours.image, np.asarray(image))
+        assert_array_equal(ours.labels, np.asarray(labels))
+        assert_array_equal(ours.instances, np.asarray(instances))
+        assert_array_equal(cityscapes.reduce(ours, 128).labels, np.vectorize(classes.get)(np.asarray(labels)))
+
+
+def test_the_embedded_source(tmp_path):
+    """Streets are written once and read like any folder; their disparity is that of the resized image."""
+    dataset, sizes = cityscapes.Cityscapes(64, 19), (2, 1, 1)
+    dataset.check("embedded", sizes, None)
+    splits = dataset.load("embedded", sizes, None, torch.device("cpu"), torch.float32)
+    assert tuple(len(split) for split in splits.values()) == sizes
+    x, (labels, disparity, instances) = splits["train"].batch(torch.tensor([0, 1]), ("S", "D", "I"))
+    assert x.shape == (2, 3, 32, 64) and x.isfinite().all()
+    assert labels.max() > 5 and disparity.min() >= 0 and 0 < disparity.max() < 64
+    assert (instances[:, 2] > 0).any() and (labels[instances[:, 2] > 0] >= 11).all()
+    again = cityscapes.Cityscapes(64, 7).load("embedded", sizes, None, torch.device("cpu"), torch.float32)
+    assert again["val"].maps.images.data_ptr() == splits["val"].maps.images.data_ptr()  # one copy serves all

@@ -1,0 +1,365 @@
+"""A method in a loop of one's own: any network, any losses, one call in place of `loss.backward()`.
+
+    balance = mtl_core.Balancer("cagrad", shared=trunk.parameters(), num_tasks=2)
+    optimizer.zero_grad()
+    balance.backward(losses, features=z)
+    optimizer.step()
+
+What else a method must be given is declared by its class (`needs`); what is missing is refused by name, before the
+first step where it can be known, and otherwise at the next `backward`.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from mtl_core.graph import GraphStep, GroupStep, Replicas
+from mtl_core.options import BadOption
+from mtl_core.smtos.base import NEEDS, SMTO, GramianWeighting, Likelihood, ProblemInfo, StepResult
+from mtl_core.smtos.geometry import NonFinite
+from mtl_core.smtos.registry import build
+from mtl_core.smtos.wrapping import Wrapping
+from mtl_core.step import MultiTaskModel, RandomState, autocast_as_now, unseen
+
+OVERFLOW = "overflow"  # flag of a step whose gradients a GradScaler's factor made infinite
+REMEMBERED = ("tasks", "epoch", "last", "sums", "counts")  # what a Balancer knows beside its method's state
+Losses = Mapping[str, Tensor | None] | Sequence[Tensor | None] | Tensor
+
+
+class Unmet(RuntimeError):
+    """A method is not given what it needs. The message names the call."""
+
+
+class Balancer:
+    """An SMTO beside a network that it knows nothing of but the parameters that all tasks share.
+
+    Args:
+        smto: the method's key, or the method itself, built with options.
+        shared: the parameters of the part that all tasks use (for gradnorm the last matrix among them counts).
+        num_tasks: K, for a key without `tasks`. tasks: their names, for losses that come by name.
+        lr, weight_decay: of the optimizer at the start. likelihoods: per task, "softmax", "gaussian" or "laplace".
+        feature_shape: of one sample's features. heads: by task.
+        groups: lists of shared parameters. Each is a problem of its own to a method that reads the Gramian on the
+            shared parameters; heads get the mean of their weights.
+        seed: of the method's own random numbers.
+        together: the processes of torch.distributed, if there are several, take every step together: losses, gradients
+            and weights are those of all their batches, of equal size. The network is called as it is or in
+            DistributedDataParallel, whose own averaging has then nothing to do.
+
+    Raises:
+        BadOption: unknown method, or one that cannot work with these parameters.
+        Unmet: the method needs an argument that is not given.
+    """
+
+    def __init__(
+        self,
+        smto: str | SMTO,
+        shared: Iterable[nn.Parameter] = (),
+        num_tasks: int | None = None,
+        *,
+        tasks: Sequence[str] | None = None,
+        lr: float | None = None,
+        weight_decay: float = 0.0,
+        likelihoods: Sequence[Likelihood] | None = None,
+        feature_shape: Sequence[int] | None = None,
+        heads: Mapping[str, nn.Module] | None = None,
+        groups: Iterable[Iterable[nn.Parameter]] | None = None,
+        seed: int = 0,
+        together: bool = True,
+    ) -> None:
+        self.tasks = None if tasks is None else list(tasks)
+        if isinstance(smto, str):
+            if num_tasks is None and tasks is None:
+                raise BadOption("Balancer: how many tasks are there? Give num_tasks=2, or their names: tasks=[…].")
+            smto = build(smto, len(tasks or range(num_tasks or 0)))
+        elif num_tasks not in (None, smto.num_tasks):
+            raise BadOption(f"Balancer: num_tasks = {num_tasks}, but {smto.key} was made for {smto.num_tasks} tasks.")
+        self.smto, self.key, self.num_tasks = smto, smto.key, smto.num_tasks
+        self.groups = None if groups is None else [[p for p in group if p.requires_grad] for group in groups]
+        shared = list(shared) if self.groups is None else list(itertools.chain(*self.groups))
+        if not any(p.requires_grad for p in shared):
+            raise BadOption("Balancer: shared holds no trainable parameter; give those of the part that all tasks use.")
+        self.needs, self.wraps = smto.required(), isinstance(smto, Wrapping)
+        given = {"lr": lr, "likelihoods": likelihoods, "feature_shape": feature_shape, "heads": heads}
+        self._refuse(need for need in self.needs if given.get(need, True) is None)
+        for name, per_task in (("tasks", tasks), ("likelihoods", likelihoods), ("heads", heads)):
+            if per_task is not None and len(per_task) != self.num_tasks:
+                raise BadOption(f"Balancer: {len(per_task)} {name} for {self.num_tasks} tasks; give one per task.")
+        self.model = MultiTaskModel(nn.ParameterList(shared), heads or {})
+        self.lr, self.epoch = lr, 0
+        self.replicas = Replicas(together)
+        self.device, dtype = shared[0].device, torch.promote_types(shared[0].dtype, torch.float32)
+        smto.check_model(self.model)
+        smto.set_up(ProblemInfo(tuple(likelihoods or ()), tuple(feature_shape or ()), lr or 0.0, weight_decay), seed)
+        smto.to(self.device, dtype)
+        if self.groups is not None and not (isinstance(smto, GramianWeighting) and smto.space == "parameters"):
+            raise BadOption(f"{self.key} has no small problem per group: it reads {smto.space}. Leave groups out.")
+        self.smtos = [smto] + [copy.deepcopy(smto) for _ in (self.groups or [])[1:]]
+        self.last = torch.full((self.num_tasks,), torch.nan, device=self.device, dtype=dtype)  # loss of each task
+        self.sums, self.counts = torch.zeros_like(self.last), torch.zeros_like(self.last)  # in this epoch
+        self.before = torch.zeros_like(self.last)  # sum of the losses of the step's parts, for after_step
+        self._parts, self._part = 1, 0  # of an accumulated step: how many, and how many have been
+        self._pending: GraphStep | None = None  # a step that after_step has not looked at
+        self._handed_over = False
+        self._own: list[tuple[nn.Parameter, int, Tensor]] = []  # own parameters, versions, values at the last backward
+        self._seen: set[int] = set()  # tasks whose features were transformed
+        self._random_state: RandomState | None = None
+
+    def _refuse(self, needs: Iterable[str], words: str = "") -> None:
+        if needs := list(needs):
+            raise Unmet(f"{self.key} needs " + ", and ".join(NEEDS[need] for need in needs) + (words or "."))
+
+    # -- around the step ---------------------------------------------------------------------------------------------
+
+    def parameters(self) -> list[dict[str, Any]]:
+        """What the method learns by the main optimizer, as parameter groups; for most methods none:
+        Adam([{"params": network.parameters()}, *balance.parameters()], lr=0.001)."""
+        self._handed_over = True
+        groups = self.smto.parameter_groups(self.lr or 0.0)
+        return [{name: v for name, v in g.items() if name != "lr" or self.lr is not None} for g in groups]
+
+    def begin_epoch(self, lr: float | None = None) -> None:
+        """An epoch begins. lr: the optimizer's present step size, where it changes."""
+        means = torch.where(self.counts > 0, self.sums / self.counts.clamp(min=1), self.last)
+        for smto in self.smtos:
+            smto.begin_epoch(self.epoch, means if self.epoch else None, self.lr or 0.0 if lr is None else lr)
+        self.epoch += 1
+        self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
+
+    def begin_step(self) -> None:
+        """Called before the forward pass where there is dropout, for `after_step` to meet the same masks."""
+        self._random_state = RandomState.capture(self.device)
+
+    def transform(self, z: Tensor, k: int | str) -> Tensor:
+        """What head k sees of the features [B, …]; z itself for most methods."""
+        k = self.tasks.index(k) if isinstance(k, str) and self.tasks else int(k)
+        self._seen.add(k)
+        return self.smto.transform_features(z, k)
+
+    @contextmanager
+    def accumulate(self, parts: int) -> Iterator[None]:
+        """Inside, every `backward` is one of so many parts of a step. Each part has weights of its own; their gradients
+        are averaged. What a method learns itself moves with every part; `after_step` comes once, with the mean losses
+        of all parts."""
+        self._parts, self._part = parts, 0
+        try:
+            yield
+        finally:
+            self._parts, self._part = 1, 0
+
+    # -- the step ----------------------------------------------------------------------------------------------------
+
+    def backward(
+        self,
+        losses: Losses,
+        features: Any = None,
+        *,
+        targets: Sequence[Tensor] | None = None,
+        second_batch: Callable[[], Losses] | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> StepResult:
+        """Add the method's gradients to .grad of the network and of its own parameters, in place of `loss.backward()`.
+
+        Args:
+            losses: one scalar per task, in order or by name, averaged over the batch. A task that is None, or whose
+                name is not there, is missing from this batch: it has no gradient, and a method that reads losses sees
+                its last one (the mean of the others before it has any).
+            features: what the heads took in, tensors in any nest of lists, tuples and dicts. With them the K passes end
+                there for a method that reads features, and the heads are passed through once.
+            targets: one tensor per task. second_batch: computes the losses of another batch.
+            scaler: the gradients come out times its scale, as scaler.step expects them; the method sees plain ones. A
+                step whose gradients overflow leaves the method as it was.
+
+        Returns:
+            What was done; with groups the weights have a row for each.
+
+        Raises:
+            Unmet: the method lacks something. NonFinite: a loss is NaN or infinite.
+            BadOption, ValueError: as for the method and for GraphStep.
+        """
+        named = self._in_order(losses)
+        z = [t for t in tree_leaves(features) if isinstance(t, Tensor) and t.is_floating_point()]
+        self._check(named, bool(z), targets, second_batch)
+        values = [loss.detach().to(self.last) for loss in named.values() if isinstance(loss, Tensor)]
+        last = (
+            torch.where(self.last.isnan(), torch.stack(values).mean(), self.last)
+            if None in named.values()
+            else self.last
+        )
+        another = None if second_batch is None else self._evaluated(second_batch)
+        scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
+        step = GraphStep(self.model, named, last, z, self.replicas, scale, targets or (), another, self.wraps)
+        result = self._balanced(step)
+        self._count(named, step, result)
+        return result
+
+    def after_step(self, losses: Callable[[], Losses]) -> None:
+        """Called after optimizer.step() for a method that looks at the losses once more; others pass over it.
+
+        Args:
+            losses: computes those of the same batch (of all parts of an accumulated step, their means), without a
+                graph. Running statistics and random generators are left as they are.
+
+        Raises:
+            Unmet: the method wants the dropout masks of the first look, and there was no `begin_step`.
+        """
+        step, self._pending = self._pending, None
+        if step is None:
+            return
+        compute, start = self._evaluated(losses), self._random_state
+        replay = any(smto.replay for smto in self.smtos)
+
+        def again() -> Tensor:
+            if not replay:
+                return compute()
+            with unseen(self.device, start):
+                before = torch.get_rng_state()
+                values = compute()
+                if start is None and not torch.equal(before, torch.get_rng_state()):
+                    raise Unmet(
+                        f"{self.key} looks at the losses again under the same dropout masks: call balance.begin_step() "
+                        'before the forward pass, or take its option masks="fresh".'
+                    )
+            return values
+
+        step.losses, step.again = self.before, again
+        self.smto.after_step(step)
+
+    def _in_order(self, losses: Losses) -> dict[str, Tensor | None]:
+        """The losses by name, in the tasks' order."""
+        if not isinstance(losses, Mapping):
+            values = list(losses)
+            if len(values) != self.num_tasks:
+                raise ValueError(
+                    f"there are {len(values)} losses for {self.num_tasks} tasks; None stands for a missing one."
+                )
+            return dict(zip(self.tasks or map(str, range(self.num_tasks)), values, strict=True))
+        if self.tasks is None and len(losses) == self.num_tasks:
+            self.tasks = list(losses)
+        if self.tasks is None or not set(losses) <= set(self.tasks):
+            raise ValueError(
+                f"losses of {list(losses)}, but the tasks are {self.tasks}; name all: Balancer(…, tasks=[…])."
+            )
+        return {name: losses.get(name) for name in self.tasks}
+
+    def _check(self, named: Mapping[str, Tensor | None], features: bool, targets: Any, second_batch: Any) -> None:
+        """What cannot be worked with is refused before anything moves."""
+        missing = [name for name, loss in named.items() if loss is None]
+        if len(missing) == self.num_tasks:
+            raise ValueError("every task is missing from this batch.")
+        unseen_heads = any(loss is not None and k not in self._seen for k, loss in enumerate(named.values()))
+        lacks = {
+            "parameters": not self._handed_over,
+            "begin_epoch": not self.epoch,
+            "transform": unseen_heads,
+            "features": not features,
+            "targets": targets is None,
+            "second_batch": second_batch is None,
+        }
+        self._refuse(need for need in self.needs if lacks.get(need))
+        if "targets" in self.needs and missing:
+            raise ValueError(f"{self.key} reads every task's targets; {missing} are missing from this batch.")
+        if self._part == 0 and self._pending is not None:
+            self._refuse(["after_step"], "; it has not come after the last step.")
+        if self._part == 0 and self._own and all(p._version == v and p.equal(old) for p, v, old in self._own):
+            self._refuse(["parameters"], "; nothing has moved them since the last backward. (balance.accumulate?)")
+
+    def _evaluated(self, function: Callable[[], Losses]) -> Callable[[], Tensor]:
+        """A function that computes losses, under the present autocast, as one that gives a tensor [K]."""
+        autocast = autocast_as_now(self.device)
+
+        def evaluate() -> Tensor:
+            with autocast():
+                named = self._in_order(function())
+            return torch.stack([self.last[k] if v is None else v.to(self.last) for k, v in enumerate(named.values())])
+
+        return evaluate
+
+    def _balanced(self, step: GraphStep) -> StepResult:
+        """The method's own backward; its gradients join what lay in .grad."""
+        own = [p for smto in self.smtos for p in smto.parameters()]
+        everyone = list(dict.fromkeys([*step.shared, *itertools.chain(*step.specific), *own]))
+        kept, result = [p.grad for p in everyone], None
+        states = None if step.scale is None else copy.deepcopy([smto.state_dict() for smto in self.smtos])
+        for p in everyone:
+            p.grad = None
+        try:
+            result = self._solved(step)
+        except NonFinite:
+            if states is None or not step.losses.isfinite().all():
+                raise
+        finally:
+            found = [p.grad for p in everyone]
+            for p, old in zip(everyone, kept, strict=True):
+                p.grad = old
+        if states is not None and not (result and all(bool(g.isfinite().all()) for g in found if g is not None)):
+            for smto, state in zip(self.smtos, states, strict=True):
+                smto.load_state_dict(state)
+            found = [torch.full_like(p, torch.inf) for p in everyone]
+            none = torch.full_like(step.losses, torch.nan)
+            result = StepResult(none, none, flags=(OVERFLOW,))
+        assert result is not None
+        for p, old, new in zip(everyone, kept, found, strict=True):
+            if new is not None:
+                new = new if self._parts == 1 else new / self._parts
+                new = new if step.scale is None else new * step.scale
+                p.grad = new if old is None else old.add_(new)
+        return result
+
+    def _solved(self, step: GraphStep) -> StepResult:
+        if self.groups is None:
+            return self.smto.backward(step)
+        results, on_heads, start = [], [], 0
+        for smto, group in zip(self.smtos, self.groups, strict=True):
+            part = GroupStep(step, group, start)
+            results.append(smto.backward(part))
+            on_heads += [] if part.head_weights is None else [part.head_weights]
+            start += sum(p.numel() for p in group)
+        heads = torch.stack(on_heads).mean(0) if on_heads else None
+        step.apply_shared(step.flatten([p.grad for p in step.shared if p.grad is not None]), heads)
+        flags = tuple(itertools.chain(*(result.flags for result in results)))
+        weights = torch.stack([result.weights for result in results])
+        return StepResult(weights, results[0].head_weights if heads is None else heads, flags=flags)
+
+    def _count(self, named: Mapping[str, Tensor | None], step: GraphStep, result: StepResult) -> None:
+        """Losses join the means of the epoch and of an accumulated step."""
+        self.last, share = step.losses, 1 / self._parts
+        present = torch.tensor([float(loss is not None) for loss in named.values()]).to(self.last)
+        self.sums += present * self.last
+        self.counts += present
+        self.before = share * self.last + (self.before if self._part else 0)
+        self._part = (self._part + 1) % self._parts
+        self._seen.clear()
+        if OVERFLOW in result.flags:
+            self._pending, self._own = None, []
+            return
+        if "after_step" in self.needs:
+            step.release()
+            self._pending = step
+        if "parameters" in self.needs:
+            self._own = [(p, p._version, p.detach().clone()) for p in self.smto.parameters()]
+
+    # -- to be saved -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the method stands, between two steps. torch.load reads it with its defaults."""
+        return {
+            "smtos": [smto.state_dict() for smto in self.smtos],
+            **{name: getattr(self, name) for name in REMEMBERED},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there, in a Balancer made with the same arguments."""
+        for smto, own in zip(self.smtos, state["smtos"], strict=True):
+            smto.load_state_dict(own)
+        for name in REMEMBERED:
+            value = state[name]
+            setattr(self, name, value.to(self.last) if isinstance(value, Tensor) else value)

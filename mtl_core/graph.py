@@ -1,0 +1,325 @@
+"""A Step out of a graph that is there already: the losses of somebody's own loop, differentiated as the SMTO asks.
+
+Nothing is cut, and no model is known: what a loss reaches without passing the features, and is not shared, belongs to
+its head. A loss that reaches shared parameters past the features, or is given without features, is differentiated all
+the way down, once per task. Every gradient comes from torch.autograd.grad and is put into .grad here; where several
+processes train together, every number that a method sees and every gradient is their mean.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from mtl_core.step import MultiTaskModel, Space, Step, check_scalars, inner_products, moved, single, unseen
+
+Again = Callable[[], Tensor]  # the losses [K] of a batch under the parameters as they are when it is called
+
+
+class Replicas:
+    """The processes that take each step together: all of torch.distributed's, or this one alone.
+
+    Attributes:
+        count: how many they are. rank: which this one is.
+    """
+
+    def __init__(self, together: bool = True) -> None:
+        several = together and distributed.is_available() and distributed.is_initialized()
+        self.count, self.rank = (distributed.get_world_size(), distributed.get_rank()) if several else (1, 0)
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """The mean over the processes, in each of them."""
+        if self.count == 1:
+            return tensor
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total / self.count
+
+    def means(self, tensors: dict[Any, Tensor]) -> dict[Any, Tensor]:
+        """The means of several tensors, sent at once."""
+        if self.count == 1 or not tensors:
+            return tensors
+        flat = self.mean(torch.cat([t.flatten() for t in tensors.values()]))
+        parts = flat.split([t.numel() for t in tensors.values()])
+        return {p: part.view(t.shape).to(t) for (p, t), part in zip(tensors.items(), parts, strict=True)}
+
+    def gather(self, tensor: Tensor, dim: int = 0) -> Tensor:
+        """The tensors of all processes, equally large, one after the other."""
+        if self.count == 1:
+            return tensor
+        everyone = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.count)]
+        distributed.all_gather(everyone, tensor.contiguous())
+        return torch.cat(everyone, dim)
+
+
+class GraphStep(Step):
+    """The losses of one batch on a graph, and their gradients on request.
+
+    Args:
+        model: whose encoder has the shared parameters; heads only for a method that looks at them.
+        losses: a scalar per task, averaged over the batch; None where the task is missing from it.
+        last: what a method sees of a missing task's loss [K]. Its gradient is 0.
+        features: tensors between the shared parameters and the losses.
+        replicas: the processes that take this step together, with batches of one size.
+        scale: factor of a GradScaler. Losses are differentiated times this factor; gradients are without it.
+        targets: one tensor per task. second_batch: see `elsewhere`.
+        keep_graph: what is asked after the Jacobian may go through the encoder again; otherwise that frees its graph.
+
+    Raises:
+        ValueError: a loss is no scalar; the losses do not depend on what is shared, or on the features, or these not on
+            any parameter; the processes do not have the same tasks.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        losses: Mapping[str, Tensor | None],
+        last: Tensor,
+        features: Sequence[Tensor] = (),
+        replicas: Replicas | None = None,
+        scale: Tensor | None = None,
+        targets: Sequence[Tensor] = (),
+        second_batch: Again | None = None,
+        keep_graph: bool = False,
+    ) -> None:
+        self.model, self.features, self.scale, self.keep_graph = model, list(features), scale, keep_graph
+        self.replicas, self._targets = replicas or Replicas(together=False), targets
+        self.second_batch = None if second_batch is None else lambda: second_batch  # type: ignore[assignment]
+        self.again: Again | None = None  # the same batch, once more
+        check_scalars({name: loss for name, loss in losses.items() if loss is not None})
+        self._check_tasks(losses)
+        values = [last[k] if loss is None else loss.detach().to(last) for k, loss in enumerate(losses.values())]
+        self.losses = self.replicas.mean(torch.stack(values))
+        self.roots = {k: loss for k, loss in enumerate(losses.values()) if loss is not None and loss.requires_grad}
+        self.shared = [p for p in model.encoder.parameters() if p.requires_grad]
+        self._walk, self._tied, self._spent = None, False, False
+        self._jacobian: Tensor | None = None
+        self._gramians: dict[str, Tensor] = {}
+        self._sort_out()
+
+    def _check_tasks(self, losses: Mapping[str, Tensor | None]) -> None:
+        if self.replicas.count > 1:
+            device = next(iter(self.model.encoder.parameters())).device
+            present = torch.tensor([float(loss is not None) for loss in losses.values()], device=device)
+            shares = dict(zip(losses, self.replicas.mean(present).tolist(), strict=True))
+            if partly := [name for name, share in shares.items() if share not in (0, 1)]:
+                raise ValueError(f"tasks {partly} are missing in some processes only; all need the same in every step.")
+
+    def _sort_out(self) -> None:
+        """What belongs to the heads; whether all losses reach what is shared through the features alone."""
+        shared, doors = set(self.shared), {(z.grad_fn, z.output_nr) for z in self.features}
+        if any(not z.requires_grad for z in self.features):
+            raise ValueError("the features carry no gradient: they are detached, or made under torch.no_grad().")
+        each = [[root] for root in self.roots.values()] if doors else [list(self.roots.values())]
+        found = [leaves(roots, doors) for roots in each]
+        behind = [[p for p in reached if p not in shared] for reached, _ in found]
+        theirs = iter(behind if doors else behind * len(self.roots))
+        self.specific = [next(theirs) if k in self.roots else [] for k in range(self.num_tasks)]
+        past = any(p in shared for reached, _ in found for p in reached)
+        if doors and not any(passed for _, passed in found):
+            raise ValueError("no loss depends on the features that were given; give what the heads took in.")
+        if not (doors or past):
+            raise ValueError("no loss depends on a shared parameter; give `shared` those of the part all tasks use.")
+        self.through_features = bool(doors) and not past
+
+    @property
+    def z(self) -> Tensor:  # type: ignore[override]
+        """The features of all processes' batches, detached [B, …]."""
+        return self.replicas.gather(single(self._one_feature.detach()))
+
+    @property
+    def targets(self) -> list[Tensor]:  # type: ignore[override]
+        return [self.replicas.gather(target) for target in self._targets]
+
+    @property
+    def _one_feature(self) -> Tensor:
+        if len(self.features) != 1:
+            raise ValueError(f"this method looks at one tensor of features [B, …]; there are {len(self.features)}.")
+        return self.features[0]
+
+    # -- gradients of this process -----------------------------------------------------------------------------------
+
+    def _pull(
+        self, outputs: Sequence[Tensor], gradients: Iterable[Tensor], wanted: Sequence[Tensor], keep: bool
+    ) -> list[Tensor | None]:
+        """Gradients on outputs to those on what is wanted: dense, of at least single precision; None: none arrives."""
+        if not wanted or not outputs:
+            return [None] * len(wanted)
+        scaled = [(g if self.scale is None else g * self.scale).to(o) for o, g in zip(outputs, gradients, strict=True)]
+        found = torch.autograd.grad(outputs, wanted, scaled, retain_graph=keep, allow_unused=True)
+        return [None if g is None else self._plain(g) for g in found]
+
+    def _plain(self, gradient: Tensor) -> Tensor:
+        dense = single(gradient.to_dense() if gradient.is_sparse else gradient)
+        return dense if self.scale is None else dense / self.scale
+
+    @functools.cached_property
+    def _found(self) -> dict[int, dict[Tensor, Tensor]]:
+        """Per task that is there: its gradients on the features and its head, and on what is shared where the features
+        are not all that leads there."""
+        found, last = {}, max(self.roots, default=-1)
+        for k, root in self.roots.items():
+            wanted = [*self.features, *([] if self.through_features else self.shared), *self.specific[k]]
+            gradients = self._pull([root], [torch.ones_like(root)], wanted, keep=k < last)
+            found[k] = {p: g for p, g in zip(wanted, gradients, strict=True) if g is not None}
+        return found
+
+    def _on(self, z: Tensor) -> Tensor:
+        """∂L_k/∂z [K, …] for one tensor of features."""
+        none = single(torch.zeros_like(z))
+        return torch.stack([self._found.get(k, {}).get(z, none) for k in range(self.num_tasks)])
+
+    def _task_gradients(self, parameters: list[nn.Parameter]) -> Iterator[list[Tensor]]:
+        last = max(self.roots, default=-1)
+        for k in range(self.num_tasks):
+            found = self._found.get(k, {})
+            if self.through_features:
+                arriving = [z for z in self.features if z in found]
+                keep = self.keep_graph or parameters is not self.shared or k < last
+                row = self._pull(arriving, [found[z] for z in arriving], parameters, keep)
+            else:
+                row = [found.get(p) for p in parameters]
+            yield [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, row, strict=True)]
+
+    # -- what an SMTO may look at: of all processes -------------------------------------------------------------------
+
+    @property
+    def feature_gradients(self) -> Tensor:
+        return self.replicas.gather(self._on(self._one_feature), dim=1) / self.replicas.count
+
+    @property
+    def head_gradients(self) -> list[dict[nn.Parameter, Tensor]]:
+        return [self.replicas.means(self._heads(k)) for k in range(self.num_tasks)]
+
+    def _heads(self, k: int) -> dict[nn.Parameter, Tensor]:
+        found = self._found.get(k, {})
+        return {p: found[p] for p in self.specific[k] if p in found}
+
+    @property
+    def jacobian(self) -> Tensor:
+        if self._jacobian is None:
+            self._jacobian = self.replicas.mean(super().jacobian)
+        return self._jacobian
+
+    def gradients_on(self, parameter: nn.Parameter) -> Tensor:
+        return self.replicas.mean(super().gradients_on(parameter))
+
+    def gramian(self, space: Space) -> Tensor:
+        if space == "parameters":
+            return super().gramian(space)
+        products = functools.reduce(torch.add, [inner_products(self._on(z).flatten(1)) for z in self.features])
+        return self.replicas.mean(products) / self.replicas.count
+
+    # -- what an SMTO may do ------------------------------------------------------------------------------------------
+
+    def apply(self, weights: Tensor, head_weights: Tensor | None = None) -> None:
+        self._check_graph()
+        same, weights = head_weights is weights, weights.to(self.losses)
+        if same and "_found" not in vars(self):
+            everyone = list(dict.fromkeys([*self.shared, *itertools.chain(*self.specific)]))
+            roots = list(self.roots.values())
+            gradients = self._pull(roots, [weights[k] for k in self.roots], everyone, keep=False)
+            self._fill(self.replicas.means(_present(everyone, gradients)))
+        elif self.through_features and self._jacobian is None:
+            directions = [torch.tensordot(weights.to(g), g, 1) for g in map(self._on, self.features)]
+            self._apply_on(self._pull(self.features, directions, self.shared, keep=False), head_weights)
+        else:
+            self.apply_shared(weights.to(self.jacobian) @ self.jacobian, head_weights)
+
+    def apply_shared(self, gradient: Tensor, head_weights: Tensor | None = None) -> None:
+        self._check_graph()
+        self._fill(dict(zip(self.shared, self.unflatten(gradient), strict=True)) | self._weighted_heads(head_weights))
+
+    def apply_features(self, direction: Tensor, head_weights: Tensor | None = None) -> None:
+        self._check_graph()
+        if not self.through_features:
+            raise ValueError("a loss reaches shared parameters past the features; this method needs all to pass them.")
+        own = direction.chunk(self.replicas.count)[self.replicas.rank] * self.replicas.count
+        self._apply_on(self._pull(self.features, [own], self.shared, keep=False), head_weights)
+
+    def _apply_on(self, gradients: Sequence[Tensor | None], head_weights: Tensor | None) -> None:
+        self._fill(self.replicas.means(_present(self.shared, gradients)) | self._weighted_heads(head_weights))
+
+    def _weighted_heads(self, head_weights: Tensor | None) -> dict[Tensor, Tensor]:
+        total: dict[Tensor, Tensor] = {}
+        for k in self._found:
+            for p, gradient in self._heads(k).items():
+                weighted = gradient if head_weights is None else gradient * head_weights[k].to(gradient)
+                total[p] = total[p] + weighted if p in total else weighted
+        return self.replicas.means(total)
+
+    def _fill(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        self._spent = True
+        for p, gradient in gradients.items():
+            p.grad = gradient.to(p.dtype)
+
+    def release(self) -> None:
+        """Let go of the graph and of all gradients; the losses stay."""
+        vars(self).pop("_found", None)
+        self.roots, self.features, self._jacobian, self.second_batch = {}, [], None, None
+
+    # -- the same parameters, elsewhere -------------------------------------------------------------------------------
+
+    def reevaluate(self, parameters: Mapping[nn.Parameter, Tensor] | None = None, fresh: bool = False) -> Tensor:
+        if self.again is None or parameters is not None:
+            raise ValueError("this option of the method looks at the batch again within the step; not in own loops.")
+        with torch.no_grad():
+            return self.replicas.mean(self.again().to(self.losses))
+
+    def elsewhere(self, parameters: Mapping[nn.Parameter, Tensor], batch: Any) -> dict[nn.Parameter, Tensor]:
+        """Gradient of Σ_k L_k, for losses that `batch()` computes, at other values of the parameters."""
+        with moved(parameters), unseen(self.losses.device):
+            loss = batch().sum()
+            found = self._pull([loss], [torch.ones_like(loss)], list(parameters), keep=False)
+        everyone = {p: torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)}
+        return self.replicas.means(everyone)
+
+
+class GroupStep(Step):
+    """A step on some of the shared parameters, for a small problem of their own.
+
+    Args:
+        step: the whole. group: its shared parameters from position `start` of the flat vector on.
+
+    Attributes:
+        head_weights: those that the method gave, None for plain gradients.
+    """
+
+    def __init__(self, step: GraphStep, group: list[nn.Parameter], start: int) -> None:
+        self.step, self.shared, self.losses = step, group, step.losses
+        self._jacobian = step.jacobian[:, start : start + sum(p.numel() for p in group)]
+        self._gramians = {}
+        self.head_weights: Tensor | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.step, name)
+
+    def apply(self, weights: Tensor, head_weights: Tensor | None = None) -> None:
+        self.head_weights = head_weights
+        for p, part in zip(self.shared, self.unflatten(weights.to(self.jacobian) @ self.jacobian), strict=True):
+            p.grad = part.to(p.dtype)
+
+
+def leaves(roots: Iterable[Tensor], doors: set[tuple[Any, int]]) -> tuple[list[Any], bool]:
+    """The tensors that losses are differentiated for, reached without passing a door (a node of the graph and which of
+    its outputs); and whether a door was met."""
+    seen, todo, found, met = set(), [(root.grad_fn, root.output_nr) for root in roots], [], False
+    while todo:
+        edge = todo.pop()
+        if edge in doors:
+            met = True
+        elif edge[0] is not None and edge[0] not in seen:
+            seen.add(edge[0])
+            if hasattr(edge[0], "variable"):
+                found.append(edge[0].variable)
+            todo.extend(edge[0].next_functions)
+    return found, met
+
+
+def _present(wanted: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> dict[Tensor, Tensor]:
+    return {p: g for p, g in zip(wanted, gradients, strict=True) if g is not None}

@@ -1,0 +1,302 @@
+"""`mtl_core.Balancer`: any network, any loop. Every method in it: tests/mtl_study/test_own_loops.py."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
+
+import mtl_core
+from mtl_core.balancer import Unmet
+from mtl_core.options import BadOption
+from mtl_core.smtos import NonFinite, StepResult, build
+from mtl_core.step import MultiTaskModel, Step
+
+
+class Net(nn.Module):
+    """Tokens to an LSTM's output and last state; one head reads the one, one the other and, on request, the embedding
+    once more, past the features."""
+
+    def __init__(self, tied: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.embedding, self.lstm = nn.Embedding(7, 4), nn.LSTM(4, 5, batch_first=True)
+        self.norm, self.dropout, self.tied = nn.BatchNorm1d(5), nn.Dropout(dropout), tied
+        self.heads = nn.ModuleList([nn.Linear(5, 2), nn.Linear(5, 4 if tied else 3)])
+
+    @property
+    def shared(self) -> list[nn.Parameter]:
+        return [p for part in (self.embedding, self.lstm, self.norm) for p in part.parameters()]
+
+    def features(self, x: Tensor) -> dict[str, Any]:
+        sequence, (state, _) = self.lstm(self.embedding(x))
+        return {"mean": self.dropout(self.norm(sequence.mean(1))), "states": [state], "length": x.shape[1]}
+
+    def losses(self, z: dict[str, Any]) -> list[Tensor]:
+        words = self.heads[1](z["states"][0][0])
+        if self.tied:
+            words = words @ self.embedding.weight.T
+        return [self.heads[0](z["mean"]).square().mean(), words.logsumexp(1).mean() + words.square().mean()]
+
+
+def make(tied: bool = False, dropout: float = 0.0) -> tuple[Net, Tensor]:
+    torch.manual_seed(0)
+    return Net(tied, dropout).double(), torch.randint(7, (6, 3))
+
+
+def by_autograd(net: Net, losses: list[Tensor], result: StepResult) -> dict[str, Tensor]:
+    """Σ w_k ∇L_k on what is shared, Σ v_k ∇L_k on the heads."""
+    shared, found = set(net.shared), {}
+    for name, p in net.named_parameters():
+        weights = result.weights if p in shared else result.head_weights
+        rows = [torch.autograd.grad(loss, p, retain_graph=True, allow_unused=True)[0] for loss in losses]
+        found[name] = sum(w * g for w, g in zip(weights.to(p), rows, strict=True) if g is not None)
+    return found
+
+
+def grads(net: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("features", [True, False])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("key", ["cagrad", "mgda_ub", "unit_scal", "excess_mtl", "nash_mtl"])
+def test_gradients_are_those_of_autograd(key: str, tied: bool, features: bool) -> None:
+    """For an LSTM, two features in a dict and a list, weights that are tied past them; and they are added to .grad."""
+    net, x = make(tied)
+    z = net.features(x)
+    losses = net.losses(z)
+    balance = mtl_core.Balancer(key, net.shared, 2)
+    if key == "mgda_ub" and not features:
+        with pytest.raises(Unmet, match="mgda_ub needs what the heads took in"):
+            balance.backward(losses)
+        return
+    expected = net.losses(net.features(x))
+    net.lstm.bias_hh_l0.grad = torch.ones_like(net.lstm.bias_hh_l0)
+    result = balance.backward(losses, features=z if features else None)
+    net.lstm.bias_hh_l0.grad -= 1
+    assert_close(grads(net), by_autograd(net, expected, result))
+
+
+def test_the_step_replaces_and_the_balancer_adds() -> None:
+    torch.manual_seed(0)
+    model = MultiTaskModel(nn.Linear(3, 2), {"a": nn.Linear(2, 1), "b": nn.Linear(2, 1)})
+    x, y = torch.randn(4, 3), [torch.zeros(4, 1)] * 2
+    for _ in range(2):
+        build("edm", 2).backward(Step(model, [F.mse_loss, F.l1_loss], x, y))
+    once = grads(model)
+    balance = mtl_core.Balancer("edm", model.encoder.parameters(), 2)
+    z = model.encoder(x)
+    balance.backward([F.mse_loss(model.heads["a"](z), y[0]), F.l1_loss(model.heads["b"](z), y[1])], z)
+    assert_close(grads(model), {name: 2 * g for name, g in once.items()})
+
+
+def test_the_graph_is_let_go() -> None:
+    """What the features were made of is freed, as by loss.backward()."""
+    for key in ("unit_scal", "mgda_ub", "cagrad"):
+        net, x = make()
+        z = net.features(x)
+        mtl_core.Balancer(key, net.shared, 2).backward(net.losses(z), z)
+        with pytest.raises(RuntimeError, match="a second time"):
+            z["mean"].sum().backward()
+
+
+def test_a_penalty_counts_for_its_task() -> None:
+    """It reaches the shared parameters past the features: both ways of differentiating give the same."""
+    found = []
+    for features in (True, False):
+        net, x = make()
+        z = net.features(x)
+        losses = net.losses(z)
+        losses[0] = losses[0] + net.embedding.weight.square().sum()
+        mtl_core.Balancer("cagrad", net.shared, 2).backward(losses, z if features else None)
+        found.append(grads(net))
+    assert_close(*found)
+
+
+def test_each_group_is_a_problem_of_its_own() -> None:
+    """On its parameters the gradient is that of the group alone; heads get the mean of their weights."""
+    net, x = make()
+    groups = [list(net.embedding.parameters()), [*net.lstm.parameters(), *net.norm.parameters()]]
+    alone, weights = [], []
+    for group in groups:
+        result = mtl_core.Balancer("nash_mtl", group, 2).backward(net.losses(net.features(x)))
+        alone += [p.grad for p in group]
+        weights.append(result.head_weights)
+        net.zero_grad()
+    result = mtl_core.Balancer("nash_mtl", num_tasks=2, groups=groups).backward(net.losses(net.features(x)))
+    assert_close([p.grad for group in groups for p in group], alone)
+    assert_close(result.head_weights, torch.stack(weights).mean(0))
+    assert result.weights.shape == (2, 2)
+    with pytest.raises(BadOption, match="famo has no small problem per group: it reads losses"):
+        mtl_core.Balancer("famo", num_tasks=2, groups=groups)
+
+
+def test_a_dataset_per_task() -> None:
+    """A batch and a forward pass for each: a joint step, and steps on one task alone."""
+    net, x = make()
+    a, b = net.features(x), net.features(x.flip(1))
+    losses = [net.losses(a)[0], net.losses(b)[1]]
+    balance = mtl_core.Balancer("cagrad", net.shared, tasks=["a", "b"])
+    expected = [net.losses(net.features(x))[0], net.losses(net.features(x.flip(1)))[1]]
+    result = balance.backward(losses, features=[a, b])
+    assert_close(grads(net), by_autograd(net, expected, result))
+    net.zero_grad()
+    z = net.features(x)
+    result = balance.backward({"b": net.losses(z)[1]}, features=z)
+    assert result.weights[0] == 0 and "inactive_task" in result.flags
+    assert net.heads[0].weight.grad is None and net.heads[1].weight.grad.any()
+
+
+@pytest.mark.parametrize("wrap", [pytest.param("compiled", marks=pytest.mark.slow), "checkpointed"])
+def test_an_encoder_may_be(wrap: str) -> None:
+    torch.manual_seed(0)
+    trunk, heads, x = nn.Sequential(nn.Linear(4, 5), nn.Tanh()), nn.ModuleList([nn.Linear(5, 1)] * 2), torch.randn(3, 4)
+    ways: list[Callable[[Tensor], Tensor]] = [trunk]
+    if wrap == "compiled":
+        ways.append(torch.compile(trunk, backend="aot_eager"))
+    else:
+        ways.append(lambda x: checkpoint(trunk, x, use_reentrant=False))  # type: ignore[arg-type, return-value]
+    found = []
+    for forward in ways:
+        trunk.zero_grad()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            z = forward(x)
+        losses = [heads[0](z).square().mean(), (heads[1](z) - 3).abs().mean()]
+        mtl_core.Balancer("cagrad", trunk.parameters(), 2).backward(losses, z)
+        found.append([p.grad.clone() for p in trunk.parameters()])
+    assert_close(*found)
+
+
+# -- losses once more --------------------------------------------------------------------------------------------------
+
+
+def test_the_second_look_meets_the_same_masks() -> None:
+    """Nothing moves, so nothing improves: δ = 0, random numbers and running statistics stay. Without begin_step masks
+    would be others, which is refused; a network without dropout needs none."""
+    net, x = make(dropout=0.5)
+    balance = mtl_core.Balancer(build("famo", 2), net.shared)
+    balance.begin_step()
+    z = net.features(x)
+    balance.backward(net.losses(z), z)
+    count, state = int(net.norm.num_batches_tracked), torch.get_rng_state()
+    balance.after_step(lambda: net.losses(net.features(x)))
+    assert not balance.smto.improvement.any()
+    assert net.norm.num_batches_tracked == count and torch.equal(torch.get_rng_state(), state)
+
+    for dropout in (0.5, 0.0):
+        net, x = make(dropout=dropout)
+        balance = mtl_core.Balancer("famo", net.shared, 2)
+        z = net.features(x)
+        balance.backward(net.losses(z), z)
+        if dropout:
+            with pytest.raises(Unmet, match=r"balance\.begin_step\(\) before the forward pass"):
+                balance.after_step(lambda net=net, x=x: net.losses(net.features(x)))
+        else:
+            balance.after_step(lambda net=net, x=x: net.losses(net.features(x)))
+
+
+def test_the_second_batch_leaves_no_trace() -> None:
+    net, x = make(dropout=0.5)
+    balance = mtl_core.Balancer("auto_lambda", net.shared, 2, lr=0.1)
+    z = net.features(x)
+    before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    balance.backward(net.losses(z), z, second_batch=lambda: net.losses(net.features(x.flip(0))))
+    assert_close(net.state_dict(), before, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# -- a GradScaler ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["db_mtl", "edm", "imtl_l"])
+def test_an_overflow_leaves_the_method_as_it_was(key: str) -> None:
+    """A factor of 1e38 makes gradients infinite: the optimizer's step is skipped, the factor falls, the state stays."""
+    net, x = make()
+    net.float()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    balance = mtl_core.Balancer(key, net.shared, 2, lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=3e38)
+    before, weights = copy.deepcopy(balance.smto.state_dict()), copy.deepcopy(net.state_dict())
+    z = net.features(x)
+    result = balance.backward([1000 * loss for loss in net.losses(z)], z, scaler=scaler)
+    assert result.flags == ("overflow",)
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() < 2e38
+    assert_close([p for p in net.parameters()], [weights[name] for name, _ in net.named_parameters()])
+    assert_close(balance.smto.state_dict(), before)
+    with pytest.raises(NonFinite):
+        balance.backward([loss * torch.inf for loss in net.losses(net.features(x))], scaler=scaler)
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_forgotten_is_named_at_the_next_backward() -> None:
+    """The first step cannot know; a step size of 0 moves nothing and is none of it."""
+    net, x = make()
+
+    def once(balance: Any) -> None:
+        z = net.features(x)
+        balance.backward([loss.square() for loss in net.losses(z)], z)
+
+    balance = mtl_core.Balancer("famo", net.shared, 2)
+    once(balance)
+    with pytest.raises(Unmet, match=r"balance\.after_step.*not come after the last step"):
+        once(balance)
+
+    balance = mtl_core.Balancer("ldc_mtl", net.shared, 2)
+    own = balance.parameters()
+    once(balance)
+    with pytest.raises(Unmet, match=r"balance\.parameters.*nothing has moved them"):
+        once(balance)
+    torch.optim.SGD(own, lr=0.0).step()
+    once(balance)
+    torch.optim.SGD(own, lr=0.0).step()
+    with balance.accumulate(2):
+        once(balance)
+        once(balance)
+
+
+def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
+    net, x = make()
+    z = net.features(x)
+    losses = net.losses(z)
+    balance = mtl_core.Balancer("edm", net.shared, 2)
+    for error, words, given in (
+        (ValueError, "3 losses for 2 tasks", {"losses": [*losses, losses[0]]}),
+        (
+            ValueError,
+            "the loss of task '0' is a tensor of shape \\(2,\\)",
+            {"losses": [torch.stack(losses), losses[1]]},
+        ),
+        (ValueError, "every task is missing", {"losses": [None, None]}),
+        (ValueError, "the features carry no gradient", {"losses": losses, "features": z["mean"].detach()}),
+        (ValueError, "no loss depends on the features", {"losses": losses, "features": net.features(x)}),
+        (ValueError, "name all: Balancer\\(…, tasks", {"losses": {"a": losses[0]}}),
+        (ValueError, "no loss depends on a shared parameter", {"losses": [p.sum() for p in net.heads[0].parameters()]}),
+    ):
+        with pytest.raises(error, match=words):
+            balance.backward(**given)
+    with pytest.raises(ValueError, match="one tensor of features"):
+        mtl_core.Balancer("graddrop", net.shared, 2).backward(losses, z)
+    with pytest.raises(BadOption, match="how many tasks"):
+        mtl_core.Balancer("edm", net.shared)
+    with pytest.raises(BadOption, match="no trainable parameter"):
+        mtl_core.Balancer("edm", [], 2)
+    with pytest.raises(BadOption, match="1 likelihoods for 2 tasks"):
+        mtl_core.Balancer("uw", net.shared, 2, likelihoods=["softmax"])
+    with pytest.raises(BadOption, match="made for 2 tasks"):
+        mtl_core.Balancer(build("edm", 2), net.shared, 3)
+    with pytest.raises(AttributeError, match="no attribute 'Balancers'"):
+        mtl_core.Balancers  # noqa: B018
+    assert not grads(net)
