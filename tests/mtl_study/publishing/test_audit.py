@@ -76,6 +76,7 @@ class Rates(schemas.Parameters):
 # -- one figure --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_table_is_made_by_the_cells_that_it_rests_on(tmp_path, monkeypatch, capsys):
     """Other cells, one that would fail among them, are left out; what lies in the preset's folder stays."""
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))

@@ -123,6 +123,7 @@ def test_a_refusal_is_told_apart_by_code_and_summary(toy):
     assert {path.name for path in repository.iterdir()} == {"artifacts", "notebooks", "params", "raises"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "code", "says"),
     [
