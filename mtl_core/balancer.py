@@ -50,6 +50,8 @@ class Balancer:
         groups: lists of shared parameters. Each is a problem of its own to a method that reads the Gramian on the
             shared parameters; heads get the mean of their weights.
         seed: of the method's own random numbers.
+        log: `self.log` keeps a row for each step and task: loss, weight, length of the gradient (on the features where
+            given), its lowest cosine with another task's, and conflicts: with how many it is below 0.
         together: the processes of torch.distributed, if there are several, take every step together: losses, gradients
             and weights are those of all their batches, of equal size. The network is called as it is or in
             DistributedDataParallel, whose own averaging has then nothing to do.
@@ -74,6 +76,7 @@ class Balancer:
         groups: Iterable[Iterable[nn.Parameter]] | None = None,
         seed: int = 0,
         together: bool = True,
+        log: bool = False,
     ) -> None:
         self.tasks = None if tasks is None else list(tasks)
         if isinstance(smto, str):
@@ -87,17 +90,17 @@ class Balancer:
         shared = list(shared) if self.groups is None else list(itertools.chain(*self.groups))
         if not any(p.requires_grad for p in shared):
             raise BadOption("Balancer: shared holds no trainable parameter; give those of the part that all tasks use.")
+        self.model = MultiTaskModel(nn.ParameterList(shared), heads or {})
+        smto.check_model(self.model)
         self.needs, self.wraps = smto.required(), isinstance(smto, Wrapping)
         given = {"lr": lr, "likelihoods": likelihoods, "feature_shape": feature_shape, "heads": heads}
         self._refuse(need for need in self.needs if given.get(need, True) is None)
         for name, per_task in (("tasks", tasks), ("likelihoods", likelihoods), ("heads", heads)):
             if per_task is not None and len(per_task) != self.num_tasks:
                 raise BadOption(f"Balancer: {len(per_task)} {name} for {self.num_tasks} tasks; give one per task.")
-        self.model = MultiTaskModel(nn.ParameterList(shared), heads or {})
         self.lr, self.epoch = lr, 0
-        self.replicas = Replicas(together)
+        self.replicas, self.logs, self.log = Replicas(together), log, list[dict[str, Any]]()
         self.device, dtype = shared[0].device, torch.promote_types(shared[0].dtype, torch.float32)
-        smto.check_model(self.model)
         smto.set_up(ProblemInfo(tuple(likelihoods or ()), tuple(feature_shape or ()), lr or 0.0, weight_decay), seed)
         smto.to(self.device, dtype)
         if self.groups is not None and not (isinstance(smto, GramianWeighting) and smto.space == "parameters"):
@@ -197,9 +200,22 @@ class Balancer:
         another = None if second_batch is None else self._evaluated(second_batch)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
         step = GraphStep(self.model, named, last, z, self.replicas, scale, targets or (), another, self.wraps)
+        gramian = step.gramian("features" if z else "parameters") if self.logs else None
         result = self._balanced(step)
+        if gramian is not None:
+            self._note(list(named), step.losses, gramian, result)
         self._count(named, step, result)
         return result
+
+    def _note(self, tasks: Sequence[str], losses: Tensor, gramian: Tensor, result: StepResult) -> None:
+        norms = gramian.diagonal().sqrt()
+        others = (gramian / norms.outer(norms)).fill_diagonal_(torch.inf)
+        weights = result.weights if result.weights.dim() == 1 else result.weights.mean(0)
+        values = (losses, weights, norms, others.amin(1), (others < 0).sum(1))
+        number = self.log[-1]["step"] + 1 if self.log else 0
+        for task, *row in zip(tasks, *(value.tolist() for value in values), strict=True):
+            names = ("step", "task", "loss", "weight", "norm", "cosine", "conflicts")
+            self.log.append(dict(zip(names, (number, task, *row), strict=True)))
 
     def after_step(self, losses: Callable[[], Losses]) -> None:
         """Called after optimizer.step() for a method that looks at the losses once more; others pass over it.

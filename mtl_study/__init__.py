@@ -4,6 +4,7 @@ mtl_study.check_smto(method)                 what one may expect of a method, ch
 mtl_study.compare(problem, methods, seeds)   methods against the uniform loss on one problem, at equal terms
 mtl_study.power(claim, evidence)             how many seeds a claim takes
 mtl_study.beside(method, problem)            a new method beside all of which records ship
+mtl_study.from_torchjd(aggregator)           torchjd's method as one of ours; from_libmtl(weighting): LibMTL's
 """
 
 import importlib
@@ -14,6 +15,8 @@ _CALLABLE = {  # name → module of this package, imported when it is asked for
     "compare": "comparing",
     "power": "comparing",
     "beside": "newcomer",
+    "from_torchjd": "adapters",
+    "from_libmtl": "adapters",
 }
 
 

@@ -66,21 +66,113 @@ def test_the_loop_that_serves_every_method_does() -> None:
         assert all(bool(p.any()) for p in names["method"].parameters()), key
 
 
-def test_torchjd_gives_the_same_gradients() -> None:
-    """To six digits, in single precision."""
-    found = []
-    for code in blocks(PAGE)[1:]:
-        torch.manual_seed(0)
-        trunk, heads, x = (
-            nn.Sequential(nn.Linear(8, 5), nn.Tanh()),
-            [nn.Linear(5, 1), nn.Linear(5, 1)],
-            torch.randn(9, 8),
-        )
-        z = trunk(x)
-        losses = [(heads[0](z) - x[:, :1]).square().mean(), (heads[1](z) + 3 * x[:, :1]).square().mean()]
-        exec(code, {"mtl_core": mtl_core, "trunk": trunk, "losses": losses, "z": z})
-        found.append([p.grad for module in (trunk, *heads) for p in module.parameters()])
-    assert_close(*found, rtol=1e-6, atol=1e-6)
+def under(heading: str) -> list[str]:
+    """The blocks of Python in one section of the page."""
+    return blocks(PAGE.split(f"## {heading}\n")[1].split("\n## ")[0])
+
+
+class Weighting(nn.Module):
+    """Written for LibMTL: CAGrad for two tasks of equally long gradients, where it is the mean gradient, scaled."""
+
+    def init_param(self) -> None:
+        """Nothing."""
+
+    def backward(self, losses: torch.Tensor, calpha: float) -> None:
+        grads = self._get_grads(losses)
+        self._backward_new_grads(torch.full((2,), calpha), grads=grads)
+
+
+def given() -> tuple[dict[str, Any], list[nn.Parameter]]:
+    """A network with two losses, as the blocks find it."""
+    torch.manual_seed(0)
+    trunk, heads, x = nn.Sequential(nn.Linear(8, 5), nn.Tanh()), [nn.Linear(5, 1), nn.Linear(5, 1)], torch.randn(9, 8)
+    z = trunk(x)
+    losses = [(heads[0](z) - x[:, :1]).square().mean(), (heads[1](z) + 3 * x[:, :1]).square().mean()]
+    names = {"mtl_core": mtl_core, "trunk": trunk, "losses": losses, "z": z, "Weighting": Weighting}
+    return names, [p for module in (trunk, *heads) for p in module.parameters()]
+
+
+def gradients_after(code: str) -> list[torch.Tensor | None]:
+    names, parameters = given()
+    exec(code, names)
+    return [p.grad for p in parameters]
+
+
+@pytest.mark.parametrize("heading", ["Coming from torchjd", "Coming from your own loop"])
+def test_all_ways_give_the_same_gradients(heading: str) -> None:
+    """To six digits, in single precision; where another library comes along as it is, too."""
+    first, *others = (gradients_after(code) for code in under(heading))
+    assert len(others) == {"Coming from torchjd": 2}.get(heading, 1)
+    for other in others:
+        assert_close(other, first, rtol=1e-6, atol=1e-6)
+
+
+def test_a_weighting_of_libmtl_comes_along() -> None:
+    (code,) = under("Coming from LibMTL")
+    half = "(0.5 * losses[0] + 0.5 * losses[1]).backward()"
+    assert_close(gradients_after(code)[:2], gradients_after(half)[:2], rtol=1e-6, atol=1e-6)
+
+
+def test_what_is_measured_and_kept_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """The diagnosis in three lines; a line per task in each of four panels."""
+    diagnosis, log = under("How the tasks get on")
+    exec(diagnosis, given()[0])
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    names: dict[str, Any] = {}
+    run(PAGE, "unit_scal", names)
+    exec(log, names)
+    assert [len([line for line in ax.lines if not line.get_label().startswith("_")]) for ax in names["axes"]] == [2] * 4
+    assert len(names["balance"].log) == 8
+
+
+@pytest.mark.parametrize("key", ["cagrad", "famo"])
+def test_the_callback_trains_in_lightning(key: str, tmp_path: Path) -> None:
+    """The same weights as in a plain loop."""
+    lightning = pytest.importorskip("lightning", reason="Lightning is not installed")
+
+    class Module(lightning.LightningModule):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.trunk, self.heads = nn.Linear(8, 5), nn.ModuleList([nn.Linear(5, 1), nn.Linear(5, 1)])
+
+        def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+            self.features = self.trunk(batch[0])
+            self.losses = [(head(self.features) - k).square().mean() for k, head in enumerate(self.heads)]
+            return torch.stack(self.losses).sum()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    data = torch.randn(12, 8, generator=torch.Generator().manual_seed(1)).split(4)
+    names: dict[str, Any] = {}
+    exec(under("In Lightning")[0], names)
+    module = Module()
+    callback = names["Balance"](mtl_core.Balancer(key, module.trunk.parameters(), 2))
+    trainer = lightning.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[callback],
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(
+        module, torch.utils.data.DataLoader(torch.cat(data), batch_size=4, collate_fn=lambda rows: [torch.stack(rows)])
+    )
+
+    plain = Module()
+    balance, optimizer = mtl_core.Balancer(key, plain.trunk.parameters(), 2), plain.configure_optimizers()
+    for _ in range(2):
+        for x in data:
+            plain.training_step([x], 0)
+            optimizer.zero_grad()
+            balance.backward(plain.losses, features=plain.features)
+            optimizer.step()
+            balance.after_step(lambda x=x: plain.training_step([x], 0) and plain.losses)
+    assert_close(list(module.parameters()), list(plain.parameters()), rtol=0, atol=0)
 
 
 def test_the_gramian_is_answered() -> None:

@@ -176,6 +176,27 @@ def test_an_encoder_may_be(wrap: str) -> None:
     assert_close(*found)
 
 
+def test_the_log_has_a_row_per_step_and_task_and_moves_nothing() -> None:
+    """Lengths and cosines are those that `diagnose` finds, weights those of the result."""
+    found = []
+    for log in (False, True):
+        net, x = make()
+        balance = mtl_core.Balancer("cagrad", net.shared, tasks=["a", "b"], log=log)
+        for _ in range(2):
+            z = net.features(x)
+            losses = dict(zip("ab", net.losses(z), strict=True))
+            diagnosis = mtl_core.diagnose(losses, z)
+            result = balance.backward(losses, z)
+        found.append(grads(net))
+    assert_close(*found)
+    assert [(row["step"], row["task"]) for row in balance.log] == [(0, "a"), (0, "b"), (1, "a"), (1, "b")]
+    for k, row in enumerate(balance.log[2:]):
+        assert_close(row["norm"], float(diagnosis.norms[k]))
+        assert_close(row["cosine"], float(diagnosis.cosines[0, 1]))
+        assert row["weight"] == float(result.weights[k]) and row["loss"] == float(list(losses.values())[k])
+        assert row["conflicts"] == (diagnosis.cosines[0, 1] < 0)
+
+
 # -- losses once more --------------------------------------------------------------------------------------------------
 
 

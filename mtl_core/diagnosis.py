@@ -1,0 +1,89 @@
+"""How the tasks of a network get on: lengths and directions of their gradients, before a method is chosen.
+
+Source of the similarity of magnitudes: Yu et al. 2020 (arXiv:2001.06782), definition 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from mtl_core.step import single
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Of one batch, for K tasks; `print` shows it.
+
+    norms: |g_k| [K]. cosines: between the tasks' gradients [K, K], below 0 where two conflict; NaN for one of length 0.
+    within: mean cosine of the gradients of two samples of one task [K]; near 0 the batch's gradient is mostly noise. NaN
+        where the features have no samples in common along their first dimension.
+    similarity: 2 |g_j||g_k| / (|g_j|² + |g_k|²) [K, K]; 1 where they are equally long.
+    weights: fixed ones that make all gradients equally long [K], summing to 1: `smtos.build("fixed", K, weights=…)`.
+    """
+
+    tasks: list[str]
+    norms: np.ndarray
+    cosines: np.ndarray
+    within: np.ndarray
+    similarity: np.ndarray
+    weights: np.ndarray
+
+    def __str__(self) -> str:
+        each = zip(self.tasks, self.norms, self.within, self.weights, strict=True)
+        pairs = [(j, k) for k in range(len(self.tasks)) for j in range(k)]
+        return "\n".join(
+            [f"{task}: length {norm:.3g}, within {w:.2f}, weight {weight:.3g}" for task, norm, w, weight in each]
+            + [
+                f"{self.tasks[j]}, {self.tasks[k]}: cosine {self.cosines[j, k]:.2f}, "
+                f"similarity of lengths {self.similarity[j, k]:.2f}"
+                for j, k in pairs
+            ]
+        )
+
+
+def diagnose(
+    losses: Mapping[str, Tensor] | Sequence[Tensor], features: Any, shared: Iterable[nn.Parameter] = ()
+) -> Diagnosis:
+    """Gradients of one batch, compared. Every .grad stays, and the losses can still be differentiated.
+
+    Args:
+        losses: one scalar per task, by name or in order.
+        features: what the heads took in, [B, …], in any nest of lists, tuples and dicts.
+        shared: parameters that all tasks use. With them everything but `within` is of the gradients there, which takes
+            K more passes; without them it is of those on the features.
+    """
+    named = losses if isinstance(losses, Mapping) else dict(zip(map(str, range(len(losses))), losses, strict=True))
+    z, shared = [t for t in tree_leaves(features) if isinstance(t, Tensor) and t.requires_grad], list(shared)
+    if not z:
+        raise ValueError("diagnose: the features carry no gradient; give what the heads took in.")
+
+    def rows(wanted: Sequence[Tensor], start: int) -> Tensor:
+        found = [torch.autograd.grad(x, wanted, retain_graph=True, materialize_grads=True) for x in named.values()]
+        return torch.stack([torch.cat([single(g).double().flatten(start) for g in each], -1) for each in found])
+
+    g = rows(shared or z, 0)
+    gramian, within = (g @ g.T).cpu().numpy(), np.full(len(g), np.nan)
+    if len({len(t) for t in z}) == 1:
+        samples = rows(z, 1)  # [K, B, …]
+        lengths = samples.norm(dim=2, keepdim=True)
+        total, count = (samples / lengths.where(lengths > 0, 1)).sum(1).square().sum(1), (lengths > 0).sum((1, 2))
+        within = ((total - count) / (count * (count - 1))).cpu().numpy()
+    norms = np.sqrt(gramian.diagonal())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosines, squares = gramian / np.outer(norms, norms), norms[:, None] ** 2 + norms**2
+        inverse = 1 / norms
+        return Diagnosis(
+            list(named),
+            norms,
+            cosines,
+            within,
+            2 * np.outer(norms, norms) / squares,
+            inverse / inverse.sum(),
+        )

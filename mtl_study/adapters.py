@@ -1,0 +1,157 @@
+"""Other libraries' methods as SMTOs, so that they train in `mtl_core.Balancer` and can be judged beside all others.
+
+    from_torchjd(UPGrad())                       an aggregator of torchjd
+    from_libmtl(CAGrad, calpha=0.5, rescale=1)   a weighting class of LibMTL, with the arguments of its `backward`
+
+Each gives a class: build it with the number of tasks, or hand it to `mtl_study.beside` and `mtl_study.check_smto`.
+Neither library is imported here.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mtl_core.options import BadOption
+from mtl_core.smtos.base import SMTO, StepResult
+from mtl_core.step import MultiTaskModel, Step
+
+
+class Torchjd(SMTO):
+    """The Jacobian on the shared parameters [K, P] goes to an aggregator, and its answer [P] is the update. Heads get
+    plain gradients, as torchjd's `mtl_backward` leaves them. Weights are not known (NaN)."""
+
+    key = "torchjd"
+    space = "parameters"
+    head_policy = "plain"
+    native_scale = "the aggregator's"
+    aggregator: ClassVar[Any]
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__(num_tasks)
+        self.own = copy.deepcopy(self.aggregator)
+
+    def backward(self, step: Step) -> StepResult:
+        step.apply_shared(self.own(step.jacobian))
+        return StepResult(torch.full_like(step.losses, torch.nan), torch.ones_like(step.losses))
+
+
+def from_torchjd(aggregator: Any, key: str = "torchjd") -> type[SMTO]:
+    """A class of SMTOs that follow an aggregator of torchjd; every one begins with a copy of it."""
+    return type("FromTorchjd", (Torchjd,), {"key": key, "aggregator": aggregator})
+
+
+class LibMTL(SMTO):
+    """A weighting class of LibMTL. What it asks of its surroundings is answered from the step: weights that it puts on
+    the losses go to all parameters, an update of the shared parameters goes there, and heads then get what LibMTL's
+    backward passes leave with them (`rep_grad=False`). Weights on task gradients are not known (NaN)."""
+
+    key = "libmtl"
+    space = "parameters"
+    head_policy = "plain"
+    native_scale = "the class's"
+    needs: tuple[str, ...] = ("begin_epoch",)
+    remembered = ("history",)
+    weighting: ClassVar[type]
+    arguments: ClassVar[dict[str, Any]]
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__(num_tasks)
+        self.history: list[Tensor] = []  # mean losses of the epochs so far
+        self.own = type(self.weighting.__name__, (_Answered, self.weighting), {})()
+        self.own.task_num, self.own.task_name = num_tasks, [str(k) for k in range(num_tasks)]
+        self.own.rep_grad, self.own.device, self.own.decoders = False, torch.device("cpu"), {}
+
+    def check_model(self, model: MultiTaskModel) -> None:
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        self.own.device, self.own.grad_dim = (
+            parameters[0].device,
+            sum(p.numel() for p in model.encoder.parameters() if p.requires_grad),
+        )
+        self.own.init_param()
+        self.needs = ("parameters", *self.needs) if list(self.own.parameters()) else self.needs
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        learnt = list(self.own.parameters())
+        return [{"params": learnt}] if learnt else []
+
+    def begin_epoch(self, epoch: int, mean_losses: Tensor | None, lr: float) -> None:
+        self.own.epoch = epoch
+        if mean_losses is not None:
+            self.history.append(mean_losses.detach().cpu())
+        if self.history:
+            self.own.train_loss_buffer = torch.stack(self.history, 1).numpy()
+
+    def backward(self, step: Step) -> StepResult:
+        own, unknown = self.own, torch.full_like(step.losses, torch.nan)
+        own.smto_step, own.smto_losses, own.smto_update = step, step.losses.clone().requires_grad_(), None
+        own.smto_heads = torch.zeros_like(step.losses)
+        own.backward(own.smto_losses * 1, **self.arguments)
+        weights, update, heads = own.smto_losses.grad, own.smto_update, own.smto_heads
+        own.smto_step = own.smto_losses = own.smto_update = None
+        if update is not None:
+            step.apply_shared(update.to(step.jacobian), heads)
+            return StepResult(unknown, heads)
+        if weights is None:
+            raise BadOption(f"{self.key}: {type(own).__name__} neither differentiates the losses nor sets a gradient.")
+        step.apply(weights, weights)
+        return StepResult(weights, weights)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        own = {name: v for name, v in vars(self.own).items() if isinstance(v, Tensor | int | float) and name[0] != "_"}
+        return {**super().get_extra_state(), "own": own}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        super().set_extra_state(state)
+        vars(self.own).update(state["own"])
+
+
+class _Answered(nn.Module):
+    """LibMTL's AbsWeighting, as far as it differentiates losses and writes gradients, on a Step."""
+
+    smto_step: Any
+    smto_losses: Any
+    smto_update: Any
+    smto_heads: Tensor
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            raise AttributeError(f"{type(self).__name__} asks for {name!r}, which LibMTL's trainer has.") from None
+
+    def _compute_grad_dim(self) -> None:
+        """grad_dim is known before training."""
+
+    def _compute_grad(self, losses: Any, mode: str = "backward", rep_grad: bool = False) -> Tensor:
+        """Of what the class has made of the K losses, on the shared parameters [K, P]; fills its own parameters' .grad,
+        as a backward pass would."""
+        if len(losses) != len(self.smto_losses):
+            raise BadOption(f"{type(self).__name__} takes losses of several batches, which this adapter does not give.")
+        rows = []
+        for loss in losses:
+            self.smto_losses.grad = None
+            loss.backward(retain_graph=True)
+            rows.append(self.smto_losses.grad)
+        self.smto_losses.grad = None
+        of_losses = torch.stack(rows)
+        self.smto_heads = of_losses.sum(0)
+        return of_losses.to(self.smto_step.jacobian) @ self.smto_step.jacobian
+
+    def _get_grads(self, losses: Any, mode: str = "backward") -> Tensor:
+        return self._compute_grad(losses, mode)
+
+    def _reset_grad(self, new_grads: Tensor) -> None:
+        self.smto_update = new_grads.detach()
+
+    def _backward_new_grads(self, batch_weight: Any, per_grads: Any = None, grads: Any = None) -> None:
+        self._reset_grad(torch.as_tensor(batch_weight).to(grads) @ grads)
+
+
+def from_libmtl(weighting: type, key: str = "libmtl", **arguments: Any) -> type[SMTO]:
+    """A class of SMTOs that follow a weighting class of LibMTL. arguments: of its `backward`; LibMTL's documentation has
+    their defaults. One that wants several batches (MoDo, SDMGrad) is refused by BadOption at its first step."""
+    return type("FromLibMTL", (LibMTL,), {"key": key, "weighting": weighting, "arguments": arguments})

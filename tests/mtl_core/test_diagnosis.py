@@ -1,0 +1,51 @@
+"""`mtl_core.diagnose`: how the gradients of a batch compare."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import nn
+
+import mtl_core
+
+
+def test_by_hand() -> None:
+    """Gradients on two samples' features: (3, 0) and (3, 0) of task a, (0, 4) and (0, −4) of b, in the batch's vectors
+    (3, 0, 3, 0) and (0, 4, 0, −4): at a right angle. Within a task the samples agree (1), and contradict (−1)."""
+    z = torch.zeros(2, 2, requires_grad=True)
+    losses = {"a": 3 * z[:, 0].sum(), "b": 4 * (z[0, 1] - z[1, 1])}
+    found = mtl_core.diagnose(losses, z)
+    assert_allclose(found.norms, [3 * 2**0.5, 4 * 2**0.5])
+    assert_allclose(found.cosines, np.eye(2), atol=1e-12)
+    assert_allclose(found.within, [1, -1])
+    assert_allclose(found.similarity, [[1, 24 / 25], [24 / 25, 1]])
+    assert_allclose(found.weights, [4 / 7, 3 / 7])
+    assert str(found) == (
+        "a: length 4.24, within 1.00, weight 0.571\nb: length 5.66, within -1.00, weight 0.429\n"
+        "a, b: cosine 0.00, similarity of lengths 0.96"
+    )
+
+
+def test_on_shared_parameters_it_is_what_autograd_says_and_nothing_changes() -> None:
+    """In an LSTM with a dict of features; a loss that misses one of them counts as 0 there."""
+    torch.manual_seed(0)
+    lstm, head = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 1)
+    sequence, (state, _) = lstm(torch.randn(6, 5, 3))
+    z = {"mean": sequence.mean(1), "states": [state[0]]}
+    losses = [head(z["mean"]).square().mean(), z["states"][0].sum()]
+    found = mtl_core.diagnose(losses, z, shared=lstm.parameters())
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(lstm.parameters()), retain_graph=True)])
+        for loss in losses
+    ]
+    assert_allclose(found.norms, [float(row.norm()) for row in rows], rtol=1e-6)
+    assert_allclose(found.cosines[0, 1], float(torch.cosine_similarity(*rows, dim=0)), rtol=1e-5)
+    assert all(p.grad is None for p in (*lstm.parameters(), *head.parameters()))
+    losses[0].backward()
+
+
+def test_features_without_a_gradient_are_refused() -> None:
+    with pytest.raises(ValueError, match="the features carry no gradient"):
+        mtl_core.diagnose([torch.ones(())], torch.ones(2))
