@@ -22,7 +22,7 @@ class Diagnosis:
     """Of one batch, for K tasks; `print` shows it.
 
     norms: |g_k| [K]. cosines: between the tasks' gradients [K, K], below 0 where two conflict; NaN for one of length 0.
-    within: mean cosine of the gradients of two samples of one task [K]; near 0 the batch's gradient is mostly noise. NaN
+    within: mean cosine of the gradients of two samples of one task [K]; near 0 the batch is mostly noise. NaN
         where the features have no samples in common along their first dimension.
     similarity: 2 |g_j||g_k| / (|g_j|² + |g_k|²) [K, K]; 1 where they are equally long.
     weights: fixed ones that make all gradients equally long [K], summing to 1: `smtos.build("fixed", K, weights=…)`.

@@ -271,6 +271,15 @@ class GraphStep(Step):
         with torch.no_grad():
             return self.replicas.mean(self.again().to(self.losses))
 
+    def second_jacobian(self) -> Tensor:
+        with unseen(self.losses.device):
+            losses = self.second_batch()()  # type: ignore[misc, operator]
+            found = [self._pull([x], [torch.ones_like(x)], self.shared, keep=True) for x in losses]
+        rows = [
+            [torch.zeros_like(p) if g is None else g for p, g in zip(self.shared, row, strict=True)] for row in found
+        ]
+        return self.replicas.mean(torch.stack([self.flatten(row) for row in rows]))
+
     def elsewhere(self, parameters: Mapping[nn.Parameter, Tensor], batch: Any) -> dict[nn.Parameter, Tensor]:
         """Gradient of Σ_k L_k, for losses that `batch()` computes, at other values of the parameters."""
         with moved(parameters), unseen(self.losses.device):

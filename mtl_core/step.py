@@ -374,6 +374,15 @@ class Step:
         with moved(parameters or {}), nullcontext() if fresh else unseen(self._device, self._random_state):
             return self._look(self.x, self.targets)
 
+    def second_jacobian(self) -> Tensor:
+        """As `jacobian`, of another second batch [K, P], by K passes through the whole model; nothing else changes.
+        Raises RuntimeError where there is none."""
+        if self.second_batch is None:
+            raise RuntimeError("this method needs a second batch in every step: make the Step with second_batch=….")
+        with unseen(self._device):
+            losses = self._look(*self.second_batch())
+            return torch.stack([self.flatten(_gradients(x, self.shared, torch.ones_like(x))) for x in losses])
+
     def elsewhere(self, parameters: Mapping[nn.Parameter, Tensor], batch: Batch) -> dict[nn.Parameter, Tensor]:
         """Gradient of Σ_k L_k on another batch at other values of the parameters (one forward and one backward pass).
         The model, its statistics, every .grad and the random generators are left as they were."""
@@ -497,6 +506,9 @@ class ScaledStep(Step):
     def gramian(self, space: Space) -> Tensor:
         return self.step.gramian(space) * self.scales.double().outer(self.scales.double())
 
+    def second_jacobian(self) -> Tensor:
+        return self.step.second_jacobian() * self.scales[:, None]
+
     def apply(self, weights: Tensor, head_weights: Tensor | None = None) -> None:
         scaled = weights.to(self.scales) * self.scales
         self.step.apply(scaled, scaled if head_weights is weights else self._on_heads(head_weights))
@@ -560,10 +572,11 @@ def check_scalars(losses: Mapping[str, Any]) -> None:
             raise ValueError(f"the loss of task {name!r} is {found}; expected a scalar tensor: take mean or sum.")
 
 
-def inner_products(rows: Tensor) -> Tensor:
-    """Rows [K, n] to their inner products, summed in float64 [K, K], without a copy of all rows in that precision."""
-    parts = (part.double() for part in rows.split(2**18, dim=1))
-    products: Tensor = functools.reduce(torch.add, [part @ part.T for part in parts])
+def inner_products(rows: Tensor, others: Tensor | None = None) -> Tensor:
+    """Rows [K, n] to their inner products with others (themselves by default), summed in float64 [K, K], without a copy
+    of all rows in that precision."""
+    both = zip(rows.split(2**18, dim=1), (rows if others is None else others).split(2**18, dim=1), strict=True)
+    products: Tensor = functools.reduce(torch.add, [part.double() @ other.double().T for part, other in both])
     return products
 
 

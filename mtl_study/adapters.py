@@ -152,6 +152,6 @@ class _Answered(nn.Module):
 
 
 def from_libmtl(weighting: type, key: str = "libmtl", **arguments: Any) -> type[SMTO]:
-    """A class of SMTOs that follow a weighting class of LibMTL. arguments: of its `backward`; LibMTL's documentation has
+    """A class of SMTOs that follow a weighting class of LibMTL. arguments: of its `backward`; LibMTL's documents have
     their defaults. One that wants several batches (MoDo, SDMGrad) is refused by BadOption at its first step."""
     return type("FromLibMTL", (LibMTL,), {"key": key, "weighting": weighting, "arguments": arguments})

@@ -16,6 +16,7 @@ Dash = tuple[float, ...] | str
 SOLID: Dash = ""
 LONG, DOT, DASHDOT, SHORT = (5, 1.5), (1, 1.2), (4, 1.2, 1, 1.2), (2.2, 1.2)
 DASHDOTDOT: Dash = (4, 1.2, 1, 1.2, 1, 1.2)
+DOTS: Dash = (1, 2.5)
 
 
 class Look(NamedTuple):
@@ -64,6 +65,9 @@ LOOK = {  # in order of display: that of the paper, then what it does not have
     "gradvac": Look("GradVac", ORANGE, DASHDOTDOT, "D"),
     "ldc_mtl": Look("LDC-MTL", BLUE, DASHDOTDOT, "D"),
     "gated": Look("Gated", ORANGE, SHORT, "^"),
+    "modo": Look("MoDo", BLUE, DOTS, "X"),
+    "sdmgrad": Look("SDMGrad", GREEN, DOTS, "P"),
+    "moco": Look("MoCo", SKY, DOTS, "h"),
     "imtl_transposed": Look("IMTL, transposed", PURPLE, DASHDOTDOT, "p"),  # imtl with form = "transposed" (D24)
 }
 PROBLEMS = {  # label, place on the family's colour map, marker; in order of display

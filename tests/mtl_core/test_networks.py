@@ -437,7 +437,8 @@ def test_constant_losses_teach_nothing() -> None:
                 assert any("nothing is learnt" in str(w.message) for w in said) == (len(silent) == 3)
                 smto.backward(step)
                 for p in network.model.parameters():
-                    assert p.grad is None or (p.grad.isfinite().all() and (len(silent) < 3 or not p.grad.any())), case
+                    none = len(silent) == 3 and "moco" not in case  # which goes on by the gradients of earlier steps
+                    assert p.grad is None or (p.grad.isfinite().all() and not (none and p.grad.any())), case
 
 
 # -- refused ---------------------------------------------------------------------------------------------------------

@@ -34,10 +34,16 @@ NOT_PROMISED: dict[str, dict[str, str]] = {
         "permutation": "a task is compared with its neighbours",
         "scaling": "the weights are learned on the losses as they are",
     },
+    "moco": {"scaling": "γ is a step size on inner products of gradients as they are"},
+    "modo": {
+        "scaling": "γ is a step size on inner products of gradients as they are",
+        "cost": "K passes for each of two further batches",
+    },
     "pcgrad": {"permutation": DRAWS},
     "rlw_dirichlet": {"permutation": DICE},
     "rlw_normal": {"permutation": DICE},
     "rotograd": {"scaling": "the rotations are learned on the gradients as they are"},
+    "sdmgrad": {"cost": "K passes for each of two further batches"},
     "uw": {"scaling": "the scales are learned from 1 on, step by step"},
 }
 
