@@ -1,10 +1,5 @@
 """A method in a loop of one's own: any network, any losses, one call in place of `loss.backward()`.
 
-    balance = mtl_core.Balancer("cagrad", shared=trunk.parameters(), num_tasks=2)
-    optimizer.zero_grad()
-    balance.backward(losses, features=z)
-    optimizer.step()
-
 What else a method must be given is declared by its class (`needs`); what is missing is refused by name, before the
 first step where it can be known, and otherwise at the next `backward`.
 """
@@ -31,6 +26,7 @@ from mtl_core.step import MultiTaskModel, RandomState, autocast_as_now, unseen
 
 OVERFLOW = "overflow"  # flag of a step whose gradients a GradScaler's factor made infinite
 REMEMBERED = ("tasks", "epoch", "last", "sums", "counts")  # what a Balancer knows beside its method's state
+NOTED = ("step", "task", "loss", "weight", "norm", "cosine", "conflicts")  # in a row of the log
 Losses = Mapping[str, Tensor | None] | Sequence[Tensor | None] | Tensor
 
 
@@ -185,18 +181,15 @@ class Balancer:
             What was done; with groups the weights have a row for each.
 
         Raises:
-            Unmet: the method lacks something. NonFinite: a loss is NaN or infinite.
-            BadOption, ValueError: as for the method and for GraphStep.
+            Unmet: the method lacks something. NonFinite, BadOption, ValueError: as for the method and for GraphStep.
         """
         named = self._in_order(losses)
         z = [t for t in tree_leaves(features) if isinstance(t, Tensor) and t.is_floating_point()]
         self._check(named, bool(z), targets, second_batch)
         values = [loss.detach().to(self.last) for loss in named.values() if isinstance(loss, Tensor)]
-        last = (
-            torch.where(self.last.isnan(), torch.stack(values).mean(), self.last)
-            if None in named.values()
-            else self.last
-        )
+        last = self.last
+        if None in named.values():
+            last = torch.where(last.isnan(), torch.stack(values).mean(), last)
         another = None if second_batch is None else self._evaluated(second_batch)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
         step = GraphStep(self.model, named, last, z, self.replicas, scale, targets or (), another, self.wraps)
@@ -208,14 +201,12 @@ class Balancer:
         return result
 
     def _note(self, tasks: Sequence[str], losses: Tensor, gramian: Tensor, result: StepResult) -> None:
-        norms = gramian.diagonal().sqrt()
+        norms, number = gramian.diagonal().sqrt(), self.log[-1]["step"] + 1 if self.log else 0
         others = (gramian / norms.outer(norms)).fill_diagonal_(torch.inf)
-        weights = result.weights if result.weights.dim() == 1 else result.weights.mean(0)
+        weights = result.weights.view(-1, len(tasks)).mean(0)
         values = (losses, weights, norms, others.amin(1), (others < 0).sum(1))
-        number = self.log[-1]["step"] + 1 if self.log else 0
-        for task, *row in zip(tasks, *(value.tolist() for value in values), strict=True):
-            names = ("step", "task", "loss", "weight", "norm", "cosine", "conflicts")
-            self.log.append(dict(zip(names, (number, task, *row), strict=True)))
+        for row in zip([number] * len(tasks), tasks, *(value.tolist() for value in values), strict=True):
+            self.log.append(dict(zip(NOTED, row, strict=True)))
 
     def after_step(self, losses: Callable[[], Losses]) -> None:
         """Called after optimizer.step() for a method that looks at the losses once more; others pass over it.
@@ -240,10 +231,8 @@ class Balancer:
                 before = torch.get_rng_state()
                 values = compute()
                 if start is None and not torch.equal(before, torch.get_rng_state()):
-                    raise Unmet(
-                        f"{self.key} looks at the losses again under the same dropout masks: call balance.begin_step() "
-                        'before the forward pass, or take its option masks="fresh".'
-                    )
+                    words = 'call balance.begin_step() before the forward pass, or take its option masks="fresh".'
+                    raise Unmet(f"{self.key} looks at the losses again under the same dropout masks: {words}")
             return values
 
         step.losses, step.again = self.before, again
@@ -254,16 +243,12 @@ class Balancer:
         if not isinstance(losses, Mapping):
             values = list(losses)
             if len(values) != self.num_tasks:
-                raise ValueError(
-                    f"there are {len(values)} losses for {self.num_tasks} tasks; None stands for a missing one."
-                )
+                raise ValueError(f"{len(values)} losses for {self.num_tasks} tasks; None stands for a missing one.")
             return dict(zip(self.tasks or map(str, range(self.num_tasks)), values, strict=True))
         if self.tasks is None and len(losses) == self.num_tasks:
             self.tasks = list(losses)
         if self.tasks is None or not set(losses) <= set(self.tasks):
-            raise ValueError(
-                f"losses of {list(losses)}, but the tasks are {self.tasks}; name all: Balancer(…, tasks=[…])."
-            )
+            raise ValueError(f"losses of {list(losses)} for tasks {self.tasks}; name all: Balancer(…, tasks=[…]).")
         return {name: losses.get(name) for name in self.tasks}
 
     def _check(self, named: Mapping[str, Tensor | None], features: bool, targets: Any, second_batch: Any) -> None:
@@ -271,11 +256,10 @@ class Balancer:
         missing = [name for name, loss in named.items() if loss is None]
         if len(missing) == self.num_tasks:
             raise ValueError("every task is missing from this batch.")
-        unseen_heads = any(loss is not None and k not in self._seen for k, loss in enumerate(named.values()))
         lacks = {
             "parameters": not self._handed_over,
             "begin_epoch": not self.epoch,
-            "transform": unseen_heads,
+            "transform": any(loss is not None and k not in self._seen for k, loss in enumerate(named.values())),
             "features": not features,
             "targets": targets is None,
             "second_batch": second_batch is None,

@@ -71,8 +71,8 @@ class GraphStep(Step):
         keep_graph: what is asked after the Jacobian may go through the encoder again; otherwise that frees its graph.
 
     Raises:
-        ValueError: a loss is no scalar; the losses do not depend on what is shared, or on the features, or these not on
-            any parameter; the processes do not have the same tasks.
+        ValueError: a loss is no scalar; losses, features and shared parameters do not hang together; processes have
+            different tasks.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class GraphStep(Step):
                 row = self._pull(arriving, [found[z] for z in arriving], parameters, keep)
             else:
                 row = [found.get(p) for p in parameters]
-            yield [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, row, strict=True)]
+            yield _dense(parameters, row)
 
     # -- what an SMTO may look at: of all processes -------------------------------------------------------------------
 
@@ -254,9 +254,13 @@ class GraphStep(Step):
         return self.replicas.means(total)
 
     def _fill(self, gradients: Mapping[Tensor, Tensor]) -> None:
-        self._spent = True
+        self._spent, taken = True, set[int]()
         for p, gradient in gradients.items():
-            p.grad = gradient.to(p.dtype)
+            new = gradient.to(p.dtype)
+            if new.stride() != p.stride() or new.data_ptr() in taken:  # autograd gives one tensor for p and q in p + q
+                new = torch.empty_like(p).copy_(new)
+            p.grad = new
+            taken.add(new.data_ptr())
 
     def release(self) -> None:
         """Let go of the graph and of all gradients; the losses stay."""
@@ -275,18 +279,14 @@ class GraphStep(Step):
         with unseen(self.losses.device):
             losses = self.second_batch()()  # type: ignore[misc, operator]
             found = [self._pull([x], [torch.ones_like(x)], self.shared, keep=True) for x in losses]
-        rows = [
-            [torch.zeros_like(p) if g is None else g for p, g in zip(self.shared, row, strict=True)] for row in found
-        ]
-        return self.replicas.mean(torch.stack([self.flatten(row) for row in rows]))
+        return self.replicas.mean(torch.stack([self.flatten(_dense(self.shared, row)) for row in found]))
 
     def elsewhere(self, parameters: Mapping[nn.Parameter, Tensor], batch: Any) -> dict[nn.Parameter, Tensor]:
         """Gradient of Σ_k L_k, for losses that `batch()` computes, at other values of the parameters."""
         with moved(parameters), unseen(self.losses.device):
             loss = batch().sum()
             found = self._pull([loss], [torch.ones_like(loss)], list(parameters), keep=False)
-        everyone = {p: torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)}
-        return self.replicas.means(everyone)
+        return self.replicas.means(dict(zip(parameters, _dense(list(parameters), found), strict=True)))
 
 
 class GroupStep(Step):
@@ -332,3 +332,7 @@ def leaves(roots: Iterable[Tensor], doors: set[tuple[Any, int]]) -> tuple[list[A
 
 def _present(wanted: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> dict[Tensor, Tensor]:
     return {p: g for p, g in zip(wanted, gradients, strict=True) if g is not None}
+
+
+def _dense(wanted: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor]:
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(wanted, gradients, strict=True)]

@@ -448,27 +448,14 @@ class PartByPart:
             if not output.requires_grad and not past_z:
                 break
             parameters = [p for p in part.parameters() if p.requires_grad]
-            arriving = self._back(parameters, x, output, arriving, gramian, past_z)
+            wanted = [*parameters, x] if isinstance(x, Tensor) and x.requires_grad else parameters
+            passes = [_gradients(output, wanted, gradient) for gradient in arriving]
+            for p, rows in zip(parameters, zip(*passes, strict=True), strict=False):
+                if past_z:
+                    rows = tuple(g + found[p] if p in found else g for g, found in zip(rows, past_z, strict=True))
+                gramian += inner_products(torch.stack([row.flatten() for row in rows]))
+            arriving = [gradients[-1] for gradients in passes] if wanted else arriving
         return gramian
-
-    def _back(
-        self,
-        parameters: list[nn.Parameter],
-        x: Inputs,
-        output: Tensor,
-        arriving: list[Tensor],
-        gramian: Tensor,
-        past_z: list[dict[nn.Parameter, Tensor]],
-    ) -> list[Tensor]:
-        """Through one part: adds to the Gramian and gives the K gradients on the part's input."""
-        wanted = [*parameters, x] if isinstance(x, Tensor) and x.requires_grad else parameters
-        passes = [_gradients(output, wanted, gradient) for gradient in arriving]
-        for p, k_gradients in zip(parameters, zip(*passes, strict=True), strict=False):
-            rows = k_gradients
-            if past_z:
-                rows = tuple(g + found[p] if p in found else g for g, found in zip(rows, past_z, strict=True))
-            gramian += inner_products(torch.stack([row.flatten() for row in rows]))
-        return [gradients[-1] for gradients in passes] if wanted else arriving
 
 
 class ScaledStep(Step):

@@ -19,9 +19,8 @@ Differs:
 2. With J₁ ≠ J₂ some M_kk can be negative; it counts as 0 there, as in LibMTL. Where all do, the weights are those of
    λ and the last w (flag "no_gradient").
 3. One pair of further batches serves all of a step's updates of SDMGrad's w, as in its code; lr is 10, LibMTL's 5.
-4. MoCo's code, as LibMTL has it, brings g_k to the length of L_k before it joins Y, and takes a softmax for Π:
-   `reading="released"`. The source also keeps Y in a bounded set, which is left out. After the first step an update
-   made of Y has no weights on this batch's gradients, so that none are recorded.
+4. MoCo's source keeps Y in a bounded set; LibMTL, after its code, brings g_k to the length of L_k before it joins Y and
+   takes a softmax for Π. Neither is here. Weights on this batch's gradients exist, and are recorded, in the first step.
 5. In LibMTL heads get the mean (MoDo) or the sum (SDMGrad) of three batches' gradients.
 """
 
@@ -34,8 +33,9 @@ from torch import Tensor
 from mtl_core.smtos.base import SMTO, StepResult, register
 from mtl_core.step import Step, inner_products
 
+STEPS, LR = 20, 10.0  # of SDMGrad's w
+AtLeast0, Share = Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0, le=1)]
 Reading = Literal["published", "released"]
-AtLeast0 = Annotated[float, Field(ge=0)]
 
 
 def on_simplex(v: Tensor) -> Tensor:
@@ -46,109 +46,94 @@ def on_simplex(v: Tensor) -> Tensor:
     return (v - excess.gather(0, count[None] - 1) / count).clamp(min=0)
 
 
+class OnSimplex(SMTO):
+    """Methods that keep a w on the simplex."""
+
+    space, head_policy, native_scale = "parameters", "plain", "weights sum to 1"
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__(num_tasks)
+        self.w: Tensor
+        self.register_buffer("w", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+
+
 @register
-class MoDo(SMTO):
+class MoDo(OnSimplex):
     """Options:
-    gamma: step size of w. rho: how much w is drawn to equal weights.
+    gamma: step size of w.
+    rho: how much w is drawn to equal weights.
     """
 
     key = "modo"
-    space = "parameters"
-    head_policy = "plain"
-    native_scale = "weights sum to 1"
-    needs: tuple[str, ...] = ("second_batch",)
+    needs = ("second_batch",)
 
     def __init__(self, num_tasks: int, gamma: AtLeast0 = 0.001, rho: AtLeast0 = 0.1) -> None:
         super().__init__(num_tasks)
         self.gamma, self.rho = gamma, rho
-        self.w: Tensor
-        self.register_buffer("w", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
-
-    def between(self, step: Step) -> Tensor:
-        """J₁ J₂ᵀ of two further batches, float64 [K, K]."""
-        return inner_products(step.second_jacobian(), step.second_jacobian())
 
     def backward(self, step: Step) -> StepResult:
-        w = self.w.double()
-        w = on_simplex(w - self.gamma * (self.between(step) @ w + self.rho * w))
+        w, between = self.w.double(), inner_products(step.second_jacobian(), step.second_jacobian())
+        w = on_simplex(w - self.gamma * (between @ w + self.rho * w))
         self.w.copy_(w)
         step.apply(w)
         return StepResult(w.to(step.losses), torch.ones_like(step.losses))
 
 
 @register
-class SDMGrad(MoDo):
+class SDMGrad(OnSimplex):
     """Options:
-    lamb: λ, how much the mean gradient counts. steps: of w in every step. lr: of w.
+    lamb: λ, how much the mean gradient counts.
     reading: "published", two further batches, or "released", this one alone.
     """
 
     key = "sdmgrad"
-    native_scale = "weights sum to 1; times K as released"
 
-    def __init__(
-        self,
-        num_tasks: int,
-        lamb: AtLeast0 = 0.3,
-        steps: Annotated[int, Field(ge=1)] = 20,
-        lr: AtLeast0 = 10.0,
-        reading: Reading = "published",
-    ) -> None:
+    def __init__(self, num_tasks: int, lamb: AtLeast0 = 0.3, reading: Reading = "published") -> None:
         super().__init__(num_tasks)
-        self.lamb, self.steps, self.lr, self.released = lamb, steps, lr, reading == "released"
-        self.needs = () if self.released else self.needs
+        self.lamb, self.released = lamb, reading == "released"
+        self.needs = () if self.released else ("second_batch",)
 
     def backward(self, step: Step) -> StepResult:
-        between = step.gramian("parameters") if self.released else self.between(step)
+        if self.released:
+            between = step.gramian("parameters")
+        else:
+            between = inner_products(step.second_jacobian(), step.second_jacobian())
         scale = (between.diagonal().clamp(min=0) + 1e-4 * self.released).sqrt().mean().square()
         between = between / scale.where(scale > 0, torch.inf)
-        w = self.w.double()
-        before = torch.zeros_like(w)
-        for _ in range(self.steps):
-            before = before / 2 + between @ (w + self.lamb / self.num_tasks)
-            w = on_simplex(w - self.lr * before)
+        w, of_mean, slope = self.w.double(), self.lamb / self.num_tasks, self.w.double() * 0
+        for _ in range(STEPS):
+            slope = slope / 2 + between @ (w + of_mean)
+            w = on_simplex(w - LR * slope)
         self.w.copy_(w)
-        weights = (w + self.lamb / self.num_tasks) / (1 + self.lamb) * (self.num_tasks if self.released else 1)
+        weights = (w + of_mean) / (1 + self.lamb) * (self.num_tasks if self.released else 1)
         step.apply(weights)
         flags = () if scale.is_meta or scale > 0 else ("no_gradient",)
         return StepResult(weights.to(step.losses), torch.ones_like(step.losses), flags=flags)
 
 
 @register
-class MoCo(MoDo):
+class MoCo(OnSimplex):
     """Options:
-    beta: how much a step counts in the average of the gradients. gamma, rho: of w. reading: "published" or "released".
+    beta: how much a step counts in the average of the gradients.
+    gamma: step size of w.
+    rho: how much w is drawn to equal weights.
     """
 
     key = "moco"
     native_scale = "a mean of averaged gradients"
     remembered = ("count", "average")
-    needs = ()
 
-    def __init__(
-        self,
-        num_tasks: int,
-        beta: Annotated[float, Field(gt=0, le=1)] = 0.5,
-        gamma: AtLeast0 = 0.1,
-        rho: AtLeast0 = 0.0,
-        reading: Reading = "published",
-    ) -> None:
-        super().__init__(num_tasks, gamma, rho)
-        self.beta, self.released = beta, reading == "released"
-        self.count = 0
+    def __init__(self, num_tasks: int, beta: Share = 0.5, gamma: AtLeast0 = 0.1, rho: AtLeast0 = 0.0) -> None:
+        super().__init__(num_tasks)
+        self.beta, self.gamma, self.rho, self.count = beta, gamma, rho, 0
         self.average: Tensor | None = None  # Y [K, P]
 
     def backward(self, step: Step) -> StepResult:
         rows, self.count, first = step.jacobian, self.count + 1, self.average is None
-        share, weights = self.beta / self.count**0.5, torch.full_like(step.losses, torch.nan)
-        if self.released:
-            rows = rows / (rows.norm(dim=1, keepdim=True) + 1e-8) * step.losses.to(rows)[:, None]
+        share, w = self.beta / self.count**0.5, self.w.double()
         self.average = share * rows if self.average is None else self.average.to(rows).lerp(rows, share)
-        w = self.w.double()
-        slope = self.gamma / self.count**0.5 * (inner_products(self.average) @ w + self.rho * w)
-        w = (w - slope).softmax(0) if self.released else on_simplex(w - slope)
+        slope = inner_products(self.average) @ w + self.rho * w
+        w = on_simplex(w - self.gamma / self.count**0.5 * slope)
         self.w.copy_(w)
         step.apply_shared(w.to(rows) @ self.average)
-        if first and not self.released:
-            weights = (share * w).to(weights)
-        return StepResult(weights, torch.ones_like(weights))
+        return StepResult((w * (share if first else torch.nan)).to(step.losses), torch.ones_like(step.losses))

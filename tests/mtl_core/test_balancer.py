@@ -98,6 +98,19 @@ def test_the_step_replaces_and_the_balancer_adds() -> None:
     assert_close(grads(model), {name: 2 * g for name, g in once.items()})
 
 
+def test_every_gradient_has_memory_of_its_own() -> None:
+    """autograd.grad gives one tensor for two biases that are added, and a single number for a sum: clipping would scale
+    the first twice, and could not write into the second."""
+    for key in ("unit_scal", "cagrad", "mgda_ub"):
+        one, two, scale, head = (nn.Parameter(torch.ones(3)) for _ in range(4))
+        z = (one + two) * torch.ones(4, 3)
+        balance = mtl_core.Balancer(key, [one, two, scale], 2)
+        balance.backward([z.sum() + head.sum() + 0 * scale.sum(), 3 * z.sum()], z if key == "mgda_ub" else None)
+        length = nn.utils.clip_grad_norm_([one, two, head], 1.0)
+        assert length > 1
+        assert_close(nn.utils.get_total_norm([p.grad for p in (one, two, head)]), torch.ones(()), rtol=1e-5, atol=1e-5)
+
+
 def test_the_graph_is_let_go() -> None:
     """What the features were made of is freed, as by loss.backward()."""
     for key in ("unit_scal", "mgda_ub", "cagrad"):
@@ -177,7 +190,7 @@ def test_an_encoder_may_be(wrap: str) -> None:
 
 
 def test_the_log_has_a_row_per_step_and_task_and_moves_nothing() -> None:
-    """Lengths and cosines are those that `diagnose` finds, weights those of the result."""
+    """Lengths and cosines are those of the features' gradients, weights and losses those of the result."""
     found = []
     for log in (False, True):
         net, x = make()
@@ -185,16 +198,18 @@ def test_the_log_has_a_row_per_step_and_task_and_moves_nothing() -> None:
         for _ in range(2):
             z = net.features(x)
             losses = dict(zip("ab", net.losses(z), strict=True))
-            diagnosis = mtl_core.diagnose(losses, z)
+            wanted = [z["mean"], z["states"][0]]
+            rows = [torch.autograd.grad(x, wanted, retain_graph=True, materialize_grads=True) for x in losses.values()]
+            g = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
             result = balance.backward(losses, z)
         found.append(grads(net))
     assert_close(*found)
     assert [(row["step"], row["task"]) for row in balance.log] == [(0, "a"), (0, "b"), (1, "a"), (1, "b")]
+    cosine = float(torch.cosine_similarity(g[0], g[1], dim=0))
     for k, row in enumerate(balance.log[2:]):
-        assert_close(row["norm"], float(diagnosis.norms[k]))
-        assert_close(row["cosine"], float(diagnosis.cosines[0, 1]))
+        assert_close([row["norm"], row["cosine"]], [float(g[k].norm()), cosine])
         assert row["weight"] == float(result.weights[k]) and row["loss"] == float(list(losses.values())[k])
-        assert row["conflicts"] == (diagnosis.cosines[0, 1] < 0)
+        assert row["conflicts"] == (cosine < 0)
 
 
 # -- losses once more --------------------------------------------------------------------------------------------------
