@@ -221,8 +221,7 @@ class Balancer:
         step, self._pending = self._pending, None
         if step is None:
             return
-        compute, start = self._evaluated(losses), self._random_state
-        replay = any(smto.replay for smto in self.smtos)
+        compute, start, replay = self._evaluated(losses), self._random_state, any(smto.replay for smto in self.smtos)
 
         def again() -> Tensor:
             if not replay:

@@ -375,8 +375,7 @@ class Step:
             return self._look(self.x, self.targets)
 
     def second_jacobian(self) -> Tensor:
-        """As `jacobian`, of another second batch [K, P], by K passes through the whole model; nothing else changes.
-        Raises RuntimeError where there is none."""
+        """`jacobian` on another second batch [K, P], by K passes through the whole model; nothing else changes."""
         if self.second_batch is None:
             raise RuntimeError("this method needs a second batch in every step: make the Step with second_batch=….")
         with unseen(self._device):
@@ -455,6 +454,7 @@ class PartByPart:
                     rows = tuple(g + found[p] if p in found else g for g, found in zip(rows, past_z, strict=True))
                 gramian += inner_products(torch.stack([row.flatten() for row in rows]))
             arriving = [gradients[-1] for gradients in passes] if wanted else arriving
+            passes, rows = [], ()  # nothing of this part lives on
         return gramian
 
 
@@ -559,11 +559,10 @@ def check_scalars(losses: Mapping[str, Any]) -> None:
             raise ValueError(f"the loss of task {name!r} is {found}; expected a scalar tensor: take mean or sum.")
 
 
-def inner_products(rows: Tensor, others: Tensor | None = None) -> Tensor:
-    """Rows [K, n] to their inner products with others (themselves by default), summed in float64 [K, K], without a copy
-    of all rows in that precision."""
-    both = zip(rows.split(2**18, dim=1), (rows if others is None else others).split(2**18, dim=1), strict=True)
-    products: Tensor = functools.reduce(torch.add, [part.double() @ other.double().T for part, other in both])
+def inner_products(rows: Tensor) -> Tensor:
+    """Rows [K, n] to their inner products, summed in float64 [K, K], without a copy of all rows in that precision."""
+    parts = (part.double() for part in rows.split(2**18, dim=1))
+    products: Tensor = functools.reduce(torch.add, [part @ part.T for part in parts])
     return products
 
 

@@ -34,7 +34,8 @@ from mtl_core.smtos.base import SMTO, StepResult, register
 from mtl_core.step import Step, inner_products
 
 STEPS, LR = 20, 10.0  # of SDMGrad's w
-AtLeast0, Share = Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0, le=1)]
+AtLeast0 = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Reading = Literal["published", "released"]
 
 
@@ -56,6 +57,11 @@ class OnSimplex(SMTO):
         self.w: Tensor
         self.register_buffer("w", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
 
+    def between(self, step: Step) -> Tensor:
+        """J₁ J₂ᵀ of two further batches, float64 [K, K]."""
+        both = torch.cat([step.second_jacobian(), step.second_jacobian()])
+        return inner_products(both)[: self.num_tasks, self.num_tasks :]
+
 
 @register
 class MoDo(OnSimplex):
@@ -72,8 +78,8 @@ class MoDo(OnSimplex):
         self.gamma, self.rho = gamma, rho
 
     def backward(self, step: Step) -> StepResult:
-        w, between = self.w.double(), inner_products(step.second_jacobian(), step.second_jacobian())
-        w = on_simplex(w - self.gamma * (between @ w + self.rho * w))
+        w = self.w.double()
+        w = on_simplex(w - self.gamma * (self.between(step) @ w + self.rho * w))
         self.w.copy_(w)
         step.apply(w)
         return StepResult(w.to(step.losses), torch.ones_like(step.losses))
@@ -94,10 +100,7 @@ class SDMGrad(OnSimplex):
         self.needs = () if self.released else ("second_batch",)
 
     def backward(self, step: Step) -> StepResult:
-        if self.released:
-            between = step.gramian("parameters")
-        else:
-            between = inner_products(step.second_jacobian(), step.second_jacobian())
+        between = step.gramian("parameters") if self.released else self.between(step)
         scale = (between.diagonal().clamp(min=0) + 1e-4 * self.released).sqrt().mean().square()
         between = between / scale.where(scale > 0, torch.inf)
         w, of_mean, slope = self.w.double(), self.lamb / self.num_tasks, self.w.double() * 0
@@ -132,8 +135,7 @@ class MoCo(OnSimplex):
         rows, self.count, first = step.jacobian, self.count + 1, self.average is None
         share, w = self.beta / self.count**0.5, self.w.double()
         self.average = share * rows if self.average is None else self.average.to(rows).lerp(rows, share)
-        slope = inner_products(self.average) @ w + self.rho * w
-        w = on_simplex(w - self.gamma / self.count**0.5 * slope)
+        w = on_simplex(w - self.gamma / self.count**0.5 * (inner_products(self.average) @ w + self.rho * w))
         self.w.copy_(w)
         step.apply_shared(w.to(rows) @ self.average)
         return StepResult((w * (share if first else torch.nan)).to(step.losses), torch.ones_like(step.losses))
