@@ -49,11 +49,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[list[Seed], Field(min_length=1), Once]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # no data set has more samples
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
-Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=10)]  # of Adam: by so much a step moves every weight
 Share = Annotated[float, Field(ge=0, lt=1)]
-Rates = Annotated[list[Positive], Field(min_length=1), Once]
+Rates = Annotated[list[Rate], Field(min_length=1), Once]
 Dropouts = Annotated[list[Share], Field(min_length=1), Once]
-Decays = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1), Once]
+Decays = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1), Once]
+Ratio = Annotated[float, Field(ge=1e-5, le=1e5)]  # weights are rounded to six digits
 Points = Annotated[int, Field(ge=2, le=1000)]
 Search = Literal["published", "grid"]
 Precision = Literal["float32", "float64", "tf32"]
@@ -365,8 +366,8 @@ class FolderByFamily(Table):
 
 
 class Ratios(Table):
-    lowest: Positive
-    highest: Positive
+    lowest: Ratio
+    highest: Ratio
     points: Points
 
     @model_validator(mode="after")
@@ -406,12 +407,12 @@ class Comparison(Table):
     molecules: OfMolecules
     sources: Annotated[dict[str, Method], _all_of(EXTRACTED)]
     nash_lr: Rates
-    fixed_lr: Positive
+    fixed_lr: Rate
     ratios: Annotated[dict[str, Ratios], _all_of(SWEPT)]
     lr_methods: Methods
-    lr_grid: Annotated[list[Positive], Field(min_length=2), Once]
+    lr_grid: Annotated[list[Rate], Field(min_length=2), Once]
     kurin_methods: Methods
-    kurin: Annotated[list[Annotated[list[float], Field(min_length=2, max_length=2)]], Once]
+    kurin: Annotated[list[Annotated[list[Annotated[float, Field(le=1)]], Field(min_length=2, max_length=2)]], Once]
     widths: Annotated[list[Annotated[float, Field(ge=0.1, le=16)]], Field(min_length=1), Once]
     population: Population
 
