@@ -483,9 +483,17 @@ class FixedWeights(OnData):
             yield problem, settings.model_dump().get("problem_options", {}), source, settings.sizes, folder
 
 
+def _beyond_four(sizes: list[int]) -> list[int]:
+    if max(sizes) < 5:
+        raise ValueError(
+            f"= {sizes}: a number above 4 is needed; up to there equal rows say that tasks can change places"
+        )
+    return sizes
+
+
 class Checks(Table):
-    draws: Annotated[int, Field(ge=10, le=1_000_000)]
-    sizes: Annotated[list[Annotated[int, Field(ge=3, le=100)]], Field(min_length=1), Once]
+    draws: Annotated[int, Field(ge=100, le=1_000_000)]  # of a tenth, in every case one must contradict
+    sizes: Annotated[list[Annotated[int, Field(ge=3, le=100)]], Field(min_length=1), Once, AfterValidator(_beyond_four)]
     resolution: Annotated[int, Field(ge=2, le=500)]
     cosines: Annotated[int, Field(ge=2, le=10_000)]
     length_ratio: Annotated[float, Field(gt=1, le=1000)]

@@ -114,6 +114,7 @@ REFUSED = [
     (FIXED, {"details__lr_methods": ["unit_scal", "si"]}, "si must be among the methods of multimnist/CL_RR"),
     (FIXED, {"details__sources__qm9": "edm"}, "'edm' is not among the methods of qm9"),
     (FIXED, {"details__population__exploit_interval": 2}, "exploit_interval = 2 is all of base.epochs"),
+    ("06_proofs", {"details__sizes": [3, 4]}, "details.sizes = [3, 4]: a number above 4 is needed"),
     (
         "06_proofs",
         {"details__sizes": [2]},
