@@ -49,7 +49,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[list[Seed], Field(min_length=1), Once]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # no data set has more samples
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
-Rate = Annotated[float, Field(gt=0, le=10)]  # of Adam: by so much a step moves every weight
+Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[Positive, Field(le=10)]  # of Adam: by so much a step moves every weight
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rates = Annotated[list[Rate], Field(min_length=1), Once]
 Dropouts = Annotated[list[Share], Field(min_length=1), Once]
