@@ -375,6 +375,11 @@ class Ratios(Table):
     def _from_low_to_high(self) -> Ratios:
         if not self.lowest < self.highest:
             raise ValueError(f"goes from {self.lowest} to {self.highest}; lowest must be below highest")
+        if not any(round(one - other, 6) == 0 for one, other in sweeps.ratios(**self.model_dump())):
+            raise ValueError(
+                f"goes from {self.lowest} to {self.highest} in {self.points} points, and none is 1, the uniform loss; "
+                "an odd number of points from 1/r to r has it"
+            )
         return self
 
 

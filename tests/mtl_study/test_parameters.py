@@ -109,6 +109,7 @@ REFUSED = [
     (FIXED, {"details__streets__gird": {}}, "unknown parameter 'details.streets.gird' (did you mean 'grid'?)"),
     (FIXED, {"source__molecules": "mebedded"}, "(did you mean 'embedded'?)"),
     (FIXED, {"details__widths": [0.0]}, "details.widths[0] is a number with a point (0.0)"),
+    (FIXED, {"details__ratios__multimnist/CL_RR__highest": 5.0}, "in 3 points, and none is 1, the uniform loss"),
     (FIXED, {"details__kurin": [[0.3, 0.0]]}, "kurin: [0.0, 0.0]"),
     (FIXED, {"details__kurin": [[0.0, 0.0], [1.0, 0.0]]}, "kurin: dropout = 1.0"),
     (FIXED, {"details__lr_methods": ["unit_scal", "si"]}, "si must be among the methods of multimnist/CL_RR"),
