@@ -238,6 +238,7 @@ class StartHere(Parameters):
 
 
 class OnDigits(Protocol):
+    test_size: Annotated[Size, Field(ge=8)]  # eight are shown
     grid: DigitGrid
     train_at_one_rate: bool
 
@@ -273,6 +274,7 @@ class SimilarTasks(Experiment):
 
 
 class OnStreets(Protocol):
+    test_size: Annotated[Size, Field(ge=4)]  # four are shown
     grid: StreetGrid
     problem_options: StreetOptions
     keep_jacobian: bool
@@ -301,6 +303,7 @@ class Ladder(Experiment):
 
 
 class OnMolecules(Protocol):
+    train_size: Annotated[Size, Field(ge=5)]  # five are shown
     grid: MoleculeGrid
     problem_options: MoleculeOptions
     lr_decay: PlateauDecay

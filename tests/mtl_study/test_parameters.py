@@ -103,6 +103,12 @@ REFUSED = [
     ),
     (LADDER, {"details__problem_options__num_tasks": 2}, "unknown parameter 'details.problem_options.num_tasks'"),
     (LADDER, {"details__batch_size": 7, "details__train_size": 15}, "the last batch has 1 of the at least 2 samples"),
+    (
+        "04_qm9",
+        {"details__train_size": 4},
+        "details.train_size is a whole number (4): expected greater than or equal to 5",
+    ),
+    (LADDER, {"details__test_size": 3}, "details.test_size is a whole number (3): expected greater than or equal to 4"),
     ("04_qm9", {"details__both_schedules": ["edm"]}, "both_schedules: 'edm' is not among the methods"),
     ("04_qm9", {"details__train_size": 999_999}, "QM9: train_size is 999,999"),
     ("04_qm9", {"details__train_size": 9_999}, "molecules of that split have at most 11 atoms"),
