@@ -50,10 +50,12 @@ Seeds = Annotated[list[Seed], Field(min_length=1), Once]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # no data set has more samples
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[Positive, Field(le=10)]  # of Adam: by so much a step moves every weight
 Share = Annotated[float, Field(ge=0, lt=1)]
-Rates = Annotated[list[Positive], Field(min_length=1), Once]
+Rates = Annotated[list[Rate], Field(min_length=1), Once]
 Dropouts = Annotated[list[Share], Field(min_length=1), Once]
-Decays = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1), Once]
+Decays = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1), Once]
+Ratio = Annotated[float, Field(ge=1e-5, le=1e5)]  # weights are rounded to six digits
 Points = Annotated[int, Field(ge=2, le=1000)]
 Search = Literal["published", "grid"]
 Precision = Literal["float32", "float64", "tf32"]
@@ -236,6 +238,7 @@ class StartHere(Parameters):
 
 
 class OnDigits(Protocol):
+    test_size: Annotated[Size, Field(ge=8)]  # eight are shown
     grid: DigitGrid
     train_at_one_rate: bool
 
@@ -271,6 +274,7 @@ class SimilarTasks(Experiment):
 
 
 class OnStreets(Protocol):
+    test_size: Annotated[Size, Field(ge=4)]  # four are shown
     grid: StreetGrid
     problem_options: StreetOptions
     keep_jacobian: bool
@@ -299,6 +303,7 @@ class Ladder(Experiment):
 
 
 class OnMolecules(Protocol):
+    train_size: Annotated[Size, Field(ge=5)]  # five are shown
     grid: MoleculeGrid
     problem_options: MoleculeOptions
     lr_decay: PlateauDecay
@@ -365,14 +370,19 @@ class FolderByFamily(Table):
 
 
 class Ratios(Table):
-    lowest: Positive
-    highest: Positive
+    lowest: Ratio
+    highest: Ratio
     points: Points
 
     @model_validator(mode="after")
     def _from_low_to_high(self) -> Ratios:
         if not self.lowest < self.highest:
             raise ValueError(f"goes from {self.lowest} to {self.highest}; lowest must be below highest")
+        if not any(round(one - other, 6) == 0 for one, other in sweeps.ratios(**self.model_dump())):
+            raise ValueError(
+                f"goes from {self.lowest} to {self.highest} in {self.points} points, and none is 1, the uniform loss; "
+                "an odd number of points from 1/r to r has it"
+            )
         return self
 
 
@@ -406,12 +416,12 @@ class Comparison(Table):
     molecules: OfMolecules
     sources: Annotated[dict[str, Method], _all_of(EXTRACTED)]
     nash_lr: Rates
-    fixed_lr: Positive
+    fixed_lr: Rate
     ratios: Annotated[dict[str, Ratios], _all_of(SWEPT)]
     lr_methods: Methods
-    lr_grid: Annotated[list[Positive], Field(min_length=2), Once]
+    lr_grid: Annotated[list[Rate], Field(min_length=2), Once]
     kurin_methods: Methods
-    kurin: Annotated[list[Annotated[list[float], Field(min_length=2, max_length=2)]], Once]
+    kurin: Annotated[list[Annotated[list[Annotated[float, Field(le=1)]], Field(min_length=2, max_length=2)]], Once]
     widths: Annotated[list[Annotated[float, Field(ge=0.1, le=16)]], Field(min_length=1), Once]
     population: Population
 
@@ -482,9 +492,17 @@ class FixedWeights(OnData):
             yield problem, settings.model_dump().get("problem_options", {}), source, settings.sizes, folder
 
 
+def _beyond_four(sizes: list[int]) -> list[int]:
+    if max(sizes) < 5:
+        raise ValueError(
+            f"= {sizes}: a number above 4 is needed; up to there equal rows say that tasks can change places"
+        )
+    return sizes
+
+
 class Checks(Table):
-    draws: Annotated[int, Field(ge=10, le=1_000_000)]
-    sizes: Annotated[list[Annotated[int, Field(ge=3, le=100)]], Field(min_length=1), Once]
+    draws: Annotated[int, Field(ge=100, le=1_000_000)]  # of a tenth, in every case one must contradict
+    sizes: Annotated[list[Annotated[int, Field(ge=3, le=100)]], Field(min_length=1), Once, AfterValidator(_beyond_four)]
     resolution: Annotated[int, Field(ge=2, le=500)]
     cosines: Annotated[int, Field(ge=2, le=10_000)]
     length_ratio: Annotated[float, Field(gt=1, le=1000)]

@@ -125,7 +125,7 @@ def test_every_mutation_is_checked_in_words(mutations):
     assert all(sentence.strip() and "Traceback" not in sentence and "object at" not in sentence for sentence in said)
 
 
-# -- runs without training ---------------------------------------------------------------------------------------------
+# -- to the end --------------------------------------------------------------------------------------------------------
 
 
 def history(config, epochs, weights=None):
@@ -200,7 +200,8 @@ def made(config):
 
 
 def stand_in(trained):
-    """`runner.records`, where of every problem one run is trained, for an epoch, and all records are made up."""
+    """`runner.records`, where of every problem one run is trained, for an epoch, and what runs and populations leave is
+    made up."""
 
     def records(configs, store, train, *, device="auto", data_dir=None, **_):
         configs = list(configs)
@@ -209,7 +210,8 @@ def stand_in(trained):
         for config in missing.values():
             if isinstance(config, RunConfig) and config.problem not in trained:
                 trained[config.problem] = training.train(config.model_copy(update={"epochs": 1}), "cpu", data_dir)
-            store.put(made(config))
+            known = isinstance(config, RunConfig | population.PopulationConfig)
+            store.put(made(config) if known else train(config, "cpu", data_dir))
         return [store.get(config).serving(config) for config in configs]
 
     return records
