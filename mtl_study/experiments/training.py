@@ -32,7 +32,7 @@ from mtl_core.smtos.base import SMTO, ProblemInfo, StepResult
 from mtl_core.smtos.geometry import NonFinite, cosine_to_mean, pairwise_cosine
 from mtl_core.step import MultiTaskModel, RandomState, Space, Step
 from mtl_core.tasks import Task
-from mtl_study.experiments import checkpoints
+from mtl_study.experiments import checkpoints, inner
 from mtl_study.experiments.checkpoints import Checkpoint, complete
 from mtl_study.experiments.runs import LAST_STEPS, BadConfig, Epoch, Gradients, Run, RunConfig
 
@@ -160,17 +160,14 @@ class Training:
         torch.manual_seed(config.seed)  # dropout starts from the seed, however many heads were initialised
         self.smto = method(config, self.model)
         self.smto.to(device).to(torch.promote_types(dtype, torch.float32))
-        self.optimizer = torch.optim.Adam(
-            [{"params": list(self.model.parameters())}, *self.smto.parameter_groups(config.lr)],
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        self.optimizer = inner.build(config, self.model, self.smto.parameter_groups(config.lr))
+        self.per_task = inner.per_task(self.optimizer)
         self.schedule = _Schedule(self.optimizer, config, self.tasks)
         self.order = torch.Generator().manual_seed(config.seed)
         self.augmentation = torch.Generator().manual_seed(config.seed + 2_000_003)
-        self.loss_functions = [task.loss for task in self.tasks]
         self.second_batch_needed = "second_batch" in self.smto.required()
+        units = config.units or [1.0] * len(self.tasks)
+        self.loss_functions = [_scaled(task.loss, unit) for task, unit in zip(self.tasks, units, strict=True)]
         validation = getattr(self.smto, "meta_split", "train") == "validation"
         self.second_batch = _SecondBatches(
             self.data["val" if validation else "train"],
@@ -306,7 +303,10 @@ class Training:
             raise NonFinite("a loss is not finite")
         if len(self.tasks) > 1 and number % self.problem.sample_every == min(1, self._last_step):
             log.look(step)
+        jacobian = None if self.per_task is None else step.jacobian
         result = self.smto.backward(step)
+        if self.per_task is not None and jacobian is not None:
+            self.per_task.see(step, jacobian, result.weights)
         finite = self._finite_gradients(step)
         log.add(step, result, finite, number)
         if self.device.type == "cpu" and not finite:  # on a GPU reading it would mean waiting for it
@@ -346,6 +346,11 @@ class Training:
             task.name: {name: number(m.value(totals[task.name, name])) for name, m in task.metrics.items()}
             for task in self.tasks
         }
+
+
+def _scaled(loss: Callable[[Tensor, Tensor], Tensor], unit: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss in another unit."""
+    return loss if unit == 1 else lambda prediction, target: unit * loss(prediction, target)
 
 
 class _SecondBatches:

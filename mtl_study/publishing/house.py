@@ -37,6 +37,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.engines",
         "mtl_study.experiments.leases",
         "mtl_study.experiments.training",
+        "mtl_study.experiments.inner",
     ),
     "records, words and looks": (
         "mtl_study.experiments.runs",
