@@ -33,7 +33,7 @@ def build(config: RunConfig, model: nn.Module, of_smto: Groups) -> Optimizer:
     An attribute `found_inf`, set to a tensor that is not 0, has the next step leave all parameters as they are.
     """
     groups: Groups = [{"params": list(model.parameters())}, *of_smto]
-    rates = {"lr": config.lr, "weight_decay": config.weight_decay}
+    rates: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     betas: Any = tuple(config.betas)
     adam = {**rates, "betas": betas, "eps": config.eps}
     match config.optimizer:
@@ -147,7 +147,7 @@ class Together(_Skipping):
     def state_dict(self) -> dict[str, Any]:
         return {"parts": [part.state_dict() for part in self.parts]}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share_groups()

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from mtl_core import problems, smtos
 from mtl_core.smtos.base import ProblemInfo
+from mtl_core.smtos.uw import UW
 from mtl_core.step import Step
 from mtl_study.experiments import inner, training
 from mtl_study.experiments.runs import RunConfig
@@ -132,7 +133,7 @@ def train(
         likelihoods = tuple(task.likelihood for task in definition.tasks)
         smto.set_up(ProblemInfo(likelihoods, definition.feature_shape, lr, config.weight_decay), seed=seed)
         smto.double()
-        if setting.matched and not callable(units):
+        if setting.matched and isinstance(smto, UW) and not callable(units):
             with torch.no_grad():  # L e^(−pη) is the same for L and η as for α L and η + ln(α)/p
                 smto.eta.add_(torch.tensor([math.log(u) for u in units], dtype=torch.float64) / smto.power)
         optimizer = inner.build(config, model, smto.parameter_groups(lr))
@@ -256,9 +257,8 @@ def changing_weights(draws: int, steps: int, **how: Any) -> pd.DataFrame:
             for betas in BETAS:
                 setting = Setting("", "", False, NO_EPS | {"betas": list(betas)}, frozen=True)
                 plain = train(setting, steps=steps, seed=draw + 1, **how)
-                moved = train(
-                    setting, lambda i, logs=logs: (10.0 ** logs[i]).tolist(), steps=steps, seed=draw + 1, **how
-                )
+                factors = (10.0**logs).tolist()
+                moved = train(setting, factors.__getitem__, steps=steps, seed=draw + 1, **how)
                 distance = apart(plain, moved, "heads")[1]
                 rows.append({"weights": kind, "draw": draw, "betas": betas, "apart": distance})
     return pd.DataFrame(rows)

@@ -17,10 +17,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib import resources
 
 import numpy as np
 import pandas as pd
+import yaml
 
 KAPPA = 5e-6
 STARTS = ((-8.5, 7.5), (-8.5, -5.0), (9.0, 9.0))  # of Liu et al.
@@ -193,7 +194,9 @@ def walk(
 # -- the published table -----------------------------------------------------------------------------------------------
 
 
-def published(rows: dict[str, Any]) -> pd.DataFrame:
-    """Steps as `Walks.table` has them, from rows "optimizer method" of numbers or null, in the order of RATES."""
+def published() -> pd.DataFrame:
+    """The steps that Elich et al. found, as `Walks.table` has them."""
+    text = resources.files("mtl_study.paper").joinpath("data", "elich.yaml").read_text(encoding="utf-8")
+    rows: dict[str, list[float | None]] = yaml.safe_load(text)["toy"]
     index = pd.MultiIndex.from_tuples([tuple(name.split()) for name in rows], names=["optimizer", "method"])
     return pd.DataFrame(list(rows.values()), index, RATES, dtype=float).rename_axis(columns="lr")

@@ -1,0 +1,185 @@
+"""The figures of notebook 07: how far units move a run, which methods notice them, and walks over the landscape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from mtl_study.look import BLUE, GREY, INK, LOOK, VERMILION, label
+from mtl_study.plots import canvas
+from mtl_study.teaching import landscape
+from mtl_study.teaching.fingerprint import BOTH, DIRECTION, UP_TO_SIGN
+from mtl_study.teaching.landscape import Walks
+from mtl_study.words import number
+
+FLOOR = 1e-17  # where what is exactly 0 is drawn
+
+
+def invariance_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """How far the two runs come apart, a row per setting, in words."""
+
+    def shown(value: float) -> str:
+        return "–" if np.isnan(value) else "0" if value == 0 else number(value, 2) if value > 0.005 else f"{value:.0e}"
+
+    table = pd.DataFrame(
+        {
+            "setting": rows.setting,
+            "backbone": rows.backbone,
+            "first step of the backbone": rows["first encoder"].map(shown),
+            "its whole way": rows.encoder.map(shown),
+            "first step of the heads": rows["first heads"].map(shown),
+            "their whole way": rows.heads.map(shown),
+            "equal at powers of two": ["yes" if bits else "no" for bits in rows.bits],
+            "rounding alone": rows.control.map(shown),
+        }
+    ).set_index("setting")
+    canvas.caption(
+        table,
+        "Losses times 10 and 0.1 against losses as they are: the difference of two runs over the length of the way, "
+        "after the "
+        "first step and after the last. Equal at powers of two: to the last bit with losses times 8 and ⅛ (with a "
+        "matched start "
+        "to rounding). Rounding alone: the heads' whole way, where only the start differs, by 1e-15.",
+    )
+    return table
+
+
+def sizes(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """How far factors of 10 and 0.1 move Adam's heads on a frozen backbone, a bar for each ε and weight decay."""
+    ax = canvas.figure(7.5, 3.2)[1] if ax is None else ax
+    of_eps = table.weight_decay.isna()
+    names = [
+        f"ε = {row.eps:.0e}" if eps else f"λ = {row.weight_decay:.0e}"
+        for eps, row in zip(of_eps, table.itertuples(), strict=True)
+    ]
+    ax.bar(names, 100 * table["apart"], color=[BLUE if eps else VERMILION for eps in of_eps], width=0.65)
+    for i, value in enumerate(100 * table["apart"]):
+        ax.text(i, value, number(value, 1 if value < 10 else 0), ha="center", va="bottom", fontsize=8.5)
+    ax.set_ylabel("heads come apart, % of their way")
+    canvas.despine(ax)
+    canvas.caption(
+        ax,
+        "Adam on a frozen backbone, losses times 10 and 0.1. Blue: ε, without weight decay; orange: decay λ in the "
+        "gradient, with "
+        "ε → 0. Adam(α, ε, λ) is Adam(1, ε/α, λ/α), so a larger ε or λ is what a smaller loss makes of it.",
+    )
+    return ax
+
+
+def changing_weights(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """How far weights that change move Adam's heads, a dot per draw, over Adam's two memories."""
+    ax = canvas.figure(6.5, 3.0)[1] if ax is None else ax
+    settings = list(dict.fromkeys(table.betas))
+    for offset, (kind, colour, marker) in zip(
+        (-0.1, 0.1), (("random", BLUE, "o"), ("ramp", VERMILION, "s")), strict=True
+    ):
+        part = table[table.weights == kind]
+        x = [settings.index(betas) + offset for betas in part.betas]
+        ax.plot(x, part["apart"], marker, color=colour, markersize=5, alpha=0.8, label=kind)
+    ax.set_xticks(range(len(settings)), [f"β = {a:g}, {b:g}" for a, b in settings])
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel("distance over way")
+    ax.legend(frameon=False)
+    canvas.despine(ax)
+    canvas.caption(
+        ax,
+        "Heads on a frozen backbone under Adam (ε → 0): the distance between the path with weights that change and "
+        "that with "
+        "constant weights, over its length. Random: up to tenfold either way, every step; ramp: from a tenth to ten "
+        "and back.",
+    )
+    return ax
+
+
+def fingerprints(tables: Mapping[int, pd.DataFrame], ax: Axes | None = None) -> Axes:
+    """The median cosine between a method's updates in two units, a row per method and a column per number of tasks.
+    Marks say what is invariant."""
+    order = pd.DataFrame({K: t.median_cosine for K, t in tables.items()})
+    order = order.loc[order.mean(axis=1).sort_values(ascending=False, kind="stable").index]
+    ax = canvas.figure(5.2, 0.27 * len(order) + 1.2)[1] if ax is None else ax
+    image = ax.imshow(order, cmap="viridis", vmin=min(0.5, order.min().min()), vmax=1, aspect="auto")
+    for i, method in enumerate(order.index):
+        for j, K in enumerate(order):
+            kept = tables[K].invariant[method]
+            mark = {BOTH: " ◉", DIRECTION: " ●", UP_TO_SIGN: " ±"}.get(kept, "")
+            dark = order.iloc[i, j] < 0.85
+            ax.text(
+                j,
+                i,
+                number(order.iloc[i, j], 2) + mark,
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if dark else INK,
+            )
+    ax.set_xticks(range(len(order.columns)), [f"{K} tasks" for K in order])
+    ax.set_yticks(range(len(order)), order.index)
+    canvas.figure_of(ax).colorbar(image, ax=ax, label="median cosine", shrink=0.6)
+    canvas.caption(
+        ax,
+        "Two updates of one method on the same random gradients, the second with the first two tasks' losses in other "
+        "units (times "
+        "10 and 0.1). ◉ neither direction nor length changes, ● the direction stays, ± up to its sign.",
+    )
+    return ax
+
+
+# -- the landscape -----------------------------------------------------------------------------------------------------
+
+
+def toy_table(tables: Mapping[str, pd.DataFrame], published: pd.DataFrame) -> pd.DataFrame:
+    """Steps until all starts have arrived: ours in each precision beside the paper's, "–" where not all do."""
+    rows = []
+    for optimizer, method in published.index:
+        for of, table in {"paper": published, **tables}.items():
+            steps = ["–" if np.isnan(v) else f"{v:,.0f}" for v in table.loc[(optimizer, method)]]
+            name = "Adam" if optimizer == "adam" else "GD"
+            rows.append(
+                {"optimizer": name, "method": label(method), "of": of}
+                | dict(zip(map(_rate, table.columns), steps, strict=True))
+            )
+    table = pd.DataFrame(rows).set_index(["optimizer", "method", "of"])
+    return table
+
+
+def _rate(lr: float) -> str:
+    return f"{lr:g}"
+
+
+def toy_caption(steps: int, cap: int) -> str:
+    """Of the table: what it counts, and how long we walked."""
+    return (
+        "Steps until the walks from all three starts have a mean loss below −15, by step size; –: not all have. The "
+        "paper stops "
+        f"after {cap:,} steps, we after {steps:,}. Below 0.1 paths are chaotic: another rounding, another number."
+    )
+
+
+def paths(walks: Walks, which: Sequence[tuple[str, str]], lr: float) -> np.ndarray:
+    """Walks from the three starts over the mean loss, a panel per optimizer and method, at one step size."""
+    _, axes = canvas.grid_of_axes(1, [1] * len(which), 3.1 * len(which), 3.4)
+    x, y = np.meshgrid(np.linspace(-11, 11, 160), np.linspace(-11, 11, 160))
+    heights = landscape.losses(np.stack([x, y], axis=-1)).mean(-1)
+    for ax, (optimizer, method) in zip(axes.flat, which, strict=True):
+        ax.contour(x, y, heights, 24, cmap="Greys", linewidths=0.6, alpha=0.7)
+        rows = walks.plan.reset_index(drop=True)
+        chosen = rows[(rows.optimizer == optimizer) & (rows.method == method) & (rows.lr == lr)]
+        for row in chosen.itertuples():
+            path = walks.paths[:, row.Index]
+            arrived = row.steps == row.steps
+            colour = LOOK[method].colour
+            ax.plot(*path.T, color=colour, linewidth=1.3)
+            ax.plot(*path[0], "o", color=GREY, markersize=5)
+            ax.plot(*path[-1], "*" if arrived else "x", color=colour, markersize=9)
+        ax.set(xlim=(-11, 11), ylim=(-11, 11), xticks=[], yticks=[])
+        ax.set_title(f"{'Adam' if optimizer == 'adam' else 'Gradient descent'}, {label(method)}", fontsize=9.5)
+    canvas.caption(
+        axes,
+        f"CAGrad's landscape, step size {lr:g}: lines of equal mean loss, walks from three starts (grey). A star: it "
+        "has arrived, a "
+        "cross: it has not when the walk ends.",
+    )
+    return axes

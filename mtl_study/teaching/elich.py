@@ -1,0 +1,208 @@
+"""What notebook 07 makes of its experiments: checks for the verdicts, and the sentences that it prints.
+
+The rules are in mtl_study/paper/data/claims.yaml; each check names the proposition that it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mtl_study.experiments import inner
+from mtl_study.look import label
+from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED, Verdicts
+from mtl_study.teaching import fingerprint
+from mtl_study.teaching.invariance import BETAS
+from mtl_study.words import counted, listed, number, percent
+
+FELT, ROUNDING = 0.01, 1e-9  # of the way: what counts as moved, and as not
+LARGE = 0.1  # step sizes of the landscape from which on paths are not chaotic
+ALLOWED = {"unit_scal": 0.03, "cagrad": 0.03, "pcgrad": 0.15}
+
+
+def _check(proposition: str, check: str, passed: bool, **shown: Any) -> dict[str, Any]:
+    return {"proposition": proposition, "check": check, "passed": bool(passed), **shown}
+
+
+def of_invariance(rows: pd.DataFrame, equivalences: Iterable[tuple[str, bool]], common_factor: bool) -> pd.DataFrame:
+    """One row per check, of `invariance.table` and `equivalences`, and whether a common factor changes no bit."""
+    found = []
+    for row in rows.itertuples():
+        name, moved = f"{row.setting}, {row.backbone} backbone", max(row.heads, row.encoder if row.encoder > 0 else 0)
+        match row.group:
+            case "head":
+                found.append(_check("head", name, row.bits, distance=row.heads))
+            case "head, as used":
+                found.append(_check("head as used", name, row.heads < FELT, distance=row.heads))
+            case "backbone":
+                encoder, heads = rows.loc[row.Index, ["first encoder", "first heads"]]
+                found.append(_check("backbone", "its first step", encoder > FELT, distance=encoder))
+                found.append(_check("backbone", "and that of the heads", heads < ROUNDING, distance=heads))
+            case "full":
+                found.append(_check("full", name, row.bits, distance=moved))
+            case "learned" if not row.invariant:
+                found.append(_check("learnt", name, moved < FELT, distance=moved))
+            case "none":
+                least = row.heads if row.backbone == "frozen" else min(row.heads, row.encoder)
+                found.append(_check("none", name, least > FELT, distance=least))
+            case "memoryless":
+                found.append(_check("memoryless", name, row.bits, distance=moved))
+    found += [_check("head", f"Adam(α, ε, λ) and Adam(1, ε/α, λ/α): {name}", same) for name, same in equivalences]
+    found.append(_check("backbone", "a common factor changes no bit", common_factor))
+    return pd.DataFrame(found)
+
+
+def of_changing_weights(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per draw, of `invariance.changing_weights`."""
+    usual, equal, none = BETAS
+    found = []
+    for (kind, draw), part in table.groupby(["weights", "draw"], sort=False):
+        apart = part.set_index("betas").apart
+        passed = apart[equal] < apart[usual] and apart[none] < ROUNDING
+        found.append(_check(kind, f"draw {draw + 1}", passed, usual=apart[usual], equal=apart[equal]))
+    return pd.DataFrame(found)
+
+
+def of_fingerprints(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """One row per method and number of tasks, of `fingerprint.fingerprints`."""
+    found = []
+    for num_tasks, table in tables.items():
+        for method, row in table.iterrows():
+            expected = fingerprint.EXPECTED.get(str(method), fingerprint.NEITHER)
+            kept = {row.invariant, expected}
+            passed = len(kept) == 1 or kept == {fingerprint.UP_TO_SIGN, fingerprint.DIRECTION}
+            passed |= num_tasks == 2 and expected == fingerprint.NEITHER  # with two tasks more may be
+            found.append(_check(f"{num_tasks} tasks", str(method), passed, keeps=row.invariant))
+    return pd.DataFrame(found)
+
+
+def of_toy(tables: Mapping[str, pd.DataFrame], published: pd.DataFrame) -> pd.DataFrame:
+    """One row per check, of `landscape.Walks.table` by precision, and the published one."""
+    found = []
+    large = [lr for lr in published.columns if lr >= LARGE]
+    for method, allowed in ALLOWED.items():
+        for lr in large:
+            ours, theirs = (table.loc[("adam", method), lr] for table in (tables["float32"], published))
+            near = abs(ours / theirs - 1) <= allowed
+            found.append(_check(method, f"Adam, {label(method)}, step size {lr:g}", near, ours=ours, paper=theirs))
+    for precision, table in tables.items():
+        ahead = int((table.loc[("adam", "unit_scal"), large] < table.loc[("adam", "cagrad"), large]).sum())
+        arrive = int(table.loc[("gd", "unit_scal"), large].notna().sum())
+        found.append(_check("faster", f"in {precision}", ahead >= 3, ours=ahead))
+        found.append(_check(precision, f"step sizes that arrive in {precision}", arrive <= 1, ours=arrive))
+    return pd.DataFrame(found)
+
+
+# -- sentences ---------------------------------------------------------------------------------------------------------
+
+
+def on_invariance(rows: pd.DataFrame) -> str:
+    """What the table of scale invariance shows."""
+    exact = rows[rows.bits & rows.invariant].shape[0]
+    promised = int(rows.invariant.sum())
+    by_name = rows.set_index(["setting", "backbone"])
+    adam = by_name.loc[("Adam, ε → 0", "trained")]
+    used, decayed = (rows[rows.group == "head, as used"].heads * 100).tolist()
+    return (
+        f"{exact} of the {counted(promised, 'setting')} that theory calls invariant are so, to the last bit (with a "
+        "matched "
+        f"start, to rounding). Under plain Adam the factors change the backbone's first step by "
+        f"{percent(100 * adam['first encoder'], 0)} of its length, and through it the heads' way by "
+        f"{percent(100 * adam.heads, 0)}. On a frozen backbone Adam's heads come {percent(used, 0)} of their way apart "
+        "with "
+        f"its usual ε of 1e-8, and {percent(decayed, 0)} with a weight decay of 1e-5 in the gradient: neither is small "
+        "where "
+        "gradients are."
+    )
+
+
+def on_toy(tables: Mapping[str, pd.DataFrame]) -> str:
+    """What the two precisions say of gradient descent."""
+    arrive = {
+        precision: [f"{lr:g}" for lr, steps in table.loc[("gd", "unit_scal")].items() if steps == steps]
+        for precision, table in tables.items()
+    }
+    words = [
+        f"in {precision} at {'no step size' if not rates else f'the step sizes {listed(rates)}'}"
+        for precision, rates in arrive.items()
+    ]
+    return (
+        f"Gradient descent on the uniform loss arrives from all three starts {listed(words)}. What stops it is not the "
+        "conflict "
+        "but the number format: next to a valley's floor float32 has no point left that is lower."
+    )
+
+
+def on_fingerprints(tables: Mapping[int, pd.DataFrame]) -> str:
+    """Which methods keep what, over all numbers of tasks, and how far the uniform loss turns."""
+    kept = pd.DataFrame({K: table.invariant for K, table in tables.items()})
+    both = [str(name) for name, row in kept.iterrows() if set(row) == {fingerprint.BOTH}]
+    last = tables[max(tables)]
+    turned = last.median_cosine[label("unit_scal")]
+    flips = int(last.flips.sum())
+    return (
+        f"Units change neither direction nor length of {listed(both)}. The uniform loss turns: with {max(tables)} "
+        "tasks the "
+        f"median cosine between its two updates is {number(turned, 2)}. "
+        f"{counted(flips, 'update points', 'updates point').capitalize()} backwards after the change, by IMTL-G, whose "
+        "weights may "
+        "be negative."
+    )
+
+
+def findings(
+    rows: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
+    prints: Mapping[int, pd.DataFrame],
+    verdicts: Iterable[Verdicts],
+) -> str:
+    """What the notebook found, the strongest evidence against each statement beside it."""
+    parts = [part for found in verdicts for part in found]
+    kept = [part.id for part in parts if part.verdict == REPRODUCED]
+    lost = [part.id for part in parts if part.verdict == NOT_REPRODUCED]
+    used, decayed = rows[rows.group == "head, as used"].heads
+    cosine = prints[max(prints)].median_cosine
+    arrive = [int(table.loc[("gd", "unit_scal")].notna().sum()) for table in tables.values()]
+    judged = (
+        f"Of {counted(len(parts), 'statement')} {len(kept)} are reproduced and {len(lost)} are not ({listed(lost)})."
+        if kept or lost
+        else "This preset shows that the code runs, and decides nothing."
+    )
+    return (
+        f"{judged} Adam cancels the unit of a loss in the head of its task, to the last bit, in the limit of a small "
+        "ε; with the "
+        f"usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of their way, and with a "
+        "weight decay "
+        f"of 1e-5 in the gradient by {percent(100 * decayed, 0)}. In a backbone that is trained the ratio of the "
+        "factors acts, "
+        "whatever Adam remembers. Optimal uncertainty weighting and one Adam per task do not notice units anywhere; "
+        "the "
+        "uncertainty weighting that is learnt does. "
+        "On the landscape of the paper's first figure Adam takes the uniform loss to the optimum at the published "
+        "numbers of "
+        f"steps; that gradient descent does not get there holds at {arrive[0]} against {arrive[-1]} of "
+        f"{len(next(iter(tables.values())).columns)} step sizes, depending on whether {listed(tables, last='or')} is "
+        "asked. "
+        "Of the methods that look at gradients Nash-MTL does not notice units at all, and CAGrad does: the median "
+        "cosine between "
+        f"its updates in two units is {number(cosine[label('cagrad')], 2)} with {max(prints)} tasks, against "
+        f"{number(cosine[label('unit_scal')], 2)} for the uniform loss."
+    )
+
+
+# -- an exercise -------------------------------------------------------------------------------------------------------
+
+
+def way_of_sign_sgd(gradients: Sequence[np.ndarray]) -> np.ndarray:
+    """The sum of the steps of signSGD, step size 0.1 and momentum 0.9, on these gradients: by the package's own."""
+    p = torch.nn.Parameter(torch.zeros(np.shape(gradients[0]), dtype=torch.float64))
+    optimizer = inner.SignSGD([p], 0.1, momentum=0.9)
+    for gradient in gradients:
+        p.grad = torch.as_tensor(gradient)
+        optimizer.step()
+    way: np.ndarray = p.detach().numpy()
+    return way

@@ -1,0 +1,161 @@
+"""The checks of notebook 07 pass where theory holds, and each fails in a world in which its claim does not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtl_study import artifacts
+from mtl_study.paper import claims
+from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED
+from mtl_study.plots import canvas
+from mtl_study.plots import optimizers as figures
+from mtl_study.teaching import elich, fingerprint, invariance, landscape
+from mtl_study.teaching.invariance import BETAS, SETTINGS
+
+THEIRS = landscape.published()
+HOLDS = [("the whole network", True), ("one head", True)]
+
+
+def world(**wrong):
+    """A table as `invariance.table` has it, of what theory says; `wrong` sets columns of a group otherwise."""
+    rows = []
+    for setting in SETTINGS:
+        far = 0.0 if setting.invariant or setting.group == "head, as used" else 0.5
+        encoder = np.nan if setting.frozen else far
+        row = {"setting": setting.name, "backbone": "frozen" if setting.frozen else "trained", "group": setting.group}
+        row |= {"first encoder": encoder, "encoder": encoder, "first heads": far, "heads": far, "control": 1e-15}
+        row |= {"bits": setting.invariant, "invariant": setting.invariant}
+        row |= {"first heads": 0.0} if setting.group == "backbone" else {}
+        rows.append(row | wrong.get(setting.group.replace(", ", "_").replace(" ", "_"), {}))
+    return pd.DataFrame(rows)
+
+
+def verdicts(name, evidence):
+    return [part.verdict for part in claims.decide(name, evidence, preset="quick")]
+
+
+def decided(rows, equivalences=HOLDS, common=True):
+    evidence = elich.of_invariance(rows, equivalences, common)
+    names = ("Elich-partial", "Elich-full", "Elich-none", "Elich-memoryless")
+    return [verdict for name in names for verdict in verdicts(name, evidence)]
+
+
+def test_in_the_world_of_theory_only_what_theory_denies_fails():
+    """Learnt weights and Adam without memory notice units."""
+    yes, no = REPRODUCED, NOT_REPRODUCED
+    assert decided(world()) == [yes, yes, yes, yes, no, yes, no]
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong", "rest"),
+    [
+        (0, {"head": {"bits": False}}, {}),
+        (0, {}, {"equivalences": [("one head", False)]}),
+        (1, {"backbone": {"first encoder": 0.0}}, {}),
+        (1, {"backbone": {"first heads": 0.1}}, {}),
+        (1, {}, {"common": False}),
+        (2, {"head_as_used": {"heads": 0.07}}, {}),
+        (3, {"full": {"bits": False}}, {}),
+        (5, {"none": {"heads": 0.001, "encoder": 0.001}}, {}),
+    ],
+    ids=str,
+)
+def test_a_world_in_which_a_claim_fails_is_told(part, wrong, rest):
+    """That verdict turns, and no other."""
+    theory, found = decided(world()), decided(world(**wrong), **rest)
+    assert found[part] == NOT_REPRODUCED != theory[part]
+    assert [v for i, v in enumerate(found) if i != part] == [v for i, v in enumerate(theory) if i != part]
+
+
+def test_finding_b_is_reproduced_where_it_holds():
+    assert decided(world(memoryless={"bits": True}))[-1] == REPRODUCED
+
+
+def test_changing_weights():
+    def table(usual, equal, none):
+        distances = dict(zip(BETAS, (usual, equal, none), strict=True))
+        rows = [(kind, draw, b, d) for kind in ("random", "ramp") for draw in (0, 1) for b, d in distances.items()]
+        return pd.DataFrame(rows, columns=["weights", "draw", "betas", "apart"])
+
+    assert verdicts("Elich-changing", elich.of_changing_weights(table(0.4, 0.3, 0.0))) == [REPRODUCED]
+    for other in (table(0.3, 0.4, 0.0), table(0.4, 0.3, 0.1)):
+        assert verdicts("Elich-changing", elich.of_changing_weights(other)) == [NOT_REPRODUCED]
+
+
+def test_the_papers_own_table_reproduces_its_claims_on_the_landscape():
+    tables = {"float32": THEIRS, "float64": THEIRS}
+    assert verdicts("Elich-toy", elich.of_toy(tables, THEIRS)) == [REPRODUCED] * 3
+
+
+def test_other_worlds_on_the_landscape():
+    slower = THEIRS.copy()
+    slower.loc[("adam", "cagrad"), 0.1] *= 1.04
+    assert verdicts("Elich-toy", elich.of_toy({"float32": slower, "float64": THEIRS}, THEIRS))[0] == NOT_REPRODUCED
+    first = THEIRS.copy()
+    first.loc[("adam", "cagrad")] = 1.0
+    assert verdicts("Elich-toy", elich.of_toy({"float32": first, "float64": first}, THEIRS))[1] == NOT_REPRODUCED
+    arrives = THEIRS.copy()
+    arrives.loc[("gd", "unit_scal")] = 500.0
+    found = elich.of_toy({"float32": THEIRS, "float64": arrives}, THEIRS)
+    assert verdicts("Elich-toy", found)[2] == NOT_REPRODUCED
+    text = elich.on_toy({"float32": THEIRS, "float64": arrives})
+    assert "in float32 at the step sizes 5 and in float64 at the step sizes 10, 5, 1, 0.5" in text
+
+
+def prints(**wrong):
+    kept = dict.fromkeys(fingerprint.methods(), fingerprint.NEITHER) | fingerprint.EXPECTED | wrong
+    table = pd.DataFrame(
+        {"invariant": kept, "median_cosine": 0.5, "flips": 1 * (pd.Series(kept) == fingerprint.UP_TO_SIGN)}
+    )
+    return {K: table for K in (2, 3, 11)}
+
+
+def test_fingerprints():
+    assert verdicts("Elich-methods", elich.of_fingerprints(prints())) == [REPRODUCED]
+    for wrong in ({"CAGrad": fingerprint.BOTH}, {"EDM": fingerprint.NEITHER}, {"SI": fingerprint.DIRECTION}):
+        assert verdicts("Elich-methods", elich.of_fingerprints(prints(**wrong))) == [NOT_REPRODUCED]
+
+
+def test_sentences_say_what_the_tables_say():
+    rows, tables = world(head_as_used={"heads": 0.07}), {"float32": THEIRS, "float64": THEIRS}
+    evidence = elich.of_invariance(rows, HOLDS, True)
+    judged = [claims.decide(name, evidence, preset="quick") for name in ("Elich-partial", "Elich-memoryless")]
+    found = elich.findings(rows, tables, prints(), judged)
+    assert "Of 4 statements 2 are reproduced and 2 are not (Elich-partial c and Elich-memoryless)." in found
+    assert "by 7 % of their way" in found and "holds at 1 against 1 of 9 step sizes" in found
+    assert "CAGrad does: the median cosine between its updates in two units is 0.50 with 11 tasks" in found
+    assert "7 % of their way apart with its usual ε" in elich.on_invariance(rows)
+    assert "of Nash-MTL, MGDA" not in elich.on_fingerprints(prints()) and "SI" in elich.on_fingerprints(prints())
+    smoke = [claims.decide("Elich-full", evidence, preset="smoke")]
+    assert "decides nothing" in elich.findings(rows, tables, prints(), smoke)
+
+
+def test_way_of_sign_sgd_by_hand():
+    """The average of 1, then of −4, is 0.1, then −0.31: there and back."""
+    np.testing.assert_allclose(elich.way_of_sign_sgd([np.array([1.0]), np.array([-4.0])]), [0.0], atol=1e-15)
+
+
+def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
+    rows = [(kind, d, b, 0.1) for kind in ("random", "ramp") for d in (0, 1) for b in BETAS]
+    changing = pd.DataFrame(rows, columns=["weights", "draw", "betas", "apart"])
+    sizes = pd.DataFrame({"eps": [1e-8, np.nan], "weight_decay": [np.nan, 1e-5], "apart": [0.08, 0.37]})
+    walks = landscape.walk(landscape.plan(["gd", "adam"], ["unit_scal"], [0.5]), 5, keep=range(5))
+    drawn = [
+        figures.sizes(sizes),
+        figures.changing_weights(changing),
+        figures.fingerprints(prints()),
+        figures.paths(walks, [("gd", "unit_scal"), ("adam", "unit_scal")], 0.5),
+    ]
+    for ax in drawn:
+        assert len(str(canvas.figure_of(ax).get_label())) > 60
+    assert [bar.get_height() for bar in drawn[0].patches] == pytest.approx([8, 37])
+    assert [len(ax.lines) for ax in drawn[3].flat] == [9, 9]  # three walks: a line, a start and an end each
+    table = figures.toy_table({"float32": THEIRS}, THEIRS)
+    assert (
+        table.loc[("Adam", "CAGrad", "paper"), "0.001"] == "57,700"
+        and table.loc[("GD", "PCGrad", "float32"), "10"] == "–"
+    )
+    shown = figures.invariance_table(world())
+    assert list(shown["equal at powers of two"]) == ["yes" if s.invariant else "no" for s in SETTINGS]
+    assert artifacts.root() == tmp_path and invariance.DECIMAL == (10.0, 0.1)
