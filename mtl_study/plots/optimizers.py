@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from mtl_study.look import BLUE, GREY, INK, LOOK, VERMILION, label
+from mtl_study.analysis.confounds import ALONE
+from mtl_study.look import BLUE, GREEN, GREY, INK, LOOK, ORANGE, PURPLE, SKY, VERMILION, label
 from mtl_study.plots import canvas
 from mtl_study.teaching import landscape
 from mtl_study.teaching.fingerprint import BOTH, DIRECTION, UP_TO_SIGN
@@ -123,6 +124,69 @@ def fingerprints(tables: Mapping[int, pd.DataFrame], ax: Axes | None = None) -> 
         "Two updates of one method on the same random gradients, the second with the first two tasks' losses in other "
         "units (times "
         "10 and 0.1). ◉ neither direction nor length changes, ● the direction stays, ± up to its sign.",
+    )
+    return ax
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+OPTIMIZER = {  # label, colour, marker
+    "adam": ("Adam", BLUE, "o"),
+    "sgd": ("SGD, momentum", VERMILION, "s"),
+    "signsgd": ("signSGD, momentum", GREEN, "^"),
+    "muon": ("Muon", PURPLE, "D"),
+    "adamw": ("AdamW", SKY, "v"),
+    "adam_per_task": ("one Adam per task", ORANGE, "P"),
+}
+
+
+def under_optimizers(best: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Δm of methods and single-task models under each optimizer at its best step size, a dot per seed."""
+    ax = canvas.figure(7.5, 3.6)[1] if ax is None else ax
+    methods = [*(m for m in dict.fromkeys(best.smto) if m != ALONE), ALONE]
+    optimizers = [name for name in OPTIMIZER if name in set(best.optimizer)]
+    for j, optimizer in enumerate(optimizers):
+        name, colour, marker = OPTIMIZER[optimizer]
+        for i, smto in enumerate(methods):
+            rows = best[(best.smto == smto) & (best.optimizer == optimizer)]
+            x = i + 0.16 * (j - (len(optimizers) - 1) / 2)
+            face = colour if rows.inside.all() else "none"
+            ax.plot([x] * len(rows), rows.delta_m, marker, color=colour, markerfacecolor=face, markersize=5)
+        ax.plot([], [], marker, color=colour, label=name)
+    ax.set_xticks(range(len(methods)), ["single-task" if m == ALONE else label(m) for m in methods])
+    ax.set_ylabel("Δm, %")
+    canvas.zero_line(ax)
+    canvas.despine(ax)
+    canvas.beside(ax)
+    canvas.caption(
+        ax,
+        "Δm against the best single-task models under Adam, higher is better; a dot per seed, each pair at its best "
+        "step size by "
+        "validation. Hollow: that step size is the smallest or the largest that was tried.",
+    )
+    return ax
+
+
+def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | None = None) -> Axes:
+    """Δm over the factor on the last task's loss, a line per way to train: the mean over seeds."""
+    ax = canvas.figure(7.5, 3.8)[1] if ax is None else ax
+    for smto, optimizer in arms:
+        rows = best[(best.smto == smto) & (best.optimizer == optimizer)]
+        mean = rows.groupby("factor").delta_m.mean()
+        name, _, marker = OPTIMIZER[optimizer]
+        style = {"color": LOOK[smto].colour, "linestyle": "--" if optimizer == "sgd" else "-", "marker": marker}
+        ax.plot(mean.index, mean, label=f"{label(smto)}, {name}", markersize=5, linewidth=1.5, **style)
+    ax.set_xscale("log")
+    ax.set_xlabel("factor on the loss of the last task")
+    ax.set_ylabel("Δm, %")
+    canvas.zero_line(ax)
+    canvas.despine(ax)
+    canvas.beside(ax)
+    canvas.caption(
+        ax,
+        "Δm, higher is better, mean over seeds; the step size of each way to train is the best at the factor 1. A rule "
+        "that does not "
+        "notice units is a level line.",
     )
     return ax
 

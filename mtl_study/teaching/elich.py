@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mtl_study.analysis.confounds import ALONE, at_the_edge
 from mtl_study.experiments import inner
 from mtl_study.look import label
 from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED, Verdicts
@@ -126,15 +127,16 @@ def on_toy(tables: Mapping[str, pd.DataFrame]) -> str:
         precision: [f"{lr:g}" for lr, steps in table.loc[("gd", "unit_scal")].items() if steps == steps]
         for precision, table in tables.items()
     }
-    words = [
-        f"in {precision} at {'no step size' if not rates else f'the step sizes {listed(rates)}'}"
-        for precision, rates in arrive.items()
-    ]
+    words = [f"in {precision} at {_rates(rates)}" for precision, rates in arrive.items()]
     return (
-        f"Gradient descent on the uniform loss arrives from all three starts {listed(words)}. What stops it is not the "
-        "conflict "
-        "but the number format: next to a valley's floor float32 has no point left that is lower."
+        f"Gradient descent on the uniform loss arrives from all three starts {listed(words)}. The two differ in "
+        "nothing but the "
+        "number format; conflicts between gradients are the same in both."
     )
+
+
+def _rates(rates: Sequence[str]) -> str:
+    return "no step size" if not rates else f"the step size{'s' if len(rates) > 1 else ''} {listed(rates)}"
 
 
 def on_fingerprints(tables: Mapping[int, pd.DataFrame]) -> str:
@@ -151,6 +153,44 @@ def on_fingerprints(tables: Mapping[int, pd.DataFrame]) -> str:
         f"{counted(flips, 'update points', 'updates point').capitalize()} backwards after the change, by IMTL-G, whose "
         "weights may "
         "be negative."
+    )
+
+
+def on_optimizers(best: pd.DataFrame, interactions: pd.DataFrame) -> str:
+    """What Adam gives to methods, and to single-task models."""
+    if interactions.empty:
+        edge = [f"{label(m) if m != ALONE else 'the single-task models'} under {o}" for m, o in at_the_edge(best)]
+        why = f"the best step size of {listed(edge)} lies at the edge of those tried" if edge else "there are no runs"
+        return f"Nothing can be compared here: {why}."
+    means = interactions.groupby("smto", sort=False)[["gain", "gain_alone", "interaction"]].mean()
+    alone = means.gain_alone.mean()
+    words = [f"{label(str(m))} {number(row.gain, 1, sign=True)} points" for m, row in means.iterrows()]
+    return (
+        f"From SGD with momentum to Adam, each at its best step size: {listed(words)}; the single-task models "
+        f"{number(alone, 1, sign=True)}. What Adam does for multi-task training beyond what it does for training is "
+        "the "
+        "difference, "
+        f"{listed(f'{number(v, 1, sign=True)} points for {label(str(m))}' for m, v in means.interaction.items())}."
+    )
+
+
+def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
+    """Which way to train feels the unit of a loss most, and what the invariant ones reach."""
+    if spreads.empty:
+        return "Nothing can be compared here: there are no runs."
+    spread = {arm: spreads[f"spread {arm[0]} {arm[1]}"].mean() for arm in arms}
+    level = {arm: spreads[f"delta_m {arm[0]} {arm[1]}"].mean() for arm in arms}
+    most, least = max(arms, key=lambda arm: spread[arm]), min(arms, key=lambda arm: spread[arm])
+    names = {arm: f"{label(arm[0])} under {arm[1].replace('_', ' ')}" for arm in arms}
+    deaf = [arm for arm in arms if spread[arm] <= 2 * spread[least] + 0.5]
+    best, worst = max(deaf, key=lambda arm: level[arm]), min(deaf, key=lambda arm: level[arm])
+    return (
+        f"Over the units of one loss Δm varies most for {names[most]} (standard deviation {number(spread[most], 1)} "
+        "points) and "
+        f"least for {names[least]} ({number(spread[least], 1)}). But of those that hardly vary {names[best]} has a Δm "
+        "of "
+        f"{percent(level[best], 1)} and {names[worst]} of {percent(level[worst], 1)}: not to notice units is no merit "
+        "by itself."
     )
 
 

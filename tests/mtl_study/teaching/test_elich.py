@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from mtl_study import artifacts
+from mtl_study.analysis.confounds import ALONE
 from mtl_study.paper import claims
 from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED
 from mtl_study.plots import canvas
@@ -99,7 +100,7 @@ def test_other_worlds_on_the_landscape():
     found = elich.of_toy({"float32": THEIRS, "float64": arrives}, THEIRS)
     assert verdicts("Elich-toy", found)[2] == NOT_REPRODUCED
     text = elich.on_toy({"float32": THEIRS, "float64": arrives})
-    assert "in float32 at the step sizes 5 and in float64 at the step sizes 10, 5, 1, 0.5" in text
+    assert "in float32 at the step size 5 and in float64 at the step sizes 10, 5, 1, 0.5" in text
 
 
 def prints(**wrong):
@@ -151,6 +152,19 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
         assert len(str(canvas.figure_of(ax).get_label())) > 60
     assert [bar.get_height() for bar in drawn[0].patches] == pytest.approx([8, 37])
     assert [len(ax.lines) for ax in drawn[3].flat] == [9, 9]  # three walks: a line, a start and an end each
+    numbers = [
+        (m, o, f, seed, 1.0, o == "adam")
+        for m in ("uw", ALONE)
+        for o in ("adam", "sgd")
+        for f in (0.1, 1.0)
+        for seed in (1, 2)
+    ]
+    best = pd.DataFrame(numbers, columns=["smto", "optimizer", "factor", "seed", "delta_m", "inside"])
+    ax = figures.under_optimizers(best[best.factor == 1])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["UW", "single-task"]
+    assert {line.get_markerfacecolor() for line in ax.lines if len(line.get_xdata()) == 2} >= {"none"}
+    ax = figures.over_units(best, [("uw", "adam"), ("uw", "sgd")])
+    assert [len(line.get_xdata()) for line in ax.lines[:2]] == [2, 2]
     table = figures.toy_table({"float32": THEIRS}, THEIRS)
     assert (
         table.loc[("Adam", "CAGrad", "paper"), "0.001"] == "57,700"
@@ -159,3 +173,19 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
     shown = figures.invariance_table(world())
     assert list(shown["equal at powers of two"]) == ["yes" if s.invariant else "no" for s in SETTINGS]
     assert artifacts.root() == tmp_path and invariance.DECIMAL == (10.0, 0.1)
+
+
+def test_sentences_on_runs():
+    columns = ["problem", "smto", "seed", "seconds", "gain", "gain_alone", "interaction"]
+    runs = pd.DataFrame([("p", "uw", s, 1.0, 8.0, 26.0, -18.0) for s in (1, 2)], columns=columns)
+    found = elich.on_optimizers(pd.DataFrame(), runs)
+    assert "UW +8.0 points; the single-task models +26.0" in found and "−18.0 points for UW" in found
+    edge = pd.DataFrame({"smto": ["uw"], "optimizer": ["sgd"], "inside": [False]})
+    assert "the best step size of UW under sgd lies at the edge" in elich.on_optimizers(edge, runs[:0])
+    arms = [("unit_scal", "sgd"), ("si", "sgd"), ("si", "adam")]
+    spreads = pd.DataFrame({f"spread {m} {o}": [v] for (m, o), v in zip(arms, (6.0, 0.0, 0.1), strict=True)})
+    spreads = spreads.assign(**{f"delta_m {m} {o}": [v] for (m, o), v in zip(arms, (-50.0, -40.0, -9.0), strict=True)})
+    found = elich.on_units(spreads, arms)
+    assert "most for Unit. Scal. under sgd (standard deviation 6.0 points) and least for SI under sgd (0.0)" in found
+    assert "SI under adam has a Δm of −9.0 % and SI under sgd of −40.0 %" in found
+    assert "no runs" in elich.on_units(spreads[:0], arms)
