@@ -37,6 +37,7 @@ from mtl_study.experiments.checkpoints import Checkpoint, complete
 from mtl_study.experiments.runs import LAST_STEPS, BadConfig, Epoch, Gradients, Run, RunConfig
 
 PATIENCE, LEAST_LR = 5, 1e-5  # of the plateau schedules: epochs without improvement, and where the step size stays
+Loss = Callable[[Tensor, Tensor], Tensor]
 META_BATCH = 100  # of the validation split, for bi-level methods that ask for it
 
 
@@ -167,7 +168,7 @@ class Training:
         self.augmentation = torch.Generator().manual_seed(config.seed + 2_000_003)
         self.second_batch_needed = "second_batch" in self.smto.required()
         units = config.units or [1.0] * len(self.tasks)
-        self.loss_functions = [_scaled(task.loss, unit) for task, unit in zip(self.tasks, units, strict=True)]
+        self.loss_functions = [scaled(task.loss, unit) for task, unit in zip(self.tasks, units, strict=True)]
         validation = getattr(self.smto, "meta_split", "train") == "validation"
         self.second_batch = _SecondBatches(
             self.data["val" if validation else "train"],
@@ -303,6 +304,7 @@ class Training:
             raise NonFinite("a loss is not finite")
         if len(self.tasks) > 1 and number % self.problem.sample_every == min(1, self._last_step):
             log.look(step)
+        self.before_backward(step)
         jacobian = None if self.per_task is None else step.jacobian
         result = self.smto.backward(step)
         if self.per_task is not None and jacobian is not None:
@@ -315,6 +317,9 @@ class Training:
         setattr(self.optimizer, "found_inf", 1 - finite.float())  # noqa: B010  (stubs do not know it)
         self.optimizer.step()
         self.smto.after_step(step)
+
+    def before_backward(self, step: Step) -> None:
+        """Called when a step's losses are there and its graph is whole, for who looks on; it must change nothing."""
 
     def _finite_gradients(self, step: Step) -> Tensor:
         """Whether the losses and all gradients are finite, on the device."""
@@ -348,7 +353,7 @@ class Training:
         }
 
 
-def _scaled(loss: Callable[[Tensor, Tensor], Tensor], unit: float) -> Callable[[Tensor, Tensor], Tensor]:
+def scaled(loss: Loss, unit: float) -> Loss:
     """A loss in another unit."""
     return loss if unit == 1 else lambda prediction, target: unit * loss(prediction, target)
 

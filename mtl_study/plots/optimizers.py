@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -174,7 +175,11 @@ def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | N
         rows = best[(best.smto == smto) & (best.optimizer == optimizer)]
         mean = rows.groupby("factor").delta_m.mean()
         name, _, marker = OPTIMIZER[optimizer]
-        style = {"color": LOOK[smto].colour, "linestyle": "--" if optimizer == "sgd" else "-", "marker": marker}
+        style: dict[str, Any] = {
+            "color": LOOK[smto].colour,
+            "linestyle": "--" if optimizer == "sgd" else "-",
+            "marker": marker,
+        }
         ax.plot(mean.index, mean, label=f"{label(smto)}, {name}", markersize=5, linewidth=1.5, **style)
     ax.set_xscale("log")
     ax.set_xlabel("factor on the loss of the last task")

@@ -142,7 +142,7 @@ def train(
         start, changes = [_flat(part) for part in parts], []
         for number, (x, targets) in enumerate(batches(problem, steps, seed)):
             now = units(number) if callable(units) else units
-            losses = [training._scaled(task.loss, unit) for task, unit in zip(definition.tasks, now, strict=True)]
+            losses = [training.scaled(task.loss, unit) for task, unit in zip(definition.tasks, now, strict=True)]
             step = Step(model, losses, x, targets)
             jacobian = step.jacobian if per_task else None
             result = smto.backward(step)
