@@ -56,8 +56,9 @@ def per_look(gramian: np.ndarray) -> dict[str, float]:
     low, high = ({b: np.quantile(t.cosine, q) for b, t in found.items()} for q in (0.025, 0.975))
     centred = {b: t.log_ratio - t.groupby("which").log_ratio.transform("mean") for b, t in found.items()}
     left = {TASKS: 1 / np.cosh(centred[TASKS]), SAMPLES: found[SAMPLES].magnitude}
-    # ratios between samples have no direction: each is as good as its inverse
-    sd = {TASKS: centred[TASKS].std(ddof=0), SAMPLES: np.sqrt((found[SAMPLES].log_ratio ** 2).mean())}
+    # between samples each ratio is as good as its inverse, so its mean is 0
+    free = len(centred[TASKS]) - found[TASKS].which.nunique()
+    sd = {TASKS: np.sqrt((centred[TASKS] ** 2).sum() / free), SAMPLES: np.sqrt((found[SAMPLES].log_ratio ** 2).mean())}
 
     def gap(column: str) -> float:
         return float(found[TASKS][column].mean() - found[SAMPLES][column].mean())

@@ -2,6 +2,7 @@
 conflicts.
 
     watch(config, looks=20)    the run's record, and a Look at each of so many steps, evenly spaced
+    watch_all(configs)         several runs side by side
 
 A look is taken before the method's backward pass, on the parameters as they are then. Gradients of single samples are
 those on the shared parameters in evaluation mode: with batch normalisation, or dropout, in training mode the gradient
@@ -11,9 +12,12 @@ of a "sample" would hold its whole batch, or chance.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -56,6 +60,19 @@ def watch(
         while run.unfinished:
             run.epoch()
         return run.record(), run.looks
+
+
+def watch_all(
+    configs: Sequence[RunConfig], looks: int = 20, samples: int = SAMPLES, workers: int | None = None, **how: Any
+) -> list[tuple[Run, list[Look]]]:
+    """`watch` for several runs, in processes side by side; nothing is stored.
+
+    Args:
+        workers: processes; None is MTL_WORKERS, or one per core. how: device and data_dir.
+    """
+    workers = int(os.environ.get("MTL_WORKERS") or joblib.cpu_count()) if workers is None else workers
+    jobs = (joblib.delayed(watch)(config, looks, samples, **how) for config in configs)
+    return list(joblib.Parallel(n_jobs=max(1, min(workers, len(configs))))(jobs)) if configs else []
 
 
 class _Watched(Training):

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from mtl_study.analysis.conflicts import SAMPLES, TASKS
 from mtl_study.analysis.confounds import ALONE
-from mtl_study.look import BLUE, GREEN, GREY, INK, LOOK, ORANGE, PURPLE, SKY, VERMILION, label
+from mtl_study.look import BLUE, GREEN, GREY, INK, LOOK, ORANGE, PURPLE, SKY, VERMILION, label, problem_label
 from mtl_study.plots import canvas
 from mtl_study.teaching import landscape
 from mtl_study.teaching.fingerprint import BOTH, DIRECTION, UP_TO_SIGN
@@ -194,6 +195,38 @@ def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | N
         "notice units is a level line.",
     )
     return ax
+
+
+def bands(pairs: Mapping[str, pd.DataFrame]) -> np.ndarray:
+    """Cosine and magnitude similarity of pairs of gradients, between tasks and between samples, by problem: the middle
+    95 % of all looks, half of them thick, and the mean.
+
+    Args:
+        pairs: `conflicts.pairs` of all looks by problem.
+    """
+    _, axes = canvas.grid_of_axes(1, [1, 1], 8.5, 0.7 * len(pairs) + 1.3)
+    for ax, column in zip(axes.flat, ("cosine", "magnitude"), strict=True):
+        for i, table in enumerate(pairs.values()):
+            for offset, between, colour in ((-0.14, TASKS, VERMILION), (0.14, SAMPLES, BLUE)):
+                values = table[table.between == between][column]
+                low, lower, upper, high = values.quantile([0.025, 0.25, 0.75, 0.975])
+                ax.plot([low, high], [i + offset] * 2, color=colour, linewidth=1.5)
+                ax.plot([lower, upper], [i + offset] * 2, color=colour, linewidth=5, alpha=0.5)
+                ax.plot(values.mean(), i + offset, "o", color=colour, label=f"between {between}" if i == 0 else None)
+        ax.set_yticks(range(len(pairs)), [problem_label(name) for name in pairs] if column == "cosine" else [])
+        ax.invert_yaxis()
+        ax.set_xlabel("cosine" if column == "cosine" else "magnitude similarity")
+        canvas.despine(ax, "x")
+    axes.flat[1].legend(frameon=False, fontsize=8.5)
+    canvas.caption(
+        axes,
+        "Pairs of gradients on the shared parameters under the uniform loss and Adam: of two tasks on one sample "
+        "(orange), of two "
+        "samples for one task (blue). Line: the middle 95 %, thick: half, dot: mean, over all looks and seeds. "
+        "Magnitude "
+        "similarity is 1 where both are equally long.",
+    )
+    return axes
 
 
 # -- the landscape -----------------------------------------------------------------------------------------------------

@@ -194,6 +194,30 @@ def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
     )
 
 
+def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
+    """Tasks beside samples, problem by problem, and what Adam's measure makes of conflicts.
+
+    Args:
+        per_run: rows of `conflicts.per_run`. turned: `conflicts.turned_by_adam`, a row per look.
+    """
+    means = per_run.groupby("problem", sort=False).mean(numeric_only=True)
+    words = [
+        f"on {name.split('/')[-1]} the band between tasks lies inside that between samples at "
+        f"{percent(100 * row.inside, 0)} of the "
+        f"looks, and the mean cosine is {number(row.cosine_gap, 2, sign=True)} beside it"
+        for name, row in means.iterrows()
+    ]
+    share, adams, signs = (100 * turned[name].mean() for name in ("conflict", "conflict_adam", "turned"))
+    return (
+        f"{listed(words)[:1].upper()}{listed(words)[1:]}. Two tasks' gradients on a whole batch conflict at "
+        f"{percent(share, 0)} of the looks, and as Adam "
+        f"measures them (each coordinate divided by the root of its mean square) at {percent(adams, 0)}; the sign is "
+        "another one "
+        f"in {percent(signs, 0)} of the cases. So part of what is called a conflict belongs to the measure, and not to "
+        "the tasks."
+    )
+
+
 def findings(
     rows: pd.DataFrame,
     tables: Mapping[str, pd.DataFrame],

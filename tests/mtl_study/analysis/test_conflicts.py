@@ -64,3 +64,24 @@ def test_signs_that_adam_turns():
     found = conflicts.turned_by_adam(J @ J.T, J @ P @ J.T)
     assert found == {"conflict": 1.0, "conflict_adam": 0.0, "turned": 1.0}
     assert np.isnan(conflicts.turned_by_adam(J @ J.T, np.full((2, 2), np.nan))["turned"])
+
+
+def test_lengths_that_vary_alike_have_spreads_alike():
+    """Log lengths of sd 0.5 for every task and sample: differences have sd 0.5 √2 either way, without bias."""
+    gaps = [
+        conflicts.per_look(
+            gramian(g / np.linalg.norm(g, axis=-1, keepdims=True) * np.exp(RNG.normal(0, 0.5, (2, 8, 1))))
+        )
+        for g in RNG.normal(size=(400, 2, 8, 10))
+    ]
+    gap = np.array([look["spread_gap"] for look in gaps])
+    assert abs(gap.mean()) < 0.03
+
+
+def test_tasks_that_trade_lengths_from_sample_to_sample():
+    """Lengths 10 and 1 on one sample, 1 and 10 on the next: no constant weight mends that."""
+    trade = np.where(np.arange(8) % 2, 10.0, 1.0)
+    g = RNG.normal(size=(2, 8, 60))
+    g *= (np.stack([trade, 1 / trade]) / np.linalg.norm(g, axis=-1))[..., None]
+    look = conflicts.per_look(gramian(g))
+    assert look["spread_gap"] > 0.5 and look["magnitude_left"] < -0.2

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from mtl_study import artifacts
+from mtl_study.analysis import conflicts
 from mtl_study.analysis.confounds import ALONE
 from mtl_study.paper import claims
 from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED
@@ -165,6 +166,11 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
     assert {line.get_markerfacecolor() for line in ax.lines if len(line.get_xdata()) == 2} >= {"none"}
     ax = figures.over_units(best, [("uw", "adam"), ("uw", "sgd")])
     assert [len(line.get_xdata()) for line in ax.lines[:2]] == [2, 2]
+    g = np.random.default_rng(0).normal(size=(2, 8, 5))
+    pairs = conflicts.pairs(np.einsum("ksp,ltp->kslt", g, g))
+    drawn = figures.bands({"multimnist/CL_RR": pairs, "multimnist/CL_CR": pairs})
+    low, high = drawn.flat[0].lines[0].get_xdata()
+    assert (low, high) == tuple(pairs[pairs.between == "tasks"].cosine.quantile([0.025, 0.975]))
     table = figures.toy_table({"float32": THEIRS}, THEIRS)
     assert (
         table.loc[("Adam", "CAGrad", "paper"), "0.001"] == "57,700"
@@ -189,3 +195,13 @@ def test_sentences_on_runs():
     assert "most for Unit. Scal. under sgd (standard deviation 6.0 points) and least for SI under sgd (0.0)" in found
     assert "SI under adam has a Δm of −9.0 % and SI under sgd of −40.0 %" in found
     assert "no runs" in elich.on_units(spreads[:0], arms)
+
+
+def test_sentences_on_conflicts():
+    rows = [("multimnist/CL_RR", 0.9, -0.17), ("multimnist/CL_RR", 0.7, -0.15), ("multimnist/CL_CR", 0.2, 0.03)]
+    per_run = pd.DataFrame(rows, columns=["problem", "inside", "cosine_gap"])
+    turned = pd.DataFrame({"conflict": [1.0, 0.0], "conflict_adam": [0.0, 0.0], "turned": [1.0, 0.0]})
+    found = elich.on_conflicts(per_run, turned)
+    assert found.startswith("On CL_RR the band between tasks lies inside that between samples at 80 % of the looks")
+    assert "mean cosine is −0.16 beside it and on CL_CR" in found and "at 50 % of the looks" in found
+    assert "at 0 %; the sign is another one in 50 % of the cases" in found
