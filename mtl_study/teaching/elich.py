@@ -207,15 +207,17 @@ def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
         f"looks, and the mean cosine is {number(row.cosine_gap, 2, sign=True)} beside it"
         for name, row in means.iterrows()
     ]
-    share, adams, signs = (100 * turned[name].mean() for name in ("conflict", "conflict_adam", "turned"))
-    return (
-        f"{listed(words)[:1].upper()}{listed(words)[1:]}. Two tasks' gradients on a whole batch conflict at "
-        f"{percent(share, 0)} of the looks, and as Adam "
-        f"measures them (each coordinate divided by the root of its mean square) at {percent(adams, 0)}; the sign is "
-        "another one "
-        f"in {percent(signs, 0)} of the cases. So part of what is called a conflict belongs to the measure, and not to "
-        "the tasks."
+    known = turned.dropna()
+    share, adams, signs = (100 * known[name].mean() for name in ("conflict", "conflict_adam", "turned"))
+    measured = (
+        f"Two tasks' gradients on a whole batch conflict at {percent(share, 0)} of the looks, and as Adam measures "
+        "them (each "
+        f"coordinate divided by the root of its mean square) at {percent(adams, 0)}; the sign is another one in "
+        f"{percent(signs, 0)} of the cases."
+        if len(known)
+        else "At these looks Adam had no measure yet."
     )
+    return f"{listed(words)[:1].upper()}{listed(words)[1:]}. {measured}"
 
 
 def findings(

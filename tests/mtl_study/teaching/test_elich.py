@@ -205,3 +205,4 @@ def test_sentences_on_conflicts():
     assert found.startswith("On CL_RR the band between tasks lies inside that between samples at 80 % of the looks")
     assert "mean cosine is −0.16 beside it and on CL_CR" in found and "at 50 % of the looks" in found
     assert "at 0 %; the sign is another one in 50 % of the cases" in found
+    assert elich.on_conflicts(per_run, turned.assign(turned=np.nan)).endswith("Adam had no measure yet.")
