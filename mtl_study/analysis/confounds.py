@@ -1,9 +1,10 @@
 """What runs under several optimizers, and in several units, say: one yardstick for all, each at its best step size.
 
-    table = under_optimizers(runs, alone, tasks)    a row per run, with its optimizer, step size and units
-    best = at_best(table)                           those at the best step size, and whether that lies inside the grid
-    interaction(best)                               what Adam does for multi-task training beyond what it does anyway
-    spread(best_in_units)                           how far Δm moves with the unit of one loss
+    table = under_optimizers(runs, tasks)       a row per run, with its optimizer, step size and units
+    rates = best_rates(table)                   the best step size of each, and whether it lies inside those tried
+    best = at_best(table)                       the rows at it, single-task models joined
+    interaction(best)                           what Adam does for multi-task training beyond what it does anyway
+    spread(best_in_units)                       how far Δm moves with the unit of one loss
 
 Δm is in percent, higher is better, against the best single-task models under Adam, whatever trained the run.
 """
@@ -11,7 +12,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,75 +21,74 @@ from mtl_study.analysis import delta
 from mtl_study.analysis.frames import setting
 from mtl_study.experiments.runs import Run
 
-ALONE = "single_task"  # stands for the single-task models among the methods
-OF_RUN = ["smto", "optimizer", "factor"]
+ALONE = "single_task"  # stands for the single-task models, joined, among the methods
+COLUMNS = ["problem", "tasks", "smto", "optimizer", "lr", "factor", "seed", "delta_m", "val_delta_m", "seconds"]
+Way = tuple[str, str, str]  # problem, method, optimizer
 
 
-def yardstick(alone: Sequence[Run], tasks: Sequence[Task]) -> pd.DataFrame:
-    """What everything is measured against: the best single-task models under Adam."""
-    return delta.single_task_baselines([run for run in alone if run.config.optimizer == "adam"], tasks)
-
-
-def under_optimizers(runs: Sequence[Run], alone: Sequence[Run], tasks: Sequence[Task]) -> pd.DataFrame:
-    """One row per multi-task run and, as method "single_task", one per set of single-task models with the same seed,
-    optimizer and step size.
+def under_optimizers(runs: Sequence[Run], tasks: Sequence[Task]) -> pd.DataFrame:
+    """One row per run, of methods and of single-task models, whose Δm is the gain in their own task. A run that is given
+    twice counts once.
 
     Returns:
-        problem, smto, optimizer, lr, factor (of the last task's loss), seed, delta_m, val_delta_m, seconds. Empty where
-        there are no single-task models.
+        problem, tasks (how many), smto, optimizer, lr, factor (of the last task's loss), seed, delta_m, val_delta_m,
+        seconds. Empty where a task has no single-task model under Adam.
     """
-    columns = ["problem", "smto", "optimizer", "lr", "factor", "seed", "delta_m", "val_delta_m", "seconds"]
-    if not alone:
-        return pd.DataFrame(columns=columns)
-    baselines = yardstick(alone, tasks)
-    table = delta.selected(runs, baselines, tasks)
-    table["optimizer"] = [setting(config, "optimizer") for config in table.config]
-    table["lr"] = [setting(config, "lr") for config in table.config]
-    table["factor"] = [(setting(config, "units") or [1.0])[-1] for config in table.config]
-    together = _together(alone, tasks, baselines).assign(problem=table.problem.iloc[0] if len(table) else "")
-    return pd.concat([table[columns], together.reindex(columns=columns)], ignore_index=True)
+    names = [task.name for task in tasks]
+    by_tasks: dict[tuple[str, ...], list[Run]] = {}
+    for run in {run.key: run for run in runs}.values():
+        by_tasks.setdefault(run.config.definition.task_names, []).append(run)
+    alone = [run for name in names for run in by_tasks.get((name,), []) if run.config.optimizer == "adam"]
+    if {run.config.definition.task_names[0] for run in alone} != set(names):
+        return pd.DataFrame(columns=COLUMNS)
+    baselines = delta.single_task_baselines(alone, tasks)
+    tables = []
+    for of_tasks, found in by_tasks.items():
+        theirs = baselines[baselines.index.get_level_values("task").isin(of_tasks)]
+        table = delta.selected(found, theirs, [task for task in tasks if task.name in of_tasks])
+        table["tasks"] = len(of_tasks)
+        table["optimizer"] = [setting(config, "optimizer") for config in table.config]
+        table["lr"] = [setting(config, "lr") for config in table.config]
+        table["factor"] = [(setting(config, "units") or [1.0])[-1] for config in table.config]
+        tables.append(table[COLUMNS])
+    return pd.concat(tables, ignore_index=True)
 
 
-def _together(alone: Sequence[Run], tasks: Sequence[Task], baselines: pd.DataFrame) -> pd.DataFrame:
-    """The single-task models of one optimizer, step size and seed as if they were one run: mean gain over tasks."""
-    by_setting: dict[tuple[str, float, int], dict[str, Run]] = {}
-    for run in alone:
-        key = (run.config.optimizer, run.config.lr, run.config.seed)
-        by_setting.setdefault(key, {})[run.config.definition.task_names[0]] = run
-    rows: list[dict[str, Any]] = []
-    for (optimizer, lr, seed), of_task in by_setting.items():
-        read = [delta.selected([of_task[t.name]], _of(baselines, t), [t]).iloc[0] for t in tasks if t.name in of_task]
-        row = {"smto": ALONE, "optimizer": optimizer, "lr": lr, "factor": 1.0, "seed": seed}
-        if len(read) == len(tasks):
-            sums = {name: float(np.sum([one[name] for one in read])) for name in ("delta_m", "val_delta_m", "seconds")}
-            rows.append(
-                row | {"seconds": sums["seconds"]} | {n: sums[n] / len(tasks) for n in ("delta_m", "val_delta_m")}
-            )
-    return pd.DataFrame(rows)
+def best_rates(table: pd.DataFrame) -> dict[Way, tuple[float, bool]]:
+    """The best step size of each way to train, and whether a smaller and a larger one were tried: the largest mean
+    validation Δm, with the losses as they are, over the seeds that all its step sizes have. One that diverged at such a
+    seed is not chosen; where all did, the way is left out."""
+    found = {}
+    for way, rows in table[table.factor == 1].groupby(["problem", "smto", "optimizer"], sort=False):
+        common = set.intersection(*(set(of_rate.seed) for _, of_rate in rows.groupby("lr")))
+        scores = rows[rows.seed.isin(common)].groupby("lr").val_delta_m.apply(lambda values: values.mean(skipna=False))
+        if scores.notna().any():
+            best = float(scores.idxmax())
+            found[way] = best, bool(scores.index.min() < best < scores.index.max())
+    return found
 
 
-def _of(baselines: pd.DataFrame, task: Task) -> pd.DataFrame:
-    return baselines[baselines.index.get_level_values("task") == task.name]
-
-
-def at_best(table: pd.DataFrame, factor: float | None = None) -> pd.DataFrame:
-    """The rows of each (method, optimizer) at its best step size, the largest mean validation Δm over seeds.
-
-    Args:
-        factor: the unit in which the step size is chosen; None: in each unit its own.
+def at_best(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the best step size (`best_rates`), and the single-task models of a seed as if they were one run: their
+    mean gain, under the name ALONE.
 
     Returns:
         And a column inside: whether the step sizes tried have a smaller and a larger one.
     """
-    kept = []
-    for _, rows in table.groupby(OF_RUN[:2] if factor is not None else OF_RUN, sort=False):
-        looked_at = rows if factor is None else rows[rows.factor == factor]
-        scores = looked_at.groupby("lr").val_delta_m.apply(lambda values: values.mean(skipna=False))
-        if scores.isna().all():
-            continue
-        best = scores.idxmax()
-        kept.append(rows[rows.lr == best].assign(inside=scores.index.min() < best < scores.index.max()))
-    return pd.concat(kept, ignore_index=True) if kept else table.assign(inside=False)[:0]
+    rates = best_rates(table)
+    ways = list(zip(table.problem, table.smto, table.optimizer, strict=True))
+    chosen = [way in rates and rates[way][0] == lr for way, lr in zip(ways, table.lr, strict=True)]
+    inside = [rates.get(way, (0.0, False))[1] for way in ways]
+    rows = table.assign(inside=inside)[np.array(chosen, dtype=bool)]
+    several, single = rows[rows.tasks > 1], rows[rows.tasks == 1]
+    counts = single.groupby(["optimizer", "seed"]).problem.transform("nunique")
+    joined = (
+        single[counts == single.problem.nunique()]
+        .groupby(["optimizer", "seed"], sort=False, as_index=False)
+        .agg({"delta_m": "mean", "val_delta_m": "mean", "seconds": "sum", "inside": "all"})
+        .assign(problem="".join(several.problem[:1]), smto=ALONE, factor=1.0)
+    )
+    return pd.concat([several, joined.reindex(columns=rows.columns)], ignore_index=True)
 
 
 def interaction(best: pd.DataFrame, other: str = "sgd") -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Configurations for two questions of notebook 07: is it Adam or is it the method, and who feels the unit of a loss?
 
-    crossed(like, methods, rates, seeds)        methods and single-task models, each under every optimizer and step size
-    in_units(like, arms, factors, rates, seeds) ways to train, each with one task's loss in several units
+    crossed(like, methods, rates, seeds)    methods and single-task models, each under every optimizer and step size
+    at_rates(like, ways, seeds)             some of these, each at a step size of its own
+    in_units(like, arms, factors, seeds)    ways to train, each with one task's loss in several units
 
 All are plain runs: optimizer, momentum and units are settings of a run (`RunConfig`).
 """
@@ -50,46 +51,33 @@ def under(like: RunConfig, optimizer: str, lr: float, **changes: Any) -> RunConf
 
 def crossed(
     like: RunConfig, methods: Iterable[str], rates: Mapping[str, Sequence[float]], seeds: Sequence[int]
-) -> tuple[list[RunConfig], list[RunConfig]]:
-    """Every method under every optimizer at each of its step sizes; and, in the second list, the single-task models.
+) -> list[RunConfig]:
+    """Every method, and the single-task models, under every optimizer at each of its step sizes.
 
     Args:
         like: gives problem, data, epochs and the rest. rates: step sizes by optimizer.
     """
-    alone = like.definition.single_tasks
-    methods = list(methods)
+    pairs = [(like.problem, smto) for smto in methods]
+    pairs += [(problem, "unit_scal") for problem in like.definition.single_tasks]
+    ways = [(*pair, optimizer, lr) for optimizer, found in rates.items() for lr in found for pair in pairs]
+    return at_rates(like, ways, seeds)
 
-    def all_of(problems: Iterable[str], smtos: Iterable[str]) -> list[RunConfig]:
-        pairs = [(problem, smto) for problem in problems for smto in smtos]
-        return [
-            under(like, name, lr, problem=problem, smto=smto, options={}, seed=seed)
-            for name, of_optimizer in rates.items()
-            for lr in of_optimizer
-            for problem, smto in pairs
-            for seed in seeds
-        ]
 
-    return all_of([like.problem], methods), all_of(alone, ["unit_scal"])
+def at_rates(
+    like: RunConfig, ways: Iterable[tuple[str, str, str, float]], seeds: Sequence[int], **changes: Any
+) -> list[RunConfig]:
+    """These ways to train, (problem, method, optimizer, step size), with each seed."""
+    return [
+        under(like, optimizer, lr, problem=problem, smto=smto, options={}, seed=seed, **changes)
+        for problem, smto, optimizer, lr in ways
+        for seed in seeds
+    ]
 
 
 def in_units(
-    like: RunConfig,
-    arms: Iterable[Arm],
-    factors: Iterable[float],
-    rates: Mapping[Arm, float] | Mapping[Arm, Sequence[float]],
-    seeds: Sequence[int],
+    like: RunConfig, arms: Mapping[Arm, float], factors: Iterable[float], seeds: Sequence[int]
 ) -> list[RunConfig]:
-    """Ways to train, each with the last task's loss times each of the factors.
-
-    Args:
-        rates: the step size of each arm, or several.
-    """
+    """Ways to train, each at its step size, with the last task's loss times each of the factors."""
+    ways = [(like.problem, *arm, lr) for arm, lr in arms.items()]
     ones = [1.0] * (len(like.definition.tasks) - 1)
-    found = []
-    for smto, optimizer in arms:
-        given = rates[smto, optimizer]
-        for lr in [given] if isinstance(given, float) else given:
-            for factor in factors:
-                changes = {"smto": smto, "options": {}, "units": [*ones, float(factor)]}
-                found += [under(like, optimizer, lr, seed=seed, **changes) for seed in seeds]
-    return found
+    return [run for factor in factors for run in at_rates(like, ways, seeds, units=[*ones, float(factor)])]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from mtl_study.analysis.conflicts import SAMPLES, TASKS
 from mtl_study.analysis.confounds import ALONE
+from mtl_study.experiments.corruptions import SEVERITIES, corrupt
 from mtl_study.look import BLUE, GREEN, GREY, INK, LOOK, ORANGE, PURPLE, SKY, VERMILION, label, problem_label
 from mtl_study.plots import canvas
 from mtl_study.teaching import landscape
@@ -197,15 +201,18 @@ def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | N
     return ax
 
 
+BANDS = {"cosine": "cosine", "magnitude": "magnitude similarity", "left": "after one constant weight"}
+
+
 def bands(pairs: Mapping[str, pd.DataFrame]) -> np.ndarray:
     """Cosine and magnitude similarity of pairs of gradients, between tasks and between samples, by problem: the middle
     95 % of all looks, half of them thick, and the mean.
 
     Args:
-        pairs: `conflicts.pairs` of all looks by problem.
+        pairs: `conflicts.of_run` of all runs by problem.
     """
-    _, axes = canvas.grid_of_axes(1, [1, 1], 8.5, 0.7 * len(pairs) + 1.3)
-    for ax, column in zip(axes.flat, ("cosine", "magnitude"), strict=True):
+    _, axes = canvas.grid_of_axes(1, [1, 1, 1], 9.5, 0.7 * len(pairs) + 1.3)
+    for ax, (column, name) in zip(axes.flat, BANDS.items(), strict=True):
         for i, table in enumerate(pairs.values()):
             for offset, between, colour in ((-0.14, TASKS, VERMILION), (0.14, SAMPLES, BLUE)):
                 values = table[table.between == between][column]
@@ -215,16 +222,68 @@ def bands(pairs: Mapping[str, pd.DataFrame]) -> np.ndarray:
                 ax.plot(values.mean(), i + offset, "o", color=colour, label=f"between {between}" if i == 0 else None)
         ax.set_yticks(range(len(pairs)), [problem_label(name) for name in pairs] if column == "cosine" else [])
         ax.invert_yaxis()
-        ax.set_xlabel("cosine" if column == "cosine" else "magnitude similarity")
+        ax.set_xlabel(name)
         canvas.despine(ax, "x")
-    axes.flat[1].legend(frameon=False, fontsize=8.5)
+    canvas.beside(axes.flat[2])
     canvas.caption(
         axes,
         "Pairs of gradients on the shared parameters under the uniform loss and Adam: of two tasks on one sample "
-        "(orange), of two "
-        "samples for one task (blue). Line: the middle 95 %, thick: half, dot: mean, over all looks and seeds. "
-        "Magnitude "
-        "similarity is 1 where both are equally long.",
+        "(orange), of two samples for one task (blue). Line: the middle 95 %, thick: half, dot: mean, over all looks "
+        "and seeds. Magnitude similarity is 1 where both are equally long; in the third panel each pair of tasks has "
+        "the one weight, for the whole run, that makes their lengths equal on average.",
+    )
+    return axes
+
+
+# -- corrupted pictures ------------------------------------------------------------------------------------------------
+
+
+def corrupted(picture: Tensor, severities: Sequence[int] = (1, 3, 5)) -> np.ndarray:
+    """A picture [1, H, W] from 0 to 1 under every corruption, a row per severity."""
+    _, axes = canvas.grid_of_axes(len(severities), [1] * len(SEVERITIES), 10.5, 1.1)
+    for ax, (severity, name) in zip(axes.flat, itertools.product(severities, SEVERITIES), strict=True):
+        generator = torch.Generator().manual_seed(severity)
+        shown = corrupt(picture[None].contiguous(), name, severity, generator)[0, 0]
+        ax.imshow(shown, cmap="gray", vmin=0, vmax=1)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        if severity == severities[0]:
+            ax.set_title(name, fontsize=8)
+        if name == next(iter(SEVERITIES)):
+            ax.set_ylabel(f"severity {severity}", fontsize=8)
+    canvas.caption(axes, "One test picture under ten corruptions (Hendrycks, Dietterich 2019, severities for 64 pixels).")
+    return axes
+
+
+def transfers(runs: pd.DataFrame) -> np.ndarray:
+    """δ and the difference of scores on corrupted pictures by task and method, a dot per seed; both below 0 where the
+    multi-task features are ahead.
+
+    Args:
+        runs: `transfers.per_run`.
+    """
+    names = [column.removeprefix("delta ") for column in runs if column.startswith("delta ")]
+    methods = list(dict.fromkeys(runs.smto))
+    _, axes = canvas.grid_of_axes(1, [1, 1], 9.0, 0.32 * len(names) * len(methods) + 1.4)
+    labels = []
+    for row, (task, smto) in enumerate(itertools.product(names, methods)):
+        labels.append(f"{task}, {label(smto)}")
+        for ax, column in zip(axes.flat, ("delta", "difference"), strict=True):
+            values = runs[runs.smto == smto][f"{column} {task}"]
+            ax.plot(values, [row] * len(values), LOOK[smto].marker, color=LOOK[smto].colour, markersize=5, alpha=0.8)
+            ax.plot([values.mean()] * 2, [row - 0.28, row + 0.28], color=INK, linewidth=1.2)
+    for ax, name in zip(axes.flat, ("δ, of the clean score", "difference, % of single-task"), strict=True):
+        ax.set_yticks(range(len(labels)), labels if ax is axes.flat[0] else [])
+        ax.set_ylim(len(labels) - 0.5, -0.5)
+        ax.set_xlabel(f"{name}\n← multi-task ahead    single-task ahead →")
+        canvas.zero_line(ax, "x")
+        canvas.despine(ax, "x")
+    canvas.caption(
+        axes,
+        "Scores on corrupted pictures, heads tuned on such, the mean over ten corruptions and five severities; a dot per "
+        "seed, a line for their mean. Left: single-task minus multi-task share of the clean score that is kept (the "
+        "paper's δ). Right: the same of the scores themselves, in percent of the single-task model's. CL: accuracy of the "
+        "left digit; RR: squared error of the right one.",
     )
     return axes
 

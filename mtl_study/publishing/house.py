@@ -39,7 +39,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.leases",
         "mtl_study.experiments.training",
         "mtl_study.experiments.inner",
+        "mtl_study.experiments.beside",
         "mtl_study.experiments.probes",
+        "mtl_study.experiments.transfer",
     ),
     "records, words and looks": (
         "mtl_study.experiments.runs",

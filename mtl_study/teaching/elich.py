@@ -5,7 +5,7 @@ The rules are in mtl_study/paper/data/claims.yaml; each check names the proposit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 
 from mtl_study.analysis.confounds import ALONE, at_the_edge
 from mtl_study.experiments import inner
-from mtl_study.look import label
+from mtl_study.look import label, problem_label
 from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED, Verdicts
 from mtl_study.teaching import fingerprint
 from mtl_study.teaching.invariance import BETAS
@@ -198,32 +198,64 @@ def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
     """Tasks beside samples, problem by problem, and what Adam's measure makes of conflicts.
 
     Args:
-        per_run: rows of `conflicts.per_run`. turned: `conflicts.turned_by_adam`, a row per look.
+        per_run: `conflicts.per_run`. turned: `conflicts.turned_by_adam`, a row per look.
     """
     means = per_run.groupby("problem", sort=False).mean(numeric_only=True)
     words = [
-        f"on {name.split('/')[-1]} the band between tasks lies inside that between samples at "
-        f"{percent(100 * row.inside, 0)} of the "
-        f"looks, and the mean cosine is {number(row.cosine_gap, 2, sign=True)} beside it"
+        f"on {problem_label(str(name))} the band between tasks lies inside that between samples at "
+        f"{percent(100 * row.inside, 0)} of the looks, and the mean cosine between tasks is "
+        f"{number(row.cosine_gap, 2, sign=True)} beside that between samples"
+        for name, row in means.iterrows()
+    ]
+    lengths = [
+        f"on {problem_label(str(name))} from {number(row['magnitude tasks'], 2)} to {number(row['left tasks'], 2)} "
+        f"(samples: {number(row['magnitude samples'], 2)})"
         for name, row in means.iterrows()
     ]
     known = turned.dropna()
     share, adams, signs = (100 * known[name].mean() for name in ("conflict", "conflict_adam", "turned"))
     measured = (
         f"Two tasks' gradients on a whole batch conflict at {percent(share, 0)} of the looks, and as Adam measures "
-        "them (each "
-        f"coordinate divided by the root of its mean square) at {percent(adams, 0)}; the sign is another one in "
-        f"{percent(signs, 0)} of the cases."
+        f"them (each coordinate divided by the root of its mean square) at {percent(adams, 0)}; the sign is another one "
+        f"in {percent(signs, 0)} of the cases."
         if len(known)
         else "At these looks Adam had no measure yet."
     )
-    return f"{listed(words)[:1].upper()}{listed(words)[1:]}. {measured}"
+    return (
+        f"{listed(words)[:1].upper()}{listed(words)[1:]}. One constant weight takes the magnitude similarity between "
+        f"tasks {listed(lengths)}. {measured}"
+    )
+
+
+def on_transfers(robust: pd.DataFrame) -> str:
+    """δ, the difference of the scores, and how often they agree.
+
+    Args:
+        robust: `transfers.per_run`.
+    """
+    if robust.empty:
+        return "Nothing can be compared here: there are no runs."
+    means = robust.groupby("smto", sort=False)[["delta", "difference", "favours", "agree"]].mean()
+    words = [
+        f"{label(str(smto))} has a δ of {number(row.delta, 3, sign=True)} and a difference of "
+        f"{percent(row.difference, 1, sign=True)}"
+        for smto, row in means.iterrows()
+    ]
+    return (
+        f"On average over tasks, corruptions and seeds {listed(words)} (both: below 0, multi-task is ahead). δ favours "
+        f"the multi-task features in {percent(100 * means.favours.mean(), 0)} of the cells of task, corruption and "
+        f"severity. Its mean has the sign of the difference in {percent(100 * means.agree.mean(), 0)} of the pairs of a "
+        "run and a task."
+    )
 
 
 def findings(
     rows: pd.DataFrame,
     tables: Mapping[str, pd.DataFrame],
-    prints: Mapping[int, pd.DataFrame],
+    interactions: pd.DataFrame,
+    spreads: pd.DataFrame,
+    per_run: pd.DataFrame,
+    robust: pd.DataFrame,
     verdicts: Iterable[Verdicts],
 ) -> str:
     """What the notebook found, the strongest evidence against each statement beside it."""
@@ -231,33 +263,58 @@ def findings(
     kept = [part.id for part in parts if part.verdict == REPRODUCED]
     lost = [part.id for part in parts if part.verdict == NOT_REPRODUCED]
     used, decayed = rows[rows.group == "head, as used"].heads
-    cosine = prints[max(prints)].median_cosine
     arrive = [int(table.loc[("gd", "unit_scal")].notna().sum()) for table in tables.values()]
+    count = len(next(iter(tables.values())).columns)
     judged = (
         f"Of {counted(len(parts), 'statement')} {len(kept)} are reproduced and {len(lost)} are not ({listed(lost)})."
         if kept or lost
         else "This preset shows that the code runs, and decides nothing."
     )
-    return (
-        f"{judged} Adam cancels the unit of a loss in the head of its task, to the last bit, in the limit of a small "
-        "ε; with the "
+    exact = (
+        "Adam cancels the unit of a loss in the head of its task, to the last bit, in the limit of a small ε; with the "
         f"usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of their way, and with a "
-        "weight decay "
-        f"of 1e-5 in the gradient by {percent(100 * decayed, 0)}. In a backbone that is trained the ratio of the "
-        "factors acts, "
-        "whatever Adam remembers. Optimal uncertainty weighting and one Adam per task do not notice units anywhere; "
-        "the "
-        "uncertainty weighting that is learnt does. "
-        "On the landscape of the paper's first figure Adam takes the uniform loss to the optimum at the published "
-        "numbers of "
-        f"steps; that gradient descent does not get there holds at {arrive[0]} against {arrive[-1]} of "
-        f"{len(next(iter(tables.values())).columns)} step sizes, depending on whether {listed(tables, last='or')} is "
-        "asked. "
-        "Of the methods that look at gradients Nash-MTL does not notice units at all, and CAGrad does: the median "
-        "cosine between "
-        f"its updates in two units is {number(cosine[label('cagrad')], 2)} with {max(prints)} tasks, against "
-        f"{number(cosine[label('unit_scal')], 2)} for the uniform loss."
+        f"weight decay of 1e-5 in the gradient by {percent(100 * decayed, 0)}."
     )
+    toy = (
+        "On the landscape of the paper's first figure Adam takes the uniform loss to the optimum at the published "
+        f"numbers of steps; gradient descent arrives at {arrive[0]} of {count} step sizes or at {arrive[-1]}, depending "
+        f"on whether {listed(tables, last='or')} is asked."
+    )
+    return " ".join([judged, exact, toy, *_of_training(interactions, spreads, per_run, robust)])
+
+
+def _of_training(
+    interactions: pd.DataFrame, spreads: pd.DataFrame, per_run: pd.DataFrame, robust: pd.DataFrame
+) -> Iterator[str]:
+    """A sentence for each experiment that has runs."""
+    if not interactions.empty:
+        gain, alone = interactions.gain.mean(), interactions.groupby("seed").gain_alone.first().mean()
+        yield (
+            f"Methods gain {number(gain, 1, sign=True)} points of Δm from SGD to Adam, but single-task models "
+            f"{number(alone, 1, sign=True)}: that Adam is good for training is not yet that it is good for multi-task "
+            "training."
+        )
+    usual, invariant = "unit_scal adam", "si sgd"
+    if not spreads.empty and spreads[[f"delta_m {usual}", f"delta_m {invariant}"]].notna().all(axis=None):
+        yield (
+            f"Factors of 0.01 to 100 on one loss make Δm vary by {number(spreads[f'spread {usual}'].mean(), 1)} points "
+            f"for the uniform loss under Adam and by {number(spreads[f'spread {invariant}'].mean(), 1)} for SI under SGD, "
+            f"which does not notice them; yet their Δm is {percent(spreads[f'delta_m {usual}'].mean(), 1)} and "
+            f"{percent(spreads[f'delta_m {invariant}'].mean(), 1)}."
+        )
+    means = per_run.groupby("problem", sort=False)[["magnitude_gap", "magnitude_left"]].mean()
+    name, row = means.magnitude_gap.idxmin(), means.loc[means.magnitude_gap.idxmin()]
+    yield (
+        f"Gradients of tasks differ most in length on {problem_label(str(name))}: their magnitude similarity is "
+        f"{number(-row.magnitude_gap, 2)} below that of samples, of which one constant weight leaves "
+        f"{number(-row.magnitude_left, 2)}."
+    )
+    if not robust.empty:
+        yield (
+            f"By δ multi-task features are {'more' if robust.delta.mean() < 0 else 'less'} robust to corruptions "
+            f"({number(robust.delta.mean(), 3, sign=True)}), by the scores on corrupted pictures "
+            f"{'better' if robust.difference.mean() < 0 else 'worse'} ({percent(robust.difference.mean(), 1, sign=True)})."
+        )
 
 
 # -- an exercise -------------------------------------------------------------------------------------------------------

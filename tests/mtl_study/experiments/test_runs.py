@@ -189,7 +189,7 @@ def is_noticed(kind, line):
 def shipped(number, seed=0):
     """Lines of the archive, drawn at random, and the kind of record that they hold."""
     paths = sorted((artifacts.REPOSITORY / "results").rglob("*.jsonl"))
-    found = [(Population if path.stem == POPULATIONS else Run, line) for path in paths for line in path.open("rb")]
+    found = [(merge._kind(path.stem), line) for path in paths for line in path.open("rb")]
     return random.Random(seed).sample(found, number)
 
 

@@ -60,7 +60,7 @@ def test_every_claim_has_a_rule_in_words_and_a_place_in_the_paper():
     of_xin = ["front", "static", "learning-rate", "utility", "compute", "optimism"]
     of_others = [*(f"Xin-{name}" for name in of_xin), "Kurin-regularisation", "Royer-population"]
     exact = ["partial", "full", "none", "memoryless", "changing", "methods", "toy"]
-    of_elich = [f"Elich-{name}" for name in [*exact, "adam", "mechanism", "angle", "magnitude"]]
+    of_elich = [f"Elich-{name}" for name in [*exact, "adam", "mechanism", "angle", "magnitude", "transfer"]]
     assert claims.names() == [*of_the_paper, *of_others, *added, *of_others_later, *of_elich]
     for part in (part for claim in claims.names() for part in claims.parts(claim)):
         assert part.says.endswith(".") and part.in_words.strip().endswith((".", ".)"))
