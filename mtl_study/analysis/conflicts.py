@@ -80,7 +80,7 @@ def of_run(looks: Sequence[Look]) -> pd.DataFrame:
     """The pairs of all looks at one run.
 
     Returns:
-        As `pairs`, and look, its number, and left: the magnitude similarity that would be left if each pair of tasks had
+        As `pairs`, and look, its number, and left: the magnitude similarity that is left where each pair of tasks has
         the one constant weight, for the whole run, that makes the mean of ln r 0.
     """
     table = pd.concat([pairs(look).assign(look=i) for i, look in enumerate(looks)], ignore_index=True)
@@ -92,9 +92,9 @@ def per_run(records: Iterable[Looks]) -> pd.DataFrame:
     """One row per run, as the rules take them.
 
     Returns:
-        problem, smto, seed, seconds; the means over looks of what `per_look` says; magnitude_left, the magnitude gap that
-        a constant weight leaves (`of_run`); drift, the standard deviation over looks of their mean ln r between tasks;
-        magnitude and left of tasks and of samples.
+        problem, smto, seed, seconds; the means over looks of what `per_look` says; magnitude_left, the magnitude gap
+        that a constant weight leaves (`of_run`); drift, the standard deviation over looks of their mean ln r between
+        tasks; magnitude and left of tasks and of samples.
     """
     rows: list[dict[str, Any]] = []
     for record in records:

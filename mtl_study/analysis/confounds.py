@@ -27,8 +27,8 @@ Way = tuple[str, str, str]  # problem, method, optimizer
 
 
 def under_optimizers(runs: Sequence[Run], tasks: Sequence[Task]) -> pd.DataFrame:
-    """One row per run, of methods and of single-task models, whose Δm is the gain in their own task. A run that is given
-    twice counts once.
+    """One row per run, of methods and of single-task models, whose Δm is the gain in their own task. A run that is
+    given twice counts once.
 
     Returns:
         problem, tasks (how many), smto, optimizer, lr, factor (of the last task's loss), seed, delta_m, val_delta_m,
@@ -69,8 +69,8 @@ def best_rates(table: pd.DataFrame) -> dict[Way, tuple[float, bool]]:
 
 
 def at_best(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows at the best step size (`best_rates`), and the single-task models of a seed as if they were one run: their
-    mean gain, under the name ALONE.
+    """The rows at the best step size (`best_rates`), and the single-task models of a seed as if they were one run:
+    their mean gain, under the name ALONE.
 
     Returns:
         And a column inside: whether the step sizes tried have a smaller and a larger one.

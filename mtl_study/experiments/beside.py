@@ -1,5 +1,5 @@
-"""Records of what is done with a run beside training it, each kind in a folder of its own beside the methods' runs: looks
-at gradients (probes), corrupted pictures (transfer)."""
+"""Records of what is done with a run beside training it, each kind in a folder of its own beside the methods' runs:
+looks at gradients (probes), corrupted pictures (transfer)."""
 
 from __future__ import annotations
 

@@ -562,7 +562,9 @@ class Optimizers(OnData):
             said.append("details.factors: 1.0, the loss as it is, must be there: step sizes are chosen at it")
         tuned = {*self.methods, *(smto for smto, optimizer in details.arms if optimizer == "adam")}
         if lacking := [smto for smto in details.transfer_methods if smto not in tuned]:
-            said.append(f"details.transfer_methods: {listed(lacking)} must be among the methods, or the arms under adam")
+            said.append(
+                f"details.transfer_methods: {listed(lacking)} must be among the methods, or the arms under adam"
+            )
         if said:
             raise BadConfig(". ".join(said))
 

@@ -46,10 +46,9 @@ def invariance_table(rows: pd.DataFrame) -> pd.DataFrame:
     canvas.caption(
         table,
         "Losses times 10 and 0.1 against losses as they are: the difference of two runs over the length of the way, "
-        "after the "
-        "first step and after the last. Equal at powers of two: to the last bit with losses times 8 and ⅛ (with a "
-        "matched start "
-        "to rounding). Rounding alone: the heads' whole way, where only the start differs, by 1e-15.",
+        "after the first step and after the last. Equal at powers of two: to the last bit with losses times 8 and ⅛ "
+        "(with a matched start to rounding). Rounding alone: the heads' whole way, where only the start differs, by "
+        "1e-15.",
     )
     return table
 
@@ -70,8 +69,8 @@ def sizes(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     canvas.caption(
         ax,
         "Adam on a frozen backbone, losses times 10 and 0.1. Blue: ε, without weight decay; orange: decay λ in the "
-        "gradient, with "
-        "ε → 0. Adam(α, ε, λ) is Adam(1, ε/α, λ/α), so a larger ε or λ is what a smaller loss makes of it.",
+        "gradient, with ε → 0. Adam(α, ε, λ) is Adam(1, ε/α, λ/α), so a larger ε or λ is what a smaller loss makes of "
+        "it.",
     )
     return ax
 
@@ -94,9 +93,8 @@ def changing_weights(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     canvas.caption(
         ax,
         "Heads on a frozen backbone under Adam (ε → 0): the distance between the path with weights that change and "
-        "that with "
-        "constant weights, over its length. Random: up to tenfold either way, every step; ramp: from a tenth to ten "
-        "and back.",
+        "that with constant weights, over its length. Random: up to tenfold either way, every step; ramp: from a "
+        "tenth to ten and back.",
     )
     return ax
 
@@ -128,8 +126,7 @@ def fingerprints(tables: Mapping[int, pd.DataFrame], ax: Axes | None = None) -> 
     canvas.caption(
         ax,
         "Two updates of one method on the same random gradients, the second with the first two tasks' losses in other "
-        "units (times "
-        "10 and 0.1). ◉ neither direction nor length changes, ● the direction stays, ± up to its sign.",
+        "units (times 10 and 0.1). ◉ neither direction nor length changes, ● the direction stays, ± up to its sign.",
     )
     return ax
 
@@ -167,8 +164,7 @@ def under_optimizers(best: pd.DataFrame, ax: Axes | None = None) -> Axes:
     canvas.caption(
         ax,
         "Δm against the best single-task models under Adam, higher is better; a dot per seed, each pair at its best "
-        "step size by "
-        "validation. Hollow: that step size is the smallest or the largest that was tried.",
+        "step size by validation. Hollow: that step size is the smallest or the largest that was tried.",
     )
     return ax
 
@@ -194,9 +190,8 @@ def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | N
     canvas.beside(ax)
     canvas.caption(
         ax,
-        "Δm, higher is better, mean over seeds; the step size of each way to train is the best at the factor 1. A rule "
-        "that does not "
-        "notice units is a level line.",
+        "Δm, higher is better, mean over seeds; the step size of each way to train is the best at the factor 1. A "
+        "rule that does not notice units is a level line.",
     )
     return ax
 
@@ -243,7 +238,7 @@ def corrupted(picture: Tensor, severities: Sequence[int] = (1, 3, 5)) -> np.ndar
     _, axes = canvas.grid_of_axes(len(severities), [1] * len(SEVERITIES), 10.5, 1.1)
     for ax, (severity, name) in zip(axes.flat, itertools.product(severities, SEVERITIES), strict=True):
         generator = torch.Generator().manual_seed(severity)
-        shown = corrupt(picture[None].contiguous(), name, severity, generator)[0, 0]
+        shown = corrupt(picture[None].contiguous(), name, severity, generator)[0, 0].numpy()
         ax.imshow(shown, cmap="gray", vmin=0, vmax=1)
         ax.set_xticks([])
         ax.set_yticks([])
@@ -251,7 +246,9 @@ def corrupted(picture: Tensor, severities: Sequence[int] = (1, 3, 5)) -> np.ndar
             ax.set_title(name, fontsize=8)
         if name == next(iter(SEVERITIES)):
             ax.set_ylabel(f"severity {severity}", fontsize=8)
-    canvas.caption(axes, "One test picture under ten corruptions (Hendrycks, Dietterich 2019, severities for 64 pixels).")
+    canvas.caption(
+        axes, "One test picture under ten corruptions (Hendrycks, Dietterich 2019, severities for 64 pixels)."
+    )
     return axes
 
 
@@ -280,10 +277,10 @@ def transfers(runs: pd.DataFrame) -> np.ndarray:
         canvas.despine(ax, "x")
     canvas.caption(
         axes,
-        "Scores on corrupted pictures, heads tuned on such, the mean over ten corruptions and five severities; a dot per "
-        "seed, a line for their mean. Left: single-task minus multi-task share of the clean score that is kept (the "
-        "paper's δ). Right: the same of the scores themselves, in percent of the single-task model's. CL: accuracy of the "
-        "left digit; RR: squared error of the right one.",
+        "Scores on corrupted pictures, heads tuned on such, the mean over ten corruptions and five severities; a dot "
+        "per seed, a line for their mean. Left: single-task minus multi-task share of the clean score that is kept "
+        "(the paper's δ). Right: the same of the scores themselves, in percent of the single-task model's. CL: "
+        "accuracy of the left digit; RR: squared error of the right one.",
     )
     return axes
 
@@ -314,8 +311,8 @@ def toy_caption(steps: int, cap: int) -> str:
     """Of the table: what it counts, and how long we walked."""
     return (
         "Steps until the walks from all three starts have a mean loss below −15, by step size; –: not all have. The "
-        "paper stops "
-        f"after {cap:,} steps, we after {steps:,}. Below 0.1 paths are chaotic: another rounding, another number."
+        f"paper stops after {cap:,} steps, we after {steps:,}. Below 0.1 paths are chaotic: another rounding, another "
+        "number."
     )
 
 
@@ -340,7 +337,6 @@ def paths(walks: Walks, which: Sequence[tuple[str, str]], lr: float) -> np.ndarr
     canvas.caption(
         axes,
         f"CAGrad's landscape, step size {lr:g}: lines of equal mean loss, walks from three starts (grey). A star: it "
-        "has arrived, a "
-        "cross: it has not when the walk ends.",
+        "has arrived, a cross: it has not when the walk ends.",
     )
     return axes

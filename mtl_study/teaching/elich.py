@@ -110,14 +110,11 @@ def on_invariance(rows: pd.DataFrame) -> str:
     used, decayed = (rows[rows.group == "head, as used"].heads * 100).tolist()
     return (
         f"{exact} of the {counted(promised, 'setting')} that theory calls invariant are so, to the last bit (with a "
-        "matched "
-        f"start, to rounding). Under plain Adam the factors change the backbone's first step by "
+        "matched start, to rounding). Under plain Adam the factors change the backbone's first step by "
         f"{percent(100 * adam['first encoder'], 0)} of its length, and through it the heads' way by "
         f"{percent(100 * adam.heads, 0)}. On a frozen backbone Adam's heads come {percent(used, 0)} of their way apart "
-        "with "
-        f"its usual ε of 1e-8, and {percent(decayed, 0)} with a weight decay of 1e-5 in the gradient: neither is small "
-        "where "
-        "gradients are."
+        f"with its usual ε of 1e-8, and {percent(decayed, 0)} with a weight decay of 1e-5 in the gradient: neither is "
+        "small where gradients are."
     )
 
 
@@ -130,8 +127,7 @@ def on_toy(tables: Mapping[str, pd.DataFrame]) -> str:
     words = [f"in {precision} at {_rates(rates)}" for precision, rates in arrive.items()]
     return (
         f"Gradient descent on the uniform loss arrives from all three starts {listed(words)}. The two differ in "
-        "nothing but the "
-        "number format; conflicts between gradients are the same in both."
+        "nothing but the number format; conflicts between gradients are the same in both."
     )
 
 
@@ -148,11 +144,9 @@ def on_fingerprints(tables: Mapping[int, pd.DataFrame]) -> str:
     flips = int(last.flips.sum())
     return (
         f"Units change neither direction nor length of {listed(both)}. The uniform loss turns: with {max(tables)} "
-        "tasks the "
-        f"median cosine between its two updates is {number(turned, 2)}. "
+        f"tasks the median cosine between its two updates is {number(turned, 2)}. "
         f"{counted(flips, 'update points', 'updates point').capitalize()} backwards after the change, by IMTL-G, whose "
-        "weights may "
-        "be negative."
+        "weights may be negative."
     )
 
 
@@ -168,8 +162,7 @@ def on_optimizers(best: pd.DataFrame, interactions: pd.DataFrame) -> str:
     return (
         f"From SGD with momentum to Adam, each at its best step size: {listed(words)}; the single-task models "
         f"{number(alone, 1, sign=True)}. What Adam does for multi-task training beyond what it does for training is "
-        "the "
-        "difference, "
+        "the difference, "
         f"{listed(f'{number(v, 1, sign=True)} points for {label(str(m))}' for m, v in means.interaction.items())}."
     )
 
@@ -186,11 +179,9 @@ def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
     best, worst = max(deaf, key=lambda arm: level[arm]), min(deaf, key=lambda arm: level[arm])
     return (
         f"Over the units of one loss Δm varies most for {names[most]} (standard deviation {number(spread[most], 1)} "
-        "points) and "
-        f"least for {names[least]} ({number(spread[least], 1)}). But of those that hardly vary {names[best]} has a Δm "
-        "of "
-        f"{percent(level[best], 1)} and {names[worst]} of {percent(level[worst], 1)}: not to notice units is no merit "
-        "by itself."
+        f"points) and least for {names[least]} ({number(spread[least], 1)}). But of those that hardly vary "
+        f"{names[best]} has a Δm of {percent(level[best], 1)} and {names[worst]} of {percent(level[worst], 1)}: not to "
+        "notice units is no merit by itself."
     )
 
 
@@ -216,8 +207,8 @@ def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
     share, adams, signs = (100 * known[name].mean() for name in ("conflict", "conflict_adam", "turned"))
     measured = (
         f"Two tasks' gradients on a whole batch conflict at {percent(share, 0)} of the looks, and as Adam measures "
-        f"them (each coordinate divided by the root of its mean square) at {percent(adams, 0)}; the sign is another one "
-        f"in {percent(signs, 0)} of the cases."
+        f"them (each coordinate divided by the root of its mean square) at {percent(adams, 0)}; the sign is another "
+        f"one in {percent(signs, 0)} of the cases."
         if len(known)
         else "At these looks Adam had no measure yet."
     )
@@ -244,8 +235,8 @@ def on_transfers(robust: pd.DataFrame) -> str:
     return (
         f"On average over tasks, corruptions and seeds {listed(words)} (both: below 0, multi-task is ahead). δ favours "
         f"the multi-task features in {percent(100 * means.favours.mean(), 0)} of the cells of task, corruption and "
-        f"severity. Its mean has the sign of the difference in {percent(100 * means.agree.mean(), 0)} of the pairs of a "
-        "run and a task."
+        f"severity. Its mean has the sign of the difference in {percent(100 * means.agree.mean(), 0)} of the pairs of "
+        "a run and a task."
     )
 
 
@@ -277,8 +268,8 @@ def findings(
     )
     toy = (
         "On the landscape of the paper's first figure Adam takes the uniform loss to the optimum at the published "
-        f"numbers of steps; gradient descent arrives at {arrive[0]} of {count} step sizes or at {arrive[-1]}, depending "
-        f"on whether {listed(tables, last='or')} is asked."
+        f"numbers of steps; gradient descent arrives at {arrive[0]} of {count} step sizes or at {arrive[-1]}, "
+        f"depending on whether {listed(tables, last='or')} is asked."
     )
     return " ".join([judged, exact, toy, *_of_training(interactions, spreads, per_run, robust)])
 
@@ -298,8 +289,8 @@ def _of_training(
     if not spreads.empty and spreads[[f"delta_m {usual}", f"delta_m {invariant}"]].notna().all(axis=None):
         yield (
             f"Factors of 0.01 to 100 on one loss make Δm vary by {number(spreads[f'spread {usual}'].mean(), 1)} points "
-            f"for the uniform loss under Adam and by {number(spreads[f'spread {invariant}'].mean(), 1)} for SI under SGD, "
-            f"which does not notice them; yet their Δm is {percent(spreads[f'delta_m {usual}'].mean(), 1)} and "
+            f"for the uniform loss under Adam and by {number(spreads[f'spread {invariant}'].mean(), 1)} for SI under "
+            f"SGD, which does not notice them; yet their Δm is {percent(spreads[f'delta_m {usual}'].mean(), 1)} and "
             f"{percent(spreads[f'delta_m {invariant}'].mean(), 1)}."
         )
     means = per_run.groupby("problem", sort=False)[["magnitude_gap", "magnitude_left"]].mean()
@@ -313,7 +304,8 @@ def _of_training(
         yield (
             f"By δ multi-task features are {'more' if robust.delta.mean() < 0 else 'less'} robust to corruptions "
             f"({number(robust.delta.mean(), 3, sign=True)}), by the scores on corrupted pictures "
-            f"{'better' if robust.difference.mean() < 0 else 'worse'} ({percent(robust.difference.mean(), 1, sign=True)})."
+            f"{'better' if robust.difference.mean() < 0 else 'worse'} "
+            f"({percent(robust.difference.mean(), 1, sign=True)})."
         )
 
 

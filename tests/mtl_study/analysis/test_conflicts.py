@@ -77,7 +77,9 @@ def test_what_a_constant_weight_removes_and_what_drifts():
     g = RNG.normal(size=(2, 8, 30))
     g /= np.linalg.norm(g, axis=-1, keepdims=True)
     first = np.array([4.0, 1.0])[:, None, None]
-    steady, drifting = (conflicts.per_run([looks_at(*two)]).iloc[0] for two in ((first * g,) * 2, (first * g, g / first)))
+    steady, drifting = (
+        conflicts.per_run([looks_at(*two)]).iloc[0] for two in ((first * g,) * 2, (first * g, g / first))
+    )
     assert steady.magnitude_left == pytest.approx(0, abs=1e-4) and steady.drift == pytest.approx(0, abs=1e-4)
     assert steady.magnitude_gap == pytest.approx(2 * 4 / 17 - 1, abs=1e-4) == drifting.magnitude_left
     assert drifting.drift == pytest.approx(np.log(4), abs=1e-4)
@@ -95,9 +97,7 @@ def test_signs_that_adam_turns():
 def test_lengths_that_vary_alike_have_spreads_alike():
     """Log lengths of sd 0.5 for every task and sample: differences have sd 0.5 √2 either way, without bias."""
     gaps = [
-        conflicts.per_look(
-            look(g / np.linalg.norm(g, axis=-1, keepdims=True) * np.exp(RNG.normal(0, 0.5, (2, 8, 1))))
-        )
+        conflicts.per_look(look(g / np.linalg.norm(g, axis=-1, keepdims=True) * np.exp(RNG.normal(0, 0.5, (2, 8, 1)))))
         for g in RNG.normal(size=(400, 2, 8, 10))
     ]
     gap = np.array([one["spread_gap"] for one in gaps])

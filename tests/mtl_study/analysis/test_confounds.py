@@ -20,11 +20,17 @@ def test_every_method_meets_every_optimizer_and_step_size():
     found = configs.crossed(LIKE, ["unit_scal", "cagrad"], RATES, [1, 2])
     assert len(found) == (2 + 2) * 3 * 2 == len({config.key for config in found})
     assert {config.problem for config in found} == {"multimnist/CL_RR", "multimnist/CL", "multimnist/RR"}
-    assert {(c.optimizer, c.momentum, c.lr) for c in found} == {("adam", 0, 0.001), ("adam", 0, 0.01), ("sgd", 0.9, 0.01)}
+    assert {(c.optimizer, c.momentum, c.lr) for c in found} == {
+        ("adam", 0, 0.001),
+        ("adam", 0, 0.01),
+        ("sgd", 0.9, 0.01),
+    }
     assert configs.under(found[-1], "adam", 0.001, problem=LIKE.problem, smto="unit_scal", seed=1).key == LIKE.key
     ways = [("multimnist/RR", "unit_scal", "sgd", 0.1), ("multimnist/CL_RR", "uw", "adam", 0.01)]
     again = configs.at_rates(LIKE, ways, [3, 4])
-    assert [(c.problem, c.smto, c.optimizer, c.lr, c.seed) for c in again] == [(*way, s) for way in ways for s in (3, 4)]
+    assert [(c.problem, c.smto, c.optimizer, c.lr, c.seed) for c in again] == [
+        (*way, s) for way in ways for s in (3, 4)
+    ]
     with pytest.raises(BadConfig, match=r"optimizer 'sdg' \(did you mean 'sgd'"):
         configs.under(LIKE, "sdg", 0.1)
 
