@@ -31,8 +31,10 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -55,6 +57,8 @@ LATER: dict[str, Any] = {
     "eps": 1e-8,
     "units": [],
 }
+#: of these, what the first shipped records do not spell
+SINCE_SHIPPED = ("optimizer", "momentum", "betas", "eps", "units")
 WITH_MOMENTUM, WITH_BETAS = ("sgd", "signsgd", "muon"), ("adam", "adamw", "adam_per_task", "muon")
 LAST_STEPS = 20  # before a divergence, of which a record keeps the method's diagnostics
 TRAINER_CODE_VERSION = 1  # raise when the numbers that training.py or step.py produce change
@@ -188,6 +192,13 @@ class RunConfig(Config):
                 f"least {problem.smallest_batch} samples that {self.problem} needs; change one of the two."
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_shipped(self, settings: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What came after the first shipped records is left out where it says nothing new: they read as they were
+        written."""
+        found: dict[str, Any] = settings(self)
+        return {name: value for name, value in found.items() if name not in SINCE_SHIPPED or value != LATER[name]}
 
     def _check_optimizer(self, num_tasks: int) -> None:
         """Raises ValueError for a setting that the optimizer does not have; units of 1 are none."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtl_study.experiments import transfer, training
+from mtl_study.experiments import training, transfer
 from mtl_study.experiments.corruptions import SEVERITIES
 from mtl_study.experiments.runs import BadConfig, BadRecord, RunConfig
 from mtl_study.experiments.store import RunStore
