@@ -196,7 +196,7 @@ def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | N
     return ax
 
 
-BANDS = {"cosine": "cosine", "magnitude": "magnitude similarity", "left": "after one constant weight"}
+BANDS = {"cosine": "cosine", "magnitude": "magnitude similarity", "left": "the same after one constant weight"}
 
 
 def bands(pairs: Mapping[str, pd.DataFrame]) -> np.ndarray:
@@ -216,7 +216,8 @@ def bands(pairs: Mapping[str, pd.DataFrame]) -> np.ndarray:
                 ax.plot([lower, upper], [i + offset] * 2, color=colour, linewidth=5, alpha=0.5)
                 ax.plot(values.mean(), i + offset, "o", color=colour, label=f"between {between}" if i == 0 else None)
         ax.set_yticks(range(len(pairs)), [problem_label(name) for name in pairs] if column == "cosine" else [])
-        ax.invert_yaxis()
+        ax.set_ylim(len(pairs) - 0.5, -0.5)
+        ax.set_xlim((None, None) if column == "cosine" else (0, 1.03))
         ax.set_xlabel(name)
         canvas.despine(ax, "x")
     canvas.beside(axes.flat[2])
