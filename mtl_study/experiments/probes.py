@@ -97,7 +97,7 @@ class Looks(BesideRecord):
     config: LooksConfig
     looks: list[Look]
 
-    def check(self) -> None:
+    def check(self, *, whole: bool = True) -> None:
         """Number of tasks and samples."""
         K, S = len(self.config.base.definition.tasks), self.config.samples
         for number, look in enumerate(self.looks):

@@ -67,7 +67,7 @@ class Transfer(BesideRecord):
     clean: Scores
     corrupted: dict[str, list[Scores]]
 
-    def check(self) -> None:
+    def check(self, *, whole: bool = True) -> None:
         """Corruptions, severities, tasks and metrics."""
         wanted = {task.name: set(task.metrics) for task in self.config.base.definition.tasks}
         if self.ended != "finished":
