@@ -507,13 +507,8 @@ Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 Arms = Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=1), Once]
 
 
-class OptimizerDetails(Table):
-    train_size: Size
-    val_size: Size
-    test_size: Size
-    epochs: Epochs
-    batch_size: Size
-    lr_decay: Decay
+class OptimizerDetails(Sized):
+    optimizers: Annotated[list[str], Field(min_length=1), Once]
     rates: RatesByOptimizer
     factors: Annotated[list[Positive], Field(min_length=2), Once]
     arms: Arms
@@ -533,14 +528,9 @@ class OptimizerDetails(Table):
     num_tasks: Annotated[list[Annotated[int, Field(ge=2, le=100)]], Field(min_length=1), Once]
     seed: Seed
 
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        return self.train_size, self.val_size, self.test_size
-
 
 class Optimizers(OnData):
     methods: Methods
-    optimizers: Annotated[list[str], Field(min_length=1), Once]
     seeds: Seeds
     source: Digits
     data_dir: Place
@@ -548,16 +538,16 @@ class Optimizers(OnData):
 
     def plan(self) -> Plan:
         yield "details", self._fits
-        yield "optimizers", self._runs
+        yield "details", self._runs
 
     def _fits(self) -> None:
         """What holds one parameter against another."""
         details, said = self.details, []
-        used = [*self.optimizers, *(optimizer for _, optimizer in details.arms)]
+        used = [*details.optimizers, *(optimizer for _, optimizer in details.arms)]
         if lacking := [name for name in dict.fromkeys(used) if name not in details.rates]:
             said.append(f"details.rates: there are no step sizes for {listed(lacking)}")
-        if "adam" not in self.optimizers:
-            said.append(f"optimizers = {self.optimizers} lacks 'adam', with which all others are compared")
+        if "adam" not in details.optimizers:
+            said.append(f"details.optimizers = {details.optimizers} lacks 'adam', with which all others are compared")
         if 1.0 not in details.factors:
             said.append("details.factors: 1.0, the loss as it is, must be there: step sizes are chosen at it")
         tuned = {*self.methods, *(smto for smto, optimizer in details.arms if optimizer == "adam")}
@@ -570,9 +560,9 @@ class Optimizers(OnData):
 
     def _runs(self) -> None:
         details = self.details
-        common = details.model_dump(include={"train_size", "val_size", "test_size", "epochs", "batch_size", "lr_decay"})
+        common = details.model_dump(include={*Sized.model_fields})
         like = RunConfig.of(problem=CL_RR, seed=self.seeds[0], lr=0.001, source=self.source, **common)
-        rates = {name: details.rates[name] for name in self.optimizers if name in details.rates}
+        rates = {name: details.rates[name] for name in details.optimizers if name in details.rates}
         confounds.crossed(like, self.methods, rates, self.seeds[:1])
         for smto, optimizer in details.arms:
             confounds.in_units(like, {(smto, optimizer): 0.001}, details.factors, self.seeds[:1])
