@@ -15,7 +15,20 @@ from torch import Tensor
 from mtl_study.analysis.conflicts import SAMPLES, TASKS
 from mtl_study.analysis.confounds import ALONE
 from mtl_study.experiments.corruptions import SEVERITIES, corrupt
-from mtl_study.look import BLUE, GREEN, GREY, INK, LOOK, ORANGE, PURPLE, SKY, VERMILION, label, problem_label
+from mtl_study.look import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    LOOK,
+    OPTIMIZERS,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    label,
+    problem_label,
+)
 from mtl_study.plots import canvas
 from mtl_study.teaching import landscape
 from mtl_study.teaching.fingerprint import BOTH, DIRECTION, UP_TO_SIGN
@@ -133,13 +146,13 @@ def fingerprints(tables: Mapping[int, pd.DataFrame], ax: Axes | None = None) -> 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
 
-OPTIMIZER = {  # label, colour, marker
-    "adam": ("Adam", BLUE, "o"),
-    "sgd": ("SGD, momentum", VERMILION, "s"),
-    "signsgd": ("signSGD, momentum", GREEN, "^"),
-    "muon": ("Muon", PURPLE, "D"),
-    "adamw": ("AdamW", SKY, "v"),
-    "adam_per_task": ("one Adam per task", ORANGE, "P"),
+OPTIMIZER = {  # colour, marker
+    "adam": (BLUE, "o"),
+    "sgd": (VERMILION, "s"),
+    "signsgd": (GREEN, "^"),
+    "muon": (PURPLE, "D"),
+    "adamw": (SKY, "v"),
+    "adam_per_task": (ORANGE, "P"),
 }
 
 
@@ -149,13 +162,13 @@ def under_optimizers(best: pd.DataFrame, ax: Axes | None = None) -> Axes:
     methods = [*(m for m in dict.fromkeys(best.smto) if m != ALONE), ALONE]
     optimizers = [name for name in OPTIMIZER if name in set(best.optimizer)]
     for j, optimizer in enumerate(optimizers):
-        name, colour, marker = OPTIMIZER[optimizer]
+        colour, marker = OPTIMIZER[optimizer]
         for i, smto in enumerate(methods):
             rows = best[(best.smto == smto) & (best.optimizer == optimizer)]
             x = i + 0.16 * (j - (len(optimizers) - 1) / 2)
             face = colour if rows.inside.all() else "none"
             ax.plot([x] * len(rows), rows.delta_m, marker, color=colour, markerfacecolor=face, markersize=5)
-        ax.plot([], [], marker, color=colour, label=name)
+        ax.plot([], [], marker, color=colour, label=OPTIMIZERS[optimizer])
     ax.set_xticks(range(len(methods)), ["single-task" if m == ALONE else label(m) for m in methods])
     ax.set_ylabel("Δm, %")
     canvas.zero_line(ax)
@@ -175,13 +188,12 @@ def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | N
     for smto, optimizer in arms:
         rows = best[(best.smto == smto) & (best.optimizer == optimizer)]
         mean = rows.groupby("factor").delta_m.mean()
-        name, _, marker = OPTIMIZER[optimizer]
         style: dict[str, Any] = {
             "color": LOOK[smto].colour,
             "linestyle": "--" if optimizer == "sgd" else "-",
-            "marker": marker,
+            "marker": OPTIMIZER[optimizer][1],
         }
-        ax.plot(mean.index, mean, label=f"{label(smto)}, {name}", markersize=5, linewidth=1.5, **style)
+        ax.plot(mean.index, mean, label=f"{label(smto)}, {OPTIMIZERS[optimizer]}", markersize=5, linewidth=1.5, **style)
     ax.set_xscale("log")
     ax.set_xlabel("factor on the loss of the last task")
     ax.set_ylabel("Δm, %")

@@ -14,7 +14,7 @@ import torch
 
 from mtl_study.analysis.confounds import ALONE, at_the_edge
 from mtl_study.experiments import inner
-from mtl_study.look import label, problem_label
+from mtl_study.look import OPTIMIZERS, label, problem_label
 from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED, Verdicts
 from mtl_study.teaching import fingerprint
 from mtl_study.teaching.invariance import BETAS
@@ -153,7 +153,8 @@ def on_fingerprints(tables: Mapping[int, pd.DataFrame]) -> str:
 def on_optimizers(best: pd.DataFrame, interactions: pd.DataFrame) -> str:
     """What Adam gives to methods, and to single-task models."""
     if interactions.empty:
-        edge = [f"{label(m) if m != ALONE else 'the single-task models'} under {o}" for m, o in at_the_edge(best)]
+        names = [(label(m) if m != ALONE else "the single-task models", o) for m, o in at_the_edge(best)]
+        edge = [f"{name} under {OPTIMIZERS[optimizer]}" for name, optimizer in names]
         why = f"the best step size of {listed(edge)} lies at the edge of those tried" if edge else "there are no runs"
         return f"Nothing can be compared here: {why}."
     means = interactions.groupby("smto", sort=False)[["gain", "gain_alone", "interaction"]].mean()
@@ -172,16 +173,22 @@ def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
     if spreads.empty:
         return "Nothing can be compared here: there are no runs."
     spread = {arm: spreads[f"spread {arm[0]} {arm[1]}"].mean() for arm in arms}
+    if not (arms := [arm for arm in arms if not np.isnan(spread[arm])]):
+        return "Nothing can be compared here: no way to train has runs at all factors."
     level = {arm: spreads[f"delta_m {arm[0]} {arm[1]}"].mean() for arm in arms}
     most, least = max(arms, key=lambda arm: spread[arm]), min(arms, key=lambda arm: spread[arm])
-    names = {arm: f"{label(arm[0])} under {arm[1].replace('_', ' ')}" for arm in arms}
+    names = {arm: f"{label(arm[0])} under {OPTIMIZERS[arm[1]]}" for arm in arms}
     deaf = [arm for arm in arms if spread[arm] <= 2 * spread[least] + 0.5]
     best, worst = max(deaf, key=lambda arm: level[arm]), min(deaf, key=lambda arm: level[arm])
-    return (
+    said = (
         f"Over the units of one loss Δm varies most for {names[most]} (standard deviation {number(spread[most], 1)} "
-        f"points) and least for {names[least]} ({number(spread[least], 1)}). But of those that hardly vary "
-        f"{names[best]} has a Δm of {percent(level[best], 1)} and {names[worst]} of {percent(level[worst], 1)}: not to "
-        "notice units is no merit by itself."
+        f"points) and least for {names[least]} ({number(spread[least], 1)})."
+    )
+    if best == worst:
+        return said
+    return (
+        f"{said} But of those that hardly vary {names[best]} has a Δm of {percent(level[best], 1)} and {names[worst]} "
+        f"of {percent(level[worst], 1)}: not to notice units is no merit by itself."
     )
 
 
