@@ -150,8 +150,14 @@ def on_fingerprints(tables: Mapping[int, pd.DataFrame]) -> str:
     )
 
 
-def on_optimizers(best: pd.DataFrame, interactions: pd.DataFrame) -> str:
-    """What Adam gives to methods, and to single-task models."""
+def on_optimizers(
+    best: pd.DataFrame, interactions: pd.DataFrame, rates: Mapping[tuple[str, str, str], tuple[float, bool]]
+) -> str:
+    """What Adam gives to methods, and to single-task models; and which step sizes the latter want.
+
+    Args:
+        rates: `confounds.best_rates`.
+    """
     if interactions.empty:
         names = [(label(m) if m != ALONE else "the single-task models", o) for m, o in at_the_edge(best)]
         edge = [f"{name} under {OPTIMIZERS[optimizer]}" for name, optimizer in names]
@@ -164,8 +170,18 @@ def on_optimizers(best: pd.DataFrame, interactions: pd.DataFrame) -> str:
         f"From SGD with momentum to Adam, each at its best step size: {listed(words)}; the single-task models "
         f"{number(alone, 1, sign=True)}. What Adam does for multi-task training beyond what it does for training is "
         "the difference, "
-        f"{listed(f'{number(v, 1, sign=True)} points for {label(str(m))}' for m, v in means.interaction.items())}."
+        f"{listed(f'{number(v, 1, sign=True)} points for {label(str(m))}' for m, v in means.interaction.items())}. "
+        f"Alone, the tasks want step sizes {listed(_wanted(rates, best.problem.iloc[0]))}."
     )
+
+
+def _wanted(rates: Mapping[tuple[str, str, str], tuple[float, bool]], problem: str) -> list[str]:
+    """The best step sizes of the single-task models, by optimizer."""
+    found: dict[str, list[str]] = {}
+    for (name, _, optimizer), (rate, _) in rates.items():
+        if name != problem:
+            found.setdefault(optimizer, []).append(f"{rate:g} ({name.split('/')[-1]})")
+    return [f"of {listed(wanted)} under {OPTIMIZERS[optimizer]}" for optimizer, wanted in found.items()]
 
 
 def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
@@ -287,10 +303,10 @@ def _of_training(
     """A sentence for each experiment that has runs."""
     if not interactions.empty:
         gain, alone = interactions.gain.mean(), interactions.groupby("seed").gain_alone.first().mean()
+        more = "more than it helps training" if gain > alone else "no more than it helps training"
         yield (
-            f"Methods gain {number(gain, 1, sign=True)} points of Δm from SGD to Adam, but single-task models "
-            f"{number(alone, 1, sign=True)}: that Adam is good for training is not yet that it is good for multi-task "
-            "training."
+            f"Methods gain {number(gain, 1, sign=True)} points of Δm from SGD to Adam, single-task models "
+            f"{number(alone, 1, sign=True)}: in trainings as short as these, Adam helps multi-task training {more}."
         )
     usual, invariant = "unit_scal adam", "si sgd"
     if not spreads.empty and spreads[[f"delta_m {usual}", f"delta_m {invariant}"]].notna().all(axis=None):

@@ -142,7 +142,10 @@ def test_sentences_say_what_the_tables_say():
     found = elich.findings(rows, tables, *of_training(), judged)
     assert "Of 4 statements 2 are reproduced and 2 are not (Elich-partial c and Elich-memoryless)." in found
     assert "by 7 % of their way" in found and "arrives at 1 of 9 step sizes or at 1" in found
-    assert "Methods gain +8.0 points of Δm from SGD to Adam, but single-task models +26.0" in found
+    assert (
+        "Methods gain +8.0 points of Δm from SGD to Adam, single-task models +26.0" in found
+        and "no more than it helps training" in found
+    )
     assert "by 6.0 points for the uniform loss under Adam and by 0.0 for SI under SGD" in found
     assert (
         "on CL_RR: their magnitude similarity is 0.60 below that of samples, of which one constant weight leaves 0.10"
@@ -216,10 +219,20 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
 def test_sentences_on_runs():
     columns = ["problem", "smto", "seed", "seconds", "gain", "gain_alone", "interaction"]
     runs = pd.DataFrame([("p", "uw", s, 1.0, 8.0, 26.0, -18.0) for s in (1, 2)], columns=columns)
-    found = elich.on_optimizers(pd.DataFrame(), runs)
+    ways = [
+        ("q/CL", "unit_scal", "sgd"),
+        ("q/RR", "unit_scal", "sgd"),
+        ("p", "uw", "sgd"),
+        ("q/CL", "unit_scal", "adam"),
+    ]
+    rates = dict(zip(ways, [(0.03, True), (0.3, True), (0.1, True), (0.003, True)], strict=True))
+    found = elich.on_optimizers(pd.DataFrame({"problem": ["p"]}), runs, rates)
+    assert "of 0.03 (CL) and 0.3 (RR) under SGD with momentum and of 0.003 (CL) under Adam" in found
     assert "UW +8.0 points; the single-task models +26.0" in found and "−18.0 points for UW" in found
     edge = pd.DataFrame({"smto": ["uw"], "optimizer": ["sgd"], "inside": [False]})
-    assert "the best step size of UW under SGD with momentum lies at the edge" in elich.on_optimizers(edge, runs[:0])
+    assert "the best step size of UW under SGD with momentum lies at the edge" in elich.on_optimizers(
+        edge, runs[:0], rates
+    )
     arms = [("unit_scal", "sgd"), ("si", "sgd"), ("si", "adam")]
     spreads = pd.DataFrame({f"spread {m} {o}": [v] for (m, o), v in zip(arms, (6.0, 0.0, 0.1), strict=True)})
     spreads = spreads.assign(**{f"delta_m {m} {o}": [v] for (m, o), v in zip(arms, (-50.0, -40.0, -9.0), strict=True)})
