@@ -141,6 +141,7 @@ def test_sentences_say_what_the_tables_say():
     judged = [claims.decide(name, evidence, preset="quick") for name in ("Elich-partial", "Elich-memoryless")]
     found = elich.findings(rows, tables, *of_training(), judged)
     assert "Of 4 statements 2 are reproduced and 2 are not (Elich-partial c and Elich-memoryless)." in found
+    assert "at 5 of the 5 step sizes from 0.1;" in found
     assert "by 7 % of their way" in found and "arrives at 1 of 9 step sizes or at 1" in found
     assert (
         "Methods gain +8.0 points of Δm from SGD to Adam, single-task models +26.0" in found
