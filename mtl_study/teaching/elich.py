@@ -296,8 +296,9 @@ def findings(
     )
     toy = (
         "On the landscape of the paper's first figure Adam takes the uniform loss to the optimum within 3 % of the "
-        f"published numbers of steps at {near} of the {of_large} step sizes from {LARGE:g}; gradient descent arrives at "
-        f"{arrive[0]} of {count} step sizes or at {arrive[-1]}, depending on whether {listed(tables, last='or')} is asked."
+        f"published numbers of steps at {near} of the {of_large} step sizes from {LARGE:g}; gradient descent "
+        f"arrives at {arrive[0]} of {count} step sizes or at {arrive[-1]}, depending on whether "
+        f"{listed(tables, last='or')} is asked."
     )
     return " ".join([judged, exact, toy, *_of_training(interactions, spreads, per_run, robust)])
 
@@ -316,7 +317,7 @@ def _of_training(
     usual, invariant = "unit_scal adam", "si sgd"
     if not spreads.empty and spreads[[f"delta_m {usual}", f"delta_m {invariant}"]].notna().all(axis=None):
         yield (
-            f"Factors of 0.01 to 100 on one loss make Δm vary by {number(spreads[f'spread {usual}'].mean(), 1)} points "
+            f"The unit of one loss makes Δm vary by {number(spreads[f'spread {usual}'].mean(), 1)} points "
             f"for the uniform loss under Adam and by {number(spreads[f'spread {invariant}'].mean(), 1)} for SI under "
             f"SGD, which does not notice them; yet their Δm is {percent(spreads[f'delta_m {usual}'].mean(), 1)} and "
             f"{percent(spreads[f'delta_m {invariant}'].mean(), 1)}."
