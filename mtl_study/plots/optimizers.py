@@ -229,7 +229,9 @@ def bands(pairs: Mapping[str, pd.DataFrame]) -> np.ndarray:
                 ax.plot(values.mean(), i + offset, "o", color=colour, label=f"between {between}" if i == 0 else None)
         ax.set_yticks(range(len(pairs)), [problem_label(name) for name in pairs] if column == "cosine" else [])
         ax.set_ylim(len(pairs) - 0.5, -0.5)
-        ax.set_xlim((None, None) if column == "cosine" else (0, 1.03))
+        if column != "cosine":
+            ax.set_xlim(0, 1.03)
+            ax.set_xticks([0, 0.5, 1])
         ax.set_xlabel(name)
         canvas.despine(ax, "x")
     canvas.beside(axes.flat[2])

@@ -217,12 +217,11 @@ def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
         per_run: `conflicts.per_run`. turned: `conflicts.turned_by_adam`, a row per look.
     """
     means = per_run.groupby("problem", sort=False).mean(numeric_only=True)
-    words = [
-        f"on {problem_label(str(name))} the band between tasks lies inside that between samples at "
-        f"{percent(100 * row.inside, 0)} of the looks, and the mean cosine between tasks is "
-        f"{number(row.cosine_gap, 2, sign=True)} beside that between samples"
-        for name, row in means.iterrows()
+    names = [problem_label(str(name)) for name in means.index]
+    inside = [
+        f"{percent(100 * share, 0)} of the looks on {name}" for name, share in zip(names, means.inside, strict=True)
     ]
+    gaps = [f"{number(gap, 2, sign=True)} on {name}" for name, gap in zip(names, means.cosine_gap, strict=True)]
     lengths = [
         f"on {problem_label(str(name))} from {number(row['magnitude tasks'], 2)} to {number(row['left tasks'], 2)} "
         f"(samples: {number(row['magnitude samples'], 2)})"
@@ -238,7 +237,8 @@ def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
         else "At these looks Adam had no measure yet."
     )
     return (
-        f"{listed(words)[:1].upper()}{listed(words)[1:]}. One constant weight takes the magnitude similarity between "
+        f"The band between tasks lies inside that between samples at {listed(inside)}. The mean cosine between tasks "
+        f"minus that between samples is {listed(gaps)}. One constant weight takes the magnitude similarity between "
         f"tasks {listed(lengths)}. {measured}"
     )
 
@@ -324,10 +324,12 @@ def _of_training(
         )
     means = per_run.groupby("problem", sort=False)[["magnitude_gap", "magnitude_left"]].mean()
     name, row = means.magnitude_gap.idxmin(), means.loc[means.magnitude_gap.idxmin()]
+    other = means.magnitude_gap.idxmax()
+    beside = f" On {problem_label(str(other))} it is {number(means.magnitude_gap[other], 2, sign=True)} beside theirs."
     yield (
         f"Gradients of tasks differ most in length on {problem_label(str(name))}: their magnitude similarity is "
         f"{number(-row.magnitude_gap, 2)} below that of samples, of which one constant weight leaves "
-        f"{number(-row.magnitude_left, 2)}."
+        f"{number(-row.magnitude_left, 2)}.{beside if other != name else ''}"
     )
     if not robust.empty:
         yield (

@@ -253,10 +253,10 @@ def changing_weights(draws: int, steps: int, **how: Any) -> pd.DataFrame:
     for draw in range(draws):
         powers = np.random.default_rng(draw).uniform(-1, 1, (steps, 2))
         ramp = np.linspace(-1, 1, steps)[:, None] * np.array([1, -1])
-        for kind, logs in (("random", powers), ("ramp", ramp)):
-            for betas in BETAS:
-                setting = Setting("", "", False, NO_EPS | {"betas": list(betas)}, frozen=True)
-                plain = train(setting, steps=steps, seed=draw + 1, **how)
+        for betas in BETAS:
+            setting = Setting("", "", False, NO_EPS | {"betas": list(betas)}, frozen=True)
+            plain = train(setting, steps=steps, seed=draw + 1, **how)
+            for kind, logs in (("random", powers), ("ramp", ramp)):
                 factors = (10.0**logs).tolist()
                 moved = train(setting, factors.__getitem__, steps=steps, seed=draw + 1, **how)
                 distance = apart(plain, moved, "heads")[1]

@@ -132,7 +132,8 @@ def of_training():
     conflict = {"problem": "multimnist/CL_RR", "magnitude_gap": -0.6, "magnitude_left": -0.1, "inside": 0.9}
     conflict |= {"cosine_gap": -0.17, "magnitude tasks": 0.3, "left tasks": 0.8, "magnitude samples": 0.9}
     robust = {"smto": "unit_scal", "delta": -0.03, "difference": 4.0, "favours": 0.75, "agree": 0.5}
-    return [gains, *(pd.DataFrame([row]) for row in (of_arms, conflict, robust))]
+    alike = {**conflict, "problem": "multimnist/RL_RR", "magnitude_gap": 0.03}
+    return [gains, pd.DataFrame([of_arms]), pd.DataFrame([conflict, alike]), pd.DataFrame([robust])]
 
 
 def test_sentences_say_what_the_tables_say():
@@ -251,8 +252,8 @@ def test_sentences_on_conflicts():
     per_run = per_run.assign(**{"magnitude tasks": 0.27, "left tasks": 0.87, "magnitude samples": 0.89})
     turned = pd.DataFrame({"conflict": [1.0, 0.0], "conflict_adam": [0.0, 0.0], "turned": [1.0, 0.0]})
     found = elich.on_conflicts(per_run, turned)
-    assert found.startswith("On CL_RR the band between tasks lies inside that between samples at 80 % of the looks")
-    assert "mean cosine between tasks is −0.16 beside that between samples and on CL_CR" in found
+    assert "inside that between samples at 80 % of the looks on CL_RR and 20 % of the looks on CL_CR." in found
+    assert "minus that between samples is −0.16 on CL_RR and +0.03 on CL_CR." in found
     assert "between tasks on CL_RR from 0.27 to 0.87 (samples: 0.89) and on CL_CR" in found
     assert "at 50 % of the looks" in found and "at 0 %; the sign is another one in 50 % of the cases" in found
     assert elich.on_conflicts(per_run, turned.assign(turned=np.nan)).endswith("Adam had no measure yet.")
