@@ -27,8 +27,8 @@ def test_the_script_is_short_and_imports_nothing_of_ours():
 @pytest.mark.pinned
 @pytest.mark.slow
 def test_an_independent_script_comes_to_the_same_verdicts():
-    """All that rest on trained runs, from the shipped records: barred and judged ones. Those of
-    notebook 07 are not computed twice."""
+    """All that rest on trained runs, from the shipped records: barred and judged ones. Those of notebook 07 are
+    not computed twice."""
     rows = json.loads((REPOSITORY / "docs/report/claims.json").read_text())
     twice = [row for row in rows if row["unit"] != "checks" and not row["id"].startswith("Elich")]
     ours = {row["id"]: row["verdict"] for row in twice}
