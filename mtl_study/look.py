@@ -93,6 +93,17 @@ NAMES = {  # what a column is called in figures and tables
 }
 
 
+#: inner optimizers in words
+OPTIMIZERS = {
+    "adam": "Adam",
+    "sgd": "SGD with momentum",
+    "signsgd": "signSGD with momentum",
+    "muon": "Muon",
+    "adamw": "AdamW",
+    "adam_per_task": "one Adam per task",
+}
+
+
 def label(smto: str) -> str:
     """A method's name in figures and tables; its key where it has no look of its own."""
     return LOOK[smto].label if smto in LOOK else smto

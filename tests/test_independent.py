@@ -27,9 +27,11 @@ def test_the_script_is_short_and_imports_nothing_of_ours():
 @pytest.mark.pinned
 @pytest.mark.slow
 def test_an_independent_script_comes_to_the_same_verdicts():
-    """All that rest on trained runs, from the shipped records: those that are barred, and those that are judged."""
+    """All that rest on trained runs, from the shipped records: barred and judged ones. Those of notebook 07 are
+    not computed twice."""
     rows = json.loads((REPOSITORY / "docs/report/claims.json").read_text())
-    ours = {row["id"]: row["verdict"] for row in rows if row["unit"] != "checks"}
+    twice = [row for row in rows if row["unit"] != "checks" and not row["id"].startswith("Elich")]
+    ours = {row["id"]: row["verdict"] for row in twice}
     (preset,) = {row["preset"] for row in rows}
     printed = subprocess.run([sys.executable, str(SCRIPT), preset], capture_output=True, text=True, check=True).stdout
     assert json.loads(printed) == ours and len(set(ours.values())) == 4

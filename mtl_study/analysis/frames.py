@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from mtl_study.experiments.runs import Run, RunConfig
+from mtl_study.experiments.runs import LATER, Run, RunConfig
 
 RUN = ["problem", "smto", "config", "seed"]  # what tells one run from another in a table
 SPLITS = ("val", "test")
@@ -44,8 +44,10 @@ def tidy(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def setting(config: str, name: str) -> Any:
-    """One setting out of the column `config` of a table, e.g. setting(row.config, "lr")."""
-    return json.loads(config)[name]
+    """One setting out of the column `config` of a table, e.g. setting(row.config, "lr"); where it is not spelt out, as
+    for what came later than most records, its default."""
+    settings = json.loads(config)
+    return settings[name] if name in settings else LATER[name]
 
 
 def run_key(run: Run) -> tuple[str, str, str, int]:

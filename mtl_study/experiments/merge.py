@@ -21,10 +21,14 @@ from pydantic import ValidationError
 
 from mtl_core import progress
 from mtl_core.files import write_atomically
-from mtl_study.experiments.population import Population, PopulationStore
-from mtl_study.experiments.runs import BadRecord, Record, Run, explain
-from mtl_study.experiments.store import POPULATIONS, RunStore, Store, archived, checked, live, record_config
+from mtl_study.experiments.population import PopulationStore
+from mtl_study.experiments.probes import LooksStore
+from mtl_study.experiments.runs import BadRecord, Record, explain
+from mtl_study.experiments.store import RunStore, Store, archived, checked, live, record_config
+from mtl_study.experiments.transfer import TransferStore
 from mtl_study.words import counted
+
+STORES: tuple[type[Store[Any, Any]], ...] = (RunStore, PopulationStore, LooksStore, TransferStore)  # of every kind
 
 
 @dataclass
@@ -92,10 +96,7 @@ class _Live:
 
     def __init__(self, folder: Path, done: Merged) -> None:
         self.folder, self.done = folder, done
-        self.stores: dict[type[Record], Store[Any, Any]] = {
-            Run: RunStore(folder),
-            Population: PopulationStore(folder),
-        }
+        self.stores: dict[type[Record], Store[Any, Any]] = {store.kind: store(folder) for store in STORES}
 
     def record(self, kind: type[Record], folder: str, key: str) -> Record | None:
         """What is there under this key. A damaged record is set aside, and noted. Raises BadRecord or OSError where
@@ -188,7 +189,7 @@ def read(source: Path, done: Merged) -> Iterator[tuple[str, str, Record]]:
 
 
 def _kind(folder: str) -> type[Record]:
-    return Population if folder == POPULATIONS else Run
+    return next((store.kind for store in STORES if store.place == folder), RunStore.kind)
 
 
 def first_format(kind: type[Record], text: str) -> Record:

@@ -289,10 +289,7 @@ class Population(Record):
 class PopulationStore(Store[PopulationConfig, Population]):
     """The populations of a run store: <problem>/populations/<key>.json, or <problem>/populations.jsonl."""
 
-    kind = Population
-
-    def _kept_in(self, folder: str) -> bool:
-        return folder == POPULATIONS
+    kind, place = Population, POPULATIONS
 
 
 # -- one population ----------------------------------------------------------------------------------------------------

@@ -31,8 +31,10 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -43,8 +45,21 @@ from mtl_core.smtos import registry
 from mtl_core.tasks import Task
 from mtl_study import streets  # noqa: F401  (draws the embedded source)
 
-LATER = {"problem_options": {}, "schedule": "exponential", "keep_jacobian": True}
 UNKNOWN = "instruction set unknown"  # of records from before 27 November 2026
+#: settings that came later, with what older records have
+LATER: dict[str, Any] = {
+    "problem_options": {},
+    "schedule": "exponential",
+    "keep_jacobian": True,
+    "optimizer": "adam",
+    "momentum": 0.0,
+    "betas": [0.9, 0.999],
+    "eps": 1e-8,
+    "units": [],
+}
+#: of these, what the first shipped records do not spell
+SINCE_SHIPPED = ("optimizer", "momentum", "betas", "eps", "units")
+WITH_MOMENTUM, WITH_BETAS = ("sgd", "signsgd", "muon"), ("adam", "adamw", "adam_per_task", "muon")
 LAST_STEPS = 20  # before a divergence, of which a record keeps the method's diagnostics
 TRAINER_CODE_VERSION = 1  # raise when the numbers that training.py or step.py produce change
 WHOLE = r"(0|[1-9][0-9]*)"  # a whole number, in one spelling
@@ -111,7 +126,10 @@ class RunConfig(Config):
     problem, problem_options: "multimnist/CL_RR", …, as `problems.get` takes it. source, *_size: which data, and how
     many samples of each split (None: as many as the source usually gives).
     smto, options: the method, as `smtos.build` takes it.
-    lr: step size of Adam at the start. weight_decay: L2, inside Adam.
+    lr: step size at the start. weight_decay: L2, added to the gradient; with adamw apart from it.
+    optimizer: the inner one, which moves the parameters (experiments/inner.py); momentum, betas and eps are its own.
+    units: a factor per task on the training losses [K], which the SMTO and the record then see in these units; metrics
+    stay as they are. None given: 1 for all.
     schedule: "exponential" multiplies the step size by lr_decay after every epoch; "plateau" does so when the summed
     losses of an epoch's last batch have not improved for 5 epochs, as in the released code for QM9 (D5);
     "plateau_on_validation" when the validation metrics have not.
@@ -140,12 +158,18 @@ class RunConfig(Config):
     problem_options: dict[str, Any] = {}
     schedule: Literal["exponential", "plateau", "plateau_on_validation"] = "exponential"
     keep_jacobian: bool = True
+    optimizer: Literal["adam", "adamw", "sgd", "signsgd", "muon", "adam_per_task"] = "adam"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    eps: Positive = 1e-8
+    units: list[Positive] = []
 
     @model_validator(mode="after")
     def _refuse_the_unknown(self) -> Self:
         object.__setattr__(self, "problem_options", problems.canonical(self.problem, self.problem_options))
         problem = self.definition
-        for name in ("lr", "dropout", "weight_decay", "lr_decay"):
+        self._check_optimizer(len(problem.tasks))
+        for name in ("lr", "dropout", "weight_decay", "lr_decay", "momentum"):
             object.__setattr__(self, name, getattr(self, name) + 0.0)  # −0.0 is 0.0
         object.__setattr__(self, "options", registry.canonical(self.smto, self.options))
         smtos.build(self.smto, len(problem.tasks), **self.options)
@@ -168,6 +192,27 @@ class RunConfig(Config):
                 f"least {problem.smallest_batch} samples that {self.problem} needs; change one of the two."
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_shipped(self, settings: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What came after the first shipped records is left out where it says nothing new: they read as they were
+        written."""
+        found: dict[str, Any] = settings(self)
+        return {name: value for name, value in found.items() if name not in SINCE_SHIPPED or value != LATER[name]}
+
+    def _check_optimizer(self, num_tasks: int) -> None:
+        """Raises ValueError for a setting that the optimizer does not have; units of 1 are none."""
+        for name, having in (("momentum", WITH_MOMENTUM), ("betas", WITH_BETAS), ("eps", WITH_BETAS)):
+            if getattr(self, name) != LATER[name] and self.optimizer not in having:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)}: optimizer {self.optimizer!r} has none; {', '.join(having)} do."
+                )
+        if self.units and len(self.units) != num_tasks:
+            raise ValueError(f"units = {self.units}: {self.problem} has {num_tasks} tasks; give a factor for each.")
+        if self.optimizer == "adam_per_task" and not self.keep_jacobian:
+            raise ValueError("keep_jacobian = False: adam_per_task needs every task's gradient; leave it True.")
+        if set(self.units) == {1.0}:
+            object.__setattr__(self, "units", [])
 
     @property
     def base(self) -> RunConfig:

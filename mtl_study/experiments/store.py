@@ -23,7 +23,8 @@ from mtl_study import provenance
 from mtl_study.experiments.runs import BadRecord, ForeignRecord, Record, Run, RunConfig, checksum, unpacked
 from mtl_study.words import counted
 
-POPULATIONS = "populations"  # the folder, beside those of the methods, whose records are not of single runs
+POPULATIONS, LOOKS, TRANSFERS = BESIDE = "populations", "looks", "transfers"  # folders, beside those of the methods,
+# whose records are not of single runs
 NAMED_BY_KEY = re.compile(r"[0-9a-f]{16}\.json")
 BEGINNING = b'{"key": "'  # of every line
 FIRST_FORMAT = re.compile(rb'\s*\{\s*"config"')  # the bare record, without key and checksum
@@ -48,6 +49,7 @@ class Store(Generic[C, R]):
     """
 
     kind: type[R]
+    place = ""  # the folder of all such records, where they have one to themselves
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         given = Path(folder)
@@ -219,7 +221,7 @@ class Store(Generic[C, R]):
 
     def _kept_in(self, folder: str) -> bool:
         """Whether a folder of this name holds records of this kind."""
-        return folder != POPULATIONS
+        return folder == self.place if self.place else folder not in BESIDE
 
 
 class RunStore(Store[RunConfig, Run]):

@@ -32,11 +32,12 @@ from mtl_core.smtos.base import SMTO, ProblemInfo, StepResult
 from mtl_core.smtos.geometry import NonFinite, cosine_to_mean, pairwise_cosine
 from mtl_core.step import MultiTaskModel, RandomState, Space, Step
 from mtl_core.tasks import Task
-from mtl_study.experiments import checkpoints
+from mtl_study.experiments import checkpoints, inner
 from mtl_study.experiments.checkpoints import Checkpoint, complete
 from mtl_study.experiments.runs import LAST_STEPS, BadConfig, Epoch, Gradients, Run, RunConfig
 
 PATIENCE, LEAST_LR = 5, 1e-5  # of the plateau schedules: epochs without improvement, and where the step size stays
+Loss = Callable[[Tensor, Tensor], Tensor]
 META_BATCH = 100  # of the validation split, for bi-level methods that ask for it
 
 
@@ -160,17 +161,14 @@ class Training:
         torch.manual_seed(config.seed)  # dropout starts from the seed, however many heads were initialised
         self.smto = method(config, self.model)
         self.smto.to(device).to(torch.promote_types(dtype, torch.float32))
-        self.optimizer = torch.optim.Adam(
-            [{"params": list(self.model.parameters())}, *self.smto.parameter_groups(config.lr)],
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        self.optimizer = inner.build(config, self.model, self.smto.parameter_groups(config.lr))
+        self.per_task = inner.per_task(self.optimizer)
         self.schedule = _Schedule(self.optimizer, config, self.tasks)
         self.order = torch.Generator().manual_seed(config.seed)
         self.augmentation = torch.Generator().manual_seed(config.seed + 2_000_003)
-        self.loss_functions = [task.loss for task in self.tasks]
         self.second_batch_needed = "second_batch" in self.smto.required()
+        units = config.units or [1.0] * len(self.tasks)
+        self.loss_functions = [scaled(task.loss, unit) for task, unit in zip(self.tasks, units, strict=True)]
         validation = getattr(self.smto, "meta_split", "train") == "validation"
         self.second_batch = _SecondBatches(
             self.data["val" if validation else "train"],
@@ -306,7 +304,11 @@ class Training:
             raise NonFinite("a loss is not finite")
         if len(self.tasks) > 1 and number % self.problem.sample_every == min(1, self._last_step):
             log.look(step)
+        self.before_backward(step)
+        jacobian = None if self.per_task is None else step.jacobian
         result = self.smto.backward(step)
+        if self.per_task is not None and jacobian is not None:
+            self.per_task.see(step, jacobian, result.weights)
         finite = self._finite_gradients(step)
         log.add(step, result, finite, number)
         if self.device.type == "cpu" and not finite:  # on a GPU reading it would mean waiting for it
@@ -315,6 +317,9 @@ class Training:
         setattr(self.optimizer, "found_inf", 1 - finite.float())  # noqa: B010  (stubs do not know it)
         self.optimizer.step()
         self.smto.after_step(step)
+
+    def before_backward(self, step: Step) -> None:
+        """Called when a step's losses are there and its graph is whole, for who looks on; it must change nothing."""
 
     def _finite_gradients(self, step: Step) -> Tensor:
         """Whether the losses and all gradients are finite, on the device."""
@@ -346,6 +351,11 @@ class Training:
             task.name: {name: number(m.value(totals[task.name, name])) for name, m in task.metrics.items()}
             for task in self.tasks
         }
+
+
+def scaled(loss: Loss, unit: float) -> Loss:
+    """A loss in another unit."""
+    return loss if unit == 1 else lambda prediction, target: unit * loss(prediction, target)
 
 
 class _SecondBatches:

@@ -632,8 +632,9 @@ def _as_correlation(interval: Interval) -> Interval:
 def _checks(rule: Checks, evidence: pd.DataFrame) -> Finding:
     if missing := [column for column in ("proposition", "check", "passed") if column not in evidence]:
         raise BadEvidence(f"checks need the columns proposition, check and passed; {', '.join(missing)} is missing.")
+    evidence = evidence[evidence.proposition.isin(rule.propositions)]
     passed = evidence.passed.astype(bool)
-    absent = sorted(set(rule.propositions) - set(evidence.proposition))
+    absent = sorted(set(rule.propositions) - set(evidence.proposition), key=str)
     verdict, why, settles = REPRODUCED, "every check passed", ""
     if not passed.all():
         failed = ", ".join(f"{row.check} (proposition {row.proposition})" for row in evidence[~passed].itertuples())

@@ -8,7 +8,7 @@ decides. A rule of kind
     rank     asks whether the methods come in the paper's order; with groups of them, whether the groups do, and whether
              the methods do within their groups
     share    asks whether something happens in more than half of the runs
-    checks   asks whether all checks of a proof have passed
+    checks   asks whether all checks of a proof, or of what a theory promises to the last bit, have passed
 """
 
 from __future__ import annotations
@@ -95,10 +95,10 @@ class Share(Compared):
 
 
 class Checks(published.Strict):
-    """Every check of every proposition has passed."""
+    """Every check of every proposition has passed. A proposition has a number, or a name where the paper gives none."""
 
     kind: Literal["checks"]
-    propositions: list[int]
+    propositions: list[int | str]
 
 
 class Reference(published.Strict):

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mtl_core import problems, smtos
 from mtl_core.names import nearest
 from mtl_core.step import MultiTaskModel
-from mtl_study.experiments import protocol, sweeps, training
+from mtl_study.experiments import confounds, protocol, sweeps, training
 from mtl_study.experiments.population import PopulationConfig
 from mtl_study.experiments.runs import BadConfig, RunConfig
 from mtl_study.parameters.checking import Folder, Name, Once, Place, Table
@@ -519,6 +519,81 @@ class Proofs(Parameters):
     details: Checks
 
 
+RatesByOptimizer = dict[str, Annotated[list[Positive], Field(min_length=1), Once]]
+Gramians = Annotated[int, Field(ge=1, le=100_000)]
+Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+Arms = Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=1), Once]
+
+
+class OptimizerDetails(Sized):
+    optimizers: Annotated[list[str], Field(min_length=1), Once]
+    rates: RatesByOptimizer
+    factors: Annotated[list[Positive], Field(min_length=2), Once]
+    arms: Arms
+    look_problems: Annotated[list[str], Field(min_length=1), Once]
+    look_seeds: Seeds
+    look_epochs: Epochs
+    looks: Annotated[int, Field(ge=1, le=10_000)]
+    transfer_methods: Methods
+    tuning_epochs: Epochs
+    steps: Steps
+    epsilons: Annotated[list[Positive], Field(min_length=1), Once]
+    decays: Annotated[list[Positive], Field(min_length=1), Once]
+    changing_steps: Steps
+    changing_draws: Annotated[int, Field(ge=1, le=1000)]
+    walk_steps: Steps
+    gramians: Gramians
+    num_tasks: Annotated[list[Annotated[int, Field(ge=2, le=100)]], Field(min_length=1), Once]
+    seed: Seed
+
+
+class Optimizers(OnData):
+    methods: Methods
+    seeds: Seeds
+    source: Digits
+    data_dir: Place
+    details: OptimizerDetails
+
+    def plan(self) -> Plan:
+        yield "details", self._fits
+        yield "details", self._runs
+
+    def _fits(self) -> None:
+        """What holds one parameter against another."""
+        details, said = self.details, []
+        used = [*details.optimizers, *(optimizer for _, optimizer in details.arms)]
+        if lacking := [name for name in dict.fromkeys(used) if name not in details.rates]:
+            said.append(f"details.rates: there are no step sizes for {listed(lacking)}")
+        if "adam" not in details.optimizers:
+            said.append(f"details.optimizers = {details.optimizers} lacks 'adam', with which all others are compared")
+        if 1.0 not in details.factors:
+            said.append("details.factors: 1.0, the loss as it is, must be there: step sizes are chosen at it")
+        tuned = {*self.methods, *(smto for smto, optimizer in details.arms if optimizer == "adam")}
+        if lacking := [smto for smto in details.transfer_methods if smto not in tuned]:
+            said.append(
+                f"details.transfer_methods: {listed(lacking)} must be among the methods, or the arms under adam"
+            )
+        if said:
+            raise BadConfig(". ".join(said))
+
+    def _runs(self) -> None:
+        details = self.details
+        common = details.model_dump(include={*Sized.model_fields})
+        like = RunConfig.of(problem=CL_RR, seed=self.seeds[0], lr=0.001, source=self.source, **common)
+        rates = {name: details.rates[name] for name in details.optimizers if name in details.rates}
+        confounds.crossed(like, self.methods, rates, self.seeds[:1])
+        for smto, optimizer in details.arms:
+            confounds.in_units(like, {(smto, optimizer): 0.001}, details.factors, self.seeds[:1])
+        for problem in details.look_problems:
+            confounds.under(like, "adam", 0.001, problem=problem)
+        for smto in details.transfer_methods:
+            confounds.under(like, "adam", 0.001, smto=smto)
+
+    def data(self) -> Any:
+        for problem in dict.fromkeys((CL_RR, *self.details.look_problems)):
+            yield problem, {}, self.source, self.details.sizes, self.data_dir
+
+
 SCHEMAS: dict[str, type[Parameters]] = {
     "00_start_here": StartHere,
     "01_mnist_selection": Selection,
@@ -527,6 +602,7 @@ SCHEMAS: dict[str, type[Parameters]] = {
     "04_qm9": Properties,
     "05_fixed_weights": FixedWeights,
     "06_proofs": Proofs,
+    "07_optimizers": Optimizers,
 }
 
 

@@ -37,7 +37,7 @@ NEEDS: dict[str, tuple[float, float, float | None]] = {
     "paper": (16, 20, None),
 }
 PROBLEMS = {"digits": "multimnist/CL_RR", "streets": "cityscapes/inst_seg", "molecules": "qm9"}
-OF_NOTEBOOK = {"01": "digits", "02": "digits", "03": "streets", "04": "molecules"}
+OF_NOTEBOOK = {"01": "digits", "02": "digits", "03": "streets", "04": "molecules", "07": "digits"}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from mtl_core import files
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import Run
-from mtl_study.experiments.store import POPULATIONS, RunStore, archived
+from mtl_study.experiments.store import BESIDE, RunStore, archived
 from mtl_study.words import counted, duration
 
 MADE_WITH = ("torch", "numpy", "scipy")  # other versions may round in another order
@@ -77,7 +77,7 @@ def again(folder: Path, count: int, seed: int | None = None) -> int:
 
 def drawn(folder: Path, count: int, seed: int) -> list[Run]:
     """Random records of an archive that this machine can train. Raises TooMany."""
-    paths = [path for path in archived(folder) if path.stem != POPULATIONS]
+    paths = [path for path in archived(folder) if path.stem not in BESIDE]
     possible = [
         line
         for path in paths

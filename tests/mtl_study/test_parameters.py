@@ -15,6 +15,7 @@ from mtl_study.publishing import notebooks
 
 PARAMS, NOTEBOOKS = artifacts.REPOSITORY / "params", artifacts.REPOSITORY / "notebooks"
 DIGITS, LADDER, FIXED = "01_mnist_selection", "03_cityscapes_ladder", "05_fixed_weights"
+OPTIMIZERS = "07_optimizers"
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +122,17 @@ REFUSED = [
     (FIXED, {"details__lr_methods": ["unit_scal", "si"]}, "si must be among the methods of multimnist/CL_RR"),
     (FIXED, {"details__sources__qm9": "edm"}, "'edm' is not among the methods of qm9"),
     (FIXED, {"details__population__exploit_interval": 2}, "exploit_interval = 2 is all of base.epochs"),
+    (OPTIMIZERS, {"details__optimizers": ["adam", "sdg"]}, "there are no step sizes for sdg"),
+    (OPTIMIZERS, {"details__optimizers": ["sgd"]}, "lacks 'adam'"),
+    (OPTIMIZERS, {"details__arms": [["unit_scal", "adma"]]}, "there are no step sizes for adma"),
+    (
+        OPTIMIZERS,
+        {"details__rates": {"adam": [0.001], "sgd": [0.1], "adm": [0.1]}, "details__optimizers": ["adam", "adm"]},
+        "'adm' (did you mean 'adam'?)",
+    ),
+    (OPTIMIZERS, {"details__factors": [0.01, 10.0]}, "1.0, the loss as it is, must be there"),
+    (OPTIMIZERS, {"details__transfer_methods": ["unit_scal", "edm"]}, "edm must be among the methods"),
+    (OPTIMIZERS, {"details__look_problems": ["multimnist/CL_RL"]}, "CL_RL"),
     ("06_proofs", {"details__sizes": [3, 4]}, "details.sizes = [3, 4]: a number above 4 is needed"),
     (
         "06_proofs",

@@ -8,10 +8,11 @@ import math
 import random
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from mtl_study import artifacts, execution, parameters
-from mtl_study.experiments import population, runner, training
+from mtl_study.experiments import corruptions, population, probes, runner, training, transfer
 from mtl_study.experiments.runs import Epoch, Gradients, Run, RunConfig
 from mtl_study.plots import canvas
 from mtl_study.publishing import notebooks
@@ -161,6 +162,14 @@ def history(config, epochs, weights=None):
     return [epoch() for _ in range(epochs)]
 
 
+def looked(config, number):
+    """A look at gradients that a seed draws."""
+    K, S = len(config.base.definition.tasks), config.samples
+    g = np.random.default_rng([number, int(config.key, 16)]).normal(size=(K, S, 5))
+    J = g.mean(1)
+    return probes.Look.of(np.einsum("ksp,ltp->kslt", g, g), J @ J.T, J @ J.T, epoch=0, step=number)
+
+
 def made(config):
     """The record that training would leave."""
     environment = training.environment(training.find_device("cpu"))
@@ -174,6 +183,13 @@ def made(config):
             environment=environment,
         )
     rng, base = random.Random(config.key), config.base
+    how = {"code_versions": config.code_versions, "ended": "finished", "seconds": 1.0, "environment": environment}
+    if isinstance(config, probes.LooksConfig):
+        return probes.Looks(config=config, looks=[looked(config, number) for number in range(config.looks)], **how)
+    if isinstance(config, transfer.TransferConfig):
+        scores = [epoch.test for epoch in history(base, 6)]
+        corrupted = dict.fromkeys(corruptions.SEVERITIES, scores[1:])
+        return transfer.Transfer(config=config, clean=scores[0], corrupted=corrupted, **how)
     weights = [rng.uniform(0.1, 1) for _ in base.definition.tasks]
     members = [
         population.Member(

@@ -16,10 +16,8 @@ from mtl_core.smtos.base import LossWeighting
 from mtl_core.smtos.edm import EDM
 from mtl_core.smtos.unit_scal import UnitScal
 from mtl_study import artifacts
-from mtl_study.experiments import runs, training
-from mtl_study.experiments.population import Population
+from mtl_study.experiments import merge, runs, training
 from mtl_study.experiments.runs import TRAINER_CODE_VERSION, BadConfig, BadRecord, Packed, Run, RunConfig, fingerprint
-from mtl_study.experiments.store import POPULATIONS
 
 TINY = {"train_size": 64, "val_size": 20, "test_size": 20, "epochs": 1, "batch_size": 64, "lr": 0.002, "seed": 0}
 
@@ -189,7 +187,7 @@ def is_noticed(kind, line):
 def shipped(number, seed=0):
     """Lines of the archive, drawn at random, and the kind of record that they hold."""
     paths = sorted((artifacts.REPOSITORY / "results").rglob("*.jsonl"))
-    found = [(Population if path.stem == POPULATIONS else Run, line) for path in paths for line in path.open("rb")]
+    found = [(merge._kind(path.stem), line) for path in paths for line in path.open("rb")]
     return random.Random(seed).sample(found, number)
 
 

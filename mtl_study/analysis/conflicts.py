@@ -1,0 +1,125 @@
+"""Do gradients of two tasks disagree more than those of two samples of one task? From the looks at runs (probes).
+
+    pairs(look)       cosine, magnitude similarity and log ratio of every pair, between tasks and between samples
+    per_look(look)    what one look says
+    per_run(records)  one row per run: what the rules ask for
+
+Magnitude similarity 2|g||h|/(|g|² + |h|²) is 1/cosh(ln r) with r = |g|/|h|. A constant weight on one task shifts ln r
+between tasks and so changes it: the part of it that a constant removes is the mean of ln r, the rest its spread.
+
+Source of the measures: Elich et al. 2024, arXiv:2311.04698, section 4.2 (cosine, magnitude similarity, bands).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mtl_study.experiments.probes import Look, Looks
+
+TASKS, SAMPLES = "tasks", "samples"  # between tasks on one sample; between samples of one task
+
+
+def pairs(look: Look) -> pd.DataFrame:
+    """One look to a row per pair of gradients.
+
+    Returns:
+        between ("tasks", on one sample; "samples", of one task), cosine, magnitude (1: equally long), log_ratio (of the
+        first to the second, in the order of tasks or samples), which (the pair of tasks, or the task). A pair with a
+        gradient that is zero is left out.
+    """
+    norms = np.array(look.norms)
+    K, S = norms.shape
+    first, second = np.triu_indices(S, 1)
+    parts = [
+        (TASKS, f"{a}{b}", look.of_tasks[i], norms[a], norms[b])
+        for i, (a, b) in enumerate(itertools.combinations(range(K), 2))
+    ]
+    parts += [(SAMPLES, f"{k}", look.of_samples[k], norms[k, first], norms[k, second]) for k in range(K)]
+    found = []
+    for between, which, cosines, a, b in parts:
+        there = (a > 0) & (b > 0)
+        ratio = np.log(a[there] / b[there])
+        rows = {"between": between, "cosine": np.array(cosines)[there], "magnitude": 1 / np.cosh(ratio)}
+        found.append(pd.DataFrame({**rows, "log_ratio": ratio, "which": which}))
+    return pd.concat(found, ignore_index=True)
+
+
+def per_look(look: Look) -> dict[str, float]:
+    """What one look says.
+
+    Returns:
+        inside: 1 where the 95 % band of cosines between tasks lies inside that between samples; cosine_gap and
+        magnitude_gap: mean between tasks minus mean between samples; spread_gap: the same of the standard deviation of
+        ln r, each pair of tasks about its own mean, which no constant weight removes.
+    """
+    table = pairs(look)
+    found = {between: table[table.between == between] for between in (TASKS, SAMPLES)}
+    low, high = ({b: np.quantile(t.cosine, q) for b, t in found.items()} for q in (0.025, 0.975))
+    centred = found[TASKS].log_ratio - found[TASKS].groupby("which").log_ratio.transform("mean")
+    # between samples each ratio is as good as its inverse, so its mean is 0
+    free = len(centred) - found[TASKS].which.nunique()
+    sd = {TASKS: np.sqrt((centred**2).sum() / free), SAMPLES: np.sqrt((found[SAMPLES].log_ratio ** 2).mean())}
+
+    def gap(column: str) -> float:
+        return float(found[TASKS][column].mean() - found[SAMPLES][column].mean())
+
+    return {
+        "inside": float(low[SAMPLES] <= low[TASKS] and high[TASKS] <= high[SAMPLES]),
+        "cosine_gap": gap("cosine"),
+        "magnitude_gap": gap("magnitude"),
+        "spread_gap": float(sd[TASKS] - sd[SAMPLES]),
+    }
+
+
+def of_run(looks: Sequence[Look]) -> pd.DataFrame:
+    """The pairs of all looks at one run.
+
+    Returns:
+        As `pairs`, and look, its number, and left: the magnitude similarity that is left where each pair of tasks has
+        the one constant weight, for the whole run, that makes the mean of ln r 0.
+    """
+    table = pd.concat([pairs(look).assign(look=i) for i, look in enumerate(looks)], ignore_index=True)
+    mean = table.groupby(["between", "which"]).log_ratio.transform("mean")
+    return table.assign(left=1 / np.cosh(table.log_ratio - mean.where(table.between == TASKS, 0.0)))
+
+
+def per_run(records: Iterable[Looks]) -> pd.DataFrame:
+    """One row per run, as the rules take them.
+
+    Returns:
+        problem, smto, seed, seconds; the means over looks of what `per_look` says; magnitude_left, the magnitude gap
+        that a constant weight leaves (`of_run`); drift, the standard deviation over looks of their mean ln r between
+        tasks; magnitude and left of tasks and of samples.
+    """
+    rows: list[dict[str, Any]] = []
+    for record in records:
+        run, table = record.config.base, of_run(record.looks)
+        means = table.groupby("between")[["magnitude", "left"]].mean()
+        drift = table[table.between == TASKS].groupby(["which", "look"]).log_ratio.mean().groupby("which").std(ddof=0)
+        rows.append(
+            {"problem": run.problem, "smto": run.smto, "seed": run.seed, "seconds": record.seconds}
+            | pd.DataFrame([per_look(look) for look in record.looks]).mean().to_dict()
+            | {"magnitude_left": means.left[TASKS] - means.left[SAMPLES], "drift": float(drift.mean())}
+            | {f"{name} {between}": means[name][between] for name in means for between in means.index}
+        )
+    return pd.DataFrame(rows)
+
+
+def turned_by_adam(look: Look) -> dict[str, float]:
+    """Over the pairs of tasks: the share that conflicts (inner product below 0) as gradients have it, as Adam measures
+    it, and the share whose sign differs between the two. NaN where Adam has no measure yet."""
+    upper = np.triu_indices(len(look.of_batch), 1)
+    plain = np.array(look.of_batch)[upper]
+    if not look.preconditioned:
+        return {"conflict": float((plain < 0).mean()), "conflict_adam": np.nan, "turned": np.nan}
+    adams = np.array(look.preconditioned)[upper]
+    return {
+        "conflict": float((plain < 0).mean()),
+        "conflict_adam": float((adams < 0).mean()),
+        "turned": float((np.sign(plain) != np.sign(adams)).mean()),
+    }

@@ -1,0 +1,354 @@
+"""What notebook 07 makes of its experiments: checks for the verdicts, and the sentences that it prints.
+
+The rules are in mtl_study/paper/data/claims.yaml; each check names the proposition that it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mtl_study.analysis.confounds import ALONE, at_the_edge
+from mtl_study.experiments import inner
+from mtl_study.look import OPTIMIZERS, label, problem_label
+from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED, Verdicts
+from mtl_study.teaching import fingerprint, landscape
+from mtl_study.teaching.invariance import BETAS
+from mtl_study.words import counted, listed, number, percent
+
+FELT, ROUNDING = 0.01, 1e-9  # of the way: what counts as moved, and as not
+LARGE = 0.1  # step sizes of the landscape from which on paths are not chaotic
+ALLOWED = {"unit_scal": 0.03, "cagrad": 0.03, "pcgrad": 0.15}
+
+
+def _check(proposition: str, check: str, passed: bool, **shown: Any) -> dict[str, Any]:
+    return {"proposition": proposition, "check": check, "passed": bool(passed), **shown}
+
+
+def of_invariance(rows: pd.DataFrame, equivalences: Iterable[tuple[str, bool]], common_factor: bool) -> pd.DataFrame:
+    """One row per check, of `invariance.table` and `equivalences`, and whether a common factor changes no bit."""
+    found = []
+    for row in rows.itertuples():
+        name, moved = f"{row.setting}, {row.backbone} backbone", max(row.heads, row.encoder if row.encoder > 0 else 0)
+        match row.group:
+            case "head":
+                found.append(_check("head", name, row.bits, distance=row.heads))
+            case "head, as used":
+                found.append(_check("head as used", name, row.heads < FELT, distance=row.heads))
+            case "backbone":
+                encoder, heads = rows.loc[row.Index, ["first encoder", "first heads"]]
+                found.append(_check("backbone", "its first step", encoder > FELT, distance=encoder))
+                found.append(_check("backbone", "and that of the heads", heads < ROUNDING, distance=heads))
+            case "full":
+                found.append(_check("full", name, row.bits, distance=moved))
+            case "learned" if not row.invariant:
+                found.append(_check("learnt", name, moved < FELT, distance=moved))
+            case "none":
+                least = row.heads if row.backbone == "frozen" else min(row.heads, row.encoder)
+                found.append(_check("none", name, least > FELT, distance=least))
+            case "memoryless":
+                found.append(_check("memoryless", name, row.bits, distance=moved))
+    found += [_check("head", f"Adam(α, ε, λ) and Adam(1, ε/α, λ/α): {name}", same) for name, same in equivalences]
+    found.append(_check("backbone", "a common factor changes no bit", common_factor))
+    return pd.DataFrame(found)
+
+
+def of_changing_weights(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per draw, of `invariance.changing_weights`."""
+    usual, equal, none = BETAS
+    found = []
+    for (kind, draw), part in table.groupby(["weights", "draw"], sort=False):
+        apart = part.set_index("betas").apart
+        passed = apart[equal] < apart[usual] and apart[none] < ROUNDING
+        found.append(_check(kind, f"draw {draw + 1}", passed, usual=apart[usual], equal=apart[equal]))
+    return pd.DataFrame(found)
+
+
+def of_fingerprints(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """One row per method and number of tasks, of `fingerprint.fingerprints`."""
+    found = []
+    for num_tasks, table in tables.items():
+        for method, row in table.iterrows():
+            expected = fingerprint.EXPECTED.get(str(method), fingerprint.NEITHER)
+            kept = {row.invariant, expected}
+            passed = len(kept) == 1 or kept == {fingerprint.UP_TO_SIGN, fingerprint.DIRECTION}
+            passed |= num_tasks == 2 and expected == fingerprint.NEITHER  # with two tasks more may be
+            found.append(_check(f"{num_tasks} tasks", str(method), passed, keeps=row.invariant))
+    return pd.DataFrame(found)
+
+
+def of_toy(tables: Mapping[str, pd.DataFrame], published: pd.DataFrame) -> pd.DataFrame:
+    """One row per check, of `landscape.Walks.table` by precision, and the published one."""
+    found = []
+    large = [lr for lr in published.columns if lr >= LARGE]
+    for method, allowed in ALLOWED.items():
+        for lr in large:
+            ours, theirs = (table.loc[("adam", method), lr] for table in (tables["float32"], published))
+            near = abs(ours / theirs - 1) <= allowed
+            found.append(_check(method, f"Adam, {label(method)}, step size {lr:g}", near, ours=ours, paper=theirs))
+    for precision, table in tables.items():
+        ahead = int((table.loc[("adam", "unit_scal"), large] < table.loc[("adam", "cagrad"), large]).sum())
+        arrive = int(table.loc[("gd", "unit_scal"), large].notna().sum())
+        found.append(_check("faster", f"in {precision}", ahead >= 3, ours=ahead))
+        found.append(_check(precision, f"step sizes that arrive in {precision}", arrive <= 1, ours=arrive))
+    return pd.DataFrame(found)
+
+
+# -- sentences ---------------------------------------------------------------------------------------------------------
+
+
+def on_invariance(rows: pd.DataFrame) -> str:
+    """What the table of scale invariance shows."""
+    exact = rows[rows.bits & rows.invariant].shape[0]
+    promised = int(rows.invariant.sum())
+    by_name = rows.set_index(["setting", "backbone"])
+    adam = by_name.loc[("Adam, ε → 0", "trained")]
+    used, decayed = (rows[rows.group == "head, as used"].heads * 100).tolist()
+    return (
+        f"{exact} of the {counted(promised, 'setting')} that theory calls invariant are so, to the last bit (with a "
+        "matched start, to rounding). Under plain Adam the factors change the backbone's first step by "
+        f"{percent(100 * adam['first encoder'], 0)} of its length, and through it the heads' way by "
+        f"{percent(100 * adam.heads, 0)}. On a frozen backbone Adam's heads come {percent(used, 0)} of their way apart "
+        f"with its usual ε of 1e-8, and {percent(decayed, 0)} with a weight decay of 1e-5 in the gradient: neither is "
+        "small where gradients are."
+    )
+
+
+def on_toy(tables: Mapping[str, pd.DataFrame]) -> str:
+    """What the two precisions say of gradient descent."""
+    arrive = {
+        precision: [f"{lr:g}" for lr, steps in table.loc[("gd", "unit_scal")].items() if steps == steps]
+        for precision, table in tables.items()
+    }
+    words = [f"in {precision} at {_rates(rates)}" for precision, rates in arrive.items()]
+    return (
+        f"Gradient descent on the uniform loss arrives from all three starts {listed(words)}. The two differ in "
+        "nothing but the number format; conflicts between gradients are the same in both."
+    )
+
+
+def _rates(rates: Sequence[str]) -> str:
+    return "no step size" if not rates else f"the step size{'s' if len(rates) > 1 else ''} {listed(rates)}"
+
+
+def on_fingerprints(tables: Mapping[int, pd.DataFrame]) -> str:
+    """Which methods keep what, over all numbers of tasks, and how far the uniform loss turns."""
+    kept = pd.DataFrame({K: table.invariant for K, table in tables.items()})
+    both = [str(name) for name, row in kept.iterrows() if set(row) == {fingerprint.BOTH}]
+    last = tables[max(tables)]
+    turned = last.median_cosine[label("unit_scal")]
+    flips = int(last.flips.sum())
+    said = (
+        f"Units change neither direction nor length of {listed(both)}. The uniform loss turns: with {max(tables)} "
+        f"tasks the median cosine between its two updates is {number(turned, 2)}."
+    )
+    if not flips:
+        return said
+    points = counted(flips, "update points", "updates point").capitalize()
+    return f"{said} {points} backwards after the change, by IMTL-G, whose weights may be negative."
+
+
+def on_optimizers(
+    best: pd.DataFrame, interactions: pd.DataFrame, rates: Mapping[tuple[str, str, str], tuple[float, bool]]
+) -> str:
+    """What Adam gives to methods, and to single-task models; and which step sizes the latter want.
+
+    Args:
+        rates: `confounds.best_rates`.
+    """
+    if interactions.empty:
+        names = [(label(m) if m != ALONE else "the single-task models", o) for m, o in at_the_edge(best)]
+        edge = [f"{name} under {OPTIMIZERS[optimizer]}" for name, optimizer in names]
+        why = f"the best step size of {listed(edge)} lies at the edge of those tried" if edge else "there are no runs"
+        return f"Nothing can be compared here: {why}."
+    means = interactions.groupby("smto", sort=False)[["gain", "gain_alone", "interaction"]].mean()
+    alone = means.gain_alone.mean()
+    words = [f"{label(str(m))} {number(row.gain, 1, sign=True)} points" for m, row in means.iterrows()]
+    return (
+        f"From SGD with momentum to Adam, each at its best step size: {listed(words)}; the single-task models "
+        f"{number(alone, 1, sign=True)}. What Adam does for multi-task training beyond what it does for training is "
+        "the difference, "
+        f"{listed(f'{number(v, 1, sign=True)} points for {label(str(m))}' for m, v in means.interaction.items())}. "
+        f"Alone, the tasks want step sizes {listed(_wanted(rates, best.problem.iloc[0]))}."
+    )
+
+
+def _wanted(rates: Mapping[tuple[str, str, str], tuple[float, bool]], problem: str) -> list[str]:
+    """The best step sizes of the single-task models, by optimizer."""
+    found: dict[str, list[str]] = {}
+    for (name, _, optimizer), (rate, _) in rates.items():
+        if name != problem:
+            found.setdefault(optimizer, []).append(f"{rate:g} ({name.split('/')[-1]})")
+    return [f"of {listed(wanted)} under {OPTIMIZERS[optimizer]}" for optimizer, wanted in found.items()]
+
+
+def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
+    """Which way to train feels the unit of a loss most, and what the invariant ones reach."""
+    if spreads.empty:
+        return "Nothing can be compared here: there are no runs."
+    spread = {arm: spreads[f"spread {arm[0]} {arm[1]}"].mean() for arm in arms}
+    if not (arms := [arm for arm in arms if not np.isnan(spread[arm])]):
+        return "Nothing can be compared here: no way to train has runs at all factors."
+    level = {arm: spreads[f"delta_m {arm[0]} {arm[1]}"].mean() for arm in arms}
+    most, least = max(arms, key=lambda arm: spread[arm]), min(arms, key=lambda arm: spread[arm])
+    names = {arm: f"{label(arm[0])} under {OPTIMIZERS[arm[1]]}" for arm in arms}
+    deaf = [arm for arm in arms if spread[arm] <= 2 * spread[least] + 0.5]
+    best, worst = max(deaf, key=lambda arm: level[arm]), min(deaf, key=lambda arm: level[arm])
+    said = (
+        f"Over the units of one loss Δm varies most for {names[most]} (standard deviation {number(spread[most], 1)} "
+        f"points) and least for {names[least]} ({number(spread[least], 1)})."
+    )
+    if best == worst:
+        return said
+    return (
+        f"{said} But of those that hardly vary {names[best]} has a Δm of {percent(level[best], 1)} and {names[worst]} "
+        f"of {percent(level[worst], 1)}: not to notice units is no merit by itself."
+    )
+
+
+def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
+    """Tasks beside samples, problem by problem, and what Adam's measure makes of conflicts.
+
+    Args:
+        per_run: `conflicts.per_run`. turned: `conflicts.turned_by_adam`, a row per look.
+    """
+    means = per_run.groupby("problem", sort=False).mean(numeric_only=True)
+    names = [problem_label(str(name)) for name in means.index]
+    inside = [
+        f"{percent(100 * share, 0)} of the looks on {name}" for name, share in zip(names, means.inside, strict=True)
+    ]
+    gaps = [f"{number(gap, 2, sign=True)} on {name}" for name, gap in zip(names, means.cosine_gap, strict=True)]
+    lengths = [
+        f"on {problem_label(str(name))} from {number(row['magnitude tasks'], 2)} to {number(row['left tasks'], 2)} "
+        f"(samples: {number(row['magnitude samples'], 2)})"
+        for name, row in means.iterrows()
+    ]
+    known = turned.dropna()
+    share, adams, signs = (100 * known[name].mean() for name in ("conflict", "conflict_adam", "turned"))
+    measured = (
+        f"Two tasks' gradients on a whole batch conflict at {percent(share, 0)} of the looks, and as Adam measures "
+        f"them (each coordinate divided by the root of its mean square) at {percent(adams, 0)}; the sign is another "
+        f"one in {percent(signs, 0)} of the cases."
+        if len(known)
+        else "At these looks Adam had no measure yet."
+    )
+    return (
+        f"The band between tasks lies inside that between samples at {listed(inside)}. The mean cosine between tasks "
+        f"minus that between samples is {listed(gaps)}. One constant weight takes the magnitude similarity between "
+        f"tasks {listed(lengths)}. {measured}"
+    )
+
+
+def on_transfers(robust: pd.DataFrame) -> str:
+    """δ, the difference of the scores, and how often they agree.
+
+    Args:
+        robust: `transfers.per_run`.
+    """
+    if robust.empty:
+        return "Nothing can be compared here: there are no runs."
+    means = robust.groupby("smto", sort=False)[["delta", "difference", "favours", "agree"]].mean()
+    words = [
+        f"{label(str(smto))} has a δ of {number(row.delta, 3, sign=True)} and a difference of "
+        f"{percent(row.difference, 1, sign=True)}"
+        for smto, row in means.iterrows()
+    ]
+    return (
+        f"On average over tasks, corruptions and seeds {listed(words)} (both: below 0, multi-task is ahead). δ favours "
+        f"the multi-task features in {percent(100 * means.favours.mean(), 0)} of the cells of task, corruption and "
+        f"severity. Its mean has the sign of the difference in {percent(100 * means.agree.mean(), 0)} of the pairs of "
+        "a run and a task."
+    )
+
+
+def findings(
+    rows: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
+    interactions: pd.DataFrame,
+    spreads: pd.DataFrame,
+    per_run: pd.DataFrame,
+    robust: pd.DataFrame,
+    verdicts: Iterable[Verdicts],
+) -> str:
+    """What the notebook found, the strongest evidence against each statement beside it."""
+    parts = [part for found in verdicts for part in found]
+    kept = [part.id for part in parts if part.verdict == REPRODUCED]
+    lost = [part.id for part in parts if part.verdict == NOT_REPRODUCED]
+    used, decayed = rows[rows.group == "head, as used"].heads
+    arrive = [int(table.loc[("gd", "unit_scal")].notna().sum()) for table in tables.values()]
+    count = len(next(iter(tables.values())).columns)
+    steps = of_toy(tables, landscape.published())
+    steps = steps[steps.proposition == "unit_scal"]
+    near, of_large = int(steps.passed.sum()), len(steps)
+    judged = (
+        f"Of {counted(len(parts), 'statement')} {len(kept)} are reproduced and {len(lost)} are not ({listed(lost)})."
+        if kept or lost
+        else "This preset shows that the code runs, and decides nothing."
+    )
+    exact = (
+        "Adam cancels the unit of a loss in the head of its task, to the last bit, in the limit of a small ε; with the "
+        f"usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of their way, and with a "
+        f"weight decay of 1e-5 in the gradient by {percent(100 * decayed, 0)}."
+    )
+    toy = (
+        "On the landscape of the paper's first figure Adam takes the uniform loss to the optimum within 3 % of the "
+        f"published numbers of steps at {near} of the {of_large} step sizes from {LARGE:g}; gradient descent "
+        f"arrives at {arrive[0]} of {count} step sizes or at {arrive[-1]}, depending on whether "
+        f"{listed(tables, last='or')} is asked."
+    )
+    return " ".join([judged, exact, toy, *_of_training(interactions, spreads, per_run, robust)])
+
+
+def _of_training(
+    interactions: pd.DataFrame, spreads: pd.DataFrame, per_run: pd.DataFrame, robust: pd.DataFrame
+) -> Iterator[str]:
+    """A sentence for each experiment that has runs."""
+    if not interactions.empty:
+        gain, alone = interactions.gain.mean(), interactions.groupby("seed").gain_alone.first().mean()
+        more = "more than it helps training" if gain > alone else "no more than it helps training"
+        yield (
+            f"Methods gain {number(gain, 1, sign=True)} points of Δm from SGD to Adam, single-task models "
+            f"{number(alone, 1, sign=True)}: in trainings as short as these, Adam helps multi-task training {more}."
+        )
+    usual, invariant = "unit_scal adam", "si sgd"
+    if not spreads.empty and spreads[[f"delta_m {usual}", f"delta_m {invariant}"]].notna().all(axis=None):
+        yield (
+            f"The unit of one loss makes Δm vary by {number(spreads[f'spread {usual}'].mean(), 1)} points "
+            f"for the uniform loss under Adam and by {number(spreads[f'spread {invariant}'].mean(), 1)} for SI under "
+            f"SGD, which does not notice them; yet their Δm is {percent(spreads[f'delta_m {usual}'].mean(), 1)} and "
+            f"{percent(spreads[f'delta_m {invariant}'].mean(), 1)}."
+        )
+    means = per_run.groupby("problem", sort=False)[["magnitude_gap", "magnitude_left"]].mean()
+    name, row = means.magnitude_gap.idxmin(), means.loc[means.magnitude_gap.idxmin()]
+    other = means.magnitude_gap.idxmax()
+    beside = f" On {problem_label(str(other))} it is {number(means.magnitude_gap[other], 2, sign=True)} beside theirs."
+    yield (
+        f"Gradients of tasks differ most in length on {problem_label(str(name))}: their magnitude similarity is "
+        f"{number(-row.magnitude_gap, 2)} below that of samples, of which one constant weight leaves "
+        f"{number(-row.magnitude_left, 2)}.{beside if other != name else ''}"
+    )
+    if not robust.empty:
+        yield (
+            f"By δ multi-task features are {'more' if robust.delta.mean() < 0 else 'less'} robust to corruptions "
+            f"({number(robust.delta.mean(), 3, sign=True)}), by the scores on corrupted pictures "
+            f"{'better' if robust.difference.mean() < 0 else 'worse'} "
+            f"({percent(robust.difference.mean(), 1, sign=True)})."
+        )
+
+
+# -- an exercise -------------------------------------------------------------------------------------------------------
+
+
+def way_of_sign_sgd(gradients: Sequence[np.ndarray]) -> np.ndarray:
+    """The sum of the steps of signSGD, step size 0.1 and momentum 0.9, on these gradients: by the package's own."""
+    p = torch.nn.Parameter(torch.zeros(np.shape(gradients[0]), dtype=torch.float64))
+    optimizer = inner.SignSGD([p], 0.1, momentum=0.9)
+    for gradient in gradients:
+        p.grad = torch.as_tensor(gradient)
+        optimizer.step()
+    way: np.ndarray = p.detach().numpy()
+    return way

@@ -1,0 +1,149 @@
+"""Optimizers and units are compared at their best step sizes, against one yardstick."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtl_study.analysis import confounds
+from mtl_study.analysis.confounds import ALONE
+from mtl_study.experiments import confounds as configs
+from mtl_study.experiments import runner
+from mtl_study.experiments.runs import BadConfig, RunConfig
+
+TINY = {"train_size": 64, "val_size": 20, "test_size": 20, "epochs": 1, "batch_size": 64, "lr": 0.001, "seed": 1}
+LIKE = RunConfig.of(problem="multimnist/CL_RR", **TINY)
+ARMS = [("unit_scal", "adam"), ("si", "sgd"), ("si", "adam")]
+RATES = {"adam": [0.001, 0.01], "sgd": [0.01]}
+
+
+def test_every_method_meets_every_optimizer_and_step_size():
+    found = configs.crossed(LIKE, ["unit_scal", "cagrad"], RATES, [1, 2])
+    assert len(found) == (2 + 2) * 3 * 2 == len({config.key for config in found})
+    assert {config.problem for config in found} == {"multimnist/CL_RR", "multimnist/CL", "multimnist/RR"}
+    assert {(c.optimizer, c.momentum, c.lr) for c in found} == {
+        ("adam", 0, 0.001),
+        ("adam", 0, 0.01),
+        ("sgd", 0.9, 0.01),
+    }
+    assert configs.under(found[-1], "adam", 0.001, problem=LIKE.problem, smto="unit_scal", seed=1).key == LIKE.key
+    ways = [("multimnist/RR", "unit_scal", "sgd", 0.1), ("multimnist/CL_RR", "uw", "adam", 0.01)]
+    again = configs.at_rates(LIKE, ways, [3, 4])
+    assert [(c.problem, c.smto, c.optimizer, c.lr, c.seed) for c in again] == [
+        (*way, s) for way in ways for s in (3, 4)
+    ]
+    with pytest.raises(BadConfig, match=r"optimizer 'sdg' \(did you mean 'sgd'"):
+        configs.under(LIKE, "sdg", 0.1)
+
+
+def test_the_last_loss_is_measured_in_several_units():
+    found = configs.in_units(LIKE, {("unit_scal", "sgd"): 0.1, ("si", "adam"): 0.001}, [0.01, 1.0], [1])
+    assert [(c.smto, c.lr, c.units) for c in found] == [
+        ("unit_scal", 0.1, [1.0, 0.01]),
+        ("si", 0.001, [1.0, 0.01]),
+        ("unit_scal", 0.1, []),
+        ("si", 0.001, []),
+    ]
+
+
+def rows(numbers):
+    """(method, optimizer, lr, factor) → Δm of the seeds; of the single-task models the same in both tasks."""
+    return pd.DataFrame(
+        [
+            (problem, len(problem.split("_")), "unit_scal" if smto == ALONE else smto, *key, seed, value, value, 1.0)
+            for (smto, *key), values in numbers.items()
+            for problem in (["multimnist/CL", "multimnist/RR"] if smto == ALONE else ["multimnist/CL_RR"])
+            for seed, value in enumerate(values, 1)
+        ],
+        columns=confounds.COLUMNS,
+    )
+
+
+def grid(smto, optimizer, best):
+    """Three step sizes, the middle one best."""
+    return {(smto, optimizer, lr, 1.0): np.array(best) - off for lr, off in ((0.1, 5.0), (0.2, 0.0), (0.3, 5.0))}
+
+
+def test_the_interaction_by_hand():
+    """Adam gives the method 4 and 6 points, single-task models 10 and 9: an interaction of −6 and −3."""
+    numbers = {
+        **grid("uw", "adam", [1.0, 2.0]),
+        **grid("uw", "sgd", [-3.0, -4.0]),
+        **grid(ALONE, "adam", [0.0, 0.0]),
+        **grid(ALONE, "sgd", [-10.0, -9.0]),
+    }
+    best = confounds.at_best(rows(numbers))
+    found = confounds.interaction(best)
+    assert set(confounds.best_rates(rows(numbers)).values()) == {(0.2, True)} and confounds.at_the_edge(best) == []
+    assert found.gain.tolist() == [4, 6] and found.gain_alone.tolist() == [10, 9]
+    assert found.interaction.tolist() == [-6, -3] and found.seconds.tolist() == [6, 6]
+
+
+def test_a_best_step_size_at_the_edge_leaves_the_method_out():
+    numbers = {
+        **grid("uw", "adam", [1.0]),
+        **grid(ALONE, "adam", [0.0]),
+        **grid(ALONE, "sgd", [0.0]),
+    }
+    numbers[("uw", "sgd", 0.1, 1.0)] = [1.0]
+    numbers[("uw", "sgd", 0.2, 1.0)] = [2.0]
+    best = confounds.at_best(rows(numbers))
+    assert confounds.at_the_edge(best) == [("uw", "sgd")] and confounds.interaction(best).empty
+
+
+def test_a_step_size_that_diverged_at_a_seed_is_not_best():
+    numbers = {("uw", "sgd", 0.1, 1.0): [1.0, 1.0], ("uw", "sgd", 0.2, 1.0): [9.0, np.nan]}
+    assert set(confounds.at_best(rows(numbers)).lr) == {0.1}
+
+
+def test_step_sizes_are_chosen_at_the_seeds_that_all_of_them_have():
+    """The first; of the one that is chosen all seeds count, however they did."""
+    numbers = {("uw", "sgd", 0.1, 1.0): [2.0], ("uw", "sgd", 0.2, 1.0): [3.0, -9.0], ("uw", "sgd", 0.4, 1.0): [1.0]}
+    best = confounds.at_best(rows(numbers))
+    assert best.delta_m.tolist() == [3.0, -9.0] and best.inside.all()
+
+
+def test_single_task_models_have_step_sizes_of_their_own():
+    """CL is best at 0.2 and RR at 0.3, the edge: joined, a mean gain of (4 + 8)/2 at a step size at the edge."""
+    table = rows({(ALONE, "sgd", lr, 1.0): [value] for lr, value in ((0.1, 1.0), (0.2, 4.0), (0.3, 2.0))})
+    table.loc[(table.problem == "multimnist/RR") & (table.lr == 0.3), ["delta_m", "val_delta_m"]] = 8.0
+    (row,) = confounds.at_best(table).to_dict("records")
+    assert (row["smto"], row["delta_m"], row["inside"], row["seconds"]) == (ALONE, 6.0, False, 2.0)
+    lacking = table[(table.problem == "multimnist/CL") | (table.seed == 2)]
+    assert len(confounds.at_best(pd.concat([table, lacking.assign(seed=2)]))) == 1
+
+
+def test_the_spread_over_units_by_hand():
+    """−1, 0 and 1 have a standard deviation of √(2/3); the rate is that of the factor 1."""
+    numbers = {
+        ("unit_scal", "adam", 0.1, factor): [delta] for factor, delta in ((0.01, -1.0), (1.0, 0.0), (100.0, 1.0))
+    }
+    numbers |= {
+        ("unit_scal", "adam", 0.2, factor): [delta] for factor, delta in ((0.01, 9.0), (1.0, -5.0), (100.0, 9.0))
+    }
+    numbers |= {("si", "sgd", 0.1, factor): [3.0] for factor in (0.01, 1.0, 100.0)}
+    found = confounds.spread(confounds.at_best(rows(numbers)), ARMS).iloc[0]
+    assert found["spread unit_scal adam"] == pytest.approx(np.sqrt(2 / 3)) and found["spread si sgd"] == 0
+    assert found["delta_m unit_scal adam"] == 0 and found["delta_m si sgd"] == 3
+    assert (found.smto, found.seed, found.seconds) == ("unit_scal", 1, 6)
+
+
+@pytest.mark.training
+def test_runs_become_rows(tmp_path):
+    """Single-task models at the yardstick's own step size have a gain of 0 on average, by definition; SI does
+    not feel the factor."""
+    asked = configs.crossed(LIKE, ["unit_scal"], {"adam": [0.001]}, [1, 2])
+    asked += configs.in_units(LIKE, {("si", "adam"): 0.001}, [0.125, 1.0, 8.0], [1, 2])
+    table = confounds.under_optimizers(runner.run(asked, tmp_path, workers=0), LIKE.definition.tasks)
+    best = confounds.at_best(table)
+    assert best[best.smto == ALONE].delta_m.mean() == pytest.approx(0, abs=1e-9)
+    assert len(table) == 2 + 4 + 6 and len(best) == 2 + 2 + 6 and table.factor.tolist().count(8.0) == 2
+    spread = confounds.spread(best[best.smto == "si"], ARMS)
+    assert spread["spread si adam"].max() < 0.5 and len(spread) == 2
+
+
+def test_without_runs_tables_are_empty_and_have_their_columns():
+    table = confounds.under_optimizers([], LIKE.definition.tasks)
+    best = confounds.at_best(table)
+    assert {"gain", "interaction"} <= {*confounds.interaction(best)} and confounds.interaction(best).empty
+    spread = confounds.spread(best, ARMS)
+    assert spread.empty and {"spread si sgd", "delta_m unit_scal adam"} <= {*spread}

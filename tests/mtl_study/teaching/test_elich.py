@@ -1,0 +1,338 @@
+"""The checks of notebook 07 pass where theory holds, and each fails in a world in which its claim does not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mtl_study import artifacts
+from mtl_study.analysis import conflicts
+from mtl_study.analysis.confounds import ALONE
+from mtl_study.experiments.probes import Look
+from mtl_study.paper import claims
+from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED
+from mtl_study.plots import canvas
+from mtl_study.plots import optimizers as figures
+from mtl_study.teaching import elich, fingerprint, invariance, landscape
+from mtl_study.teaching.invariance import BETAS, SETTINGS
+
+THEIRS = landscape.published()
+HOLDS = [("the whole network", True), ("one head", True)]
+
+
+def world(**wrong):
+    """A table as `invariance.table` has it, of what theory says; `wrong` sets columns of a group otherwise."""
+    rows = []
+    for setting in SETTINGS:
+        far = 0.0 if setting.invariant or setting.group == "head, as used" else 0.5
+        encoder = np.nan if setting.frozen else far
+        row = {"setting": setting.name, "backbone": "frozen" if setting.frozen else "trained", "group": setting.group}
+        row |= {"first encoder": encoder, "encoder": encoder, "first heads": far, "heads": far, "control": 1e-15}
+        row |= {"bits": setting.invariant, "invariant": setting.invariant}
+        row |= {"first heads": 0.0} if setting.group == "backbone" else {}
+        rows.append(row | wrong.get(setting.group.replace(", ", "_").replace(" ", "_"), {}))
+    return pd.DataFrame(rows)
+
+
+def verdicts(name, evidence):
+    return [part.verdict for part in claims.decide(name, evidence, preset="quick")]
+
+
+def decided(rows, equivalences=HOLDS, common=True):
+    evidence = elich.of_invariance(rows, equivalences, common)
+    names = ("Elich-partial", "Elich-full", "Elich-none", "Elich-memoryless")
+    return [verdict for name in names for verdict in verdicts(name, evidence)]
+
+
+def test_in_the_world_of_theory_only_what_theory_denies_fails():
+    """Learnt weights and Adam without memory notice units."""
+    yes, no = REPRODUCED, NOT_REPRODUCED
+    assert decided(world()) == [yes, yes, yes, yes, no, yes, no]
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong", "rest"),
+    [
+        (0, {"head": {"bits": False}}, {}),
+        (0, {}, {"equivalences": [("one head", False)]}),
+        (1, {"backbone": {"first encoder": 0.0}}, {}),
+        (1, {"backbone": {"first heads": 0.1}}, {}),
+        (1, {}, {"common": False}),
+        (2, {"head_as_used": {"heads": 0.07}}, {}),
+        (3, {"full": {"bits": False}}, {}),
+        (5, {"none": {"heads": 0.001, "encoder": 0.001}}, {}),
+    ],
+    ids=str,
+)
+def test_a_world_in_which_a_claim_fails_is_told(part, wrong, rest):
+    """That verdict turns, and no other."""
+    theory, found = decided(world()), decided(world(**wrong), **rest)
+    assert found[part] == NOT_REPRODUCED != theory[part]
+    assert [v for i, v in enumerate(found) if i != part] == [v for i, v in enumerate(theory) if i != part]
+
+
+def test_finding_b_is_reproduced_where_it_holds():
+    assert decided(world(memoryless={"bits": True}))[-1] == REPRODUCED
+
+
+def test_changing_weights():
+    def table(usual, equal, none):
+        distances = dict(zip(BETAS, (usual, equal, none), strict=True))
+        rows = [(kind, draw, b, d) for kind in ("random", "ramp") for draw in (0, 1) for b, d in distances.items()]
+        return pd.DataFrame(rows, columns=["weights", "draw", "betas", "apart"])
+
+    assert verdicts("Elich-changing", elich.of_changing_weights(table(0.4, 0.3, 0.0))) == [REPRODUCED]
+    for other in (table(0.3, 0.4, 0.0), table(0.4, 0.3, 0.1)):
+        assert verdicts("Elich-changing", elich.of_changing_weights(other)) == [NOT_REPRODUCED]
+
+
+def test_the_papers_own_table_reproduces_its_claims_on_the_landscape():
+    tables = {"float32": THEIRS, "float64": THEIRS}
+    assert verdicts("Elich-toy", elich.of_toy(tables, THEIRS)) == [REPRODUCED] * 3
+
+
+def test_other_worlds_on_the_landscape():
+    slower = THEIRS.copy()
+    slower.loc[("adam", "cagrad"), 0.1] *= 1.04
+    assert verdicts("Elich-toy", elich.of_toy({"float32": slower, "float64": THEIRS}, THEIRS))[0] == NOT_REPRODUCED
+    first = THEIRS.copy()
+    first.loc[("adam", "cagrad")] = 1.0
+    assert verdicts("Elich-toy", elich.of_toy({"float32": first, "float64": first}, THEIRS))[1] == NOT_REPRODUCED
+    arrives = THEIRS.copy()
+    arrives.loc[("gd", "unit_scal")] = 500.0
+    found = elich.of_toy({"float32": THEIRS, "float64": arrives}, THEIRS)
+    assert verdicts("Elich-toy", found)[2] == NOT_REPRODUCED
+    text = elich.on_toy({"float32": THEIRS, "float64": arrives})
+    assert "in float32 at the step size 5 and in float64 at the step sizes 10, 5, 1, 0.5" in text
+
+
+def prints(**wrong):
+    kept = dict.fromkeys(fingerprint.methods(), fingerprint.NEITHER) | fingerprint.EXPECTED | wrong
+    table = pd.DataFrame(
+        {"invariant": kept, "median_cosine": 0.5, "flips": 1 * (pd.Series(kept) == fingerprint.UP_TO_SIGN)}
+    )
+    return {K: table for K in (2, 3, 11)}
+
+
+def test_fingerprints():
+    assert verdicts("Elich-methods", elich.of_fingerprints(prints())) == [REPRODUCED]
+    for wrong in ({"CAGrad": fingerprint.BOTH}, {"EDM": fingerprint.NEITHER}, {"SI": fingerprint.DIRECTION}):
+        assert verdicts("Elich-methods", elich.of_fingerprints(prints(**wrong))) == [NOT_REPRODUCED]
+
+
+def of_training():
+    """What the four trained experiments left: interactions, spreads, conflicts, transfers."""
+    gains = pd.DataFrame({"smto": ["uw", "uw"], "seed": [1, 2], "gain": 8.0, "gain_alone": 26.0, "interaction": -18.0})
+    of_arms = {
+        "spread unit_scal adam": 6.0,
+        "spread si sgd": 0.0,
+        "delta_m unit_scal adam": -9.0,
+        "delta_m si sgd": -40.0,
+    }
+    conflict = {"problem": "multimnist/CL_RR", "magnitude_gap": -0.6, "magnitude_left": -0.1, "inside": 0.9}
+    conflict |= {"cosine_gap": -0.17, "magnitude tasks": 0.3, "left tasks": 0.8, "magnitude samples": 0.9}
+    robust = {"smto": "unit_scal", "delta": -0.03, "difference": 4.0, "favours": 0.75, "agree": 0.5}
+    alike = {**conflict, "problem": "multimnist/RL_RR", "magnitude_gap": 0.03}
+    return [gains, pd.DataFrame([of_arms]), pd.DataFrame([conflict, alike]), pd.DataFrame([robust])]
+
+
+def test_sentences_say_what_the_tables_say():
+    rows, tables = world(head_as_used={"heads": 0.07}), {"float32": THEIRS, "float64": THEIRS}
+    evidence = elich.of_invariance(rows, HOLDS, True)
+    judged = [claims.decide(name, evidence, preset="quick") for name in ("Elich-partial", "Elich-memoryless")]
+    found = elich.findings(rows, tables, *of_training(), judged)
+    assert "Of 4 statements 2 are reproduced and 2 are not (Elich-partial c and Elich-memoryless)." in found
+    assert "at 5 of the 5 step sizes from 0.1;" in found
+    assert "by 7 % of their way" in found and "arrives at 1 of 9 step sizes or at 1" in found
+    assert (
+        "Methods gain +8.0 points of Δm from SGD to Adam, single-task models +26.0" in found
+        and "no more than it helps training" in found
+    )
+    assert "by 6.0 points for the uniform loss under Adam and by 0.0 for SI under SGD" in found
+    assert (
+        "on CL_RR: their magnitude similarity is 0.60 below that of samples, of which one constant weight leaves 0.10"
+        in found
+    )
+    assert "more robust to corruptions (−0.030), by the scores on corrupted pictures worse (+4.0 %)" in found
+    assert "7 % of their way apart with its usual ε" in elich.on_invariance(rows)
+    assert "of Nash-MTL, MGDA" not in elich.on_fingerprints(prints()) and "SI" in elich.on_fingerprints(prints())
+    smoke = [claims.decide("Elich-full", evidence, preset="smoke")]
+    assert "decides nothing" in elich.findings(rows, tables, *of_training(), smoke)
+    none = [table[:0] for table in of_training()]
+    assert "SGD" not in elich.findings(rows, tables, *none[:2], of_training()[2], none[3], smoke)
+
+
+def test_way_of_sign_sgd_by_hand():
+    """The average of 1, then of −4, is 0.1, then −0.31: there and back."""
+    np.testing.assert_allclose(elich.way_of_sign_sgd([np.array([1.0]), np.array([-4.0])]), [0.0], atol=1e-15)
+
+
+def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
+    rows = [(kind, d, b, 0.1) for kind in ("random", "ramp") for d in (0, 1) for b in BETAS]
+    changing = pd.DataFrame(rows, columns=["weights", "draw", "betas", "apart"])
+    sizes = pd.DataFrame({"eps": [1e-8, np.nan], "weight_decay": [np.nan, 1e-5], "apart": [0.08, 0.37]})
+    walks = landscape.walk(landscape.plan(["gd", "adam"], ["unit_scal"], [0.5]), 5, keep=range(5))
+    drawn = [
+        figures.sizes(sizes),
+        figures.changing_weights(changing),
+        figures.fingerprints(prints()),
+        figures.paths(walks, [("gd", "unit_scal"), ("adam", "unit_scal")], 0.5),
+    ]
+    for ax in drawn:
+        assert len(str(canvas.figure_of(ax).get_label())) > 60
+    assert [bar.get_height() for bar in drawn[0].patches] == pytest.approx([8, 37])
+    assert [len(ax.lines) for ax in drawn[3].flat] == [9, 9]  # three walks: a line, a start and an end each
+    numbers = [
+        (m, o, f, seed, 1.0, o == "adam")
+        for m in ("uw", ALONE)
+        for o in ("adam", "sgd")
+        for f in (0.1, 1.0)
+        for seed in (1, 2)
+    ]
+    best = pd.DataFrame(numbers, columns=["smto", "optimizer", "factor", "seed", "delta_m", "inside"])
+    ax = figures.under_optimizers(best[best.factor == 1])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["UW", "single-task"]
+    assert {line.get_markerfacecolor() for line in ax.lines if len(line.get_xdata()) == 2} >= {"none"}
+    ax = figures.over_units(best, [("uw", "adam"), ("uw", "sgd")])
+    assert [len(line.get_xdata()) for line in ax.lines[:2]] == [2, 2]
+    g = np.random.default_rng(0).normal(size=(2, 8, 5))
+    gramian = np.einsum("ksp,ltp->kslt", g, g)
+    pairs = conflicts.pairs(Look.of(gramian, np.eye(2), np.eye(2), epoch=0, step=0))
+    pairs = pairs.assign(left=pairs.magnitude)
+    drawn = figures.bands({"multimnist/CL_RR": pairs, "multimnist/CL_CR": pairs})
+    low, high = drawn.flat[0].lines[0].get_xdata()
+    assert (low, high) == tuple(pairs[pairs.between == "tasks"].cosine.quantile([0.025, 0.975]))
+    runs = pd.DataFrame({"smto": ["uw", "si"], "delta CL": [0.1, 0.2], "difference CL": [1.0, 2.0]})
+    drawn = figures.transfers(runs)
+    assert [text.get_text() for text in drawn.flat[0].get_yticklabels()] == ["CL, UW", "CL, SI"]
+    assert drawn.flat[1].lines[0].get_xdata().tolist() == [1.0]
+    assert figures.corrupted(torch.rand(1, 28, 28), severities=[5]).shape == (1, 10)
+    table = figures.toy_table({"float32": THEIRS}, THEIRS)
+    assert (
+        table.loc[("Adam", "CAGrad", "paper"), "0.001"] == "57,700"
+        and table.loc[("GD", "PCGrad", "float32"), "10"] == "–"
+    )
+    shown = figures.invariance_table(world())
+    assert list(shown["equal at powers of two"]) == ["yes" if s.invariant else "no" for s in SETTINGS]
+    assert artifacts.root() == tmp_path and invariance.DECIMAL == (10.0, 0.1)
+
+
+def test_sentences_on_runs():
+    columns = ["problem", "smto", "seed", "seconds", "gain", "gain_alone", "interaction"]
+    runs = pd.DataFrame([("p", "uw", s, 1.0, 8.0, 26.0, -18.0) for s in (1, 2)], columns=columns)
+    ways = [
+        ("q/CL", "unit_scal", "sgd"),
+        ("q/RR", "unit_scal", "sgd"),
+        ("p", "uw", "sgd"),
+        ("q/CL", "unit_scal", "adam"),
+    ]
+    rates = dict(zip(ways, [(0.03, True), (0.3, True), (0.1, True), (0.003, True)], strict=True))
+    found = elich.on_optimizers(pd.DataFrame({"problem": ["p"]}), runs, rates)
+    assert "of 0.03 (CL) and 0.3 (RR) under SGD with momentum and of 0.003 (CL) under Adam" in found
+    assert "UW +8.0 points; the single-task models +26.0" in found and "−18.0 points for UW" in found
+    edge = pd.DataFrame({"smto": ["uw"], "optimizer": ["sgd"], "inside": [False]})
+    assert "the best step size of UW under SGD with momentum lies at the edge" in elich.on_optimizers(
+        edge, runs[:0], rates
+    )
+    arms = [("unit_scal", "sgd"), ("si", "sgd"), ("si", "adam")]
+    spreads = pd.DataFrame({f"spread {m} {o}": [v] for (m, o), v in zip(arms, (6.0, 0.0, 0.1), strict=True)})
+    spreads = spreads.assign(**{f"delta_m {m} {o}": [v] for (m, o), v in zip(arms, (-50.0, -40.0, -9.0), strict=True)})
+    found = elich.on_units(spreads, arms)
+    assert "most for Unit. Scal. under SGD with momentum (standard deviation 6.0 points)" in found
+    assert "least for SI under SGD with momentum (0.0)" in found
+    assert "SI under Adam has a Δm of −9.0 % and SI under SGD with momentum of −40.0 %" in found
+    assert "no runs" in elich.on_units(spreads[:0], arms)
+    assert "hardly" not in elich.on_units(spreads, arms[::2]) and "at all" in elich.on_units(spreads * np.nan, arms)
+
+
+def test_sentences_on_conflicts():
+    rows = [("multimnist/CL_RR", 0.9, -0.17), ("multimnist/CL_RR", 0.7, -0.15), ("multimnist/CL_CR", 0.2, 0.03)]
+    per_run = pd.DataFrame(rows, columns=["problem", "inside", "cosine_gap"])
+    per_run = per_run.assign(**{"magnitude tasks": 0.27, "left tasks": 0.87, "magnitude samples": 0.89})
+    turned = pd.DataFrame({"conflict": [1.0, 0.0], "conflict_adam": [0.0, 0.0], "turned": [1.0, 0.0]})
+    found = elich.on_conflicts(per_run, turned)
+    assert "inside that between samples at 80 % of the looks on CL_RR and 20 % of the looks on CL_CR." in found
+    assert "minus that between samples is −0.16 on CL_RR and +0.03 on CL_CR." in found
+    assert "between tasks on CL_RR from 0.27 to 0.87 (samples: 0.89) and on CL_CR" in found
+    assert "at 50 % of the looks" in found and "at 0 %; the sign is another one in 50 % of the cases" in found
+    assert elich.on_conflicts(per_run, turned.assign(turned=np.nan)).endswith("Adam had no measure yet.")
+
+
+def test_sentences_on_transfers():
+    robust = of_training()[3]
+    found = elich.on_transfers(pd.concat([robust, robust.assign(smto="cagrad", delta=0.01, agree=1.0)]))
+    assert "Unit. Scal. has a δ of −0.030 and a difference of +4.0 % and CAGrad has a δ of +0.010" in found
+    assert "in 75 % of the cells" in found and "in 75 % of the pairs of a run and a task" in found
+    assert "no runs" in elich.on_transfers(robust[:0])
+
+
+# -- planted worlds of what is trained ---------------------------------------------------------------------------------
+
+
+def seeds_of(problem, smto, n, **columns):
+    """One row per seed, a little apart."""
+    seeds = range(1, n + 1)
+    return [
+        {"problem": problem, "smto": smto, "seed": s, "seconds": 1.0, **{k: v + 0.001 * s for k, v in columns.items()}}
+        for s in seeds
+    ]
+
+
+def test_worlds_in_which_adam_helps_training_and_multi_task_training():
+    """a: methods gain; b: more than single-task models."""
+    for gain, alone, expected in (
+        (8.0, 2.0, [REPRODUCED, REPRODUCED]),
+        (8.0, 20.0, [REPRODUCED, NOT_REPRODUCED]),
+        (-3.0, 2.0, [NOT_REPRODUCED, NOT_REPRODUCED]),
+    ):
+        rows = [
+            row
+            for smto in ("unit_scal", "uw", "cagrad")
+            for row in seeds_of("multimnist/CL_RR", smto, 3, gain=gain, gain_alone=alone, interaction=gain - alone)
+        ]
+        assert verdicts("Elich-adam", pd.DataFrame(rows)) == expected
+
+
+def test_worlds_of_units():
+    """a: SGD feels units more than Adam; b: Adam more than SI; c: SI under SGD does as well as Adam."""
+    names = (
+        "spread unit_scal sgd",
+        "spread unit_scal adam",
+        "spread si adam",
+        "delta_m si sgd",
+        "delta_m unit_scal adam",
+    )
+    for values, expected in (
+        ((6.0, 2.0, 0.1, -9.0, -9.0), [REPRODUCED] * 3),
+        ((1.0, 2.0, 4.0, -40.0, -9.0), [NOT_REPRODUCED] * 3),
+    ):
+        rows = seeds_of("multimnist/CL_RR", "unit_scal", 3, **dict(zip(names, values, strict=True)))
+        assert verdicts("Elich-mechanism", pd.DataFrame(rows)) == expected
+
+
+LOOKED_AT = ("multimnist/CL_RR", "multimnist/CL_CR", "multimnist/RL_RR")
+
+
+def looked(**columns):
+    return pd.DataFrame([row for problem in LOOKED_AT for row in seeds_of(problem, "unit_scal", 7, **columns)])
+
+
+def test_worlds_of_conflicts():
+    like_samples, like_foes = looked(inside=0.9, cosine_gap=0.0), looked(inside=0.1, cosine_gap=-0.3)
+    assert verdicts("Elich-angle", like_samples) == [REPRODUCED] * 2
+    assert verdicts("Elich-angle", like_foes) == [NOT_REPRODUCED] * 2
+    by_unit = looked(magnitude_gap=-0.6, magnitude_left=0.1, spread_gap=-0.1)
+    assert verdicts("Elich-magnitude", by_unit) == [REPRODUCED, NOT_REPRODUCED, NOT_REPRODUCED]
+    by_nature = looked(magnitude_gap=-0.6, magnitude_left=-0.5, spread_gap=0.4)
+    assert verdicts("Elich-magnitude", by_nature) == [REPRODUCED] * 3
+    assert set(verdicts("Elich-magnitude", by_nature[by_nature.seed < 7])) == {"open"}  # too few seeds
+
+
+def test_worlds_of_transfer():
+    def rows(**columns):
+        smtos = ("unit_scal", "cagrad", "nash_mtl")
+        return pd.DataFrame([row for smto in smtos for row in seeds_of("multimnist/CL_RR", smto, 3, **columns)])
+
+    assert verdicts("Elich-transfer", rows(delta=-0.1, agree=0.95)) == [REPRODUCED] * 2
+    assert verdicts("Elich-transfer", rows(delta=0.1, agree=0.4)) == [NOT_REPRODUCED] * 2
