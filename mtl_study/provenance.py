@@ -6,6 +6,7 @@ that it rests on (`cells.needed`); outside a notebook, on all that were read so 
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from mtl_study import cells
@@ -41,10 +42,9 @@ def _cell() -> int:
 
 
 def _shell() -> Any:
-    """The notebook's shell, None in a plain program."""
-    try:
-        from IPython.core.getipython import get_ipython
-    except ImportError:
+    """The notebook's shell, None in a plain program: where there is one, IPython has been imported."""
+    shells: Any = getattr(sys.modules.get("IPython.core.interactiveshell"), "InteractiveShell", None)
+    if shells is None or not shells.initialized():
         return None
-    shell = get_ipython()
-    return shell if shell is not None and "In" in shell.user_ns else None
+    shell = shells.instance()
+    return shell if "In" in shell.user_ns else None
