@@ -14,7 +14,9 @@ CLAIMS, PAPER, RESULTS = (yaml.safe_load((ROOT / f"mtl_study/paper/data/{n}.yaml
 PARAMS = {path.stem[:2]: yaml.safe_load(path.read_text()) for path in (ROOT / "params" / PRESET).glob("*.yaml")}
 LINES = [(path.stem, json.loads(text)["record"]) for path in (ROOT / "results").rglob("*.jsonl") if path.stem not in ("looks", "transfers") for text in path.open()]
 PARAMS = {stem: {**values, **values["details"]} for stem, values in PARAMS.items()}
-DIGITS = {**PARAMS["05"]["digits"], **{name: PARAMS["05"][name]["digits"] for name in ("seeds", "source")}}
+for family in ("digits", "molecules"):  # seeds and source stand apart from a family's other settings
+    PARAMS["05"][family] |= {name: PARAMS["05"][name][family] for name in ("seeds", "source")}
+DIGITS = PARAMS["05"]["digits"]
 SWEPT = {**DIGITS, "seeds": DIGITS["sweep_seeds"]}
 CL_RR, ALIKE = "multimnist/CL_RR", ("source", "train_size", "val_size", "test_size", "batch_size", "precision", "lr_decay")
 members, tasks_of = lambda names: [smto for name in names for smto in CLAIMS["groups"].get(name, [name])], lambda problem: problem.split("/")[1].split("_")
