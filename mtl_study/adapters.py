@@ -3,7 +3,8 @@
     from_torchjd(UPGrad())                       an aggregator of torchjd
     from_libmtl(CAGrad, calpha=0.5, rescale=1)   a weighting class of LibMTL, with the arguments of its `backward`
 
-Each gives a class: build it with the number of tasks, or hand it to `mtl_study.beside` and `mtl_study.check_smto`.
+Each gives a class: build it with the number of tasks, hand it to `mtl_study.check_smto`, or register it under a key of
+its own (`mtl_core.smtos.base.register`), for runs and for `mtl_study.beside`.
 Neither library is imported here.
 """
 
@@ -41,7 +42,7 @@ class Torchjd(SMTO):
 
 def from_torchjd(aggregator: Any, key: str = "torchjd") -> type[SMTO]:
     """A class of SMTOs that follow an aggregator of torchjd; every one begins with a copy of it."""
-    return type("FromTorchjd", (Torchjd,), {"key": key, "aggregator": aggregator})
+    return type("FromTorchjd", (Torchjd,), {"key": key, "aggregator": aggregator, "of_whom": repr(aggregator)})
 
 
 class LibMTL(SMTO):
@@ -154,4 +155,6 @@ class _Answered(nn.Module):
 def from_libmtl(weighting: type, key: str = "libmtl", **arguments: Any) -> type[SMTO]:
     """A class of SMTOs that follow a weighting class of LibMTL. arguments: of its `backward`; LibMTL's documents have
     their defaults. One that wants several batches (MoDo, SDMGrad) is refused by BadOption at its first step."""
-    return type("FromLibMTL", (LibMTL,), {"key": key, "weighting": weighting, "arguments": arguments})
+    of_whom = f"{weighting.__module__}.{weighting.__qualname__}"  # part of what a run is (`runs.fingerprint`)
+    own = {"key": key, "weighting": weighting, "arguments": arguments, "of_whom": of_whom}
+    return type("FromLibMTL", (LibMTL,), own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-from mtl_study.experiments.runs import STORED_AS_NUMERICS, Config, Record, RunConfig
+from mtl_study.experiments.runs import ENDED, STORED_AS_NUMERICS, BadRecord, Config, Record, RunConfig
 
 
 class BesideConfig(Config):
@@ -56,6 +56,13 @@ class BesideRecord(Record):
     ended: str
     seconds: float
     environment: dict[str, str]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has. Raises BadRecord if it ended in neither of the two ways."""
+        if not ENDED.fullmatch(self.ended):
+            raise BadRecord(f"ended = {self.ended!r}; expected 'finished' or 'diverged at epoch e, step s'")
+        return self.ended == "finished"
 
     def serving(self, config: Any) -> Self:
         """Itself: its length is part of what it is."""

@@ -24,7 +24,7 @@ from mtl_core.files import write_atomically
 from mtl_study.experiments.population import PopulationStore
 from mtl_study.experiments.probes import LooksStore
 from mtl_study.experiments.runs import BadRecord, Record, explain
-from mtl_study.experiments.store import RunStore, Store, archived, checked, live, record_config
+from mtl_study.experiments.store import RunStore, Store, alike, archived, checked, live, record_config
 from mtl_study.experiments.transfer import TransferStore
 from mtl_study.words import counted
 
@@ -72,7 +72,7 @@ def merge(source: Path, target: Path, pack: bool = False) -> Merged:
             continue
         if before is None:
             done.added.append(name)
-        elif not before.same_beginning(record):
+        elif not alike(before, record):
             done.differing.append(name)
             continue
         elif record_config(before).epochs_in_all >= record_config(record).epochs_in_all:

@@ -90,6 +90,12 @@ class LooksConfig(BesideConfig):
     looks: Annotated[int, Field(ge=1)] = 20
     samples: Annotated[int, Field(ge=2)] = SAMPLES
 
+    @property
+    def steps(self) -> set[int]:
+        """Of the run, from 0: those that are looked at."""
+        steps = self.base.epochs * math.ceil(self.base.sizes[0] / self.base.batch_size)
+        return {int(step) for step in np.linspace(0, steps - 1, min(self.looks, steps) + 1)[1:]}
+
 
 class Looks(BesideRecord):
     """The looks at one run."""
@@ -98,7 +104,10 @@ class Looks(BesideRecord):
     looks: list[Look]
 
     def check(self, *, whole: bool = True) -> None:
-        """Number of tasks and samples."""
+        """Number of looks, tasks and samples, and how it ended."""
+        wanted = len(self.config.steps)
+        if (self.finished and len(self.looks) != wanted) or len(self.looks) > wanted:
+            raise BadRecord(f"it holds {len(self.looks)} of {wanted} looks and ended: {self.ended}")
         K, S = len(self.config.base.definition.tasks), self.config.samples
         for number, look in enumerate(self.looks):
             count = len(look.norms[0]) if look.norms else 0
@@ -145,8 +154,7 @@ class _Watched(Training):
     def __init__(self, config: LooksConfig, device: torch.device, data_dir: str | None) -> None:
         super().__init__(config.base, device, data_dir)
         self.samples, self.done, self.looks = config.samples, 0, list[Look]()
-        steps = config.base.epochs * math.ceil(len(self.data["train"]) / config.base.batch_size)
-        self.wanted = {int(step) for step in np.linspace(0, steps - 1, min(config.looks, steps) + 1)[1:]}
+        self.wanted = config.steps
 
     def before_backward(self, step: Step) -> None:
         if self.done in self.wanted:

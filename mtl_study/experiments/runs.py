@@ -65,8 +65,8 @@ TRAINER_CODE_VERSION = 1  # raise when the numbers that training.py or step.py p
 WHOLE = r"(0|[1-9][0-9]*)"  # a whole number, in one spelling
 ENDED = re.compile(rf"finished|diverged at epoch {WHOLE}, step {WHOLE}")
 LINE = re.compile(r'\{"key": "([0-9a-f]{16})", "checksum": "([0-9a-f]{64})", "record": (\{.*\})\}\n')
-#: the epochs of a run, between what stands before and after them
-HISTORY = re.compile(r',"ended":"[^"]*","history":(\[.*\]),"before_divergence":')
+#: what stands before and after the epochs of a run, where it is written as we write it
+BEFORE_HISTORY, AFTER_HISTORY = re.compile(r',"ended":"[^"]*","history":(?=\[)'), ',"before_divergence":'
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -439,6 +439,12 @@ class Packed(Sequence[Epoch]):
         return f"<{self.length} epochs>"
 
 
+def ends(text: str) -> str:
+    """Of the text of many epochs the first and the last."""
+    first, last = text.find(f",{FIRST_FIELD}"), text.rfind(f",{FIRST_FIELD}")
+    return text if first == last else text[:first] + text[last:]
+
+
 def unread(history: Sequence[Epoch]) -> bool:
     """Whether a record's epochs have been counted only."""
     return isinstance(history, Packed) and history.expected is not None
@@ -502,8 +508,8 @@ class Record(BaseModel):
     @classmethod
     def from_line(cls, line: str, *, whole: bool = False) -> Self:
         """A record as a store has it. Raises BadRecord if a single bit of it was changed, or if it does not fit its own
-        configuration: a ForeignRecord where that is not known here. Of a run's epochs the number is checked, and with
-        `whole` all that they hold; else that is done when they are looked at (`Packed.stored`)."""
+        configuration: a ForeignRecord where that is not known here. Of a run's epochs the number is checked, and the
+        first and the last; with `whole` all of them, which else are when they are looked at (`Packed.stored`)."""
         key, body = unpacked(line)
         try:
             record = cls.parsed(key, body)
@@ -591,13 +597,19 @@ class Run(Record):
 
     @classmethod
     def parsed(cls, key: str, body: str) -> Run:
-        """With its epochs still unread, where it is written as we write it."""
-        found = HISTORY.search(body)
-        if found is None:
+        """With its epochs still unread, where it is written as we write it and the first and the last one fit."""
+        begins = BEFORE_HISTORY.search(body)
+        start = begins.end() if begins else -1
+        end = body.find(f"]{AFTER_HISTORY}", start) + 1
+        if start < 0 or end == 0:
             return super().parsed(key, body)
-        run = super().parsed(key, f"{body[: found.start(1)]}[]{body[found.end(1) :]}")
+        run, text = super().parsed(key, f"{body[:start]}[]{body[end:]}"), body[start:end]
         metrics = metrics_of(run.config.definition.tasks)
-        run.history = Packed.stored(found[1], f"{run.config.title} ({key})", metrics)
+        try:
+            check_epochs(EPOCHS.validate_json(ends(text), strict=True), metrics)
+        except (ValidationError, BadRecord):
+            return super().parsed(key, body)  # its check says what is wrong
+        run.history = Packed.stored(text, f"{run.config.title} ({key})", metrics)
         return run
 
     def check(self, *, whole: bool = True) -> None:

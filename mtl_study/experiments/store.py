@@ -90,7 +90,7 @@ class Store(Generic[C, R]):
         found = list(self._held(folder, key))
         longest = max(found, key=lambda record: record_config(record).epochs_in_all, default=None)
         for other in found:
-            if longest is not None and not longest.same_beginning(other):
+            if longest is not None and other is not longest and not alike(longest, other):
                 place = f"{folder}, {key} in {self.archive} and {self.folder}"
                 warnings.warn(f"{place}: records of one key that differ; the longest is taken", stacklevel=4)
         return longest
@@ -166,7 +166,7 @@ class Store(Generic[C, R]):
         config = record_config(record)
         path = self._path(config.folder, record.key)
         known = self.read(path)
-        if known is not None and known.same_beginning(record):
+        if known is not None and alike(known, record):
             if record_config(known).epochs_in_all >= config.epochs_in_all:
                 return path
         elif path.exists():
@@ -231,6 +231,14 @@ class RunStore(Store[RunConfig, Run]):
 
     def __iter__(self) -> Iterator[Run]:
         return self.records()
+
+
+def alike(one: Record, other: Record) -> bool:
+    """Whether one is the other's beginning; a record whose epochs do not fit is nobody's."""
+    try:
+        return one.same_beginning(other)
+    except BadRecord:
+        return False
 
 
 def record_config(record: Record) -> Any:

@@ -70,7 +70,9 @@ class Transfer(BesideRecord):
     def check(self, *, whole: bool = True) -> None:
         """Corruptions, severities, tasks and metrics."""
         wanted = {task.name: set(task.metrics) for task in self.config.base.definition.tasks}
-        if self.ended != "finished":
+        if not self.finished:
+            if self.clean or self.corrupted:
+                raise BadRecord(f"it has scores and ended: {self.ended}")
             return
         if set(self.corrupted) != set(SEVERITIES) or any(len(s) != len(LEVELS) for s in self.corrupted.values()):
             raise BadRecord(f"other corruptions or severities than {', '.join(SEVERITIES)} at {len(LEVELS)} each")

@@ -16,6 +16,7 @@ import mtl_study
 from mtl_core.options import BadOption
 from mtl_core.smtos.registry import build
 from mtl_study.adapters import from_libmtl, from_torchjd
+from mtl_study.experiments.runs import fingerprint
 
 
 class Weighting(nn.Module):
@@ -145,3 +146,19 @@ def test_what_asks_for_more_is_refused() -> None:
 def test_both_keep_what_is_expected_of_every_method() -> None:
     report = mtl_study.check_smto(from_torchjd(UPGrad(), key="theirs"))
     assert not report.of("broken")
+
+
+def test_two_methods_of_others_are_two_runs():
+    """Of one key: their class and settings are part of what a run is."""
+
+    class Mean:
+        def __init__(self, scale):
+            self.scale = scale
+
+        def __repr__(self):
+            return f"Mean({self.scale})"
+
+    assert fingerprint(from_torchjd(Mean(1))) == fingerprint(from_torchjd(Mean(1)))
+    assert fingerprint(from_torchjd(Mean(1))) != fingerprint(from_torchjd(Mean(2)))
+    assert fingerprint(from_libmtl(Mean)) != fingerprint(from_libmtl(dict))
+    assert fingerprint(from_libmtl(Mean, c=1)) != fingerprint(from_libmtl(Mean, c=2))

@@ -59,6 +59,15 @@ def test_a_look_has_lengths_and_cosines_by_hand():
     assert found.norms[0] == [0, 1] and found.of_samples == [[0], [0]]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"), [({"ended": "banana"}, "expected 'finished'"), ({"looks": []}, "0 of 2 looks")]
+)
+def test_looks_that_do_not_fit_are_not_written(change, message):
+    found = probes.watch(looking(2, 4, epochs=1))
+    with pytest.raises(BadRecord, match=message):
+        found.model_copy(update=change).to_line()
+
+
 def test_looks_are_stored_and_found_again(tmp_path):
     """Beside the runs, whose stores do not see them; another number of looks is another record."""
     asked = looking(2, 4, epochs=1)

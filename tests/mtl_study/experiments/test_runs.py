@@ -306,6 +306,26 @@ def test_epochs_are_parsed_when_they_are_looked_at(longer):
         Run.from_line(sealed(longer, **epoch(longer, 1, lr=None))).history[0]
 
 
+@pytest.mark.parametrize("number", [0, 2])
+def test_what_another_version_would_have_written_is_refused_when_it_is_read(longer, number):
+    """The first epoch and the last are looked at, and a setting that the epochs of this version lack is in all."""
+    with pytest.raises(BadRecord, match=f"history.{number}.entropy"):
+        Run.from_line(sealed(longer, **epoch(longer, number, entropy=0.5)))
+
+
+def test_a_diagnostic_of_any_name_reads_back(longer):
+    told = {"lead": [1.0], "before_divergence": [1.0]}
+    lost = longer.model_copy(
+        update={
+            "ended": "diverged at epoch 2, step 0",
+            "history": longer.history[:2],
+            "before_divergence": told,
+            "clock": [],
+        }
+    )
+    assert Run.from_line(lost.to_line(), whole=True) == lost
+
+
 # -- a longer run serves a shorter request -----------------------------------------------------------------------------
 
 

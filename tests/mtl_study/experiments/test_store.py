@@ -1,5 +1,7 @@
 """Where records are kept: live stores, archives, and what of them is damaged, strange or of another code."""
 
+import hashlib
+import json
 import os
 import re
 import warnings
@@ -7,7 +9,7 @@ import warnings
 import pytest
 
 from mtl_core.smtos.edm import EDM
-from mtl_study.experiments import runner, training
+from mtl_study.experiments import runner, runs, training
 from mtl_study.experiments.merge import merge
 from mtl_study.experiments.runs import Run, RunConfig
 from mtl_study.experiments.store import RunStore, StoreError
@@ -70,6 +72,22 @@ def test_a_store_gives_back_what_was_put(store, record):
     assert store.get(record.config) == record
     assert list(store) == [record]
     assert path.read_text() == record.to_line()
+
+
+def test_epochs_stay_unread_until_they_are_looked_at(store, longer):
+    """And one that does not fit makes room for its like."""
+    path = store.put(longer)
+    assert runs.unread(store.get(longer.config).history)
+    body = longer.model_dump(mode="json", by_alias=True)
+    body["history"][1]["weights"] = [1.0]
+    text = json.dumps(body, separators=(",", ":"))
+    checksum = hashlib.sha256(f"{longer.key} {text}".encode()).hexdigest()
+    path.write_text(f'{{"key": "{longer.key}", "checksum": "{checksum}", "record": {text}}}\n')
+    with pytest.raises(runs.BadRecord, match=f"{longer.key}.: epoch 1: lists of another length"):
+        list(store.get(longer.config).history)
+    with pytest.warns(UserWarning, match="differs from the new record"):
+        store.put(longer)
+    assert store.get(longer.config) == longer
 
 
 def test_a_longer_run_serves_a_shorter_request(store, longer, record):
