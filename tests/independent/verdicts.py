@@ -11,14 +11,10 @@ import yaml
 from scipy import optimize, stats
 ROOT, PRESET = Path(__file__).resolve().parents[2], (*sys.argv[1:], "quick")[0]
 CLAIMS, PAPER, RESULTS = (yaml.safe_load((ROOT / f"mtl_study/paper/data/{n}.yaml").read_text()) for n in ("claims", "paper_hyperparameters", "paper_results"))
-PARAMS = {path.stem[:2]: yaml.safe_load(path.read_text()) for path in (ROOT / "params" / PRESET).glob("*.yaml")}
+PARAMS = {path.stem[:2]: {**(given := yaml.safe_load(path.read_text())), **given["details"]} for path in (ROOT / "params" / PRESET).glob("*.yaml")}
 LINES = [(path.stem, json.loads(text)["record"]) for path in (ROOT / "results").rglob("*.jsonl") if path.stem not in ("looks", "transfers") for text in path.open()]
-PARAMS = {stem: {**values, **values["details"]} for stem, values in PARAMS.items()}
-for family in ("digits", "molecules"):  # seeds and source stand apart from a family's other settings
-    PARAMS["05"][family] |= {name: PARAMS["05"][name][family] for name in ("seeds", "source")}
-DIGITS = PARAMS["05"]["digits"]
-SWEPT = {**DIGITS, "seeds": DIGITS["sweep_seeds"]}
-CL_RR, ALIKE = "multimnist/CL_RR", ("source", "train_size", "val_size", "test_size", "batch_size", "precision", "lr_decay")
+DIGITS, MOLECULES = ({**PARAMS["05"][family], **{name: PARAMS["05"][name][family] for name in ("seeds", "source")}} for family in ("digits", "molecules"))
+SWEPT, CL_RR, ALIKE = {**DIGITS, "seeds": DIGITS["sweep_seeds"]}, "multimnist/CL_RR", ("source", "train_size", "val_size", "test_size", "batch_size", "precision", "lr_decay")
 members, tasks_of = lambda names: [smto for name in names for smto in CLAIMS["groups"].get(name, [name])], lambda problem: problem.split("/")[1].split("_")
 def runs(problem, smto, given, method=None, **changed):  # records of a notebook's seeds and length with the paper's settings but for changes; `method` with those of `smto`
     single, known = PAPER["single_tasks"].get(problem), PAPER["problems"].get(problem, {"smtos": {}})["smtos"]
@@ -77,7 +73,7 @@ def evidence():  # the table of every claim that digits decide, as its notebook 
     params, one, two, rotated, beside = PARAMS["05"], PARAMS["01"], PARAMS["02"], [], {}
     c1 = pd.concat([rows(CL_RR, smto, one) for smto in one["methods"]])
     c3 = pd.concat([rows(problem, smto, two) for problem in (CL_RR, "multimnist/CL_CR", "multimnist/RL_RR") for smto in two["methods"]])
-    for run in [*runs("qm9", "rotograd", params["molecules"]), *runs(CL_RR, "rotograd", two)]:
+    for run in [*runs("qm9", "rotograd", MOLECULES), *runs(CL_RR, "rotograd", two)]:
         config, loss = run["config"], pd.Series([e["diagnostics"]["rotation_loss"] for e in run["history"]])
         squares, batch = [sum(x * x for x in e["gradients"]["features"]["norms"]) / len(e["weights"]) for e in run["history"]], config["batch_size"]
         rotated.append({**{name: config[name] for name in ("problem", "smto", "seed")}, "relative": (loss * batch / squares).mean(), "rotation_loss": loss.mean() * (batch / PAPER["training"][config["problem"].split("/")[0]]["batch_size"]) ** 2})
@@ -98,7 +94,7 @@ def evidence():  # the table of every claim that digits decide, as its notebook 
     for seed, table in sweep[sweep.lr == uniform.lr[0]].sort_values("val_delta_m").groupby("seed"):
         chance = [math.comb(r, size - 1) / math.comb(len(table), size) for r in range(len(table))]  # to be the best of `size`
         random.append({"problem": CL_RR, "smto": "random_search", "seed": seed, "delta_m": (table.delta_m * chance).sum()})
-    return {"C1": c1, "C2": c1, "C3": c3, "C10": c3, "C11": pd.DataFrame(rotated), "C13": c1, "C10-QM9": pd.concat([angles("qm9", params["molecules"]), *(angles(problem, two) for problem in (CL_RR, "multimnist/CL_CR", "multimnist/RL_RR"))]),
+    return {"C1": c1, "C2": c1, "C3": c3, "C10": c3, "C11": pd.DataFrame(rotated), "C13": c1, "C10-QM9": pd.concat([angles("qm9", MOLECULES), *(angles(problem, two) for problem in (CL_RR, "multimnist/CL_CR", "multimnist/RL_RR"))]),
             "Xin-learning-rate": pd.concat([rows(CL_RR, s, SWEPT, lr=lr) for s in params["lr_methods"] for lr in params["lr_grid"]]),
             "Xin-front": pd.concat([epsilons(table, tasks_of(problem), "epsilon") for problem, table in beside.items()]).merge(epsilons(beside[CL_RR], ["loss CL", "loss RR"], "epsilon_of_loss"), how="left"),
             "Xin-static": pd.concat([others, replaced.assign(minus_source=replaced.delta_m - replaced.delta_m_source)]),
