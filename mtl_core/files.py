@@ -225,7 +225,7 @@ def cache_folder() -> Path:
     """Where prepared data are kept: the environment variable MTL_DATA; else `data` in a checkout of the repository;
     else the user's cache folder."""
     if chosen := os.environ.get("MTL_DATA"):
-        return Path(chosen)
+        return Path(os.path.expanduser(chosen))
     checkout = Path(__file__).resolve().parents[1]
     if (checkout / "mtl_study").is_dir() and (checkout / "pyproject.toml").is_file():
         return checkout / "data"

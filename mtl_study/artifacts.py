@@ -51,7 +51,8 @@ def need_checkout() -> None:
 
 def root() -> Path:
     """The folder of all artifacts: MTL_ARTIFACTS, or `artifacts/` in the repository."""
-    return Path(os.environ.get("MTL_ARTIFACTS") or (REPOSITORY if CHECKOUT else Path.cwd()) / "artifacts").absolute()
+    given = os.path.expanduser(os.environ.get("MTL_ARTIFACTS", ""))
+    return Path(given or (REPOSITORY if CHECKOUT else Path.cwd()) / "artifacts").absolute()
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,8 @@ def _once(values: list[T]) -> list[T]:
     return values
 
 
-def _place(text: str) -> str:
+def place(text: str) -> str:
+    """A folder as a person writes it, ~ expanded. Raises ValueError if it can be none here."""
     if "\0" in text:
         raise ValueError("is no path")
     if os.name != "nt" and (PureWindowsPath(text).drive or "\\" in text):
@@ -162,7 +163,7 @@ def _name(text: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name)]  # of a preset: what is written goes into a folder of this name
 Once = AfterValidator(_once)  # of a list: no value comes twice
-Place = Annotated[str, AfterValidator(_place)]  # a folder, "" where none is needed; ~ is expanded
+Place = Annotated[str, AfterValidator(place)]  # a folder, "" where none is needed; ~ is expanded
 Folder = Annotated[Place, AfterValidator(_not_empty)]
 
 

@@ -521,7 +521,7 @@ class Proofs(Parameters):
 
 RatesByOptimizer = dict[str, Annotated[list[Positive], Field(min_length=1), Once]]
 Gramians = Annotated[int, Field(ge=1, le=100_000)]
-Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+Steps = Annotated[int, Field(ge=2, le=1_000_000)]
 Arms = Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=1), Once]
 
 

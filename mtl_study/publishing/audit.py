@@ -26,7 +26,7 @@ from mtl_study import artifacts
 from mtl_study.analysis.frames import configuration
 from mtl_study.experiments.store import RunStore
 from mtl_study.paper import claims, rules
-from mtl_study.publishing import excerpts, retrain
+from mtl_study.publishing import excerpts, reproduce, retrain
 from mtl_study.publishing.reproduce import BadRequest
 from mtl_study.publishing.running import NotebookFailed
 from mtl_study.words import counted
@@ -126,7 +126,8 @@ def audit(repository: Path, preset: str, name: str, store: Path | None) -> None:
     claim, parts = find(name)
     path, _ = excerpts.of_claim(repository, claim)
     folder = excerpts.run(repository, preset, lambda: excerpts.of_claim(repository, claim), store)
-    for line in trail(claim, parts, folder, RunStore(store or repository / "results"), path.stem):
+    held = RunStore(reproduce.store_at(store) if store else repository / "results")
+    for line in trail(claim, parts, folder, held, path.stem):
         print(line)
     print(f"Decided anew by {path.stem} at {preset} in {time.monotonic() - begin:.0f} s.")
 

@@ -23,6 +23,7 @@ from mtl_study.experiments.store import archived
 from mtl_study.publishing.pages import Section, words
 
 SAME, ROUNDING = 1e-6, 0.01  # of a number's size; what counts as equal on the same machine, and on another kind
+TABLE = re.compile(r"^### (.+)\n\n(\|.*(?:\n\|.*)*)", re.MULTILINE)  # in the report: title and rows
 SHARE = 0.1  # of half an interval's width: rounding moves a number less than that
 NUMBER = re.compile(r"(?<![\w.])[−-]?\d[\d,]*(?:\.\d+)?(?:e[−-]?\d+)?")
 ENVIRONMENT = re.compile(rb'"environment":(\{[^{}]*\})')
@@ -125,17 +126,19 @@ def _verdicts(section: Section, rows: dict[str, Any], folder: Path, known: Shipp
 def _tables(section: Section, report: str, known: Shipped) -> Iterator[Difference]:
     _, _, report = report.partition(f"\n## {section.number} · ")
     report = report.partition("\n## ")[0]
+    shipped = dict(TABLE.findall(report))
     for picture in section.pictures:
         if picture.kind != "table":
             continue
-        place = report.find(f"### {words(picture.title)}\n\n|")
-        if place < 0:
+        theirs = shipped.pop(words(picture.title), None)
+        if theirs is None:
             yield Difference(section.stem, picture.title, "no shipped table", "drift")
             continue
-        theirs = report[report.index("|", place) :].split("\n\n", 1)[0]
         exact = known.strict(_records(picture.path.parent, picture.name))
         if found := compared_tables(picture.markdown.rstrip(), theirs, exact):
             yield Difference(section.stem, picture.title, found[1], found[0])
+    for title in shipped:
+        yield Difference(section.stem, title, "the shipped table is not made any more", "drift")
 
 
 def compared_tables(ours: str, theirs: str, exact: bool) -> tuple[Literal["rounding", "drift"], str] | None:

@@ -87,7 +87,7 @@ def run(repository: Path, preset: str, found: Callable[[], tuple[Path, int]], st
         NotebookFailed: a cell failed; also where it would have had to train a run.
     """
     path, last = found()
-    overrides = {"store": str(store.absolute())} if store else {}
+    overrides = {"store": reproduce.store_at(store)} if store else {}
     (job,) = reproduce.plan(repository, preset, [path.stem], overrides)
     with reading_only(), files.scratch("mtl-excerpt-", Path(tempfile.gettempdir())) as scratch:
         part = scratch / path.name

@@ -25,7 +25,7 @@ import nbformat
 from mtl_core import files, progress
 from mtl_core.names import nearest
 from mtl_study import artifacts, parameters
-from mtl_study.parameters import BadParameters
+from mtl_study.parameters import BadParameters, checking
 from mtl_study.publishing import check, notebooks, pages, summary, touched
 from mtl_study.publishing.running import GIB, NONE, Job, Limits, NotebookFailed, run
 from mtl_study.words import counted
@@ -36,6 +36,14 @@ class BadRequest(ValueError):
 
 
 # -- before anything runs ----------------------------------------------------------------------------------------------
+
+
+def store_at(given: Path) -> str:
+    """The folder that STORE names, from here. Raises BadRequest if it can be none on this system."""
+    try:
+        return os.path.abspath(checking.place(str(given)))
+    except ValueError as error:
+        raise BadRequest(f"STORE = {str(given)!r} {error}.") from None
 
 
 def plan(repository: Path, preset: str, only: list[str], overrides: dict[str, Any]) -> list[Job]:
@@ -199,18 +207,18 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     given = parser.parse_args(arguments)
 
     if given.artifacts:
-        os.environ["MTL_ARTIFACTS"] = str(given.artifacts.absolute())  # for the kernels, too
+        os.environ["MTL_ARTIFACTS"] = os.path.abspath(os.path.expanduser(given.artifacts))  # for the kernels, too
     if given.workers:
         os.environ["MTL_WORKERS"] = str(given.workers)
     if not sys.stderr.isatty():
         os.environ[progress.QUIET] = "1"  # for the kernels, which cannot tell
-    overrides = {"store": str(given.store.expanduser().absolute())} if given.store else {}
     only = [name for text in given.only for name in re.split(r"[\s,]+", text) if name]
     limits = Limits(given.minutes and 60 * given.minutes, given.memory and given.memory * GIB)
     jobs: list[Job] = []
     try:
         if given.only and not only:
             raise BadRequest("ONLY is blank: name notebooks by number, such as 01, or leave it out for all of them.")
+        overrides = {"store": store_at(given.store)} if given.store else {}
         if given.student:
             _student_copies(repository)
             return summary.PASSED

@@ -130,6 +130,7 @@ REFUSED = [
         {"details__rates": {"adam": [0.001], "sgd": [0.1], "adm": [0.1]}, "details__optimizers": ["adam", "adm"]},
         "'adm' (did you mean 'adam'?)",
     ),
+    (OPTIMIZERS, {"details__steps": 1}, "details.steps is a whole number (1): expected greater than or equal to 2"),
     (OPTIMIZERS, {"details__factors": [0.01, 10.0]}, "1.0, the loss as it is, must be there"),
     (OPTIMIZERS, {"details__transfer_methods": ["unit_scal", "edm"]}, "edm must be among the methods"),
     (OPTIMIZERS, {"details__look_problems": ["multimnist/CL_RL"]}, "CL_RL"),

@@ -1,5 +1,5 @@
 """Two thousand presets with something changed, drawn by a seed: each is refused at once, in words, or accepted, and
-then its notebook runs to the end."""
+then its notebook runs to the end: on invented records, but for one run of each problem, which is trained."""
 
 import copy
 import functools

@@ -53,6 +53,11 @@ def test_a_table_differs_in_digits_or_in_substance(ours, exact, how):
     assert (found and found[0]) == how
 
 
+def test_a_table_is_found_whatever_its_title():
+    report = "### Mean |w|, by task\n\n| a |\n| --- |\n| 1 |\n\nIts caption.\n\n### A figure\n\n![](a.png)\n"
+    assert check.TABLE.findall(report) == [("Mean |w|, by task", "| a |\n| --- |\n| 1 |")]
+
+
 def test_numbers_are_held_against_the_shipped_verdicts_and_tables(house, monkeypatch):
     """Strictly on a machine of the kind that made the shipped records, else with room for rounding."""
     house.report()
@@ -75,6 +80,8 @@ def test_numbers_are_held_against_the_shipped_verdicts_and_tables(house, monkeyp
     report = house.repository / "REPORT.md"
     report.write_text(report.read_text().replace("| 1.25 |", "| 1.45 |", 1))
     assert found(False) == [("Numbers", "drift")]
+    report.write_text(report.read_text().replace("### Numbers\n", "### Figures\n", 1))
+    assert found(True) == [("Numbers", "drift"), ("Figures", "drift")]  # one is new, the other is not made any more
     path.unlink()
     shown = pages.sections(house.folder, house.sources)
     assert ("C12", "drift") in [

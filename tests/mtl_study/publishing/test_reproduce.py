@@ -418,3 +418,18 @@ def test_of_a_progress_bar_the_last_state_is_kept(printed, kept):
 
 def test_a_number_in_a_claim_is_short_and_what_is_missing_a_dash():
     assert [pages.value(x) for x in (-0.123456, 3, None, "a", [1.0, 2.0])] == ["−0.1235", "3", "–", "a", "1, 2"]
+
+
+@pytest.mark.parametrize(("store", "said"), [("C:/runs", "path of Windows"), ("~nobodyx/runs", "home of a user")])
+def test_a_store_that_can_be_none_is_refused_as_the_parameter_is(store, said, capsys):
+    assert reproduce.main(["--preset", "smoke", "--only", "06", "--store", store]) == 2
+    said_all = "".join(capsys.readouterr())
+    assert f"STORE = '{store}'" in said_all and said in said_all
+
+
+def test_a_tilde_is_the_home_in_variables_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MTL_ARTIFACTS", "~/pages")
+    monkeypatch.setenv("MTL_DATA", "~/data")
+    assert artifacts.root() == tmp_path / "pages" and files.cache_folder() == tmp_path / "data"
+    assert reproduce.store_at(Path("~/runs")) == str(tmp_path / "runs")
