@@ -99,7 +99,7 @@ class Tier(BaseModel):
         return {**self.settings, "batch_size": size[0], "epochs": size[1]}
 
 
-class _File(BaseModel):
+class _Tiers(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     settings: dict[str, dict[str, Any]] = {}  # named here, used by the tiers as YAML aliases
@@ -131,7 +131,7 @@ def tiers(preset: str, params: Path | None = None) -> list[Tier]:
             f"{', '.join(known)}; of the others `make reproduce` trains what their notebooks need."
         )
     try:
-        return _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).tiers
+        return _Tiers.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).tiers
     except ValidationError as error:
         raise BadConfig(f"{path}: {explain(error, Tier)}") from None
 
