@@ -37,7 +37,6 @@ from mtl_study.experiments import protocol, runner, sweeps, training
 from mtl_study.experiments.engines import EngineLost
 from mtl_study.experiments.runs import BadConfig, Positive, Run, RunConfig, explain, machine
 from mtl_study.experiments.store import RunStore
-from mtl_study.paper import published
 from mtl_study.words import counted, duration, listed
 
 Size = tuple[int, int]  # batch size, epochs
@@ -427,7 +426,7 @@ def main(arguments: list[str] | None = None) -> int:
         for tier in wanted if given.look else ():
             for line in lengths(tier, store):
                 print(line)
-    except (ValueError, published.NotInPaper) as error:
+    except ValueError as error:
         print(f"Nothing was trained.\n{error}", file=sys.stderr)
         return 2
     try:

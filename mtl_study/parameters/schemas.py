@@ -16,6 +16,7 @@ from mtl_core.step import MultiTaskModel
 from mtl_study.experiments import confounds, protocol, sweeps, training
 from mtl_study.experiments.population import PopulationConfig
 from mtl_study.experiments.runs import BadConfig, RunConfig
+from mtl_study.paper import published
 from mtl_study.parameters.checking import Folder, Name, Once, Place, Table
 from mtl_study.words import listed
 
@@ -448,6 +449,8 @@ class FixedWeights(OnData):
             yield "widths", partial(RunConfig.of, **{**uniform, "problem_options": {"width": width}})
         for ratios in details.ratios.values():
             yield "ratios", partial(sweeps.ratios, **ratios.model_dump())
+        for lr in details.nash_lr:
+            yield "nash_lr", partial(published.qm9_fixed_weights, lr)
         yield "population", partial(self._population, uniform)
 
     def _population(self, uniform: dict[str, Any]) -> PopulationConfig:
