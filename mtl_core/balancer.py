@@ -344,7 +344,8 @@ class Balancer:
             step.release()
             self._pending = step
         if "parameters" in self.needs:
-            self._own = [(p, p._version, p.detach().clone()) for p in self.smto.parameters()]
+            given = [p for p in self.smto.parameters() if p.grad is not None]
+            self._own = [(p, p._version, p.detach().clone()) for p in given]
 
     # -- to be saved -------------------------------------------------------------------------------------------------
 
