@@ -35,10 +35,33 @@ class Torchjd(SMTO):
     def __init__(self, num_tasks: int) -> None:
         super().__init__(num_tasks)
         self.own = copy.deepcopy(self.aggregator)
+        self.register_load_state_dict_pre_hook(_make_room)
 
     def backward(self, step: Step) -> StepResult:
         step.apply_shared(self.own(step.jacobian))
         return StepResult(torch.full_like(step.losses, torch.nan), torch.ones_like(step.losses))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What the aggregator counts in plain attributes goes along with its buffers."""
+        parts = {place: vars(part) for place, part in self.own.named_modules()}
+        own = {
+            place: {n: v for n, v in of.items() if isinstance(v, int | float | tuple)} for place, of in parts.items()
+        }
+        return {**super().get_extra_state(), "own": own}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        super().set_extra_state(state)
+        for place, kept in state["own"].items():
+            vars(self.own.get_submodule(place)).update(kept)
+
+
+def _make_room(smto: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """The buffers that a state fills are there, and no others: some aggregators make theirs in the first step."""
+    for place, part in smto.own.named_modules(prefix=f"{prefix}own"):
+        for name in part._buffers.keys() - part._non_persistent_buffers_set:
+            kept = state.get(f"{place}.{name}")
+            if kept is None or part._buffers[name] is None:
+                part._buffers[name] = None if kept is None else torch.empty_like(kept)
 
 
 def from_torchjd(aggregator: Any, key: str = "torchjd") -> type[SMTO]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import random
@@ -14,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
-from torchjd.aggregation import MGDA, AlignedMTL, UPGrad
+from torchjd.aggregation import MGDA, PCD, AlignedMTL, ExcessMTL, GradVac, UPGrad
 
 import mtl_core
 import mtl_study
@@ -138,6 +139,25 @@ def test_an_aggregator_gives_the_gradients_of_the_same_method_here() -> None:
     ):
         theirs = steps(from_torchjd(aggregator)(2))
         assert_close(theirs, steps(build(key, 2, **options)), rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_an_aggregator_goes_on_where_it_was_saved(tmp_path: Path) -> None:
+    """Those that make their buffers in the first step, and count beside them; in new objects, and in those at hand."""
+    for aggregator in (GradVac(), ExcessMTL(), PCD(), UPGrad()):
+        loop, other = (Loop(from_torchjd(aggregator)(2)) for _ in range(2))
+        fresh = copy.deepcopy(loop.balance.state_dict())
+        loop.step(), loop.step()
+        torch.save(loop.balance.state_dict(), tmp_path / "state.pt")
+        for mine, theirs in ((other.trunk, loop.trunk), (other.heads, loop.heads)):
+            mine.load_state_dict(theirs.state_dict())
+        expected = loop.step()
+        other.balance.load_state_dict(torch.load(tmp_path / "state.pt"))
+        assert_close(other.step(), expected, rtol=0, atol=0, msg=str(aggregator))
+        other.balance.load_state_dict(fresh)
+        first = Loop(from_torchjd(aggregator)(2))
+        first.trunk.load_state_dict(loop.trunk.state_dict())
+        first.heads.load_state_dict(loop.heads.state_dict())
+        assert_close(other.step(), first.step(), rtol=0, atol=0, msg=str(aggregator))
 
 
 def test_weights_on_losses_go_to_all_parameters() -> None:
