@@ -368,10 +368,8 @@ class Balancer:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the method stands, between two steps. torch.load reads it with its defaults."""
-        return {
-            "smtos": [smto.state_dict() for smto in self.smtos],
-            **{name: getattr(self, name) for name in REMEMBERED},
-        }
+        remembered = {name: getattr(self, name) for name in REMEMBERED}
+        return {"smtos": [smto.state_dict() for smto in self.smtos], **remembered}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there, in a Balancer made with the same arguments."""

@@ -347,6 +347,12 @@ def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
     ):
         with pytest.raises(error, match=words):
             balance.backward(**given)
+    other, hidden = make()[0], checkpoint(net.norm, z["mean"].clone(), use_reentrant=True)
+    for features in (hidden, None):
+        with pytest.raises(ValueError, match="use_reentrant=False"):
+            balance.backward([hidden.sum(), hidden.square().sum()], features)
+    with pytest.raises(ValueError, match="no loss depends on a shared parameter"):
+        mtl_core.Balancer("edm", other.shared, 2).backward(losses, z)
     with pytest.raises(ValueError, match="one tensor of features"):
         mtl_core.Balancer("graddrop", net.shared, 2).backward(losses, z)
     with pytest.raises(BadOption, match="how many tasks"):
