@@ -82,7 +82,7 @@ class Balancer:
         elif num_tasks not in (None, smto.num_tasks):
             raise BadOption(f"Balancer: num_tasks = {num_tasks}, but {smto.key} was made for {smto.num_tasks} tasks.")
         self.smto, self.key, self.num_tasks = smto, smto.key, smto.num_tasks
-        given = [shared] if isinstance(shared, nn.Module) else list(shared)
+        given: list[Any] = [shared] if isinstance(shared, nn.Module) else list(shared)
         parts = [given] if groups is None else [list(group) for group in groups]
         shared = list(itertools.chain(*parts))
         if wrong := {type(p).__name__ for p in (*given, *shared) if not isinstance(p, nn.Parameter)}:
