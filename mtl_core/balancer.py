@@ -47,7 +47,7 @@ class Balancer:
             shared parameters; heads get the mean of their weights.
         seed: of the method's own random numbers.
         log: `self.log` keeps a row for each step and task: loss, weight, length of the gradient (on the features where
-            given), its lowest cosine with another task's, and conflicts: with how many it is below 0.
+            given), its lowest cosine with another task's (NaN: there is none), conflicts: with how many it is below 0.
         together: the processes of torch.distributed, if there are several, take every step together: losses, gradients
             and weights are those of all their batches, of equal size. The network is called as it is or in
             DistributedDataParallel, whose own averaging has then nothing to do.
@@ -82,15 +82,23 @@ class Balancer:
         elif num_tasks not in (None, smto.num_tasks):
             raise BadOption(f"Balancer: num_tasks = {num_tasks}, but {smto.key} was made for {smto.num_tasks} tasks.")
         self.smto, self.key, self.num_tasks = smto, smto.key, smto.num_tasks
-        self.groups = None if groups is None else [[p for p in group if p.requires_grad] for group in groups]
-        shared = list(shared) if self.groups is None else list(itertools.chain(*self.groups))
+        given: list[Any] = [shared] if isinstance(shared, nn.Module) else list(shared)
+        parts = [given] if groups is None else [list(group) for group in groups]
+        shared = list(itertools.chain(*parts))
+        if wrong := {type(p).__name__ for p in (*given, *shared) if not isinstance(p, nn.Parameter)}:
+            raise BadOption(f"Balancer: expected shared parameters, not {', '.join(wrong)}: shared=trunk.parameters().")
+        if groups is not None and (len(set(shared)) < len(shared) or {p for p in given if p.requires_grad} - {*shared}):
+            raise BadOption(
+                "Balancer: one group for each shared parameter; there is one that two groups have, or none."
+            )
+        self.groups = None if groups is None else [[p for p in part if p.requires_grad] for part in parts]
         if not any(p.requires_grad for p in shared):
             raise BadOption("Balancer: shared holds no trainable parameter; give those of the part that all tasks use.")
         self.model = MultiTaskModel(nn.ParameterList(shared), heads or {})
         smto.check_model(self.model)
         self.needs, self.wraps = smto.required(), isinstance(smto, Wrapping)
-        given = {"lr": lr, "likelihoods": likelihoods, "feature_shape": feature_shape, "heads": heads}
-        self._refuse(need for need in self.needs if given.get(need, True) is None)
+        told = {"lr": lr, "likelihoods": likelihoods, "feature_shape": feature_shape, "heads": heads}
+        self._refuse(need for need in self.needs if told.get(need, True) is None)
         for name, per_task in (("tasks", tasks), ("likelihoods", likelihoods), ("heads", heads)):
             if per_task is not None and len(per_task) != self.num_tasks:
                 raise BadOption(f"Balancer: {len(per_task)} {name} for {self.num_tasks} tasks; give one per task.")
@@ -148,11 +156,15 @@ class Balancer:
         """Inside, every `backward` is one of so many parts of a step. Each part has weights of its own; their gradients
         are averaged. What a method learns itself moves with every part; `after_step` comes once, with the mean losses
         of all parts."""
+        if parts < 1:
+            raise BadOption(f"balance.accumulate({parts}): a step has at least one part.")
         self._parts, self._part = parts, 0
         try:
             yield
         finally:
-            self._parts, self._part = 1, 0
+            been, self._parts, self._part = self._part, 1, 0
+        if been:
+            raise Unmet(f"balance.accumulate({parts}): the last step has had {been} of {parts} calls of backward.")
 
     # -- the step ----------------------------------------------------------------------------------------------------
 
@@ -185,6 +197,10 @@ class Balancer:
         """
         named = self._in_order(losses)
         z = [t for t in tree_leaves(features) if isinstance(t, Tensor) and t.is_floating_point()]
+        if features is not None and not z:
+            raise ValueError(
+                "no tensor of floats is in features; give tensors, in any nest of lists, tuples and dicts."
+            )
         self._check(named, bool(z), targets, second_batch)
         values = [loss.detach().to(self.last) for loss in named.values() if isinstance(loss, Tensor)]
         last = self.last
@@ -202,9 +218,10 @@ class Balancer:
 
     def _note(self, tasks: Sequence[str], losses: Tensor, gramian: Tensor, result: StepResult) -> None:
         norms, number = gramian.diagonal().sqrt(), self.log[-1]["step"] + 1 if self.log else 0
-        others = (gramian / norms.outer(norms)).fill_diagonal_(torch.inf)
+        cosines = (gramian / norms.outer(norms)).fill_diagonal_(torch.nan)
+        lowest = cosines.nan_to_num(2).amin(1)
         weights = result.weights.view(-1, len(tasks)).mean(0)
-        values = (losses, weights, norms, others.amin(1), (others < 0).sum(1))
+        values = (losses, weights, norms, lowest.where(lowest < 2, torch.nan), (cosines < 0).sum(1))
         for row in zip([number] * len(tasks), tasks, *(value.tolist() for value in values), strict=True):
             self.log.append(dict(zip(NOTED, row, strict=True)))
 
@@ -240,7 +257,7 @@ class Balancer:
     def _in_order(self, losses: Losses) -> dict[str, Tensor | None]:
         """The losses by name, in the tasks' order."""
         if not isinstance(losses, Mapping):
-            values = list(losses)
+            values = [losses] if isinstance(losses, Tensor) and not losses.dim() else list(losses)
             if len(values) != self.num_tasks:
                 raise ValueError(f"{len(values)} losses for {self.num_tasks} tasks; None stands for a missing one.")
             return dict(zip(self.tasks or map(str, range(self.num_tasks)), values, strict=True))
@@ -344,19 +361,20 @@ class Balancer:
             step.release()
             self._pending = step
         if "parameters" in self.needs:
-            self._own = [(p, p._version, p.detach().clone()) for p in self.smto.parameters()]
+            given = [p for p in self.smto.parameters() if p.grad is not None]
+            self._own = [(p, p._version, p.detach().clone()) for p in given]
 
     # -- to be saved -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Where the method stands, between two steps. torch.load reads it with its defaults."""
-        return {
-            "smtos": [smto.state_dict() for smto in self.smtos],
-            **{name: getattr(self, name) for name in REMEMBERED},
-        }
+        remembered = {name: getattr(self, name) for name in REMEMBERED}
+        return {"smtos": [smto.state_dict() for smto in self.smtos], **remembered}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there, in a Balancer made with the same arguments."""
+        if len(state["smtos"]) != len(self.smtos):
+            raise ValueError(f"saved with {len(state['smtos'])} groups; there are {len(self.smtos)} here.")
         for smto, own in zip(self.smtos, state["smtos"], strict=True):
             smto.load_state_dict(own)
         for name in REMEMBERED:

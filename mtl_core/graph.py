@@ -123,7 +123,7 @@ class GraphStep(Step):
         past = any(p in shared for reached, _ in found for p in reached)
         if doors and not any(passed for _, passed in found):
             raise ValueError("no loss depends on the features that were given; give what the heads took in.")
-        if not (doors or past):
+        if not past and shared.isdisjoint(leaves(self.features, set())[0]):
             raise ValueError("no loss depends on a shared parameter; give `shared` those of the part all tasks use.")
         self.through_features = bool(doors) and not past
 
@@ -316,7 +316,7 @@ class GroupStep(Step):
 
 def leaves(roots: Iterable[Tensor], doors: set[tuple[Any, int]]) -> tuple[list[Any], bool]:
     """The tensors that losses are differentiated for, reached without passing a door (a node of the graph and which of
-    its outputs); and whether a door was met."""
+    its outputs); and whether a door was met. Raises ValueError at a reentrant checkpoint."""
     seen, todo, found, met = set(), [(root.grad_fn, root.output_nr) for root in roots], [], False
     while todo:
         edge = todo.pop()
@@ -324,6 +324,8 @@ def leaves(roots: Iterable[Tensor], doors: set[tuple[Any, int]]) -> tuple[list[A
             met = True
         elif edge[0] is not None and edge[0] not in seen:
             seen.add(edge[0])
+            if edge[0].name() == "CheckpointFunctionBackward":
+                raise ValueError("a checkpoint hides the parameters behind it; make it with use_reentrant=False.")
             if hasattr(edge[0], "variable"):
                 found.append(edge[0].variable)
             todo.extend(edge[0].next_functions)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,10 +35,33 @@ class Torchjd(SMTO):
     def __init__(self, num_tasks: int) -> None:
         super().__init__(num_tasks)
         self.own = copy.deepcopy(self.aggregator)
+        self.register_load_state_dict_pre_hook(_make_room)
 
     def backward(self, step: Step) -> StepResult:
         step.apply_shared(self.own(step.jacobian))
         return StepResult(torch.full_like(step.losses, torch.nan), torch.ones_like(step.losses))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What the aggregator counts in plain attributes goes along with its buffers."""
+        parts = {place: vars(part) for place, part in self.own.named_modules()}
+        own = {
+            place: {n: v for n, v in of.items() if isinstance(v, int | float | tuple)} for place, of in parts.items()
+        }
+        return {**super().get_extra_state(), "own": own}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        super().set_extra_state(state)
+        for place, kept in state["own"].items():
+            vars(self.own.get_submodule(place)).update(kept)
+
+
+def _make_room(smto: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """The buffers that a state fills are there, and no others: some aggregators make theirs in the first step."""
+    for place, part in smto.own.named_modules(prefix=f"{prefix}own"):
+        for name in part._buffers.keys() - part._non_persistent_buffers_set:
+            kept = state.get(f"{place}.{name}")
+            if kept is None or part._buffers[name] is None:
+                part._buffers[name] = None if kept is None else torch.empty_like(kept)
 
 
 def from_torchjd(aggregator: Any, key: str = "torchjd") -> type[SMTO]:
@@ -73,7 +97,8 @@ class LibMTL(SMTO):
             sum(p.numel() for p in model.encoder.parameters() if p.requires_grad),
         )
         self.own.init_param()
-        self.needs = ("parameters", *self.needs) if list(self.own.parameters()) else self.needs
+        asks = {"parameters": bool(list(self.own.parameters())), "after_step": hasattr(self.own, "update_w")}
+        self.needs = (*type(self).needs, *(need for need, asked in asks.items() if asked))
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         learnt = list(self.own.parameters())
@@ -101,13 +126,32 @@ class LibMTL(SMTO):
         step.apply(weights, weights)
         return StepResult(weights, weights)
 
+    def after_step(self, step: Step) -> None:
+        """What LibMTL's trainer does for FAMO alone."""
+        if "after_step" in self.needs:
+            self.own.update_w(step.reevaluate(fresh=True))
+
     def get_extra_state(self) -> dict[str, Any]:
-        own = {name: v for name, v in vars(self.own).items() if isinstance(v, Tensor | int | float) and name[0] != "_"}
-        return {**super().get_extra_state(), "own": own}
+        """The class's tensors, arrays, optimizers, numbers and lists of them go along, as torch.load reads them."""
+        own = {name: value for name, value in vars(self.own).items() if name[0] != "_"}
+        arrays = {name: torch.from_numpy(v.copy()) for name, v in own.items() if isinstance(v, np.ndarray)}
+        optimizers = {name: v.state_dict() for name, v in own.items() if isinstance(v, torch.optim.Optimizer)}
+        tensors = {name: v.detach() for name, v in own.items() if isinstance(v, Tensor)}
+        lists = {name: v if isinstance(v, list) else [v] for name, v in own.items()}
+        numbers = {name: own[name] for name, v in lists.items() if all(isinstance(n, int | float) for n in v)}
+        return {**super().get_extra_state(), "own": (numbers, tensors, arrays, optimizers)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         super().set_extra_state(state)
-        vars(self.own).update(state["own"])
+        (numbers, tensors, arrays, optimizers), own = state["own"], vars(self.own)
+        for name, kept in tensors.items():
+            if isinstance(own.get(name), Tensor) and own[name].shape == kept.shape:
+                own[name].data.copy_(kept)  # an optimizer may hold this one
+            else:
+                own[name] = kept.clone()
+        own.update(numbers, **{name: kept.numpy().copy() for name, kept in arrays.items()})
+        for name, kept in optimizers.items():
+            own[name].load_state_dict(kept)
 
 
 class _Answered(nn.Module):
@@ -122,7 +166,8 @@ class _Answered(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            raise AttributeError(f"{type(self).__name__} asks for {name!r}, which LibMTL's trainer has.") from None
+            words = "LibMTL's trainer has it, or the class made it before it was saved."
+            raise AttributeError(f"{type(self).__name__} asks for {name!r}, which is not here: {words}") from None
 
     def _compute_grad_dim(self) -> None:
         """grad_dim is known before training."""
@@ -130,7 +175,7 @@ class _Answered(nn.Module):
     def _compute_grad(self, losses: Any, mode: str = "backward", rep_grad: bool = False) -> Tensor:
         """Of what the class has made of the K losses, on the shared parameters [K, P]; fills its own parameters' .grad,
         as a backward pass would."""
-        if len(losses) != len(self.smto_losses):
+        if (isinstance(losses, Tensor) and not losses.dim()) or len(losses) != len(self.smto_losses):
             raise BadOption(f"{type(self).__name__} takes losses of several batches, which this adapter does not give.")
         rows = []
         for loss in losses:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mtl_core.step import single
+from mtl_core.step import check_scalars, single
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,13 @@ def diagnose(
         features: what the heads took in, [B, …], in any nest of lists, tuples and dicts.
         shared: parameters that all tasks use. With them everything but `within` is of the gradients there, which takes
             K more passes; without them it is of those on the features.
+
+    Raises:
+        ValueError: a loss is no scalar, or none depends on what is given.
     """
     named = losses if isinstance(losses, Mapping) else dict(zip(map(str, range(len(losses))), losses, strict=True))
     z, shared = [t for t in tree_leaves(features) if isinstance(t, Tensor) and t.requires_grad], list(shared)
+    check_scalars(named)
     if not z:
         raise ValueError("diagnose: the features carry no gradient; give what the heads took in.")
 
@@ -69,6 +73,8 @@ def diagnose(
         return torch.stack([torch.cat([single(g).double().flatten(start) for g in each], -1) for each in found])
 
     g = rows(shared or z, 0)
+    if not g.any():
+        raise ValueError("diagnose: no loss depends on them; give the features that the losses were made of.")
     gramian, within = (g @ g.T).cpu().numpy(), np.full(len(g), np.nan)
     if len({len(t) for t in z}) == 1:
         samples = rows(z, 1)  # [K, B, …]

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtl_core import smtos
+from mtl_core import problems, smtos
 from mtl_core.names import nearest
 from mtl_core.smtos import SMTO
 from mtl_study import artifacts
@@ -190,8 +190,9 @@ def beside(
         raise BadMethod(f"{smto.key!r} is a method of the package; a new one has a key of its own.")
     checks = check_smto(smto, unless, **(options or {}))
     known = RunStore(artifacts.REPOSITORY / "results") if shipped is None else shipped
-    others = [key for key in published.methods(problem) if key not in (UNIFORM, "fixed")]
-    experiment = protocol.stored(problem, others, known, **settings)
+    paper = problem in published.problems() or problem not in problems.PROBLEMS  # an unknown name is refused there
+    others = [key for key in published.methods(problem) if key not in (UNIFORM, "fixed")] if paper else []
+    experiment = protocol.stored(problem, others, known, **settings) if paper else None
     if experiment is None:
         raise BadConfig(
             f"there are no records of the uniform loss and its single tasks on {problem!r} with these settings; for a "

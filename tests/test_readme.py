@@ -1,13 +1,18 @@
 """The loops in README.md and docs/own_loops.md are working ones, with every method."""
 
+import ast
+import json
 import re
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 import mtl_core
@@ -71,24 +76,13 @@ def under(heading: str) -> list[str]:
     return blocks(PAGE.split(f"## {heading}\n")[1].split("\n## ")[0])
 
 
-class Weighting(nn.Module):
-    """Written for LibMTL: CAGrad for two tasks of equally long gradients, where it is the mean gradient, scaled."""
-
-    def init_param(self) -> None:
-        """Nothing."""
-
-    def backward(self, losses: torch.Tensor, calpha: float) -> None:
-        grads = self._get_grads(losses)
-        self._backward_new_grads(torch.full((2,), calpha), grads=grads)
-
-
 def given() -> tuple[dict[str, Any], list[nn.Parameter]]:
     """A network with two losses, as the blocks find it."""
     torch.manual_seed(0)
     trunk, heads, x = nn.Sequential(nn.Linear(8, 5), nn.Tanh()), [nn.Linear(5, 1), nn.Linear(5, 1)], torch.randn(9, 8)
     z = trunk(x)
     losses = [(heads[0](z) - x[:, :1]).square().mean(), (heads[1](z) + 3 * x[:, :1]).square().mean()]
-    names = {"mtl_core": mtl_core, "trunk": trunk, "losses": losses, "z": z, "Weighting": Weighting}
+    names = {"mtl_core": mtl_core, "trunk": trunk, "losses": losses, "z": z}
     return names, [p for module in (trunk, *heads) for p in module.parameters()]
 
 
@@ -107,10 +101,83 @@ def test_all_ways_give_the_same_gradients(heading: str) -> None:
         assert_close(other, first, rtol=1e-6, atol=1e-6)
 
 
-def test_a_weighting_of_libmtl_comes_along() -> None:
-    (code,) = under("Coming from LibMTL")
-    half = "(0.5 * losses[0] + 0.5 * losses[1]).backward()"
-    assert_close(gradients_after(code)[:2], gradients_after(half)[:2], rtol=1e-6, atol=1e-6)
+# -- LibMTL ------------------------------------------------------------------------------------------------------------
+
+
+class CAGrad(nn.Module):
+    """Written for LibMTL: CAGrad for two tasks, but that it takes the mean gradient, which it lengthens."""
+
+    def init_param(self) -> None:
+        """Nothing."""
+
+    def backward(self, losses: torch.Tensor, **kwargs: Any) -> None:
+        grads = self._get_grads(losses)
+        length = (1 + kwargs["calpha"]) / (1 + kwargs["calpha"] ** 2)
+        self._backward_new_grads(torch.full((2,), length / 2), grads=grads)
+
+
+class Encoder(nn.Sequential):
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(nn.Linear(8, 5), nn.Tanh())
+
+
+def trained(*codes: str) -> list[torch.Tensor]:
+    """How far the blocks under "Coming from LibMTL" move every parameter of encoder and decoders."""
+    torch.manual_seed(1)
+    x, decoders = torch.randn(4, 9, 8), nn.ModuleDict({"a": nn.Linear(5, 3), "b": nn.Linear(5, 2)})
+    batches = [(part, {"a": part[:, :3].argmax(1), "b": (part[:, 0] > part[:, 3]).long()}) for part in x]
+    names = {"mtl_core": mtl_core, "torch": torch, "F": F, "Encoder": Encoder, "decoders": decoders, "batches": batches}
+    before = [p.detach().clone() for module in (Encoder(), decoders) for p in module.parameters()]
+    for code in codes:
+        exec(code, names)
+    after = [p for module in (names["encoder"], decoders) for p in module.parameters()]
+    return [new.detach() - old for new, old in zip(after, before, strict=True)]
+
+
+def with_theirs(ours: str, adapted: str) -> tuple[str, str]:
+    """Our side of the page, with the line of the balancer as the last block has it."""
+    made, loop = ours.split("optimizer = ")
+    return made + adapted, "optimizer = " + loop
+
+
+def test_the_side_of_libmtl_is_what_it_takes() -> None:
+    """Names and arguments are among those that tests/data/libmtl.json lists."""
+    facts = json.loads((REPOSITORY / "tests" / "data" / "libmtl.json").read_text())
+    nodes = [node for code in under("Coming from LibMTL") for node in ast.walk(ast.parse(code))]
+    imported = {n.module: {a.name for a in n.names} for n in nodes if isinstance(n, ast.ImportFrom)}
+    theirs = {module: names for module, names in imported.items() if str(module).startswith("LibMTL")}
+    assert len(theirs) == 4 and all(names <= set(facts["names"][module]) for module, names in theirs.items())
+    calls = {ast.unparse(n.func): n for n in nodes if isinstance(n, ast.Call)}
+    given = {keyword.arg: keyword.value for keyword in calls["Trainer"].keywords}
+    assert [*given] == [*facts["Trainer"][:9], "weight_args", "arch_args"]
+    weighting, architecture = (ast.literal_eval(given[name]) for name in ("weighting", "architecture"))
+    assert architecture in facts["names"]["LibMTL.architecture"]
+    assert ast.literal_eval(given["weight_args"]) == facts["arguments"][weighting]
+    assert [key.value for key in given["task_dict"].value.keys] == facts["task"]
+    train = calls["trainer.train"]
+    assert len(train.args) == 2 and [keyword.arg for keyword in train.keywords] == facts["train"][2:3]
+
+
+def test_what_replaces_libmtls_trainer_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With our method, and with a class that is written for LibMTL."""
+    for name, members in (("LibMTL", {}), ("LibMTL.weighting", {"CAGrad": CAGrad})):
+        module = ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    _, ours, adapted = under("Coming from LibMTL")
+    for codes in ((ours,), with_theirs(ours, adapted)):
+        assert all(bool(moved.any()) for moved in trained(*codes))
+
+
+def test_both_sides_train_alike_where_libmtl_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To six digits with its own class; with ours, whose dual is solved exactly, to three. Its trainer gets a CPU."""
+    trainer = pytest.importorskip("LibMTL.trainer", reason="LibMTL is not in the environment")
+    monkeypatch.setattr(trainer, "torch", SimpleNamespace(**vars(torch) | {"device": lambda name: torch.device("cpu")}))
+    theirs, ours, adapted = under("Coming from LibMTL")
+    expected = trained(theirs)
+    assert_close(trained(*with_theirs(ours, adapted)), expected, rtol=1e-6, atol=1e-6)
+    assert_close(trained(ours), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_measured_and_kept_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -212,6 +212,15 @@ def test_the_log_has_a_row_per_step_and_task_and_moves_nothing() -> None:
         assert row["conflicts"] == (cosine < 0)
 
 
+def test_the_log_compares_the_tasks_that_are_there() -> None:
+    """Of a task that is missing there is no cosine; the two others have theirs."""
+    shared, rows = nn.Parameter(torch.ones(2)), [torch.tensor([1.0, 0.0]), None, torch.tensor([-1.0, 1.0])]
+    balance = mtl_core.Balancer("edm", [shared], 3, log=True)
+    balance.backward([None if row is None else row @ shared for row in rows])
+    assert_close([row["cosine"] for row in balance.log], [-(0.5**0.5), float("nan"), -(0.5**0.5)], equal_nan=True)
+    assert [row["conflicts"] for row in balance.log] == [1, 0, 1]
+
+
 # -- losses once more --------------------------------------------------------------------------------------------------
 
 
@@ -301,6 +310,19 @@ def test_what_is_forgotten_is_named_at_the_next_backward() -> None:
     with balance.accumulate(2):
         once(balance)
         once(balance)
+    with pytest.raises(BadOption, match="at least one part"), balance.accumulate(0):
+        once(balance)
+    torch.optim.SGD(own, lr=0.0).step()
+    with pytest.raises(Unmet, match=r"accumulate\(2\): the last step has had 1 of 2 calls"), balance.accumulate(2):
+        once(balance)
+
+
+def test_a_state_with_other_groups_is_refused() -> None:
+    net, _ = make()
+    groups = [list(net.embedding.parameters()), list(net.lstm.parameters())]
+    saved = mtl_core.Balancer("edm", num_tasks=2, groups=groups).state_dict()
+    with pytest.raises(ValueError, match="saved with 2 groups; there are 1 here"):
+        mtl_core.Balancer("edm", net.shared, 2).load_state_dict(saved)
 
 
 def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
@@ -320,15 +342,30 @@ def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
         (ValueError, "no loss depends on the features", {"losses": losses, "features": net.features(x)}),
         (ValueError, "name all: Balancer\\(…, tasks", {"losses": {"a": losses[0]}}),
         (ValueError, "no loss depends on a shared parameter", {"losses": [p.sum() for p in net.heads[0].parameters()]}),
+        (ValueError, "1 losses for 2 tasks", {"losses": losses[0] + losses[1]}),
+        (ValueError, "no tensor of floats is in features", {"losses": losses, "features": object()}),
     ):
         with pytest.raises(error, match=words):
             balance.backward(**given)
+    other, hidden = make()[0], checkpoint(net.norm, z["mean"].clone(), use_reentrant=True)
+    for features in (hidden, None):
+        with pytest.raises(ValueError, match="use_reentrant=False"):
+            balance.backward([hidden.sum(), hidden.square().sum()], features)
+    with pytest.raises(ValueError, match="no loss depends on a shared parameter"):
+        mtl_core.Balancer("edm", other.shared, 2).backward(losses, z)
     with pytest.raises(ValueError, match="one tensor of features"):
         mtl_core.Balancer("graddrop", net.shared, 2).backward(losses, z)
     with pytest.raises(BadOption, match="how many tasks"):
         mtl_core.Balancer("edm", net.shared)
     with pytest.raises(BadOption, match="no trainable parameter"):
         mtl_core.Balancer("edm", [], 2)
+    for shared, kind in ((net, "Net"), (net.named_parameters(), "tuple"), ([torch.ones(1)], "Tensor")):
+        with pytest.raises(BadOption, match=f"expected shared parameters, not {kind}: shared=trunk"):
+            mtl_core.Balancer("edm", shared, 2)
+    embedding, lstm = (list(part.parameters()) for part in (net.embedding, net.lstm))
+    for groups in ([embedding, embedding], [lstm]):
+        with pytest.raises(BadOption, match="one group for each shared parameter"):
+            mtl_core.Balancer("edm", embedding, 2, groups=groups)
     with pytest.raises(BadOption, match="1 likelihoods for 2 tasks"):
         mtl_core.Balancer("uw", net.shared, 2, likelihoods=["softmax"])
     with pytest.raises(BadOption, match="made for 2 tasks"):

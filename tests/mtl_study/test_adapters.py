@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import json
+import random
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
-from torchjd.aggregation import MGDA, AlignedMTL, UPGrad
+from torchjd.aggregation import MGDA, PCD, AlignedMTL, ExcessMTL, GradVac, UPGrad
 
 import mtl_core
 import mtl_study
 from mtl_core.options import BadOption
 from mtl_core.smtos.registry import build
-from mtl_study.adapters import from_libmtl, from_torchjd
+from mtl_study.adapters import _Answered, from_libmtl, from_torchjd
 from mtl_study.experiments.runs import fingerprint
+
+FACTS = json.loads((Path(__file__).parents[1] / "data" / "libmtl.json").read_text())
+REFUSED = {  # of LibMTL's: in which words
+    "ExcessMTL": "asks for 'encoder', which is not here",
+    "GradDrop": "rep_grad=False",  # its own
+    "MoDo": "takes losses of several batches",
+    "SDMGrad": "takes losses of several batches",
+}
+GONE = {"Aligned_MTL": "removed"}  # calls what torch has no longer
 
 
 class Weighting(nn.Module):
@@ -60,6 +75,32 @@ class Stateful(Weighting):
         self._reset_grad(self.mean.sum(0))
 
 
+class Looking(Weighting):
+    """An offset to equal weights, learnt by an optimizer of its own from what a step gained, as FAMO's."""
+
+    def init_param(self) -> None:
+        self.w, self.places = torch.zeros(self.task_num, requires_grad=True), [1, 0]
+        self.by = torch.optim.Adam([self.w], lr=0.1)
+
+    def backward(self, losses: Tensor) -> None:
+        self.before, self.weights = losses, (1 + self.w.detach()).numpy()
+        (losses * torch.tensor(self.weights)).sum().backward()
+
+    def update_w(self, losses: Tensor) -> None:
+        self.w.grad = (self.before - losses).detach()[self.places]
+        self.by.step()
+
+
+class Late(Weighting):
+    """What is learnt is left alone in the first epoch, as GradNorm's."""
+
+    def init_param(self) -> None:
+        self.scale = nn.Parameter(torch.ones(self.task_num))
+
+    def backward(self, losses: Tensor) -> None:
+        (losses * (self.scale if self.epoch else 1)).sum().backward()
+
+
 class Loop:
     """Two tasks of two heads on one layer."""
 
@@ -71,13 +112,17 @@ class Loop:
         parameters = [*self.trunk.parameters(), *self.heads.parameters()]
         self.optimizer = torch.optim.SGD([{"params": parameters}, *self.balance.parameters()], lr=0.1)
 
+    def losses(self) -> list[Tensor]:
+        self.z = self.trunk(self.x)
+        return [self.heads[0](self.z).square().mean(), 4 * (self.heads[1](self.z) - self.x[:, :1]).square().mean()]
+
     def step(self) -> list[Tensor]:
         self.balance.begin_epoch()
-        z = self.trunk(self.x)
-        losses = [self.heads[0](z).square().mean(), 4 * (self.heads[1](z) - self.x[:, :1]).square().mean()]
+        losses = self.losses()
         self.optimizer.zero_grad()
-        self.balance.backward(losses, z)
+        self.balance.backward(losses, self.z)
         self.optimizer.step()
+        self.balance.after_step(self.losses)
         return [p.grad.clone() for p in (*self.trunk.parameters(), *self.heads.parameters())]
 
 
@@ -89,11 +134,30 @@ def steps(method: Any, count: int = 4) -> list[list[Tensor]]:
 def test_an_aggregator_gives_the_gradients_of_the_same_method_here() -> None:
     for aggregator, key, options in (
         (UPGrad(), "upgrad", {}),
-        (MGDA(epsilon=1e-9, max_iters=100_000), "mgda", {"normalize": "none"}),
+        (MGDA(epsilon=1e-9, max_iters=300), "mgda", {"normalize": "none"}),
         (AlignedMTL(), "aligned_mtl", {}),
     ):
         theirs = steps(from_torchjd(aggregator)(2))
         assert_close(theirs, steps(build(key, 2, **options)), rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_an_aggregator_goes_on_where_it_was_saved(tmp_path: Path) -> None:
+    """Those that make their buffers in the first step, and count beside them; in new objects, and in those at hand."""
+    for aggregator in (GradVac(), ExcessMTL(), PCD(), UPGrad()):
+        loop, other = (Loop(from_torchjd(aggregator)(2)) for _ in range(2))
+        fresh = copy.deepcopy(loop.balance.state_dict())
+        loop.step(), loop.step()
+        torch.save(loop.balance.state_dict(), tmp_path / "state.pt")
+        for mine, theirs in ((other.trunk, loop.trunk), (other.heads, loop.heads)):
+            mine.load_state_dict(theirs.state_dict())
+        expected = loop.step()
+        other.balance.load_state_dict(torch.load(tmp_path / "state.pt"))
+        assert_close(other.step(), expected, rtol=0, atol=0, msg=str(aggregator))
+        other.balance.load_state_dict(fresh)
+        first = Loop(from_torchjd(aggregator)(2))
+        first.trunk.load_state_dict(loop.trunk.state_dict())
+        first.heads.load_state_dict(loop.heads.state_dict())
+        assert_close(other.step(), first.step(), rtol=0, atol=0, msg=str(aggregator))
 
 
 def test_weights_on_losses_go_to_all_parameters() -> None:
@@ -110,21 +174,50 @@ def test_what_a_class_learns_is_in_the_optimizer() -> None:
     assert all(g.any() for g in second)
 
 
-def test_a_state_is_saved_and_restored() -> None:
-    loop, method = Loop(from_libmtl(Stateful)(2)), from_libmtl(Stateful)
+def test_what_is_left_alone_for_an_epoch_is_not_missed() -> None:
+    """No gradient reaches it, so that no optimizer moves it."""
+    loop = Loop(from_libmtl(Late)(2))
     loop.step()
+    (scale,) = loop.balance.smto.parameters()
+    assert scale.grad is None
+    loop.step()
+    assert (scale != 1).all()
+
+
+def test_what_looks_again_is_shown_the_losses() -> None:
+    """And refuses to go on where it is not."""
+    loop = Loop(from_libmtl(Looking)(2))
+    first, second = loop.step(), loop.step()
+    assert loop.balance.smto.own.w.detach().abs().sum() > 0.1 and not torch.equal(first[0], second[0])
+    loop.balance.after_step = lambda losses: None
+    loop.step()
+    with pytest.raises(mtl_core.balancer.Unmet, match=r"balance\.after_step.*not come after the last step"):
+        loop.step()
+
+
+@pytest.mark.parametrize("weighting", [Stateful, Looking])
+def test_a_state_is_saved_and_restored(weighting: type, tmp_path: Path) -> None:
+    """Tensors, arrays, lists, an optimizer and what it holds; after two steps, to the bit."""
+    loop, method = Loop(from_libmtl(weighting)(2)), from_libmtl(weighting)
+    loop.step(), loop.step()
     other = Loop(method(2))
-    other.balance.load_state_dict(copy.deepcopy(loop.balance.state_dict()))
+    torch.save(loop.balance.state_dict(), tmp_path / "state.pt")
+    other.balance.load_state_dict(torch.load(tmp_path / "state.pt"))
     for mine, theirs in zip(other.trunk.parameters(), loop.trunk.parameters(), strict=True):
         mine.data.copy_(theirs)
     other.heads.load_state_dict(loop.heads.state_dict())
-    assert_close(other.step(), loop.step())
+    for _ in range(2):
+        assert_close(other.step(), loop.step(), rtol=0, atol=0)
 
 
 def test_what_asks_for_more_is_refused() -> None:
     class SeveralBatches(Weighting):
         def backward(self, losses: Tensor) -> None:
             self._get_grads(losses[:1])
+
+    class OneOfSeveral(Weighting):
+        def backward(self, losses: Tensor) -> None:
+            self._get_grads(losses[0])
 
     class TheNetwork(Weighting):
         def backward(self, losses: Tensor) -> None:
@@ -136,11 +229,109 @@ def test_what_asks_for_more_is_refused() -> None:
 
     for weighting, error, words in (
         (SeveralBatches, BadOption, "SeveralBatches takes losses of several batches"),
-        (TheNetwork, AttributeError, "TheNetwork asks for 'get_share_params', which LibMTL's trainer has"),
+        (OneOfSeveral, BadOption, "OneOfSeveral takes losses of several batches"),
+        (
+            TheNetwork,
+            AttributeError,
+            "TheNetwork asks for 'get_share_params', which is not here: LibMTL's trainer has it",
+        ),
         (Nothing, BadOption, "neither differentiates the losses nor sets a gradient"),
     ):
         with pytest.raises(error, match=words):
             Loop(from_libmtl(weighting)(2)).step()
+
+
+def test_what_a_class_may_call_takes_libmtls_arguments() -> None:
+    for name, arguments in FACTS["AbsWeighting"].items():
+        if name != "init_param":  # the class's own
+            assert list(inspect.signature(getattr(_Answered, name)).parameters)[1:][: len(arguments)] == arguments, name
+
+
+def test_libmtl_is_as_listed_where_it_is() -> None:
+    libmtl = pytest.importorskip("LibMTL", reason="LibMTL is not in the environment")
+    for module, names in FACTS["names"].items():
+        place = libmtl if module == "LibMTL" else getattr(libmtl, module.split(".")[1])
+        assert set(names) <= set(dir(place)), module
+    assert FACTS["names"]["LibMTL.weighting"] == sorted(set(libmtl.weighting.__all__) - {"AbsWeighting"})
+    for name in ("__init__", "train"):
+        listed = FACTS["Trainer" if name == "__init__" else name]
+        assert list(inspect.signature(getattr(libmtl.Trainer, name)).parameters)[1:] == listed
+    base = libmtl.weighting.AbsWeighting
+    for name, arguments in FACTS["AbsWeighting"].items():
+        assert list(inspect.signature(getattr(base, name)).parameters)[1:] == arguments, name
+
+
+def both_ways(libmtl: Any, name: str) -> tuple[Any, Any]:
+    """What trains a weighting of LibMTL for three epochs of two steps, by its trainer and in a loop of one's own, and
+    gives the trained parameters."""
+    x = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(1))
+    batches = [(part, {"a": part[:, :2].argmax(1), "b": 3 * part[:, 2:3]}) for part in x]
+    metric = SimpleNamespace(update_fun=lambda *_: None, score_fun=lambda: [1.0], reinit=lambda: None)
+    losses = {"a": libmtl.loss.CELoss(), "b": libmtl.loss.MSELoss()}
+    arguments, weighting = FACTS["arguments"][name], getattr(libmtl.weighting, name)
+
+    def encoder() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(6, 5), nn.Tanh())
+
+    def by_trainer(heads: nn.ModuleDict) -> nn.Module:
+        trainer = libmtl.Trainer(
+            {k: {"metrics": ["–"], "metrics_fn": metric, "loss_fn": f, "weight": [1]} for k, f in losses.items()},
+            name,
+            "HPS",
+            encoder,
+            heads,
+            rep_grad=False,
+            multi_input=False,
+            optim_param={"optim": "sgd", "lr": 0.05},
+            scheduler_param=None,
+            weight_args=arguments,
+            arch_args={},
+        )
+        trainer.train(batches, batches, epochs=3)
+        found: nn.Module = trainer.model.encoder
+        return found
+
+    def by_hand(heads: nn.ModuleDict) -> nn.Module:
+        trunk = encoder()
+        balance = mtl_core.Balancer(from_libmtl(weighting, **arguments)(2), trunk.parameters(), tasks=[*heads])
+        parameters = [*trunk.parameters(), *heads.parameters()]
+        optimizer = torch.optim.SGD([{"params": parameters}, *balance.parameters()], lr=0.05)
+
+        def look(x: Tensor, y: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {task: losses[task].compute_loss(head(trunk(x)), y[task]) for task, head in heads.items()}
+
+        for _ in range(3):
+            balance.begin_epoch()
+            for batch in batches:
+                optimizer.zero_grad()
+                balance.backward(look(*batch))
+                optimizer.step()
+                balance.after_step(lambda batch=batch: look(*batch))
+        return trunk
+
+    def trained(way: Any) -> list[Tensor]:
+        torch.manual_seed(1)
+        random.seed(0)
+        np.random.seed(0)
+        heads = nn.ModuleDict({"a": nn.Linear(5, 2), "b": nn.Linear(5, 1)})
+        return [*way(heads).parameters(), *heads.parameters()]
+
+    return lambda: trained(by_trainer), lambda: trained(by_hand)
+
+
+def test_every_weighting_of_libmtl_trains_as_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To six digits, or is refused. Its trainer gets a CPU."""
+    libmtl = pytest.importorskip("LibMTL", reason="LibMTL is not in the environment")
+    on_cpu = SimpleNamespace(**vars(torch) | {"device": lambda name: torch.device("cpu")})
+    monkeypatch.setattr(libmtl.trainer, "torch", on_cpu)
+    for name in FACTS["names"]["LibMTL.weighting"]:
+        by_trainer, by_hand = both_ways(libmtl, name)
+        if name in REFUSED | GONE:
+            with pytest.raises((AttributeError, BadOption, ValueError, RuntimeError), match=(REFUSED | GONE)[name]):
+                by_hand()
+        else:
+            assert_close(by_hand(), by_trainer(), rtol=1e-6, atol=1e-6, msg=name)
 
 
 def test_both_keep_what_is_expected_of_every_method() -> None:

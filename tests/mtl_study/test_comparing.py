@@ -2,18 +2,22 @@
 
 import dataclasses
 import math
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import mtl_study
 from mtl_core import problems
 from mtl_study import comparing
 from mtl_study.analysis import comparisons, inference
 from mtl_study.experiments.runs import BadConfig
+from mtl_study.look import label
 from mtl_study.paper import claims, rules
 from mtl_study.paper.rules import BadEvidence
 
@@ -56,6 +60,42 @@ def test_methods_are_compared_at_equal_terms(tmp_path):
     assert table.rate["edm"] == table.lr["edm"]  # the uniform loss was run at it, too
     shown = found._repr_markdown_()
     assert "EDM" in shown and "Unit. Scal." in shown and "nan" not in shown
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "own_problem.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def page(monkeypatch):
+    """The code of docs/own_problem.md, whose problems are forgotten afterwards."""
+    monkeypatch.setattr(problems, "PROBLEMS", dict(problems.PROBLEMS))
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    return code
+
+
+def test_a_problem_of_ones_own_takes_forty_lines(page):
+    """Imports and empty lines aside; and it is one: splits of the sizes that are asked for, a loss for every task."""
+    assert len([line for line in page.splitlines() if line.strip() and not line.startswith(("import", "from"))]) <= 40
+    exec(page.split("found = ")[0], {"__name__": "page"})
+    for name in ("cars", "cars/mpg", "cars/origin"):
+        problem = problems.get(name)
+        splits = problem.data.load("embedded", (200, 80, 80), None, torch.device("cpu"), torch.float32)
+        assert [len(split) for split in splits.values()] == [200, 80, 80]
+        x, targets = splits["train"].batch(torch.arange(5), problem.task_names)
+        predictions = problem.build_model(0.0)(x)
+        losses = [task.loss(p, y) for task, p, y in zip(problem.tasks, predictions, targets, strict=True)]
+        assert torch.stack(losses).isfinite().all() and problem.single_tasks[0] in problems.PROBLEMS
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_the_page_says_what_comes_out(page, tmp_path, monkeypatch):
+    """Its table, to two points of Δm, which is what another kind of processor may move so small a problem by."""
+    monkeypatch.chdir(tmp_path)
+    exec(page, names := {"__name__": "page"})
+    shown = dict(re.findall(r"^\| ([A-Z][\w. ]+) \| [\d.]+ \| (\S+) \|", PAGE, re.MULTILINE))
+    found = {label(smto): value for smto, value in names["found"].table.delta_m.items()}
+    assert {name: float(value.replace("−", "-")) for name, value in shown.items()} == pytest.approx(found, abs=2)
 
 
 def rows(values, lrs):

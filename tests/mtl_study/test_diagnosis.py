@@ -46,6 +46,13 @@ def test_on_shared_parameters_it_is_what_autograd_says_and_nothing_changes() -> 
     losses[0].backward()
 
 
-def test_features_without_a_gradient_are_refused() -> None:
-    with pytest.raises(ValueError, match="the features carry no gradient"):
-        mtl_study.diagnose([torch.ones(())], torch.ones(2))
+def test_what_cannot_be_compared_is_refused() -> None:
+    z, elsewhere = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    for losses, features, words in (
+        ([z.sum()], torch.ones(2), "the features carry no gradient"),
+        ([z.sum()], elsewhere, "no loss depends on them"),
+        ({"a": z.sum(), "b": None}, z, "the loss of task 'b' is NoneType"),
+        ([z], z, r"a tensor of shape \(2,\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            mtl_study.diagnose(losses, features)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import mtl_study
-from mtl_core import smtos
+from mtl_core import problems, smtos
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import REGISTRY
 from mtl_study import newcomer
@@ -90,6 +90,10 @@ def test_a_class_serves_as_well_as_a_file(mine):
     assert mtl_study.beside is newcomer.beside and smto.key == "inverse_norms_of_mine"
     with pytest.raises(BadConfig, match="no records of the uniform loss"):
         newcomer.beside(smto, CL_RR, shipped=RunStore("/nowhere"), **TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(problems.PROBLEMS, "mine", problems.PROBLEMS[CL_RR])
+        with pytest.raises(BadConfig, match=r"on 'mine' with these settings.*use mtl_study\.compare"):
+            newcomer.beside(smto, "mine")
 
 
 @pytest.mark.parametrize(
