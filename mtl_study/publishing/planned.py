@@ -103,9 +103,7 @@ def _properties(values: Mapping[str, Any]) -> Iterator[RunConfig]:
         yield from _at_one_rate(ours)
     yield from _changed(ours.of("imtl"), options={"form": "transposed"})
     for schedule in ("plateau", "plateau_on_validation"):
-        yield from _changed(
-            ours.of(*details["both_schedules"]), schedule=schedule, epochs=details["schedule_epochs"]
-        )
+        yield from _changed(ours.of(*details["both_schedules"]), schedule=schedule, epochs=details["schedule_epochs"])
 
 
 def _fixed_weights(values: Mapping[str, Any]) -> Iterator[RunConfig]:
