@@ -10,10 +10,10 @@ import argparse
 import json
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,25 @@ import torch
 from mtl_core import files
 from mtl_study import artifacts, parameters
 from mtl_study.experiments import training
-from mtl_study.experiments.runs import BadConfig, RunConfig
+from mtl_study.experiments.runs import BadConfig, Config
 from mtl_study.parameters import BadParameters
 from mtl_study.publishing import calibration, notebooks, planned
-from mtl_study.publishing.calibration import Shape
+from mtl_study.publishing.calibration import Shape, Steps
 from mtl_study.publishing.reproduce import BadRequest, choose
-from mtl_study.words import counted
+from mtl_study.words import listed
 
 GIB, HOUR = 2**30, 3600
-LONGEST = 60.0  # seconds that are measured for
-EVALUATED = 1 / 3  # a sample that is evaluated is one forward pass of three
+EVALUATED = 1 / 3  # of a training step of the uniform loss is the forward pass that evaluates as many samples
+HEAD = ("notebook", "runs", "epochs", "steps", "hours", "hours, `search: published`", "hours, `precision: amp`")
+HEAD += ("GiB per run", "GiB of records")
+START, END = "<!-- plan -->\n", "<!-- end of the plan -->\n"  # around the table in README.md
 
 
 @dataclass(frozen=True)
 class Row:
     """Of a notebook: what it trains that none before it in the same store does. hours: on one device; published: with
-    the paper's settings in place of a search. memory: GiB of the largest run. disk: GiB of all records."""
+    the paper's settings in place of a search; amp: under autocast to bfloat16. memory: GiB of the largest run. disk:
+    GiB of all records."""
 
     notebook: str
     runs: int
@@ -45,51 +48,31 @@ class Row:
     steps: int
     hours: float
     hours_published: float
+    hours_amp: float
     memory: float
     disk: float
 
 
-def steps(config: RunConfig) -> int:
-    """Of a run."""
-    return config.epochs * math.ceil(config.sizes[0] / config.batch_size)
+def steps(config: Config) -> int:
+    """Of training, in all."""
+    return config.epochs_in_all * math.ceil(config.base.sizes[0] / config.base.batch_size)
 
 
-def samples(config: RunConfig) -> float:
-    """That a run trains on, and those that it evaluates for as many as they cost."""
-    train, val, test = config.sizes
-    return config.epochs * (train + EVALUATED * (val + test))
+def shapes(configs: Sequence[Config]) -> Counter[Shape]:
+    """How often a step of each shape is taken; the forward passes that evaluate stand there as so many steps of the
+    uniform loss."""
+    found: Counter[Any] = Counter()
+    for config in configs:
+        (_, val, test), one = config.base.sizes, calibration.shape(config.base)
+        found[one] += steps(config)
+        found[one._replace(way="losses")] += EVALUATED * config.epochs_in_all * (val + test) / one.batch
+    return found
 
 
 def with_published(values: dict[str, Any]) -> dict[str, Any]:
     """Parameters with the paper's settings in place of a search."""
     details = values.get("details", {})
     return {**values, "details": {**details, "search": "published"}} if "search" in details else values
-
-
-def timed(
-    configs: Sequence[RunConfig], measure: Callable[[Shape], float], longest: float = LONGEST
-) -> tuple[dict[Shape, float], int]:
-    """Seconds per sample of the shapes of these runs, those first that take the most samples; and how many shapes
-    there was no time for: they have the time of the slowest of their problems that was measured, or of any."""
-    weight: Counter[Shape] = Counter()
-    for config in configs:
-        weight[calibration.shape(config)] += int(samples(config) * math.prod(config.definition.feature_shape))
-    found: dict[Shape, float] = {}
-    begun = last = time.perf_counter()
-    slowest_yet = 0.0
-    for one, _ in weight.most_common():
-        if found and last - begun + slowest_yet > longest:
-            break
-        found[one] = measure(one)
-        slowest_yet, last = max(slowest_yet, time.perf_counter() - last), time.perf_counter()
-    rest = [one for one in weight if one not in found]
-
-    def slowest(like: Shape) -> float:
-        family = like.problem.split("/")[0]
-        alike = [t for one, t in found.items() if one.problem.split("/")[0] == family]
-        return max(alike or found.values())
-
-    return found | {one: slowest(one) for one in rest}, len(rest)
 
 
 def bytes_per_epoch(repository: Path) -> float:
@@ -121,55 +104,95 @@ def read(repository: Path, preset: str, only: Sequence[str]) -> dict[str, dict[s
     return found
 
 
-def new_runs(notebooks_: dict[str, dict[str, Any]]) -> dict[str, list[RunConfig]]:
+def new_runs(notebooks_: dict[str, dict[str, Any]]) -> dict[str, list[Config]]:
     """By notebook: what it trains that none before it does."""
     seen: set[tuple[str, str]] = set()
     found = {}
     for name, values in notebooks_.items():
-        keyed = {(values.get("store", ""), c.key): c for c in planned.runs(name[:2], values)}
+        keyed = {(values.get("store", ""), c.key): c for c in planned.runs(name, values)}
         found[name] = [config for key, config in keyed.items() if key not in seen]
         seen |= keyed.keys()
     return found
 
 
+@dataclass(frozen=True)
+class Measured:
+    """On one device: steps in float32, and how many times as long they take under autocast, by family of problems."""
+
+    float32: Steps
+    amp: dict[str, float]
+
+    def hours(self, taken: Counter[Shape], amp: bool = False) -> float:
+        factors = self.amp if amp else {}
+        return sum(n * self.float32.seconds(one) * factors.get(one.family, 1.0) for one, n in taken.items()) / HOUR
+
+    def notes(self, taken: Counter[Shape]) -> list[str]:
+        """What was measured, and what was scaled from what."""
+        said = [f"Measured: {one}: {1000 * t:,.0f} ms per step." for one, t in self.float32.items()]
+        for one in taken:
+            if (known := self.float32.like(one)) != one:
+                times = calibration.work(one) / calibration.work(known)
+                said.append(f"Scaled: {one}: {times:.3g} × ({known}), as the operations are.")
+        return said + [f"Under autocast a step on {family} takes {x:.2f} × as long." for family, x in self.amp.items()]
+
+
+def measured(taken: Counter[Shape], seconds: Callable[..., float], longest: float = calibration.LONGEST) -> Measured:
+    """What these steps take.
+
+    Args:
+        seconds: of a step, as `calibration.seconds` has them on a device.
+    """
+    found, amp = Steps(), {}
+    in_turn = calibration.in_turn({one: n * calibration.work(one) for one, n in taken.items()})
+    found.measure(in_turn, seconds, longest)
+    for one in found:  # the lightest of each family comes first
+        if one.family not in amp:
+            amp[one.family] = seconds(one, amp=True) / found[one]
+    return Measured(found, amp)
+
+
 def rows(
-    given: dict[str, dict[str, Any]], measure: Callable[[Shape], float], per_epoch: float, longest: float = LONGEST
-) -> tuple[list[Row], int]:
-    """A row per notebook, and how many shapes of runs were not measured."""
+    given: dict[str, dict[str, Any]], seconds: Callable[..., float], per_epoch: float
+) -> tuple[list[Row], list[str]]:
+    """A row per notebook, and what the hours follow from."""
     as_given = new_runs(given)
     published = new_runs({name: with_published(values) for name, values in given.items()})
-    everything = [config for some in (*as_given.values(), *published.values()) for config in some]
-    per_sample, unmeasured = timed(everything, measure, longest)
-
-    def hours(configs: Sequence[RunConfig]) -> float:
-        return sum(samples(config) * per_sample[calibration.shape(config)] for config in configs) / HOUR
-
+    taken = {name: shapes(configs) for name, configs in as_given.items()}
+    taken_published = {name: shapes(configs) for name, configs in published.items()}
+    everything = sum([*taken.values(), *taken_published.values()], Counter[Shape]())
+    known = measured(everything, seconds)
     return [
         Row(
             name,
             len(configs),
-            sum(config.epochs for config in configs),
+            sum(config.epochs_in_all for config in configs),
             sum(map(steps, configs)),
-            hours(configs),
-            hours(published[name]),
-            max(map(calibration.memory, {calibration.shape(config) for config in configs}), default=0) / GIB,
-            sum(config.epochs for config in configs) * per_epoch / GIB,
+            known.hours(taken[name]),
+            known.hours(taken_published[name]),
+            known.hours(taken[name], amp=True),
+            max(map(calibration.memory, taken[name]), default=0) / GIB,
+            sum(config.epochs_in_all for config in configs) * per_epoch / GIB,
         )
         for name, configs in as_given.items()
-    ], unmeasured
+    ], known.notes(everything)
 
 
-def table(found: Sequence[Row], devices: int) -> str:
+def table(found: Sequence[Row], devices: int = 1) -> str:
     """As Markdown."""
-    head = ["notebook", "runs", "epochs", "steps", "hours"]
-    head += [f"hours, {devices} devices"] if devices > 1 else []
-    head += ["hours, `search: published`", "GiB per run", "GiB of records"]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    several = [f"hours, {devices} devices"] if devices > 1 else []
+    lines = [[*HEAD[:5], *several, *HEAD[5:]]]
+    lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
     for row in found:
-        cells = [row.notebook, f"{row.runs:,}", f"{row.epochs:,}", f"{row.steps:,}", f"{row.hours:,.1f}"]
-        cells += [f"{row.hours / devices:,.1f}"] if devices > 1 else []
-        lines.append([*cells, f"{row.hours_published:,.1f}", f"{row.memory:.2f}", f"{row.disk:.2f}"])
+        cells = [row.notebook, *(f"{n:,}" for n in (row.runs, row.epochs, row.steps))]
+        of_several = [row.hours / devices] if devices > 1 else []
+        cells += [_rounded(x) for x in (row.hours, *of_several, row.hours_published, row.hours_amp)]
+        lines.append([*cells, _rounded(row.memory), _rounded(row.disk)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _rounded(x: float) -> str:
+    """To two digits, or to whole ones."""
+    return f"{x:,.0f}" if x >= 10 else f"{x:.2g}"
 
 
 def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSITORY) -> int:
@@ -179,6 +202,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="notebooks by number; default: all")
     parser.add_argument("--devices", type=int, default=1, help="devices that share the runs evenly")
     parser.add_argument("--device", default="auto", help="that steps are measured on")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md, too")
     given = parser.parse_args(arguments)
     try:
         if given.devices < 1:
@@ -186,26 +210,30 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         device = training.find_device(given.device)
         values = read(repository, given.preset, [name for text in given.only for name in text.split()])
         with training.determinism(1):
-            found, unmeasured = rows(values, lambda one: calibration.seconds(one, device), bytes_per_epoch(repository))
+            seconds = partial(calibration.seconds, device=device)
+            found, how = rows(values, seconds, bytes_per_epoch(repository))
     except (BadRequest, BadConfig) as error:
         print(f"Nothing was planned.\n{error}", file=sys.stderr)
         return 2
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"one core of {training.processor()}"
     notes = [
-        f"Preset {given.preset}; hours as measured on {where}, in float32, one run after the other, without loading.",
+        f"Preset {given.preset}; hours of training and evaluation on {where}, one run after the other, without loading.",
         "A notebook's row leaves out what one before it has trained into the same store.",
         "Where a search decides, runs are counted as if it chose what the paper chose.",
     ]
-    if unmeasured:
-        notes.append(
-            f"There was no time to measure {counted(unmeasured, 'shape')} of runs: the slowest alike stands in."
-        )
-    print(f"{table(found, given.devices)}\n\n" + "\n".join(notes))
+    if partly := [row.notebook for row in found if planned.partly(row.notebook)]:
+        notes.append(f"Of {listed(partly)} only those runs are counted that its parameters name.")
+    text = f"{table(found, given.devices)}\n\n" + "\n".join(notes)
+    print(text + "\n\n" + "\n".join(how))
     path = artifacts.folder(given.preset) / "plan.json"
-    told = {"preset": given.preset, "device": where, "devices": given.devices, "unmeasured": unmeasured, "notes": notes}
-    report = {**told, "notebooks": [vars(row) | {"hours_on_all": row.hours / given.devices} for row in found]}
+    told = {"preset": given.preset, "device": where, "devices": given.devices, "notes": notes, "measured": how}
+    report = {**told, "notebooks": [asdict(row) | {"hours_on_all": row.hours / given.devices} for row in found]}
     files.write_atomically(path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     print(f"Wrote {path}")
+    if given.readme:
+        readme = repository / "README.md"
+        before, rest = readme.read_text(encoding="utf-8").split(START)
+        files.write_atomically(readme, before + START + text + "\n" + END + rest.split(END)[1])
     return 0
 
 

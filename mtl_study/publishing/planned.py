@@ -1,37 +1,55 @@
 """What each notebook trains, counted from its parameters: no data, no record and no training is needed.
 
 With `search: grid` some runs hang on what the search will choose; they are counted as if it chose what the paper chose
-(`protocol.expected`). Weights that are only known after a run stand here as weights that no other run has.
+(`protocol.expected`). Weights that are only known after a run stand here as weights that no other run has, and a step
+size that is chosen from several as the middle one.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mtl_core import problems
-from mtl_study.experiments import protocol, sweeps
+from mtl_study.experiments import confounds, probes, protocol, sweeps, transfer
 from mtl_study.experiments.protocol import Expected
-from mtl_study.experiments.runs import RunConfig
-from mtl_study.parameters.schemas import CL_CR, CL_RR, CORNERS, LADDER, QM9, STREETS, Sized, family
+from mtl_study.experiments.runs import Config, RunConfig
+from mtl_study.parameters.schemas import CL_CR, CL_RR, CORNERS, LADDER, QM9, SCHEMAS, STREETS, OnData, Sized, family
 
 RUN = (*Sized.model_fields, "schedule", "keep_jacobian", "problem_options")  # settings of all runs of an experiment
 RL_RR = "multimnist/RL_RR"
 
 
-def runs(notebook: str, values: Mapping[str, Any]) -> list[RunConfig]:
-    """The configurations that a notebook trains, each once; none for one that trains nothing.
+def runs(notebook: str, values: Mapping[str, Any]) -> list[Config]:
+    """The configurations of the records that a notebook makes, each once; none for one that trains nothing.
 
     Args:
-        notebook: its number, "01". values: of all its parameters.
+        notebook: its name, "01_mnist_selection". values: of all its parameters.
     """
-    found = NOTEBOOKS[notebook](values) if notebook in NOTEBOOKS else iter(())
+    made = NOTEBOOKS.get(notebook)
+    found = _named(notebook, values) if made is None else made(values)
     return list({config.key: config for config in found}.values())
 
 
+def partly(notebook: str) -> bool:
+    """Whether only what a notebook's parameters name is counted."""
+    return issubclass(SCHEMAS[notebook], OnData) and notebook not in NOTEBOOKS
+
+
+def _named(notebook: str, values: Mapping[str, Any]) -> Iterator[Config]:
+    """What its schema builds from the parameters, with every seed."""
+    for _, build in SCHEMAS[notebook](**values).plan():
+        built = build()
+        for config in built if isinstance(built, list) else [built]:
+            if isinstance(config, RunConfig) and isinstance(seeds := values.get("seeds"), list):
+                yield from (config.model_copy(update={"seed": seed}) for seed in seeds)
+            elif isinstance(config, Config):
+                yield config
+
+
 def _changed(configs: Sequence[RunConfig], **changes: Any) -> list[RunConfig]:
-    return [RunConfig.of(**{**config.model_dump(), **changes}) for config in configs]
+    return [config.model_copy(update=changes) for config in configs]
 
 
 def _experiment(values: Mapping[str, Any], problem: str, methods: Sequence[str]) -> Iterator[Expected]:
@@ -151,4 +169,31 @@ def _fixed_weights(values: Mapping[str, Any]) -> Iterator[RunConfig]:
         yield from changed(smto, dropout=dropout, weight_decay=decay)
 
 
-NOTEBOOKS = {"01": _selection, "02": _similar, "03": _ladder, "04": _properties, "05": _fixed_weights}
+def _optimizers(values: Mapping[str, Any]) -> Iterator[Config]:
+    details, seeds = values["details"], values["seeds"]
+    settings = {name: details[name] for name in Sized.model_fields}
+    like = RunConfig.of(problem=CL_RR, seed=seeds[0], lr=0.001, source=values["source"], **settings)
+    rates, arms = details["rates"], [(smto, optimizer) for smto, optimizer in details["arms"]]
+    middle = {name: found[len(found) // 2] for name, found in rates.items()}
+    compared = details["optimizers"]
+    yield from confounds.crossed(like, values["methods"], {name: rates[name] for name in compared}, seeds[:1])
+    yield from confounds.crossed(like, values["methods"], {name: [middle[name]] for name in compared}, seeds[1:])
+    for arm in arms:
+        for lr in rates[arm[1]]:
+            yield from confounds.in_units(like, {arm: lr}, [1.0], seeds[:1])
+    yield from confounds.in_units(like, {arm: middle[arm[1]] for arm in arms}, details["factors"], seeds)
+    for problem, seed in itertools.product(details["look_problems"], details["look_seeds"]):
+        base = like.model_copy(update={"problem": problem, "seed": seed, "epochs": details["look_epochs"]})
+        yield probes.LooksConfig.of(base=base, looks=details["looks"])
+    for base in confounds.crossed(like, details["transfer_methods"], {"adam": [middle["adam"]]}, seeds):
+        yield transfer.TransferConfig.of(base=base, tuning_epochs=details["tuning_epochs"])
+
+
+NOTEBOOKS: dict[str, Callable[[Mapping[str, Any]], Iterator[Config]]] = {
+    "01_mnist_selection": _selection,
+    "02_two_similar_tasks": _similar,
+    "03_cityscapes_ladder": _ladder,
+    "04_qm9": _properties,
+    "05_fixed_weights": _fixed_weights,
+    "07_optimizers": _optimizers,
+}
