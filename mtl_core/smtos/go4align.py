@@ -51,9 +51,9 @@ class GO4Align(LossWeighting):
     def weights(self, losses: Tensor) -> Tensor:
         """Positive losses [K] to weights, > 0."""
         omega = self.log_p.exp().to(losses) * losses.sum() / losses
-        if omega.is_meta or self.groups == self.num_tasks:
+        if self.groups == self.num_tasks:
             return omega
-        return torch.from_numpy(group_means(omega.double().cpu().numpy(), self.groups)).to(losses)
+        return torch.from_numpy(group_means(omega.double().cpu().numpy(), self.groups)).to(losses, non_blocking=True)
 
     def backward(self, step: Step) -> StepResult:
         self.log_p.copy_((self.log_p - self.eta * step.losses.to(self.log_p)).log_softmax(0))

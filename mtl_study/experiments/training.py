@@ -283,7 +283,7 @@ class Training:
         self.history, self.mean_losses, self.diverged = list(other.history), other.mean_losses, other.diverged
 
     def _batches(self) -> Iterator[Tensor]:
-        order = torch.randperm(len(self.data["train"]), generator=self.order).to(self.device)
+        order = torch.randperm(len(self.data["train"]), generator=self.order)
         return iter(order.split(self.config.batch_size))
 
     def _step(self, number: int, index: Tensor, log: _EpochLog) -> None:
@@ -337,7 +337,7 @@ class Training:
         split = self.data[name]
         totals: dict[tuple[str, str], Tensor] = {}
         self.model.eval()
-        for index in torch.arange(len(split), device=self.device).split(self.problem.evaluation_batch):
+        for index in torch.arange(len(split)).split(self.problem.evaluation_batch):
             x, targets = split.batch(index, self.names)
             z = self.model.encoder(x)
             predictions = self.model.predictions([z] * len(self.tasks), self.smto.transform_features)
@@ -348,7 +348,7 @@ class Training:
                     totals[key] = statistic + totals[key] if key in totals else statistic
         self.model.train()
         return {
-            task.name: {name: number(m.value(totals[task.name, name])) for name, m in task.metrics.items()}
+            task.name: {name: number(m.value(totals[task.name, name].cpu())) for name, m in task.metrics.items()}
             for task in self.tasks
         }
 
@@ -383,7 +383,7 @@ class _SecondBatches:
 
     def _draw(self) -> None:
         self.drawn_from = self.generator.get_state()
-        order = torch.randperm(len(self.split), generator=self.generator).to(self.device)
+        order = torch.randperm(len(self.split), generator=self.generator)
         self.order, self.taken = order.split(self.size), 0
 
     def state_dict(self) -> dict[str, Any]:
