@@ -217,7 +217,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         return 2
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"one core of {training.processor()}"
     notes = [
-        f"Preset {given.preset}; hours of training and evaluation on {where}, one run after the other, without loading.",
+        f"Preset {given.preset}; hours on {where}, one run after the other, evaluation included, without loading.",
         "A notebook's row leaves out what one before it has trained into the same store.",
         "Where a search decides, runs are counted as if it chose what the paper chose.",
     ]

@@ -1,7 +1,6 @@
 """What `make plan` counts is what is trained; what it says of time and memory follows from what it measures."""
 
 import json
-import math
 import re
 
 import pytest
