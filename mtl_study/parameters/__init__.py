@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,8 @@ def _unmet(found: Parameters) -> list[str]:
         except (ValueError, OSError) as error:
             wrong.append(str(error).rstrip("."))
     if isinstance(found, OnData):
-        for look in (lambda: training.find_device(found.device), runner.workers_wanted, lambda: _precision(found)):
+        looks = [partial(training.find_device, found.device), partial(_precision, found)]
+        for look in (*looks, runner.workers_wanted, partial(runner.wanted, "MTL_RUNS_PER_GPU")):
             try:
                 look()
             except ValueError as error:
