@@ -143,7 +143,8 @@ class IMTL(IMTLG):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """s and its Adam stay on the host, where they are used; of a move only the precision counts."""
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).dtype), recurse)
+        super()._apply(lambda tensor: tensor.to(fn(tensor).dtype), recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def set_up(self, info: ProblemInfo, seed: int) -> None:
         super().set_up(info, seed)

@@ -10,8 +10,8 @@ import argparse
 import json
 import math
 import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,17 +22,20 @@ import torch
 from mtl_core import files
 from mtl_study import artifacts, parameters
 from mtl_study.experiments import training
-from mtl_study.experiments.runs import BadConfig, Config
+from mtl_study.experiments.runs import BadConfig
 from mtl_study.parameters import BadParameters
 from mtl_study.publishing import calibration, notebooks, planned
 from mtl_study.publishing.calibration import Shape, Steps
+from mtl_study.publishing.planned import Config
 from mtl_study.publishing.reproduce import BadRequest, choose
 from mtl_study.words import listed
 
 GIB, HOUR = 2**30, 3600
 EVALUATED = 1 / 3  # of a training step of the uniform loss is the forward pass that evaluates as many samples
-HEAD = ("notebook", "runs", "epochs", "steps", "hours", "hours, `search: published`", "hours, `precision: amp`")
-HEAD += ("GiB per run", "GiB of records")
+HEAD = [
+    *("notebook", "runs", "epochs", "steps", "hours", "hours, `search: published`", "hours, `precision: amp`"),
+    *("GiB per run", "GiB of records"),
+]
 START, END = "<!-- plan -->\n", "<!-- end of the plan -->\n"  # around the table in README.md
 
 
@@ -58,10 +61,10 @@ def steps(config: Config) -> int:
     return config.epochs_in_all * math.ceil(config.base.sizes[0] / config.base.batch_size)
 
 
-def shapes(configs: Sequence[Config]) -> Counter[Shape]:
+def shapes(configs: Sequence[Config]) -> Mapping[Shape, float]:
     """How often a step of each shape is taken; the forward passes that evaluate stand there as so many steps of the
     uniform loss."""
-    found: Counter[Any] = Counter()
+    found: defaultdict[Shape, float] = defaultdict(float)
     for config in configs:
         (_, val, test), one = config.base.sizes, calibration.shape(config.base)
         found[one] += steps(config)
@@ -122,11 +125,11 @@ class Measured:
     float32: Steps
     amp: dict[str, float]
 
-    def hours(self, taken: Counter[Shape], amp: bool = False) -> float:
+    def hours(self, taken: Mapping[Shape, float], amp: bool = False) -> float:
         factors = self.amp if amp else {}
         return sum(n * self.float32.seconds(one) * factors.get(one.family, 1.0) for one, n in taken.items()) / HOUR
 
-    def notes(self, taken: Counter[Shape]) -> list[str]:
+    def notes(self, taken: Mapping[Shape, float]) -> list[str]:
         """What was measured, and what was scaled from what."""
         said = [f"Measured: {one}: {1000 * t:,.0f} ms per step." for one, t in self.float32.items()]
         for one in taken:
@@ -136,7 +139,9 @@ class Measured:
         return said + [f"Under autocast a step on {family} takes {x:.2f} × as long." for family, x in self.amp.items()]
 
 
-def measured(taken: Counter[Shape], seconds: Callable[..., float], longest: float = calibration.LONGEST) -> Measured:
+def measured(
+    taken: Mapping[Shape, float], seconds: Callable[..., float], longest: float = calibration.LONGEST
+) -> Measured:
     """What these steps take.
 
     Args:
@@ -159,7 +164,7 @@ def rows(
     published = new_runs({name: with_published(values) for name, values in given.items()})
     taken = {name: shapes(configs) for name, configs in as_given.items()}
     taken_published = {name: shapes(configs) for name, configs in published.items()}
-    everything = sum([*taken.values(), *taken_published.values()], Counter[Shape]())
+    everything = shapes([config for some in (*as_given.values(), *published.values()) for config in some])
     known = measured(everything, seconds)
     return [
         Row(
