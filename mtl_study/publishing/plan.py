@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     if given.readme:
         readme = repository / "README.md"
         before, rest = readme.read_text(encoding="utf-8").split(START)
-        files.write_atomically(readme, before + START + text + "\n" + END + rest.split(END)[1])
+        files.write_atomically(readme, f"{before}{START}\n{text}\n\n{END}{rest.split(END)[1]}")
     return 0
 
 

@@ -144,6 +144,7 @@ def test_every_way_of_a_step_is_measured():
 def test_the_command(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
     monkeypatch.setattr(calibration, "seconds", lambda shape, device, amp=False: 0.001)
+    monkeypatch.setattr(calibration, "work", lambda one: 1e6 * one.batch)
     assert plan.main(["--preset", "smoke", "--only", "04 06", "--devices", "4"]) == 0
     head, _, *lines = capsys.readouterr().out.splitlines()
     assert "hours, 4 devices" in head and [re.match(r"\| (\d\d)_", line)[1] for line in lines[:2]] == ["04", "06"]
@@ -151,3 +152,14 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert first["hours_on_all"] == first["hours"] / 4 > 0 and second["runs"] == 0
     assert plan.main(["--preset", "papr"]) == 2
     assert plan.main(["--devices", "0"]) == 2
+
+
+def test_the_readme_has_the_table():
+    """A row with hours for every notebook, as the command wrote it."""
+    readme = (artifacts.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    head, _, *lines = readme.split(plan.START)[1].split(plan.END)[0].strip().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert head == f"| {' | '.join(plan.HEAD)} |" and [row[0] for row in cells] == list(parameters.SCHEMAS)
+    trained = given("paper", *(name[:2] for name in planned.NOTEBOOKS))
+    for row in cells:
+        assert (float(row[4].replace(",", "")) > 0) == (row[0] in trained)
