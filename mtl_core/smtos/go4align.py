@@ -61,8 +61,7 @@ class GO4Align(LossWeighting):
 
 def group_means(values: Tensor, groups: int) -> Tensor:
     """Every one of K numbers replaced by the mean of its group, for the split into `groups` groups of least sum of
-    squared distances to their means. In one dimension the best groups are runs of the sorted values. No number is read
-    on the host."""
+    squared distances to their means. In one dimension the best groups are runs of the sorted values."""
     x, order = values.sort(stable=True)
     places, shifted = torch.arange(len(x), device=x.device), x - x.mean()
     sums, squares = (functional.pad(y.cumsum(0), (1, 0)) for y in (shifted, shifted.square()))
