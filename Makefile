@@ -10,7 +10,7 @@ $(shell $(PYTHON) -c "import sys; sys.exit(sys.prefix == sys.base_prefix)" 2>/de
 
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
 
-.PHONY: help reproduce figure audit doctor records merge digits test test-all bench report lint student clean compare
+.PHONY: help reproduce plan figure audit doctor records merge digits test test-all bench report lint student clean compare
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -22,6 +22,9 @@ reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|overnight|paper, ON
 		$(PYTHON) -m mtl_study.publishing.reproduce $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(ONLY),--only "$(ONLY)") \
 		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)") \
 		$(if $(CHECK),--check) $(if $(CHANGED),--changed "$(CHANGED)") $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(MEMORY),--memory "$(MEMORY)")
+
+plan: $(READY) ## what a preset takes, before any of it is run: PRESET=paper, ONLY=01, DEVICES=n (that share the runs), README=1 (writes the table there, too); needs no data
+	@$(PYTHON) -m mtl_study.publishing.plan --preset "$(PRESET)" $(if $(ONLY),--only "$(ONLY)") $(if $(DEVICES),--devices "$(DEVICES)") $(if $(README),--readme)
 
 figure: $(READY) ## draw one figure or table again, from the records that are there: NAME=01_figure_1, PRESET=quick, STORE=folder
 	@$(PYTHON) -m mtl_study.publishing.excerpts "$(NAME)" $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(STORE),--store "$(STORE)")

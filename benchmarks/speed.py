@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed steps        a training step of every method over one of the plain sum of losses
     python -m benchmarks.speed entry        the same through mtl_core.Balancer, over the trainer's step
+    python -m benchmarks.speed waits        what the host waits for a GPU for in such a step, counted without one
     python -m benchmarks.speed solvers      the K×K subproblems, by our solvers, by scipy and by cvxpy
     python -m benchmarks.speed loading      steps per second with and without loading; K gradients one by one or at once
     python -m benchmarks.speed encoder      QM9's network, dense as we have it, and from torch-geometric's NNConv
@@ -45,6 +46,8 @@ from mtl_study.experiments.merge import merge
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.store import RunStore
 from mtl_study.experiments.training import Training, determinism, find_device, train
+from mtl_study.experiments.waits import Waits
+from mtl_study.publishing import calibration
 
 BATCH = 256
 DEFAULT = ", default layout"
@@ -172,6 +175,27 @@ def _method(problem: problems.Problem, data: Split, key: str, device: torch.devi
         smto.after_step(step)
 
     return one
+
+
+def waits(problem: str = "cityscapes/19C") -> pd.DataFrame:
+    """What the host waits for in a training step of every method on a GPU, with three tasks: counted on tensors without
+    numbers (experiments/waits.py).
+
+    Returns:
+        waits: how many; read: the shapes of what the host reads, () a number, (4, 3) a Gramian and the losses.
+    """
+    rows = {}
+    for key in smtos.keys():  # noqa: SIM118
+        shape = calibration.Shape(problem, (("slim", 32), ("width", 32)), 2, key)
+        try:
+            one = calibration.one_step(shape, calibration.NOWHERE)
+        except smtos.BadOption as refusal:
+            print(f"left out: {refusal}")
+            continue
+        with Waits() as found:
+            one()
+        rows[key] = {"waits": found.count, "read": ", ".join(map(str, found.read))}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def entry(problem_name: str = "multimnist/CL_RR", rounds: int = 60, device: torch.device = CPU) -> pd.DataFrame:
@@ -643,7 +667,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["steps", "entry", "loading", "encoder", "data", "solvers", "records", "epochs"],
+        choices=["steps", "waits", "entry", "loading", "encoder", "data", "solvers", "records", "epochs"],
         help="default: all but epochs",
     )
     parser.add_argument(
@@ -662,6 +686,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rounds = given.rounds or 60
         print(f"One training step on multimnist/CL_RR, batch {BATCH}, {where}: median of {rounds} rounds\n")
         print(steps(rounds=rounds, device=device).sort_values("ms").to_string(float_format="%.2f"))
+    if given.what in (None, "waits"):
+        print("\nWhat the host waits for in one training step on a GPU, three tasks, counted without one\n")
+        print(waits().sort_values("waits", kind="stable").to_string())
     if given.what in (None, "entry"):
         rounds = given.rounds or 60
         print(f"\nThe same through mtl_core.Balancer, {where}: median of {rounds} rounds\n")

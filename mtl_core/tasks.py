@@ -183,9 +183,9 @@ def _cross_entropy_pooled(prediction: Tensor, target: Tensor) -> Tensor:
 
 def _confusion(classes: int, prediction: Tensor, target: Tensor) -> Tensor:
     """Pixels by true class (rows) and predicted class, [K, K]."""
-    labelled = target != IGNORED
-    pairs = classes * target[labelled] + prediction.argmax(1)[labelled]
-    return pairs.bincount(minlength=classes**2).view(classes, classes).double()
+    pairs = (classes * target + prediction.argmax(1)).where(target != IGNORED, classes**2).flatten()
+    counts = pairs.new_zeros(classes**2 + 1).scatter_add_(0, pairs, torch.ones_like(pairs))
+    return counts[:-1].view(classes, classes).double()
 
 
 def _pixel_accuracy(confusion: Tensor) -> Tensor:

@@ -310,16 +310,16 @@ class Scenes:
             generator: of random numbers on the CPU, for training: rotates by up to 10° either way and mirrors every
                 second image, all maps alike. The draws do not depend on the tasks. None: no augmentation.
         """
-        rows = self.rows[index.to(self.rows.device)]
+        rows = self.rows[index.to(self.rows.device, non_blocking=True)]
         x = self._normalised(self.maps.images.index_select(0, rows))
         maps = torch.stack([self._map(task, rows) for task in tasks], dim=1)
         if generator is not None:
-            draws = torch.rand(2, len(rows), generator=generator).to(x)
+            draws = torch.rand(2, len(rows), generator=generator).to(x, non_blocking=True)
             x, maps = transform(x, maps, MAX_DEGREES * (2 * draws[0] - 1), (draws[1] < 0.5).to(x))
         return x, [self._target(task, maps[:, k]) for k, task in enumerate(tasks)]
 
     def _normalised(self, images: Tensor) -> Tensor:
-        mean, std = (images.new_tensor(v, dtype=self.dtype).view(3, 1, 1) for v in (MEAN, STD))
+        mean, std = torch.tensor([MEAN, STD], dtype=self.dtype).view(2, 3, 1, 1).to(images.device, non_blocking=True)
         return images.to(self.dtype).div_(255).sub_(mean).div_(std)
 
     def _map(self, task: str, rows: Tensor) -> Tensor:
@@ -327,7 +327,7 @@ class Scenes:
         if task == "S":
             labels = self.maps.labels.index_select(0, rows)
             if self.classes == 7:
-                labels = TO_7.to(labels.device)[labels.long()]
+                labels = TO_7.to(labels.device, non_blocking=True)[labels.long()]
             return labels.to(self.dtype) - IGNORED
         return (self.maps.disparity if task == "D" else self.maps.instances).index_select(0, rows).to(self.dtype)
 

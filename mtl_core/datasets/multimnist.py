@@ -110,6 +110,7 @@ class DigitPairs:
         self, index: Tensor, tasks: tuple[str, ...], generator: torch.Generator | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """Inputs [B, 1, 28, 28] and one target per task: classes [B] or digits [B, 28, 28]. Nothing is augmented."""
+        index = index.to(self.x.device, non_blocking=True)
         sides = {"L": self.left, "R": self.right}
         sources = {"C": self.labels, "R": self.digits}
         targets = [sources[task[0]].index_select(0, sides[task[1]].index_select(0, index)) for task in tasks]

@@ -622,8 +622,8 @@ class MoleculeSplit:
         by_block = np.argsort(block, kind="stable")
         present, members = np.unique(block, return_counts=True)
         sizes = members.tolist()
-        places = torch.from_numpy(by_block).to(device).split(sizes)
-        rows = torch.from_numpy(self.row[chosen[by_block]]).to(device).split(sizes)
+        places = torch.from_numpy(by_block).to(device, non_blocking=True).split(sizes)
+        rows = torch.from_numpy(self.row[chosen[by_block]]).to(device, non_blocking=True).split(sizes)
         kinds = torch.arange(1, 5, dtype=torch.uint8, device=device)
         groups = []
         for which, place, row in zip(present, places, rows, strict=True):
@@ -632,7 +632,7 @@ class MoleculeSplit:
             distance = torch.linalg.vector_norm(positions.unsqueeze(2) - positions.unsqueeze(1), dim=-1, keepdim=True)
             edges = torch.cat([(bonds.unsqueeze(-1) == kinds).to(dtype), distance], -1)
             groups.append(Group(place, nodes.to(dtype), edges))
-        targets = self.targets.index_select(0, index.to(device))
+        targets = self.targets.index_select(0, index.to(device, non_blocking=True))
         columns = [list(PROPERTIES).index(task) for task in tasks]
         return Molecules(groups, len(chosen)), [targets[:, k : k + 1] for k in columns]
 

@@ -302,8 +302,10 @@ class GramianWeighting(SMTO):
     def on_host(self, gramian: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Gramian [K, K] and losses [K] to weights on encoder and heads, [K] each, solved on the host and back on the
         losses' device."""
-        weights = self.solve(gramian.cpu().numpy(), losses.double().cpu().numpy())
-        on_encoder, on_heads = (torch.from_numpy(w).to(losses.device) for w in (weights, self.head_weights(weights)))
+        there = torch.cat([gramian, losses.double()[None]]).cpu().numpy()  # the one wait for a GPU in a step
+        weights = self.solve(there[:-1], there[-1])
+        back = torch.from_numpy(np.stack([weights, self.head_weights(weights)]))
+        on_encoder, on_heads = back.to(losses.device, non_blocking=True)
         return on_encoder, on_heads
 
     def backward(self, step: Step) -> StepResult:
@@ -315,12 +317,14 @@ class GramianWeighting(SMTO):
 def floored(key: str, losses: Losses, floor: float) -> tuple[Losses, tuple[str, ...]]:
     """Losses [K] for a method that divides by them or takes their logarithm: 0 counts as `floor`, with a flag.
 
+    On a GPU, where looking would mean waiting, there is no flag, and a negative loss counts as NaN: nothing is learnt.
+
     Raises:
         NonFinite: a loss is NaN or infinite.
         ValueError: a loss is negative.
     """
-    if isinstance(losses, Tensor) and losses.is_meta:
-        return losses, ()
+    if isinstance(losses, Tensor) and losses.device.type != "cpu":
+        return losses.where(losses >= 0, torch.nan).clip(min=floor), ()
     values = losses.tolist()
     if not np.isfinite(values).all():
         raise NonFinite(f"{key}: a loss is not finite: {values}.")

@@ -133,10 +133,11 @@ class BayesAggMTL(SMTO):
     def moments(self, k: int, h: Tensor, w: Tensor, target: Tensor, evidence: Evidence) -> Evidence:
         """Mean and variance of the gradient on every sample's features, [B, m] each."""
         precision, linear = evidence
-        factor = torch.linalg.cholesky(precision + torch.eye(len(precision)).to(precision) / self.gamma)
+        eye = torch.eye(len(precision), device=precision.device).to(precision)
+        factor = torch.linalg.cholesky(precision + eye / self.gamma)
         mean = torch.cholesky_solve(linear, factor)
         if self.likelihoods[k] == "softmax":
-            noise = torch.randn(len(mean), self.samples, generator=self.generator).to(mean)
+            noise = torch.randn(len(mean), self.samples, generator=self.generator).to(mean, non_blocking=True)
             drawn = mean + torch.linalg.solve_triangular(factor.mT, noise, upper=True)
             return softmax_moments(h, drawn.T.reshape(self.samples, *w.shape), target)
         return square_moments(h, mean, torch.cholesky_inverse(factor), outputs(target))

@@ -63,13 +63,10 @@ class ExcessMTL(SMTO):
 
     def backward(self, step: Step) -> StepResult:
         excess = self.excess(step.jacobian)
-        flags: tuple[str, ...] = ()
-        if not excess.is_meta:
-            values = excess.tolist()
-            if not all(map(math.isfinite, values)):
-                raise NonFinite(f"{self.key}: the task gradients are not finite; their excess risks are {values}.")
-            if min(values) == 0:
-                flags = ("inactive_task",)
+        values = excess.tolist()
+        if not all(map(math.isfinite, values)):
+            raise NonFinite(f"{self.key}: the task gradients are not finite; their excess risks are {values}.")
+        flags = ("inactive_task",) if min(values) == 0 else ()
         weights = self.weights(excess).to(step.losses)
         step.apply(weights, weights)
         return StepResult(weights, weights, flags=flags)

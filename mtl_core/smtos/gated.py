@@ -71,7 +71,7 @@ class Gated(Wrapping):
 
     def backward(self, step: Step) -> StepResult:
         gramian = step.gramian("parameters")
-        need = 0.0 if gramian.is_meta else self.need(gramian.cpu().numpy())
+        need = self.need(gramian.cpu().numpy())
         if self.opens(need) and self.inner is not None:
             result = self.inner.backward(step)
         else:

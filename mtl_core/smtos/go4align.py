@@ -14,10 +14,10 @@ Differs:
 
 from typing import Annotated
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional
 
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import LossWeighting, StepResult, register
@@ -32,6 +32,7 @@ class GO4Align(LossWeighting):
     """
 
     key = "go4align"
+    code_version = 2
     native_scale = "weights K p_k · (mean loss) / L_k, averaged in groups; K p_k is 1 at the start"
     positive_losses = True
 
@@ -51,34 +52,29 @@ class GO4Align(LossWeighting):
     def weights(self, losses: Tensor) -> Tensor:
         """Positive losses [K] to weights, > 0."""
         omega = self.log_p.exp().to(losses) * losses.sum() / losses
-        if omega.is_meta or self.groups == self.num_tasks:
-            return omega
-        return torch.from_numpy(group_means(omega.double().cpu().numpy(), self.groups)).to(losses)
+        return omega if self.groups == self.num_tasks else group_means(omega.double(), self.groups).to(losses)
 
     def backward(self, step: Step) -> StepResult:
         self.log_p.copy_((self.log_p - self.eta * step.losses.to(self.log_p)).log_softmax(0))
         return super().backward(step)
 
 
-def group_means(values: np.ndarray, groups: int) -> np.ndarray:
+def group_means(values: Tensor, groups: int) -> Tensor:
     """Every one of K numbers replaced by the mean of its group, for the split into `groups` groups of least sum of
     squared distances to their means. In one dimension the best groups are runs of the sorted values."""
-    order = np.argsort(values, kind="stable")
-    x = values[order]
-    size = len(x)
-    sums, squares = (np.concatenate([[0.0], np.cumsum(y)]) for y in (x - x.mean(), (x - x.mean()) ** 2))
-    start, end = np.arange(size)[:, None], np.arange(1, size + 1)[None]
-    spread = squares[end] - squares[start] - (sums[end] - sums[start]) ** 2 / np.maximum(end - start, 1)
-    spread = np.where(end > start, np.maximum(spread, 0), np.inf)  # [start, end - 1]: of x[start:end] about its mean
-    best, begins = spread[0], []  # best[e]: least spread of x[: e + 1] in one group more than there are rows in begins
+    x, order = values.sort(stable=True)
+    places, shifted = torch.arange(len(x), device=x.device), x - x.mean()
+    sums, squares = (functional.pad(y.cumsum(0), (1, 0)) for y in (shifted, shifted.square()))
+    start, end = places[:, None], places + 1
+    spread = squares[end] - squares[start] - (sums[end] - sums[start]).square() / (end - start).clamp(min=1)
+    spread = spread.clamp(min=0).where(end > start, torch.inf)  # [start, end - 1]: of x[start:end] about its mean
+    best, begins = spread[0], [torch.zeros_like(places)]  # best[e]: least spread of x[: e + 1] in len(begins) groups
     for _ in range(groups - 1):
-        split = np.concatenate([[np.inf], best[:-1]])[:, None] + spread
-        begins.append(split.argmin(axis=0))  # where the last group begins
-        best = split.min(axis=0)
-    means, stop = np.empty(size), size
+        best, begin = (functional.pad(best[:-1], (1, 0), value=torch.inf)[:, None] + spread).min(0)
+        begins.append(begin)  # where the last group begins
+    means, stop = torch.zeros_like(x), places[-1:] + 1
     for row in reversed(begins):
-        begin = int(row[stop - 1])
-        means[order[begin:stop]] = x[begin:stop].mean()
-        stop = begin
-    means[order[:stop]] = x[:stop].mean()
-    return means
+        begin = row.gather(0, stop - 1)
+        group = (places >= begin) & (places < stop)
+        means, stop = ((x * group).sum() / group.sum()).where(group, means), begin
+    return torch.empty_like(means).scatter_(0, order, means)

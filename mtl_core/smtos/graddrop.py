@@ -59,7 +59,7 @@ class GradDrop(SMTO):
 
     def uniform(self, like: Tensor) -> Tensor:
         """Uniform numbers in [0, 1), drawn on the host: the same on every device."""
-        return torch.rand(like.shape, generator=self.generator).to(like)
+        return torch.rand(like.shape, generator=self.generator).to(like, non_blocking=True)
 
     def masks(self, votes: Tensor) -> Tensor:
         """Votes q [K, …] to masks of 0 and 1, the same shape."""
@@ -77,7 +77,7 @@ class GradDrop(SMTO):
         )
         masks = self.masks(votes)
         if self.leak is not None:
-            leak = torch.tensor(self.leak).to(masks).view(-1, *[1] * (masks.dim() - 1))
+            leak = torch.tensor(self.leak).to(masks, non_blocking=True).view(-1, *[1] * (masks.dim() - 1))
             masks = leak + (1 - leak) * masks
         if masks.dim() < gradients.dim():
             masks = masks.unsqueeze(1)  # one coin serves the whole batch

@@ -30,7 +30,7 @@ Differs:
    "floored_loss"; a negative loss is an error.
 """
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -141,13 +141,18 @@ class IMTL(IMTLG):
         self.scales = np.ones(num_tasks)  # e^s of the present step
         self.optimizer = VectorAdam(num_tasks, lr=1e-3)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """s and its Adam stay on the host, where they are used; of a move only the precision counts."""
+        super()._apply(lambda tensor: tensor.to(fn(tensor).dtype), recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def set_up(self, info: ProblemInfo, seed: int) -> None:
         super().set_up(info, seed)
         self.optimizer.lr = info.lr
 
     def solve(self, gramian: np.ndarray, losses: np.ndarray | None = None) -> np.ndarray:
         """Gramian of the plain gradients [K, K] and losses [K] to α e^s [K]; then s takes its step."""
-        self.scales = np.exp(self.s.double().cpu().numpy())
+        self.scales = np.exp(self.s.double().numpy())
         weights = super().solve(gramian, losses)
         losses = np.ones(self.num_tasks) if losses is None else np.maximum(losses, self.floor)
         self.optimizer.step(self.s, torch.from_numpy(self.scales * losses - 1))

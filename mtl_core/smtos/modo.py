@@ -110,7 +110,7 @@ class SDMGrad(OnSimplex):
         self.w.copy_(w)
         weights = (w + of_mean) / (1 + self.lamb) * (self.num_tasks if self.released else 1)
         step.apply(weights)
-        flags = () if scale.is_meta or scale > 0 else ("no_gradient",)
+        flags = () if scale > 0 else ("no_gradient",)
         return StepResult(weights.to(step.losses), torch.ones_like(step.losses), flags=flags)
 
 

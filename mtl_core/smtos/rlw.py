@@ -41,7 +41,7 @@ class RLW(LossWeighting):
 
     def weights(self, losses: Tensor) -> Tensor:
         """Losses [K] to random weights, ≥ 0."""
-        return (self.draw() * (self.num_tasks if self.scale == "sum" else 1)).to(losses)
+        return (self.draw() * (self.num_tasks if self.scale == "sum" else 1)).to(losses, non_blocking=True)
 
 
 @register

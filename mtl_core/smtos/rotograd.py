@@ -47,13 +47,13 @@ def exponential(skew: Tensor) -> Tensor:
     Automatic differentiation of these few products costs a tenth of torch.matrix_exp's, whose derivative works on
     matrices of twice the size.
     """
-    norm = 0.0 if skew.is_meta else float(skew.detach().norm(dim=(1, 2)).max()) / 2**0.5  # bounds the spectral norm
+    norm = float(skew.detach().norm(dim=(1, 2)).max()) / 2**0.5  # bounds the spectral norm
     if not math.isfinite(norm):
         return skew * math.nan
     squarings = max(0, math.ceil(math.log2(2 * norm))) if norm > 0 else 0
     small, norm = skew / 2**squarings, norm / 2**squarings
     terms = next(j for j in itertools.count(1) if norm**j / math.factorial(j) < torch.finfo(skew.dtype).eps)
-    eye = torch.eye(skew.shape[-1]).to(skew)
+    eye = torch.eye(skew.shape[-1], dtype=skew.dtype, device=skew.device)
     result: Tensor = eye + small / terms
     for j in range(terms - 1, 0, -1):
         result = torch.baddbmm(eye, small, result, alpha=1 / j)

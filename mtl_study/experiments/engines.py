@@ -16,7 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -95,17 +96,20 @@ class Local:
     them with this process: no semaphore, no shared memory.
 
     Args:
-        time_limit: seconds for one task.
+        time_limit: seconds for one task. gpus: that share the tasks, as CUDA_VISIBLE_DEVICES names them; each process
+            sees one of them.
     """
 
-    def __init__(self, workers: int, time_limit: float) -> None:
-        self.slots, self.time_limit = workers, time_limit
+    def __init__(self, workers: int, time_limit: float, gpus: Sequence[str] = ()) -> None:
+        self.slots, self.time_limit, self.gpus = workers, time_limit, gpus
         self.idle: list[Worker] = []
         self.busy: dict[str, Worker] = {}
         self.done: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def submit(self, name: str, function: Callable[..., Any], *args: Any) -> None:
-        worker = self.busy[name] = next((w for w in self._waiting() if w.alive), None) or Worker()
+        used = Counter(worker.gpu for worker in self.busy.values())
+        gpu = min(self.gpus, key=lambda gpu: used[gpu], default=None)
+        worker = self.busy[name] = next((w for w in self._waiting(gpu) if w.alive), None) or Worker(gpu)
         task, done = cloudpickle.dumps((function, args)), self.done
 
         def work() -> None:
@@ -121,11 +125,12 @@ class Local:
                 self.idle.append(worker)
         return found
 
-    def _waiting(self) -> Iterator[Worker]:
-        """Workers that have nothing to do, this sweep's own first; each is taken away."""
-        while self.idle:
-            yield self.idle.pop()
-        for worker in [worker for worker in SPARE if worker.fits]:
+    def _waiting(self, gpu: str | None) -> Iterator[Worker]:
+        """Workers that have nothing to do and see this GPU, this sweep's own first; each is taken away."""
+        for worker in [worker for worker in reversed(self.idle) if worker.gpu == gpu]:
+            self.idle.remove(worker)
+            yield worker
+        for worker in [worker for worker in SPARE if worker.gpu == gpu and worker.fits]:
             with contextlib.suppress(ValueError):  # it has just been ended
                 SPARE.remove(worker)
                 yield worker
@@ -151,13 +156,13 @@ class Dask:
     """On a Dask cluster: the one at an address, or one of `workers` processes that is started here. Each task has a
     process of its own beside the cluster's worker that took it, so that this one survives it. It takes twice as many
     tasks as the cluster has threads, as workers come and go: none of them waits, and a task that is queued is claimed
-    and kept from other sweeps.
+    and kept from other sweeps. Processes that are started here share the GPUs; elsewhere each has what its worker has.
 
     Raises:
         EngineLost: nothing answers at the address, or Dask is not installed; later: the scheduler is gone.
     """
 
-    def __init__(self, address: str | None, workers: int, time_limit: float) -> None:
+    def __init__(self, address: str | None, workers: int, time_limit: float, gpus: Sequence[str] = ()) -> None:
         try:
             import dask
             import distributed
@@ -165,7 +170,7 @@ class Dask:
             raise EngineLost(f"the engine 'dask' needs the extra [cluster]: {error}.") from None
         for part in ("client", "utils"):  # a lost scheduler is said below, in words
             logging.getLogger(f"distributed.{part}").setLevel(logging.CRITICAL)
-        self.address, self.time_limit = address, time_limit
+        self.address, self.time_limit, self.gpus = address, time_limit, gpus if address is None else ()
         self.cluster: Any = None
         if address is None:
             with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
@@ -191,7 +196,7 @@ class Dask:
 
     def submit(self, name: str, function: Callable[..., Any], *args: Any) -> None:
         task, done = cloudpickle.dumps((function, args)), self.done
-        future = self.client.submit(do_beside, task, self.time_limit, pure=False)
+        future = self.client.submit(do_beside, task, self.time_limit, self.gpus, pure=False)
         self.futures[name] = future
         future.add_done_callback(lambda future: done.put((name, future)))
 
@@ -226,12 +231,12 @@ class Dask:
             self.cluster.close(timeout=10)
 
 
-def engine(name: str, workers: int, address: str | None, time_limit: float) -> Engine:
+def engine(name: str, workers: int, address: str | None, time_limit: float, gpus: Sequence[str] = ()) -> Engine:
     """The engine of that name. Raises ValueError if there is none."""
     if name == "local":
-        return Local(workers, time_limit) if workers else Here()
+        return Local(workers, time_limit, gpus) if workers else Here()
     if name == "dask":
-        return Dask(address, workers, time_limit)
+        return Dask(address, workers, time_limit, gpus)
     raise ValueError(f"engine = {name!r}; expected {' or '.join(map(repr, ENGINES))}.")
 
 
@@ -276,16 +281,17 @@ def surroundings() -> tuple[dict[str, str], str, list[str]]:
 
 
 class Worker:
-    """A process that works out one task after the other, and ends with this one."""
+    """A process that works out one task after the other, and ends with this one. gpu: the only one that it sees; None:
+    what this process sees."""
 
-    def __init__(self) -> None:
-        self.ended_by = ""
+    def __init__(self, gpu: str | None = None) -> None:
+        self.ended_by, self.gpu = "", gpu
         self.made_in = surroundings()
         self.process = subprocess.Popen(
             [sys.executable, "-c", START, str(os.getpid()), *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **WORKER_ENVIRONMENT},
+            env={**os.environ, **WORKER_ENVIRONMENT, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})},
         )
         assert self.process.stdin and self.process.stdout
         self.tasks, self.results = self.process.stdin, self.process.stdout
@@ -369,14 +375,14 @@ def _answer(task: bytes) -> bytes:
         return pickle.dumps(Failure(f"{type(error).__name__}: {error}"))
 
 
-def do_beside(task: bytes, time_limit: float) -> Any:
-    """In a Dask worker: work out a task in a process beside it. That ends where the task is cancelled, and so when
-    its driver or the scheduler is gone."""
+def do_beside(task: bytes, time_limit: float, gpus: Sequence[str] = ()) -> Any:
+    """In a Dask worker: work out a task in a process beside it, which sees the worker's own one of these GPUs. That
+    process ends where the task is cancelled, and so when its driver or the scheduler is gone."""
     import distributed
 
     dask_worker = distributed.get_worker()
     key = dask_worker.get_current_task()
-    worker = Worker()
+    worker = Worker(gpus[int(dask_worker.name) % len(gpus)] if gpus else None)
     finished = threading.Event()
 
     def watch() -> None:

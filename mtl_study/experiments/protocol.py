@@ -544,3 +544,69 @@ def _settings_table(
             }
         )
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an experiment trains if its search chooses what the paper chose, or where it does not try that, the first
+    that it tries; with published settings this is exact.
+
+    searched: every run of the search. baselines, runs: with the chosen settings, every seed.
+    """
+
+    searched: list[RunConfig]
+    baselines: list[RunConfig]
+    runs: list[RunConfig]
+
+    @property
+    def all(self) -> list[RunConfig]:
+        return [*self.searched, *self.baselines, *self.runs]
+
+    def of(self, *smtos: str) -> list[RunConfig]:
+        """The reported runs of these methods."""
+        return [config for config in self.runs if config.smto in smtos]
+
+
+def expected(
+    problem: str,
+    methods: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    search: Search = "published",
+    search_seeds: Sequence[int] = (),
+    grid: Grid | None = None,
+    as_released: bool = False,
+    **settings: Any,
+) -> Expected:
+    """All that `experiment` trains, as far as that can be said before any run. Raises as `planned`."""
+    whole, settings = _checked(problem, methods, seeds, search, search_seeds, grid, None, as_released, settings)
+
+    def made(plan: Plan, some: Sequence[int]) -> list[RunConfig]:
+        return [_config(p, s, c, seed, settings) for p, s, c in plan for seed in some]
+
+    if search == "published":
+        alone, together = _published_plan(whole, methods, {}, as_released)
+        return Expected([], made(alone, seeds), made(together, seeds))
+    assert grid is not None
+    single, tried, taken = _search_plan(whole, methods, grid, as_released)
+    alone = [one for name in whole.single_tasks for one in _as_the_paper(single, name, "unit_scal")]
+    rates = {smto: _as_the_paper(tried, problem, model)[0][2]["lr"] for smto, model in taken.items()}
+    tried += [one for smto, lr in rates.items() for one in _tried(whole, smto, replace(grid, lr=[lr]), as_released)]
+    together = [one for smto in methods for one in _as_the_paper(tried, problem, smto)]
+    return Expected(made(single + tried, search_seeds), made(alone, seeds), made(together, seeds))
+
+
+def _as_the_paper(tried: Plan, problem: str, smto: str) -> Plan:
+    """Of what is tried for a method or a single task that which the paper has chosen, or else the first."""
+    own = [one for one in tried if one[:2] == (problem, smto)]
+    try:
+        single = len(problems.get(problem).tasks) == 1
+        best = _published_baselines(problem) if single else [published.best(problem, smto)]
+    except published.NotInPaper:
+        best = []
+    axes = ("lr", "dropout", "weight_decay")
+
+    def known(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (*(settings[axis] for axis in axes), _all_options(smto, settings["options"]))
+
+    return [one for one in own if known(one[2]) in [known(b) for b in best]] or own[:1]

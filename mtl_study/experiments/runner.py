@@ -52,8 +52,9 @@ def run(
     Args:
         configs: duplicates are trained once.
         store: where records are kept; a folder.
-        workers: training processes; None is MTL_WORKERS, or one per core (one where there is a GPU). Each has one
-            torch thread. 0 trains in this process, for debugging.
+        workers: training processes; None is MTL_WORKERS, or one per core, or, where there are GPUs, MTL_RUNS_PER_GPU
+            (1) on each. They are spread over all GPUs that are visible, and have one torch thread each. 0 trains in
+            this process, for debugging.
         device, data_dir: as for `training.train`.
         title: what the progress bar says.
         engine: "local", processes of this machine; "dask", a Dask cluster (docs/cluster.md). None is MTL_ENGINE, or
@@ -129,14 +130,16 @@ def records(
             f"{_described(missing[0])}. `make reproduce` trains what is missing."
         )
     if missing:
-        where = training.find_device(device)
+        where, gpus = training.find_device(device), training.gpus(device)
         _check(missing, store, data_dir)
         if workers is None:
             workers = workers_wanted()
-            workers = (joblib.cpu_count() if where.type == "cpu" else 1) if workers is None else workers
+        if workers is None:
+            on_cores = joblib.cpu_count() if where.type == "cpu" else 1
+            workers = len(gpus) * (wanted("MTL_RUNS_PER_GPU") or 1) or on_cores
         name, address = engine or os.environ.get("MTL_ENGINE") or "local", address or os.environ.get("MTL_ADDRESS")
         try:
-            chosen = engines.engine(name, min(workers, len(missing)), address or None, time_limit)
+            chosen = engines.engine(name, min(workers, len(missing)), address or None, time_limit, gpus)
         except ValueError as error:
             raise BadConfig(str(error)) from None
         if longest_first:
@@ -145,12 +148,15 @@ def records(
     return [cast(R, found[key].serving(config)) for key, config in zip(keys, configs, strict=True)]
 
 
-def workers_wanted() -> int | None:
-    """MTL_WORKERS, where it is set. Raises BadConfig: it is no number of processes."""
-    text = os.environ.get("MTL_WORKERS", "").strip()
+def wanted(name: str) -> int | None:
+    """A number of processes in the environment, where it is set. Raises BadConfig: it is none."""
+    text = os.environ.get(name, "").strip()
     if text and not (text.isascii() and text.isdigit() and int(text) <= 10_000):
-        raise BadConfig(f"MTL_WORKERS = {text!r} is no number of processes; give a whole number, or unset it.")
+        raise BadConfig(f"{name} = {text!r} is no number of processes; give a whole number, or unset it.")
     return int(text) if text else None
+
+
+workers_wanted = functools.partial(wanted, "MTL_WORKERS")
 
 
 class RunFailed(RuntimeError):

@@ -54,6 +54,16 @@ def find_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def gpus(device: str) -> list[str]:
+    """Those that runs on a device of that name are spread over, as CUDA_VISIBLE_DEVICES names them: all that are
+    visible. One that is named by its number is all there is."""
+    if find_device(device) != torch.device("cuda"):
+        return []
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+    return named.split(",")[:count]
+
+
 def check_precision(precision: str, device: torch.device) -> None:
     """Raises BadConfig if the device does not compute in it: tf32 (float32 whose products of convolutions and matrices
     have ten binary digits) takes a GPU that has it. Elsewhere torch would go on in float32 without a word. amp
@@ -222,6 +232,8 @@ class Training:
             for step, index in enumerate(self._batches()):
                 self._step(step, index, log)
             found = log.first_not_finite()
+        except torch.OutOfMemoryError as error:
+            raise torch.OutOfMemoryError(f"{str(error).split('. ')[0]}. {self._what_helps()}") from None
         except NonFinite:
             earlier = log.first_not_finite()
             found = step if earlier is None else earlier
@@ -234,6 +246,13 @@ class Training:
         self.clock.append(round(time.perf_counter() - self.begun, 2))
         self.schedule.step(log.last_losses, self.history)
         self.random_state = RandomState.capture(self.device)
+
+    def _what_helps(self) -> str:
+        """Where a GPU's memory did not do."""
+        ways = ["fewer runs per GPU (MTL_RUNS_PER_GPU, or fewer WORKERS)"]
+        if "parameters" in self.smto.space and self.config.keep_jacobian and self.per_task is None:
+            ways.append(f"keep_jacobian: false ({self.config.smto} keeps {len(self.tasks)} gradients of the encoder)")
+        return f"What helps: {', or '.join([*ways, 'a smaller batch_size, which is another run'])}."
 
     def state_dict(self) -> dict[str, Any]:
         """Where the run stands between two epochs: from here on it would go on as it does itself, bit for bit."""
@@ -283,7 +302,7 @@ class Training:
         self.history, self.mean_losses, self.diverged = list(other.history), other.mean_losses, other.diverged
 
     def _batches(self) -> Iterator[Tensor]:
-        order = torch.randperm(len(self.data["train"]), generator=self.order).to(self.device)
+        order = torch.randperm(len(self.data["train"]), generator=self.order)
         return iter(order.split(self.config.batch_size))
 
     def _step(self, number: int, index: Tensor, log: _EpochLog) -> None:
@@ -337,7 +356,7 @@ class Training:
         split = self.data[name]
         totals: dict[tuple[str, str], Tensor] = {}
         self.model.eval()
-        for index in torch.arange(len(split), device=self.device).split(self.problem.evaluation_batch):
+        for index in torch.arange(len(split)).split(self.problem.evaluation_batch):
             x, targets = split.batch(index, self.names)
             z = self.model.encoder(x)
             predictions = self.model.predictions([z] * len(self.tasks), self.smto.transform_features)
@@ -348,7 +367,7 @@ class Training:
                     totals[key] = statistic + totals[key] if key in totals else statistic
         self.model.train()
         return {
-            task.name: {name: number(m.value(totals[task.name, name])) for name, m in task.metrics.items()}
+            task.name: {name: number(m.value(totals[task.name, name].cpu())) for name, m in task.metrics.items()}
             for task in self.tasks
         }
 
@@ -383,7 +402,7 @@ class _SecondBatches:
 
     def _draw(self) -> None:
         self.drawn_from = self.generator.get_state()
-        order = torch.randperm(len(self.split), generator=self.generator).to(self.device)
+        order = torch.randperm(len(self.split), generator=self.generator)
         self.order, self.taken = order.split(self.size), 0
 
     def state_dict(self) -> dict[str, Any]:

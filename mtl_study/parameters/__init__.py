@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,9 @@ def _unmet(found: Parameters) -> list[str]:
         except (ValueError, OSError) as error:
             wrong.append(str(error).rstrip("."))
     if isinstance(found, OnData):
-        for look in (lambda: training.find_device(found.device), runner.workers_wanted, lambda: _precision(found)):
+        looks: list[Callable[[], Any]] = [partial(training.find_device, found.device), partial(_precision, found)]
+        looks += [partial(runner.wanted, name) for name in ("MTL_WORKERS", "MTL_RUNS_PER_GPU")]
+        for look in looks:
             try:
                 look()
             except ValueError as error:

@@ -59,7 +59,7 @@ Decays = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1
 Ratio = Annotated[float, Field(ge=1e-5, le=1e5)]  # weights are rounded to six digits
 Points = Annotated[int, Field(ge=2, le=1000)]
 Search = Literal["published", "grid"]
-Precision = Literal["float32", "float64", "tf32"]
+Precision = Literal["float32", "float64", "tf32", "amp"]
 Schedule = Literal["plateau", "plateau_on_validation"]
 Decay = Annotated[float, Field(gt=0, le=1)]
 PlateauDecay = Annotated[float, Field(gt=0, lt=1)]  # a plateau schedule multiplies by it

@@ -42,6 +42,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.beside",
         "mtl_study.experiments.probes",
         "mtl_study.experiments.transfer",
+        "mtl_study.experiments.waits",
     ),
     "records, words and looks": (
         "mtl_study.experiments.runs",

@@ -49,6 +49,12 @@ def test_entry_takes_the_steps_of_a_loop_of_ones_own(monkeypatch):
     assert list(table.index) == [*smtos.keys(), "nash_mtl, groups"] and (table > 0).all(axis=None)
 
 
+@pytest.mark.slow
+def test_waits_has_a_row_per_method(monkeypatch):
+    monkeypatch.setattr(smtos, "keys", lambda: ["unit_scal", "famo", "cagrad", "rotograd"])
+    assert speed.waits().waits.to_dict() == {"unit_scal": 0, "famo": 0, "cagrad": 1, "rotograd": 1}
+
+
 def test_loading_has_a_row_per_problem(monkeypatch, tmp_path):
     """At two rounds the numbers mean nothing, but every part of the comparison runs."""
     monkeypatch.setenv("MTL_DATA", str(tmp_path))

@@ -17,9 +17,10 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
-from mtl_study.experiments import engines, runner
+from mtl_study.experiments import engines, runner, training
 from mtl_study.experiments.engines import Failure, Local
 from mtl_study.experiments.runs import BadConfig, RunConfig
 
@@ -62,6 +63,50 @@ def test_tasks_come_back_and_processes_are_reused(local):
     local.submit("d", os.getpid)
     second = all_of(local, 2)
     assert first["a"] == 8 and first["b"] in second.values() and os.getpid() not in second.values()
+
+
+def test_processes_are_spread_over_the_gpus():
+    """Each sees one; a task goes where the fewest are, and to a process that is there."""
+    engine = Local(workers=3, time_limit=60, gpus=["3", "5"])
+    look = functools.partial(lambda: (os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]))
+    try:
+        engine.submit("a", look)
+        engine.submit("b", look)
+        assert [engine.busy[name].gpu for name in "ab"] == ["3", "5"]
+        first = all_of(engine, 2)
+        engine.submit("c", look)
+        assert [first[name][1] for name in "ab"] == ["3", "5"] and all_of(engine, 1) == {"c": first["a"]}
+    finally:
+        engine.close()
+
+
+def test_as_many_processes_as_gpus_or_runs_per_gpu(monkeypatch, tmp_path):
+    made = []
+
+    def engine(name, workers, address, time_limit, gpus):
+        made.append((workers, gpus))
+        raise ValueError("that is all")
+
+    monkeypatch.setattr(training, "gpus", lambda device: ["0", "1"])
+    monkeypatch.setattr(runner.engines, "engine", engine)
+    monkeypatch.delenv("MTL_WORKERS", raising=False)
+    configs = [config(seed=seed) for seed in range(9)]
+    for runs, given in ((None, None), ("3", None), ("3", 5)):
+        if runs:
+            monkeypatch.setenv("MTL_RUNS_PER_GPU", runs)
+        with pytest.raises(BadConfig, match="that is all"):
+            runner.run(configs, tmp_path, workers=given)
+    assert made == [(2, ["0", "1"]), (6, ["0", "1"]), (5, ["0", "1"])]
+
+
+def test_the_gpus_that_are_visible(monkeypatch):
+    """As CUDA_VISIBLE_DEVICES names them; one by its number is all there is, and on a processor there is none."""
+    monkeypatch.setattr(training, "find_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert training.gpus("cuda") == ["0", "1"] and training.gpus("cuda:1") == training.gpus("cpu") == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    assert training.gpus("cuda") == ["GPU-a", "GPU-b"]
 
 
 @pytest.mark.parametrize(

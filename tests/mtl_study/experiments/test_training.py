@@ -242,6 +242,19 @@ def test_such_a_gradient_leaves_all_weights_as_they_were(monkeypatch):
     assert log.first_not_finite() == 1
 
 
+def test_where_memory_runs_out_it_is_said_what_helps(monkeypatch):
+    def full(self, *args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(training.Training, "_step", full)
+    for smto, options, helps in (("cagrad", {}, True), ("cagrad", {"keep_jacobian": False}, False), ("uw", {}, False)):
+        with pytest.raises(
+            torch.OutOfMemoryError, match=r"^CUDA out of memory\. What helps: fewer runs per GPU"
+        ) as error:
+            training.train(config(smto=smto, **options))
+        assert ("keep_jacobian: false (cagrad keeps 2 gradients" in str(error.value)) == helps
+
+
 def test_a_users_global_settings_change_no_number_and_are_put_back():
     """Default dtype, oneDNN, deterministic mode, precision of products and convolutions, the choice of kernels by their
     speed, autocast, gradients switched off."""

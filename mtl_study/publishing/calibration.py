@@ -1,0 +1,231 @@
+"""What a training step takes on the device at hand: seconds, measured on drawn samples in the shapes of the real ones,
+or scaled from one that was measured by the operations of both; and memory. Operations and memory are counted on tensors
+without numbers. No data are needed.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtl_core import problems, smtos
+from mtl_core.datasets.qm9 import Group, Molecules
+from mtl_core.models import deeplab
+from mtl_core.smtos.base import ProblemInfo
+from mtl_core.step import MultiTaskModel, Step
+from mtl_study.experiments.runs import RunConfig
+from mtl_study.experiments.waits import Waits
+
+ATOMS = 18  # of the usual molecule of QM9
+LONGEST = 60.0  # seconds that are measured for
+SHARE = 1 / 3  # of the seconds that are left may go to one shape
+ROUNDS, ENOUGH = 4, 0.5  # steps at most, and seconds after which there are no more
+SLOW = 1e10  # operations per second, of a device of which nothing is known yet
+STANDS_FOR = {"losses": "unit_scal", "features": "mgda_ub", "parameters": "cagrad"}  # of all methods of a space
+MORE = {"second_batch", "after_step", "transform"}  # what makes a method's step longer than that of its space
+NOWHERE = torch.device("meta")
+
+
+class Shape(NamedTuple):
+    """Of what a step does: steps of one shape take equally long. way: a space, or a method that does more than the
+    others of its own, as Auto-Lambda with its second batch does."""
+
+    problem: str
+    options: tuple[tuple[str, Any], ...]
+    batch: int
+    way: str
+
+    @property
+    def family(self) -> str:
+        """ "multimnist" """
+        return self.problem.split("/")[0]
+
+    def __str__(self) -> str:
+        options = "".join(f", {name} {value}" for name, value in self.options)
+        return f"{self.problem}{options}, {STANDS_FOR.get(self.way, self.way)}, {self.batch} samples"
+
+
+def shape(config: RunConfig) -> Shape:
+    """That of a run; of problems with as many tasks and classes, and features of one size, one stands for all."""
+    whole = config.definition
+    classes = getattr(whole.data, "classes", 0) if "S" in whole.task_names else 0
+    network = whole.name.split("/")[0], whole.feature_shape, len(whole.tasks), classes
+    options = tuple((k, v) for k, v in sorted(config.problem_options.items()) if k in ("width", "slim", "max_atoms"))
+    method = smtos.get(config.smto)
+    way: str = method.space if method.space in STANDS_FOR and not MORE & {*method.needs} else config.smto
+    return Shape(_first(network, options, whole.name), options, config.batch_size, way)
+
+
+_KNOWN: dict[Any, str] = {}
+
+
+def _first(*key: Any) -> str:
+    return _KNOWN.setdefault(key[:-1], key[-1])
+
+
+def batch(whole: problems.Problem, n: int, device: torch.device) -> tuple[Any, list[Tensor]]:
+    """Inputs and targets of n drawn samples, in the shapes of the real ones."""
+    on: dict[str, Any] = {"device": device}
+    family = whole.name.split("/")[0]
+    if family == "qm9":
+        atoms = min(ATOMS, getattr(whole.data, "max_atoms", None) or ATOMS)
+        group = Group(torch.arange(n, **on), torch.rand(n, atoms, 11, **on), torch.rand(n, atoms, atoms, 5, **on))
+        return Molecules([group], n), [torch.randn(n, 1, **on) for _ in whole.tasks]
+    if family == "multimnist":
+        targets = [
+            torch.randint(10, (n,), **on) if name[0] == "C" else torch.rand(n, 28, 28, **on)
+            for name in whole.task_names
+        ]
+        return torch.rand(n, 1, 28, 28, **on), targets
+    high, wide = (side * deeplab.STRIDE for side in whole.feature_shape[1:])
+    targets = [
+        torch.randint(getattr(whole.data, "classes", 1), (n, high, wide), **on)
+        if name == "S"
+        else torch.rand(n, {"D": 1, "I": 3}[name], high, wide, **on)
+        for name in whole.task_names
+    ]
+    return torch.randn(n, 3, high, wide, **on), targets
+
+
+def one_step(found: Shape, device: torch.device, amp: bool = False) -> Callable[[], None]:
+    """A training step of a fresh network, on samples that are drawn once."""
+    whole = problems.get(found.problem, **dict(found.options))
+    torch.manual_seed(0)
+    with device:
+        model: MultiTaskModel = whole.build_model(0.0)
+    model.to(memory_format=torch.channels_last)
+    smto = smtos.build(STANDS_FOR.get(found.way, found.way), len(whole.tasks))
+    smto.set_up(ProblemInfo(tuple(t.likelihood for t in whole.tasks), whole.feature_shape, 1e-3, 0.0), seed=0)
+    smto.to(device)
+    smto.begin_epoch(0, None, 1e-3)
+    groups = [{"params": list(model.parameters())}, *smto.parameter_groups(1e-3)]
+    optimizer = torch.optim.Adam(groups, lr=1e-3, fused=device != NOWHERE)
+    samples, losses = batch(whole, found.batch, device), [task.loss for task in whole.tasks]
+
+    def one() -> None:
+        with torch.autocast(device.type, torch.bfloat16) if amp else nullcontext():
+            step = Step(
+                model,
+                losses,
+                *samples,
+                transform_features=smto.transform_features,
+                second_batch=lambda: samples,
+                replay=smto.replay,
+            )
+        smto.backward(step)
+        optimizer.step()
+        smto.after_step(step)
+
+    return one
+
+
+def seconds(found: Shape, device: torch.device, amp: bool = False) -> float:
+    """What a step takes, the fastest of a few. On a processor its own time counts, whatever else the machine does."""
+    one = one_step(found, device, amp)
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    times: list[float] = []
+    while len(times) < ROUNDS and sum(times) < ENOUGH:
+        _wait(device)
+        begun = clock()
+        one()
+        _wait(device)
+        times.append(clock() - begun)
+    return min(times)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@functools.cache
+def work(found: Shape) -> float:
+    """Operations of a step: products and convolutions."""
+    one = one_step(found, NOWHERE)
+    with FlopCounterMode(display=False) as counter, Waits():
+        one()
+    return float(counter.get_total_flops())
+
+
+class Steps(dict[Shape, float]):
+    """Seconds of the steps that were measured; of all others what follows from them."""
+
+    def like(self, wanted: Shape) -> Shape:
+        """The measured shape that one follows from: the shape itself or its network with fewer samples; or of the same
+        network or else data that which has the nearest work."""
+
+        def distance(one: Shape) -> tuple[bool, bool, bool, float]:
+            network, way = one[:2] == wanted[:2], one.way == wanted.way
+            return one.family != wanted.family, not network, not way, abs(math.log(work(one) / work(wanted)))
+
+        return wanted if wanted in self else min(self, key=distance)
+
+    def seconds(self, wanted: Shape) -> float:
+        """Of a step, as long as its work is of that which was measured."""
+        known = self.like(wanted)
+        return self[known] * (work(wanted) / work(known) if known != wanted else 1)
+
+    def measure(self, wanted: Iterable[Shape], clock: Callable[[Shape], float], longest: float = LONGEST) -> None:
+        """Measure these shapes, one after the other, as long as there is time; one whose step would take more than its
+        share of what is left with fewer samples, by halves down to two, or not at all."""
+        end = time.perf_counter() + longest
+        for one in wanted:
+            share = SHARE * (end - time.perf_counter())
+            fitting = (n for n in _halves(one.batch) if self.expected(one._replace(batch=n)) <= share)
+            if (n := next(fitting, None)) is not None:
+                self[one._replace(batch=n)] = clock(one._replace(batch=n))
+
+    def expected(self, wanted: Shape) -> float:
+        known = any(one.family == wanted.family for one in self)
+        return self.seconds(wanted) if known else work(wanted) / SLOW
+
+
+def _halves(n: int) -> Iterator[int]:
+    while n >= 2:
+        yield n
+        n //= 2
+
+
+def in_turn(weights: Mapping[Shape, float]) -> list[Shape]:
+    """In which order shapes are measured: the one with the least work of each family, so that something is known of
+    all, then those first that weigh most."""
+    light: dict[str, Shape] = {}
+    for one in sorted(weights, key=work):
+        light.setdefault(one.family, one)
+    return list(dict.fromkeys([*light.values(), *sorted(weights, key=lambda one: -weights[one])]))
+
+
+@functools.cache
+def memory(found: Shape) -> int:
+    """Bytes of one run: what the forward pass keeps for the backward one, and parameters with their gradients and
+    Adam's two averages; where the method reads the gradients on the parameters, those of every task, too. Without the
+    data and what the device's libraries take."""
+    whole = problems.get(found.problem, **dict(found.options))
+    with NOWHERE:
+        model: MultiTaskModel = whole.build_model(0.0)
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    x, targets = batch(whole, found.batch, NOWHERE)
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        z = model.encoder(x)
+        heads = zip(whole.tasks, model.heads.values(), targets, strict=True)
+        losses = [task.loss(head(z), target) for task, head, target in heads]
+    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    activations = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
+    copies = len(losses) if smtos.get(STANDS_FOR.get(found.way, found.way)).space == "parameters" else 0
+    parameters = sum(p.numel() * p.element_size() for p in model.parameters())
+    shared = sum(p.numel() * p.element_size() for p in model.encoder.parameters())
+    return activations + 4 * parameters + copies * shared

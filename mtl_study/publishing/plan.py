@@ -1,0 +1,247 @@
+"""What a preset takes before any of it is run: `make plan PRESET=paper DEVICES=4`.
+
+A row per notebook: runs and steps, counted from its parameters (`planned`); hours, from steps that are measured here on
+drawn samples (`calibration`); memory of the largest run, and disk for its records. No data are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtl_core import files
+from mtl_study import artifacts, parameters
+from mtl_study.experiments import training
+from mtl_study.experiments.runs import BadConfig
+from mtl_study.parameters import BadParameters
+from mtl_study.publishing import calibration, notebooks, planned
+from mtl_study.publishing.calibration import Shape, Steps
+from mtl_study.publishing.planned import Config
+from mtl_study.publishing.reproduce import BadRequest, choose
+from mtl_study.words import listed
+
+GIB, HOUR = 2**30, 3600
+EVALUATED = 1 / 3  # of a training step of the uniform loss is the forward pass that evaluates as many samples
+HEAD = [
+    *("notebook", "runs", "epochs", "steps", "hours", "hours, `search: published`", "hours, `precision: amp`"),
+    *("GiB per run", "GiB of records"),
+]
+START, END = "<!-- plan -->\n", "<!-- end of the plan -->\n"  # around the table in README.md
+
+
+@dataclass(frozen=True)
+class Row:
+    """Of a notebook: what it trains that none before it in the same store does. hours: on one device; published: with
+    the paper's settings in place of a search; amp: under autocast to bfloat16. memory: GiB of the largest run. disk:
+    GiB of all records."""
+
+    notebook: str
+    runs: int
+    epochs: int
+    steps: int
+    hours: float
+    hours_published: float
+    hours_amp: float
+    memory: float
+    disk: float
+
+
+def steps(config: Config) -> int:
+    """Of training, in all."""
+    return config.epochs_in_all * math.ceil(config.base.sizes[0] / config.base.batch_size)
+
+
+def shapes(configs: Sequence[Config]) -> Mapping[Shape, float]:
+    """How often a step of each shape is taken; the forward passes that evaluate stand there as so many steps of the
+    uniform loss."""
+    found: defaultdict[Shape, float] = defaultdict(float)
+    for config in configs:
+        (_, val, test), one = config.base.sizes, calibration.shape(config.base)
+        found[one] += steps(config)
+        found[one._replace(way="losses")] += EVALUATED * config.epochs_in_all * (val + test) / one.batch
+    return found
+
+
+def with_published(values: dict[str, Any]) -> dict[str, Any]:
+    """Parameters with the paper's settings in place of a search."""
+    details = values.get("details", {})
+    return {**values, "details": {**details, "search": "published"}} if "search" in details else values
+
+
+def bytes_per_epoch(repository: Path) -> float:
+    """Of a shipped record: the mean over the first one of every file."""
+    sizes = []
+    for path in sorted((repository / "results").rglob("*.jsonl")):
+        with path.open(encoding="utf-8") as file:
+            line = file.readline()
+        if epochs := len(json.loads(line)["record"].get("history", ())):  # a population has none of its own
+            sizes.append(len(line) / epochs)
+    if not sizes:
+        raise BadRequest(f"{repository / 'results'} holds no record, from which the disk that others take is told.")
+    return sum(sizes) / len(sizes)
+
+
+def read(repository: Path, preset: str, only: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The parameters of the notebooks, by name, in reading order. Raises BadRequest, with all that is wrong."""
+    found, wrong = {}, []
+    for notebook in choose(notebooks.find(repository / "notebooks"), list(only)):
+        path = repository / "params" / preset / f"{notebook.stem}.yaml"
+        try:
+            found[notebook.stem] = parameters.preset_values(path)
+        except BadParameters as error:
+            wrong.append(str(error))
+            continue
+        wrong += [f"{path}: {one}." for one in parameters.misfits(notebook.stem, found[notebook.stem])]
+    if wrong:
+        raise BadRequest("\n".join(wrong))
+    return found
+
+
+def new_runs(notebooks_: dict[str, dict[str, Any]]) -> dict[str, list[Config]]:
+    """By notebook: what it trains that none before it does."""
+    seen: set[tuple[str, str]] = set()
+    found = {}
+    for name, values in notebooks_.items():
+        keyed = {(values.get("store", ""), c.key): c for c in planned.runs(name, values)}
+        found[name] = [config for key, config in keyed.items() if key not in seen]
+        seen |= keyed.keys()
+    return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """On one device: steps in float32, and how many times as long they take under autocast, by family of problems."""
+
+    float32: Steps
+    amp: dict[str, float]
+
+    def hours(self, taken: Mapping[Shape, float], amp: bool = False) -> float:
+        factors = self.amp if amp else {}
+        return sum(n * self.float32.seconds(one) * factors.get(one.family, 1.0) for one, n in taken.items()) / HOUR
+
+    def notes(self, taken: Mapping[Shape, float]) -> list[str]:
+        """What was measured, and what was scaled from what."""
+        said = [f"Measured: {one}: {1000 * t:,.0f} ms per step." for one, t in self.float32.items()]
+        for one in taken:
+            if (known := self.float32.like(one)) != one:
+                times = calibration.work(one) / calibration.work(known)
+                said.append(f"Scaled: {one}: {times:.3g} × ({known}), as the operations are.")
+        return said + [f"Under autocast a step on {family} takes {x:.2f} × as long." for family, x in self.amp.items()]
+
+
+def measured(
+    taken: Mapping[Shape, float], seconds: Callable[..., float], longest: float = calibration.LONGEST
+) -> Measured:
+    """What these steps take.
+
+    Args:
+        seconds: of a step, as `calibration.seconds` has them on a device.
+    """
+    found, amp = Steps(), {}
+    in_turn = calibration.in_turn({one: n * calibration.work(one) for one, n in taken.items()})
+    found.measure(in_turn, seconds, longest)
+    for one in found:  # the lightest of each family comes first
+        if one.family not in amp:
+            amp[one.family] = seconds(one, amp=True) / found[one]
+    return Measured(found, amp)
+
+
+def rows(
+    given: dict[str, dict[str, Any]], seconds: Callable[..., float], per_epoch: float
+) -> tuple[list[Row], list[str]]:
+    """A row per notebook, and what the hours follow from."""
+    as_given = new_runs(given)
+    published = new_runs({name: with_published(values) for name, values in given.items()})
+    taken = {name: shapes(configs) for name, configs in as_given.items()}
+    taken_published = {name: shapes(configs) for name, configs in published.items()}
+    everything = shapes([config for some in (*as_given.values(), *published.values()) for config in some])
+    known = measured(everything, seconds)
+    return [
+        Row(
+            name,
+            len(configs),
+            sum(config.epochs_in_all for config in configs),
+            sum(map(steps, configs)),
+            known.hours(taken[name]),
+            known.hours(taken_published[name]),
+            known.hours(taken[name], amp=True),
+            max(map(calibration.memory, taken[name]), default=0) / GIB,
+            sum(config.epochs_in_all for config in configs) * per_epoch / GIB,
+        )
+        for name, configs in as_given.items()
+    ], known.notes(everything)
+
+
+def table(found: Sequence[Row], devices: int = 1) -> str:
+    """As Markdown."""
+    several = [f"hours, {devices} devices"] if devices > 1 else []
+    lines = [[*HEAD[:5], *several, *HEAD[5:]]]
+    lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
+    for row in found:
+        cells = [row.notebook, *(f"{n:,}" for n in (row.runs, row.epochs, row.steps))]
+        of_several = [row.hours / devices] if devices > 1 else []
+        cells += [_rounded(x) for x in (row.hours, *of_several, row.hours_published, row.hours_amp)]
+        lines.append([*cells, _rounded(row.memory), _rounded(row.disk)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _rounded(x: float) -> str:
+    """To two digits, or to whole ones."""
+    return f"{x:,.0f}" if x >= 10 else f"{x:.2g}"
+
+
+def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSITORY) -> int:
+    """The command. Returns 0, or 2 where the request is refused."""
+    parser = argparse.ArgumentParser(prog="plan", description="What a preset takes, before any of it is run.")
+    parser.add_argument("--preset", default="smoke", help="a folder of params/")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="notebooks by number; default: all")
+    parser.add_argument("--devices", type=int, default=1, help="devices that share the runs evenly")
+    parser.add_argument("--device", default="auto", help="that steps are measured on")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md, too")
+    given = parser.parse_args(arguments)
+    try:
+        if given.devices < 1:
+            raise BadRequest(f"DEVICES={given.devices}: give a whole number from 1.")
+        device = training.find_device(given.device)
+        values = read(repository, given.preset, [name for text in given.only for name in text.split()])
+        with training.determinism(1):
+            seconds = partial(calibration.seconds, device=device)
+            found, how = rows(values, seconds, bytes_per_epoch(repository))
+    except (BadRequest, BadConfig) as error:
+        print(f"Nothing was planned.\n{error}", file=sys.stderr)
+        return 2
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"one core of {training.processor()}"
+    notes = [
+        f"Preset {given.preset}; hours on {where}, one run after the other, evaluation included, without loading.",
+        "A notebook's row leaves out what one before it has trained into the same store.",
+        "Where a search decides, runs are counted as if it chose what the paper chose.",
+    ]
+    if partly := [row.notebook for row in found if planned.partly(row.notebook)]:
+        notes.append(f"Of {listed(partly)} only those runs are counted that its parameters name.")
+    text = f"{table(found, given.devices)}\n\n" + "\n".join(notes)
+    print(text + "\n\n" + "\n".join(how))
+    path = artifacts.folder(given.preset) / "plan.json"
+    told = {"preset": given.preset, "device": where, "devices": given.devices, "notes": notes, "measured": how}
+    report = {**told, "notebooks": [asdict(row) | {"hours_on_all": row.hours / given.devices} for row in found]}
+    files.write_atomically(path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    print(f"Wrote {path}")
+    if given.readme:
+        readme = repository / "README.md"
+        before, rest = readme.read_text(encoding="utf-8").split(START)
+        files.write_atomically(readme, f"{before}{START}\n{text}\n\n{END}{rest.split(END)[1]}")
+    return 0
+
+
+if __name__ == "__main__":
+    artifacts.need_checkout()
+    sys.exit(main())

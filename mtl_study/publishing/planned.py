@@ -1,0 +1,202 @@
+"""What each notebook trains, counted from its parameters: no data, no record and no training is needed.
+
+With `search: grid` some runs hang on what the search will choose; they are counted as if it chose what the paper chose
+(`protocol.expected`). Weights that are only known after a run stand here as weights that no other run has, and a step
+size that is chosen from several as the middle one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mtl_core import problems
+from mtl_study.experiments import confounds, probes, protocol, sweeps, transfer
+from mtl_study.experiments.beside import BesideConfig
+from mtl_study.experiments.population import PopulationConfig
+from mtl_study.experiments.protocol import Expected
+from mtl_study.experiments.runs import RunConfig
+from mtl_study.parameters.schemas import CL_CR, CL_RR, CORNERS, LADDER, QM9, SCHEMAS, STREETS, OnData, Sized, family
+
+RUN = (*Sized.model_fields, "schedule", "keep_jacobian", "problem_options")  # settings of all runs of an experiment
+RL_RR = "multimnist/RL_RR"
+Config = RunConfig | BesideConfig | PopulationConfig  # of a record: has a `base` run and `epochs_in_all`
+
+
+def runs(notebook: str, values: Mapping[str, Any]) -> list[Config]:
+    """The configurations of the records that a notebook makes, each once; none for one that trains nothing.
+
+    Args:
+        notebook: its name, "01_mnist_selection". values: of all its parameters.
+    """
+    made = NOTEBOOKS.get(notebook)
+    found = _named(notebook, values) if made is None else made(values)
+    return list({config.key: config for config in found}.values())
+
+
+def partly(notebook: str) -> bool:
+    """Whether only what a notebook's parameters name is counted."""
+    return issubclass(SCHEMAS[notebook], OnData) and notebook not in NOTEBOOKS
+
+
+def _named(notebook: str, values: Mapping[str, Any]) -> Iterator[Config]:
+    """What its schema builds from the parameters, with every seed."""
+    for _, build in SCHEMAS[notebook](**values).plan():
+        built = build()
+        for config in built if isinstance(built, list) else [built]:
+            if isinstance(config, RunConfig) and isinstance(seeds := values.get("seeds"), list):
+                yield from (config.model_copy(update={"seed": seed}) for seed in seeds)
+            elif isinstance(config, Config):
+                yield config
+
+
+def _changed(configs: Sequence[RunConfig], **changes: Any) -> list[RunConfig]:
+    return [config.model_copy(update=changes) for config in configs]
+
+
+def _experiment(values: Mapping[str, Any], problem: str, methods: Sequence[str]) -> Iterator[Expected]:
+    """As we have it, and then, where that is asked for, as released."""
+    details = values["details"]
+    for as_released in (False, True) if details["as_released"] else (False,):
+        yield protocol.expected(
+            problem,
+            methods,
+            seeds=values["seeds"],
+            search=details["search"],
+            search_seeds=details["search_seeds"],
+            grid=protocol.Grid(**details["grid"]),
+            as_released=as_released,
+            source=values["source"],
+            **{name: details[name] for name in RUN if name in details},
+        )
+
+
+def _at_one_rate(found: Expected) -> list[RunConfig]:
+    """The uniform loss at every rate of a method."""
+    uniform = found.of("unit_scal")
+    rates = dict.fromkeys(config.lr for config in found.runs)
+    return [config.model_copy(update={"lr": lr}) for lr in rates for config in uniform]
+
+
+def _selection(values: Mapping[str, Any]) -> Iterator[RunConfig]:
+    ours, *released = _experiment(values, CL_RR, values["methods"])
+    for one in (ours, *released):
+        yield from one.all
+    if values["details"]["train_at_one_rate"]:
+        yield from _at_one_rate(ours)
+    yield from _changed(ours.of("unit_scal"), lr=max(config.lr for config in ours.runs))
+
+
+def _similar(values: Mapping[str, Any]) -> Iterator[RunConfig]:
+    for problem in (CL_CR, RL_RR, CL_RR):
+        ours, *released = _experiment(values, problem, values["methods"])
+        for one in (ours, *released):
+            yield from one.all
+        if problem != CL_RR and values["details"]["train_at_one_rate"]:
+            yield from _at_one_rate(ours)
+        if problem == CL_CR:
+            for config in ours.of("famo"):
+                yield from _changed([config], options={**config.options, "masks": "fresh"})
+
+
+def _ladder(values: Mapping[str, Any]) -> Iterator[RunConfig]:
+    for problem in LADDER:
+        methods = values["all_methods"] if problem == STREETS else values["methods"]
+        ours, *released = _experiment(values, problem, methods)
+        for one in (ours, *released):
+            yield from one.all
+        if len(problems.get(problem).tasks) == 3:
+            yield from _changed(ours.of("imtl"), options={"form": "transposed"})
+        if problem == STREETS:
+            for corner in CORNERS:
+                yield from _changed(ours.of(*values["methods"]), problem=corner)
+        alone = [config for config in ours.baselines if config.problem == "cityscapes/R18/S"]
+        yield from _changed(alone, problem="cityscapes/SD_19/S")
+
+
+def _properties(values: Mapping[str, Any]) -> Iterator[RunConfig]:
+    details = values["details"]
+    ours, *released = _experiment(values, QM9, values["methods"])
+    for one in (ours, *released):
+        yield from one.all
+    if details["train_at_one_rate"]:
+        yield from _at_one_rate(ours)
+    yield from _changed(ours.of("imtl"), options={"form": "transposed"})
+    for schedule in ("plateau", "plateau_on_validation"):
+        yield from _changed(ours.of(*details["both_schedules"]), schedule=schedule, epochs=details["schedule_epochs"])
+
+
+def _fixed_weights(values: Mapping[str, Any]) -> Iterator[RunConfig]:
+    details, found = values["details"], {}
+    for problem, methods in values["methods"].items():
+        name = family(problem)
+        own = {"search_seeds": [], **details[name], "search": details["search"], "as_released": False}
+        of_problem = {"details": own, "seeds": values["seeds"][name], "source": values["source"][name]}
+        [found[problem]] = _experiment(of_problem, problem, methods)
+        yield from found[problem].all
+    here = {problem: values["seeds"][family(problem)] for problem in found}
+    here |= {problem: details["digits"]["sweep_seeds"] for problem in (CL_RR, CL_CR)}
+    unknown = itertools.count(1)  # weights that a run will name
+
+    def weights(like: RunConfig, seeds: Sequence[int], **changes: Any) -> list[RunConfig]:
+        n = len(like.definition.tasks)
+        return sweeps.fixed(like, [1 + next(unknown) / 100_000, *[1.0] * (n - 1)], seeds, **changes)
+
+    def changed(smto: str, **changes: Any) -> list[RunConfig]:
+        return _changed([c for c in found[CL_RR].of(smto) if c.seed in here[CL_RR]], **changes)
+
+    taken = {problem: found[problem].of(smto)[0] for problem, smto in details["sources"].items()}
+    for problem in (CL_RR, STREETS):
+        yield from weights(taken[problem], here[problem])
+    for lr in details["nash_lr"]:
+        yield taken[QM9].model_copy(update={"lr": lr})
+        yield from weights(taken[QM9], here[QM9], lr=details["fixed_lr"])
+    rates = {problem: dict.fromkeys(config.lr for config in found[problem].runs) for problem in details["ratios"]}
+    for problem, ratios in details["ratios"].items():
+        for lr in rates[problem]:
+            uniform = found[problem].of("unit_scal")[0]
+            yield from sweeps.front(uniform, sweeps.ratios(**ratios), here[problem], lr=lr)
+    uniform, population = found[CL_RR].of("unit_scal")[0], details["population"]
+    for seed in population["seeds"]:
+        for _ in range(population["size"]):  # its members, as so many runs
+            yield from weights(uniform, [seed])
+        yield from weights(uniform, [seed])  # trained anew with what it found
+    for _ in range(3):  # inverse losses, inverse gradients, a method's mean
+        yield from weights(uniform, here[CL_RR])
+    for smto, lr in itertools.product(details["lr_methods"], details["lr_grid"]):
+        yield from changed(smto, lr=lr)
+    for width, lr in itertools.product(details["widths"], rates[CL_RR]):
+        yield from changed("unit_scal", problem_options={"width": width}, lr=lr)
+    for smto, (dropout, decay) in itertools.product(details["kurin_methods"], details["kurin"]):
+        yield from changed(smto, dropout=dropout, weight_decay=decay)
+
+
+def _optimizers(values: Mapping[str, Any]) -> Iterator[Config]:
+    details, seeds = values["details"], values["seeds"]
+    settings = {name: details[name] for name in Sized.model_fields}
+    like = RunConfig.of(problem=CL_RR, seed=seeds[0], lr=0.001, source=values["source"], **settings)
+    rates, arms = details["rates"], [(smto, optimizer) for smto, optimizer in details["arms"]]
+    middle = {name: found[len(found) // 2] for name, found in rates.items()}
+    compared = details["optimizers"]
+    yield from confounds.crossed(like, values["methods"], {name: rates[name] for name in compared}, seeds[:1])
+    yield from confounds.crossed(like, values["methods"], {name: [middle[name]] for name in compared}, seeds[1:])
+    for arm in arms:
+        for lr in rates[arm[1]]:
+            yield from confounds.in_units(like, {arm: lr}, [1.0], seeds[:1])
+    yield from confounds.in_units(like, {arm: middle[arm[1]] for arm in arms}, details["factors"], seeds)
+    for problem, seed in itertools.product(details["look_problems"], details["look_seeds"]):
+        base = like.model_copy(update={"problem": problem, "seed": seed, "epochs": details["look_epochs"]})
+        yield probes.LooksConfig.of(base=base, looks=details["looks"])
+    for base in confounds.crossed(like, details["transfer_methods"], {"adam": [middle["adam"]]}, seeds):
+        yield transfer.TransferConfig.of(base=base, tuning_epochs=details["tuning_epochs"])
+
+
+NOTEBOOKS: dict[str, Callable[[Mapping[str, Any]], Iterator[Config]]] = {
+    "01_mnist_selection": _selection,
+    "02_two_similar_tasks": _similar,
+    "03_cityscapes_ladder": _ladder,
+    "04_qm9": _properties,
+    "05_fixed_weights": _fixed_weights,
+    "07_optimizers": _optimizers,
+}

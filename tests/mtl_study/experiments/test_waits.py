@@ -1,0 +1,174 @@
+"""Nothing in a step assumes a CPU: one step of every SMTO, and whole epochs, run on PyTorch's meta device: its tensors
+have shapes and no numbers. What would have the host wait for a GPU is counted there: nothing in a step of a method that
+reads losses, one transfer of a K×K Gramian in one that solves a problem on the host, and none for a batch."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtl_core.smtos.base import GramianWeighting, LossWeighting, ProblemInfo
+from mtl_core.smtos.registry import build, keys
+from mtl_core.step import MultiTaskModel, Step
+from mtl_study.experiments import inner
+from mtl_study.experiments.runs import RunConfig
+from mtl_study.experiments.training import Training
+from mtl_study.experiments.waits import Waits
+
+NOWHERE = torch.device("meta")
+COMBINATIONS = [
+    ("rotograd", {"inner": "edm"}),
+    ("rotograd", {"inner": "nash_mtl", "start": "haar"}),
+    ("auto_lambda", {"inner": "cagrad"}),
+    ("auto_lambda", {"gradients": "finite_difference", "inner": "rotograd"}),
+    ("graddrop", {"space": "parameters", "leak": [0.1, 0.2, 0.3]}),
+    ("graddrop", {"mode": "random"}),
+    ("famo", {"masks": "fresh", "max_norm": 1.0}),
+    ("gradnorm", {"start": "first_epoch"}),
+]
+CASES = [
+    (key, {"fixed": {"weights": [1.0, 2.0, 3.0]}, "bayesagg_mtl": {"warm_up": 0}}.get(key, {})) for key in keys()
+] + COMBINATIONS
+
+
+K = 3
+GRAMIAN = [(K + 1, K)]  # with the losses below it
+#: what the host waits for where it is neither nothing nor that
+READ = {
+    "rotograd": [()],  # how many terms the exponential takes
+    "excess_mtl": [(K,)],
+    "sdmgrad": [()],
+    "gated": [(K, K)],  # the gate's look, before that of the method inside
+}
+
+
+def test_a_step_waits_for_nothing_but_a_gramian() -> None:
+    """Of every method, and of combinations. What is sent to the device is not waited for."""
+    encoder = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(32, 5))
+    heads = {"a": nn.Sequential(nn.Linear(5, 3), nn.LogSoftmax(1)), "b": nn.Linear(5, 4), "c": nn.Linear(5, 4)}
+    found = {}
+    for key, options in CASES:
+        model = copy.deepcopy(MultiTaskModel(encoder, heads)).to("meta")
+        smto = build(key, K, **options)
+        smto.set_up(ProblemInfo(("softmax", "gaussian", "gaussian"), (5,), lr=0.01, weight_decay=0.0), seed=1)
+        smto.to("meta")
+        optimizer = torch.optim.Adam([{"params": list(model.parameters())}, *smto.parameter_groups(0.01)], lr=0.01)
+        x = torch.empty(6, 1, 6, 6, device=NOWHERE)
+        classes, values = torch.empty(6, dtype=torch.long, device=NOWHERE), torch.empty(6, 4, device=NOWHERE)
+        batch = x, [classes, values, values]
+        smto.begin_epoch(0, None, 0.01)
+        with Waits() as waits:
+            step = Step(
+                model,
+                [F.nll_loss, F.mse_loss, F.mse_loss],
+                *batch,
+                transform_features=smto.transform_features,
+                second_batch=lambda batch=batch: batch,
+                replay=smto.replay,
+            )
+            applied = smto.backward(step)
+            optimizer.step()
+            smto.after_step(step)
+        inner = getattr(smto, "inner", None)
+        solved = isinstance(smto, GramianWeighting) or isinstance(inner, GramianWeighting)
+        expected = READ.get(key, []) + READ.get(getattr(inner, "key", ""), []) + GRAMIAN * solved
+        found[key, str(options)] = (waits.read, waits.sent), (expected, [])
+        assert not expected or not isinstance(smto, LossWeighting)
+        with Waits():
+            smto.begin_epoch(1, torch.ones(K, device=NOWHERE), 0.01)
+        assert applied.weights.is_meta and applied.weights.shape == (K,), key
+        assert all(p.grad.is_meta and p.grad.shape == p.shape for p in [*model.parameters(), *smto.parameters()]), key
+    assert {case: was for case, (was, _) in found.items()} == {case: expected for case, (_, expected) in found.items()}
+
+
+def test_waits_are_seen() -> None:
+    """Every way of looking at a number, and of sending some; a stand-in answers."""
+    matrix, number = torch.empty(2, 2, device=NOWHERE), torch.empty((), device=NOWHERE)
+    with Waits() as waits:
+        assert matrix.tolist() == [[2.0, 1.0], [1.0, 2.0]] == matrix.cpu().numpy().tolist()
+        assert float(number) == number.item() == 1.0 and bool(number > 0)
+        assert torch.zeros(2, 2).copy_(matrix).sum() == 6.0
+    assert waits.read == [(2, 2), (2, 2), (), (), (), (2, 2)] and not waits.sent
+    with Waits() as waits:
+        torch.ones(2).to(matrix, non_blocking=True)
+        matrix.copy_(torch.ones(2, 2), non_blocking=True)
+        assert waits.count == 0
+        torch.ones(3).to(matrix)
+        matrix.copy_(torch.ones(2))
+    assert waits.sent == [(3,), (2,)]
+    with Waits(), pytest.raises(NotImplementedError):
+        matrix[matrix > 0]
+
+
+# -- whole epochs ------------------------------------------------------------------------------------------------------
+
+STREETS = {"problem_options": {"width": 32, "slim": 32}, "train_size": 8, "val_size": 3, "test_size": 3}
+MOLECULES = {"problem_options": {"max_atoms": 9, "slim": 4}, "train_size": 8, "val_size": 6, "test_size": 6}
+DIGITS = {"train_size": 8, "val_size": 6, "test_size": 6}
+
+
+class Healthy(Waits):
+    """The first step that was not finite is step −1: there is none."""
+
+    def stand_in(self, tensor: Tensor) -> Tensor:
+        return super().stand_in(tensor) * (-1 if tensor.dtype == torch.int64 else 1)
+
+
+class Unfused(torch.optim.Adam):
+    """As the trainer has it, whose fused step has no shapes alone."""
+
+    def __init__(self, model, groups) -> None:
+        super().__init__([{"params": list(model.parameters())}, *groups], lr=0.01)
+
+    def step(self) -> None:
+        self.found_inf = None
+        super().step()
+
+
+def epochs(monkeypatch, problem: str, smto: str, **settings) -> tuple[Training, list[int], int]:
+    """Two epochs: the run, the waits in each of its steps, and those in all."""
+    monkeypatch.setattr(inner, "build", lambda config, model, groups: Unfused(model, groups))
+    config = RunConfig.of(problem=problem, smto=smto, seed=1, epochs=2, batch_size=4, lr=0.01, **settings)
+    in_steps: list[int] = []
+    with Healthy():  # reading data waits
+        run = Training(config, NOWHERE, None)
+    taken = run._step
+
+    def step(*args) -> None:
+        before = waits.count
+        taken(*args)
+        in_steps.append(waits.count - before)
+
+    run._step = step
+    with Healthy() as waits:
+        while run.unfinished:
+            run.epoch()
+    return run, in_steps, waits.count
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "plateau", "plateau_on_validation"])
+def test_an_epoch_waits_for_its_end(monkeypatch, schedule):
+    """Evaluation, log, schedule and record included. Waits are as many however many steps there are."""
+    counts = set()
+    for size in (8, 12):
+        run, in_steps, count = epochs(
+            monkeypatch, "multimnist/CL_RR", "famo", **DIGITS | {"train_size": size}, schedule=schedule
+        )
+        assert not run.diverged and len(run.history) == 2 and len(in_steps) == 2 * size // 4
+        assert set(in_steps) == {0} and set(run.history[0].gradients) == {"features", "parameters"}
+        assert run.record().ended == "finished"
+        counts.add(count)
+    assert len(counts) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("problem", "settings"), [("cityscapes/19C", STREETS), ("qm9", MOLECULES)], ids=str)
+def test_no_batch_and_no_loss_is_waited_for(monkeypatch, problem, settings):
+    """With augmentation, and with molecules sorted by their atoms; a Gramian is read once per step."""
+    for smto, once in (("uw", 0), ("cagrad", 1)):
+        run, in_steps, _ = epochs(monkeypatch, problem, smto, **settings)
+        assert len(run.history) == 2 and set(in_steps) == {once}

@@ -1,0 +1,165 @@
+"""What `make plan` counts is what is trained; what it says of time and memory follows from what it measures."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from mtl_core import problems, smtos
+from mtl_study import artifacts, parameters
+from mtl_study.experiments.probes import LooksConfig, LooksStore
+from mtl_study.experiments.runs import RunConfig
+from mtl_study.experiments.store import RunStore
+from mtl_study.publishing import calibration, plan, planned
+from mtl_study.publishing.calibration import Shape, Steps
+
+DIGITS = {"problem": "multimnist/CL_RR", "lr": 0.001, "seed": 1, "train_size": 1000, "val_size": 300, "test_size": 300}
+
+
+def given(preset, *numbers):
+    found = sorted((artifacts.REPOSITORY / "params" / preset).glob("*.yaml"))
+    return {path.stem: parameters.preset_values(path) for path in found if path.stem[:2] in numbers}
+
+
+def test_what_is_planned_for_quick_is_what_was_trained_for_it():
+    """Every run is in the shipped store, but for what only a run can name: fixed weights, and step sizes chosen from
+    several for all seeds beyond the first."""
+    store = RunStore(artifacts.REPOSITORY / "results")
+    configs = plan.new_runs(given("quick", "01", "02", "03", "04", "05"))
+    lacking = {name: {c.smto for c in some if store.get(c) is None} for name, some in configs.items()}
+    assert all(configs.values())
+    assert lacking == {name: {"fixed"} if name[:2] == "05" else set() for name in configs}
+    [(name, values)] = given("quick", "07").items()
+    seventh = planned.runs(name, values)
+    first = [c for c in seventh if isinstance(c, RunConfig) and c.seed == values["seeds"][0] and not c.units]
+    looks = [c for c in seventh if isinstance(c, LooksConfig)]
+    assert first and all(store.get(config) for config in first)
+    beside = LooksStore(artifacts.REPOSITORY / "results")
+    assert looks and all(beside.get(config) for config in looks)
+
+
+def test_every_notebook_that_trains_is_counted_whole_or_said_to_be_in_part():
+    """What has no count of its own is counted by what its parameters name."""
+    values = given("smoke", *(f"{n:02}" for n in range(20)))
+    assert values.keys() == parameters.SCHEMAS.keys()
+    for name, trains in ((name, issubclass(schema, parameters.OnData)) for name, schema in parameters.SCHEMAS.items()):
+        assert bool(planned.runs(name, values[name])) == trains
+        assert planned.partly(name) == (trains and name not in planned.NOTEBOOKS)
+    [(name, of_first)] = given("quick", "01").items()  # all with published settings
+    assert {c.key for c in planned._named(name, of_first)} <= {c.key for c in planned.runs(name, of_first)}
+
+
+def test_a_search_by_hand():
+    """Smoke's 01: 16 methods and 2 single tasks at 2 rates with one seed; of each the chosen ones with a second seed,
+    and the uniform loss at the rate that it has not."""
+    [(_, values)] = given("smoke", "01").items()
+    configs = planned.runs("01_mnist_selection", values)
+    first = [config for config in configs if config.seed == values["details"]["search_seeds"][0]]
+    rates = len(values["details"]["grid"]["lr"])
+    assert len(first) == rates * (len(values["methods"]) + 2)
+    second = [config for config in configs if config not in first]
+    reported = {config.lr for config in second if config.smto != "unit_scal"}
+    alone = [config for config in second if config.problem != "multimnist/CL_RR"]
+    uniform = [config for config in second if config.smto == "unit_scal" and config not in alone]
+    assert len(alone) == 2 and {config.lr for config in uniform} >= reported
+    assert len(second) == len(values["methods"]) - 1 + len(uniform) + len(alone)
+
+
+UNIFORM = Shape("multimnist/CL_RR", (), 256, "losses")
+
+
+def test_hours_by_hand():
+    """Three epochs of 4 steps; 600 samples are evaluated after each, at a third of a step of 256."""
+    config = RunConfig.of(**DIGITS, epochs=3, batch_size=256, smto="cagrad")
+    taken = plan.shapes([config])
+    assert plan.steps(config) == 12
+    assert taken == {UNIFORM._replace(way="parameters"): 12, UNIFORM: pytest.approx(3 * 600 / 256 / 3)}
+    seconds = {"losses": 1.0, "parameters": 100.0}
+    known = plan.measured(taken, lambda one, amp=False: seconds[one.way] * (3 if amp else 1))
+    assert known.hours(taken) == pytest.approx((1200 + 600 / 256) / 3600)
+    assert known.hours(taken, amp=True) == pytest.approx(3 * known.hours(taken))
+    assert known.notes(taken)[0] == "Measured: multimnist/CL_RR, unit_scal, 256 samples: 1,000 ms per step."
+
+
+def test_what_is_not_measured_is_scaled_by_its_operations(monkeypatch):
+    """Of its own network first, else of its own data, else of whatever is there."""
+    monkeypatch.setattr(calibration, "work", lambda one: {"losses": 3.0, "parameters": 5.0}[one.way] * one.batch)
+    cagrad, streets = UNIFORM._replace(way="parameters"), Shape("cityscapes/19C", (), 32, "losses")
+    found = Steps({UNIFORM._replace(batch=64): 2.0})
+    assert found.seconds(UNIFORM) == 8.0 and found.seconds(cagrad) == pytest.approx(8.0 * 5 / 3)
+    assert found.seconds(streets) == 1.0
+    found[Shape("cityscapes/R18", (), 2, "losses")] = 30.0
+    assert found.seconds(streets) == 16 * 30.0
+    assert f"({UNIFORM._replace(batch=64)})" in plan.Measured(found, {}).notes([cagrad])[2]
+
+
+def test_a_step_that_is_too_long_is_measured_with_fewer_samples(monkeypatch):
+    """A third of 60 s is left for the first: 2 s per sample fit 8 times, not 16 times. What does not fit with two
+    samples is not measured."""
+    monkeypatch.setattr(calibration, "work", lambda one: 2 * calibration.SLOW * one.batch)
+    asked: list[Shape] = []
+    found = Steps()
+    found.measure([UNIFORM], lambda one: asked.append(one) or 1.0, longest=60)
+    assert asked == [UNIFORM._replace(batch=8)] and found.seconds(UNIFORM) == 32.0
+    found.measure([UNIFORM], lambda one: asked.append(one) or 1.0, longest=0.1)
+    assert len(asked) == 1
+
+
+def test_the_lightest_of_each_family_is_measured_first(monkeypatch):
+    monkeypatch.setattr(calibration, "work", lambda one: float(one.batch))
+    big, small, streets = UNIFORM, UNIFORM._replace(batch=2), Shape("cityscapes/19C", (), 32, "losses")
+    assert calibration.in_turn({big: 9.0, small: 1.0, streets: 5.0}) == [small, streets, big]
+
+
+def test_the_operations_of_a_step():
+    """One backward pass more through the encoder for the second task, three passes for a second batch."""
+    losses, features, cagrad, auto = (
+        calibration.work(UNIFORM._replace(batch=4, way=way))
+        for way in ("losses", "features", "parameters", "auto_lambda")
+    )
+    assert losses <= features < cagrad < auto
+    assert calibration.work(UNIFORM._replace(batch=8)) == 2 * losses
+
+
+@pytest.mark.parametrize("problem", ["multimnist/CL_RR", "cityscapes/19C", "qm9"])
+def test_memory_of_a_run(problem):
+    """What the backward pass needs grows with the batch, the gradients of the tasks do not."""
+    options = {"slim": 32, "width": 32} if "city" in problem else {"slim": 4} if problem == "qm9" else {}
+    way = calibration.Shape(problem, tuple(sorted(options.items())), 8, "losses")
+    one, two, three = (calibration.memory(way._replace(batch=n)) for n in (8, 16, 24))
+    assert 0 < one < two and three - two == pytest.approx(two - one, rel=0.02)
+    whole = problems.get(problem, **options)
+    shared = sum(p.numel() * p.element_size() for p in whole.build_model(0.0).encoder.parameters())
+    assert calibration.memory(way._replace(way="parameters")) - one == len(whole.tasks) * shared
+
+
+def test_every_way_of_a_step_is_measured():
+    assert set(calibration.STANDS_FOR) <= {smtos.get(key).space for key in smtos.keys()}  # noqa: SIM118
+    for way in (*calibration.STANDS_FOR, "auto_lambda", "famo", "rotograd"):
+        shape = calibration.Shape("multimnist/CL_RR", (), 4, way)
+        assert 0 < calibration.seconds(shape, torch.device("cpu")) < 10
+
+
+def test_the_command(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
+    monkeypatch.setattr(calibration, "seconds", lambda shape, device, amp=False: 0.001)
+    monkeypatch.setattr(calibration, "work", lambda one: 1e6 * one.batch)
+    assert plan.main(["--preset", "smoke", "--only", "04 06", "--devices", "4"]) == 0
+    head, _, *lines = capsys.readouterr().out.splitlines()
+    assert "hours, 4 devices" in head and [re.match(r"\| (\d\d)_", line)[1] for line in lines[:2]] == ["04", "06"]
+    first, second = json.loads(next(tmp_path.rglob("plan.json")).read_text())["notebooks"]
+    assert first["hours_on_all"] == first["hours"] / 4 > 0 and second["runs"] == 0
+    assert plan.main(["--preset", "papr"]) == 2
+    assert plan.main(["--devices", "0"]) == 2
+
+
+def test_the_readme_has_the_table():
+    """A row with hours for every notebook, as the command wrote it."""
+    readme = (artifacts.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    head, _, *lines = readme.split(plan.START)[1].split(plan.END)[0].strip().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert head == plan.table([], devices=4).splitlines()[0] and [row[0] for row in cells] == list(parameters.SCHEMAS)
+    trained = given("paper", *(name[:2] for name in planned.NOTEBOOKS))
+    for row in cells:
+        assert (float(row[4].replace(",", "")) > 0) == (row[0] in trained)
