@@ -1,6 +1,5 @@
 # make help says what there is. The first command of all makes the environment: a venv in .venv, about 7 GB, once.
 
-PRESET ?= smoke
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/ready
@@ -20,7 +19,7 @@ help: ## this list
 
 reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|overnight|paper, ONLY=01 or "00 01", WORKERS=n (one per core), STORE=folder, ENGINE=dask, ADDRESS=tcp://..., KEEP=1 (checkpoints, to train longer later), CHECK=1 (hold the numbers against the shipped ones), CHANGED=1 (only what changed since it was executed; CHANGED=main: since that commit), MINUTES=n, MEMORY=n (GiB; limits of each notebook)
 	@$(if $(KEEP),MTL_KEEP=1) $(if $(ENGINE),MTL_ENGINE="$(ENGINE)") $(if $(ADDRESS),MTL_ADDRESS="$(ADDRESS)") \
-		$(PYTHON) -m mtl_study.publishing.reproduce --preset "$(PRESET)" $(if $(ONLY),--only "$(ONLY)") \
+		$(PYTHON) -m mtl_study.publishing.reproduce $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(ONLY),--only "$(ONLY)") \
 		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)") \
 		$(if $(CHECK),--check) $(if $(CHANGED),--changed "$(CHANGED)") $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(MEMORY),--memory "$(MEMORY)")
 
@@ -28,11 +27,11 @@ plan: $(READY) ## what a preset takes, before any of it is run: PRESET=paper, ON
 	@$(PYTHON) -m mtl_study.publishing.plan --preset "$(PRESET)" $(if $(ONLY),--only "$(ONLY)") $(if $(DEVICES),--devices "$(DEVICES)") $(if $(README),--readme)
 
 figure: $(READY) ## draw one figure or table again, from the records that are there: NAME=01_figure_1, PRESET=quick, STORE=folder
-	@$(PYTHON) -m mtl_study.publishing.excerpts "$(NAME)" $(if $(filter file,$(origin PRESET)),,--preset "$(PRESET)") $(if $(STORE),--store "$(STORE)")
+	@$(PYTHON) -m mtl_study.publishing.excerpts "$(NAME)" $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(STORE),--store "$(STORE)")
 
 audit: $(READY) ## CLAIM=C3b: from the records to the verdict; RUNS=3: train random shipped records again (SEED=n: these), and say whether they are bit-equal
 	@$(PYTHON) -m mtl_study.publishing.audit $(if $(CLAIM),--claim "$(CLAIM)") $(if $(RUNS),--runs "$(RUNS)") $(if $(SEED),--seed "$(SEED)") \
-		$(if $(filter file,$(origin PRESET)),,--preset "$(PRESET)") $(if $(STORE),--store "$(STORE)")
+		$(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(STORE),--store "$(STORE)")
 
 doctor: $(READY) ## what this machine has, and which presets it can run
 	@$(PYTHON) -m mtl_study.publishing.doctor
@@ -67,18 +66,18 @@ test-all: $(READY) ## run all tests, and those that train under each instruction
 	echo "No test failed; what was skipped, and why, stands above."
 
 records: $(READY) ## train what a preset rests on, most informative first: PRESET=overnight, HOURS=2.5, WORKERS=n, STORE=folder, DATA=folder with MNIST, LOOK=1 (only say what is missing), ANY=1 (finish what another kind of machine began)
-	@$(PYTHON) -m mtl_study.experiments.evidence $(if $(filter file,$(origin PRESET)),,--preset "$(PRESET)") $(if $(HOURS),--hours "$(HOURS)") \
+	@$(PYTHON) -m mtl_study.experiments.evidence $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(HOURS),--hours "$(HOURS)") \
 		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)") $(if $(DATA),--data "$(DATA)") $(if $(LOOK),--look) $(if $(ANY),--any)
 
 compare: $(READY) ## your own method beside all others: METHOD=mine.py, PROBLEM=multimnist/CL_RR, PRESET=quick|overnight, DATA=folder with MNIST, WORKERS=n
 	@$(PYTHON) -m mtl_study.publishing.compare --method "$(METHOD)" $(if $(PROBLEM),--problem "$(PROBLEM)") \
-		$(if $(filter file,$(origin PRESET)),,--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers "$(WORKERS)")
+		$(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers "$(WORKERS)")
 
 bench: $(READY) ## what a training step of every method costs, and how fast the solvers are
 	@$(PYTHON) -m benchmarks.speed
 
 report: $(READY) ## write REPORT.md and its figures from artifacts/quick; DROP=1 leaves out what only the last report has
-	@$(PYTHON) -m mtl_study.publishing.reproduce --preset quick --report $(if $(DROP),--drop)
+	@$(PYTHON) -m mtl_study.publishing.reproduce --report $(if $(DROP),--drop)
 
 lint: $(READY) ## check style and types
 	$(PYTHON) -m ruff check .

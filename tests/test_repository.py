@@ -231,6 +231,26 @@ def test_the_tests_of_the_core_know_nothing_of_the_study():
     assert [path for path, source in sources.items() if "mtl_study" in top_level(source)] == []
 
 
+def test_the_tests_mirror_the_packages():
+    """A folder of tests is named like the room that it tests."""
+    for package in ("mtl_core", "mtl_study"):
+        for path in (REPOSITORY / "tests" / package).rglob("test_*.py"):
+            room = path.parent.relative_to(REPOSITORY / "tests")
+            assert (REPOSITORY / room / "__init__.py").is_file(), path
+
+
+def test_a_name_stands_for_one_class():
+    """Networks and their private helpers apart: an encoder is called Encoder in every model's file."""
+    named: dict[str, list[str]] = {}
+    for path in ours(".py"):
+        where = path.relative_to(REPOSITORY)
+        if where.parts[0] in ("mtl_core", "mtl_study", "benchmarks") and where.parts[:2] != ("mtl_core", "models"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef):
+                    named.setdefault(node.name, []).append(str(where))
+    assert {name: places for name, places in named.items() if len(places) > 1} == {}
+
+
 def test_no_modules_import_each_other_in_a_circle():
     list(graphlib.TopologicalSorter(IMPORTS).static_order())  # raises CycleError
 

@@ -187,7 +187,7 @@ FEWEST = 4  # methods whose variances are worth averaging
 
 
 @dataclass(frozen=True)
-class Share:
+class Proportion:
     """The share of seeds in which something happened: one True or False per seed."""
 
     happened: np.ndarray

@@ -37,7 +37,6 @@ from mtl_study.experiments import protocol, runner, sweeps, training
 from mtl_study.experiments.engines import EngineLost
 from mtl_study.experiments.runs import BadConfig, Positive, Run, RunConfig, explain, machine
 from mtl_study.experiments.store import RunStore
-from mtl_study.paper import published
 from mtl_study.words import counted, duration, listed
 
 Size = tuple[int, int]  # batch size, epochs
@@ -99,7 +98,7 @@ class Tier(BaseModel):
         return {**self.settings, "batch_size": size[0], "epochs": size[1]}
 
 
-class _File(BaseModel):
+class _Tiers(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     settings: dict[str, dict[str, Any]] = {}  # named here, used by the tiers as YAML aliases
@@ -131,7 +130,7 @@ def tiers(preset: str, params: Path | None = None) -> list[Tier]:
             f"{', '.join(known)}; of the others `make reproduce` trains what their notebooks need."
         )
     try:
-        return _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).tiers
+        return _Tiers.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).tiers
     except ValidationError as error:
         raise BadConfig(f"{path}: {explain(error, Tier)}") from None
 
@@ -427,7 +426,7 @@ def main(arguments: list[str] | None = None) -> int:
         for tier in wanted if given.look else ():
             for line in lengths(tier, store):
                 print(line)
-    except (ValueError, published.NotInPaper) as error:
+    except ValueError as error:
         print(f"Nothing was trained.\n{error}", file=sys.stderr)
         return 2
     try:

@@ -573,7 +573,7 @@ def _share(part: Part, rule: Share, evidence: pd.DataFrame) -> Finding:
     ((pair, values),) = _values(rule, evidence).items()
     above, below = rule.bounds()
     known = values.dropna()
-    estimate = inference.Share(((known > above) & (known < below)).to_numpy())
+    estimate = inference.Proportion(((known > above) & (known < below)).to_numpy())
     ballot = _Ballot.of({pair: estimate}, (0.5, math.inf), 1, part.needs.seeds)
     mean, low, high, n = interval = ballot.deciding.decisive
     text = f"{counted(int(estimate.happened.sum()), 'run')} of {n}" if n else "no run"

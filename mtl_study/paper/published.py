@@ -23,11 +23,8 @@ from pydantic import BaseModel, ConfigDict
 from mtl_core.names import nearest
 
 
-class NotInPaper(KeyError):
+class NotInPaper(ValueError):
     """The paper has no such number."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class Settings(TypedDict):

@@ -16,6 +16,7 @@ from mtl_core.step import MultiTaskModel
 from mtl_study.experiments import confounds, protocol, sweeps, training
 from mtl_study.experiments.population import PopulationConfig
 from mtl_study.experiments.runs import BadConfig, RunConfig
+from mtl_study.paper import published
 from mtl_study.parameters.checking import Folder, Name, Once, Place, Table
 from mtl_study.words import listed
 
@@ -111,7 +112,7 @@ class Sized(Table):
         return self.train_size, self.val_size, self.test_size
 
 
-class Settings(Sized):
+class Searched(Sized):
     """Of an experiment, with its search."""
 
     search_seeds: Seeds
@@ -124,7 +125,7 @@ def _planned(
     seeds: list[int],
     source: str,
     search: Search,
-    settings: Settings,
+    settings: Searched,
     as_released: bool = False,
 ) -> list[RunConfig]:
     """What the protocol trains for a problem, with one seed: every method fits the network."""
@@ -155,14 +156,14 @@ def _network(problem: str, **options: Any) -> MultiTaskModel:
         return problems.get(problem, **options).build_model(0.0)
 
 
-class Protocol(Settings):
+class Protocol(Searched):
     """Details of a notebook that runs the paper's protocol."""
 
     search: Search
     as_released: bool
 
 
-class Experiment(OnData):
+class PaperNotebook(OnData):
     """A notebook that runs the paper's protocol."""
 
     methods: Methods
@@ -243,7 +244,7 @@ class OnDigits(Protocol):
     train_at_one_rate: bool
 
 
-class Selection(Experiment):
+class Selection(PaperNotebook):
     source: Digits
     details: OnDigits
 
@@ -260,7 +261,7 @@ def _needed(where: str, methods: list[str], *needed: str) -> Plan:
         yield where, partial(_refuse, f"{where} must have {listed(lacking)}, of which this notebook speaks by name")
 
 
-class SimilarTasks(Experiment):
+class SimilarTasks(PaperNotebook):
     source: Digits
     details: OnDigits
 
@@ -280,7 +281,7 @@ class OnStreets(Protocol):
     keep_jacobian: bool
 
 
-class Ladder(Experiment):
+class Ladder(PaperNotebook):
     all_methods: Methods
     source: Streets
     details: OnStreets
@@ -313,7 +314,7 @@ class OnMolecules(Protocol):
     schedule_epochs: Epochs
 
 
-class Properties(Experiment):
+class Properties(PaperNotebook):
     source: Molecules
     details: OnMolecules
 
@@ -328,21 +329,21 @@ class Properties(Experiment):
         yield from self.needs(QM9, **self.details.problem_options.model_dump())
 
 
-class OfDigits(Settings):
+class OfDigits(Searched):
     """As in notebooks 01 and 02."""
 
     sweep_seeds: Seeds
     grid: DigitGrid
 
 
-class OfStreets(Settings):
+class OfStreets(Searched):
     """As in notebook 03."""
 
     grid: StreetGrid
     problem_options: StreetOptions
 
 
-class OfMolecules(Settings):
+class OfMolecules(Searched):
     """As in notebook 04."""
 
     grid: MoleculeGrid
@@ -369,13 +370,13 @@ class FolderByFamily(Table):
     molecules: Place
 
 
-class Ratios(Table):
+class RatioSweep(Table):
     lowest: Ratio
     highest: Ratio
     points: Points
 
     @model_validator(mode="after")
-    def _from_low_to_high(self) -> Ratios:
+    def _from_low_to_high(self) -> RatioSweep:
         if not self.lowest < self.highest:
             raise ValueError(f"goes from {self.lowest} to {self.highest}; lowest must be below highest")
         if not any(round(one - other, 6) == 0 for one, other in sweeps.ratios(**self.model_dump())):
@@ -386,7 +387,7 @@ class Ratios(Table):
         return self
 
 
-class Population(Table):
+class PopulationOptions(Table):
     size: Annotated[int, Field(ge=4, le=1000)]
     exploit_interval: Epochs
     seeds: Seeds
@@ -409,7 +410,7 @@ def _all_of(names: tuple[str, ...]) -> AfterValidator:
 SWEPT, EXTRACTED, ALL = (CL_RR, CL_CR), (CL_RR, STREETS, QM9), (CL_RR, CL_CR, STREETS, QM9)
 
 
-class Comparison(Table):
+class FixedWeightsDetails(Table):
     search: Search
     digits: OfDigits
     streets: OfStreets
@@ -417,13 +418,13 @@ class Comparison(Table):
     sources: Annotated[dict[str, Method], _all_of(EXTRACTED)]
     nash_lr: Rates
     fixed_lr: Rate
-    ratios: Annotated[dict[str, Ratios], _all_of(SWEPT)]
+    ratios: Annotated[dict[str, RatioSweep], _all_of(SWEPT)]
     lr_methods: Methods
     lr_grid: Annotated[list[Rate], Field(min_length=2), Once]
     kurin_methods: Methods
     kurin: Annotated[list[Annotated[list[Annotated[float, Field(le=1)]], Field(min_length=2, max_length=2)]], Once]
     widths: Annotated[list[Annotated[float, Field(ge=0.1, le=16)]], Field(min_length=1), Once]
-    population: Population
+    population: PopulationOptions
 
 
 class FixedWeights(OnData):
@@ -431,7 +432,7 @@ class FixedWeights(OnData):
     seeds: SeedsByFamily
     source: SourceByFamily
     data_dir: FolderByFamily
-    details: Comparison
+    details: FixedWeightsDetails
 
     def plan(self) -> Plan:
         details = self.details
@@ -448,6 +449,8 @@ class FixedWeights(OnData):
             yield "widths", partial(RunConfig.of, **{**uniform, "problem_options": {"width": width}})
         for ratios in details.ratios.values():
             yield "ratios", partial(sweeps.ratios, **ratios.model_dump())
+        for lr in details.nash_lr:
+            yield "nash_lr", partial(published.qm9_fixed_weights, lr)
         yield "population", partial(self._population, uniform)
 
     def _population(self, uniform: dict[str, Any]) -> PopulationConfig:
@@ -500,7 +503,7 @@ def _beyond_four(sizes: list[int]) -> list[int]:
     return sizes
 
 
-class Checks(Table):
+class ProofDetails(Table):
     draws: Annotated[int, Field(ge=100, le=1_000_000)]  # of a tenth, in every case one must contradict
     sizes: Annotated[list[Annotated[int, Field(ge=3, le=100)]], Field(min_length=1), Once, AfterValidator(_beyond_four)]
     resolution: Annotated[int, Field(ge=2, le=500)]
@@ -516,7 +519,7 @@ class Checks(Table):
 
 
 class Proofs(Parameters):
-    details: Checks
+    details: ProofDetails
 
 
 RatesByOptimizer = dict[str, Annotated[list[Positive], Field(min_length=1), Once]]

@@ -41,7 +41,7 @@ OF_NOTEBOOK = {"01": "digits", "02": "digits", "03": "streets", "04": "molecules
 
 
 @dataclass(frozen=True)
-class Finding:
+class Line:
     """One thing that was looked at. good: whether a notebook can run with it as it is; None: it is only said."""
 
     what: str
@@ -52,10 +52,10 @@ class Finding:
         return f"{ {True: '✓', False: '✗', None: ' '}[self.good] } {self.what}: {self.says}"
 
 
-def machine(repository: Path) -> Iterator[Finding]:
+def machine(repository: Path) -> Iterator[Line]:
     """What is installed and what there is of memory, disk and processors."""
     version = platform.python_version()
-    yield Finding("Python", f"{version}, {sys.executable}", (3, 11) <= sys.version_info[:2] < (3, 14))
+    yield Line("Python", f"{version}, {sys.executable}", (3, 11) <= sys.version_info[:2] < (3, 14))
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (repository / "constraints.txt").read_text(), flags=re.MULTILINE))
     lacking, other = [], []
     for package, pin in pins.items():
@@ -67,20 +67,20 @@ def machine(repository: Path) -> Iterator[Finding]:
             other += [] if found == pin else [f"{package} {found} (pinned {pin})"]
     says = f"{len(pins) - len(lacking) - len(other)} of {len(pins)} as constraints.txt has them"
     says += f"; other versions: {', '.join(other)}" if other else ""
-    yield Finding("packages", says + (f"; missing: {', '.join(lacking)}" if lacking else ""), not lacking)
+    yield Line("packages", says + (f"; missing: {', '.join(lacking)}" if lacking else ""), not lacking)
     free = psutil.virtual_memory().available
-    yield Finding("memory", f"{memory() / GIB:.0f} GiB, {min(free, memory()) / GIB:.1f} free")
+    yield Line("memory", f"{memory() / GIB:.0f} GiB, {min(free, memory()) / GIB:.1f} free")
     for name, folder in places(repository).items():
         yield _place(name, folder)
-    yield Finding("processor", f"{counted(joblib.cpu_count(), 'core')}, {evidence.here()}")
+    yield Line("processor", f"{counted(joblib.cpu_count(), 'core')}, {evidence.here()}")
     kinds = check.Shipped.read(repository / "results").kinds
     alike = "at these versions the same bits as" if evidence.here() in kinds else "numbers that differ by rounding from"
-    yield Finding("instruction set", f"what is trained here has {alike} the shipped records ({listed(sorted(kinds))})")
+    yield Line("instruction set", f"what is trained here has {alike} the shipped records ({listed(sorted(kinds))})")
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(0)
-        yield Finding("GPU", f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB")
+        yield Line("GPU", f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB")
     else:
-        yield Finding("GPU", "none")
+        yield Line("GPU", "none")
 
 
 def memory() -> float:
@@ -102,18 +102,18 @@ def places(repository: Path) -> dict[str, Path]:
     }
 
 
-def _place(name: str, folder: Path) -> Finding:
+def _place(name: str, folder: Path) -> Line:
     """Whether a folder, or where it would be made, can be written to, and how much there is room for."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"x")
     except OSError as error:
-        return Finding(name, f"{folder} cannot be written to: {error.strerror}", False)
-    return Finding(name, f"{folder}, {shutil.disk_usage(there).free / GIB:.0f} GiB free", True)
+        return Line(name, f"{folder} cannot be written to: {error.strerror}", False)
+    return Line(name, f"{folder}, {shutil.disk_usage(there).free / GIB:.0f} GiB free", True)
 
 
-def kernel() -> Finding:
+def kernel() -> Line:
     """Whether a notebook runs."""
     with files.scratch("mtl-doctor-", Path(tempfile.gettempdir())) as scratch:
         path = scratch / "00_try.ipynb"
@@ -123,11 +123,11 @@ def kernel() -> Finding:
         try:
             seconds = running.run(running.Job(path, {}), scratch, scratch / "out", running.Limits(seconds=50))
         except (running.NotebookFailed, files.CannotWrite) as error:
-            return Finding("notebooks", str(error).splitlines()[0], False)
-    return Finding("notebooks", f"one runs, in {seconds:.0f} s", True)
+            return Line("notebooks", str(error).splitlines()[0], False)
+    return Line("notebooks", f"one runs, in {seconds:.0f} s", True)
 
 
-def presets(repository: Path) -> Iterator[Finding]:
+def presets(repository: Path) -> Iterator[Line]:
     """Of each preset whether it can run here, what it lacks, and how long it takes."""
     has = memory() / GIB
     disk = shutil.disk_usage(repository).free / GIB
@@ -139,9 +139,9 @@ def presets(repository: Path) -> Iterator[Finding]:
         if preset == "paper" and not torch.cuda.is_available():
             lacks.append("a GPU")
         if lacks:
-            yield Finding(preset, f"lacks {listed(lacks)}", False)
+            yield Line(preset, f"lacks {listed(lacks)}", False)
         else:
-            yield Finding(preset, f"can run; {time(preset, seconds)}", True)
+            yield Line(preset, f"can run; {time(preset, seconds)}", True)
 
 
 def _order(preset: str) -> int:

@@ -188,7 +188,9 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser = argparse.ArgumentParser(
         prog="python -m mtl_study.publishing.reproduce", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--preset", default="smoke", help="a folder of params/: smoke (default), quick or paper")
+    parser.add_argument(
+        "--preset", help="a folder of params/; default: smoke, and quick, whose numbers ship, with --check and --report"
+    )
     parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="notebooks by number or name; default: all")
     parser.add_argument("--workers", type=_positive, help="training processes; default: one per core")
     parser.add_argument("--store", type=Path, help="the folder of the run records, instead of the preset's")
@@ -205,6 +207,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser.add_argument("--drop", action="store_true", help="with --report: leave out what only the last report has")
     parser.add_argument("--student", action="store_true", help="run nothing; write the notebooks without solutions")
     given = parser.parse_args(arguments)
+    given.preset = given.preset or ("quick" if given.check or given.report else "smoke")
 
     if given.artifacts:
         os.environ["MTL_ARTIFACTS"] = os.path.abspath(os.path.expanduser(given.artifacts))  # for the kernels, too

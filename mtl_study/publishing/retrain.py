@@ -26,7 +26,7 @@ class TooMany(ValueError):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Retrained:
     """A run and the shipped one. equal: bit by bit. worst: the largest difference of a final test metric, in standard
     deviations between seeds; NaN where there are no other seeds. where: of which metric."""
 
@@ -89,12 +89,12 @@ def drawn(folder: Path, count: int, seed: int) -> list[Run]:
     return [Run.from_line(line) for line in random.Random(seed).sample(possible, count)]
 
 
-def compare(run: Run, shipped: Run, store: RunStore) -> Comparison:
+def compare(run: Run, shipped: Run, store: RunStore) -> Retrained:
     """Hold a run against the shipped one; the spread is that of the other seeds in the same settings."""
     if run.history == shipped.history and run.ended == shipped.ended:
-        return Comparison(equal=True)
+        return Retrained(equal=True)
     if not (run.history and shipped.history):
-        return Comparison(False, math.inf, f"the run ({run.ended}; shipped: {shipped.ended})")
+        return Retrained(False, math.inf, f"the run ({run.ended}; shipped: {shipped.ended})")
     alike = [other for other in store.records(shipped.config.folder) if _but_seed(other) == _but_seed(shipped)]
     found = []
     for task, metrics in shipped.history[-1].test.items():
@@ -104,7 +104,7 @@ def compare(run: Run, shipped: Run, store: RunStore) -> Comparison:
             spread = statistics.stdev(values) if len(values) > 1 else math.nan
             a, b = (math.nan if value is None else value for value in (ours, theirs))
             off = 0.0 if a == b else abs(a - b)
-            found.append(Comparison(False, _times(off, spread), f"{task} {metric}", a, b))
+            found.append(Retrained(False, _times(off, spread), f"{task} {metric}", a, b))
     return max(found, key=lambda one: math.inf if math.isnan(one.worst) else one.worst)
 
 

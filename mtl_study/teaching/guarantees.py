@@ -19,6 +19,7 @@ import pandas as pd
 from mtl_core import smtos
 from mtl_core.smtos.base import GramianWeighting
 from mtl_core.smtos.geometry import is_stationary
+from mtl_study.words import minus
 
 LARGEST = {2: 2, 3: 1}  # number of tasks: largest coordinate
 FACTOR = 4.0  # by which one task's loss and gradient are scaled
@@ -94,7 +95,7 @@ def smallest(key: str, promise: str, K: int) -> str:
     """The smallest problem of K tasks that breaks a promise, or nothing."""
     for gradients in problems(K):
         if BROKEN[promise](key, gradients):
-            return ", ".join("({:g}, {:g})".format(*g).replace("-", "−") for g in gradients)
+            return ", ".join(minus("({:g}, {:g})".format(*g)) for g in gradients)
     return ""
 
 

@@ -67,6 +67,12 @@ REFUSED = [
     (DIGITS, {"methods": ["unit_scal", "cagrda"]}, "no SMTO called 'cagrda' (did you mean 'cagrad'?)"),
     (DIGITS, {"methods": ["unit_scal", "edm", "edm"]}, "methods names 'edm' twice"),
     (DIGITS, {"methods": ["edm", "cagrad"]}, "lacks 'unit_scal'"),
+    (
+        DIGITS,
+        {"methods": ["unit_scal", "upgrad"], "details__search": "published"},
+        "the paper has no settings on multimnist/CL_RR for the method 'upgrad'",
+    ),
+    (FIXED, {"details__nash_lr": [0.005, 1.0]}, "nash_lr: the paper has no fixed weights from learning rate 1.0"),
     (DIGITS, {"seeds": [1, 1]}, "seeds names 1 twice"),
     (DIGITS, {"seeds": [-1]}, "seeds[0] is a whole number (-1): expected greater than or equal to 0"),
     (DIGITS, {"seeds": [2**64 - 1]}, "seeds[0] is a whole number (18446744073709551615)"),

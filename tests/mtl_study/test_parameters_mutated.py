@@ -77,6 +77,7 @@ WORDS = [
     "edm",
     "imtl",
     "si",
+    "upgrad",
     "grid",
     "published",
     "embedded",

@@ -176,9 +176,9 @@ def test_what_differs_is_measured_by_the_spread_of_the_seeds(make_run, monkeypat
 
 
 def test_the_doctor_says_what_a_machine_can_run(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "kernel", lambda: doctor.Finding("notebooks", "one runs", True))
+    monkeypatch.setattr(doctor, "kernel", lambda: doctor.Line("notebooks", "one runs", True))
     monkeypatch.setattr(doctor, "memory", lambda: 64 * 2.0**30)
-    monkeypatch.setattr(doctor, "_place", lambda name, folder: doctor.Finding(name, str(folder), True))
+    monkeypatch.setattr(doctor, "_place", lambda name, folder: doctor.Line(name, str(folder), True))
     monkeypatch.setattr(doctor, "NEEDS", {name: (needs, 0, time) for name, (needs, _, time) in doctor.NEEDS.items()})
     assert doctor.main() == 0
     printed = capsys.readouterr().out
@@ -189,7 +189,7 @@ def test_the_doctor_says_what_a_machine_can_run(monkeypatch, capsys):
     assert doctor.main() == 1
     assert "✗ smoke: lacks 4 GiB of memory" in capsys.readouterr().out
     monkeypatch.setattr(doctor, "memory", lambda: 64 * 2.0**30)
-    monkeypatch.setattr(doctor, "kernel", lambda: doctor.Finding("notebooks", "it died", False))
+    monkeypatch.setattr(doctor, "kernel", lambda: doctor.Line("notebooks", "it died", False))
     assert doctor.main() == 1
     assert "smoke cannot run here: notebooks." in capsys.readouterr().out
 

@@ -22,7 +22,7 @@ from mtl_study import artifacts
 from mtl_study.paper.claims import COLUMNS
 from mtl_study.parameters import schemas
 from mtl_study.parameters.checking import Table
-from mtl_study.publishing import notebooks, pages, reproduce
+from mtl_study.publishing import notebooks, pages, reproduce, summary
 
 
 class Options(Table):
@@ -266,7 +266,7 @@ def test_a_notebook_goes_through_the_whole_of_it(toy, capsys):
     # and from these artifacts alone, twice the same report
     reports = []
     for _ in range(2):
-        assert reproduce.main(["--artifacts", str(out), "--report"], toy) == 0
+        assert reproduce.main(["--preset", "smoke", "--artifacts", str(out), "--report"], toy) == 0
         reports.append((toy / "REPORT.md").read_bytes())
     report = reports[0].decode()
     assert reports[0] == reports[1]
@@ -302,7 +302,7 @@ def test_a_failing_notebook_is_kept_and_the_others_still_run(toy, capsys):
     page = (folder / "index.html").read_text()
     assert "KeyError: &#39;nowhere&#39;" in page and "00_broken.failed.ipynb" in page
 
-    assert reproduce.main(["--artifacts", str(toy / "out"), "--report"], toy) == 1
+    assert reproduce.main(["--preset", "smoke", "--artifacts", str(toy / "out"), "--report"], toy) == 1
     assert "00_broken: it failed. Stopped in cell [4]" in capsys.readouterr().out
 
 
@@ -352,6 +352,12 @@ def test_a_folder_that_cannot_be_written_is_named(toy, capsys):
 def test_a_report_of_what_was_never_run_says_what_to_run(toy, capsys):
     assert reproduce.main(["--preset", "quick", "--report"], toy) == 1
     assert "make reproduce PRESET=quick" in capsys.readouterr().out
+
+
+def test_only_quick_has_shipped_numbers_to_check(toy, capsys):
+    """With no preset named, the check takes it."""
+    assert reproduce.main(["--check"], toy) == summary.REFUSED
+    assert "'quick'" in capsys.readouterr().out
 
 
 def test_the_student_copy_lacks_the_solutions_and_nothing_else(toy):
