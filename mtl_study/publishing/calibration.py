@@ -26,7 +26,7 @@ from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.waits import Waits
 
 ATOMS = 18  # of the usual molecule of QM9
-LONGEST = 60.0  # seconds that are measured for
+LONGEST = 45.0  # seconds that are measured for
 SHARE = 1 / 3  # of the seconds that are left may go to one shape
 ROUNDS, ENOUGH = 4, 0.5  # steps at most, and seconds after which there are no more
 SLOW = 1e10  # operations per second, of a device of which nothing is known yet
@@ -179,8 +179,8 @@ class Steps(dict[Shape, float]):
         share of what is left with fewer samples, by halves down to two, or not at all."""
         end = time.perf_counter() + longest
         for one in wanted:
-            share = SHARE * (end - time.perf_counter())
-            fitting = (n for n in _halves(one.batch) if self.expected(one._replace(batch=n)) <= share)
+            whole, left = self.expected(one), end - time.perf_counter()
+            fitting = (n for n in _halves(one.batch) if whole * n / one.batch <= SHARE * left)
             if (n := next(fitting, None)) is not None:
                 self[one._replace(batch=n)] = clock(one._replace(batch=n))
 
@@ -195,13 +195,13 @@ def _halves(n: int) -> Iterator[int]:
         n //= 2
 
 
-def in_turn(weights: Mapping[Shape, float]) -> list[Shape]:
+def in_turn(taken: Mapping[Shape, float]) -> list[Shape]:
     """In which order shapes are measured: the one with the least work of each family, so that something is known of
-    all, then those first that weigh most."""
+    all, then those first whose steps are taken most often: so the time that is measured for tells most."""
     light: dict[str, Shape] = {}
-    for one in sorted(weights, key=work):
+    for one in sorted(taken, key=work):
         light.setdefault(one.family, one)
-    return list(dict.fromkeys([*light.values(), *sorted(weights, key=lambda one: -weights[one])]))
+    return list(dict.fromkeys([*light.values(), *sorted(taken, key=lambda one: -taken[one])]))
 
 
 @functools.cache

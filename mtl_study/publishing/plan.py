@@ -148,8 +148,7 @@ def measured(
         seconds: of a step, as `calibration.seconds` has them on a device.
     """
     found, amp = Steps(), {}
-    in_turn = calibration.in_turn({one: n * calibration.work(one) for one, n in taken.items()})
-    found.measure(in_turn, seconds, longest)
+    found.measure(calibration.in_turn(taken), seconds, longest)
     for one in found:  # the lightest of each family comes first
         if one.family not in amp:
             amp[one.family] = seconds(one, amp=True) / found[one]
