@@ -41,6 +41,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.inner",
         "mtl_study.experiments.beside",
         "mtl_study.experiments.probes",
+        "mtl_study.experiments.strides",
         "mtl_study.experiments.transfer",
     ),
     "records, words and looks": (
