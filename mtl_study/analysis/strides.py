@@ -54,9 +54,9 @@ def per_run(records: Iterable[Strides]) -> pd.DataFrame:
 
     Returns:
         problem, smto, seed, seconds; asked and moved, the shares of looks at which direction and step hurt a task;
-        failures, the second minus the first; share, cosine, the means, and ratio, the median over looks; log_sum, the
-        mean over the looks of the last fifth; gap, the largest minus the smallest progress L_k / L_k(0) of a task, mean
-        over the last third of the epochs (0: all tasks have come as far).
+        failures, the second minus the first; share, cosine, the means, and ratio, the median over looks; sum,
+        |Σ_k g_k|, the geometric mean over the looks of the last fifth; gap, the largest minus the smallest progress
+        L_k / L_k(0) of a task, mean over the last third of the epochs (0: all tasks have come as far).
     """
     rows: list[dict[str, Any]] = []
     for record in (one for one in records if one.finished):
@@ -69,7 +69,7 @@ def per_run(records: Iterable[Strides]) -> pd.DataFrame:
             {"problem": run.problem, "smto": run.smto, "seed": run.seed, "seconds": record.seconds}
             | looks[["asked", "moved", "share", "cosine"]].mean().to_dict()
             | {"failures": float((looks.moved - looks.asked).mean()), "ratio": float(looks.ratio.median())}
-            | {"log_sum": float(late.log_sum.mean()), "gap": float(np.ptp(progress, axis=1).mean())}
+            | {"sum": float(np.exp(late.log_sum.mean())), "gap": float(np.ptp(progress, axis=1).mean())}
         )
     return pd.DataFrame(rows)
 

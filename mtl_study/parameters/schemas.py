@@ -677,6 +677,8 @@ class Imbalance(OnData):
             said.append(f"details.page_rate = {details.page_rate} must be among grid_rates")
         if lacking := [weight for weight in (0.5, 0.9) if weight not in details.grid_weights]:
             said.append(f"details.grid_weights: {listed(map(str, lacking))} must be there, of which the claims speak")
+        if lacking := [duty for duty in (0.3, 0.7) if duty not in details.duties]:
+            said.append(f"details.duties: {listed(map(str, lacking))} must be there, of which the claims speak")
         if 2 not in details.num_tasks:
             said.append("details.num_tasks: 2 must be there, the number with a closed form")
         if said:
