@@ -87,8 +87,8 @@ def on_progress(per_run: pd.DataFrame, over: pd.DataFrame) -> str:
     return (
         f"Over {counted(len(means), 'method')} the rank correlation of Δm with the gap in progress is "
         f"{number(over['rho gap'].mean(), 2, sign=True)} on average over seeds, and "
-        f"{number(over['rest gap'].mean(), 2, sign=True)} without MGDA. Progress is most even under {label(str(even))}, which "
-        f"has place {place} by Δm; the best, {label(str(best))}, has a gap of {number(means.gap[best], 3)} "
+        f"{number(over['rest gap'].mean(), 2, sign=True)} without MGDA. Progress is most even for {label(str(even))}, "
+        f"which has place {place} by Δm; the best is {label(str(best))}, with a gap of {number(means.gap[best], 3)} "
         f"beside {number(means.gap[even], 3)}. With the mean cosine between the gradients the correlation of Δm is "
         f"{number(over['rho cosine'].mean(), 2, sign=True)}. Late in training the sum of the gradients is longest, in "
         f"units of that of the uniform loss, under "
