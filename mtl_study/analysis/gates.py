@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from mtl_study.analysis.frames import setting
+from mtl_study.analysis.frames import all_options, setting
 from mtl_study.experiments.gates import WITH_RADIUS
 from mtl_study.experiments.runs import Run
 
@@ -24,7 +24,7 @@ def by_duty(selected: pd.DataFrame) -> pd.DataFrame:
     Returns:
         problem, smto ("gated"), seed, seconds, and "MEASURE DUTY", Δm behind that gate: "ratio 0.3".
     """
-    options = [setting(config, "options") for config in selected.config]
+    options = [all_options("gated", setting(config, "options")) for config in selected.config]
     gate = [f"{one['by']} {one['duty']:g}" for one in options]
     table = selected.assign(gate=gate)
     wide = table.pivot(index=["problem", "seed"], columns="gate", values="delta_m")
@@ -35,25 +35,18 @@ def by_duty(selected: pd.DataFrame) -> pd.DataFrame:
 
 def duty(runs: Sequence[Run]) -> pd.DataFrame:
     """Of gated runs: by, duty, seed, and acted, the share of steps in which the inner method has acted in the end."""
-    rows = [
-        (run.config.options["by"], run.config.options["duty"], run.config.seed, run.history[-1].diagnostics["share"])
-        for run in runs
-        if run.history
-    ]
+    rows = []
+    for run in (one for one in runs if one.history):
+        options = all_options("gated", run.config.options)
+        acted = run.history[-1].diagnostics["share"]
+        rows.append((options["by"], options["duty"], run.config.seed, acted))
     return pd.DataFrame(rows, columns=["by", "duty", "seed", "acted"])
 
 
-def with_radius(selected: pd.DataFrame, defaults: dict[str, float]) -> pd.DataFrame:
-    """Of runs of CAGrad and IMGrad: with a column c.
-
-    Args:
-        defaults: c by method, which a configuration does not spell.
-    """
-    c = [
-        setting(config, "options").get("c", defaults[smto])
-        for config, smto in zip(selected.config, selected.smto, strict=True)
-    ]
-    return selected.assign(c=c)
+def with_radius(selected: pd.DataFrame) -> pd.DataFrame:
+    """Of runs of CAGrad and IMGrad: with a column c."""
+    pairs = zip(selected.smto, selected.config, strict=True)
+    return selected.assign(c=[all_options(smto, setting(config, "options"))["c"] for smto, config in pairs])
 
 
 def at_radii(table: pd.DataFrame) -> pd.DataFrame:
