@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mtl_study.analysis.frames import all_options, setting
-from mtl_study.experiments.gates import WITH_RADIUS
 from mtl_study.experiments.runs import Run
 
+WITH_RADIUS = ("cagrad", "imgrad")  # methods with the setting c
 BEST = "best"  # among the values of c: each method at its best by validation
 
 

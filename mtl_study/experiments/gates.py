@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mtl_study.analysis.gates import WITH_RADIUS
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.strides import StridesConfig
 
-WITH_RADIUS = ("cagrad", "imgrad")
 MEASURES = ("ratio", "cosine", "random")  # of need, as `gated` has them
 
 

@@ -24,6 +24,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.protocol",
         "mtl_study.experiments.sweeps",
         "mtl_study.experiments.confounds",
+        "mtl_study.experiments.gates",
         "mtl_study.experiments.population",
         "mtl_study.experiments.merge",
         "mtl_study.experiments.evidence",
