@@ -78,7 +78,7 @@ def failures(per_run: pd.DataFrame) -> np.ndarray:
         ax.set_xlim(left=0)
         canvas.despine(ax, "x")
     left.set_xlabel("looks at which a task is hurt, %")
-    left.legend(frameon=False, fontsize=8.5, loc="lower right")
+    left.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     right.set_xlim(0, 1)
     right.set_xlabel("cosine of direction and step")
     canvas.caption(
@@ -141,6 +141,7 @@ def gates(per_seed: pd.DataFrame, duties: Sequence[float], levels: Mapping[str, 
     left.set_xticks(range(len(duties)), [f"{100 * duty:g} % of the steps" for duty in duties])
     left.set_ylabel("Δm, %")
     left.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
+    canvas.despine(left)
     pairs = [(duty, other) for duty in duties for other in ("random", "cosine")]
     names = []
     for row, (duty, other) in enumerate(pairs):

@@ -174,12 +174,12 @@ def on_ratios(per_run: pd.DataFrame, factors: Sequence[float]) -> str:
     names = [problem_label(str(name)) for name in means.index]
     medians = [f"{number(row.ratio, 1)} on {name}" for name, (_, row) in zip(names, means.iterrows(), strict=True)]
     first = means.iloc[0]
-    units = [f"{number(first[f'times {factor:g}'], 1)} with it times {factor:g}" for factor in factors]
+    units = [f"times {factor:g} makes it {number(first[f'times {factor:g}'], 1)}" for factor in factors]
     left = [f"{number(row.left, 1)} on {name}" for name, (_, row) in zip(names, means.iterrows(), strict=True)]
     return (
-        f"The median ratio of the longest to the shortest gradient is {listed(medians)}. On {names[0]}, where the last "
-        f"loss has the unit that its authors happened to choose, it is {listed(units)}: r is a number about units as "
-        f"much as about tasks. In the units that make the lengths equal on average {listed(left)} are left."
+        f"The median ratio of the longest to the shortest gradient is {listed(medians)}. On {names[0]} the last loss "
+        f"{listed(units)}: r is a number about units as much as about tasks. In the units that make the lengths equal "
+        f"on average, what is left of it is {listed(left)}."
     )
 
 

@@ -121,7 +121,7 @@ def differences():
 def test_sentences():
     looks = world(seeds_of(CL_RR, "unit_scal", ratio=4.3, left=1.4, **{"times 10": 2.4}))
     found = zhou.on_ratios(looks, [10.0])
-    assert "is 4.3 on CL_RR." in found and "2.4 with it times 10:" in found and "1.4 on CL_RR are left" in found
+    assert "is 4.3 on CL_RR." in found and "times 10 makes it 2.4:" in found and "of it is 1.4 on CL_RR." in found
     found = zhou.on_steps(of_steps())
     assert "for CAGrad from 0.0 % to 10.0 %" in found and "CAGrad, IMGrad and MGDA never ask for" in found
     assert "at 26.8 % of the looks" in found and "is 0.40 on average" in found
