@@ -4,7 +4,7 @@ import numpy as np
 from numpy.testing import assert_allclose
 
 from mtl_core import smtos
-from mtl_study.teaching.gridworlds import Gridworld, cosine_and_ratio
+from mtl_study.teaching.gridworlds import Gridworld, compare, cosine_and_ratio
 
 RNG = np.random.default_rng(3)
 
@@ -52,3 +52,12 @@ def test_training_climbs_and_keeps_its_gramians():
     assert (returns[-1] > returns[0]).all()
     J = world.jacobian(np.zeros((9, 4)))
     assert_allclose(gramians[0], J @ J.T)
+
+
+def test_a_table_of_worlds_and_methods():
+    worlds = {"corners": Gridworld(3, ((0, 0), (2, 2))), "beside": Gridworld(3, ((0, 1), (0, 2)), start=(0, 0))}
+    table = compare(worlds, ["unit_scal", "nash_mtl"], steps=40)
+    assert list(table.index.get_level_values("method")) == ["Unit. Scal.", "Nash-MTL"] * 2
+    assert (table.loc["corners"].conflict == 1).all() and (table.loc["beside"].ratio > 1.5).all()
+    beside = table.loc["beside"]
+    assert beside["return 2"]["Nash-MTL"] > beside["return 2"]["Unit. Scal."]  # it does not see how large a reward is
