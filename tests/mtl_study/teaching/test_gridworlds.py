@@ -55,7 +55,7 @@ def test_training_climbs_and_keeps_its_gramians():
 
 
 def test_a_table_of_worlds_and_methods():
-    worlds = {"corners": Gridworld(3, ((0, 0), (2, 2))), "beside": Gridworld(3, ((0, 1), (0, 2)), start=(0, 0))}
+    worlds = {"corners": Gridworld(3, ((0, 0), (2, 2))), "beside": Gridworld(5, ((0, 1), (0, 4)), start=(0, 0))}
     table = compare(worlds, ["unit_scal", "nash_mtl"], steps=40)
     assert list(table.index.get_level_values("method")) == ["Unit. Scal.", "Nash-MTL"] * 2
     assert (table.loc["corners"].conflict == 1).all() and (table.loc["beside"].ratio > 1.5).all()
