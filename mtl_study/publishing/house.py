@@ -24,6 +24,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.protocol",
         "mtl_study.experiments.sweeps",
         "mtl_study.experiments.confounds",
+        "mtl_study.experiments.gates",
         "mtl_study.experiments.population",
         "mtl_study.experiments.merge",
         "mtl_study.experiments.evidence",
@@ -41,6 +42,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.inner",
         "mtl_study.experiments.beside",
         "mtl_study.experiments.probes",
+        "mtl_study.experiments.strides",
         "mtl_study.experiments.transfer",
     ),
     "records, words and looks": (

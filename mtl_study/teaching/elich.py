@@ -266,6 +266,16 @@ def on_transfers(robust: pd.DataFrame) -> str:
     )
 
 
+def judged(verdicts: Iterable[Verdicts]) -> str:
+    """How many statements are reproduced, and which are not."""
+    parts = [part for found in verdicts for part in found]
+    kept = [part.id for part in parts if part.verdict == REPRODUCED]
+    lost = [part.id for part in parts if part.verdict == NOT_REPRODUCED]
+    if not kept and not lost:
+        return "This preset shows that the code runs, and decides nothing."
+    return f"Of {counted(len(parts), 'statement')} {len(kept)} are reproduced and {len(lost)} are not ({listed(lost)})."
+
+
 def findings(
     rows: pd.DataFrame,
     tables: Mapping[str, pd.DataFrame],
@@ -276,20 +286,12 @@ def findings(
     verdicts: Iterable[Verdicts],
 ) -> str:
     """What the notebook found, the strongest evidence against each statement beside it."""
-    parts = [part for found in verdicts for part in found]
-    kept = [part.id for part in parts if part.verdict == REPRODUCED]
-    lost = [part.id for part in parts if part.verdict == NOT_REPRODUCED]
     used, decayed = rows[rows.group == "head, as used"].heads
     arrive = [int(table.loc[("gd", "unit_scal")].notna().sum()) for table in tables.values()]
     count = len(next(iter(tables.values())).columns)
     steps = of_toy(tables, landscape.published())
     steps = steps[steps.proposition == "unit_scal"]
     near, of_large = int(steps.passed.sum()), len(steps)
-    judged = (
-        f"Of {counted(len(parts), 'statement')} {len(kept)} are reproduced and {len(lost)} are not ({listed(lost)})."
-        if kept or lost
-        else "This preset shows that the code runs, and decides nothing."
-    )
     exact = (
         "Adam cancels the unit of a loss in the head of its task, to the last bit, in the limit of a small ε; with the "
         f"usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of their way, and with a "
@@ -301,7 +303,7 @@ def findings(
         f"arrives at {arrive[0]} of {count} step sizes or at {arrive[-1]}, depending on whether "
         f"{listed(tables, last='or')} is asked."
     )
-    return " ".join([judged, exact, toy, *_of_training(interactions, spreads, per_run, robust)])
+    return " ".join([judged(verdicts), exact, toy, *_of_training(interactions, spreads, per_run, robust)])
 
 
 def _of_training(
