@@ -664,13 +664,24 @@ class Imbalance(OnData):
         yield "details", self._fits
         yield "details", self._runs
 
+    @property
+    def _problems(self) -> list[str]:
+        return list(dict.fromkeys([*self.details.problems, *self.details.look_problems]))
+
+    @property
+    def _known(self) -> list[tuple[str, str]]:
+        """The problems for which there are settings, and whose."""
+        families = [(problem, FAMILIES.get(problem.split("/")[0], "")) for problem in self._problems]
+        return [(problem, name) for problem, name in families if name in TwoSources.model_fields]
+
     def _fits(self) -> None:
         """What holds one parameter against another."""
         details, said = self.details, []
         if CL_RR not in details.problems:
             said.append(f"details.problems = {details.problems} lacks {CL_RR!r}, on which gates are compared")
-        strangers = [name for name in details.problems if FAMILIES.get(name.split("/")[0]) not in ("digits", "streets")]
-        strangers += [name for name in details.look_problems if FAMILIES.get(name.split("/")[0]) != "digits"]
+        names = dict(self._known)
+        strangers = [problem for problem in self._problems if problem not in names]
+        strangers += [problem for problem in details.look_problems if names.get(problem) == "streets"]
         if strangers:
             said.append(f"details: there are no settings for {listed(dict.fromkeys(strangers))}")
         if details.page_rate not in details.grid_rates:
@@ -686,8 +697,7 @@ class Imbalance(OnData):
 
     def _runs(self) -> None:
         details = self.details
-        for problem in [*details.problems, *details.look_problems]:
-            name = family(problem)
+        for problem, name in self._known:
             settings: OnOneRate = getattr(details, name)
             like = settings.config(problem, getattr(self.source, name), self.seeds[0])
             gates.at_radii(like, details.radii, self.seeds[:1])
@@ -699,10 +709,8 @@ class Imbalance(OnData):
                     training.method(config, _network(problem))
 
     def data(self) -> Data:
-        details = self.details
-        for problem in dict.fromkeys([*details.problems, *details.look_problems]):
-            name = family(problem)
-            of = getattr(details, name)
+        for problem, name in self._known:
+            of = getattr(self.details, name)
             options = of.model_dump().get("problem_options", {})
             yield problem, options, getattr(self.source, name), of.sizes, getattr(self.data_dir, name)
 
