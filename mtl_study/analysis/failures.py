@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from mtl_core import smtos
 from mtl_core.smtos.base import GramianWeighting
@@ -71,7 +72,7 @@ def rules(num_tasks: int, cs: Sequence[float]) -> dict[str, GramianWeighting]:
     return found
 
 
-def per_look(gramians: Iterable[np.ndarray], cs: Sequence[float]) -> pd.DataFrame:
+def per_look(gramians: Iterable[ArrayLike], cs: Sequence[float]) -> pd.DataFrame:
     """A row per look at a run: the margin of every rule's step, a column each, and `fallback`, whether the released
     solver gave up.
 

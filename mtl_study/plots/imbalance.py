@@ -60,7 +60,7 @@ def reached(tables: Mapping[str, pd.DataFrame]) -> np.ndarray:
         axes,
         f"Of {len(grid.STARTS)} starts, those from which Adam reaches the optimum of the weighted landscape (distance "
         f"below {landscape.NEAR:g}), by step size and, above, the weights of the two losses. Nash-MTL and IMTL-G do "
-        "not see these weights; MGDA stops wherever nothing improves both losses.",
+        "not see these weights; MGDA and PCGrad stop wherever no step improves both losses.",
     )
     return axes
 
@@ -108,7 +108,7 @@ def kappas(table: pd.DataFrame) -> np.ndarray:
         table: `imbalance.measured`.
     """
     more = sorted(set(table.num_tasks) - {2})
-    _, axes = canvas.grid_of_axes(1, [1] * (1 + len(more)), 4.2 * (1 + len(more)), 3.6)
+    _, axes = canvas.grid_of_axes(1, [1] * (1 + len(more)), 4.0 * (1 + len(more)) + 1.8, 3.6)
     origins = list(dict.fromkeys(table.origin))
     looks = dict(zip(origins, ((SKY, "o"), (BLUE, "s"), *[(INK, "x")] * len(origins)), strict=False))
     for ax, tasks in zip(axes.flat, [2, *more], strict=True):

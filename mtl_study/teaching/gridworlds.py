@@ -1,5 +1,5 @@
-"""Two tasks in one gridworld, with exact policy gradients: who steps onto the goal of a task gets its reward, and every
-task has the one policy.
+"""Two tasks in one gridworld, with exact policy gradients: who steps onto the goal of a task, or stays there by walking
+into a wall, gets its reward, and both tasks have the one policy.
 
     world = Gridworld(5, goals=((0, 0), (4, 4)))
     world.returns(theta)                       expected discounted return of each task [2]; higher is better
@@ -14,11 +14,16 @@ so two gradients differ by their tasks alone, and not by chance. (Sutton et al. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
+import pandas as pd
+
+from mtl_core import smtos
+from mtl_study.look import label
+from mtl_study.teaching.toys import weigh
 
 Cell = tuple[int, int]
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right; a wall holds
@@ -106,3 +111,23 @@ def cosine_and_ratio(gramian: np.ndarray) -> tuple[float, float]:
     """Of two gradients: the cosine between them, and the longer over the shorter."""
     first, second = np.sqrt(gramian.diagonal())
     return float(gramian[0, 1] / (first * second)), float(max(first, second) / min(first, second))
+
+
+def compare(worlds: Mapping[str, Gridworld], methods: Iterable[str], steps: int = 200, lr: float = 1.0) -> pd.DataFrame:
+    """Every method in every world, with the package's options: a row each.
+
+    Returns:
+        Index: world and method. The cosine and the ratio of the gradients at the start, the share of the steps in which
+        gradients conflict, and the return of each task in the end.
+    """
+    rows = []
+    for name, world in worlds.items():
+        for key in methods:
+            smto = smtos.build(key, len(world.goals))
+            weights = partial(weigh, smto, losses=np.ones(len(world.goals)))
+            returns, gramians = world.train(weights, steps, lr)
+            cosine, ratio = cosine_and_ratio(gramians[0])
+            row = {"world": name, "method": label(key), "cosine": cosine, "ratio": ratio}
+            row |= {"conflict": float((gramians[:, 0, 1] < 0).mean())}
+            rows.append(row | {f"return {k + 1}": value for k, value in enumerate(returns[-1])})
+    return pd.DataFrame(rows).set_index(["world", "method"])

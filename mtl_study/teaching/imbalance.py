@@ -26,7 +26,7 @@ SHARED = {NONE_IN_COMMON: 0.0, IN_COMMON: 1.0}  # how long the part is that all 
 FEATURES = 40  # of random gradients
 
 
-def kappa(ratio: np.ndarray, cosine: np.ndarray) -> np.ndarray:
+def kappa(ratio: float | np.ndarray, cosine: float | np.ndarray) -> np.ndarray:
     """Of two gradients, from the ratio of their lengths (≥ 1) and the cosine between them."""
     ratio, cosine = np.asarray(ratio, dtype=float), np.asarray(cosine, dtype=float)
     sine = np.sqrt(np.maximum(1 - cosine**2, 0))

@@ -73,7 +73,7 @@ def cagrad(G: np.ndarray, c: float = 0.5, epsilon: float = EPSILON, inner: np.nd
     r = 0.5 * (c if inner is None else inner) * np.sqrt(g11 + g22 + 2 * g12 + epsilon)
     A, B = g11 + g22 - 2 * g12, g12 - g22
     s = 0.5 * (g11 - g22)
-    (a, b), (d, e) = np.moveaxis(G.astype(np.float64), 0, -1)
+    a, b, d, e = _coordinates(G)
     D, room = (a * e - b * d) ** 2 + epsilon * A, r * r * A - s * s  # D = AC − B², C = g₂·g₂ + ε
     root = -(B + s * np.sqrt(D / np.where(room > 0, room, 1))) / np.where(A > 0, A, 1)
     w = np.where(A > 0, np.where(room > 0, np.clip(root, 0, 1), s < 0), 0.5)
@@ -110,11 +110,11 @@ def imgrad(G: np.ndarray, c: float = 0.8, reading: str = "code") -> np.ndarray:
 
 def balance(G: np.ndarray) -> np.ndarray:
     """IMGrad's κ [N]: the cosine between the mean gradient and the shortest combination, 0 where that is none."""
-    J, w = G.astype(np.float64), mgda(G)
-    shortest, mean = (w[..., None] * J).sum(1), J.mean(1)
-    length, mean_length = np.sqrt((shortest**2).sum(-1)), np.sqrt((mean**2).sum(-1))
+    (a, b, d, e), w = _coordinates(G), mgda(G)
+    x, y = w[:, 0] * a + w[:, 1] * d, w[:, 0] * b + w[:, 1] * e  # the shortest combination
+    length, twice_the_mean = np.sqrt(x * x + y * y), np.sqrt((a + d) ** 2 + (b + e) ** 2)
     there = length > 1e-5 * (w * lengths(G)).sum(-1)
-    cosine = (shortest * mean).sum(-1) / np.where(there, length * mean_length, 1)
+    cosine = (x * (a + d) + y * (b + e)) / np.where(there, length * twice_the_mean, 1)
     return np.where(there, np.minimum(cosine, 1), 0)
 
 
@@ -122,22 +122,29 @@ def _toward(G: np.ndarray, w: np.ndarray, c: float, epsilon: float) -> np.ndarra
     """Weights of d [N, 2]: from the mean gradient, c |g_0| in the direction of g_w, w [N] on task 1; over 1 + c."""
     g11, g12, g22 = products(G)
     r = 0.5 * c * np.sqrt(g11 + g22 + 2 * g12 + epsilon)
-    of_w = w[:, None] * G[:, 0].astype(np.float64) + (1 - w)[:, None] * G[:, 1]
-    length = np.sqrt((of_w * of_w).sum(-1) + epsilon) + epsilon
+    a, b, d, e = _coordinates(G)
+    x, y = w * a + (1 - w) * d, w * b + (1 - w) * e
+    length = np.sqrt(x * x + y * y + epsilon) + epsilon
     pull = r / np.where(length > 0, length, 1)
     return np.stack([0.5 + pull * w, 0.5 + pull * (1 - w)], axis=-1) / (1 + c)
 
 
 def products(G: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """g₁·g₁, g₁·g₂ and g₂·g₂ in float64, [N] each."""
-    first, second = np.moveaxis(G.astype(np.float64), -2, 0)
-    return (first * first).sum(-1), (first * second).sum(-1), (second * second).sum(-1)
+    a, b, d, e = _coordinates(G)
+    return a * a + b * b, a * d + b * e, d * d + e * e
 
 
 def lengths(G: np.ndarray) -> np.ndarray:
     """|g₁| and |g₂| in float64 [N, 2]; 1 where there is none."""
-    norms = np.sqrt((G.astype(np.float64) ** 2).sum(-1))
+    x, y = G[..., 0].astype(np.float64), G[..., 1].astype(np.float64)
+    norms = np.sqrt(x * x + y * y)
     return np.where(norms > 0, norms, 1)
+
+
+def _coordinates(G: np.ndarray) -> np.ndarray:
+    """Of the first and of the second gradient, in float64 [4, N]."""
+    return G.astype(np.float64).reshape(-1, 4).T
 
 
 METHODS: dict[str, Method] = {

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.testing import assert_allclose
 
 from mtl_core import smtos
-from mtl_study.teaching.gridworlds import Gridworld, cosine_and_ratio
+from mtl_study.teaching.gridworlds import Gridworld, compare, cosine_and_ratio
 
 RNG = np.random.default_rng(3)
 
@@ -52,3 +52,20 @@ def test_training_climbs_and_keeps_its_gramians():
     assert (returns[-1] > returns[0]).all()
     J = world.jacobian(np.zeros((9, 4)))
     assert_allclose(gramians[0], J @ J.T)
+
+
+def test_conflict_in_balance_serves_both_and_imbalance_one_in_whatever_unit():
+    """What notebook 08 says of its three worlds. Nash-MTL does not see how large a reward is."""
+    beside = {"goals": ((0, 1), (0, 4)), "start": (0, 0)}
+    worlds = {"corners": Gridworld(5, ((0, 0), (4, 4)))}
+    worlds |= {"beside": Gridworld(5, **beside), "rich": Gridworld(5, **beside, rewards=(1.0, 5.0))}
+    table = compare(worlds, ["unit_scal", "cagrad", "imgrad", "nash_mtl"], steps=100)
+    assert list(table.index.get_level_values("method")) == ["Unit. Scal.", "CAGrad", "IMGrad", "Nash-MTL"] * 3
+    corners, near, rich = (table.loc[name] for name in worlds)
+    assert (corners.cosine < 0).all() and (corners.ratio < 1.01).all() and (rich.ratio < 1.5).all()
+    assert (near.cosine > 0).all() and (near.ratio > 4).all()
+    first, second = "return 1", "return 2"
+    assert (corners[[first, second]] > 3.5).all(axis=None)
+    assert (near[second][:3] < 0.1).all() and (rich[first][:3] <= 1.1).all() and (near[first][:3] > 9).all()
+    assert near[second]["Nash-MTL"] > 2
+    assert_allclose(rich.loc["Nash-MTL", [first, second]], near.loc["Nash-MTL", [first, second]] * [1, 5], rtol=1e-3)

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mtl_study.paper import claims
+from mtl_study.paper.claims import NOT_REPRODUCED, OPEN, REPRODUCED
 from mtl_study.plots import canvas
 from mtl_study.plots import imbalance as figures
 from mtl_study.teaching import grid, imbalance, landscape, zhou
@@ -110,6 +112,58 @@ def test_failures_in_words(per_run):
     assert "at 30.0 % of the looks on RL_RR, Nash-MTL with its released solver at 10.0 %" in text
     assert "5.0 % and 15.0 % at c = 0.2" in text and "repairs no failure of CAGrad" in text
     assert "against the theorem" in zhou.on_failures(per_run.assign(repairs=0.1), [0.2])
+
+
+def verdicts(name, evidence):
+    return [part.verdict for part in claims.decide(name, evidence, preset="quick")]
+
+
+def test_every_claim_can_go_either_way():
+    """Each part turns in a world of its own, and no other does."""
+    yes, no = REPRODUCED, NOT_REPRODUCED
+
+    def by_rate(smto, weight, lr, start):
+        return lr > 0.05
+
+    def never_even(smto, weight, lr, start):
+        return weight != 0.5
+
+    def alone(smto, weight, lr, start):
+        return smto == "imgrad" or start > 1
+
+    balance, blocks = "Zhou-balance-harmless", "Zhou-imbalance-blocks"
+    assert verdicts(balance, zhou.of_balance(world(by_rate))) == [yes, yes]
+    assert verdicts(balance, zhou.of_balance(world(never_even))) == [no, yes]
+    assert verdicts(balance, zhou.of_balance(world(by_rate, BALANCED))) == [yes, no]
+    assert verdicts(blocks, zhou.of_imbalance(world(alone))) == [yes, yes]
+    assert verdicts(blocks, zhou.of_imbalance(world(by_rate))) == [no, no]
+    assert verdicts("Zhou-cosine", zhou.of_cosine(correlations(), True)) == [yes, yes]
+    assert verdicts("Zhou-cosine", zhou.of_cosine(correlations(), False)) == [no, yes]
+    assert verdicts("Zhou-cosine", zhou.of_cosine(correlations(spearman=-0.4), True)) == [yes, no]
+
+
+def test_failures_are_judged_run_by_run():
+    """In the released solver's world it fails everywhere; in the theorem's IMGrad never fails less often; elsewhere it
+    does; where runs differ the verdict is open."""
+
+    def runs(**columns):
+        rows = [
+            {"problem": problem, "smto": "unit_scal", "seed": seed, "nash exact": 0.0, "nash released": 0.1}
+            | {"cagrad": 0.1, "imgrad": 0.1}
+            | {name: of(seed) for name, of in columns.items()}
+            for problem in ("multimnist/CL_RR", "multimnist/CL_CR", "multimnist/RL_RR")
+            for seed in range(1, 8)
+        ]
+        return pd.DataFrame(rows)
+
+    assert verdicts("Zhou-pareto", runs()) == [REPRODUCED, NOT_REPRODUCED]
+    assert verdicts("Zhou-pareto", runs(imgrad=lambda seed: 0.01 * seed, cagrad=lambda seed: 0.1 + 0.01 * seed))[1] == (
+        REPRODUCED
+    )
+    never = runs(**{"nash released": lambda seed: 0.0}, imgrad=lambda seed: 0.1 + 0.01 * seed)
+    assert verdicts("Zhou-pareto", never) == [NOT_REPRODUCED, NOT_REPRODUCED]
+    once = runs(**{"nash released": lambda seed: 0.1 * (seed == 1)})
+    assert verdicts("Zhou-pareto", once)[0] == OPEN
 
 
 def test_figures_are_drawn_and_explain_themselves(per_run):
