@@ -81,4 +81,4 @@ def apart(table: pd.DataFrame) -> pd.DataFrame:
     both = pd.concat([table[["problem", "smto", "seed", "c", "delta_m"]], best])
     wide = both.pivot(index=["problem", "c", "seed"], columns="smto", values="delta_m")
     other, ours = WITH_RADIUS
-    return (wide[ours] - wide[other]).dropna().rename("difference").reset_index()
+    return (wide[ours] - wide[other]).rename("difference").reset_index()

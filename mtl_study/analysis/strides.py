@@ -25,6 +25,7 @@ from mtl_study.experiments.strides import Stride, Strides
 
 FAILS = -1e-5  # a cosine below it hurts the task; of what is only rounding there is less
 LATE = 0.8  # of training: what comes after it is late
+COLUMNS = ["problem", "smto", "seed", "seconds", "asked", "moved", "share", "cosine", "failures", "ratio", "sum", "gap"]
 MEASURES = ("gap", "cosine", "share", "failures")  # that are held against Δm
 
 
@@ -71,7 +72,7 @@ def per_run(records: Iterable[Strides]) -> pd.DataFrame:
             | {"failures": float((looks.moved - looks.asked).mean()), "ratio": float(looks.ratio.median())}
             | {"sum": float(np.exp(late.log_sum.mean())), "gap": float(np.ptp(progress, axis=1).mean())}
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def over_methods(table: pd.DataFrame, without: Sequence[str] = ("mgda",)) -> pd.DataFrame:

@@ -225,8 +225,8 @@ def on_progress(per_run: pd.DataFrame, over: pd.DataFrame) -> str:
     means = per_run.groupby("smto", sort=False)[["gap", "delta_m", "sum"]].mean()
     even, best = means.gap.idxmin(), means.delta_m.idxmax()
     place = int((means.delta_m > means.delta_m[even]).sum()) + 1
-    sums = means["sum"] / means["sum"]["unit_scal"]
-    longest = sums.drop("unit_scal").sort_values(ascending=False)
+    sums = means["sum"] / means["sum"].get("unit_scal", np.nan)
+    longest = sums.drop("unit_scal", errors="ignore").sort_values(ascending=False)
     return (
         f"Over {counted(len(means), 'method')} the rank correlation of Δm with the gap in progress is "
         f"{number(over['rho gap'].mean(), 2, sign=True)} on average over seeds, and "
@@ -312,7 +312,7 @@ def _of_training(
         f"in the best constant units of the losses {number(means.left[name], 1)} is left of it."
     )
     if not steps.empty:
-        of = steps.groupby("smto")[["asked", "moved"]].mean() * 100
+        of = steps.groupby("smto")[["asked", "moved"]].mean().reindex(["imgrad", "cagrad", "unit_scal"]) * 100
         yield (
             f"IMGrad asks for a direction that hurts a task at {percent(of.asked['imgrad'], 1)} of the looks, CAGrad "
             f"at {percent(of.asked['cagrad'], 1)}; Adam's steps hurt one at {percent(of.moved['imgrad'], 1)} "
@@ -327,14 +327,11 @@ def _of_training(
         f"{listed(number(gain, 1, sign=True) for gain in against)} over acting where they conflict."
     )
     differences = apart[apart.c != BEST].groupby("problem", sort=False).difference.mean()
-    yield (
-        "At equal c IMGrad is ahead of CAGrad by "
-        f"{listed(f'{number(v, 1, sign=True)} points on {problem_label(str(p))}' for p, v in differences.items())}: "
-        "what it is credited with has to come from elsewhere than from its rule."
-        if (differences.abs() < 2).all()
-        else "At equal c IMGrad is ahead of CAGrad by "
-        f"{listed(f'{number(v, 1, sign=True)} points on {problem_label(str(p))}' for p, v in differences.items())}."
-    )
+    if len(differences):
+        ahead = [f"{number(v, 1, sign=True)} points on {problem_label(str(p))}" for p, v in differences.items()]
+        small = (differences.abs() < 2).all()
+        so = ": what it is credited with has to come from elsewhere than from its rule." if small else "."
+        yield f"At equal c IMGrad is ahead of CAGrad by {listed(ahead)}{so}"
 
 
 # -- an exercise -------------------------------------------------------------------------------------------------------
