@@ -239,11 +239,11 @@ def on_progress(per_run: pd.DataFrame, over: pd.DataFrame) -> str:
     )
 
 
-def on_gates(per_seed: pd.DataFrame, acted: pd.DataFrame, duties: Sequence[float]) -> str:
+def on_gates(per_seed: pd.DataFrame, acted: pd.DataFrame, duties: Sequence[float], levels: Mapping[str, float]) -> str:
     """Whether it matters when an SMTO acts.
 
     Args:
-        per_seed: `analysis.gates.by_duty`. acted: `analysis.gates.duty`.
+        per_seed: `analysis.gates.by_duty`. acted: `analysis.gates.duty`. levels: Δm without a gate, by name.
     """
     words = []
     for duty in duties:
@@ -253,10 +253,14 @@ def on_gates(per_seed: pd.DataFrame, acted: pd.DataFrame, duties: Sequence[float
             "over those most in conflict"
         )
     off = (acted.acted - acted.duty).abs().max()
+    mean = {duty: per_seed[f"ratio {duty:g}"].mean() for duty in duties}
+    gated = [f"{percent(value, 1)} at a duty of {percent(100 * duty, 0)}" for duty, value in mean.items()]
+    without = [f"{percent(value, 1)} with {name}" for name, value in levels.items()]
     return (
         "Acting where gradients are least balanced gains, in points of Δm with 95 % intervals, "
         f"{listed(words)}. All gates keep their duty within {percent(100 * off, 1)} of the steps: what differs is when "
-        "the method acts and not how often."
+        f"the method acts and not how often. Behind that gate Δm is {listed(gated)}; without a gate it is "
+        f"{listed(without)}."
     )
 
 

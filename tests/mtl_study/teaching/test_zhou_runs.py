@@ -134,7 +134,8 @@ def test_sentences():
     assert "most even for Unit. Scal., which has place 1" in found and "under MGDA (4.00) and IMGrad (3.00)" in found
     assert "too few methods" in zhou.on_progress(of_steps(), over.assign(methods=2))
     acted = pd.DataFrame({"duty": [0.3, 0.7], "acted": [0.31, 0.68]})
-    found = zhou.on_gates(behind(5.0, 6.0, 3.0), acted, DUTIES)
+    found = zhou.on_gates(behind(5.0, 6.0, 3.0), acted, DUTIES, {"the mean loss": 2.0, "CAGrad in every step": 7.0})
+    assert "Δm is 5.0 % at a duty of 30 % and" in found and "2.0 % with the mean loss and 7.0 % with CAGrad" in found
     assert "at 30 % of the steps +2.0 (+2.0 to +2.0) over random steps and −1.0" in found and "within 2.0 %" in found
     c = pd.DataFrame({"problem": [CL_RR] * 2 + ["q"] * 2, "smto": ["cagrad", "imgrad"] * 2, "c": [0.2, 0.8] * 2})
     found = zhou.on_better(differences(), c)
