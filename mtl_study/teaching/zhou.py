@@ -295,18 +295,24 @@ def findings(
     steps: pd.DataFrame,
     per_seed: pd.DataFrame,
     duties: Sequence[float],
+    always: float,
     apart: pd.DataFrame,
 ) -> str:
     """What the notebook found, the strongest evidence against each statement beside it.
 
     Args:
-        exact: sentences on what takes no training.
+        exact: sentences on what takes no training. always: Δm of the gated method in every step.
     """
-    return " ".join([judged(verdicts), *exact, *_of_training(ratio_runs, steps, per_seed, duties, apart)])
+    return " ".join([judged(verdicts), *exact, *_of_training(ratio_runs, steps, per_seed, duties, always, apart)])
 
 
 def _of_training(
-    ratio_runs: pd.DataFrame, steps: pd.DataFrame, per_seed: pd.DataFrame, duties: Sequence[float], apart: pd.DataFrame
+    ratio_runs: pd.DataFrame,
+    steps: pd.DataFrame,
+    per_seed: pd.DataFrame,
+    duties: Sequence[float],
+    always: float,
+    apart: pd.DataFrame,
 ) -> Iterator[str]:
     """A sentence for each experiment."""
     means = ratio_runs.groupby("problem", sort=False)[["ratio", "left"]].mean()
@@ -324,11 +330,13 @@ def _of_training(
         )
     gains = [(per_seed[f"ratio {d:g}"] - per_seed[f"random {d:g}"]).mean() for d in duties]
     against = [(per_seed[f"ratio {d:g}"] - per_seed[f"cosine {d:g}"]).mean() for d in duties]
+    best = max(per_seed[f"ratio {d:g}"].mean() for d in duties)
     yield (
         "With as many steps behind every gate, acting where gradients are least balanced gains "
         f"{listed(number(gain, 1, sign=True) for gain in gains)} points of Δm over acting at random (at duties of "
         f"{listed(percent(100 * duty, 0) for duty in duties)}), and "
-        f"{listed(number(gain, 1, sign=True) for gain in against)} over acting where they conflict."
+        f"{listed(number(gain, 1, sign=True) for gain in against)} over acting where they conflict. In every step the "
+        f"method has a Δm of {percent(always, 1)}, beside {percent(best, 1)} behind the best of these gates."
     )
     differences = apart[apart.c != BEST].groupby("problem", sort=False).difference.mean()
     if len(differences):

@@ -140,8 +140,9 @@ def test_sentences():
     c = pd.DataFrame({"problem": [CL_RR] * 2 + ["q"] * 2, "smto": ["cagrad", "imgrad"] * 2, "c": [0.2, 0.8] * 2})
     found = zhou.on_better(differences(), c)
     assert "on CL_RR +0.5 (+0.5 to +0.5) points at equal c" in found and "(c = 0.8 beside 0.2)" in found
-    found = zhou.findings([], ["Exact."], looks, of_steps(), behind(5.0, 6.0, 3.0), DUTIES, differences())
+    found = zhou.findings([], ["Exact."], looks, of_steps(), behind(5.0, 6.0, 3.0), DUTIES, 7.0, differences())
     assert "decides nothing. Exact. Gradients are least balanced on CL_RR, by a factor of 4.3" in found
+    assert "In every step the method has a Δm of 7.0 %, beside 5.0 % behind" in found
     assert "gains +2.0 and +2.0 points" in found and "+0.5 points on CL_RR and −1.0 points on q: what it" in found
 
 
