@@ -92,7 +92,7 @@ T = TypeVar("T", bound=training.Training)
 
 
 def to_the_end(
-    kind: type[B],
+    kind: Callable[..., B],
     config: BesideConfig,
     device: str,
     begin: Callable[[torch.device], T],
