@@ -41,7 +41,7 @@ def test_strides_are_stored_and_found_again_and_hold_the_run(tmp_path):
 
 def test_under_gradient_descent_a_step_is_the_direction():
     """s = γ d with d = ½ (g_1 + g_2): so g_k·d are the means of the rows of J Jᵀ, and the cosine is 1."""
-    found = strides.stride(striding(optimizer="sgd", precision="float64", lr=0.1))
+    found = strides.stride(striding(optimizer="sgd", precision="float64", lr=0.1, lr_decay=1.0))
     for one in found.strides:
         G, along, D = (np.array(getattr(one, name)) for name in ("gramian", "along", "directions"))
         assert_allclose(along[0], G.mean(axis=1), rtol=1e-3)
