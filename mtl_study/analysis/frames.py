@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
+from mtl_core import smtos
 from mtl_study.experiments.runs import LATER, Run, RunConfig
 
 RUN = ["problem", "smto", "config", "seed"]  # what tells one run from another in a table
@@ -48,6 +49,11 @@ def setting(config: str, name: str) -> Any:
     for what came later than most records, its default."""
     settings = json.loads(config)
     return settings[name] if name in settings else LATER[name]
+
+
+def all_options(smto: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's options, those included that a configuration does not spell since they have their defaults."""
+    return {name: option.default for name, option in smtos.options(smto).items()} | dict(options)
 
 
 def run_key(run: Run) -> tuple[str, str, str, int]:

@@ -1,10 +1,17 @@
 """Records of what is done with a run beside training it, each kind in a folder of its own beside the methods' runs:
-looks at gradients (probes), corrupted pictures (transfer)."""
+looks at gradients (probes), real steps (strides), corrupted pictures (transfer)."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+import math
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar, Self, TypeVar
 
+import numpy as np
+import torch
+
+from mtl_study.experiments import training
 from mtl_study.experiments.runs import ENDED, STORED_AS_NUMERICS, BadRecord, Config, Record, RunConfig
 
 
@@ -49,6 +56,12 @@ class BesideConfig(Config):
         return self.base.epochs
 
 
+def evenly(run: RunConfig, looks: int) -> set[int]:
+    """So many of a run's steps, from 0, or all that it has: evenly spaced, the last one included."""
+    steps = run.epochs * math.ceil(run.sizes[0] / run.batch_size)
+    return {int(step) for step in np.linspace(0, steps - 1, min(looks, steps) + 1)[1:]}
+
+
 class BesideRecord(Record):
     """A subclass adds config, and what was found. ended: as that of the run."""
 
@@ -72,3 +85,34 @@ class BesideRecord(Record):
         """Whether both are the same, seconds and environment apart."""
         apart = {"seconds", "environment"}
         return self.model_dump(exclude=apart) == other.model_dump(exclude=apart)
+
+
+B = TypeVar("B", bound=BesideRecord)
+T = TypeVar("T", bound=training.Training)
+
+
+def to_the_end(
+    kind: Callable[..., B],
+    config: BesideConfig,
+    device: str,
+    begin: Callable[[torch.device], T],
+    found: Callable[[T], dict[str, Any]],
+) -> B:
+    """The record of one run.
+
+    Args:
+        begin: makes the run on a device; it is trained to its end. found: what the record has of it.
+    """
+    with training.determinism(1, config.base.precision):
+        begun = time.perf_counter()
+        run = begin(training.find_device(device))
+        while run.unfinished:
+            run.epoch()
+        return kind(
+            config=config,
+            code_versions=config.code_versions,
+            ended=run.diverged or "finished",
+            **found(run),
+            seconds=round(time.perf_counter() - begun, 2),
+            environment=training.environment(run.device, run.smto),
+        )

@@ -25,10 +25,12 @@ from mtl_study.experiments.population import PopulationStore
 from mtl_study.experiments.probes import LooksStore
 from mtl_study.experiments.runs import BadRecord, Record, explain
 from mtl_study.experiments.store import RunStore, Store, alike, archived, checked, live, record_config
+from mtl_study.experiments.strides import StridesStore
 from mtl_study.experiments.transfer import TransferStore
 from mtl_study.words import counted
 
-STORES: tuple[type[Store[Any, Any]], ...] = (RunStore, PopulationStore, LooksStore, TransferStore)  # of every kind
+#: of every kind
+STORES: tuple[type[Store[Any, Any]], ...] = (RunStore, PopulationStore, LooksStore, StridesStore, TransferStore)
 
 
 @dataclass

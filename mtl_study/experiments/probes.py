@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from mtl_core.step import Step, inner_products
 from mtl_study.experiments import runner, training
-from mtl_study.experiments.beside import BesideConfig, BesideRecord
+from mtl_study.experiments.beside import BesideConfig, BesideRecord, evenly, to_the_end
 from mtl_study.experiments.runs import BadRecord
 from mtl_study.experiments.store import LOOKS, Store
 from mtl_study.experiments.training import Training
@@ -64,16 +63,16 @@ class Look(BaseModel):
         one, other = np.triu_indices(K, 1)
         first, second = np.triu_indices(S, 1)
         return cls(
-            norms=_rounded(norms),
-            of_tasks=_rounded([[cosines[a, s, b, s] for s in range(S)] for a, b in zip(one, other, strict=True)]),
-            of_samples=_rounded([cosines[k, first, k, second] for k in range(K)]),
-            of_batch=_rounded(of_batch),
-            preconditioned=_rounded(preconditioned),
+            norms=rounded(norms),
+            of_tasks=rounded([[cosines[a, s, b, s] for s in range(S)] for a, b in zip(one, other, strict=True)]),
+            of_samples=rounded([cosines[k, first, k, second] for k in range(K)]),
+            of_batch=rounded(of_batch),
+            preconditioned=rounded(preconditioned),
             **when,
         )
 
 
-def _rounded(rows: Any) -> Matrix:
+def rounded(rows: Any) -> Matrix:
     return [[float(f"{value:.{DIGITS}g}") for value in row] for row in rows]
 
 
@@ -93,8 +92,7 @@ class LooksConfig(BesideConfig):
     @property
     def steps(self) -> set[int]:
         """Of the run, from 0: those that are looked at."""
-        steps = self.base.epochs * math.ceil(self.base.sizes[0] / self.base.batch_size)
-        return {int(step) for step in np.linspace(0, steps - 1, min(self.looks, steps) + 1)[1:]}
+        return evenly(self.base, self.looks)
 
 
 class Looks(BesideRecord):
@@ -126,19 +124,9 @@ class LooksStore(Store[LooksConfig, Looks]):
 
 def watch(config: LooksConfig, device: str = "auto", data_dir: str | None = None) -> Looks:
     """Train a run and look at it. The run is the one that nobody looks at, bit for bit."""
-    with training.determinism(1, config.base.precision):
-        begun = time.perf_counter()
-        run = _Watched(config, training.find_device(device), data_dir)
-        while run.unfinished:
-            run.epoch()
-        return Looks(
-            config=config,
-            code_versions=config.code_versions,
-            ended=run.diverged or "finished",
-            looks=run.looks,
-            seconds=round(time.perf_counter() - begun, 2),
-            environment=training.environment(run.device, run.smto),
-        )
+    return to_the_end(
+        Looks, config, device, lambda where: _Watched(config, where, data_dir), lambda run: {"looks": run.looks}
+    )
 
 
 def watch_all(configs: Iterable[LooksConfig], store: str | os.PathLike[str], **how: Any) -> list[Looks]:

@@ -252,12 +252,8 @@ def published_choice(single_task_runs: Sequence[Run]) -> dict[tuple[str, str], s
 def _has(config: RunConfig, settings: Mapping[str, Any]) -> bool:
     """Whether a run has these settings; an option that it does not name has its default."""
     axes = ("lr", "dropout", "weight_decay")
-    options = _all_options(config.smto, config.options), _all_options(config.smto, settings["options"])
+    options = frames.all_options(config.smto, config.options), frames.all_options(config.smto, settings["options"])
     return all(getattr(config, axis) == settings[axis] for axis in axes) and options[0] == options[1]
-
-
-def _all_options(smto: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: option.default for name, option in smtos.options(smto).items()} | dict(options)
 
 
 def as_published(problem: str, smto: str, seed: int, **settings: Any) -> list[RunConfig]:
@@ -432,8 +428,8 @@ def _as_searched(runs: list[Run], alone: list[Run]) -> list[Run]:
             own = [{}]
         own += published.option_grid(config.problem, config.smto)
         within = all(getattr(config, axis) in values for axis, values in tried.items())
-        known = [_all_options(config.smto, options) for options in own]
-        return within and _all_options(config.smto, config.options) in known
+        known = [frames.all_options(config.smto, options) for options in own]
+        return within and frames.all_options(config.smto, config.options) in known
 
     chosen = [run for run in runs if searchable(run.config)]
     found = {run.config.smto for run in chosen}

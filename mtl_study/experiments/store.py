@@ -23,8 +23,8 @@ from mtl_study import provenance
 from mtl_study.experiments.runs import BadRecord, ForeignRecord, Record, Run, RunConfig, checksum, unpacked
 from mtl_study.words import counted
 
-POPULATIONS, LOOKS, TRANSFERS = BESIDE = "populations", "looks", "transfers"  # folders, beside those of the methods,
-# whose records are not of single runs
+#: folders, beside those of the methods, whose records are not of single runs
+POPULATIONS, LOOKS, STRIDES, TRANSFERS = BESIDE = "populations", "looks", "strides", "transfers"
 NAMED_BY_KEY = re.compile(r"[0-9a-f]{16}\.json")
 BEGINNING = b'{"key": "'  # of every line
 FIRST_FORMAT = re.compile(rb'\s*\{\s*"config"')  # the bare record, without key and checksum

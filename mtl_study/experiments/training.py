@@ -335,10 +335,14 @@ class Training:
         # 1: the step leaves all parameters as they are
         setattr(self.optimizer, "found_inf", 1 - finite.float())  # noqa: B010  (stubs do not know it)
         self.optimizer.step()
+        self.after_step(step)
         self.smto.after_step(step)
 
     def before_backward(self, step: Step) -> None:
         """Called when a step's losses are there and its graph is whole, for who looks on; it must change nothing."""
+
+    def after_step(self, step: Step) -> None:
+        """Called when the parameters have moved, and .grad still is what moved them; for who looks on, too."""
 
     def _finite_gradients(self, step: Step) -> Tensor:
         """Whether the losses and all gradients are finite, on the device."""

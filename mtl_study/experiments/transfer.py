@@ -17,7 +17,6 @@ size of the tuning; 4. nor what the clean score is read from: here the last epoc
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
@@ -29,7 +28,7 @@ from torch.nn import ModuleList
 from mtl_core.datasets.base import Split, SplitName
 from mtl_core.datasets.multimnist import MEAN, STD
 from mtl_study.experiments import runner, training
-from mtl_study.experiments.beside import BesideConfig, BesideRecord
+from mtl_study.experiments.beside import BesideConfig, BesideRecord, to_the_end
 from mtl_study.experiments.corruptions import SEVERITIES, corrupt
 from mtl_study.experiments.runs import BadRecord, Positive
 from mtl_study.experiments.store import TRANSFERS, Store
@@ -89,21 +88,13 @@ class TransferStore(Store[TransferConfig, Transfer]):
 
 def transfer(config: TransferConfig, device: str = "auto", data_dir: str | None = None) -> Transfer:
     """Train one run, tune its heads on corrupted pictures, and test it."""
-    with training.determinism(1, config.base.precision):
-        begun = time.perf_counter()
-        run = Training(config.base, training.find_device(device), data_dir)
-        while run.unfinished:
-            run.epoch()
-        finished = not run.diverged
-        return Transfer(
-            config=config,
-            code_versions=config.code_versions,
-            ended=run.diverged or "finished",
-            clean=run.history[-1].test if finished else {},
-            corrupted=_tuned(config, run) if finished else {},
-            seconds=round(time.perf_counter() - begun, 2),
-            environment=training.environment(run.device, run.smto),
-        )
+
+    def found(run: Training) -> dict[str, Any]:
+        if run.diverged:
+            return {"clean": {}, "corrupted": {}}
+        return {"clean": run.history[-1].test, "corrupted": _tuned(config, run)}
+
+    return to_the_end(Transfer, config, device, lambda where: Training(config.base, where, data_dir), found)
 
 
 def transfers(configs: Iterable[TransferConfig], store: str | os.PathLike[str], **how: Any) -> list[Transfer]:

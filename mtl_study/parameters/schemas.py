@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mtl_core import problems, smtos
 from mtl_core.names import nearest
 from mtl_core.step import MultiTaskModel
-from mtl_study.experiments import confounds, protocol, sweeps, training
+from mtl_study.experiments import confounds, gates, protocol, sweeps, training
 from mtl_study.experiments.population import PopulationConfig
 from mtl_study.experiments.runs import BadConfig, RunConfig
 from mtl_study.paper import published
@@ -597,6 +597,127 @@ class Optimizers(OnData):
             yield problem, {}, self.source, self.details.sizes, self.data_dir
 
 
+class OnOneRate(Sized):
+    """What all runs of one family have in common."""
+
+    lr: Rate
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
+
+    def config(self, problem: str, source: str, seed: int = 1) -> RunConfig:
+        """A run of the uniform loss."""
+        return RunConfig.of(problem=problem, source=source, seed=seed, **self.model_dump())
+
+
+class StreetsOnOneRate(OnOneRate):
+    problem_options: StreetOptions
+
+
+class TwoSources(Table):
+    digits: Digits
+    streets: Streets
+
+
+class TwoFolders(Table):
+    digits: Place
+    streets: Place
+
+
+Radius = Annotated[float, Field(ge=0, lt=1)]  # CAGrad's c; from 1 on it is not known to converge
+Radii = Annotated[list[Radius], Field(min_length=1), Once]
+Names = Annotated[list[str], Field(min_length=1), Once]
+Readings = Annotated[list[Literal["code", "eq9", "eq11", "eq11_plain"]], Field(min_length=1), Once]
+
+
+class ImbalanceDetails(Table):
+    digits: OnOneRate
+    streets: StreetsOnOneRate
+    problems: Names
+    baseline_seeds: Seeds
+    radii: Radii
+    radius: Radius
+    inner: Method
+    duties: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1), Once]
+    strides: Annotated[int, Field(ge=1, le=10_000)]
+    look_problems: Names
+    look_seeds: Seeds
+    look_epochs: Epochs
+    looks: Annotated[int, Field(ge=1, le=10_000)]
+    factors: Annotated[list[Positive], Field(min_length=1), Once]
+    grid_steps: Steps
+    grid_weights: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1), Once]
+    grid_rates: Rates
+    grid_c: Radii
+    grid_readings: Readings
+    grid_precisions: Annotated[list[Literal["float32", "float64"]], Field(min_length=1), Once]
+    page_rate: Rate
+    gramians: Gramians
+    num_tasks: Annotated[list[Annotated[int, Field(ge=2, le=100)]], Field(min_length=1), Once]
+    seed: Seed
+
+
+class Imbalance(OnData):
+    methods: Methods
+    seeds: Seeds
+    source: TwoSources
+    data_dir: TwoFolders
+    details: ImbalanceDetails
+
+    def plan(self) -> Plan:
+        yield from _needed("methods", self.methods, "cagrad", "imgrad", "nash_mtl")
+        yield "details", self._fits
+        yield "details", self._runs
+
+    @property
+    def _problems(self) -> list[str]:
+        return list(dict.fromkeys([*self.details.problems, *self.details.look_problems]))
+
+    @property
+    def _known(self) -> list[tuple[str, str]]:
+        """The problems for which there are settings, and whose."""
+        families = [(problem, FAMILIES.get(problem.split("/")[0], "")) for problem in self._problems]
+        return [(problem, name) for problem, name in families if name in TwoSources.model_fields]
+
+    def _fits(self) -> None:
+        """What holds one parameter against another."""
+        details, said = self.details, []
+        if CL_RR not in details.problems:
+            said.append(f"details.problems = {details.problems} lacks {CL_RR!r}, on which gates are compared")
+        names = dict(self._known)
+        strangers = [problem for problem in self._problems if problem not in names]
+        strangers += [problem for problem in details.look_problems if names.get(problem) == "streets"]
+        if strangers:
+            said.append(f"details: there are no settings for {listed(dict.fromkeys(strangers))}")
+        if details.page_rate not in details.grid_rates:
+            said.append(f"details.page_rate = {details.page_rate} must be among grid_rates")
+        if lacking := [weight for weight in (0.5, 0.9) if weight not in details.grid_weights]:
+            said.append(f"details.grid_weights: {listed(map(str, lacking))} must be there, of which the claims speak")
+        if lacking := [duty for duty in (0.3, 0.7) if duty not in details.duties]:
+            said.append(f"details.duties: {listed(map(str, lacking))} must be there, of which the claims speak")
+        if 2 not in details.num_tasks:
+            said.append("details.num_tasks: 2 must be there, the number with a closed form")
+        if said:
+            raise BadConfig(". ".join(said))
+
+    def _runs(self) -> None:
+        details = self.details
+        for problem, name in self._known:
+            settings: OnOneRate = getattr(details, name)
+            like = settings.config(problem, getattr(self.source, name), self.seeds[0])
+            gates.at_radii(like, details.radii, self.seeds[:1])
+            gates.baselines(like, details.baseline_seeds)
+            if problem == CL_RR:
+                configs = [gates.method(like, smto, details.radius, self.seeds[0]) for smto in self.methods]
+                configs += gates.gated(like, details.inner, details.radius, details.duties, self.seeds[:1])
+                for config in configs:
+                    training.method(config, _network(problem))
+
+    def data(self) -> Data:
+        for problem, name in self._known:
+            of = getattr(self.details, name)
+            options = of.model_dump().get("problem_options", {})
+            yield problem, options, getattr(self.source, name), of.sizes, getattr(self.data_dir, name)
+
+
 SCHEMAS: dict[str, type[Parameters]] = {
     "00_start_here": StartHere,
     "01_mnist_selection": Selection,
@@ -606,6 +727,7 @@ SCHEMAS: dict[str, type[Parameters]] = {
     "05_fixed_weights": FixedWeights,
     "06_proofs": Proofs,
     "07_optimizers": Optimizers,
+    "08_imbalance": Imbalance,
 }
 
 

@@ -25,7 +25,8 @@ LARGE = 0.1  # step sizes of the landscape from which on paths are not chaotic
 ALLOWED = {"unit_scal": 0.03, "cagrad": 0.03, "pcgrad": 0.15}
 
 
-def _check(proposition: str, check: str, passed: bool, **shown: Any) -> dict[str, Any]:
+def checked(proposition: str, check: str, passed: bool, **shown: Any) -> dict[str, Any]:
+    """A row of evidence for a rule of kind `checks`, with what else is worth showing."""
     return {"proposition": proposition, "check": check, "passed": bool(passed), **shown}
 
 
@@ -36,24 +37,24 @@ def of_invariance(rows: pd.DataFrame, equivalences: Iterable[tuple[str, bool]], 
         name, moved = f"{row.setting}, {row.backbone} backbone", max(row.heads, row.encoder if row.encoder > 0 else 0)
         match row.group:
             case "head":
-                found.append(_check("head", name, row.bits, distance=row.heads))
+                found.append(checked("head", name, row.bits, distance=row.heads))
             case "head, as used":
-                found.append(_check("head as used", name, row.heads < FELT, distance=row.heads))
+                found.append(checked("head as used", name, row.heads < FELT, distance=row.heads))
             case "backbone":
                 encoder, heads = rows.loc[row.Index, ["first encoder", "first heads"]]
-                found.append(_check("backbone", "its first step", encoder > FELT, distance=encoder))
-                found.append(_check("backbone", "and that of the heads", heads < ROUNDING, distance=heads))
+                found.append(checked("backbone", "its first step", encoder > FELT, distance=encoder))
+                found.append(checked("backbone", "and that of the heads", heads < ROUNDING, distance=heads))
             case "full":
-                found.append(_check("full", name, row.bits, distance=moved))
+                found.append(checked("full", name, row.bits, distance=moved))
             case "learned" if not row.invariant:
-                found.append(_check("learnt", name, moved < FELT, distance=moved))
+                found.append(checked("learnt", name, moved < FELT, distance=moved))
             case "none":
                 least = row.heads if row.backbone == "frozen" else min(row.heads, row.encoder)
-                found.append(_check("none", name, least > FELT, distance=least))
+                found.append(checked("none", name, least > FELT, distance=least))
             case "memoryless":
-                found.append(_check("memoryless", name, row.bits, distance=moved))
-    found += [_check("head", f"Adam(α, ε, λ) and Adam(1, ε/α, λ/α): {name}", same) for name, same in equivalences]
-    found.append(_check("backbone", "a common factor changes no bit", common_factor))
+                found.append(checked("memoryless", name, row.bits, distance=moved))
+    found += [checked("head", f"Adam(α, ε, λ) and Adam(1, ε/α, λ/α): {name}", same) for name, same in equivalences]
+    found.append(checked("backbone", "a common factor changes no bit", common_factor))
     return pd.DataFrame(found)
 
 
@@ -64,7 +65,7 @@ def of_changing_weights(table: pd.DataFrame) -> pd.DataFrame:
     for (kind, draw), part in table.groupby(["weights", "draw"], sort=False):
         apart = part.set_index("betas").apart
         passed = apart[equal] < apart[usual] and apart[none] < ROUNDING
-        found.append(_check(kind, f"draw {draw + 1}", passed, usual=apart[usual], equal=apart[equal]))
+        found.append(checked(kind, f"draw {draw + 1}", passed, usual=apart[usual], equal=apart[equal]))
     return pd.DataFrame(found)
 
 
@@ -77,7 +78,7 @@ def of_fingerprints(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
             kept = {row.invariant, expected}
             passed = len(kept) == 1 or kept == {fingerprint.UP_TO_SIGN, fingerprint.DIRECTION}
             passed |= num_tasks == 2 and expected == fingerprint.NEITHER  # with two tasks more may be
-            found.append(_check(f"{num_tasks} tasks", str(method), passed, keeps=row.invariant))
+            found.append(checked(f"{num_tasks} tasks", str(method), passed, keeps=row.invariant))
     return pd.DataFrame(found)
 
 
@@ -89,12 +90,12 @@ def of_toy(tables: Mapping[str, pd.DataFrame], published: pd.DataFrame) -> pd.Da
         for lr in large:
             ours, theirs = (table.loc[("adam", method), lr] for table in (tables["float32"], published))
             near = abs(ours / theirs - 1) <= allowed
-            found.append(_check(method, f"Adam, {label(method)}, step size {lr:g}", near, ours=ours, paper=theirs))
+            found.append(checked(method, f"Adam, {label(method)}, step size {lr:g}", near, ours=ours, paper=theirs))
     for precision, table in tables.items():
         ahead = int((table.loc[("adam", "unit_scal"), large] < table.loc[("adam", "cagrad"), large]).sum())
         arrive = int(table.loc[("gd", "unit_scal"), large].notna().sum())
-        found.append(_check("faster", f"in {precision}", ahead >= 3, ours=ahead))
-        found.append(_check(precision, f"step sizes that arrive in {precision}", arrive <= 1, ours=arrive))
+        found.append(checked("faster", f"in {precision}", ahead >= 3, ours=ahead))
+        found.append(checked(precision, f"step sizes that arrive in {precision}", arrive <= 1, ours=arrive))
     return pd.DataFrame(found)
 
 
@@ -265,6 +266,16 @@ def on_transfers(robust: pd.DataFrame) -> str:
     )
 
 
+def judged(verdicts: Iterable[Verdicts]) -> str:
+    """How many statements are reproduced, and which are not."""
+    parts = [part for found in verdicts for part in found]
+    kept = [part.id for part in parts if part.verdict == REPRODUCED]
+    lost = [part.id for part in parts if part.verdict == NOT_REPRODUCED]
+    if not kept and not lost:
+        return "This preset shows that the code runs, and decides nothing."
+    return f"Of {counted(len(parts), 'statement')} {len(kept)} are reproduced and {len(lost)} are not ({listed(lost)})."
+
+
 def findings(
     rows: pd.DataFrame,
     tables: Mapping[str, pd.DataFrame],
@@ -275,20 +286,12 @@ def findings(
     verdicts: Iterable[Verdicts],
 ) -> str:
     """What the notebook found, the strongest evidence against each statement beside it."""
-    parts = [part for found in verdicts for part in found]
-    kept = [part.id for part in parts if part.verdict == REPRODUCED]
-    lost = [part.id for part in parts if part.verdict == NOT_REPRODUCED]
     used, decayed = rows[rows.group == "head, as used"].heads
     arrive = [int(table.loc[("gd", "unit_scal")].notna().sum()) for table in tables.values()]
     count = len(next(iter(tables.values())).columns)
     steps = of_toy(tables, landscape.published())
     steps = steps[steps.proposition == "unit_scal"]
     near, of_large = int(steps.passed.sum()), len(steps)
-    judged = (
-        f"Of {counted(len(parts), 'statement')} {len(kept)} are reproduced and {len(lost)} are not ({listed(lost)})."
-        if kept or lost
-        else "This preset shows that the code runs, and decides nothing."
-    )
     exact = (
         "Adam cancels the unit of a loss in the head of its task, to the last bit, in the limit of a small ε; with the "
         f"usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of their way, and with a "
@@ -300,7 +303,7 @@ def findings(
         f"arrives at {arrive[0]} of {count} step sizes or at {arrive[-1]}, depending on whether "
         f"{listed(tables, last='or')} is asked."
     )
-    return " ".join([judged, exact, toy, *_of_training(interactions, spreads, per_run, robust)])
+    return " ".join([judged(verdicts), exact, toy, *_of_training(interactions, spreads, per_run, robust)])
 
 
 def _of_training(

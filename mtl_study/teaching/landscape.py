@@ -6,30 +6,38 @@
 
 Two curved valleys above x₂ = 0, two bowls below. The mean of both is least at (0, −8.355), with −15.0916.
 
-    walks = walk(plan("adam", "unit_scal", [0.1, 1.0]), steps=1000)
+    walks = walk(plan(["adam"], ["unit_scal"], [0.1, 1.0]), steps=1000)
+
+With weights w and 1 − w on the losses, before the method sees them, the optimum is another point of the bottom.
 
 Sources: Liu et al. 2021, arXiv:2110.14048, and its code (losses, starts, CAGrad's 1e-4); Elich et al. 2024,
-arXiv:2311.04698 (the table of steps over step sizes).
+arXiv:2311.04698 (the table of steps over step sizes); Senushkin et al. 2023, arXiv:2305.19000 (weights on the losses).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 import numpy as np
 import pandas as pd
 import yaml
+from scipy.optimize import minimize
+
+from mtl_study.teaching.two_tasks import Method, cagrad, pcgrad, unit_scal
 
 KAPPA = 5e-6
 STARTS = ((-8.5, 7.5), (-8.5, -5.0), (9.0, 9.0))  # of Liu et al.
 BEST, LOWEST = (0.0, -8.3551), -15.0916  # of the mean of both losses
 REACHED = -15.0  # a walk has arrived once the mean loss is below; the one line that gives the published numbers
-EPSILON = 1e-4  # which Liu et al. add under CAGrad's roots and to the length by which it divides
+NEAR = 0.5  # with weights on the losses, once it is as near to their optimum
 RATES = (10.0, 5.0, 1.0, 0.5, 0.1, 0.05, 0.01, 0.005, 0.001)
 BETAS, ADAMS_EPSILON = (0.9, 0.999), 1e-8
+PLAN = ["optimizer", "method", "lr", "start"]
+METHODS: dict[str, Method] = {"unit_scal": unit_scal, "pcgrad": pcgrad, "cagrad": cagrad}
 
 
 def losses(x: np.ndarray) -> np.ndarray:
@@ -39,7 +47,7 @@ def losses(x: np.ndarray) -> np.ndarray:
 
 def gradients(x: np.ndarray) -> np.ndarray:
     """Points [..., 2] to the gradient of each loss [..., 2, 2], rows are losses. Where a valley is clamped, by κ, its
-    logarithm has none."""
+    logarithm has none; on the line x₂ = 0 both gates have their slope, as in the released code."""
     return _parts(x)[1]
 
 
@@ -56,9 +64,9 @@ def _parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         inverse = np.where(np.abs(valley) > KAPPA, np.sign(valley) / clamped, 0)  # ∂ ln|valley| / ∂ valley
         along_1 = above * (-0.5 * inverse) + below * (x1 - sign * 7) / 5
         along_2 = (
-            np.where(x2 > 0, slope_of_gate, 0) * a
+            np.where(x2 >= 0, slope_of_gate, 0) * a
             + above * inverse * sign * (1 - bend * bend)
-            - np.where(x2 < 0, slope_of_gate, 0) * p
+            - np.where(x2 <= 0, slope_of_gate, 0) * p
             + below * (x2 + 8) / 50
         )
         found.append(a * above + p * below)
@@ -66,49 +74,13 @@ def _parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(found, axis=-1), np.stack(rows, axis=-2)
 
 
-# -- methods: gradients [N, 2, 2] to weights [N, 2] --------------------------------------------------------------------
-
-
-def unit_scal(G: np.ndarray) -> np.ndarray:
-    """Half of each."""
-    return np.full((len(G), 2), 0.5)
-
-
-def pcgrad(G: np.ndarray) -> np.ndarray:
-    """The mean of the two gradients, each projected past the other where they conflict."""
-    g11, g12, g22 = _products(G)
-    conflict = np.minimum(g12, 0)
-    first = 0.5 * (1 - conflict / np.where(g11 > 0, g11, 1))
-    return np.stack([first, 0.5 * (1 - conflict / np.where(g22 > 0, g22, 1))], axis=-1)
-
-
-def cagrad(G: np.ndarray, c: float = 0.5, epsilon: float = EPSILON) -> np.ndarray:
-    """The inner problem in closed form. epsilon: as the released toy has it; 0 is the method as published.
-
-    With w on task 1 it minimises s w + r √(A w² + 2Bw + C), r = c |g_0|, s the slope of g_w·g_0: where the root's slope
-    cannot outweigh s the solution is a corner.
-    """
-    g11, g12, g22 = _products(G)
-    r = 0.5 * c * np.sqrt(g11 + g22 + 2 * g12 + epsilon)
-    A, B = g11 + g22 - 2 * g12, g12 - g22
-    s = 0.5 * (g11 - g22)
-    (a, b), (d, e) = np.moveaxis(G.astype(np.float64), 0, -1)
-    D, room = (a * e - b * d) ** 2 + epsilon * A, r * r * A - s * s  # D = AC − B², C = g₂·g₂ + ε
-    inner = -(B + s * np.sqrt(D / np.where(room > 0, room, 1))) / np.where(A > 0, A, 1)
-    w = np.where(A > 0, np.where(room > 0, np.clip(inner, 0, 1), s < 0), 0.5)
-    of_w = w[:, None] * G[:, 0].astype(np.float64) + (1 - w)[:, None] * G[:, 1]
-    length = np.sqrt((of_w * of_w).sum(-1) + epsilon) + epsilon
-    pull = r / np.where(length > 0, length, 1)
-    return np.stack([0.5 + pull * w, 0.5 + pull * (1 - w)], axis=-1) / (1 + c)
-
-
-METHODS = {"unit_scal": unit_scal, "pcgrad": pcgrad, "cagrad": cagrad}
-
-
-def _products(G: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """g₁·g₁, g₁·g₂ and g₂·g₂ in float64, [N] each."""
-    first, second = np.moveaxis(G.astype(np.float64), -2, 0)
-    return (first * first).sum(-1), (first * second).sum(-1), (second * second).sum(-1)
+@cache
+def optimum(weight: float) -> tuple[float, float]:
+    """Where weight · L₁ + (1 − weight) · L₂ is least."""
+    both = np.array([weight, 1 - weight])
+    start = [7 * (2 * weight - 1), BEST[1]]
+    x1, x2 = minimize(lambda x: (both @ losses(x), both @ gradients(x)), start, jac=True, tol=1e-10).x.tolist()
+    return x1, x2
 
 
 # -- walks -------------------------------------------------------------------------------------------------------------
@@ -118,8 +90,8 @@ def _products(G: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 class Walks:
     """Where many walks led.
 
-    plan: one row per walk: optimizer, method, lr, start (its number), and steps until the mean loss was below REACHED
-    (NaN: never).
+    plan: one row per walk: optimizer, method, lr, start (its number), what else it said, and steps until the walk had
+    arrived (NaN: never): the mean loss below REACHED, with weights on the losses a point within NEAR of their optimum.
     paths: points at the steps `kept`, [len(kept), N, 2]; a walk that has arrived stays.
     """
 
@@ -137,7 +109,7 @@ class Walks:
 def plan(optimizers: Iterable[str], methods: Iterable[str], rates: Iterable[float] = RATES) -> pd.DataFrame:
     """A row per walk: every optimizer ("gd", "adam") with every method, step size and start."""
     rows = itertools.product(optimizers, methods, rates, range(len(STARTS)))
-    return pd.DataFrame(rows, columns=["optimizer", "method", "lr", "start"])
+    return pd.DataFrame(rows, columns=PLAN)
 
 
 def walk(
@@ -147,39 +119,44 @@ def walk(
     starts: Sequence[tuple[float, float]] = STARTS,
     keep: Iterable[int] = (),
     perturbed: float = 0.0,
+    methods: Mapping[str, Method] = METHODS,
 ) -> Walks:
     """All walks of a plan side by side; each ends where it arrives.
 
     Args:
+        plan: as of `plan`; with a column `weight`, the weights on the losses are that and 1 minus it.
         steps: at most so many. precision: "float32", in which the papers computed, or "float64"; weights of the methods
         are always computed in the latter. keep: steps at which the points are kept. perturbed: is added to both
-        coordinates of every start, relative to it.
+        coordinates of every start, relative to it. methods: those that the plan names.
     """
     dtype, kept = np.dtype(precision), np.array(sorted({0, *keep, steps}))
     N, at = len(plan), np.arange(len(plan))  # at: which walks are still under way
     x = (np.asarray(starts)[plan.start] * (1 + perturbed)).astype(dtype)
     rates, adam = plan.lr.to_numpy(), (plan.optimizer == "adam").to_numpy()
-    methods = plan.method.to_numpy()
+    names, weighted = plan.method.to_numpy(), "weight" in plan
+    first = plan.weight.to_numpy() if weighted else np.ones(N)
+    factors = np.stack([first, 1 - first if weighted else first], axis=-1).astype(dtype)[..., None]
+    goals = np.array([optimum(weight) for weight in first]) if weighted else np.zeros((N, 2))
     arrived, last, paths = np.full(N, np.nan), x.copy(), []
     mean, square = np.zeros_like(x), np.zeros_like(x)
-    members = {name: methods == name for name in plan.method.unique()}
+    members = {name: names == name for name in plan.method.unique()}
     for step in range(steps + 1):
         found, G = _parts(x)
-        there = found.mean(-1, dtype=dtype) < REACHED
+        there = ((x - goals) ** 2).sum(-1) < NEAR**2 if weighted else found.mean(-1, dtype=dtype) < REACHED
         if there.any():
             arrived[at[there]], last[at[there]] = step, x[there]
             go = ~there
             at, x, G, mean, square = at[go], x[go], G[go], mean[go], square[go]
-            rates, adam = rates[go], adam[go]
+            rates, adam, factors, goals = rates[go], adam[go], factors[go], goals[go]
             members = {name: own[go] for name, own in members.items()}
         if step in kept:
             last[at] = x
             paths.append(last.copy())
         if not len(at):
             break
-        direction = np.empty_like(x)
+        G, direction = G * factors, np.empty_like(x)
         for name, own in members.items():
-            weights = METHODS[name](G[own]).astype(dtype)
+            weights = methods[name](G[own]).astype(dtype)
             direction[own] = (weights[:, :, None] * G[own]).sum(1)
         (beta, beta_square), n = BETAS, step + 1
         mean += (direction - mean) * dtype.type(1 - beta)

@@ -1,6 +1,6 @@
 # ruff: noqa: E501, E731, I001
 # fmt: off
-"""Every verdict that rests on trained runs, those of notebook 07 apart, once more: from results/**/*.jsonl, the rules in claims.yaml, the settings in params/ and
+"""Every verdict that rests on trained runs, those of notebooks 07 and 08 apart, once more: from results/**/*.jsonl, the rules in claims.yaml, the settings in params/ and
 the paper's tables; with pandas and scipy, and nothing of the packages that are checked. Prints {id: verdict}; argument: the preset."""
 import json
 import math
@@ -12,7 +12,7 @@ from scipy import optimize, stats
 ROOT, PRESET = Path(__file__).resolve().parents[2], (*sys.argv[1:], "quick")[0]
 CLAIMS, PAPER, RESULTS = (yaml.safe_load((ROOT / f"mtl_study/paper/data/{n}.yaml").read_text()) for n in ("claims", "paper_hyperparameters", "paper_results"))
 PARAMS = {path.stem[:2]: {**(given := yaml.safe_load(path.read_text())), **given["details"]} for path in (ROOT / "params" / PRESET).glob("*.yaml")}
-LINES = [(path.stem, json.loads(text)["record"]) for path in (ROOT / "results").rglob("*.jsonl") if path.stem not in ("looks", "transfers") for text in path.open()]
+LINES = [(path.stem, json.loads(text)["record"]) for path in (ROOT / "results").rglob("*.jsonl") if path.stem not in ("looks", "strides", "transfers") for text in path.open()]
 DIGITS, MOLECULES = ({**PARAMS["05"][family], **{name: PARAMS["05"][name][family] for name in ("seeds", "source")}} for family in ("digits", "molecules"))
 SWEPT, CL_RR, ALIKE = {**DIGITS, "seeds": DIGITS["sweep_seeds"]}, "multimnist/CL_RR", ("source", "train_size", "val_size", "test_size", "batch_size", "precision", "lr_decay")
 members, tasks_of = lambda names: [smto for name in names for smto in CLAIMS["groups"].get(name, [name])], lambda problem: problem.split("/")[1].split("_")

@@ -15,7 +15,7 @@ from mtl_study.publishing import notebooks
 
 PARAMS, NOTEBOOKS = artifacts.REPOSITORY / "params", artifacts.REPOSITORY / "notebooks"
 DIGITS, LADDER, FIXED = "01_mnist_selection", "03_cityscapes_ladder", "05_fixed_weights"
-OPTIMIZERS = "07_optimizers"
+OPTIMIZERS, IMBALANCE = "07_optimizers", "08_imbalance"
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +140,20 @@ REFUSED = [
     (OPTIMIZERS, {"details__factors": [0.01, 10.0]}, "1.0, the loss as it is, must be there"),
     (OPTIMIZERS, {"details__transfer_methods": ["unit_scal", "edm"]}, "edm must be among the methods"),
     (OPTIMIZERS, {"details__look_problems": ["multimnist/CL_RL"]}, "CL_RL"),
+    (IMBALANCE, {"methods": ["unit_scal", "cagrad"]}, "methods must have imgrad and nash_mtl, of which this notebook"),
+    (
+        IMBALANCE,
+        {"details__problems": ["cityscapes/inst_seg"]},
+        "lacks 'multimnist/CL_RR', on which gates are compared",
+    ),
+    (IMBALANCE, {"details__look_problems": ["qm9"]}, "there are no settings for qm9"),
+    (IMBALANCE, {"details__problems": ["multimnist/CL_RR", "multimnist/CL_RL"]}, "CL_RL"),
+    (IMBALANCE, {"details__page_rate": 0.2}, "details.page_rate = 0.2 must be among grid_rates"),
+    (IMBALANCE, {"details__grid_weights": [0.5]}, "details.grid_weights: 0.9 must be there"),
+    (IMBALANCE, {"details__duties": [0.3]}, "details.duties: 0.7 must be there"),
+    (IMBALANCE, {"details__num_tasks": [11]}, "details.num_tasks: 2 must be there"),
+    (IMBALANCE, {"details__radii": [1.0]}, "details.radii[0] is a number with a point (1.0)"),
+    (IMBALANCE, {"details__inner": "cagard"}, "(did you mean 'cagrad'?)"),
     ("06_proofs", {"details__sizes": [3, 4]}, "details.sizes = [3, 4]: a number above 4 is needed"),
     (
         "06_proofs",

@@ -145,7 +145,7 @@ def history(config, epochs, weights=None):
         )
         names = ("share", "improvement", "improvement_squared", "lead_squared", "alpha")
         diagnostics = {f"{name}_{k}": rng.uniform(0.1, 1) for name in names for k in range(K)}
-        diagnostics |= {"rotation_loss": 0.5, "peak_alpha": 2.0, "log10_condition_of_M": 1.0}
+        diagnostics |= {"rotation_loss": 0.5, "peak_alpha": 2.0, "log10_condition_of_M": 1.0, "share": 0.5}
         has_weights = config.smto not in ("graddrop", "pcgrad")
         given = weights or [rng.uniform(0.1, 1) if has_weights else None for _ in tasks]
         return Epoch(

@@ -61,7 +61,10 @@ def test_every_claim_has_a_rule_in_words_and_a_place_in_the_paper():
     of_others = [*(f"Xin-{name}" for name in of_xin), "Kurin-regularisation", "Royer-population"]
     exact = ["partial", "full", "none", "memoryless", "changing", "methods", "toy"]
     of_elich = [f"Elich-{name}" for name in [*exact, "adam", "mechanism", "angle", "magnitude", "transfer"]]
-    assert claims.names() == [*of_the_paper, *of_others, *added, *of_others_later, *of_elich]
+    exact, trained = ["balance-harmless", "imbalance-blocks", "cosine"], ["imbalance", "steps", "progress", "gates"]
+    of_zhou = [f"Zhou-{name}" for name in [*exact, "pareto", *trained, "better"]]
+    beside = [*of_zhou, "Kurin-length", "Royer-conflict"]
+    assert claims.names() == [*of_the_paper, *of_others, *added, *of_others_later, *of_elich, *beside]
     for part in (part for claim in claims.names() for part in claims.parts(claim)):
         assert part.says.endswith(".") and part.in_words.strip().endswith((".", ".)"))
         assert "smoke" not in part.needs.presets and part.where

@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mtl_core import smtos
-from mtl_study.teaching import landscape
+from mtl_study.teaching import landscape, two_tasks
 from mtl_study.teaching.landscape import METHODS, RATES, plan, walk
 
 RNG = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def test_inside_a_clamped_valley_the_log_pulls_nowhere():
 def test_methods_are_those_of_the_package(ours, core):
     """CAGrad without the released 1e-4, divided by 1 + c as in the toy; gradients short and long, alike and not."""
     G = landscape.gradients(POINTS) * 10 ** RNG.uniform(-3, 3, (len(POINTS), 2, 1))
-    weights = METHODS[ours](G) if ours != "cagrad" else landscape.cagrad(G, 0.5, 0.0)
+    weights = METHODS[ours](G) if ours != "cagrad" else two_tasks.cagrad(G, 0.5, 0.0)
     for one, found in zip(G, weights, strict=True):
         expected = [0.5, 0.5] if core is None else core.solve(one @ one.T)
         scale = np.abs(expected @ one).max()
@@ -66,8 +66,8 @@ def test_methods_are_those_of_the_package(ours, core):
 def test_released_cagrad_shrinks_what_is_short():
     """Gradients of 1e-3: what is added to the lengths is more than they are, and the pull halves to c/2 = ¼."""
     G = 1e-3 * np.array([[[1.0, 0.2], [-1.0, 0.2]]])
-    assert_allclose(landscape.cagrad(G)[0], (0.5 + 0.25 / 2) / 1.5, rtol=0.01)
-    assert_allclose(landscape.cagrad(G, 0.5, 0.0)[0], (0.5 + 0.5 / 2) / 1.5)
+    assert_allclose(two_tasks.cagrad(G)[0], (0.5 + 0.25 / 2) / 1.5, rtol=0.01)
+    assert_allclose(two_tasks.cagrad(G, 0.5, 0.0)[0], (0.5 + 0.5 / 2) / 1.5)
 
 
 def test_walks_do_not_feel_each_other_and_end_where_they_arrive():

@@ -1,0 +1,355 @@
+"""What notebook 08 makes of its experiments: checks for the verdicts, and the sentences that it prints.
+
+The rules are in mtl_study/paper/data/claims.yaml; each check names the proposition that it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from mtl_core.smtos.gated import Gated
+from mtl_study.analysis import failures
+from mtl_study.analysis.gates import BEST
+from mtl_study.analysis.inference import t_interval
+from mtl_study.look import label, problem_label
+from mtl_study.paper.claims import Verdicts
+from mtl_study.teaching import grid
+from mtl_study.teaching.elich import checked, judged
+from mtl_study.teaching.landscape import Walks
+from mtl_study.words import counted, listed, number, percent
+
+DRAWN = ("unit_scal", "pcgrad", "cagrad", "nash_mtl", "imgrad")  # whose walks the paper shows
+ROUNDING = 1e-10  # between two ways to compute one cosine
+STRONG = -0.5  # a correlation that lets one number stand for another
+FEW = 0.1  # of the walks that do not arrive
+
+
+def of_balance(walks: Mapping[str, Walks]) -> pd.DataFrame:
+    """One row per method, whether equal weights keep it from the optimum, and one on the walks that do not arrive, by
+    precision. Of `grid.walk`."""
+    found = []
+    for precision, these in walks.items():
+        reached = grid.reached(these)
+        even = reached[reached.weight == 0.5]
+        for smto in DRAWN:
+            most = int(even[even.smto == smto].reached.max())
+            name = f"{label(smto)}, {precision}: starts of {len(grid.STARTS)} at its best step size"
+            found.append(checked("equal weights", name, most == len(grid.STARTS), starts=most))
+        lost = grid.ends(these)
+        share = float(grid.stuck_in_balance(lost).mean()) if len(lost) else 0.0
+        found.append(checked("stuck", f"walks that do not arrive, {precision}", share < FEW, share=share))
+    return pd.DataFrame(found)
+
+
+def of_imbalance(walks: Mapping[str, Walks], ahead: str = "imgrad", behind: str = "cagrad") -> pd.DataFrame:
+    """One row per precision: in how many cells `ahead` reaches the optimum from more starts, and what the method and
+    the step size explain. Of `grid.walk`."""
+    found = []
+    for precision, these in walks.items():
+        reached = grid.reached(these)
+        cells = grid.contest(reached, ahead, behind)
+        more = int((cells.ahead > cells.behind).sum())
+        name = f"{label(ahead)} against {label(behind)}, {precision}"
+        found.append(checked("ahead", name, more > len(cells) / 2, more=more, cells=len(cells)))
+        shares = grid.explained(reached)
+        method, rate = shares["method"], shares["step size"]
+        name = f"shares of the variance, {precision}"
+        found.append(checked("explains", name, method > rate, method=method, step_size=rate))
+    return pd.DataFrame(found)
+
+
+def of_cosine(table: pd.DataFrame, falls: bool) -> pd.DataFrame:
+    """One row per origin of Gramians. Of `imbalance.correlations`, and whether the closed form falls."""
+    found = [checked("falls", "the closed form, with the ratio", falls)]
+    for row in table.itertuples():
+        name = f"{row.gramians} Gramians, {row.origin}"
+        if row.num_tasks == 2:
+            found.append(checked("closed form", name, row.deviation < ROUNDING, deviation=row.deviation))
+        else:
+            found.append(checked(f"{row.num_tasks} tasks", name, row.spearman < STRONG, spearman=row.spearman))
+    return pd.DataFrame(found)
+
+
+# -- sentences ---------------------------------------------------------------------------------------------------------
+
+
+def on_grid(walks: Mapping[str, Walks]) -> str:
+    """Who reaches the optimum at unequal weights, and what decides."""
+    parts = []
+    for precision, these in walks.items():
+        reached = grid.reached(these)
+        cells = grid.contest(reached)
+        more, fewer = int((cells.ahead > cells.behind).sum()), int((cells.ahead < cells.behind).sum())
+        shares = grid.explained(reached)
+        parts.append(
+            f"In {precision} IMGrad reaches the optimum from more starts than CAGrad in {more} of "
+            f"{counted(len(cells), 'cell')}, from fewer in {fewer} and from as many in {len(cells) - more - fewer}. Of "
+            f"the variance between the cells of Unit. Scal., CAGrad and IMGrad the step size explains "
+            f"{_share(shares['step size'])} and the method {_share(shares['method'])}."
+        )
+    return " ".join(parts)
+
+
+def _share(value: float) -> str:
+    return "nothing, as nothing varies," if np.isnan(value) else percent(100 * value, 1)
+
+
+def on_balance(walks: Mapping[str, Walks]) -> str:
+    """Who reaches the optimum at equal weights, and where the walks that do not arrive end."""
+    parts = []
+    for precision, these in walks.items():
+        reached, starts = grid.reached(these), len(grid.STARTS)
+        best = reached[reached.weight == 0.5].groupby("smto", sort=False).reached.max()
+        missing = [f"{label(str(smto))} ({most} of {starts})" for smto, most in best.items() if most < starts]
+        who = f"all methods but {listed(missing)} reach" if missing else "every method reaches"
+        lost = grid.ends(these)
+        parts.append(
+            f"In {precision}, at equal weights and the best of the step sizes, {who} the optimum from all {starts} "
+            f"starts. {_of_lost(lost, len(these.plan))}"
+        )
+    return " ".join(parts)
+
+
+def _of_lost(lost: pd.DataFrame, walks: int) -> str:
+    if lost.empty:
+        return f"Every one of {walks:,} walks arrives."
+    conflict, stuck = 100 * (lost.cosine < 0).mean(), 100 * grid.stuck_in_balance(lost).mean()
+    return (
+        f"Of {walks:,} walks {len(lost):,} do not arrive: {percent(conflict, 0)} of these end where gradients "
+        f"conflict, and {percent(stuck, 0)} where they do while one is less than twice as long as the other."
+    )
+
+
+def on_cosine(table: pd.DataFrame) -> str:
+    """How near the computed cosine is to its formula, and how well it tells imbalance. Of `imbalance.correlations`."""
+    two, more = table[table.num_tasks == 2], table[table.num_tasks > 2]
+    said = (
+        f"For two tasks κ as IMGrad computes it and the formula differ by {two.deviation.max():.0e} at most, over "
+        f"{counted(int(two.gramians.sum()), 'Gramian')}."
+    )
+    words = [f"{number(row.spearman, 2)} ({row.origin})" for row in two.itertuples() if row.spearman == row.spearman]
+    if words:
+        said += f" Its rank correlation with the ratio of lengths is {listed(words)}."
+    for tasks, part in more.groupby("num_tasks"):
+        words = [f"{number(row.spearman, 2)} ({row.origin})" for row in part.itertuples()]
+        said += f" With {tasks} tasks it is {listed(words)}."
+    return said
+
+
+def on_failures(per_run: pd.DataFrame, cs: Sequence[float]) -> str:
+    """Who would have hurt a task on the way of the uniform loss. Of `failures.per_run`."""
+    means = per_run.groupby("problem", sort=False).mean(numeric_only=True)
+
+    def shares(column: str) -> str:
+        return listed(
+            f"{percent(100 * value, 1)} of the looks on {problem_label(str(name))}"
+            for name, value in means[column].items()
+        )
+
+    worst = {f"{c:g}": (means[f"cagrad {c:g}"].max(), means[f"imgrad {c:g}"].max()) for c in cs}
+    words = [f"{percent(100 * a, 1)} and {percent(100 * b, 1)} at c = {c}" for c, (a, b) in worst.items()]
+    repairs = per_run.repairs.sum()
+    return (
+        f"The uniform loss itself would have hurt a task at {shares(failures.EQUAL)}, Nash-MTL with its released "
+        f"solver at {shares('nash released')} (it gives up at {shares('fallback')}), and solved exactly at "
+        f"{shares('nash exact')}. CAGrad and IMGrad hurt one, on the problem where they do most, at {listed(words)}. "
+        f"IMGrad repairs {'failures of CAGrad, against the theorem' if repairs else 'no failure of CAGrad'}; it "
+        f"hurts a task alone at {shares('hurts alone')} and c."
+    )
+
+
+# -- runs (B4 to B7) ---------------------------------------------------------------------------------------------------
+
+
+def on_ratios(per_run: pd.DataFrame, factors: Sequence[float]) -> str:
+    """How unbalanced gradients are, and what of it is the unit of a loss.
+
+    Args:
+        per_run: `analysis.ratios.per_run`.
+    """
+    means = per_run.groupby("problem", sort=False).mean(numeric_only=True)
+    names = [problem_label(str(name)) for name in means.index]
+    medians = [f"{number(row.ratio, 1)} on {name}" for name, (_, row) in zip(names, means.iterrows(), strict=True)]
+    first = means.iloc[0]
+    units = [f"times {factor:g} makes it {number(first[f'times {factor:g}'], 1)}" for factor in factors]
+    left = [f"{number(row.left, 1)} on {name}" for name, (_, row) in zip(names, means.iterrows(), strict=True)]
+    return (
+        f"The median ratio of the longest to the shortest gradient is {listed(medians)}. On {names[0]} the last loss "
+        f"{listed(units)}: r is a number about units as much as about tasks. In the units that make the lengths equal "
+        f"on average, what is left of it is {listed(left)}."
+    )
+
+
+def on_steps(per_run: pd.DataFrame) -> str:
+    """Directions beside real steps.
+
+    Args:
+        per_run: `analysis.strides.per_run`.
+    """
+    if per_run.empty:
+        return "There is no run that finished."
+    means = per_run.groupby("smto", sort=False).mean(numeric_only=True)
+    clean = [str(smto) for smto in means.index[means.asked == 0]]
+    both = [
+        f"{label(str(smto))} from {percent(100 * row.asked, 1)} to {percent(100 * row.moved, 1)}"
+        for smto, row in means.iterrows()
+        if smto in ("unit_scal", "cagrad", "imgrad", "nash_mtl")
+    ]
+    never = (
+        f" {listed(map(label, clean))} never ask{'s' * (len(clean) == 1)} for a direction that hurts a task; the steps "
+        f"that Adam makes of {'it' if len(clean) == 1 else 'them'} hurt one at "
+        f"{percent(100 * means.moved[clean].mean(), 1)} of the looks."
+        if clean
+        else ""
+    )
+    least, most = means["share"].idxmin(), means["share"].idxmax()
+    return (
+        "From the direction that is asked for to the step that Adam makes, the share of looks at which a task is hurt "
+        f"goes {listed(f'for {one}' for one in both)}.{never} The cosine between the two is "
+        f"{number(means['share'].mean(), 2)} on average, from {number(means['share'][least], 2)} "
+        f"({label(str(least))}) to {number(means['share'][most], 2)} ({label(str(most))})."
+    )
+
+
+def on_progress(per_run: pd.DataFrame, over: pd.DataFrame) -> str:
+    """What goes with Δm over the methods, and how long the sum of the gradients is late in training.
+
+    Args:
+        per_run: `analysis.strides.per_run` with delta_m. over: `analysis.strides.over_methods` of it.
+    """
+    if per_run.empty or over.methods.max() < 3:
+        return "There are too few methods for a correlation."
+    means = per_run.groupby("smto", sort=False)[["gap", "delta_m", "sum"]].mean()
+    even, best = means.gap.idxmin(), means.delta_m.idxmax()
+    place = int((means.delta_m > means.delta_m[even]).sum()) + 1
+    sums = means["sum"] / means["sum"].get("unit_scal", np.nan)
+    longest = sums.drop("unit_scal", errors="ignore").sort_values(ascending=False)
+    return (
+        f"Over {counted(len(means), 'method')} the rank correlation of Δm with the gap in progress is "
+        f"{number(over['rho gap'].mean(), 2, sign=True)} on average over seeds, and "
+        f"{number(over['rest gap'].mean(), 2, sign=True)} without MGDA. Progress is most even for {label(str(even))}, "
+        f"which has place {place} by Δm; the best is {label(str(best))}, with a gap of {number(means.gap[best], 3)} "
+        f"beside {number(means.gap[even], 3)}. With the mean cosine between the gradients the correlation of Δm is "
+        f"{number(over['rho cosine'].mean(), 2, sign=True)}. Late in training the sum of the gradients is longest, in "
+        f"units of that of the uniform loss, under "
+        f"{listed(f'{label(str(m))} ({number(v, 2)})' for m, v in longest.iloc[:2].items())}."
+    )
+
+
+def on_gates(per_seed: pd.DataFrame, acted: pd.DataFrame, duties: Sequence[float], levels: Mapping[str, float]) -> str:
+    """Whether it matters when an SMTO acts.
+
+    Args:
+        per_seed: `analysis.gates.by_duty`. acted: `analysis.gates.duty`. levels: Δm without a gate, by name.
+    """
+    words = []
+    for duty in duties:
+        apart = [per_seed[f"ratio {duty:g}"] - per_seed[f"{other} {duty:g}"] for other in ("random", "cosine")]
+        words.append(
+            f"at {percent(100 * duty, 0)} of the steps {_points(apart[0])} over random steps and {_points(apart[1])} "
+            "over those most in conflict"
+        )
+    off = (acted.acted - acted.duty).abs().max()
+    mean = {duty: per_seed[f"ratio {duty:g}"].mean() for duty in duties}
+    gated = [f"{percent(value, 1)} at a duty of {percent(100 * duty, 0)}" for duty, value in mean.items()]
+    without = [f"{percent(value, 1)} with {name}" for name, value in levels.items()]
+    return (
+        "Acting where gradients are least balanced gains, in points of Δm with 95 % intervals, "
+        f"{listed(words)}. All gates keep their duty within {percent(100 * off, 1)} of the steps: what differs is when "
+        f"the method acts and not how often. Behind that gate Δm is {listed(gated)}; without a gate it is "
+        f"{listed(without)}."
+    )
+
+
+def _points(values: pd.Series) -> str:
+    mean, low, high, n = t_interval(values)
+    bounds = f" ({number(low, 1, sign=True)} to {number(high, 1, sign=True)})" if n > 1 else ""
+    return f"{number(mean, 1, sign=True)}{bounds}"
+
+
+def on_better(apart: pd.DataFrame, chosen: pd.DataFrame) -> str:
+    """IMGrad beside CAGrad, at equal c and each at its best.
+
+    Args:
+        apart: `analysis.gates.apart`. chosen: `analysis.gates.at_radii`.
+    """
+    words = []
+    for problem, rows in apart.groupby("problem", sort=False):
+        equal = rows[rows.c != BEST].groupby("seed").difference.mean()
+        best = rows[rows.c == BEST].set_index("seed").difference
+        c = chosen[chosen.problem == problem].groupby("smto").c.first()
+        words.append(
+            f"on {problem_label(str(problem))} {_points(equal)} points at equal c and {_points(best)} with each at its "
+            f"best (c = {c['imgrad']:g} beside {c['cagrad']:g})"
+        )
+    return f"IMGrad minus CAGrad is {listed(words)}."
+
+
+def findings(
+    verdicts: Iterable[Verdicts],
+    exact: Iterable[str],
+    ratio_runs: pd.DataFrame,
+    steps: pd.DataFrame,
+    per_seed: pd.DataFrame,
+    duties: Sequence[float],
+    always: float,
+    apart: pd.DataFrame,
+) -> str:
+    """What the notebook found, the strongest evidence against each statement beside it.
+
+    Args:
+        exact: sentences on what takes no training. always: Δm of the gated method in every step.
+    """
+    return " ".join([judged(verdicts), *exact, *_of_training(ratio_runs, steps, per_seed, duties, always, apart)])
+
+
+def _of_training(
+    ratio_runs: pd.DataFrame,
+    steps: pd.DataFrame,
+    per_seed: pd.DataFrame,
+    duties: Sequence[float],
+    always: float,
+    apart: pd.DataFrame,
+) -> Iterator[str]:
+    """A sentence for each experiment."""
+    means = ratio_runs.groupby("problem", sort=False)[["ratio", "left"]].mean()
+    name = means.ratio.idxmax()
+    yield (
+        f"Gradients are least balanced on {problem_label(str(name))}, by a factor of {number(means.ratio[name], 1)}; "
+        f"in the best constant units of the losses {number(means.left[name], 1)} is left of it."
+    )
+    if not steps.empty:
+        of = steps.groupby("smto")[["asked", "moved"]].mean().reindex(["imgrad", "cagrad", "unit_scal"]) * 100
+        yield (
+            f"IMGrad asks for a direction that hurts a task at {percent(of.asked['imgrad'], 1)} of the looks, CAGrad "
+            f"at {percent(of.asked['cagrad'], 1)}; Adam's steps hurt one at {percent(of.moved['imgrad'], 1)} "
+            f"and {percent(of.moved['cagrad'], 1)}, those of the uniform loss at {percent(of.moved['unit_scal'], 1)}."
+        )
+    gains = [(per_seed[f"ratio {d:g}"] - per_seed[f"random {d:g}"]).mean() for d in duties]
+    against = [(per_seed[f"ratio {d:g}"] - per_seed[f"cosine {d:g}"]).mean() for d in duties]
+    best = max(per_seed[f"ratio {d:g}"].mean() for d in duties)
+    yield (
+        "With as many steps behind every gate, acting where gradients are least balanced gains "
+        f"{listed(number(gain, 1, sign=True) for gain in gains)} points of Δm over acting at random (at duties of "
+        f"{listed(percent(100 * duty, 0) for duty in duties)}), and "
+        f"{listed(number(gain, 1, sign=True) for gain in against)} over acting where they conflict. In every step the "
+        f"method has a Δm of {percent(always, 1)}, beside {percent(best, 1)} behind the best of these gates."
+    )
+    differences = apart[apart.c != BEST].groupby("problem", sort=False).difference.mean()
+    if len(differences):
+        ahead = [f"{number(v, 1, sign=True)} points on {problem_label(str(p))}" for p, v in differences.items()]
+        small = (differences.abs() < 2).all()
+        so = ": what it is credited with has to come from elsewhere than from its rule." if small else "."
+        yield f"At equal c IMGrad is ahead of CAGrad by {listed(ahead)}{so}"
+
+
+# -- an exercise -------------------------------------------------------------------------------------------------------
+
+
+def gate(needs: Sequence[float], duty: float = 0.3) -> np.ndarray:
+    """In which steps a gate of this duty opens, for the needs of the steps in order, by the package's own [T]."""
+    method = Gated(2, duty=duty)
+    return np.array([method.opens(float(need)) for need in needs])

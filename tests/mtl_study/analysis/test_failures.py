@@ -1,0 +1,74 @@
+"""Margins by hand, the theorem over all rules, and tables that count what they are given."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from mtl_study.analysis import failures
+
+RNG = np.random.default_rng(4)
+G = np.array([[4.0, -1.0], [-1.0, 1.0]])  # lengths 2 and 1, 120° apart
+
+
+def test_margin_by_hand():
+    """The mean of (2, 0) and (−½, √¾) is along the second: (−¾ + ¾)/2 = 0; the first alone hurts it by cos 120°."""
+    assert_allclose(failures.margin(G, np.array([0.5, 0.5])), 0, atol=1e-12)
+    assert_allclose(failures.margin(G, np.array([1.0, 0.0])), -0.5)
+    assert_allclose(failures.margin(G, np.array([0.0, 3.0])), -0.5)
+    assert failures.margin(G, np.zeros(2)) == 0
+    assert_allclose(failures.margin(np.diag([1.0, 0.0]), np.array([1.0, 1.0])), 1)  # nothing to hurt in the other
+
+
+def gramians(count):
+    J = RNG.normal(size=(count, 2, 4)) * 10 ** RNG.uniform(-1, 1, (count, 2, 1))
+    J[:, 1] -= 2 * J[:, 0] / np.linalg.norm(J[:, 0], axis=-1, keepdims=True)  # in conflict
+    return list(J @ J.swapaxes(1, 2))
+
+
+@pytest.fixture(scope="module")
+def margins():
+    return failures.per_look(gramians(25), [0.2, 0.8])
+
+
+def test_methods_that_promise_it_hurt_nobody_and_the_uniform_loss_does(margins):
+    fails = (margins < -failures.ROUNDING).mean()
+    assert fails["unit_scal"] > 0.2
+    for rule in ("pcgrad", "mgda", "imtl_g", "nash exact"):
+        assert fails[rule] == 0
+    assert 0 < fails["cagrad 0.2"] > fails["cagrad 0.8"]
+
+
+def record(seed, count=8):
+    base = SimpleNamespace(problem="multimnist/CL_RR", smto="unit_scal", seed=seed)
+    looks = [SimpleNamespace(of_batch=G.tolist()) for G in gramians(count)]
+    return SimpleNamespace(config=SimpleNamespace(base=base), looks=looks, seconds=1.0)
+
+
+def test_one_row_per_run_and_the_theorem():
+    found = failures.per_run([record(1), record(2)], [0.2, 0.5])
+    assert list(found.seed) == [1, 2] and list(found.problem) == ["multimnist/CL_RR"] * 2
+    assert (found.repairs == 0).all()
+    assert_allclose(found["imgrad"], (found["imgrad 0.2"] + found["imgrad 0.5"]) / 2)
+    assert_allclose(found["imgrad"] - found["cagrad"], found["hurts alone"], atol=1e-12)
+    assert {"nash released", "nash exact", "fallback", "imgrad eq9 0.5"} <= set(found)
+
+
+def test_a_rule_outside_the_theorem_would_be_caught(monkeypatch):
+    """IMGrad's place taken by a method that hurts nobody: it repairs failures, and that is counted."""
+    real = failures.rules
+
+    def planted(num_tasks, cs):
+        found = real(num_tasks, cs)
+        return found | {"imgrad 0.2": found["mgda"]}
+
+    monkeypatch.setattr(failures, "rules", planted)
+    assert failures.per_run([record(1)], [0.2]).repairs.sum() > 0
+
+
+def test_a_solver_that_gives_up_is_counted():
+    """Gradients a million times shorter from one look to the next."""
+    G = gramians(1)[0]
+    found = failures.per_look([G, 1e-12 * G], [0.5])
+    assert list(found.fallback) == [0, 1]

@@ -1,0 +1,98 @@
+"""What steps, ratios and gates say, on numbers by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mtl_study.analysis import gates, ratios, strides
+from mtl_study.experiments.probes import Look
+from mtl_study.experiments.strides import Stride
+
+J = torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
+
+
+def stride(asked, moved):
+    return Stride.of(torch.ones(2), J, torch.tensor([asked, moved]), epoch=0, step=0)
+
+
+def test_a_stride_by_hand():
+    """(1, 0) hurts the second task; (½, ½) hurts neither: g·d = 1 and 0. Their cosine is √½."""
+    found = strides.of_stride(stride([0.5, 0.5], [1.0, 0.0]))
+    assert (found["asked"], found["moved"]) == (0, 1)
+    assert found["share"] == pytest.approx(np.sqrt(0.5), abs=1e-4)
+    assert found["cosine"] == pytest.approx(-np.sqrt(0.5), abs=1e-4)
+    assert found["ratio"] == pytest.approx(np.sqrt(2), abs=1e-4)
+    assert found["log_sum"] == pytest.approx(np.log(np.sqrt(2)), abs=1e-4)  # |(1, 1)|
+
+
+def test_a_direction_that_only_rounding_turns_does_not_fail():
+    """The right angle is no failure, in single precision either."""
+    found = strides.of_stride(stride([1.0, 1.0 - 1e-7], [1.0, 0.999]))
+    assert (found["asked"], found["moved"]) == (0, 1)
+
+
+def test_correlations_over_methods():
+    """Δm falls with the gap but for MGDA, the most even and the worst."""
+    rows = [("mgda", 0.0, -9.0), ("a", 0.1, 3.0), ("b", 0.2, 2.0), ("c", 0.3, 1.0)]
+    table = pd.DataFrame(rows, columns=["smto", "gap", "delta_m"]).assign(problem="p", seed=1, seconds=2.0)
+    (row,) = strides.over_methods(table.assign(cosine=table.delta_m, share=1.0, failures=0.0)).itertuples()
+    found = row._asdict()
+    assert row.methods == 4 and row.seconds == 8.0 and row.smto == "unit_scal"
+    values = strides.over_methods(table.assign(cosine=table.delta_m, share=1.0, failures=0.0)).iloc[0]
+    assert values["rho gap"] == pytest.approx(0.2) and values["rest gap"] == pytest.approx(-1)
+    assert values["rho cosine"] == pytest.approx(1) and found["methods"] == 4
+
+
+def looks(lengths, cosine=-0.5):
+    """At two gradients of these lengths [L, 2]."""
+    none = np.empty((0, 0))
+    shape = np.array([[1.0, cosine], [cosine, 1.0]])
+    eye = np.eye(4).reshape(2, 2, 2, 2)
+    return [Look.of(eye, shape * np.outer(pair, pair), none, epoch=0, step=i) for i, pair in enumerate(lengths)]
+
+
+def test_a_ratio_and_its_units():
+    """4 : 1 and 1 : 1; the last loss times 10 makes them 10 : 4 and 10 : 1. The best unit leaves 2, twice."""
+    table = ratios.of_run(looks([(4.0, 1.0), (1.0, 1.0)]), [10.0])
+    assert table.ratio.tolist() == pytest.approx([4, 1], rel=1e-4)
+    assert table["times 10"].tolist() == pytest.approx([2.5, 10], rel=1e-4)
+    assert table.left.tolist() == pytest.approx([2, 2], rel=1e-4) and table.conflict.tolist() == [1, 1]
+    assert len(ratios.of_run(looks([(4.0, 1.0), (0.0, 1.0)], 0.5), [10.0])) == 1
+
+
+def test_a_unit_of_a_loss_leaves_what_is_left_alone():
+    lengths = np.exp(np.random.default_rng(0).normal(size=(30, 2)))
+    one, other = (ratios.of_run(looks(lengths * unit), [1.0]) for unit in ([1.0, 1.0], [1.0, 50.0]))
+    assert other.ratio.median() > 5 * one.ratio.median()
+    assert other.left.tolist() == pytest.approx(one.left.tolist(), rel=1e-3)
+
+
+def selected(rows, options):
+    """As `delta.selected` has it: smto, seed, Δm, validation Δm, options."""
+    found = pd.DataFrame(rows, columns=["smto", "seed", "delta_m", "val_delta_m"]).assign(problem="p", seconds=1.0)
+    texts = [str(one).replace("'", '"') for one in options]
+    return found.assign(config=[f'{{"options":{text}}}' for text in texts])
+
+
+def test_gates_by_duty():
+    rows = [("gated", seed, 10.0 * seed + i, 0.0) for seed in (1, 2) for i in range(3)]
+    table = selected(rows, [{**by, "duty": 0.3} for _ in (1, 2) for by in ({}, {"by": "cosine"}, {"by": "random"})])
+    found = gates.by_duty(table)
+    assert found[["ratio 0.3", "cosine 0.3", "random 0.3"]].to_numpy().tolist() == [[10, 11, 12], [20, 21, 22]]
+    assert set(found.smto) == {"gated"} and found.seconds.tolist() == [3, 3]
+
+
+def test_equal_c_and_the_best_c():
+    """CAGrad is best at its default by validation, IMGrad at 0.2: the differences are 1 and 2 at equal c, and 6 at the
+    best."""
+    rows = [(smto, s, 10.0 * s + d, v) for s in (1, 2) for smto, d, v in SETTINGS]
+    table = gates.with_radius(selected(rows, [{}, {"c": 0.2}, {"c": 0.2}, {"c": 0.5}] * 2))
+    found = gates.at_radii(table).set_index(["smto", "seed"])
+    assert found.c.groupby("smto").first().to_dict() == {"cagrad": 0.5, "imgrad": 0.2}
+    assert found.equal.to_dict()["cagrad", 1] == 13 and found.best.to_dict()["imgrad", 2] == 27
+    apart = gates.apart(table).groupby("c").difference.mean()
+    assert apart.to_dict() == {0.2: 1, 0.5: 2, gates.BEST: 7}
+
+
+SETTINGS = [("cagrad", 0.0, 9.0), ("cagrad", 6.0, 1.0), ("imgrad", 7.0, 5.0), ("imgrad", 2.0, 2.0)]

@@ -1,0 +1,171 @@
+"""The trained half of notebook 08: planted worlds turn each verdict, sentences and figures say what tables say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtl_study.analysis.gates import BEST
+from mtl_study.paper import claims
+from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED
+from mtl_study.plots import canvas
+from mtl_study.plots import gates as figures
+from mtl_study.teaching import zhou
+
+CL_RR, YES, NO = "multimnist/CL_RR", REPRODUCED, NOT_REPRODUCED
+DUTIES = (0.3, 0.7)
+
+
+def verdicts(name, evidence):
+    return [part.verdict for part in claims.decide(name, evidence, preset="quick")]
+
+
+def seeds_of(problem, smto, **columns):
+    """One row per seed, a little apart."""
+    return [
+        {
+            "problem": problem,
+            "smto": smto,
+            "seed": s,
+            "seconds": 1.0,
+            **{k: v * (1 + s / 1000) for k, v in columns.items()},
+        }
+        for s in range(1, 8)
+    ]
+
+
+def world(*rows):
+    return pd.DataFrame([row for seeds in rows for row in seeds])
+
+
+def test_worlds_of_imbalance():
+    """a: on CL_RR; b: on the other two; c: whatever the units."""
+
+    def looked(mixed, alike, left):
+        others = [seeds_of(p, "unit_scal", ratio=alike, left=1.0) for p in ("multimnist/CL_CR", "multimnist/RL_RR")]
+        return world(seeds_of(CL_RR, "unit_scal", ratio=mixed, left=left), *others)
+
+    assert verdicts("Zhou-imbalance", looked(4.3, 3.0, 2.5)) == [YES] * 3
+    assert verdicts("Zhou-imbalance", looked(4.3, 1.3, 1.4)) == [YES, NO, NO]
+
+
+def test_worlds_of_steps():
+    """a, b: IMGrad hurts less, in directions and in steps; c: steps are no worse than directions; d: little of the
+    current gradient is in them."""
+
+    def trained(of_imgrad, moved, share):
+        asked = {"unit_scal": 0.3, "cagrad": 0.1, "imgrad": of_imgrad, "nash_mtl": 0.001}
+        rows = [
+            seeds_of(CL_RR, smto, asked=a, moved=a + moved, failures=moved, share=share) for smto, a in asked.items()
+        ]
+        return world(*rows)
+
+    assert verdicts("Zhou-steps", trained(0.01, 0.01, 0.3)) == [YES] * 4
+    assert verdicts("Zhou-steps", trained(0.2, 0.2, 0.8)) == [NO] * 4
+
+
+def test_worlds_of_correlations():
+    for gap, rest, cosine, progress, conflict in ((-0.8, -0.9, 0.1, [YES] * 2, YES), (0.4, -0.5, -0.9, [NO, YES], NO)):
+        over = world(seeds_of(CL_RR, "unit_scal", **{"rho gap": gap, "rest gap": rest, "rho cosine": cosine}))
+        assert verdicts("Zhou-progress", over) == progress and verdicts("Royer-conflict", over) == [conflict]
+    lengths = {"unit_scal": 1.0, "mgda": 1.5, "imtl": 1.2}
+    assert verdicts("Kurin-length", world(*(seeds_of(CL_RR, m, sum=v) for m, v in lengths.items()))) == [YES]
+    lengths |= {"imtl": 0.7, "mgda": 0.8}
+    assert verdicts("Kurin-length", world(*(seeds_of(CL_RR, m, sum=v) for m, v in lengths.items()))) == [NO]
+
+
+def behind(ratio, cosine, random):
+    names = {"ratio": ratio, "cosine": cosine, "random": random}
+    return world(seeds_of(CL_RR, "gated", **{f"{by} {d}": v for d in DUTIES for by, v in names.items()}))
+
+
+def test_worlds_of_gates():
+    """a, b: better than at random; c, d: than where gradients conflict."""
+    assert verdicts("Zhou-gates", behind(5.0, 3.0, 3.0)) == [YES] * 4
+    assert verdicts("Zhou-gates", behind(5.0, 6.0, 3.0)) == [YES, YES, NO, NO]
+    assert verdicts("Zhou-gates", behind(2.0, 1.0, 3.0)) == [NO, NO, YES, YES]
+
+
+def test_worlds_of_equal_c():
+    """The claim; its contrary; and two methods that are one."""
+
+    def trained(equal, best):
+        problems = (CL_RR, "cityscapes/inst_seg")
+        rows = [seeds_of(p, "cagrad", equal=1.0, best=1.0) for p in problems]
+        return world(*rows, *(seeds_of(p, "imgrad", equal=1 + equal, best=1 + best) for p in problems))
+
+    assert verdicts("Zhou-better", trained(3.0, 4.0)) == [YES, YES, NO]
+    assert verdicts("Zhou-better", trained(-3.0, -4.0)) == [NO, NO, NO]
+    assert verdicts("Zhou-better", trained(0.1, 0.2)) == [YES, YES, YES]
+
+
+def of_steps():
+    values = {
+        "unit_scal": (0.3, 0.4, 9.0),
+        "cagrad": (0.0, 0.1, 8.0),
+        "imgrad": (0.0, 0.2, 7.0),
+        "mgda": (0.0, 0.5, -9.0),
+    }
+    rows = [
+        seeds_of(CL_RR, m, asked=a, moved=b, failures=b - a, share=0.4, gap=i / 10, cosine=-0.1, sum=i + 1.0)
+        for i, (m, (a, b, _)) in enumerate(values.items())
+    ]
+    table = world(*rows)
+    return table.assign(delta_m=[values[m][2] for m in table.smto])
+
+
+def differences():
+    rows = [(p, c, s, d) for p, d in ((CL_RR, 0.5), ("q", -1.0)) for c in (0.2, 0.8, BEST) for s in (1, 2)]
+    return pd.DataFrame(rows, columns=["problem", "c", "seed", "difference"])
+
+
+def test_sentences():
+    looks = world(seeds_of(CL_RR, "unit_scal", ratio=4.3, left=1.4, **{"times 10": 2.4}))
+    found = zhou.on_ratios(looks, [10.0])
+    assert "is 4.3 on CL_RR." in found and "times 10 makes it 2.4:" in found and "of it is 1.4 on CL_RR." in found
+    found = zhou.on_steps(of_steps())
+    assert "for CAGrad from 0.0 % to 10.0 %" in found and "CAGrad, IMGrad and MGDA never ask for" in found
+    assert "at 26.8 % of the looks" in found and "is 0.40 on average" in found
+    assert "no run" in zhou.on_steps(of_steps()[:0])
+    over = world(seeds_of(CL_RR, "unit_scal", **{"rho gap": -0.3, "rest gap": -0.8, "rho cosine": 0.2})).assign(
+        methods=4
+    )
+    found = zhou.on_progress(of_steps(), over)
+    assert "is −0.30 on average over seeds, and −0.80 without MGDA" in found
+    assert "most even for Unit. Scal., which has place 1" in found and "under MGDA (4.00) and IMGrad (3.00)" in found
+    assert "too few methods" in zhou.on_progress(of_steps(), over.assign(methods=2))
+    acted = pd.DataFrame({"duty": [0.3, 0.7], "acted": [0.31, 0.68]})
+    found = zhou.on_gates(behind(5.0, 6.0, 3.0), acted, DUTIES, {"the mean loss": 2.0, "CAGrad in every step": 7.0})
+    assert "Δm is 5.0 % at a duty of 30 % and" in found and "2.0 % with the mean loss and 7.0 % with CAGrad" in found
+    assert "at 30 % of the steps +2.0 (+2.0 to +2.0) over random steps and −1.0" in found and "within 2.0 %" in found
+    c = pd.DataFrame({"problem": [CL_RR] * 2 + ["q"] * 2, "smto": ["cagrad", "imgrad"] * 2, "c": [0.2, 0.8] * 2})
+    found = zhou.on_better(differences(), c)
+    assert "on CL_RR +0.5 (+0.5 to +0.5) points at equal c" in found and "(c = 0.8 beside 0.2)" in found
+    found = zhou.findings([], ["Exact."], looks, of_steps(), behind(5.0, 6.0, 3.0), DUTIES, 7.0, differences())
+    assert "decides nothing. Exact. Gradients are least balanced on CL_RR, by a factor of 4.3" in found
+    assert "In every step the method has a Δm of 7.0 %, beside 5.0 % behind" in found
+    assert "gains +2.0 and +2.0 points" in found and "+0.5 points on CL_RR and −1.0 points on q: what it" in found
+
+
+def test_a_gate_by_hand():
+    """Needs that rise all the time: the first opens, and what it owes keeps the share at the duty."""
+    opened = zhou.gate(np.arange(400.0))
+    assert opened[0] and opened.mean() == pytest.approx(0.3, abs=0.12)
+    assert zhou.gate([1.0, 0.0, 0.0]).tolist() == [True, False, False]
+
+
+def test_figures():
+    looks = pd.DataFrame({"ratio": [1.0, 4.0], "times 10": [2.0, 9.0], "left": [1.0, 2.0]})
+    drawn = figures.ratios({CL_RR: looks, "multimnist/CL_CR": looks}, [10.0])
+    assert [text.get_text() for text in drawn.flat[0].get_yticklabels()] == ["as it is", "last loss × 10", "best units"]
+    assert drawn.flat[0].lines[2].get_xdata()[0] == 2.5
+    bars = figures.failures(of_steps())
+    assert [round(bar.get_width(), 1) for bar in bars.flat[0].patches][:2] == [30.1, 40.2]
+    paths = figures.progress(of_steps())
+    assert len(paths.flat[0].lines) == 8
+    levels = {"mean loss, no gate": 1.0}
+    both = figures.gates(behind(5.0, 6.0, 3.0), DUTIES, levels)
+    assert len(both.flat[1].get_yticklabels()) == 4
+    apart = figures.equal_radii(differences())
+    assert [text.get_text() for text in apart.flat[0].get_yticklabels()] == ["c = 0.2", "c = 0.8", "each at its best c"]
+    for axes in (drawn, bars, paths, both, apart):
+        assert len(str(canvas.figure_of(axes).get_label())) > 100
