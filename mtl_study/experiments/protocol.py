@@ -603,6 +603,6 @@ def _as_the_paper(tried: Plan, problem: str, smto: str) -> Plan:
     axes = ("lr", "dropout", "weight_decay")
 
     def known(settings: Mapping[str, Any]) -> tuple[Any, ...]:
-        return (*(settings[axis] for axis in axes), _all_options(smto, settings["options"]))
+        return (*(settings[axis] for axis in axes), frames.all_options(smto, settings["options"]))
 
     return [one for one in own if known(one[2]) in [known(b) for b in best]] or own[:1]

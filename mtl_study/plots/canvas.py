@@ -12,7 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
+from numpy.typing import ArrayLike
 
 from mtl_study.artifacts import save_figure, save_table, warning
 from mtl_study.look import FAMILIES, GREY, LONG, PROBLEMS, line
@@ -94,6 +97,57 @@ def band(ax: Axes, over_seeds: Any, least: float | pd.Series = -math.inf, **styl
 def beside(ax: Axes, **settings: Any) -> None:
     """A legend to the right of the axes."""
     ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8.5, labelspacing=0.35, **settings)
+
+
+def label_points(
+    ax: Axes,
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    colours: Sequence[str],
+    avoid: ArrayLike = (),
+    **style: Any,
+) -> list[Annotation]:
+    """A name at each of these points, where it covers no other name and no other point, if there is such a place; a
+    hairline leads to the point where the name had to move away. To be called last: later limits would move the points
+    under their names.
+
+    Args:
+        points: in data coordinates; a name and its colour each. avoid: other points, [n, 2], that names had better not
+            cover. style: of `annotate`.
+    """
+    figure = figure_of(ax)
+    figure.canvas.draw()  # so that the layout is settled
+    scale, frame = figure.dpi / 72, ax.get_window_extent()
+    dots = ax.transData.transform(np.asarray(points, dtype=float))
+    lines = ax.transData.transform(np.asarray(avoid, dtype=float).reshape(-1, 2))
+    directions = [(math.cos(2 * math.pi * i / 16), math.sin(2 * math.pi * i / 16)) for i in range(16)]
+    taken: list[Bbox] = []
+    found = []
+    for i, (name, point, colour) in enumerate(zip(names, points, colours, strict=True)):
+        text = ax.annotate(name, point, (0, 0), textcoords="offset points", color=colour, va="center", **style)
+        width, height = text.get_window_extent().size
+        others = np.delete(dots, i, axis=0)
+        places: list[tuple[float, int, tuple[float, float], Bbox]] = []
+        for distance in (7, 13, 20, 30, 42):
+            for x, y in directions:
+                across, up = (
+                    distance * x - (1 - x) / 2 * width / scale,
+                    distance * y,
+                )  # it ends where it faces its point
+                left, bottom = dots[i] + scale * np.array([across, up]) - [0, height / 2]
+                box = Bbox.from_bounds(left, bottom, width, height).padded(scale)
+                covers = box.count_contains(others) + box.count_overlaps(taken)
+                outside = not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1))
+                cost = 100.0 * (covers + outside) + 20.0 * (box.count_contains(lines) > 0) + distance
+                places.append((cost, distance, (across, up), box))
+        _, distance, place, box = min(places, key=lambda one: one[0])
+        text.set_position(place)
+        taken.append(box)
+        if distance > 13:
+            hairline = {"arrowstyle": "-", "lw": 0.4, "color": colour}
+            ax.annotate("", point, place, textcoords="offset points", arrowprops=hairline)
+        found.append(text)
+    return found
 
 
 def legend_entry(smto: str) -> Line2D:

@@ -15,9 +15,11 @@ from mtl_study.analysis import failures
 from mtl_study.analysis.gates import BEST
 from mtl_study.analysis.inference import t_interval
 from mtl_study.look import label, problem_label
+from mtl_study.paper import conclusions
 from mtl_study.paper.claims import Verdicts
+from mtl_study.paper.conclusions import Conclusions, Sentence
 from mtl_study.teaching import grid
-from mtl_study.teaching.elich import checked, judged
+from mtl_study.teaching.elich import checked
 from mtl_study.teaching.landscape import Walks
 from mtl_study.words import counted, listed, number, percent
 
@@ -290,20 +292,49 @@ def on_better(apart: pd.DataFrame, chosen: pd.DataFrame) -> str:
 
 def findings(
     verdicts: Iterable[Verdicts],
-    exact: Iterable[str],
+    walks: Mapping[str, Walks],
+    hurt: pd.DataFrame,
     ratio_runs: pd.DataFrame,
     steps: pd.DataFrame,
     per_seed: pd.DataFrame,
     duties: Sequence[float],
     always: float,
     apart: pd.DataFrame,
-) -> str:
-    """What the notebook found, the strongest evidence against each statement beside it.
+) -> Conclusions:
+    """What the notebook found, and what speaks against each statement.
 
     Args:
-        exact: sentences on what takes no training. always: Δm of the gated method in every step.
+        hurt: of `failures.per_run`. always: Δm of the gated method in every step.
     """
-    return " ".join([judged(verdicts), *exact, *_of_training(ratio_runs, steps, per_seed, duties, always, apart)])
+    judged = conclusions.judged(part for found in verdicts for part in found)
+    exact = [_of_walks(walks), _of_failures(hurt)]
+    return Conclusions([*exact, *_of_training(ratio_runs, steps, per_seed, duties, always, apart), judged])
+
+
+def _of_walks(walks: Mapping[str, Walks]) -> Sentence:
+    ahead, explained = [], []
+    for precision, these in walks.items():
+        reached = grid.reached(these)
+        cells, shares = grid.contest(reached), grid.explained(reached)
+        ahead.append(f"{int((cells.ahead > cells.behind).sum())} of {counted(len(cells), 'cell')} ({precision})")
+        explained.append(f"{_share(shares['step size'])} and {_share(shares['method'])} ({precision})")
+    return Sentence(
+        f"On the landscape with unequal weights IMGrad reaches the optimum from more starts than CAGrad in "
+        f"{listed(ahead)}; of the variance between cells the step size and the method explain {listed(explained)}."
+    )
+
+
+def _of_failures(hurt: pd.DataFrame) -> Sentence:
+    repairs = int(hurt.repairs.sum())
+    most = hurt.groupby("problem", sort=False).cagrad.mean().max()
+    return Sentence(
+        "On the gradients that a run of the uniform loss met IMGrad repairs "
+        + (f"{counted(repairs, 'failure')} of CAGrad." if repairs else "no failure of CAGrad, as the theorem says."),
+        "against the theorem."
+        if repairs
+        else f"there was little to repair: CAGrad hurts a task at {percent(100 * most, 1)} of the looks on the problem "
+        "where it does most.",
+    )
 
 
 def _of_training(
@@ -313,37 +344,39 @@ def _of_training(
     duties: Sequence[float],
     always: float,
     apart: pd.DataFrame,
-) -> Iterator[str]:
+) -> Iterator[Sentence]:
     """A sentence for each experiment."""
     means = ratio_runs.groupby("problem", sort=False)[["ratio", "left"]].mean()
     name = means.ratio.idxmax()
-    yield (
-        f"Gradients are least balanced on {problem_label(str(name))}, by a factor of {number(means.ratio[name], 1)}; "
-        f"in the best constant units of the losses {number(means.left[name], 1)} is left of it."
+    yield Sentence(
+        f"Gradients are least balanced on {problem_label(str(name))}, by a factor of {number(means.ratio[name], 1)}.",
+        f"in the best constant units of the losses {number(means.left[name], 1)} is left of it.",
     )
     if not steps.empty:
         of = steps.groupby("smto")[["asked", "moved"]].mean().reindex(["imgrad", "cagrad", "unit_scal"]) * 100
-        yield (
+        yield Sentence(
             f"IMGrad asks for a direction that hurts a task at {percent(of.asked['imgrad'], 1)} of the looks, CAGrad "
-            f"at {percent(of.asked['cagrad'], 1)}; Adam's steps hurt one at {percent(of.moved['imgrad'], 1)} "
-            f"and {percent(of.moved['cagrad'], 1)}, those of the uniform loss at {percent(of.moved['unit_scal'], 1)}."
+            f"at {percent(of.asked['cagrad'], 1)}.",
+            f"Adam's steps, which move the network, hurt one at {percent(of.moved['imgrad'], 1)} and "
+            f"{percent(of.moved['cagrad'], 1)}, those of the uniform loss at {percent(of.moved['unit_scal'], 1)}.",
         )
     gains = [(per_seed[f"ratio {d:g}"] - per_seed[f"random {d:g}"]).mean() for d in duties]
     against = [(per_seed[f"ratio {d:g}"] - per_seed[f"cosine {d:g}"]).mean() for d in duties]
     best = max(per_seed[f"ratio {d:g}"].mean() for d in duties)
-    yield (
+    yield Sentence(
         "With as many steps behind every gate, acting where gradients are least balanced gains "
         f"{listed(number(gain, 1, sign=True) for gain in gains)} points of Δm over acting at random (at duties of "
         f"{listed(percent(100 * duty, 0) for duty in duties)}), and "
-        f"{listed(number(gain, 1, sign=True) for gain in against)} over acting where they conflict. In every step the "
-        f"method has a Δm of {percent(always, 1)}, beside {percent(best, 1)} behind the best of these gates."
+        f"{listed(number(gain, 1, sign=True) for gain in against)} over acting where they conflict.",
+        f"in every step the method has a Δm of {percent(always, 1)}, and behind the best of these gates "
+        f"{percent(best, 1)}.",
     )
     differences = apart[apart.c != BEST].groupby("problem", sort=False).difference.mean()
     if len(differences):
         ahead = [f"{number(v, 1, sign=True)} points on {problem_label(str(p))}" for p, v in differences.items()]
         small = (differences.abs() < 2).all()
         so = ": what it is credited with has to come from elsewhere than from its rule." if small else "."
-        yield f"At equal c IMGrad is ahead of CAGrad by {listed(ahead)}{so}"
+        yield Sentence(f"At equal c IMGrad is ahead of CAGrad by {listed(ahead)}{so}")
 
 
 # -- an exercise -------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def test_the_papers_own_table_reproduces_the_papers_claims(claim):
 
 def test_the_papers_table_says_ten_of_fifteen():
     finding = claims.on_paper(claims.parts("C1")[0])
-    assert finding.text == "10 of 15; not GradDrop, RLW-Dirichlet, RLW-Normal, SI, UW"
+    assert finding.text == "holds for 10 of 15, fails for 5 (GradDrop, RLW-Dirichlet, RLW-Normal, SI, UW)"
 
 
 def test_runs_around_the_papers_means_reproduce_c1_and_c2():
@@ -87,6 +87,33 @@ def test_no_line_that_was_moved_is_judged_on_the_runs_that_were_seen_before():
     assert seen.why == "the preset quick decides nothing: its line was moved after the shipped runs had been seen"
 
 
+def test_a_verdict_reads_aloud():
+    """In the unit of the thing, with what the rule asks for; never a logarithm, a nan, or "0 of 1; not all 1"."""
+
+    def says(claim, i, table):
+        return claims.find(claims.parts(claim)[i], table).text
+
+    ratio = [
+        (problem, "rotograd", seed, x + seed) for problem, x in (("qm9", 800.0), (CL_RR, 1.0)) for seed in (1, 2, 3)
+    ]
+    rotation = pd.DataFrame(ratio, columns=["problem", "smto", "seed", "rotation_loss"])
+    text = says("C11", 0, rotation)
+    assert re.fullmatch(r"[\d,]+ times \([\d,.]+ to [\d,]+\); the rule asks for more than 10 times", text)
+    assert says("C11", 0, rotation[:0]) == "no runs yet"
+    shares = pd.DataFrame({"problem": "qm9", "smto": "imtl_transposed", "seed": [1, 2, 3], "diverged": [0.0, 0.0, 0.0]})
+    asked = "the rule asks for more than half"
+    assert says("C7", 6, shares) == f"in 0 of 3 runs, by the interval 0.0 to 70.8 % of all; {asked}"
+    c12 = pd.DataFrame({"proposition": [1, 2], "check": "x", "passed": [False, True]})
+    assert says("C12", 0, c12) == "1 of 2 checks passes" and says("C12", 0, c12[:1]) == "its one check fails"
+    assert says("C12", 0, c12.assign(passed=False)) == "neither check passes"
+    assert claims.on_paper(claims.parts("C7")[1]).text == "83.3 % of the methods"
+    two = pd.DataFrame({"problem": ["multimnist/CL_CR"] * 3 + ["multimnist/RL_RR"] * 3, "smto": "unit_scal"})
+    two = two.assign(seed=[1, 2, 3] * 2, cosine_to_mean=[0.69, 0.7, 0.71, 0.1, 0.11, 0.12])
+    text = says("C10", 0, two)
+    assert text.startswith("holds for 1 of 2, fails for 1 (RL_RR); it takes both: CL_CR 0.700 (")
+    assert text.endswith("; the rule asks for between 0.65 and 0.75")
+
+
 # -- counting with intervals -------------------------------------------------------------------------------------------
 
 
@@ -96,7 +123,7 @@ def test_the_opposite_world_contradicts():
     mirrored.loc[["graddrop", "rlw_dirichlet", "rlw_normal", "si", "uw"]] -= 20
     found = judge("C1", runs(mirrored))
     assert [part.verdict for part in found] == [NOT_REPRODUCED, NOT_REPRODUCED]
-    assert found[0].ours.startswith("0 of 15")
+    assert found[0].ours.startswith("holds for none of 15; it takes 8")
 
 
 def test_seeds_too_far_apart_leave_it_open():
@@ -111,7 +138,7 @@ def test_seven_clear_winners_and_eight_open_ones_are_not_eight():
     means.loc[:] = means.loc["unit_scal"].to_numpy()
     means.loc[["cagrad", "cdtt", "edm", "famo", "imtl", "nash_mtl", "rotograd"]] += 50
     found = judge("C1", runs(means, spread=1.0))[0]
-    assert found.verdict == OPEN and found.ours.startswith("7 to ")
+    assert found.verdict == OPEN and found.ours.startswith("holds for 7 of 15, open for 8 (")
 
 
 def test_a_verdict_on_a_count_errs_as_rarely_as_it_promises():
@@ -174,7 +201,7 @@ def test_a_method_that_is_missing_or_diverged_stays_open():
     table = runs()
     table.loc[(table.smto == "edm") & (table.seed == 1), "delta_m"] = math.nan
     found = judge("C1", table[table.smto != "cdtt"])[0]
-    assert found.ours.startswith("8 to 10 of 15") and "open: CDTT, EDM" in found.ours
+    assert found.ours.startswith("holds for 8 of 15, fails for 5 (") and "open for 2 (CDTT, EDM)" in found.ours
     assert found.verdict == REPRODUCED
 
 
@@ -246,7 +273,7 @@ def test_two_similar_tasks_as_the_paper_has_them():
 def test_weights_that_wander_everywhere_contradict_and_say_who():
     found = {part.id: part for part in judge("C3", similar_tasks(famo=0.02, others=0.3))}
     assert found["C3d"].verdict == found["C3e"].verdict == NOT_REPRODUCED
-    assert found["C3d"].ours.startswith("0 of 13")
+    assert found["C3d"].ours.startswith("holds for none of 13; it takes all 13")
     assert found["C3f"].verdict == OPEN  # as far as on CL_RR, on average
 
 

@@ -9,7 +9,7 @@ from mtl_study.paper import claims
 from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED
 from mtl_study.plots import canvas
 from mtl_study.plots import gates as figures
-from mtl_study.teaching import zhou
+from mtl_study.teaching import grid, zhou
 
 CL_RR, YES, NO = "multimnist/CL_RR", REPRODUCED, NOT_REPRODUCED
 DUTIES = (0.3, 0.7)
@@ -140,10 +140,31 @@ def test_sentences():
     c = pd.DataFrame({"problem": [CL_RR] * 2 + ["q"] * 2, "smto": ["cagrad", "imgrad"] * 2, "c": [0.2, 0.8] * 2})
     found = zhou.on_better(differences(), c)
     assert "on CL_RR +0.5 (+0.5 to +0.5) points at equal c" in found and "(c = 0.8 beside 0.2)" in found
-    found = zhou.findings([], ["Exact."], looks, of_steps(), behind(5.0, 6.0, 3.0), DUTIES, 7.0, differences())
-    assert "decides nothing. Exact. Gradients are least balanced on CL_RR, by a factor of 4.3" in found
-    assert "In every step the method has a Δm of 7.0 %, beside 5.0 % behind" in found
-    assert "gains +2.0 and +2.0 points" in found and "+0.5 points on CL_RR and −1.0 points on q: what it" in found
+
+
+def test_what_was_found_is_said_with_what_speaks_against_it():
+    looks = pd.DataFrame({"problem": [CL_RR, "q"], "ratio": [4.3, 1.2], "left": [2.5, 1.1]})
+    walks = {"float64": grid.walk([0.9], [0.1], [0.4], ["code"], 20, "float64")}
+    hurt = pd.DataFrame({"problem": [CL_RR, "q"], "repairs": [0, 0], "cagrad": [0.02, 0.01]})
+
+    def found(hurt, steps):
+        given = (looks, steps, behind(5.0, 6.0, 3.0), DUTIES, 7.0, differences())
+        return [(one.says, one.against) for one in zhou.findings([], walks, hurt, *given).sentences]
+
+    landscape, repairs, ratio, asked, gates, equal_c, judged = found(hurt, of_steps())
+    assert "in 0 of 1 cell (float64)" in landscape[0]
+    assert "no failure" in repairs[0] and "at 2.0 % of the looks" in repairs[1]
+    assert "on CL_RR, by a factor of 4.3." in ratio[0] and ratio[1].endswith(" 2.5 is left of it.")
+    assert "hurts a task at" in asked[0] and "Adam's steps" in asked[1]
+    assert "gains +2.0 and +2.0 points" in gates[0] and "a Δm of 7.0 %, and behind the best" in gates[1]
+    assert "+0.5 points on CL_RR and −1.0 points on q: what it" in equal_c[0]
+    assert judged[0].startswith("Of no statements")
+    told = found(hurt.assign(repairs=[2, 1]), of_steps().iloc[:0])
+    assert told[1] == (
+        "On the gradients that a run of the uniform loss met IMGrad repairs 3 failures of CAGrad.",
+        "against the theorem.",
+    )
+    assert len(told) == 6  # nothing is said of steps
 
 
 def test_a_gate_by_hand():
