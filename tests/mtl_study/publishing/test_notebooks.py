@@ -22,6 +22,7 @@ COMPUTED = [job for job in QUICK if job not in ON_RECORDS]  # each time, a short
 # The quick ones are the first, one that trains digits, one that trains molecules, and one that proves.
 MARKS = {number: [pytest.mark.training] for number in ("00", "01", "04")}
 MARKS |= {number: [pytest.mark.training, pytest.mark.slow] for number in ("02", "03", "05", "07", "08")}
+LONG = {"08": pytest.mark.slow}  # at quick, with all records: it walks
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,9 @@ def verdicts(report):
 
 
 @pytest.mark.pinned
-@pytest.mark.parametrize("job", ON_RECORDS, ids=lambda job: job.notebook.stem)
+@pytest.mark.parametrize(
+    "job", [pytest.param(job, id=job.notebook.stem, marks=LONG.get(job.notebook.stem[:2], ())) for job in ON_RECORDS]
+)
 def test_the_report_is_what_the_shipped_records_give(job, tmp_path, monkeypatch):
     """Nothing is trained, and the notebook's section of REPORT.md and its rows in the table of verdicts are those."""
     before = {path: path.stat().st_mtime_ns for path in SHIPPED.rglob("*") if path.is_file()}
