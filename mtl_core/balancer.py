@@ -25,7 +25,7 @@ from mtl_core.smtos.wrapping import Wrapping
 from mtl_core.step import MultiTaskModel, RandomState, autocast_as_now, unseen
 
 OVERFLOW = "overflow"  # flag of a step whose gradients a GradScaler's factor made infinite
-REMEMBERED = ("tasks", "epoch", "last", "sums", "counts")  # what a Balancer knows beside its method's state
+REMEMBERED = ("tasks", "epoch", "last", "sums", "counts")  # what a Balancer keeps, apart from its method's state
 NOTED = ("step", "task", "loss", "weight", "norm", "cosine", "conflicts")  # in a row of the log
 Losses = Mapping[str, Tensor | None] | Sequence[Tensor | None] | Tensor
 
@@ -35,7 +35,7 @@ class Unmet(RuntimeError):
 
 
 class Balancer:
-    """An SMTO beside a network that it knows nothing of but the parameters that all tasks share.
+    """An SMTO for any network: all it knows of the network is the parameters that all tasks share.
 
     Args:
         smto: the method's key, or the method itself, built with options.
@@ -259,7 +259,7 @@ class Balancer:
         if not isinstance(losses, Mapping):
             values = [losses] if isinstance(losses, Tensor) and not losses.dim() else list(losses)
             if len(values) != self.num_tasks:
-                raise ValueError(f"{len(values)} losses for {self.num_tasks} tasks; None stands for a missing one.")
+                raise ValueError(f"{len(values)} losses for {self.num_tasks} tasks; give None for a missing one.")
             return dict(zip(self.tasks or map(str, range(self.num_tasks)), values, strict=True))
         if self.tasks is None and len(losses) == self.num_tasks:
             self.tasks = list(losses)
@@ -367,12 +367,12 @@ class Balancer:
     # -- to be saved -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the method stands, between two steps. torch.load reads it with its defaults."""
+        """The state between two steps. torch.load reads it with its defaults."""
         remembered = {name: getattr(self, name) for name in REMEMBERED}
         return {"smtos": [smto.state_dict() for smto in self.smtos], **remembered}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there, in a Balancer made with the same arguments."""
+        """Continue from that state, in a Balancer made with the same arguments."""
         if len(state["smtos"]) != len(self.smtos):
             raise ValueError(f"saved with {len(state['smtos'])} groups; there are {len(self.smtos)} here.")
         for smto, own in zip(self.smtos, state["smtos"], strict=True):

@@ -112,7 +112,7 @@ class Step:
         z: the shared representation, detached [B, …].
         shared: the encoder's trainable parameters, those that heads use too included. None where it is frozen or has
             none: the heads are trained then, and a warning says so. Flat vectors [P] hold them one after the other,
-            each in the order in which it lies in memory (row by row where it is part of something larger).
+            each in its order in memory (row by row where it is part of something larger).
         specific: each head's trainable parameters that are not shared; one that several heads use is in all of them.
 
     Raises:

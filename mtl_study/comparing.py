@@ -33,7 +33,7 @@ from mtl_study.words import number
 UNIFORM = "unit_scal"
 RATES = (0.0005, 0.001, 0.0025)
 SEARCH_SEEDS = (101, 102, 103)  # not among those that are reported: a lucky seed is not chosen by and counted, too
-EFFECT = 2.0  # points of Δm: what the study calls equal lies within (C3)
+EFFECT = 2.0  # points of Δm: the study calls smaller differences equal (C3)
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,7 @@ class Dataset(Protocol):
         ...
 
     def check(self, source: str, sizes: Sizes, data_dir: str | None) -> None:
-        """Refuses, before any training, data that are not there or not whole (DataNotFound) and sizes that the source
-        does not have (ValueError)."""
+        """Before training, raises DataNotFound for missing or damaged data, ValueError for sizes beyond the source."""
         ...
 
     def prepare(self, source: str, sizes: Sizes, data_dir: str | None) -> None:

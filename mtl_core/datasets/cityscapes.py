@@ -1,4 +1,4 @@
-"""Cityscapes: one street scene, up to three tasks: what is where, how far away, and where each object's centre lies.
+"""Cityscapes: one street scene, up to three tasks: what is where, how far away, and where the centre of each object is.
 
     S  semantic segmentation, 7 or 19 classes
     D  disparity, in pixels of the resized image; 0 = not measured

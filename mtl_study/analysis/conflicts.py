@@ -53,7 +53,7 @@ def per_look(look: Look) -> dict[str, float]:
     """What one look says.
 
     Returns:
-        inside: 1 where the 95 % band of cosines between tasks lies inside that between samples; cosine_gap and
+        inside: 1 where the 95 % band of cosines between tasks is inside that between samples; cosine_gap and
         magnitude_gap: mean between tasks minus mean between samples; spread_gap: the same of the standard deviation of
         ln r, each pair of tasks about its own mean, which no constant weight removes.
     """

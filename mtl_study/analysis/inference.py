@@ -2,8 +2,8 @@
 
 An interval always treats the seeds as the sample: it says how much another draw of seeds would move the number, and
 nothing about other data sets or other hyperparameters. One convention holds in every table, picture and rule: intervals
-are at 95 %, two-sided, and two numbers are equal within a margin where the 95 % interval of their difference lies
-within it.
+are at 95 %, two-sided, and two numbers are equal within a margin where the 95 % interval of their difference is
+inside it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-TOST = 0.025  # of each of the two one-sided tests: where they are passed, the 95 % interval lies within the margin
+TOST = 0.025  # of each of the two one-sided tests: where both pass, the 95 % interval is within the margin
 
 
 class Interval(NamedTuple):
@@ -66,7 +66,7 @@ POWER = 0.80
 
 
 def seeds_for_mean(margins: Sequence[float], level: float, power: float = POWER, sources: int = 1) -> int | None:
-    """The fewest seeds with which the t interval lies beyond every line, with this probability; None above `MOST`.
+    """The fewest seeds with which the t interval is beyond every line, with this probability; None above `MOST`.
 
     Args:
         margins: distances from the mean to each line, in standard deviations between seeds, > 0 on the right side; two
@@ -88,7 +88,7 @@ def _noncentral_t_cdf(x: np.ndarray, df: np.ndarray, shift: np.ndarray) -> np.nd
 
 
 def seeds_for_share(share: float, line: float, level: float, power: float = POWER) -> int | None:
-    """The fewest seeds with which the exact interval of a share lies beyond the line, with this probability, if the
+    """The fewest seeds with which the exact interval of a share is beyond the line, with this probability, if the
     share is what it seems; None above `MOST`."""
     if share < line:
         share, line = 1 - share, 1 - line
@@ -117,7 +117,7 @@ class Estimate(Protocol):
         """The number with its interval."""
 
     def seeds(self, above: float, below: float, level: float, power: float = POWER) -> int | None:
-        """The fewest seeds with which the interval lies between the two bounds, with probability `power`, if mean and
+        """The fewest seeds with which the interval is between the two bounds, with probability `power`, if mean and
         spread are what they seem; None where no number of them will do, or more than `MOST`."""
 
 
@@ -328,10 +328,10 @@ def _t_test(sample: np.ndarray, mean: float = 0.0, alternative: str = "two-sided
 
 
 def tost(values: ArrayLike, margin: float) -> float:
-    """Two one-sided t tests: the p-value of "the mean lies outside ±margin". Small means equal, within the margin.
+    """Two one-sided t tests: the p-value of "the mean is outside ±margin". Small means equal, within the margin.
 
     A difference that is not significant is no evidence of equality; this is. p < 0.025 (`TOST`) exactly where the 95 %
-    interval of the mean lies within the margin. NaN with fewer than two values.
+    interval of the mean is within the margin. NaN with fewer than two values.
     """
     sample = finite(values)
     if len(sample) < 2:

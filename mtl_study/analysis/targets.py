@@ -39,7 +39,7 @@ Unit = Literal["epochs", "steps", "seconds"]
 
 
 def seconds_per_epoch(runs: Iterable[Run]) -> dict[str, float]:
-    """By configuration, the median over its seeds, so that one run beside other work does not count."""
+    """By configuration, the median over its seeds, so that one run on a busy machine does not count."""
     rows = [(frames.configuration(run.config), run.seconds / len(run.history)) for run in runs if run.history]
     return {str(key): float(value) for key, value in pd.DataFrame(rows).groupby(0)[1].median().items()} if rows else {}
 

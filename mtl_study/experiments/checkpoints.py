@@ -1,4 +1,4 @@
-"""Where a run stands, in a file: written whole or not at all, read without running anything that is in it."""
+"""The state of a run, in a file: written whole or not at all, read without running anything that is in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVERY = 180.0  # seconds
 
 
 class Resumable(Protocol):
-    """What is done epoch by epoch, and would go on from a state of its own as it does itself, bit for bit.
+    """Work done epoch by epoch, which continues from a saved state bit for bit as if it had not stopped.
 
     beyond: whether it has come further than it was asked to.
     """
@@ -98,8 +98,8 @@ def complete(build: Callable[[], W], place: Checkpoint | None, every: float = EV
     Args:
         build: makes the work as it is at its beginning.
         place: of the checkpoint, written after an epoch where the last time is `every` seconds ago. One that was
-            written stands at the end, too: a record may yet be lost on its way, and whoever stores it removes the
-            checkpoint. One that lies beyond the end stays as it is. None: no checkpoint.
+            written is still there at the end: a record may yet be lost on its way, and whoever stores it removes the
+            checkpoint. One that is beyond the end is left as it is. None: no checkpoint.
         keep: write the last one in any case, so that the work can be lengthened.
 
     Returns:

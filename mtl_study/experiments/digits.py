@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (NoDigits, OSError) as error:
         print(error)
         return 1
-    print(f"MNIST lies in {raw}. Presets find it with `source: full` and `data_dir: {given.data}`.")
+    print(f"MNIST is in {raw}. Presets find it with `source: full` and `data_dir: {given.data}`.")
     return 0
 
 

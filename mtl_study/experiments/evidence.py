@@ -57,7 +57,7 @@ class Tier(BaseModel):
 
     of: problem → methods, in the order in which they are trained. lr: learning rates that every method gets; where
     empty, or with published_too, each gets the one that the paper chose. wider: rates that are tried for a method whose
-    best rate lies at the edge of those it has, the next one outwards each time. epochs: one number per batch size.
+    best rate is at the edge of those it has, the next one outwards each time. epochs: one number per batch size.
     settings: everything else of a `RunConfig`.
 
     beside: also the uniform loss in the settings of every method (`sweeps.beside`). ratios: of these problems, also a
@@ -196,7 +196,7 @@ def _config(tier: Tier, problem: str, smto: str, seed: int, size: Size, lr: floa
 
 def _rates(tier: Tier, problem: str, size: Size, store: RunStore) -> dict[str, list[float | None]]:
     """The rates that each method gets, None for the published one: those of the tier, and, once all of these are
-    trained and the best on validation lies at their edge, the next one outwards."""
+    trained and the best on validation is at their edge, the next one outwards."""
     rates = {smto: sorted(tier.lr) for smto in tier.of[problem]}
     if tier.lr and tier.wider:
         alone = [store.get(config) for seed in tier.seeds for config in _baselines(tier, problem, seed, size)]
@@ -211,7 +211,7 @@ def _rates(tier: Tier, problem: str, size: Size, store: RunStore) -> dict[str, l
 def _outwards(
     tier: Tier, problem: str, smto: str, size: Size, rates: list[float], alone: list[Run | None], store: RunStore
 ) -> float | None:
-    """The next rate beyond the best one, if that lies at the edge: by mean validation Δm over the seeds, and a rate at
+    """The next rate beyond the best one, if that is at the edge: by mean validation Δm over the seeds, and a rate at
     which a seed left nothing is not the best. None where it does not, where there is none, or where a run is missing.
     """
     found = [store.get(_config(tier, problem, smto, seed, size, lr)) for lr in rates for seed in tier.seeds]

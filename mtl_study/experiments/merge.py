@@ -1,7 +1,7 @@
 """Bring stores together: `python -m mtl_study.experiments.merge FROM --into STORE`, or `make merge FROM=folder`.
 
 FROM is a live store or an archive, of this or of an older format. Into a live store records are copied; an archive is
-packed anew, file by file, its lines in the order of their keys. Of two records of one key the longer holds if the
+packed again, file by file, its lines in the order of their keys. Of two records of one key the longer holds if the
 shorter is its beginning; two that differ are named, and the one that was there stays. FROM is left as it is. Files are
 written whole or not at all: after a kill, the same command goes on.
 """

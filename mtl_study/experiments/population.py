@@ -59,7 +59,7 @@ Baselines = dict[str, dict[str, float]]
 class PopulationConfig(Config):
     """Everything that a population's numbers depend on.
 
-    base: a run of `unit_scal` or `fixed`: problem, epochs, step size, …, seed. Its own weights are of no account.
+    base: a run of `unit_scal` or `fixed`: problem, epochs, step size, …, seed. Its own weights are ignored.
     baselines: single-task value on validation by task and metric, what Δm is measured against (`on_validation`).
     size: members. exploit_interval: epochs between two rankings. spread: standard deviation of the initial logits.
     explore: standard deviation of a step of the logits. quantile: share of the members that give up in a ranking, and
@@ -133,7 +133,7 @@ class PopulationConfig(Config):
 
     @property
     def folder(self) -> str:
-        """Where in a store its record lies."""
+        """The folder of its record in a store."""
         return f"{self.base.problem}/{POPULATIONS}"
 
     @property
@@ -266,7 +266,7 @@ class Population(Record):
             check_epochs(self.best.history, metrics_of(tasks))
 
     def _check_winner(self, best: Winner, highest: float, epochs: int) -> None:
-        """Raises BadRecord unless the winner stands where the highest score does."""
+        """Raises BadRecord unless the winner is where the highest score is."""
         there = 0 <= best.member < len(self.members) and 0 <= best.epoch < epochs
         if there:
             member = self.members[best.member]
@@ -379,7 +379,7 @@ class _Search:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands between two epochs: from here on it would go on as it does itself, bit for bit."""
+        """Its state between two epochs: a search that continues from here is the same, bit for bit."""
         return {
             "generator": self.generator.get_state(),
             "logits": self.logits,
@@ -392,7 +392,7 @@ class _Search:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where another process left this very search."""
+        """Continue this very search where another process left it."""
         self.generator.set_state(state["generator"])
         self.logits, self.weights = state["logits"], state["weights"]
         for member, saved in zip(self.trainings, state["trainings"], strict=True):

@@ -81,8 +81,8 @@ class Experiment:
 
     def selected(self, runs: Sequence[Run] | None = None) -> pd.DataFrame:
         """One row per run: gains over the single-task baselines in percent, at the epoch that validation chose; of the
-        experiment's own runs, or of others of the same problem. Beside every gain its column for claims about a level,
-        which has the seed error of the baselines in it (`delta.with_levels`)."""
+        experiment's own runs, or of others of the same problem. Each gain has a second column for claims about a
+        level, which holds the seed error of the baselines (`delta.with_levels`)."""
         values = delta.single_task_values(self.baselines, self.problem.tasks, self.test_rule, self.chosen)
         found = delta.selected(self.runs if runs is None else runs, self.reference(), self.problem.tasks)
         return delta.with_levels(found, values, self.problem.tasks)

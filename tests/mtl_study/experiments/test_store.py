@@ -358,5 +358,5 @@ def test_single_files_within_an_archive_are_mentioned(archive, record):
     loose = archive.archive / "multimnist/CL_RR/edm" / f"{record.config.key}.json"
     loose.parent.mkdir()
     loose.write_text(record.to_line())
-    with pytest.warns(UserWarning, match="1 file beside the archive .* passed over; `make merge FROM="):
+    with pytest.warns(UserWarning, match="1 file next to the archive .* passed over; `make merge FROM="):
         assert len(list(archive)) == 5
