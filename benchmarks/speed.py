@@ -363,7 +363,7 @@ def epochs(device: torch.device, what: Mapping[str, Mapping[str, Any]] = WHOLE) 
 
     Returns:
         Per problem and method: ms; "× plain mean": over the plain mean's epoch that was trained just before; on a GPU
-        "peak, MiB": of its memory, all that lies there included; "ended": finished, or where it diverged.
+        "peak, MiB": of its memory, everything in it included; "ended": finished, or where it diverged.
     """
     rows = []
     for problem, values in what.items():

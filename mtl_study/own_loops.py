@@ -1,4 +1,4 @@
-"""What `mtl_core.Balancer` keeps of a method in a loop of one's own: every way of training, held against the trainer's
+"""What `mtl_core.Balancer` keeps of a method in a loop of one's own: every way of training, compared with the trainer's
 step on three small tasks. docs/methods.md has the table; the tests measure every cell.
 """
 

@@ -111,8 +111,8 @@ def per_run(records: Iterable[Looks]) -> pd.DataFrame:
 
 
 def turned_by_adam(look: Look) -> dict[str, float]:
-    """Over the pairs of tasks: the share that conflicts (inner product below 0) as gradients have it, as Adam measures
-    it, and the share whose sign differs between the two. NaN where Adam has no measure yet."""
+    """Over the pairs of tasks: the share that conflicts (inner product below 0) by plain gradients and by Adam's
+    measure, and the share whose sign differs between the two. NaN where Adam has no measure yet."""
     upper = np.triu_indices(len(look.of_batch), 1)
     plain = np.array(look.of_batch)[upper]
     if not look.preconditioned:

@@ -289,8 +289,9 @@ class Training:
         self.begun = time.perf_counter() - (self.clock[-1] if self.clock else 0.0)
 
     def take_over(self, other: Training) -> None:
-        """Continue another run of the same problem and method, as it would itself: network, optimizer, step size, SMTO,        random generators and history become copies of its own. Only what bi-level methods draw their second batches
-        from stays."""
+        """Continue another run of the same problem and method, as it would itself: network, optimizer, step size, SMTO,
+        random generators and history become copies of its own. Only the generator from which bi-level methods draw
+        their second batches stays."""
         self.model.load_state_dict(other.model.state_dict())
         self.smto.load_state_dict(copy.deepcopy(other.smto.state_dict()))
         self.optimizer.load_state_dict(copy.deepcopy(other.optimizer.state_dict()))  # it would share the moments

@@ -300,7 +300,7 @@ def table_of_errors(selected: pd.DataFrame, baselines: pd.DataFrame, mean: pd.Se
 
 
 def table_1(selected: pd.DataFrame, tasks: Sequence[Task], settings: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Table 1: Δm and mean rank, ours beside the paper's, with the interval of the level of Δm where the table has it
+    """Table 1: Δm and mean rank, ours and the paper's, with the interval of the level of Δm where the table has it
     (`delta.with_levels`) and the places that both may have; among the methods of the paper's table.
 
     Returns:
@@ -369,7 +369,7 @@ def table_5(selected: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
 
 
 def as_transposed(runs: Iterable[Run]) -> list[Run]:
-    """Runs of IMTL in its transposed form under the name "imtl_transposed", to stand beside those of the other form."""
+    """Runs of IMTL in its transposed form under the name "imtl_transposed", to be shown with the other form."""
     name = {"smto": "imtl_transposed"}  # which is not a method's
     return [run.model_copy(update={"config": RunConfig.model_construct(**dict(run.config) | name)}) for run in runs]
 

@@ -349,8 +349,8 @@ AGREEMENTS = """\
 ## What each agrees with
 
 Read off the tests, which are marked for it. The digits are those of the widest tolerance of the whole test, so that
-most comparisons are closer. Beside these, every method is held against plain automatic differentiation on random
-networks (`tests/mtl_core/test_networks.py`), and the K×K solvers against scipy and cvxpy
+most comparisons are closer. In addition, every method is compared with plain automatic differentiation on random
+networks (`tests/mtl_core/test_networks.py`), and the K×K solvers with scipy and cvxpy
 (`tests/mtl_core/smtos/test_solvers.py`).
 """
 

@@ -1,7 +1,7 @@
 """Which notebooks a change touches: `make reproduce CHANGED=1`.
 
-A notebook's numbers hang on its file, its preset's file, the modules that it imports and theirs in turn, with the data
-beside them, the pinned versions, and the shipped records. An executed notebook says what all of that was (`stamp`).
+A notebook's numbers hang on its file, its preset's file, the modules that it imports and theirs in turn, with their
+data files, the pinned versions, and the shipped records. An executed notebook says what all of that was (`stamp`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mtl_study.publishing import house, notebooks
 
-REGISTRY = "mtl_core.smtos"  # imports the files beside it by their names
+REGISTRY = "mtl_core.smtos"  # imports the files of its folder by their names
 
 
 def inputs(repository: Path, notebook: Path, preset: str) -> list[Path]:

@@ -211,7 +211,7 @@ def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
 
 
 def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
-    """Tasks beside samples, problem by problem, and what Adam's measure makes of conflicts.
+    """Tasks compared with samples, problem by problem, and what Adam's measure makes of conflicts.
 
     Args:
         per_run: `conflicts.per_run`. turned: `conflicts.turned_by_adam`, a row per look.
@@ -274,7 +274,7 @@ def findings(
     robust: pd.DataFrame,
     verdicts: Iterable[Verdicts],
 ) -> str:
-    """What the notebook found, the strongest evidence against each statement beside it."""
+    """What the notebook found, each statement with the strongest evidence against it."""
     parts = [part for found in verdicts for part in found]
     kept = [part.id for part in parts if part.verdict == REPRODUCED]
     lost = [part.id for part in parts if part.verdict == NOT_REPRODUCED]
