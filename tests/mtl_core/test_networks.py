@@ -313,7 +313,7 @@ def test_a_network_is_as_it_was_after_looks_elsewhere() -> None:
     for seed in range(NETWORKS):
         network = Network(seed)
         if "expanded" in network.kinds:
-            continue  # torch's optimizers cannot move one number that stands for many
+            continue  # torch's optimizers cannot move one number that is expanded to many
         modules = list(network.model.modules())
         before = [list(module._parameters.values()) for module in modules]
         smto = ready("auto_lambda", {"gradients": "finite_difference"}, network.dtype)
@@ -339,7 +339,7 @@ def test_heads_do_not_see_what_others_do_in_place() -> None:
 
 
 def test_a_sliced_layer_beside_a_dense_one_by_hand() -> None:
-    """∂/∂W of Σ c_k · (second layer) (W x): outer products, whatever lies between the rows of W in memory."""
+    """∂/∂W of Σ c_k · (second layer) (W x): outer products, whatever is between the rows of W in memory."""
     first, second = nn.Linear(5, 4, bias=False), nn.Linear(4, 40, bias=False)
     first.weight = nn.Parameter(torch.randn(4, 10)[:, :5])
     model = MultiTaskModel(nn.Sequential(first, second), {"a": nn.Identity(), "b": nn.Identity()})

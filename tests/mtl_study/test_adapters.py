@@ -142,7 +142,7 @@ def test_an_aggregator_gives_the_gradients_of_the_same_method_here() -> None:
 
 
 def test_an_aggregator_goes_on_where_it_was_saved(tmp_path: Path) -> None:
-    """Those that make their buffers in the first step, and count beside them; in new objects, and in those at hand."""
+    """Those that make their buffers in the first step, and also count; in new objects, and in those at hand."""
     for aggregator in (GradVac(), ExcessMTL(), PCD(), UPGrad()):
         loop, other = (Loop(from_torchjd(aggregator)(2)) for _ in range(2))
         fresh = copy.deepcopy(loop.balance.state_dict())

@@ -1,4 +1,4 @@
-"""A method of one's own beside all others."""
+"""Your own method against all others."""
 
 import math
 

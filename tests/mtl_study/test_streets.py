@@ -52,7 +52,7 @@ def horizon(street):
 
 @pytest.mark.parametrize(("split", "count"), [("train", 4), ("val", 2)])
 def test_torchvision_reads_what_was_painted(folder, split, count):
-    """Every picture, label map and instance map, bit for bit and in the right modes; disparity lies beside them."""
+    """Every picture, label map and instance map, bit for bit and in the right modes; disparity is next to them."""
     dataset = Cityscapes(folder, split=split, mode="fine", target_type=["semantic", "instance"])
     assert len(dataset) == count
     seen = set()
@@ -250,7 +250,7 @@ def test_senseless_requests_are_refused(tmp_path, counts, size, seed, what):
 
 
 def test_a_killed_writer_leaves_no_folder(tmp_path):
-    """Killed while it writes: nothing stands under the folder's name, and the next writer is not disturbed."""
+    """Killed while it writes: nothing is there under the folder's name, and the next writer is not disturbed."""
     target = tmp_path / "streets"
     fork = multiprocessing.get_context("fork")
     writer = fork.Process(target=streets.write, args=(target, {"train": 100_000}, (64, 32)))

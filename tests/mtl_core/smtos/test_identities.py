@@ -108,7 +108,7 @@ def test_direction_does_not_depend_on_the_scales_of_the_losses(key, options, J, 
 
 @pytest.mark.parametrize("key", ["mgda", "cagrad", "imgrad", "pcgrad", "fairgrad", "upgrad", "aligned_mtl", "cdtt"])
 def test_direction_of_the_others_does(key) -> None:
-    """Lest the test above be true of anything."""
+    """Their direction changes, so the test above can fail."""
     J = oracles.jacobian(3, 5, size=3)
     scaled = np.array([[1.0], [10.0], [0.3]]) * J
     losses = np.array([1.0, 0.7, 1.5])

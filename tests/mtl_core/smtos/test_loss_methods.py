@@ -230,7 +230,7 @@ def test_rlw_normal_draws_logits_from_a_standard_normal() -> None:
 
 @pytest.mark.agrees("the distribution that it draws from", "rlw_dirichlet")
 def test_rlw_dirichlet_is_uniform_on_the_simplex() -> None:
-    """For K = 3 one coordinate has variance (K−1)/(K²(K+1)) = 1/18 and lies below t with probability 1 − (1−t)²."""
+    """For K = 3 one coordinate has variance (K−1)/(K²(K+1)) = 1/18 and is below t with probability 1 − (1−t)²."""
     v = draws("rlw_dirichlet", 4000)
     assert_close(v.var(0), torch.full((3,), 1 / 18, dtype=torch.float64), rtol=0.1, atol=0)
     for t in (0.1, 0.5, 0.8):

@@ -1,4 +1,4 @@
-"""A run that is gone on from a checkpoint is the run that was never stopped."""
+"""A run that continues from a checkpoint is the run that was never stopped."""
 
 import io
 import math
@@ -122,7 +122,7 @@ def test_what_would_not_go_on_bit_for_bit_is_discarded_and_said(change, tmp_path
 @pytest.mark.training
 @pytest.mark.parametrize("settings", [{}, {"lr": 1e30}], ids=["finished", "diverged"])
 def test_a_record_that_is_lost_on_its_way_need_not_be_trained_again(tmp_path, monkeypatch, settings):
-    """Where a checkpoint was written, one of the end stands until the record is stored."""
+    """Where a checkpoint was written, one of the end is kept until the record is stored."""
     file, epochs = tmp_path / "run.checkpoint", []
     run = config(epochs=3, **settings)
     lost = training.train(run, checkpoint=file, every=0, keep=True)

@@ -368,7 +368,7 @@ def test_killed_and_started_again(tmp_path):
 
 
 def test_every_shipped_population_is_current():
-    """It lies where its identity says, under the code versions of today."""
+    """It is where its identity says, under the code versions of today."""
     store, found = PopulationStore(SHIPPED), 0
     for path in SHIPPED.rglob(f"{POPULATIONS}.jsonl"):
         for line in path.read_text().splitlines(keepends=True):

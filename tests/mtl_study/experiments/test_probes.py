@@ -69,7 +69,7 @@ def test_looks_that_do_not_fit_are_not_written(change, message):
 
 
 def test_looks_are_stored_and_found_again(tmp_path):
-    """Beside the runs, whose stores do not see them; another number of looks is another record."""
+    """In a folder next to the runs, whose stores do not see them; another number of looks is another record."""
     asked = looking(2, 4, epochs=1)
     (found,) = probes.watch_all([asked], tmp_path, workers=0)
     store = probes.LooksStore(tmp_path)

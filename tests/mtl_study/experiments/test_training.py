@@ -135,7 +135,7 @@ def test_a_run_that_finished_keeps_no_last_steps():
 
 
 def test_a_diagnostic_whose_name_begins_with_peak_is_the_largest_of_an_epoch():
-    """IMTL on three tasks reports |α| as both; over two steps the mean lies halfway to the least."""
+    """IMTL on three tasks reports |α| as both; over two steps the mean is halfway to the least."""
     small = {"train_size": 8, "val_size": 4, "test_size": 4, "batch_size": 4, "epochs": 1}
     options = {"width": 64, "slim": 8}
     run = training.train(config(problem="cityscapes/19C", smto="imtl", problem_options=options, **small))
@@ -280,7 +280,7 @@ def test_a_users_global_settings_change_no_number_and_are_put_back():
 
 
 def test_precisions_that_a_user_set_part_by_part_are_put_back():
-    """Torch 2.9 and later keep a precision for each part beside the older flags, and refuse to read a flag that says
+    """Torch 2.9 and later keep a precision for each part besides the older flags, and refuse to read a flag that says
     otherwise. Inside a run both say the same, float32."""
     backends = torch.backends
     if not hasattr(backends, "fp32_precision"):
