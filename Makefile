@@ -42,7 +42,7 @@ merge: $(READY) ## bring the records of FROM=folder into those that are shipped,
 digits: $(READY) ## get all of MNIST as data/MNIST (DATA=folder: elsewhere), for `source: full`
 	@$(PYTHON) -m mtl_study.experiments.digits $(if $(DATA),--data "$(DATA)")
 
-test: $(READY) ## run the tests, but for those marked slow, browser, cluster or gpu: WORKERS=n (one per core, at most 8)
+test: $(READY) ## run the tests, except those marked slow, browser, cluster or gpu: WORKERS=n (one per core, at most 8)
 	$(PYTEST) -m "not slow and not browser and not cluster and not gpu"
 
 # Other processors run other code: what trains is run again under their instruction sets, in torch's own kernels (ATEN)

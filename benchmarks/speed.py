@@ -14,7 +14,7 @@
 `--device cuda` measures steps, entry, loading and epochs on a GPU.
 
 What is compared takes turns, round by round, so that a busy machine slows all alike; the numbers are medians over
-rounds of times and of their ratios within a round. One thread, but for `data`, which is done once, on all cores.
+rounds of times and of their ratios within a round. One thread, except for `data`, which is done once, on all cores.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def waits(problem: str = "cityscapes/19C") -> pd.DataFrame:
 
 
 def entry(problem_name: str = "multimnist/CL_RR", rounds: int = 60, device: torch.device = CPU) -> pd.DataFrame:
-    """One training step of every method through mtl_core.Balancer, as in a loop of one's own, over the trainer's step.
+    """One training step of every method through mtl_core.Balancer, as in your own loop, over the trainer's step.
 
     Returns:
         ms; "× trainer's step". The row "nash_mtl, groups" has one small problem per layer of the encoder.

@@ -1,4 +1,4 @@
-"""A method in a loop of one's own: any network, any losses, one call in place of `loss.backward()`.
+"""A method in your own loop: any network, any losses, one call instead of `loss.backward()`.
 
 What else a method must be given is declared by its class (`needs`); what is missing is refused by name, before the
 first step where it can be known, and otherwise at the next `backward`.
@@ -177,7 +177,7 @@ class Balancer:
         second_batch: Callable[[], Losses] | None = None,
         scaler: torch.amp.GradScaler | None = None,
     ) -> StepResult:
-        """Add the method's gradients to .grad of the network and of its own parameters, in place of `loss.backward()`.
+        """Add the method's gradients to .grad of the network and of its own parameters, instead of `loss.backward()`.
 
         Args:
             losses: one scalar per task, in order or by name, averaged over the batch. A task that is None, or whose
@@ -300,7 +300,7 @@ class Balancer:
         return evaluate
 
     def _balanced(self, step: GraphStep) -> StepResult:
-        """The method's own backward; its gradients join what lay in .grad."""
+        """The method's own backward; its gradients are added to .grad."""
         own = [p for smto in self.smtos for p in smto.parameters()]
         everyone = list(dict.fromkeys([*step.shared, *itertools.chain(*step.specific), *own]))
         kept, result = [p.grad for p in everyone], None

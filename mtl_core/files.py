@@ -34,7 +34,7 @@ HOW = (
 
 
 class CannotWrite(OSError):
-    """A file could not be written; what stood there before still does."""
+    """A file could not be written; what was there before still is."""
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -131,7 +131,7 @@ def whole_folder(folder: Path, finished: Callable[[Path], bool] = Path.is_dir) -
     error it becomes `folder`, in place of an unfinished one. Where another process is faster, its folder stays.
 
     Args:
-        finished: whether the folder holds what it shall.
+        finished: whether the folder holds what it should.
 
     Raises:
         OSError: the folder cannot be made, or something else has taken its place.

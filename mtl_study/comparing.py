@@ -1,4 +1,4 @@
-"""What one asks on a problem of one's own: `mtl_study.compare`, and how many seeds a claim takes: `mtl_study.power`.
+"""Methods compared on your own problem: `mtl_study.compare`, and how many seeds a claim takes: `mtl_study.power`.
 
     compare("multimnist/CL_RR", ["cagrad", "edm"], seeds=[1, 2, 3, 4, 5], epochs=10)
 
@@ -231,8 +231,8 @@ def power(
 
     Args:
         evidence: as for `claims.judge`.
-        effect: by how much the numbers lie beyond the rule's line, in its unit; where ratios are compared by what
-            factor. Between two lines the number is taken to lie in the middle, and the effect is half their distance.
+        effect: by how much the numbers are beyond the rule's line, in its unit; where ratios are compared by what
+            factor. Between two lines the number is taken to be in the middle, and the effect is half their distance.
             None where that decides it, or where the paper has numbers of its own: then it is the median distance of
             the paper's from the line.
 

@@ -765,7 +765,7 @@ def write(folder: str | Path, counts: Mapping[str, int], size: tuple[int, int] =
     written again (see `files.prepared`).
 
     Args:
-        folder: where leftImg8bit, gtFine and disparity shall lie. counts: streets in "train" and in "val".
+        folder: where to put leftImg8bit, gtFine and disparity. counts: streets in "train" and in "val".
         size: width and height in pixels. seed: another seed, other streets.
 
     Raises:

@@ -1,7 +1,7 @@
 """The wheel, taken along to an empty environment outside the checkout: the core alone, with its extras, and with the
 lowest versions that pyproject.toml allows.
 
-An environment is made once and grows: tests that need less of it stand before those that need more.
+An environment is made once and grows: tests that need less of it come before those that need more.
 """
 
 from __future__ import annotations

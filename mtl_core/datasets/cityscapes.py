@@ -286,7 +286,7 @@ class Maps(NamedTuple):
 
 @dataclass(frozen=True)
 class Scenes:
-    """The scenes of one split, batched by index. rows: where they lie in the maps [N]. most: instances in a scene."""
+    """The scenes of one split, batched by index. rows: where they are in the maps [N]. most: instances in a scene."""
 
     maps: Maps
     rows: Tensor
@@ -403,7 +403,7 @@ class Cityscapes:
     def load(
         self, source: str, sizes: Sizes, data_dir: str | None, device: torch.device, dtype: torch.dtype
     ) -> Mapping[SplitName, Scenes]:
-        """Train, val and test. On the CPU the maps stay on disk, memory-mapped; on another device they lie there whole
+        """Train, val and test. On the CPU the maps stay on disk, memory-mapped; on another device they are there whole
         (1.1 GB at width 256, 4.5 GB at 512 for all of Cityscapes)."""
         folder = self._folder(source, sizes, data_dir)
         maps = _open_maps(self._prepare(folder), device)
@@ -414,7 +414,7 @@ class Cityscapes:
         }
 
     def _rows(self, folder: Folder, sizes: Sizes) -> dict[SplitName, np.ndarray]:
-        """Where the scenes of each split lie in the maps."""
+        """Where the scenes of each split are in the maps."""
         positions = split_positions(len(folder.train), len(folder.val), sizes)
         return {**positions, "test": positions["test"] + len(folder.train)}
 

@@ -303,7 +303,7 @@ def _matches(
 
 
 def _expected(bonds: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Usual lengths in Å of the bonds between heavy atoms [m, m]; aromatic ones lie between single and double."""
+    """Usual lengths in Å of the bonds between heavy atoms [m, m]; aromatic ones are between single and double."""
     radii = np.array([BY_ORDER[number] for number in numbers])
     single, double, triple = (radii[:, None, k] + radii[None, :, k] for k in range(3))
     aromatic = (single + double) / 2
@@ -521,7 +521,7 @@ def read_pyg(data_dir: str) -> Arrays:
 
 @lru_cache(maxsize=1)
 def _pyg(data_dir: str) -> Arrays:
-    """`read_pyg`, once per process; targets are held against atoms, and against the known means and deviations.
+    """`read_pyg`, once per process; targets are checked against atoms, and against the known means and deviations.
 
     Raises:
         DataNotFound: not all molecules are there. ValueError: what is wrong, with the first molecule.

@@ -26,7 +26,7 @@ from mtl_core.step import MultiTaskModel, Space, Step, without_autocast
 Likelihood = Literal["softmax", "gaussian", "laplace"]
 Losses = TypeVar("Losses", Tensor, np.ndarray)
 
-#: what a method may need besides losses and shared parameters, and how it gets it in a loop of one's own
+#: what a method may need besides losses and shared parameters, and how it gets it in your own loop
 NEEDS = {
     "lr": "the optimizer's step size: Balancer(…, lr=0.001)",
     "likelihoods": 'what each loss is, "softmax", "gaussian" or "laplace": Balancer(…, likelihoods=[…])',

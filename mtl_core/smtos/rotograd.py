@@ -170,7 +170,7 @@ class RotoGrad(Wrapping):
 
     def after_step(self, step: Step) -> None:
         super().after_step(step)
-        self._rotations = None  # whoever looked through them since then
+        self._rotations = None  # from a forward pass since then
 
     def target(self, gradients: Tensor, norms: Tensor) -> Tensor:
         """Task gradients on z [K, B, …] and their norms [K] to v [B, …]: the mean of the gradients, each brought to the

@@ -93,7 +93,7 @@ def at_best(table: pd.DataFrame) -> pd.DataFrame:
 
 def interaction(best: pd.DataFrame, other: str = "sgd") -> pd.DataFrame:
     """What Adam gives over another optimizer, to methods and to single-task models, seed by seed. A method counts where
-    all four best step sizes lie inside their grids: one at an edge says only how far the grid reached.
+    all four best step sizes are inside their grids: one at an edge says only how far the grid reached.
 
     Returns:
         problem, smto, seed, seconds; gain (points of Δm, Adam minus the other), gain_alone, and interaction, the first

@@ -15,7 +15,7 @@ gains is the front in metrics. `training_losses` gives the same table in losses 
 
 Sources: the hypervolume is Zitzler and Thiele's (1998, "Multiobjective optimization using evolutionary algorithms: a
 comparative case study"), the additive ε-indicator Zitzler, Thiele, Laumanns, Fonseca and Grunert da Fonseca's (2003,
-"Performance assessment of multiobjective optimizers"). That SMTOs lie on the front of fixed weights is a claim of Xin
+"Performance assessment of multiobjective optimizers"). That SMTOs are on the front of fixed weights is a claim of Xin
 et al. (2022, arXiv:2209.11379).
 """
 
@@ -58,7 +58,7 @@ def _corner(reference: ArrayLike) -> np.ndarray:
 
 
 def nondominated(points: ArrayLike) -> np.ndarray:
-    """Which points lie on the front: no other is at least as good in every coordinate and better in one.
+    """Which points are on the front: no other is at least as good in every coordinate and better in one.
 
     Args:
         points: [n, d], higher is better. Of equal points all are kept.
@@ -348,7 +348,7 @@ def hypervolume_contributions(selected: pd.DataFrame, tasks: Sequence[str]) -> p
 
         added = HV(sweep ∪ method) / HV(sweep) − 1      in percent, ≥ 0; 0: the method is dominated everywhere
 
-    More points are never worse, whoever they come from. The yardstick is what a point of the sweep adds to the rest of
+    More points are never worse, whatever their method. The yardstick is what a point of the sweep adds to the rest of
     it, the median over the points of its front.
 
     The reference is a little below the worst coordinates on the sweep's fronts of all seeds.

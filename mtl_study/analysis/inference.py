@@ -70,7 +70,7 @@ def seeds_for_mean(margins: Sequence[float], level: float, power: float = POWER,
 
     Args:
         margins: distances from the mean to each line, in standard deviations between seeds, > 0 on the right side; two
-            where the interval has to lie between two lines. level: of the interval, two-sided. sources: of the
+            where the interval has to be between two lines. level: of the interval, two-sided. sources: of the
             variance, as in `Mean`.
     """
     n = np.arange(2, MOST + 1)
@@ -171,7 +171,7 @@ def moderated(means: Sequence[Mean]) -> list[Mean]:
     expression", Statistical Applications in Genetics and Molecular Biology 3) with as many prior degrees of freedom as
     a method has of its own. Estimating that number, as he does, supposes independent variances, and methods that are
     compared with one baseline do not have them: "one of eight is different" was then wrong in up to 7.6 % of simulated
-    worlds, in place of 2.5 %. With this number it is in 2.6 % at most, also where the variances are unequal; and where
+    worlds, instead of 2.5 %. With this number it is in 2.6 % at most, also where the variances are unequal; and where
     seeds are skewed in up to 5 % instead of up to 47 %, since one method's short interval no longer decides alone.
 
     A single interval that is moderated covers too rarely where its method is noisier than the others (as little as
@@ -253,7 +253,7 @@ class ChoiceRatio:
     The interval comes from the noncentral F distribution of n · (variance of the means) / (variance between seeds),
     with k − 1 and n − 1 degrees of freedom and noncentrality n (k − 1) ratio²; exact for independent normal values of
     one variance. With a seed's luck shared by the settings it is too wide; with settings twice as noisy as the best one
-    it covers in 87 to 94 % in place of 95. Source: Steiger and Fouladi 1997, "Noncentrality interval estimation".
+    it covers in 87 to 94 % instead of 95. Source: Steiger and Fouladi 1997, "Noncentrality interval estimation".
     """
 
     values: np.ndarray  # [seeds, settings]

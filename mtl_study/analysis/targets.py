@@ -145,7 +145,7 @@ def ahead(
 
 
 def _alike(run: Run) -> str:
-    """All that two runs must share to be compared at equal settings, but for the seed."""
+    """All that two runs must share to be compared at equal settings, except the seed."""
     settings = json.loads(frames.configuration(run.config))
     return json.dumps({name: value for name, value in settings.items() if name not in ("smto", "options")})
 

@@ -60,7 +60,7 @@ class Engine(Protocol):
         """What has come back since, by name: results and Failures. Waits that many seconds for the first."""
 
     def cancel(self) -> None:
-        """End all that is running and forget it; what has not been handed back is lost. The engine can go on."""
+        """End all that is running and forget it; what has not been handed back is lost. The engine stays usable."""
 
     def close(self) -> None:
         """End it, and its processes."""

@@ -136,7 +136,7 @@ def tiers(preset: str, params: Path | None = None) -> list[Tier]:
 
 
 def blocks(tier: Tier, store: RunStore) -> list[Block]:
-    """The blocks of a tier, seed by seed. Which rates it tries hangs on what the store holds already."""
+    """The blocks of a tier, seed by seed. Which rates it tries depends on what the store holds already."""
     found = []
     rates = {(p, *size): _rates(tier, p, size, store) for p in tier.of for size in tier.sizes}
     for seed in tier.seeds:
@@ -436,12 +436,12 @@ def main(arguments: list[str] | None = None) -> int:
             done = "Complete." if not any(one.missing for one in states) else "This machine has nothing more to train."
             print(f"{done}\n{outlook(states)}")
     except TimeIsUp:
-        print(f"The time is up; the same command goes on from here.\n{outlook(look(wanted, store))}")
+        print(f"The time is up; the same command continues from here.\n{outlook(look(wanted, store))}")
     except (runner.RunFailed, EngineLost, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. Finished runs are kept; the same command goes on from there.", file=sys.stderr)
+        print("\nStopped. Finished runs are kept; the same command continues from there.", file=sys.stderr)
         return 130
     return 0
 

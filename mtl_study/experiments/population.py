@@ -4,7 +4,7 @@
     score = validation Δm                               after every epoch, in percent, higher is better
     after every exploit interval: the members of the worst quantile give up
         exploit     each takes over the network, optimizer, step size and z of a member drawn from the best quantile
-        explore     and goes on with z + N(0, explore²)
+        explore     and continues with z + N(0, explore²)
 
 Sources: Royer, Blankevoort, Ehteshami Bejnordi 2023, arXiv:2310.08910 (for the weights of a scalarisation);
 Jaderberg et al. 2017, arXiv:1711.09846 (population-based training).
@@ -210,7 +210,7 @@ class Member(BaseModel):
 class Winner(BaseModel):
     """The network with the highest score of all, at the epoch that had it (the first of several).
 
-    member, epoch: where it stood, from 0. weights: that it trained with in this epoch [K]. history: all epochs that
+    member, epoch: where it was, from 0. weights: that it trained with in this epoch [K]. history: all epochs that
     this network has been through, those of the members that it came from included; the last one is the winner's own.
     """
 
@@ -277,7 +277,7 @@ class Population(Record):
             )
 
     def serving(self, config: PopulationConfig) -> Population | None:
-        """Itself: what a population does hangs on how long it has."""
+        """Itself: what a population does depends on how long it has."""
         return self
 
     def same_beginning(self, other: Population) -> bool:
@@ -419,7 +419,7 @@ class _Search:
             )
 
     def _exploit_and_explore(self) -> dict[int, int]:
-        """The worst quantile, and whoever has no score, go on from a member of the best quantile.
+        """The worst quantile, and every member without a score, continue from a member of the best quantile.
 
         Returns:
             Who took over from whom.

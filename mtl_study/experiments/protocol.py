@@ -145,7 +145,7 @@ def planned(
     **settings: Any,
 ) -> list[RunConfig]:
     """The configurations that `experiment` trains, as far as they are known before any run: with a search, those of the
-    search. Raises what `experiment` raises before any training, but for what is about data, device and store."""
+    search. Raises what `experiment` raises before any training, except errors about data, device and store."""
     whole, settings = _checked(problem, methods, seeds, search, search_seeds, grid, None, as_released, settings)
     if search == "published":
         single, chosen = _published_plan(whole, methods, {}, as_released)
@@ -454,7 +454,7 @@ def _alike(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _common(run: Run) -> str:
-    """What all runs of an experiment have in common, but for their length."""
+    """What all runs of an experiment have in common, except their length."""
     return run.config.model_dump_json(exclude={"problem", "seed", "epochs", *SEARCHED})
 
 

@@ -1,6 +1,6 @@
 """Runs: what identifies one, and what its record holds.
 
-A run is a function of its configuration. Its identity is the configuration, but for how many epochs it has, plus the
+A run is a function of its configuration. Its identity is the configuration, except how many epochs it has, plus the
 code versions of the rooms that it passes through (dataset, model, SMTO, trainer), hashed: a pilot is the beginning of a
 longer run. A record holds raw numbers only; everything relative (Δm, the chosen epoch) is computed when it is read.
 
@@ -106,7 +106,7 @@ class Config(BaseModel):
             raise BadConfig(explain(error, cls)) from None
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """The same but for these settings, which are checked like those of any other. Raises BadConfig."""
+        """The same except for these settings, which are checked like those of any other. Raises BadConfig."""
         return type(self).of(**{**{name: getattr(self, name) for name in type(self).model_fields}, **(update or {})})
 
     @property
@@ -253,7 +253,7 @@ class RunConfig(Config):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The configuration, but for its length, and the code version of every room it passes through."""
+        """The configuration without its length, and the code version of every room it passes through."""
         versions = {
             **self.definition.code_versions,
             "smto": _smto_code_version(self.smto, self.options),
@@ -306,7 +306,7 @@ def fingerprint(smto: type) -> str:
         return type(value).__qualname__
 
     def told_instruction(one: dis.Instruction) -> list[Any]:
-        jumps = one.opcode in dis.hasjrel or one.opcode in dis.hasjabs  # how far hangs on what the compiler adds
+        jumps = one.opcode in dis.hasjrel or one.opcode in dis.hasjabs  # how far depends on what the compiler adds
         return [one.opname.replace("METHOD", "ATTR"), None if jumps else told(one.argval)]
 
     ours = [base for base in smto.__mro__ if not base.__module__.startswith(("mtl_core.", "torch.", "builtins"))]
@@ -389,7 +389,7 @@ class Packed(Sequence[Epoch]):
 
     @classmethod
     def stored(cls, text: str, title: str, metrics: Metrics) -> Packed:
-        """Epochs as a record's line has them. They are counted now, and parsed and held against the metrics when they
+        """Epochs as in a record's line. They are counted now, and parsed and checked against the metrics when they
         are first looked at: what the checksum fits is what was written, and nothing is written unchecked.
 
         Args:

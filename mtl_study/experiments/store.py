@@ -313,7 +313,7 @@ def checked(path: Path) -> Iterator[tuple[bytes, str, str]]:
 
 
 def index(path: Path) -> dict[str, list[tuple[int, int]]]:
-    """Where the records of a packed file lie: key to offsets and lengths in bytes. What is damaged is left out, by
+    """Where the records of a packed file are: key to offsets and lengths in bytes. What is damaged is left out, by
     name; empty where there is no such file."""
     try:
         state = path.stat()

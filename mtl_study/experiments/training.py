@@ -66,7 +66,7 @@ def gpus(device: str) -> list[str]:
 
 def check_precision(precision: str, device: torch.device) -> None:
     """Raises BadConfig if the device does not compute in it: tf32 (float32 whose products of convolutions and matrices
-    have ten binary digits) takes a GPU that has it. Elsewhere torch would go on in float32 without a word. amp
+    have ten binary digits) takes a GPU that has it. Elsewhere torch would use float32 without a word. amp
     (steps under autocast to bfloat16, evaluation in float32) goes everywhere."""
     if precision == "tf32" and not (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)):
         raise BadConfig(

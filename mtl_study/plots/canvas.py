@@ -118,7 +118,7 @@ def caption(of: Axes | np.ndarray | pd.DataFrame, *sentences: str) -> None:
 
 
 def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str, data: str = "") -> Markdown:
-    """Save a figure as PDF and PNG under `name` ("01_figure_1") and show it; returns its caption, to stand below it.
+    """Save a figure as PDF and PNG under `name` ("01_figure_1") and show it; returns its caption, to be shown below it.
 
     Args:
         data: what it rests on, where a reader might take that for something else: "synthetic streets". It is in the

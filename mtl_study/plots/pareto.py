@@ -33,7 +33,7 @@ def front(
 
     Args:
         selected: of one problem, of the sweep several configurations. tasks: across and up.
-        placed: `fronts.placed` of the same; its words then stand in the legend. settings: for the caption.
+        placed: `fronts.placed` of the same; its words are then in the legend. settings: for the caption.
 
     Returns:
         The axes [2]: everything, and the part where the other methods and the uniform loss are.

@@ -79,7 +79,7 @@ def _molecule(ax: Axes, group: Group, row: int) -> None:
             colour = LEGIBLE[atom]
             ax.text(x, y, LETTERS[atom], ha="center", va="center", color=colour, fontsize=8, zorder=3)
     ax.set_title(formula(numbers), fontsize=10)
-    ax.set_aspect("equal", adjustable="datalim")  # axes of one size, so that the titles stand at one height
+    ax.set_aspect("equal", adjustable="datalim")  # axes of one size, so that the titles are at one height
     ax.margins(0.18)
     ax.axis("off")
 
@@ -423,7 +423,7 @@ def figure_9(losses: pd.DataFrame, batches: Mapping[str, int]) -> np.ndarray:
     axes[0].set_title("rotation loss", loc="left", fontsize=10)
     axes[1].set_title("over the squared length of the gradients", loc="left", fontsize=10)
     handles, names = axes[0].get_legend_handles_labels()
-    # at the top: at the foot it would lie on the small print of a saved figure
+    # at the top: at the foot it would cover the small print of a saved figure
     figure.legend(handles, names, loc="outside upper center", ncols=max(len(problems), 1), frameon=False, fontsize=9)
     canvas.caption(
         axes,

@@ -242,7 +242,7 @@ def famo_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     return found
 
 
-# -- how the gradients lie: Figures 3(a) and 7 -------------------------------------------------------------------------
+# -- angles between gradients: Figures 3(a) and 7 ----------------------------------------------------------------------
 
 
 def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "unit_scal") -> np.ndarray:

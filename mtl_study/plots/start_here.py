@@ -249,7 +249,7 @@ def walks(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> np.ndarray:
 
 
 def ends(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> pd.DataFrame:
-    """The losses where the walks end, the angle between the gradients there, and how far a method's ends lie apart."""
+    """The losses where the walks end, the angle between the gradients there, and how far apart a method's ends are."""
     rows = []
     for key, several in walked.items():
         row: dict[str, Any] = {"method": label(key)}

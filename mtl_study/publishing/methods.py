@@ -269,7 +269,7 @@ update. A head's "own gradient" is that of its unweighted loss.
 
 
 class Agreement(NamedTuple):
-    """A test that holds methods against something else. digits: to how many; None: what is compared is not a number."""
+    """A test that compares methods with something else. digits: to how many; None: what is compared is not a number."""
 
     oracle: str
     methods: tuple[str, ...]
@@ -326,7 +326,7 @@ def agreed() -> pd.DataFrame:
 
 
 def loops() -> pd.DataFrame:
-    """What each method needs in a loop of one's own, and to how many digits that loop takes the trainer's gradients."""
+    """What each method needs in your own loop, and to how many digits that loop takes the trainer's gradients."""
     rows = []
     for key in in_order(smtos.keys()):
         needs = own_loops.method(key).required()

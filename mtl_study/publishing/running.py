@@ -99,7 +99,7 @@ def run(
     the folder comes from the last one.
 
     Args:
-        inputs: the files that it hangs on, with their hashes (`touched.stamp`): kept with what is executed.
+        inputs: the files that it depends on, with their hashes (`touched.stamp`): kept with what is executed.
 
     Returns:
         How long it took, in seconds.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def sliders_wanted(interactive: str) -> bool:
-    """Whether a notebook shall show its sliders: "always", "never", or "auto", where somebody sits at it.
+    """Whether a notebook should show its sliders: "always", "never", or "auto", where somebody works in it.
 
     Raises:
         ValueError: another word.

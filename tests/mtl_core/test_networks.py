@@ -1,5 +1,5 @@
 """Any network: what a Step leaves in .grad is what plain autograd gives, whoever owns the parameters and however they
-lie in memory; and what no method can work with is refused in the same words for all."""
+are stored in memory; and what no method can work with is refused in the same words for all."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ def test_every_path_leaves_the_gradients_of_plain_autograd() -> None:
 
 def test_a_loss_that_reaches_the_encoder_past_the_features() -> None:
     """A penalty on a weight of the encoder within a loss: it counts where heads have parts of the encoder or of each
-    other; where none does it is refused, but for a weighted sum of losses, which is right by itself."""
+    other; where none does it is refused, except for a weighted sum of losses, which is right by itself."""
     w, h, refused = torch.tensor([0.3, -1.2, 2.0]), torch.tensor([1.5, 0.2, 0.7]), 0
     for seed in range(8):
         network = Network(seed)
@@ -416,7 +416,7 @@ def test_heads_are_trained_where_nothing_is_shared(encoder: str) -> None:
 
 
 def test_constant_losses_teach_nothing() -> None:
-    """One, or all of them: every method goes on, without a gradient from it; where it is all, a warning says so."""
+    """One, or all of them: every method continues, without a gradient from it; where it is all, a warning says so."""
     constant = lambda p, y: torch.ones((), dtype=p.dtype)  # noqa: E731
     for seed in (0, 1):
         network = Network(seed)

@@ -77,7 +77,7 @@ def test_a_street_depends_on_seed_and_index_alone():
 
 
 def test_the_same_street_at_every_size():
-    """Twice as many pixels show the same things: labels agree but for their borders, and disparity doubles."""
+    """Twice as many pixels show the same things: labels agree except at their borders, and disparity doubles."""
     small, large = streets.street(2, 0, (192, 96)), streets.street(2, 0, (384, 192))
     same = small.label_ids == large.label_ids[::2, ::2]
     assert same.mean() > 0.95
@@ -174,7 +174,7 @@ def test_people_stand_where_their_feet_are():
 
 
 def test_the_nearer_thing_hides_the_farther_one():
-    """Painting follows depth in whole scenes: what is drawn later is nearer, but for the ground."""
+    """Painting follows depth in whole scenes: what is drawn later is nearer, except for the ground."""
     things = streets.scene(np.random.default_rng(1))
     depths = [thing.depth for thing in things]
     assert depths == sorted(depths, reverse=True) and math.isinf(depths[0])

@@ -65,7 +65,7 @@ def test_no_tasks_are_refused(key) -> None:
 
 @pytest.mark.parametrize("key", GRAMIAN_METHODS)
 def test_no_gradient_at_all(key) -> None:
-    """Weights 0 and a flag; the heads go on learning."""
+    """Weights 0 and a flag; the heads keep learning."""
     smto = made(key, 3)
     weights, heads = smto.on_host(torch.zeros(3, 3), torch.ones(3))
     assert_allclose(weights, np.zeros(3))

@@ -256,7 +256,7 @@ def test_famo_weights_by_hand() -> None:
 
 def test_famo_at_the_least_possible_loss(toy) -> None:
     """A loss of 0 counts as 1e-8, once: w_2 = 1e-8/(L_2 + 1e-8) for L_1 = 0. Losses below 0 are fine where the least
-    one is: −½ and −2½ lie ½ above −1 and −3."""
+    one is: −½ and −2½ are ½ above −1 and −3."""
     toy.losses[0] = lambda p, y: 0 * p.mean()
     applied = ready("famo").backward(toy.step())
     assert_close(applied.weights[1], 1e-8 / toy.step().losses[1], rtol=1e-3, atol=0)

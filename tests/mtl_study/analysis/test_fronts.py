@@ -30,7 +30,7 @@ def test_hypervolume_of_three_points_by_hand():
 
 
 def test_additive_epsilon_by_hand():
-    """(2.5, 2.5) is half a unit better than (2, 2); (1.5, 1.5) half a unit worse; (2, 3) fills a gap; points lie on."""
+    """(2.5, 2.5) is half a unit better than (2, 2); (1.5, 1.5) half a unit worse; (2, 3) fills a gap; points are on."""
     assert fronts.additive_epsilon([2.5, 2.5], THREE) == 0.5
     assert fronts.additive_epsilon([1.5, 1.5], THREE) == -0.5
     assert fronts.additive_epsilon([2, 3], THREE) == 1

@@ -25,7 +25,7 @@ def looking(looks, samples, **settings):
     "settings", [{"dropout": 0.3}, {"smto": "cagrad"}, {"smto": "rotograd", "dropout": 0.2}], ids=str
 )
 def test_a_run_that_is_looked_at_is_the_run(settings):
-    """Bit for bit but for the pass by which the loss's gradient is made, which rounds otherwise where the uniform loss
+    """Bit for bit except for the pass that makes the loss's gradient, which rounds otherwise where the uniform loss
     takes its short way."""
     alone = training.train(config(**settings))
     watched = probes._Watched(looking(3, 4, **settings), torch.device("cpu"), None)

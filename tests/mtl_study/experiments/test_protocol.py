@@ -137,7 +137,7 @@ def stand_in(config):
 
 @pytest.fixture
 def untrained(monkeypatch):
-    """Runs are made by hand in place of training; a store holds them all the same."""
+    """Runs are made by hand instead of by training; a store holds them like any others."""
 
     def run(configs, store, **_):
         store = store if isinstance(store, RunStore) else RunStore(store)

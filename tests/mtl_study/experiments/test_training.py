@@ -79,7 +79,7 @@ def test_a_model_that_a_method_cannot_work_with_is_refused():
 
 
 def test_divergence_is_a_result():
-    """A loss that is not finite ends the run where it happened; the epochs before it stand."""
+    """A loss that is not finite ends the run where it happened; the epochs before it are kept."""
     run = training.train(config(problem="multimnist/RL_RR", lr=1e30))
     assert run.diverged and run.ended.startswith("diverged at epoch 0, step")
     assert run.history == []
@@ -318,7 +318,7 @@ def test_mixed_precision_is_a_choice_of_its_own():
 
 
 def test_tf32_is_refused_where_it_would_be_float32(monkeypatch):
-    """On a CPU and on an old GPU torch goes on in float32 without a word."""
+    """On a CPU and on an old GPU torch uses float32 without a word."""
     with pytest.raises(BadConfig, match=r"precision = 'tf32' needs an NVIDIA GPU .* the device is 'cpu'"):
         training.train(config(precision="tf32"), "cpu")
     for capability, refused in (((7, 5), True), ((8, 0), False), ((9, 0), False)):

@@ -40,7 +40,7 @@ def test_a_transfer_is_stored_and_found_again(found):
 
 
 def test_only_heads_are_tuned_and_all_runs_meet_the_same_pictures(monkeypatch):
-    """What is corrupted for the test does not hang on the seed of a run; what is corrupted for training does."""
+    """What is corrupted for the test does not depend on the seed of a run; what is corrupted for training does."""
     seen = {}
     original = transfer.corrupt
 

@@ -17,7 +17,7 @@ WORLDS = {"the claim": REPRODUCED, "its contrary": NOT_REPRODUCED, "neither": OP
 
 
 def planted(part, world):
-    """A table of runs, or of checks, in which the claim holds clearly, does not, or hangs in the balance."""
+    """A table of runs, or of checks, in which the claim holds clearly, does not, or is undecided."""
     seeds = range(part.needs.after + 1, part.needs.after + 2 * max(part.needs.seeds, 2) + 1)
     if (statistic := getattr(part.rule, "statistic", "mean")) != "mean":
         return {"spread": of_spreads, "choice": of_choices}[statistic](part, world, range(1, 21))
