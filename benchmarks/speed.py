@@ -5,7 +5,7 @@
     python -m benchmarks.speed waits        what the host waits for a GPU for in such a step, counted without one
     python -m benchmarks.speed solvers      the K×K subproblems, by our solvers, by scipy and by cvxpy
     python -m benchmarks.speed loading      steps per second with and without loading; K gradients one by one or at once
-    python -m benchmarks.speed encoder      QM9's network, dense as we have it, and from torch-geometric's NNConv
+    python -m benchmarks.speed encoder      QM9's network, dense as in ours, and from torch-geometric's NNConv
     python -m benchmarks.speed data         reading all of QM9, and how SMILES and geometries were brought together
     python -m benchmarks.speed records      20,000 records that are all there, found again by a sweep
     python -m benchmarks.speed              all of them

@@ -1,7 +1,7 @@
 """A method in your own loop: any network, any losses, one call instead of `loss.backward()`.
 
-What else a method must be given is declared by its class (`needs`); what is missing is refused by name, before the
-first step where it can be known, and otherwise at the next `backward`.
+A method's class declares what else it must be given (`needs`). If something is missing, an error names it: before the
+first step where that can be known, otherwise at the next `backward`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Losses = Mapping[str, Tensor | None] | Sequence[Tensor | None] | Tensor
 
 
 class Unmet(RuntimeError):
-    """A method is not given what it needs. The message names the call."""
+    """A method is not given what it needs. The message names the missing call."""
 
 
 class Balancer:

@@ -160,7 +160,7 @@ def prepared(folder: Path, write: Callable[[Path], None], about: Any = None) -> 
     or altered, or made by a version without checksums, is made again, with a warning.
 
     Args:
-        about: what the folder holds, as json has it.
+        about: what the folder holds, as JSON.
 
     Raises:
         CannotWrite: no space left, no permission, …
@@ -202,7 +202,7 @@ _compared: dict[Path, Any] = {}  # folders whose checksums agreed in this proces
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """What a prepared folder says that it holds; empty where it says nothing that can be read."""
+    """What a prepared folder holds, by its manifest; empty where that cannot be read."""
     try:
         found = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):

@@ -50,7 +50,7 @@ class Dataset(Protocol):
         ...
 
     def prepare(self, source: str, sizes: Sizes, data_dir: str | None) -> None:
-        """Makes what is read from disk later, once, whole or not at all; nothing where it is there already."""
+        """Writes the files that are read later, once, whole or not at all; does nothing where they exist."""
         ...
 
     def load(

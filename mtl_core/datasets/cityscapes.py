@@ -368,7 +368,7 @@ class Cityscapes:
         return SIZES[source]
 
     def check(self, source: str, sizes: Sizes, data_dir: str | None) -> None:
-        """Refuses what is not there or not whole, by the files' names, first and last bytes; nothing is decoded yet.
+        """Refuses missing or damaged files, by their names, first and last bytes; nothing is decoded yet.
 
         Raises:
             DataNotFound: a folder or file is missing or cut short, or there are too few. ValueError: images of another

@@ -729,7 +729,7 @@ class QM9:
         device: torch.device = torch.device("cpu"),  # noqa: B008
         dtype: torch.dtype = torch.float32,
     ) -> Mapping[SplitName, MoleculeSplit]:
-        """The splits on a device; prepares what is not prepared. Kept for the next run of the same process."""
+        """The splits on a device; prepares them if needed. Kept for the next run of the same process."""
         return _load(self, source, tuple(sizes), data_dir, torch.device(device), dtype)
 
     def ways(self, sizes: Sizes = SIZES) -> dict[str, list[int]]:

@@ -21,7 +21,7 @@ class BesideConfig(Config):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The configuration as JSON has it."""
+        """The configuration as JSON."""
         return {"base": self.base.settings, **self.model_dump(mode="json", exclude={"base"})}
 
     @property

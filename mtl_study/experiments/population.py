@@ -117,7 +117,7 @@ class PopulationConfig(Config):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The configuration as JSON has it."""
+        """The configuration as JSON."""
         return {"base": self.base.settings, **self.model_dump(mode="json", exclude={"base"}, by_alias=True)}
 
     @property
