@@ -42,7 +42,7 @@ merge: $(READY) ## bring the records of FROM=folder into those that are shipped,
 digits: $(READY) ## get all of MNIST as data/MNIST (DATA=folder: elsewhere), for `source: full`
 	@$(PYTHON) -m mtl_study.experiments.digits $(if $(DATA),--data "$(DATA)")
 
-test: $(READY) ## run the tests, but for those marked slow, browser, cluster or gpu: WORKERS=n (one per core, at most 8)
+test: $(READY) ## run the tests, except those marked slow, browser, cluster or gpu: WORKERS=n (one per core, at most 8)
 	$(PYTEST) -m "not slow and not browser and not cluster and not gpu"
 
 # Other processors run other code: what trains is run again under their instruction sets, in torch's own kernels (ATEN)
@@ -63,13 +63,13 @@ test-all: $(READY) ## run all tests, and those that train under each instruction
 		env $$limits $(PYTEST) -rs -m training || failed="$$failed $$isa"; \
 	done; \
 	if test -n "$$failed"; then echo "Failed:$$failed."; exit 1; fi; \
-	echo "No test failed; what was skipped, and why, stands above."
+	echo "No test failed; what was skipped, and why, is listed above."
 
 records: $(READY) ## train what a preset rests on, most informative first: PRESET=overnight, HOURS=2.5, WORKERS=n, STORE=folder, DATA=folder with MNIST, LOOK=1 (only say what is missing), ANY=1 (finish what another kind of machine began)
 	@$(PYTHON) -m mtl_study.experiments.evidence $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(HOURS),--hours "$(HOURS)") \
 		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)") $(if $(DATA),--data "$(DATA)") $(if $(LOOK),--look) $(if $(ANY),--any)
 
-compare: $(READY) ## your own method beside all others: METHOD=mine.py, PROBLEM=multimnist/CL_RR, PRESET=quick|overnight, DATA=folder with MNIST, WORKERS=n
+compare: $(READY) ## your own method against all others: METHOD=mine.py, PROBLEM=multimnist/CL_RR, PRESET=quick|overnight, DATA=folder with MNIST, WORKERS=n
 	@$(PYTHON) -m mtl_study.publishing.compare --method "$(METHOD)" $(if $(PROBLEM),--problem "$(PROBLEM)") \
 		$(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers "$(WORKERS)")
 

@@ -191,7 +191,7 @@ def dual_cone(G: np.ndarray) -> np.ndarray:
     return value(V).sum(0)
 
 
-# -- the same with scipy, as other codes have it -----------------------------------------------------------------------
+# -- the same with scipy, as in other codes ----------------------------------------------------------------------------
 
 
 def min_norm_by_nnls(G: np.ndarray) -> np.ndarray:

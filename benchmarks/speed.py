@@ -5,7 +5,7 @@
     python -m benchmarks.speed waits        what the host waits for a GPU for in such a step, counted without one
     python -m benchmarks.speed solvers      the K×K subproblems, by our solvers, by scipy and by cvxpy
     python -m benchmarks.speed loading      steps per second with and without loading; K gradients one by one or at once
-    python -m benchmarks.speed encoder      QM9's network, dense as we have it, and from torch-geometric's NNConv
+    python -m benchmarks.speed encoder      QM9's network, dense as in ours, and from torch-geometric's NNConv
     python -m benchmarks.speed data         reading all of QM9, and how SMILES and geometries were brought together
     python -m benchmarks.speed records      20,000 records that are all there, found again by a sweep
     python -m benchmarks.speed              all of them
@@ -14,7 +14,7 @@
 `--device cuda` measures steps, entry, loading and epochs on a GPU.
 
 What is compared takes turns, round by round, so that a busy machine slows all alike; the numbers are medians over
-rounds of times and of their ratios within a round. One thread, but for `data`, which is done once, on all cores.
+rounds of times and of their ratios within a round. One thread, except for `data`, which is done once, on all cores.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def waits(problem: str = "cityscapes/19C") -> pd.DataFrame:
 
 
 def entry(problem_name: str = "multimnist/CL_RR", rounds: int = 60, device: torch.device = CPU) -> pd.DataFrame:
-    """One training step of every method through mtl_core.Balancer, as in a loop of one's own, over the trainer's step.
+    """One training step of every method through mtl_core.Balancer, as in your own loop, over the trainer's step.
 
     Returns:
         ms; "× trainer's step". The row "nash_mtl, groups" has one small problem per layer of the encoder.
@@ -363,7 +363,7 @@ def epochs(device: torch.device, what: Mapping[str, Mapping[str, Any]] = WHOLE) 
 
     Returns:
         Per problem and method: ms; "× plain mean": over the plain mean's epoch that was trained just before; on a GPU
-        "peak, MiB": of its memory, all that lies there included; "ended": finished, or where it diverged.
+        "peak, MiB": of its memory, everything in it included; "ended": finished, or where it diverged.
     """
     rows = []
     for problem, values in what.items():

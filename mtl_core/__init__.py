@@ -1,6 +1,6 @@
 """Multi-task learning to take along: specialized multi-task optimizers (SMTOs), the step, models, datasets.
 
-mtl_core.Balancer(method, shared, num_tasks)   a method in a training loop of one's own
+mtl_core.Balancer(method, shared, num_tasks)   a method in your own training loop
 """
 
 import importlib

@@ -1,7 +1,7 @@
-"""A method in a loop of one's own: any network, any losses, one call in place of `loss.backward()`.
+"""A method in your own loop: any network, any losses, one call instead of `loss.backward()`.
 
-What else a method must be given is declared by its class (`needs`); what is missing is refused by name, before the
-first step where it can be known, and otherwise at the next `backward`.
+A method's class declares what else it must be given (`needs`). If something is missing, an error names it: before the
+first step where that can be known, otherwise at the next `backward`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from mtl_core.smtos.wrapping import Wrapping
 from mtl_core.step import MultiTaskModel, RandomState, autocast_as_now, unseen
 
 OVERFLOW = "overflow"  # flag of a step whose gradients a GradScaler's factor made infinite
-REMEMBERED = ("tasks", "epoch", "last", "sums", "counts")  # what a Balancer knows beside its method's state
+REMEMBERED = ("tasks", "epoch", "last", "sums", "counts")  # what a Balancer keeps, apart from its method's state
 NOTED = ("step", "task", "loss", "weight", "norm", "cosine", "conflicts")  # in a row of the log
 Losses = Mapping[str, Tensor | None] | Sequence[Tensor | None] | Tensor
 
 
 class Unmet(RuntimeError):
-    """A method is not given what it needs. The message names the call."""
+    """A method is not given what it needs. The message names the missing call."""
 
 
 class Balancer:
-    """An SMTO beside a network that it knows nothing of but the parameters that all tasks share.
+    """An SMTO for any network: all it knows of the network is the parameters that all tasks share.
 
     Args:
         smto: the method's key, or the method itself, built with options.
@@ -177,7 +177,7 @@ class Balancer:
         second_batch: Callable[[], Losses] | None = None,
         scaler: torch.amp.GradScaler | None = None,
     ) -> StepResult:
-        """Add the method's gradients to .grad of the network and of its own parameters, in place of `loss.backward()`.
+        """Add the method's gradients to .grad of the network and of its own parameters, instead of `loss.backward()`.
 
         Args:
             losses: one scalar per task, in order or by name, averaged over the batch. A task that is None, or whose
@@ -259,7 +259,7 @@ class Balancer:
         if not isinstance(losses, Mapping):
             values = [losses] if isinstance(losses, Tensor) and not losses.dim() else list(losses)
             if len(values) != self.num_tasks:
-                raise ValueError(f"{len(values)} losses for {self.num_tasks} tasks; None stands for a missing one.")
+                raise ValueError(f"{len(values)} losses for {self.num_tasks} tasks; give None for a missing one.")
             return dict(zip(self.tasks or map(str, range(self.num_tasks)), values, strict=True))
         if self.tasks is None and len(losses) == self.num_tasks:
             self.tasks = list(losses)
@@ -300,7 +300,7 @@ class Balancer:
         return evaluate
 
     def _balanced(self, step: GraphStep) -> StepResult:
-        """The method's own backward; its gradients join what lay in .grad."""
+        """The method's own backward; its gradients are added to .grad."""
         own = [p for smto in self.smtos for p in smto.parameters()]
         everyone = list(dict.fromkeys([*step.shared, *itertools.chain(*step.specific), *own]))
         kept, result = [p.grad for p in everyone], None
@@ -367,12 +367,12 @@ class Balancer:
     # -- to be saved -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the method stands, between two steps. torch.load reads it with its defaults."""
+        """The state between two steps. torch.load reads it with its defaults."""
         remembered = {name: getattr(self, name) for name in REMEMBERED}
         return {"smtos": [smto.state_dict() for smto in self.smtos], **remembered}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there, in a Balancer made with the same arguments."""
+        """Continue from that state, in a Balancer made with the same arguments."""
         if len(state["smtos"]) != len(self.smtos):
             raise ValueError(f"saved with {len(state['smtos'])} groups; there are {len(self.smtos)} here.")
         for smto, own in zip(self.smtos, state["smtos"], strict=True):

@@ -34,7 +34,7 @@ HOW = (
 
 
 class CannotWrite(OSError):
-    """A file could not be written; what stood there before still does."""
+    """A file could not be written; what was there before still is."""
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -62,12 +62,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: to a temporary file beside it, then renamed. Makes the folder if need be.
+    """Write a file whole or not at all: to a temporary file next to it, which is then renamed. Makes the folder.
 
     What earlier processes left behind in that folder when they were killed halfway is cleared away after an hour.
 
     Raises:
-        CannotWrite: no space left, no permission, no such device, …; the old file stands as it was.
+        CannotWrite: no space left, no permission, no such device, …; the old file is unchanged.
     """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
@@ -97,8 +97,7 @@ def clear_leftovers(folder: Path) -> None:
 @contextmanager
 def scratch(prefix: str, parent: Path) -> Iterator[Path]:
     """A folder `<prefix>…` in `parent` for as long as the block lasts. Those of killed processes are removed here: each
-    folder holds a file that its process has locked, and a lock ends with its process, whichever machine or container it
-    was on."""
+    folder holds a file that its process has locked; a lock ends with its process, in every machine and container."""
     for leftover in parent.glob(f"{glob.escape(prefix)}*"):
         if leftover.is_dir() and _abandoned(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -129,11 +128,10 @@ def _abandoned(folder: Path) -> bool:
 @contextmanager
 def whole_folder(folder: Path, finished: Callable[[Path], bool] = Path.is_dir) -> Iterator[Path]:
     """A folder that appears whole or not at all: what this yields is to be filled; when the block ends without an
-    error it becomes `folder`. What stands there unfinished is replaced. Where another process was faster, its folder
-    stays and ours is thrown away.
+    error it becomes `folder`, in place of an unfinished one. Where another process is faster, its folder stays.
 
     Args:
-        finished: whether the folder holds what it shall.
+        finished: whether the folder holds what it should.
 
     Raises:
         OSError: the folder cannot be made, or something else has taken its place.
@@ -159,14 +157,14 @@ def prepared(folder: Path, write: Callable[[Path], None], about: Any = None) -> 
 
     Its manifest, written last, lists every file. Each call compares the files' sizes with it; the first call of a
     process, and one that finds a file with another date, the checksums too (about a second per GB). What is lost, cut
-    or altered, or made by a version without checksums, is made anew, with a warning.
+    or altered, or made by a version without checksums, is made again, with a warning.
 
     Args:
-        about: what the folder holds, as json has it.
+        about: what the folder holds, as JSON.
 
     Raises:
-        CannotWrite: no space left, no permission, … FileExistsError: outside of `cache_folder()`, something else
-            stands there; it is left as it is.
+        CannotWrite: no space left, no permission, …
+        FileExistsError: outside of `cache_folder()`, the path is taken by something else.
     """
     if is_whole(folder, about):
         return folder
@@ -174,7 +172,7 @@ def prepared(folder: Path, write: Callable[[Path], None], about: Any = None) -> 
         held = manifest(folder).get("about", f"no {MANIFEST}")
         if held != about and not folder.resolve().is_relative_to(cache_folder().resolve()):
             raise FileExistsError(f"{folder} holds {held}, asked for {about}. Name another folder, or delete this one")
-        warnings.warn(f"{folder} is damaged, or an older version's: it is made anew", stacklevel=2)
+        warnings.warn(f"{folder} is damaged, or an older version's: it is made again", stacklevel=2)
     with whole_folder(folder, lambda path: is_whole(path, about)) as new:
         write(new)
         files = sorted(path for path in new.rglob("*") if path.is_file())
@@ -204,7 +202,7 @@ _compared: dict[Path, Any] = {}  # folders whose checksums agreed in this proces
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """What a prepared folder says that it holds; empty where it says nothing that can be read."""
+    """What a prepared folder holds, by its manifest; empty where that cannot be read."""
     try:
         found = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Options by name, held against the signature that takes them."""
+"""Options by name, checked against the signature that takes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress bars, for whoever looks: on a terminal and in a notebook, not in a log."""
+"""Progress bars: on a terminal and in a notebook, not in a log."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@
 
 From there on everything is lazy. Losses and feature gradients cost what plain training costs; the Jacobian with
 respect to the shared parameters costs K backward passes through the encoder alone, never K passes through all the
-heads. Where only its Gramian is wanted, it need not be kept: the K gradients walk back through the encoder side by
-side, part by part, and leave nothing behind but their inner products.
+heads. Where only its Gramian is wanted, it need not be kept: the K gradients pass back through the encoder together,
+part by part, and only their inner products are stored.
 
 A parameter of the encoder that a head uses too is shared: its gradients are those of the whole losses, through z and
 past it. One that several heads use gets the sum of what it would get in each of them.
@@ -112,7 +112,7 @@ class Step:
         z: the shared representation, detached [B, …].
         shared: the encoder's trainable parameters, those that heads use too included. None where it is frozen or has
             none: the heads are trained then, and a warning says so. Flat vectors [P] hold them one after the other,
-            each in the order in which it lies in memory (row by row where it is part of something larger).
+            each in its order in memory (row by row where it is part of something larger).
         specific: each head's trainable parameters that are not shared; one that several heads use is in all of them.
 
     Raises:
@@ -407,7 +407,7 @@ class Step:
 
 
 class PartByPart:
-    """A forward pass through an encoder that remembers its way, so that K gradients can walk back side by side.
+    """A forward pass through an encoder that records its steps, so that K gradients can pass back together.
 
     Args:
         encoder: an nn.Sequential is taken apart into its children, nested ones too, unless it has hooks; any other

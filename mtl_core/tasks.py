@@ -106,7 +106,7 @@ def regression(name: str, label: str, unit: str, scale: float) -> Task:
     """A normalised quantity, [B] or [B, 1] against [B]: squared error, and the mean absolute error in physical units.
 
     Args:
-        unit: of the metric. scale: the quantity that 1 stands for, in this unit.
+        unit: of the metric. scale: how much a value of 1 means, in this unit.
     """
     mae = Metric(False, unit, _absolute_error, functools.partial(_scaled_mean, scale))
     return Task(name, label, "gaussian", _mse, {"mae": mae})

@@ -1,4 +1,4 @@
-"""Other libraries' methods as SMTOs, so that they train in `mtl_core.Balancer` and can be judged beside all others.
+"""Other libraries' methods as SMTOs, so that they train in `mtl_core.Balancer` and can be compared with all others.
 
     from_torchjd(UPGrad())                       an aggregator of torchjd
     from_libmtl(CAGrad, calpha=0.5, rescale=1)   a weighting class of LibMTL, with the arguments of its `backward`

@@ -4,7 +4,7 @@
     artifacts/<preset>/tables/<NN>_<name>.csv, .md, .json
     artifacts/<preset>/claims/<notebook>.json, and <notebook>/<claim>.csv, .json: the evidence
 
-Each .json is the manifest of what stands beside it: title, caption, preset, the commit of the code, the checksums of
+Each .json is the manifest of the file next to it: title, caption, preset, the commit of the code, the checksums of
 its files, and the run records that it rests on, with theirs. A notebook that is run with other parameters than its
 preset's, or by hand in JupyterLab, says so (`begin`) and has a folder of its own. The root is the folder named by the
 environment variable MTL_ARTIFACTS, or `artifacts/` in the repository (outside a checkout, in the present folder).
@@ -159,13 +159,13 @@ def warning(preset: str) -> str:
 
 
 def save_figure(fig: Figure, name: str, preset: str, title: str, caption: str, data: str = "") -> Path:
-    """Write a figure as PDF, PNG (150 dpi) and its manifest; the preset stands in small print under it. The same
+    """Write a figure as PDF, PNG (150 dpi) and its manifest; the preset is in small print under it. The same
     figure gives the same bytes.
 
     Args:
         name: `<NN>_<name>`, e.g. "01_figure_1".
         title, caption: plain text, as the report shows them.
-        data: stands in the small print, too, where a reader might take the data for others: "synthetic streets".
+        data: goes into the small print, too, where a reader might take the data for others: "synthetic streets".
 
     Returns:
         The path of the PNG.

@@ -119,7 +119,7 @@ def _can_be(node: ast.Constant | ast.JoinedStr, text: str) -> bool:
 
 
 def _outside_functions(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
-    """These and all within them, but for the bodies of functions and classes, and comprehensions' own names."""
+    """These and all within them, except the bodies of functions and classes, and comprehensions' own names."""
     for node in nodes:
         yield node
         if not isinstance(node, SCOPES + COMPREHENSIONS):

@@ -26,7 +26,7 @@ K, LR = 3, 0.05
 
 
 class Broken(AssertionError):
-    """A promise is not kept: what was found in place of it."""
+    """A promise is not kept: what was found instead."""
 
 
 class ChecksFailed(AssertionError):
@@ -125,7 +125,7 @@ class _Encoder(nn.Sequential):
 class _Trial:
     """An SMTO at work on three squared errors of different size, in float64, the same tasks every time.
 
-    order: of the tasks. unit: factor on all losses. instead: losses in place of the squared error, by task.
+    order: of the tasks. unit: factor on all losses. instead: losses that replace the squared error, by task.
     held: the model stays where it is; what the method learns moves.
     """
 

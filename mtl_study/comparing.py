@@ -1,4 +1,4 @@
-"""What one asks on a problem of one's own: `mtl_study.compare`, and how many seeds a claim takes: `mtl_study.power`.
+"""Methods compared on your own problem: `mtl_study.compare`, and how many seeds a claim takes: `mtl_study.power`.
 
     compare("multimnist/CL_RR", ["cagrad", "edm"], seeds=[1, 2, 3, 4, 5], epochs=10)
 
@@ -33,7 +33,7 @@ from mtl_study.words import number
 UNIFORM = "unit_scal"
 RATES = (0.0005, 0.001, 0.0025)
 SEARCH_SEEDS = (101, 102, 103)  # not among those that are reported: a lucky seed is not chosen by and counted, too
-EFFECT = 2.0  # points of Δm: what the study calls equal lies within (C3)
+EFFECT = 2.0  # points of Δm: the study calls smaller differences equal (C3)
 
 
 @dataclass(frozen=True)
@@ -231,8 +231,8 @@ def power(
 
     Args:
         evidence: as for `claims.judge`.
-        effect: by how much the numbers lie beyond the rule's line, in its unit; where ratios are compared by what
-            factor. Between two lines the number is taken to lie in the middle, and the effect is half their distance.
+        effect: by how much the numbers are beyond the rule's line, in its unit; where ratios are compared by what
+            factor. Between two lines the number is taken to be in the middle, and the effect is half their distance.
             None where that decides it, or where the paper has numbers of its own: then it is the median distance of
             the paper's from the line.
 

@@ -27,7 +27,7 @@ def begin(stem: str, values: Mapping[str, Any], preset: Mapping[str, Any]) -> ar
 
 
 def changed(values: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a preset's parameters that have another value, but for places; of a table of values those within it,
+    """Those of a preset's parameters that have another value, except places; of a table of values those within it,
     "digits.seeds"."""
     found: dict[str, Any] = {}
     for name, theirs in preset.items():

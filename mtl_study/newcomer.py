@@ -53,7 +53,7 @@ class Beside:
     rate, as a share of its epochs; ∞ where it does not get there); difference, low, high, n: the new method minus this
     one, each at its own rate, paired by seed; and difference_at_rate, low_at_rate, high_at_rate at the rate of this
     one. Gains in percent, differences in points, higher is better. cost: seconds of the new method over those of the
-    uniform loss, trained beside it. selected: one row per run. runs: those that were trained for it.
+    uniform loss, trained at the same time. selected: one row per run. runs: those that were trained for it.
     """
 
     problem: str
@@ -170,7 +170,7 @@ def beside(
     data_dir: str | None = None,
     **settings: Any,
 ) -> Beside:
-    """A new method beside all of which the shipped records have runs of this problem.
+    """A new method compared with every method that has shipped runs of this problem.
 
     It is trained at every learning rate that one of these has, with the search seeds, of which the mean validation Δm
     chooses its own rate, and with the seeds of the shipped runs.

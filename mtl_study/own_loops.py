@@ -1,4 +1,4 @@
-"""What `mtl_core.Balancer` keeps of a method in a loop of one's own: every way of training, held against the trainer's
+"""What `mtl_core.Balancer` keeps of a method in your own loop: every way of training, compared with the trainer's
 step on three small tasks. docs/methods.md has the table; the tests measure every cell.
 """
 
@@ -75,7 +75,7 @@ REFUSED = {("bayesagg_mtl", "partial labels")}
 
 
 def digits(key: str, way: str) -> int | None:
-    """To how many digits a loop of one's own takes the trainer's gradients; None where it is refused. In bfloat16,
+    """To how many digits your own loop takes the trainer's gradients; None where it is refused. In bfloat16,
     of two digits, one sum of all tasks' gradients rounds otherwise than one per task."""
     if (key, way) in REFUSED:
         return None
@@ -162,7 +162,7 @@ def by_trainer(key: str, way: Way) -> list[Tensor]:
 
 
 class Loop:
-    """A loop of one's own that gives every method what it needs."""
+    """Your own loop, giving every method what it needs."""
 
     def __init__(self, key: str, way: Way) -> None:
         self.way, self.smto, self.model = way, method(key), network(way.dtype)
@@ -232,7 +232,7 @@ class Loop:
 
 
 def by_hand(key: str, way: Way) -> list[Tensor]:
-    """The gradients of every step as a loop of one's own takes them."""
+    """The gradients of every step as your own loop takes them."""
     loop, found = Loop(key, way), []
     for number in range(STEPS):
         if number == way.saved:

@@ -31,7 +31,7 @@ def records() -> dict[str, str]:
 
 
 def forget() -> None:
-    """Begin anew: a notebook is run from its first cell again."""
+    """Start over: a notebook is run from its first cell again."""
     _read.clear()
 
 

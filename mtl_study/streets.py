@@ -9,7 +9,7 @@ looked up:
     disparity           f B / Z, where 1 / Z is affine in the pixel (u, v) on any plane; 0 where stereo finds no match
     image               colour in the light of the sun, texture at the point (x, y, z) that the pixel sees, shadow, haze
 
-Street i of a seed is a function of (seed, i) alone, and the same street at every size. It stands for no real place: it
+Street i of a seed is a function of (seed, i) alone, and the same street at every size. It shows no real place: it
 has all 19 classes where one expects them, and lets class, depth and instance be learnt from the picture.
 
 Importing this module makes it the drawer of the embedded source in `mtl_core.datasets.cityscapes`. Who changes what is
@@ -98,7 +98,7 @@ class Thing(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a thing stands and where it heads: 0 is away from the camera, π / 2 to the right."""
+    """Where a thing is and which way it faces: 0 is away from the camera, π / 2 to the right."""
 
     x: float
     z: float
@@ -314,11 +314,11 @@ def vehicle(rng: Generator, x: float, z: float, angle: float, name: str) -> Thin
     return Thing(z, two_wheeler(rng, place, name) + person(rng, place, "rider"))
 
 
-# What stands along the street
+# What lines the street
 
 
 def house(rng: Generator, x: float, z0: float, z1: float, floors: int) -> list[Face]:
-    """A house whose front lies along the street at x, from z0 to z1; it reaches 11 m back from there."""
+    """A house with its front along the street at x, from z0 to z1; it reaches 11 m back from there."""
     storey, bay, back = rng.uniform(2.8, 3.4), rng.uniform(1.8, 3.2), x + math.copysign(11, x)
     height, share = floors * storey + 0.7, rng.uniform(0.35, 0.65)
     colour, pane = tint(rng, "facade", 0.2), tint(rng, "pane", 0.2)
@@ -426,7 +426,7 @@ def plan(rng: Generator) -> Plan:
 
 
 def fronts(rng: Generator, plan: Plan, x: float) -> Iterator[Thing]:
-    """What lines the street at x: houses in rows; walls, fences, hedges or nothing, and what lies behind them."""
+    """What lines the street at x: houses in rows; walls, fences, hedges or nothing, and what is behind them."""
     shares = [plan.town, *((1 - plan.town) * np.array([0.25, 0.4, 0.2, 0.15]))]
     z, floors, way = 3.0, int(rng.integers(2, 6)), math.copysign(1, x)
     while z < 150:
@@ -471,7 +471,7 @@ def people(rng: Generator, plan: Plan, x0: float, x1: float) -> Iterator[Thing]:
 
 
 def roadside(rng: Generator, plan: Plan, way: int, edge: float) -> tuple[list[Face], list[Thing]]:
-    """Ground and things beside the road, from its edge outwards; way is −1 on the left and 1 on the right."""
+    """Ground and things along the road, from its edge outwards; way is −1 on the left and 1 on the right."""
     parking, verge = 2.3 * (rng.random() < 0.5), rng.uniform(1.2, 3) * (rng.random() < 0.4)
     walk, garden, kerb = rng.uniform(2, 4.5), rng.uniform(2, 6) * (rng.random() < 0.3), edge + parking
     bay = pick(rng, (plan.road, Material(ID["parking"], tint(rng, (112, 104, 98)), 0.12, 60)))
@@ -642,8 +642,8 @@ class Mesh(NamedTuple):
 
 
 def cells(at: np.ndarray, share: np.ndarray, sharpness: np.ndarray) -> np.ndarray:
-    """How much of a pixel lies in cells, one per unit of `at`, that take this share of it: blurred as far as the pixel
-    is wide (sharpness: pixels per unit)."""
+    """How much of a pixel is in cells, one per unit of `at`, that take this share of it: blurred over the width of the
+    pixel (sharpness: pixels per unit)."""
     edge = (share / 2 - np.abs(at - np.floor(at) - 0.5)) * sharpness + 0.5
     covered: np.ndarray = share + (np.clip(edge, 0, 1) - share) * np.clip(sharpness - 1, 0, 1)
     return covered
@@ -761,11 +761,11 @@ def street(index: int, seed: int = 0, size: tuple[int, int] = (512, 256)) -> Str
 
 
 def write(folder: str | Path, counts: Mapping[str, int], size: tuple[int, int] = (512, 256), seed: int = 0) -> Path:
-    """Writes streets as Cityscapes has its pictures, whole or not at all; a finished folder is left as it is, a damaged
-    one written anew (see `files.prepared`).
+    """Writes streets in Cityscapes' layout, whole or not at all; a finished folder is left as it is, a damaged one is
+    written again (see `files.prepared`).
 
     Args:
-        folder: where leftImg8bit, gtFine and disparity shall lie. counts: streets in "train" and in "val".
+        folder: where to put leftImg8bit, gtFine and disparity. counts: streets in "train" and in "val".
         size: width and height in pixels. seed: another seed, other streets.
 
     Raises:

@@ -71,7 +71,7 @@ def duration(seconds: float) -> str:
 
 
 def say(text: str) -> Markdown:
-    """Text as Markdown: paragraphs stand apart by an empty line, other line breaks and indents are of no account."""
+    """Text as Markdown: an empty line separates paragraphs; other line breaks and indents are ignored."""
     from IPython.display import Markdown
 
     paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", untagged(text)))

@@ -1,7 +1,7 @@
 """The wheel, taken along to an empty environment outside the checkout: the core alone, with its extras, and with the
 lowest versions that pyproject.toml allows.
 
-An environment is made once and grows: tests that need less of it stand before those that need more.
+An environment is made once and grows: tests that need less of it come before those that need more.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that neither the checkout gets a build folder nor the wheel what lies in one."""
+    """Built from a copy, so that neither the checkout gets a build folder nor the wheel what is in one."""
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)

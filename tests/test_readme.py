@@ -182,7 +182,7 @@ def test_both_sides_train_alike_where_libmtl_is(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_is_measured_and_kept_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """The diagnosis in three lines; a line per task in each of four panels."""
-    diagnosis, log = under("How the tasks get on")
+    diagnosis, log = under("Look at the gradients")
     exec(diagnosis, given()[0])
     assert len(capsys.readouterr().out.splitlines()) == 3
     names: dict[str, Any] = {}

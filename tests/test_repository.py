@@ -69,7 +69,7 @@ def test_a_notebook_opens_with_its_title_and_any_python_kernel(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_a_notebook_is_tagged_with_known_tags_only(path):
-    """A solution that is tagged "solutions" would stand in the student copy."""
+    """A solution that is tagged "solutions" would be left in the student copy."""
     tags = {tag for cell in notebooks.read(path).cells for tag in cell.metadata.get("tags", [])}
     assert tags <= {"parameters", "remark", "solution"}
 

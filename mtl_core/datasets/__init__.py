@@ -1,2 +1,1 @@
-"""Datasets: each problem has an embedded source that needs nothing but the Python packages, and the paper's full
-source."""
+"""Datasets: each problem has an embedded source, which needs only the Python packages, and the paper's full source."""

@@ -46,12 +46,11 @@ class Dataset(Protocol):
         ...
 
     def check(self, source: str, sizes: Sizes, data_dir: str | None) -> None:
-        """Refuses, before any training, data that are not there or not whole (DataNotFound) and sizes that the source
-        does not have (ValueError)."""
+        """Before training, raises DataNotFound for missing or damaged data, ValueError for sizes beyond the source."""
         ...
 
     def prepare(self, source: str, sizes: Sizes, data_dir: str | None) -> None:
-        """Makes what is read from disk later, once, whole or not at all; nothing where it is there already."""
+        """Writes the files that are read later, once, whole or not at all; does nothing where they exist."""
         ...
 
     def load(

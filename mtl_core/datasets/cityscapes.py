@@ -1,4 +1,4 @@
-"""Cityscapes: one street scene, up to three tasks: what is where, how far away, and where each object's centre lies.
+"""Cityscapes: one street scene, up to three tasks: what is where, how far away, and where the centre of each object is.
 
     S  semantic segmentation, 7 or 19 classes
     D  disparity, in pixels of the resized image; 0 = not measured
@@ -286,7 +286,7 @@ class Maps(NamedTuple):
 
 @dataclass(frozen=True)
 class Scenes:
-    """The scenes of one split, batched by index. rows: where they lie in the maps [N]. most: instances in a scene."""
+    """The scenes of one split, batched by index. rows: where they are in the maps [N]. most: instances in a scene."""
 
     maps: Maps
     rows: Tensor
@@ -368,7 +368,7 @@ class Cityscapes:
         return SIZES[source]
 
     def check(self, source: str, sizes: Sizes, data_dir: str | None) -> None:
-        """Refuses what is not there or not whole, by the files' names, first and last bytes; nothing is decoded yet.
+        """Refuses missing or damaged files, by their names, first and last bytes; nothing is decoded yet.
 
         Raises:
             DataNotFound: a folder or file is missing or cut short, or there are too few. ValueError: images of another
@@ -403,7 +403,7 @@ class Cityscapes:
     def load(
         self, source: str, sizes: Sizes, data_dir: str | None, device: torch.device, dtype: torch.dtype
     ) -> Mapping[SplitName, Scenes]:
-        """Train, val and test. On the CPU the maps stay on disk, memory-mapped; on another device they lie there whole
+        """Train, val and test. On the CPU the maps stay on disk, memory-mapped; on another device they are there whole
         (1.1 GB at width 256, 4.5 GB at 512 for all of Cityscapes)."""
         folder = self._folder(source, sizes, data_dir)
         maps = _open_maps(self._prepare(folder), device)
@@ -414,7 +414,7 @@ class Cityscapes:
         }
 
     def _rows(self, folder: Folder, sizes: Sizes) -> dict[SplitName, np.ndarray]:
-        """Where the scenes of each split lie in the maps."""
+        """Where the scenes of each split are in the maps."""
         positions = split_positions(len(folder.train), len(folder.val), sizes)
         return {**positions, "test": positions["test"] + len(folder.train)}
 

@@ -121,7 +121,7 @@ PROPERTIES = {
     "GAtom": Property("atomisation free energy at 298.15 K", "meV", 1000.0, -70.8366542, 9.49834233),
     "Cv": Property("heat capacity at 298.15 K", "cal/(mol K)", 1.0, 31.620364, 4.06758086),
 }
-scales = {name: known.std * known.factor for name, known in PROPERTIES.items()}  # what 1 stands for, in `unit`
+scales = {name: known.std * known.factor for name, known in PROPERTIES.items()}  # what a value of 1 means, in `unit`
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ class Group:
     """The molecules of a batch that have n atoms.
 
     index: their places in the batch, int64 [G]. nodes: features of the atoms [G, n, 11]. edges: features of the pairs
-    of atoms [G, n, n, 5], symmetric; the diagonal is zero and stands for nothing, as an atom is not its own neighbour.
+    of atoms [G, n, n, 5], symmetric; the diagonal is zero and has no meaning, as an atom is not its own neighbour.
     """
 
     index: Tensor
@@ -224,7 +224,7 @@ def _graph(molecule: Mol) -> Graph:
     if aromatic.any():
         kekule = Chem.Mol(molecule)
         Chem.Kekulize(kekule, clearAromaticFlags=True)
-        alternating = Chem.GetAdjacencyMatrix(kekule, useBO=True, force=True)  # anew: a copy inherits the old matrix
+        alternating = Chem.GetAdjacencyMatrix(kekule, useBO=True, force=True)  # force: a copy inherits the old matrix
         orders[aromatic] = AROMATIC - 1 + alternating[aromatic]
     bonds = np.zeros((n, n), np.uint8)
     bonds[: len(atoms), : len(atoms)] = orders
@@ -303,7 +303,7 @@ def _matches(
 
 
 def _expected(bonds: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Usual lengths in Å of the bonds between heavy atoms [m, m]; aromatic ones lie between single and double."""
+    """Usual lengths in Å of the bonds between heavy atoms [m, m]; aromatic ones are between single and double."""
     radii = np.array([BY_ORDER[number] for number in numbers])
     single, double, triple = (radii[:, None, k] + radii[None, :, k] for k in range(3))
     aromatic = (single + double) / 2
@@ -480,7 +480,7 @@ def _pyg_file(data_dir: str | None) -> Path:
 
 
 class _Data:
-    """Stands for torch-geometric's class, which its file names: nothing else than this and tensors is loaded."""
+    """Replaces torch-geometric's class, which its file names: only this class and tensors are loaded."""
 
     __module__, __qualname__ = "torch_geometric.data.data", "Data"
 
@@ -521,7 +521,7 @@ def read_pyg(data_dir: str) -> Arrays:
 
 @lru_cache(maxsize=1)
 def _pyg(data_dir: str) -> Arrays:
-    """`read_pyg`, once per process; targets are held against atoms, and against the known means and deviations.
+    """`read_pyg`, once per process; targets are checked against atoms, and against the known means and deviations.
 
     Raises:
         DataNotFound: not all molecules are there. ValueError: what is wrong, with the first molecule.
@@ -593,7 +593,7 @@ class _Block(NamedTuple):
 class MoleculeSplit:
     """The molecules of one split, on one device, kept by number of atoms.
 
-    blocks: one for each number of atoms. block, row: where molecule i lies [N], on the host. targets: of every task,
+    blocks: one for each number of atoms. block, row: where to find molecule i [N], on the host. targets: of every task,
     normalised [N, 11]. molecules: places in torch-geometric's order [N].
     """
 
@@ -729,7 +729,7 @@ class QM9:
         device: torch.device = torch.device("cpu"),  # noqa: B008
         dtype: torch.dtype = torch.float32,
     ) -> Mapping[SplitName, MoleculeSplit]:
-        """The splits on a device; prepares what is not prepared. Kept for the next run of the same process."""
+        """The splits on a device; prepares them if needed. Kept for the next run of the same process."""
         return _load(self, source, tuple(sizes), data_dir, torch.device(device), dtype)
 
     def ways(self, sizes: Sizes = SIZES) -> dict[str, list[int]]:

@@ -97,7 +97,7 @@ class Stem(nn.Module):
 
 
 def dilate(stage: nn.Module, dilation: int) -> None:
-    """Take a stage's stride of 2 away and dilate its 3×3 convolutions, so that each sees as far as before.
+    """Remove a stage's stride of 2 and dilate its 3×3 convolutions, so that each sees as far as before.
 
     The 3×3 convolution that had the stride gets half the dilation: what comes before it is not dilated as much yet.
     """

@@ -1,4 +1,4 @@
-"""Adam on one vector, for what a method learns beside the network."""
+"""Adam on one vector, for what a method learns besides the network."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from mtl_core.step import MultiTaskModel, Space, Step, without_autocast
 Likelihood = Literal["softmax", "gaussian", "laplace"]
 Losses = TypeVar("Losses", Tensor, np.ndarray)
 
-#: what a method may need besides losses and shared parameters, and how it gets it in a loop of one's own
+#: what a method may need besides losses and shared parameters, and how it gets it in your own loop
 NEEDS = {
     "lr": "the optimizer's step size: Balancer(…, lr=0.001)",
     "likelihoods": 'what each loss is, "softmax", "gaussian" or "laplace": Balancer(…, likelihoods=[…])',
@@ -100,7 +100,7 @@ class SMTO(nn.Module):
         head_policy: what the heads get: "plain", "mean", "weighted" or "scaled".
         native_scale: how long the update is, in words.
         code_version: raised whenever the numbers it produces change, so that stored runs are not mistaken for new ones.
-        remembered: names of plain attributes (counters, host arrays) that state_dict() must carry beside the buffers.
+        remembered: names of plain attributes (counters, host arrays) that state_dict() must hold besides the buffers.
         replay: whether it looks at a batch twice and needs the same dropout masks.
         needs: names in NEEDS, of what it must be given besides losses and shared parameters (see `required`).
     """
@@ -186,7 +186,7 @@ class SMTO(nn.Module):
         """Called after the optimizer has moved the parameters."""
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What state_dict() keeps beside parameters and buffers: the generator and the `remembered` attributes, arrays
+        """What state_dict() adds to parameters and buffers: the generator and the `remembered` attributes, arrays
         as tensors, so that torch.load reads them."""
         kept = {name: getattr(self, name) for name in self.remembered}
         kept = {name: torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) else v for name, v in kept.items()}
@@ -300,8 +300,7 @@ class GramianWeighting(SMTO):
         return np.where(np.isin(np.arange(len(weights)), self.active), weights, mean)
 
     def on_host(self, gramian: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
-        """Gramian [K, K] and losses [K] to weights on encoder and heads, [K] each, solved on the host and back on the
-        losses' device."""
+        """Gramian [K, K] and losses [K] to weights on encoder and heads, [K] each; solved on the host, moved back."""
         there = torch.cat([gramian, losses.double()[None]]).cpu().numpy()  # the one wait for a GPU in a step
         weights = self.solve(there[:-1], there[-1])
         back = torch.from_numpy(np.stack([weights, self.head_weights(weights)]))
@@ -338,8 +337,8 @@ REGISTRY: dict[str, type[SMTO]] = {}  #: every SMTO by its key; `registry` finds
 
 
 def register(smto: type[SMTO]) -> type[SMTO]:
-    """Class decorator: makes an SMTO known by its key. One that is defined again, by a notebook, a script or a module
-    that is loaded anew, replaces its former self. Raises BadOption where another one has the key."""
+    """Class decorator: makes an SMTO known by its key. A class that is defined again (by a notebook, a script or a
+    reloaded module) replaces the old one. Raises BadOption where a different class has the key."""
     known = REGISTRY.get(smto.key, smto)
     again = known.__module__ == smto.__module__ and (smto.__module__ == "__main__" or known.__name__ == smto.__name__)
     if known is not smto and not again:

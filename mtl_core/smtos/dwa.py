@@ -5,7 +5,7 @@
 
 Source: Liu, Johns, Davison 2019, arXiv:1803.10704.
 Differs:
-1. None from the text. A variant in other codes takes windows of 25 steps in place of epochs.
+1. None from the text. A variant in other codes takes windows of 25 steps instead of epochs.
 2. A mean loss of 0 counts as 1e-12; the first step of the epoch is flagged.
 """
 

@@ -74,7 +74,7 @@ class FAMO(LossWeighting):
         self.improvement: Tensor | None = None  # δ of the last step
 
     def distances(self, losses: Tensor) -> Tensor:
-        """D [K], > 0: how far the losses lie above the least possible ones."""
+        """D [K], > 0: how far the losses are above the least possible ones."""
         return (losses - self.least.to(losses)).clamp(min=0) + 1e-8
 
     def weights(self, losses: Tensor) -> Tensor:

@@ -1,5 +1,4 @@
-"""What a Gramian of task gradients says by itself: whether it is one, whether 0 is in the hull, and its mean
-cosines."""
+"""What a Gramian of task gradients tells: whether it is one, whether 0 is in the hull, and its mean cosines."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ Differs:
    the main paper do, and so does the default (D45). `renormalise=False` is the text.
 2. The codes guard Σ|q| by adding 1e-7, which pulls the purity towards ½ where gradients are that small; here 0/0 alone
    gives ½.
-3. `space="parameters"` votes on the shared parameters instead: the same rule with q_k = g_k, as several public codes
-   have it (they then divide by K; here the length is that of the sum). `mode="random"` drops every entry of every task
+3. `space="parameters"` votes on the shared parameters instead: the same rule with q_k = g_k, as in several public
+   codes (they then divide by K; here the length is that of the sum). `mode="random"` drops every entry of every task
    on its own with probability ½; the source's random variant still keeps one sign per feature.
 """
 

@@ -16,7 +16,7 @@ Differs:
 1. For three tasks and more the released code of the main paper, and the code that it extends, use the matrix of the
    closed form transposed (D24): the projections are then not equal, and the weights can be huge. The correct form is
    the default, `form="transposed"` the released one with its 1e-6 on the diagonal, which depends on the scale of the
-   gradients, and with zero weights where it gives none. For two tasks the two agree but for that 1e-6.
+   gradients, and with zero weights where it gives none. For two tasks the two agree except for that 1e-6.
 2. `guard`: where the common projection is not positive, a weight exceeds 1000, or no equal projections exist, the step
    is EDM's (flag "guard"). Switched off, the formula is taken as it is; where there is no solution the shared update is
    zero (flag "no_solution"). The transposed form has no guard.

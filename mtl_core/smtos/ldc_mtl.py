@@ -12,7 +12,7 @@ arXiv:2502.08585.
 Differs:
 1. In the source's text a network reads the features and gives σ, and σ and the network are the levels of a bilevel
    problem, of which every step is of first order. The authors' code for CelebA has one number θ_k per task in place of
-   the network and descends the sum above in everything at once; that is what stands here.
+   the network and descends the sum above in everything at once; we do the same.
 2. Their code for QM9 puts log(L_k / L_k⁰) in place of L_k, with L_k⁰ from the first step of each epoch, and starts θ at
    random; that for the two street datasets has the network. Neither is offered.
 3. θ joins the main optimizer, with its learning rate, schedule and weight decay, as in that code.

@@ -15,7 +15,7 @@ Differs:
    scaled gradients instead, so that one option means two updates there; `combine="scaled"` does so in both.
 3. The heads get plain gradients, as in the main paper's code; in the source's code they are weighted.
 4. The point of least norm is exact. The source's and the released code use at most 250 rounds of a projected search in
-   the manner of Frank and Wolfe, whose two-point formula returns 0.999 and 0.001 in place of 1 and 0 (D26). For two
+   the manner of Frank and Wolfe, whose two-point formula returns 0.999 and 0.001 instead of 1 and 0 (D26). For two
    tasks that formula is all. `solver="search"` is that search; how often it misses is counted (flag "inexact").
 5. The scaling by losses needs them to be positive.
 """

@@ -12,7 +12,7 @@ Source: Yu, Kumar, Gupta, Levine, Hausman, Finn 2020, arXiv:2001.06782.
 Differs:
 1. The source and the released code of the main paper sum the projected gradients: `scale="sum"`. Here they are
    averaged, as the losses of the uniform loss are, so that the two differ in direction only. To Adam without weight
-   decay the sum and the mean are one; with it, weight decay weighs K times more beside a mean. Every task has its own
+   decay the sum and the mean are one; with it, weight decay weighs K times more against a mean. Every task has its own
    order and projects on the original g_j, as in the source; other public codes take one order for all tasks.
 2. The order comes from the run's generator on the host. `order="index"` and `order="reversed"` make it deterministic.
 """

@@ -84,8 +84,7 @@ def min_norm_by_search(gramian: np.ndarray, rule: Literal["gradient", "vertex"])
 
 
 def _share_of_first(first: float, between: float, second: float) -> float:
-    """Where the segment between two vectors comes nearest to 0, given their inner products; 0.999 and 0.001 for its
-    ends."""
+    """Where the segment between two vectors is nearest to 0, given their inner products; 0.999, 0.001 for its ends."""
     if between >= first:
         return 0.999
     return 0.001 if between >= second else (second - between) / (first + second - 2 * between)

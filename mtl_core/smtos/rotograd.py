@@ -67,7 +67,7 @@ class RotoGrad(Wrapping):
     """Options:
     lr_ratio: learning rate of the rotations over that of the model; the theory wants them slower.
     size: number of features (channels) that are rotated, from the first; all by default.
-    burn_in: the step at which "the start" is taken anew.
+    burn_in: the step at which "the start" is measured again.
     start: Q, the "identity" or uniformly random ("haar").
     reduction: of the rotation loss over the batch.
     """
@@ -170,7 +170,7 @@ class RotoGrad(Wrapping):
 
     def after_step(self, step: Step) -> None:
         super().after_step(step)
-        self._rotations = None  # whoever looked through them since then
+        self._rotations = None  # from a forward pass since then
 
     def target(self, gradients: Tensor, norms: Tensor) -> Tensor:
         """Task gradients on z [K, B, …] and their norms [K] to v [B, …]: the mean of the gradients, each brought to the

@@ -49,7 +49,7 @@ def min_norm_point(gramian: np.ndarray) -> Solution:
 
         v ≥ 0      C v ≥ p      complementary      p = 1/n
 
-    Where 0 is in the hull there is none. With C + p pᵀ in place of C there is; elsewhere it is the same up to scale.
+    Where 0 is in the hull there is none. With C + p pᵀ instead of C there is; elsewhere it is the same up to scale.
     """
     if len(gramian) <= 2:
         return _min_norm_of_two(gramian)
@@ -164,7 +164,7 @@ def cagrad_dual(gramian: np.ndarray, c: float) -> Solution:
         return _cagrad_of_two(gramian, c)
     sums = gramian.sum(0)
     squared = sums.sum() / K**2  # |g_0|²
-    if squared <= 1e-15 * gramian.diagonal().max():  # 0 but for rounding: so is the objective, everywhere
+    if squared <= 1e-15 * gramian.diagonal().max():  # 0 up to rounding: so is the objective, everywhere
         return Solution(np.full(K, 1 / K), 0, 0.0)
     if c == 0:  # linear: the gradient least aligned with the mean
         return Solution(np.where(np.arange(K) == sums.argmin(), 1.0, 0.0), 0, 0.0)
@@ -277,7 +277,7 @@ def cagrad_miss(gramian: np.ndarray, c: float, w: np.ndarray) -> float:
     """The residual of weights w [K] on the simplex, wherever they come from, as a solution of `cagrad_dual`."""
     norms, C = cosines(gramian)
     mean_length = max(gramian.mean(), 0.0) ** 0.5
-    if mean_length <= 3e-8 * norms.max():  # 0 but for rounding: so is the objective, everywhere
+    if mean_length <= 3e-8 * norms.max():  # 0 up to rounding: so is the objective, everywhere
         return 0.0
     return _cagrad_residual(C, norms.min() / norms, gramian.mean(1) / norms / mean_length, c, w * norms)
 

@@ -36,7 +36,7 @@ POWER_AND_DIVISOR: dict[Likelihood, tuple[float, float]] = {
 @register
 class UW(LossWeighting):
     """Options:
-    likelihoods: one per task, in place of the problem's own.
+    likelihoods: one per task, instead of the problem's own.
     """
 
     key = "uw"

@@ -1,4 +1,4 @@
-"""Methods beside the uniform loss, seed by seed.
+"""Methods compared with the uniform loss, seed by seed.
 
 A seed gives every method the same initial weights, batches and dropout masks, so differences are paired.
 """
@@ -61,8 +61,8 @@ def equivalence(selected: pd.DataFrame, margin: float) -> pd.DataFrame:
     differences.
 
     Returns:
-        Index smto; mean, low, high of the 95 % interval, n, and p: below `inference.TOST`, which is where that interval
-        lies within the margin, they are equivalent.
+        Index smto; mean, low, high of the 95 % interval, n, and p: below `inference.TOST`, they are equivalent:
+        that interval is then within the margin.
     """
     table = differences(selected)
     return paired(selected).assign(p=[tost(table[smto], margin) for smto in table])

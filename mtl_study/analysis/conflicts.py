@@ -53,7 +53,7 @@ def per_look(look: Look) -> dict[str, float]:
     """What one look says.
 
     Returns:
-        inside: 1 where the 95 % band of cosines between tasks lies inside that between samples; cosine_gap and
+        inside: 1 where the 95 % band of cosines between tasks is inside that between samples; cosine_gap and
         magnitude_gap: mean between tasks minus mean between samples; spread_gap: the same of the standard deviation of
         ln r, each pair of tasks about its own mean, which no constant weight removes.
     """
@@ -111,8 +111,8 @@ def per_run(records: Iterable[Looks]) -> pd.DataFrame:
 
 
 def turned_by_adam(look: Look) -> dict[str, float]:
-    """Over the pairs of tasks: the share that conflicts (inner product below 0) as gradients have it, as Adam measures
-    it, and the share whose sign differs between the two. NaN where Adam has no measure yet."""
+    """Over the pairs of tasks: the share that conflicts (inner product below 0) by plain gradients and by Adam's
+    measure, and the share whose sign differs between the two. NaN where Adam has no measure yet."""
     upper = np.triu_indices(len(look.of_batch), 1)
     plain = np.array(look.of_batch)[upper]
     if not look.preconditioned:

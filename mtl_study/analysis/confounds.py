@@ -1,7 +1,7 @@
 """What runs under several optimizers, and in several units, say: one yardstick for all, each at its best step size.
 
     table = under_optimizers(runs, tasks)       a row per run, with its optimizer, step size and units
-    rates = best_rates(table)                   the best step size of each, and whether it lies inside those tried
+    rates = best_rates(table)                   the best step size of each, and whether it is inside those tried
     best = at_best(table)                       the rows at it, single-task models joined
     interaction(best)                           what Adam does for multi-task training beyond what it does anyway
     spread(best_in_units)                       how far Δm moves with the unit of one loss
@@ -21,7 +21,7 @@ from mtl_study.analysis import delta
 from mtl_study.analysis.frames import setting
 from mtl_study.experiments.runs import Run
 
-ALONE = "single_task"  # stands for the single-task models, joined, among the methods
+ALONE = "single_task"  # the name of the single-task models, joined, among the methods
 COLUMNS = ["problem", "tasks", "smto", "optimizer", "lr", "factor", "seed", "delta_m", "val_delta_m", "seconds"]
 Way = tuple[str, str, str]  # problem, method, optimizer
 
@@ -93,7 +93,7 @@ def at_best(table: pd.DataFrame) -> pd.DataFrame:
 
 def interaction(best: pd.DataFrame, other: str = "sgd") -> pd.DataFrame:
     """What Adam gives over another optimizer, to methods and to single-task models, seed by seed. A method counts where
-    all four best step sizes lie inside their grids: one at an edge says only how far the grid reached.
+    all four best step sizes are inside their grids: one at an edge says only how far the grid reached.
 
     Returns:
         problem, smto, seed, seconds; gain (points of Δm, Adam minus the other), gain_alone, and interaction, the first

@@ -3,7 +3,7 @@
     single_task_baselines(runs, tasks)   what Δm is measured against
     delta_m(table, baselines, tasks)     the mean gain over the single-task models, per run, split and epoch
     selected(runs, baselines, tasks)     one row per run: test values at the epoch that validation chose
-    with_levels(selected, values, tasks) and beside every gain the same with the seed error of the single-task models
+    with_levels(selected, values, tasks) with a second column per gain: the seed error of the single-task models added
 
 All gains are in percent and higher is better.
 """
@@ -278,7 +278,7 @@ def _selected(
 
 
 def with_levels(selected: pd.DataFrame, values: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
-    """`selected`, and beside every gain a column "level …" whose spread over seeds holds the whole error of its level.
+    """`selected`, with a column "level …" for every gain, whose spread over seeds holds the whole error of its level.
 
     All methods are measured against the same single-task models. What their seeds do to a gain is missing from its
     spread between a method's own seeds, and does not cancel where a gain is compared with a number. To first order, a
@@ -294,8 +294,8 @@ def with_levels(selected: pd.DataFrame, values: pd.DataFrame, tasks: Sequence[Ta
         selected: of one problem. values: `single_task_values` of its baselines.
 
     Returns:
-        NaN at seeds that the baselines lack. Where fewer than two seeds are in both, the mean stands at one seed, which
-        gives no interval.
+        NaN at seeds that the baselines lack. Where fewer than two seeds are in both, the mean is put at one of
+        them, which gives no interval.
     """
     alone = values["value"].xs("test", level="split").unstack("seed")  # [metrics, seeds]
     of_metric = {

@@ -1,4 +1,4 @@
-"""Fronts: what a sweep of fixed weights can reach on two tasks at once, and where every other method lies beside it.
+"""Fronts: what a sweep of fixed weights can reach on two tasks at once, and how far every other method is from it.
 
     nondominated(points)                which points no other point beats
     hypervolume(points, reference)      the area that they dominate
@@ -15,7 +15,7 @@ gains is the front in metrics. `training_losses` gives the same table in losses 
 
 Sources: the hypervolume is Zitzler and Thiele's (1998, "Multiobjective optimization using evolutionary algorithms: a
 comparative case study"), the additive ε-indicator Zitzler, Thiele, Laumanns, Fonseca and Grunert da Fonseca's (2003,
-"Performance assessment of multiobjective optimizers"). That SMTOs lie on the front of fixed weights is a claim of Xin
+"Performance assessment of multiobjective optimizers"). That SMTOs are on the front of fixed weights is a claim of Xin
 et al. (2022, arXiv:2209.11379).
 """
 
@@ -58,7 +58,7 @@ def _corner(reference: ArrayLike) -> np.ndarray:
 
 
 def nondominated(points: ArrayLike) -> np.ndarray:
-    """Which points lie on the front: no other is at least as good in every coordinate and better in one.
+    """Which points are on the front: no other is at least as good in every coordinate and better in one.
 
     Args:
         points: [n, d], higher is better. Of equal points all are kept.
@@ -104,7 +104,7 @@ def _below(points: np.ndarray) -> np.ndarray:
 
 
 def additive_epsilon(point: ArrayLike, front: ArrayLike) -> float:
-    """How far a point lies beyond a front: what every front point would have to gain, everywhere, to cover it.
+    """How far a point is beyond a front: what every front point would have to gain, everywhere, to cover it.
 
         ε(p, F) = min_{f ∈ F} max_j (p_j − f_j)
 
@@ -246,7 +246,7 @@ def additive_epsilons(selected: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFr
 
     The two axes have different noise (an accuracy moves by tenths of a percent where an error moves by whole ones), so
     each is divided by its `seed_sd` first: an ε of 1 is a step of one seed standard deviation on either axis. A run of
-    the sweep is held against the rest of the sweep: on a front of few points this is what lies between one point and
+    the sweep is compared with the rest of the sweep: on a front of few points this is the distance from one point to
     the next, the yardstick for everything else.
 
     Args:
@@ -278,7 +278,7 @@ def placed(
     tasks: Sequence[str],
     margin: float = 2.0,
 ) -> pd.DataFrame:
-    """Where every method lies beside the front of fixed weights: a row per method.
+    """Every method compared with the front of fixed weights: a row per method.
 
     The mean over seeds of its `additive_epsilons`, with the t interval, both in seed standard deviations, and one word:
 
@@ -316,7 +316,7 @@ def placed(
 def placed_at_own_rate(selected: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     """`placed` once more, each method against that part of the sweep which has the method's own learning rate.
 
-    A sweep at several rates is held against methods at one each, and a larger step is no merit of fixed weights. Here
+    A sweep at several rates is compared with methods at one each, and a larger step is no merit of fixed weights. Here
     it is like with like, on a front of fewer points.
 
     Returns:
@@ -348,7 +348,7 @@ def hypervolume_contributions(selected: pd.DataFrame, tasks: Sequence[str]) -> p
 
         added = HV(sweep ∪ method) / HV(sweep) − 1      in percent, ≥ 0; 0: the method is dominated everywhere
 
-    More points are never worse, whoever they come from. The yardstick is what a point of the sweep adds to the rest of
+    More points are never worse, whatever their method. The yardstick is what a point of the sweep adds to the rest of
     it, the median over the points of its front.
 
     The reference is a little below the worst coordinates on the sweep's fronts of all seeds.

@@ -77,7 +77,7 @@ def at_equal_loss(
 
 
 def parts(runs: Sequence[Run], others: Sequence[Run], baselines: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
-    """Every run of a problem beside another of the same seed, mean over tasks: their difference in test Δm, split.
+    """Every run of a problem paired with another of the same seed, mean over tasks: their difference in test Δm, split.
 
         difference = generalisation + optimisation
 

@@ -2,8 +2,8 @@
 
 An interval always treats the seeds as the sample: it says how much another draw of seeds would move the number, and
 nothing about other data sets or other hyperparameters. One convention holds in every table, picture and rule: intervals
-are at 95 %, two-sided, and two numbers are equal within a margin where the 95 % interval of their difference lies
-within it.
+are at 95 %, two-sided, and two numbers are equal within a margin where the 95 % interval of their difference is
+inside it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-TOST = 0.025  # of each of the two one-sided tests: where they are passed, the 95 % interval lies within the margin
+TOST = 0.025  # of each of the two one-sided tests: where both pass, the 95 % interval is within the margin
 
 
 class Interval(NamedTuple):
@@ -66,11 +66,11 @@ POWER = 0.80
 
 
 def seeds_for_mean(margins: Sequence[float], level: float, power: float = POWER, sources: int = 1) -> int | None:
-    """The fewest seeds with which the t interval lies beyond every line, with this probability; None above `MOST`.
+    """The fewest seeds with which the t interval is beyond every line, with this probability; None above `MOST`.
 
     Args:
         margins: distances from the mean to each line, in standard deviations between seeds, > 0 on the right side; two
-            where the interval has to lie between two lines. level: of the interval, two-sided. sources: of the
+            where the interval has to be between two lines. level: of the interval, two-sided. sources: of the
             variance, as in `Mean`.
     """
     n = np.arange(2, MOST + 1)
@@ -88,7 +88,7 @@ def _noncentral_t_cdf(x: np.ndarray, df: np.ndarray, shift: np.ndarray) -> np.nd
 
 
 def seeds_for_share(share: float, line: float, level: float, power: float = POWER) -> int | None:
-    """The fewest seeds with which the exact interval of a share lies beyond the line, with this probability, if the
+    """The fewest seeds with which the exact interval of a share is beyond the line, with this probability, if the
     share is what it seems; None above `MOST`."""
     if share < line:
         share, line = 1 - share, 1 - line
@@ -117,7 +117,7 @@ class Estimate(Protocol):
         """The number with its interval."""
 
     def seeds(self, above: float, below: float, level: float, power: float = POWER) -> int | None:
-        """The fewest seeds with which the interval lies between the two bounds, with probability `power`, if mean and
+        """The fewest seeds with which the interval is between the two bounds, with probability `power`, if mean and
         spread are what they seem; None where no number of them will do, or more than `MOST`."""
 
 
@@ -171,7 +171,7 @@ def moderated(means: Sequence[Mean]) -> list[Mean]:
     expression", Statistical Applications in Genetics and Molecular Biology 3) with as many prior degrees of freedom as
     a method has of its own. Estimating that number, as he does, supposes independent variances, and methods that are
     compared with one baseline do not have them: "one of eight is different" was then wrong in up to 7.6 % of simulated
-    worlds, in place of 2.5 %. With this number it is in 2.6 % at most, also where the variances are unequal; and where
+    worlds, instead of 2.5 %. With this number it is in 2.6 % at most, also where the variances are unequal; and where
     seeds are skewed in up to 5 % instead of up to 47 %, since one method's short interval no longer decides alone.
 
     A single interval that is moderated covers too rarely where its method is noisier than the others (as little as
@@ -253,7 +253,7 @@ class ChoiceRatio:
     The interval comes from the noncentral F distribution of n · (variance of the means) / (variance between seeds),
     with k − 1 and n − 1 degrees of freedom and noncentrality n (k − 1) ratio²; exact for independent normal values of
     one variance. With a seed's luck shared by the settings it is too wide; with settings twice as noisy as the best one
-    it covers in 87 to 94 % in place of 95. Source: Steiger and Fouladi 1997, "Noncentrality interval estimation".
+    it covers in 87 to 94 % instead of 95. Source: Steiger and Fouladi 1997, "Noncentrality interval estimation".
     """
 
     values: np.ndarray  # [seeds, settings]
@@ -328,10 +328,10 @@ def _t_test(sample: np.ndarray, mean: float = 0.0, alternative: str = "two-sided
 
 
 def tost(values: ArrayLike, margin: float) -> float:
-    """Two one-sided t tests: the p-value of "the mean lies outside ±margin". Small means equal, within the margin.
+    """Two one-sided t tests: the p-value of "the mean is outside ±margin". Small means equal, within the margin.
 
     A difference that is not significant is no evidence of equality; this is. p < 0.025 (`TOST`) exactly where the 95 %
-    interval of the mean lies within the margin. NaN with fewer than two values.
+    interval of the mean is within the margin. NaN with fewer than two values.
     """
     sample = finite(values)
     if len(sample) < 2:

@@ -22,11 +22,11 @@ def places(by_seed: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """How sure each method's place is: the places that it may have, and the methods that it cannot be told from.
 
     Each method is compared with every other one, paired by seed, by t intervals at level 1 − (1 − level)/(m − 1), so
-    that none of its m − 1 comparisons misses with the given level. A method that is told to be better is ahead, one
-    that is told to be worse is behind, and the place of the method's true mean lies in between. That holds however
-    unequal the spreads are and however the methods depend on each other; for one method at a time.
+    that with the given probability all its m − 1 intervals hold the true difference. Methods found to be better are
+    ahead of it, those found to be worse are behind it, and the place of its true mean is in between. That holds for
+    any spreads and any dependence between the methods; for one method at a time.
 
-    A method that lost a run (NaN) has no mean. It stands last, and may have any place.
+    A method that lost a run (NaN) has no mean. It comes last, and may have any place.
 
     Args:
         by_seed: index seed, one column per method; higher is better (`comparisons.by_seed`).

@@ -40,7 +40,7 @@ Unit = Literal["epochs", "steps", "seconds"]
 
 
 def seconds_per_epoch(runs: Iterable[Run]) -> dict[str, float]:
-    """By configuration, the median over its seeds, so that one run beside other work does not count."""
+    """By configuration, the median over its seeds, so that one run on a busy machine does not count."""
     rows = [(frames.configuration(run.config), run.seconds / len(run.history)) for run in runs if run.history]
     return {str(key): float(value) for key, value in pd.DataFrame(rows).groupby(0)[1].median().items()} if rows else {}
 
@@ -161,7 +161,7 @@ def ahead(
 
 
 def _alike(run: Run) -> str:
-    """All that two runs must share to be compared at equal settings, but for the seed."""
+    """All that two runs must share to be compared at equal settings, except the seed."""
     settings = json.loads(frames.configuration(run.config))
     return json.dumps({name: value for name, value in settings.items() if name not in ("smto", "options")})
 

@@ -99,7 +99,7 @@ def drift(runs: Iterable[Run]) -> pd.DataFrame:
 
     The ratio is taken as a logarithm, so that twice as fast and half as fast are equally far from no change and a t
     interval over seeds makes sense. The step size falls during training, too: weights that follow the parameters slow
-    down with them. Chance keeps a ratio near 0: a method whose weights are drawn anew in every step does not settle.
+    down with them. Chance keeps a ratio near 0: a method that draws new weights in every step does not settle.
 
     Returns:
         problem, smto, config, seed, early and late (mean speed per epoch), log_ratio (< 0: the weights settle; NaN

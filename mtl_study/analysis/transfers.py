@@ -26,7 +26,7 @@ COLUMNS = ["problem", "smto", "seed", "task", "corruption", "severity", "delta",
 
 
 def by_task(together: Sequence[Transfer], alone: Sequence[Transfer], tasks: Sequence[Task]) -> pd.DataFrame:
-    """Multi-task runs beside the single-task models of their seed, the mean over a task's metrics.
+    """Multi-task runs compared with the single-task models of their seed, the mean over a task's metrics.
 
     Returns:
         problem, smto, seed, task, corruption, severity, delta, difference (both below 0: multi-task is ahead), seconds

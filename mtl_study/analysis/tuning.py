@@ -18,9 +18,9 @@ def selection_bias(runs: Sequence[Run], baselines: pd.DataFrame, tasks: Sequence
     """How much better a run looks on the split that chose its epoch: validation Δm − test Δm, in points.
 
     Each Δm is relative to the single-task models on the same split, whose own epochs validation chose, too. What is
-    left holds two things: luck, and that one split is easier than the other, which depends on the task and so on where
-    between the tasks a configuration stands. The latter is the same for all seeds of a configuration. So the part of
-    it that is the luck of one run is measured against the other seeds:
+    left holds two things: luck, and that one split is easier than the other, which depends on the task, and so on how
+    a configuration trades the tasks. The latter is the same for all seeds of a configuration. So the luck of one run
+    is measured against the other seeds:
 
         luck = bias − mean bias of the same configuration at the other seeds
 

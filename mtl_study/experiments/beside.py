@@ -1,5 +1,5 @@
-"""Records of what is done with a run beside training it, each kind in a folder of its own beside the methods' runs:
-looks at gradients (probes), real steps (strides), corrupted pictures (transfer)."""
+"""Records of what is done with a run apart from training it: looks at gradients (probes), real steps (strides), corrupted
+pictures (transfer). Each kind has a folder of its own, next to the methods' runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BesideConfig(Config):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The configuration as JSON has it."""
+        """The configuration as JSON."""
         return {"base": self.base.settings, **self.model_dump(mode="json", exclude={"base"})}
 
     @property
@@ -43,7 +43,7 @@ class BesideConfig(Config):
 
     @property
     def folder(self) -> str:
-        """Where in a store its record lies."""
+        """The folder of its record in a store."""
         return f"{self.base.problem}/{self.place}"
 
     @property

@@ -1,4 +1,4 @@
-"""Where a run stands, in a file: written whole or not at all, read without running anything that is in it."""
+"""The state of a run, in a file: written whole or not at all, read without running anything that is in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVERY = 180.0  # seconds
 
 
 class Resumable(Protocol):
-    """What is done epoch by epoch, and would go on from a state of its own as it does itself, bit for bit.
+    """Work done epoch by epoch, which continues from a saved state bit for bit as if it had not stopped.
 
     beyond: whether it has come further than it was asked to.
     """
@@ -48,7 +48,7 @@ class Checkpoint:
     """The place of one run's checkpoint.
 
     key: of the run, which says configuration and code versions. environment: processor, instruction set, versions,
-    threads. What was saved under another key or in another environment would not go on bit for bit: it is discarded.
+    threads. What was saved under another key or in another environment would not continue bit for bit: it is discarded.
     epochs: where the run ends.
     """
 
@@ -68,7 +68,7 @@ class Checkpoint:
             warnings.warn(f"no checkpoint: {error}", stacklevel=2)
 
     def load(self) -> dict[str, Any] | None:
-        """The state, or None where there is none that can be gone on from; what cannot is removed and says why."""
+        """The state, or None where there is none to continue from; one that does not fit is removed, with a warning."""
         try:
             saved = _read(self.path)
             if (saved["key"], saved["environment"]) == (self.key, dict(self.environment)):
@@ -83,8 +83,8 @@ class Checkpoint:
         return None
 
     def discard(self, why: str) -> None:
-        """Remove what cannot be gone on from, and say so."""
-        warnings.warn(f"{self.path} cannot be gone on from and is removed ({why}).", stacklevel=3)
+        """Remove a state that does not fit, and say so."""
+        warnings.warn(f"{self.path} cannot be continued and is removed ({why}).", stacklevel=3)
         self.remove()
 
     def remove(self) -> None:
@@ -98,8 +98,8 @@ def complete(build: Callable[[], W], place: Checkpoint | None, every: float = EV
     Args:
         build: makes the work as it is at its beginning.
         place: of the checkpoint, written after an epoch where the last time is `every` seconds ago. One that was
-            written stands at the end, too: a record may yet be lost on its way, and whoever stores it removes the
-            checkpoint. One that lies beyond the end stays as it is. None: no checkpoint.
+            written is still there at the end: a record can still be lost on its way; whatever stores it removes the
+            checkpoint. One that is beyond the end is left as it is. None: no checkpoint.
         keep: write the last one in any case, so that the work can be lengthened.
 
     Returns:
@@ -130,7 +130,7 @@ def over_at(path: Path) -> int:
     where a run is on its way, may be lengthened, or left no checkpoint that can be read."""
     try:
         found: int = _read(path).get("over_at", 0)
-    except Exception:  # whatever damaged bytes lead to; who goes on from it says so
+    except Exception:  # whatever damaged bytes lead to; the caller warns
         return 0
     return found
 

@@ -1,4 +1,4 @@
-"""Ten ways to corrupt pictures, each in five severities, in torch and with a generator of one's own.
+"""Ten ways to corrupt pictures, each in five severities, in torch and with a generator that you give.
 
     corrupted = corrupt(images, "fog", severity=3, generator=generator)
 

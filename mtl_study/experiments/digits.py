@@ -111,14 +111,14 @@ class _Arrays(pickle.Unpickler):
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit code."""
     parser = argparse.ArgumentParser(prog="digits", description="All of MNIST, for `source: full`.")
-    parser.add_argument("--data", type=Path, default=cache_folder(), help="the folder that shall hold MNIST/raw")
+    parser.add_argument("--data", type=Path, default=cache_folder(), help="the folder for MNIST/raw")
     given = parser.parse_args(arguments)
     try:
         raw = fetch(given.data)
     except (NoDigits, OSError) as error:
         print(error)
         return 1
-    print(f"MNIST lies in {raw}. Presets find it with `source: full` and `data_dir: {given.data}`.")
+    print(f"MNIST is in {raw}. Presets find it with `source: full` and `data_dir: {given.data}`.")
     return 0
 
 

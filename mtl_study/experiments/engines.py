@@ -60,7 +60,7 @@ class Engine(Protocol):
         """What has come back since, by name: results and Failures. Waits that many seconds for the first."""
 
     def cancel(self) -> None:
-        """End all that is running and forget it; what has not been handed back is lost. The engine can go on."""
+        """End all that is running and forget it; what has not been handed back is lost. The engine stays usable."""
 
     def close(self) -> None:
         """End it, and its processes."""
@@ -154,7 +154,7 @@ class Local:
 
 class Dask:
     """On a Dask cluster: the one at an address, or one of `workers` processes that is started here. Each task has a
-    process of its own beside the cluster's worker that took it, so that this one survives it. It takes twice as many
+    process of its own, apart from the cluster's worker, so that a crash leaves the worker alive. It takes twice as many
     tasks as the cluster has threads, as workers come and go: none of them waits, and a task that is queued is claimed
     and kept from other sweeps. Processes that are started here share the GPUs; elsewhere each has what its worker has.
 
@@ -241,7 +241,7 @@ def engine(name: str, workers: int, address: str | None, time_limit: float, gpus
 
 
 def taken(done: queue.SimpleQueue[tuple[str, Any]], wait: float) -> list[tuple[str, Any]]:
-    """All that lies in a queue; if it is empty, what comes first within that many seconds."""
+    """All that is in a queue; if it is empty, what comes first within that many seconds."""
     found = []
     with contextlib.suppress(queue.Empty):
         found.append(done.get(timeout=wait))
@@ -376,8 +376,8 @@ def _answer(task: bytes) -> bytes:
 
 
 def do_beside(task: bytes, time_limit: float, gpus: Sequence[str] = ()) -> Any:
-    """In a Dask worker: work out a task in a process beside it, which sees the worker's own one of these GPUs. That
-    process ends where the task is cancelled, and so when its driver or the scheduler is gone."""
+    """In a Dask worker: run a task in a process of its own, which sees the one of these GPUs that the worker has. The
+    process ends when the task is cancelled, and so when its driver or the scheduler is gone."""
     import distributed
 
     dask_worker = distributed.get_worker()

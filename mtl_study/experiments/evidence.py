@@ -57,7 +57,7 @@ class Tier(BaseModel):
 
     of: problem → methods, in the order in which they are trained. lr: learning rates that every method gets; where
     empty, or with published_too, each gets the one that the paper chose. wider: rates that are tried for a method whose
-    best rate lies at the edge of those it has, the next one outwards each time. epochs: one number per batch size.
+    best rate is at the edge of those it has, the next one outwards each time. epochs: one number per batch size.
     settings: everything else of a `RunConfig`.
 
     beside: also the uniform loss in the settings of every method (`sweeps.beside`). ratios: of these problems, also a
@@ -136,7 +136,7 @@ def tiers(preset: str, params: Path | None = None) -> list[Tier]:
 
 
 def blocks(tier: Tier, store: RunStore) -> list[Block]:
-    """The blocks of a tier, seed by seed. Which rates it tries hangs on what the store holds already."""
+    """The blocks of a tier, seed by seed. Which rates it tries depends on what the store holds already."""
     found = []
     rates = {(p, *size): _rates(tier, p, size, store) for p in tier.of for size in tier.sizes}
     for seed in tier.seeds:
@@ -196,7 +196,7 @@ def _config(tier: Tier, problem: str, smto: str, seed: int, size: Size, lr: floa
 
 def _rates(tier: Tier, problem: str, size: Size, store: RunStore) -> dict[str, list[float | None]]:
     """The rates that each method gets, None for the published one: those of the tier, and, once all of these are
-    trained and the best on validation lies at their edge, the next one outwards."""
+    trained and the best on validation is at their edge, the next one outwards."""
     rates = {smto: sorted(tier.lr) for smto in tier.of[problem]}
     if tier.lr and tier.wider:
         alone = [store.get(config) for seed in tier.seeds for config in _baselines(tier, problem, seed, size)]
@@ -211,7 +211,7 @@ def _rates(tier: Tier, problem: str, size: Size, store: RunStore) -> dict[str, l
 def _outwards(
     tier: Tier, problem: str, smto: str, size: Size, rates: list[float], alone: list[Run | None], store: RunStore
 ) -> float | None:
-    """The next rate beyond the best one, if that lies at the edge: by mean validation Δm over the seeds, and a rate at
+    """The next rate beyond the best one, if that is at the edge: by mean validation Δm over the seeds, and a rate at
     which a seed left nothing is not the best. None where it does not, where there is none, or where a run is missing.
     """
     found = [store.get(_config(tier, problem, smto, seed, size, lr)) for lr in rates for seed in tier.seeds]
@@ -436,12 +436,12 @@ def main(arguments: list[str] | None = None) -> int:
             done = "Complete." if not any(one.missing for one in states) else "This machine has nothing more to train."
             print(f"{done}\n{outlook(states)}")
     except TimeIsUp:
-        print(f"The time is up; the same command goes on from here.\n{outlook(look(wanted, store))}")
+        print(f"The time is up; the same command continues from here.\n{outlook(look(wanted, store))}")
     except (runner.RunFailed, EngineLost, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. Finished runs are kept; the same command goes on from there.", file=sys.stderr)
+        print("\nStopped. Finished runs are kept; the same command continues from there.", file=sys.stderr)
         return 130
     return 0
 

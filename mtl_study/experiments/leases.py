@@ -1,6 +1,6 @@
 """Leases: who trains a run says so in the store, so that sweeps that share a store share the work.
 
-`<key>.lease` beside the record, made by whoever comes first. Its holder renews it; one that was not renewed for EXPIRES
+`<key>.lease` next to the record, made by whoever is first. Its holder renews it; one that was not renewed for EXPIRES
 seconds, or whose holder is known to be dead, is anyone's. Times are those of the file system: clocks may differ.
 """
 

@@ -1,9 +1,9 @@
 """Bring stores together: `python -m mtl_study.experiments.merge FROM --into STORE`, or `make merge FROM=folder`.
 
 FROM is a live store or an archive, of this or of an older format. Into a live store records are copied; an archive is
-packed anew, file by file, its lines in the order of their keys. Of two records of one key the longer holds if the
+packed again, file by file, its lines in the order of their keys. Of two records of one key the longer holds if the
 shorter is its beginning; two that differ are named, and the one that was there stays. FROM is left as it is. Files are
-written whole or not at all: after a kill, the same command goes on.
+written whole or not at all: after a kill, the same command continues.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Merged:
 
     def __str__(self) -> str:
         added = counted(len(self.added), "record")
-        lines = [f"{added} added, {len(self.longer)} in place of shorter ones, {self.known} known."]
+        lines = [f"{added} added, {len(self.longer)} replaced shorter ones, {self.known} known."]
         lines += [f"differs from the one that is there, which stays: {name}" for name in self.differing]
         lines += [f"cannot be read: {name}" for name in self.unreadable]
         lines += [f"not packed, its method is defined in a notebook or a script: {name}" for name in self.unshipped]

@@ -4,7 +4,7 @@
     score = validation Δm                               after every epoch, in percent, higher is better
     after every exploit interval: the members of the worst quantile give up
         exploit     each takes over the network, optimizer, step size and z of a member drawn from the best quantile
-        explore     and goes on with z + N(0, explore²)
+        explore     and continues with z + N(0, explore²)
 
 Sources: Royer, Blankevoort, Ehteshami Bejnordi 2023, arXiv:2310.08910 (for the weights of a scalarisation);
 Jaderberg et al. 2017, arXiv:1711.09846 (population-based training).
@@ -59,7 +59,7 @@ Baselines = dict[str, dict[str, float]]
 class PopulationConfig(Config):
     """Everything that a population's numbers depend on.
 
-    base: a run of `unit_scal` or `fixed`: problem, epochs, step size, …, seed. Its own weights are of no account.
+    base: a run of `unit_scal` or `fixed`: problem, epochs, step size, …, seed. Its own weights are ignored.
     baselines: single-task value on validation by task and metric, what Δm is measured against (`on_validation`).
     size: members. exploit_interval: epochs between two rankings. spread: standard deviation of the initial logits.
     explore: standard deviation of a step of the logits. quantile: share of the members that give up in a ranking, and
@@ -117,7 +117,7 @@ class PopulationConfig(Config):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The configuration as JSON has it."""
+        """The configuration as JSON."""
         return {"base": self.base.settings, **self.model_dump(mode="json", exclude={"base"}, by_alias=True)}
 
     @property
@@ -133,7 +133,7 @@ class PopulationConfig(Config):
 
     @property
     def folder(self) -> str:
-        """Where in a store its record lies."""
+        """The folder of its record in a store."""
         return f"{self.base.problem}/{POPULATIONS}"
 
     @property
@@ -210,7 +210,7 @@ class Member(BaseModel):
 class Winner(BaseModel):
     """The network with the highest score of all, at the epoch that had it (the first of several).
 
-    member, epoch: where it stood, from 0. weights: that it trained with in this epoch [K]. history: all epochs that
+    member, epoch: where it was, from 0. weights: that it trained with in this epoch [K]. history: all epochs that
     this network has been through, those of the members that it came from included; the last one is the winner's own.
     """
 
@@ -266,7 +266,7 @@ class Population(Record):
             check_epochs(self.best.history, metrics_of(tasks))
 
     def _check_winner(self, best: Winner, highest: float, epochs: int) -> None:
-        """Raises BadRecord unless the winner stands where the highest score does."""
+        """Raises BadRecord unless the winner is where the highest score is."""
         there = 0 <= best.member < len(self.members) and 0 <= best.epoch < epochs
         if there:
             member = self.members[best.member]
@@ -277,7 +277,7 @@ class Population(Record):
             )
 
     def serving(self, config: PopulationConfig) -> Population | None:
-        """Itself: what a population does hangs on how long it has."""
+        """Itself: what a population does depends on how long it has."""
         return self
 
     def same_beginning(self, other: Population) -> bool:
@@ -379,7 +379,7 @@ class _Search:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands between two epochs: from here on it would go on as it does itself, bit for bit."""
+        """Its state between two epochs: a search that continues from here is the same, bit for bit."""
         return {
             "generator": self.generator.get_state(),
             "logits": self.logits,
@@ -392,7 +392,7 @@ class _Search:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where another process left this very search."""
+        """Continue this very search where another process left it."""
         self.generator.set_state(state["generator"])
         self.logits, self.weights = state["logits"], state["weights"]
         for member, saved in zip(self.trainings, state["trainings"], strict=True):
@@ -419,7 +419,7 @@ class _Search:
             )
 
     def _exploit_and_explore(self) -> dict[int, int]:
-        """The worst quantile, and whoever has no score, go on from a member of the best quantile.
+        """The worst quantile, and every member without a score, continue from a member of the best quantile.
 
         Returns:
             Who took over from whom.

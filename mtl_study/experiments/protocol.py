@@ -81,8 +81,8 @@ class Experiment:
 
     def selected(self, runs: Sequence[Run] | None = None) -> pd.DataFrame:
         """One row per run: gains over the single-task baselines in percent, at the epoch that validation chose; of the
-        experiment's own runs, or of others of the same problem. Beside every gain its column for claims about a level,
-        which has the seed error of the baselines in it (`delta.with_levels`)."""
+        experiment's own runs, or of others of the same problem. Each gain has a second column for claims about a
+        level, which holds the seed error of the baselines (`delta.with_levels`)."""
         values = delta.single_task_values(self.baselines, self.problem.tasks, self.test_rule, self.chosen)
         found = delta.selected(self.runs if runs is None else runs, self.reference(), self.problem.tasks)
         return delta.with_levels(found, values, self.problem.tasks)
@@ -145,7 +145,7 @@ def planned(
     **settings: Any,
 ) -> list[RunConfig]:
     """The configurations that `experiment` trains, as far as they are known before any run: with a search, those of the
-    search. Raises what `experiment` raises before any training, but for what is about data, device and store."""
+    search. Raises what `experiment` raises before any training, except errors about data, device and store."""
     whole, settings = _checked(problem, methods, seeds, search, search_seeds, grid, None, as_released, settings)
     if search == "published":
         single, chosen = _published_plan(whole, methods, {}, as_released)
@@ -450,7 +450,7 @@ def _alike(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _common(run: Run) -> str:
-    """What all runs of an experiment have in common, but for their length."""
+    """What all runs of an experiment have in common, except their length."""
     return run.config.model_dump_json(exclude={"problem", "seed", "epochs", *SEARCHED})
 
 

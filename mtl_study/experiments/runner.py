@@ -265,7 +265,7 @@ class _Sweep(Generic[C, R]):
                 else:
                     self._submit(key)
         if not self.running and self.died:
-            self.engine.cancel()  # nothing else shall take memory
+            self.engine.cancel()  # nothing else should take memory
             self.again = self.died.pop()
             self._submit(self.again)
         elif not self.running and self.todo:

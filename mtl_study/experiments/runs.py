@@ -1,6 +1,6 @@
 """Runs: what identifies one, and what its record holds.
 
-A run is a function of its configuration. Its identity is the configuration, but for how many epochs it has, plus the
+A run is a function of its configuration. Its identity is the configuration, except how many epochs it has, plus the
 code versions of the rooms that it passes through (dataset, model, SMTO, trainer), hashed: a pilot is the beginning of a
 longer run. A record holds raw numbers only; everything relative (Δm, the chosen epoch) is computed when it is read.
 
@@ -8,7 +8,7 @@ A record is one line of text, in a store and in an archive alike:
 
     {"key": "0123456789abcdef", "checksum": "…", "record": {"config": {…}, …}}
 
-key: the hash of the identity. checksum: SHA-256 of the key, a blank and the record's text, that is of what stands
+key: the hash of the identity. checksum: SHA-256 of the key, a blank and the record's text, that is of all
 after `"record": ` without the last brace.
 """
 
@@ -65,7 +65,7 @@ TRAINER_CODE_VERSION = 1  # raise when the numbers that training.py or step.py p
 WHOLE = r"(0|[1-9][0-9]*)"  # a whole number, in one spelling
 ENDED = re.compile(rf"finished|diverged at epoch {WHOLE}, step {WHOLE}")
 LINE = re.compile(r'\{"key": "([0-9a-f]{16})", "checksum": "([0-9a-f]{64})", "record": (\{.*\})\}\n')
-#: what stands before and after the epochs of a run, where it is written as we write it
+#: the text before and after the epochs of a run, where it is written as we write it
 BEFORE_HISTORY, AFTER_HISTORY = re.compile(r',"ended":"[^"]*","history":(?=\[)'), ',"before_divergence":'
 
 Positive = Annotated[float, Field(gt=0)]
@@ -106,7 +106,7 @@ class Config(BaseModel):
             raise BadConfig(explain(error, cls)) from None
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """The same but for these settings, which are checked like those of any other. Raises BadConfig."""
+        """The same except for these settings, which are checked like those of any other. Raises BadConfig."""
         return type(self).of(**{**{name: getattr(self, name) for name in type(self).model_fields}, **(update or {})})
 
     @property
@@ -221,7 +221,7 @@ class RunConfig(Config):
 
     @property
     def folder(self) -> str:
-        """Where in a store its record lies: "multimnist/CL_RR/cagrad"."""
+        """The folder of its record in a store: "multimnist/CL_RR/cagrad"."""
         return f"{self.problem}/{self.smto}"
 
     @property
@@ -241,7 +241,7 @@ class RunConfig(Config):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The configuration as JSON has it. What was added later (LATER) is left out where it says nothing new, so that
+        """The configuration as JSON. What was added later (LATER) is left out where it says nothing new, so that
         older records keep their names."""
         settings = self.model_dump(mode="json")
         return {name: value for name, value in settings.items() if name not in LATER or value != LATER[name]}
@@ -253,7 +253,7 @@ class RunConfig(Config):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The configuration, but for its length, and the code version of every room it passes through."""
+        """The configuration without its length, and the code version of every room it passes through."""
         versions = {
             **self.definition.code_versions,
             "smto": _smto_code_version(self.smto, self.options),
@@ -276,7 +276,7 @@ def _smto_code_version(key: str, options: Mapping[str, Any]) -> Any:
     return [own, _smto_code_version(inner, options.get("inner_options") or {})] if inner else own
 
 
-COMPILERS_OWN = {"PUSH_NULL", "PRECALL", "RESUME", "NOP", "CACHE"}  # these hang on what stands around a class, too
+COMPILERS_OWN = {"PUSH_NULL", "PRECALL", "RESUME", "NOP", "CACHE"}  # these depend on the code around a class, too
 UNTOLD = ("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__firstlineno__")
 
 
@@ -306,7 +306,7 @@ def fingerprint(smto: type) -> str:
         return type(value).__qualname__
 
     def told_instruction(one: dis.Instruction) -> list[Any]:
-        jumps = one.opcode in dis.hasjrel or one.opcode in dis.hasjabs  # how far hangs on what the compiler adds
+        jumps = one.opcode in dis.hasjrel or one.opcode in dis.hasjabs  # how far depends on what the compiler adds
         return [one.opname.replace("METHOD", "ATTR"), None if jumps else told(one.argval)]
 
     ours = [base for base in smto.__mro__ if not base.__module__.startswith(("mtl_core.", "torch.", "builtins"))]
@@ -331,7 +331,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 class Gradients(BaseModel):
-    """How the task gradients lay to each other, averaged over an epoch's sampled steps.
+    """Angles and lengths of the task gradients, averaged over an epoch's sampled steps.
 
     cosine_to_mean: mean cosine between each task's gradient and their average (the paper's metric).
     pairwise_cosine: mean over pairs of tasks. norms: length of each gradient [K]. norm_ratio: longest over shortest.
@@ -347,7 +347,7 @@ class Gradients(BaseModel):
 
 
 class Epoch(BaseModel):
-    """What one epoch left. Lists are in task order [K]; metrics are raw, by task and metric name; None stands for NaN.
+    """What one epoch left. Lists are in task order [K]; metrics are raw, by task and metric name; None means NaN.
 
     diagnostics: what the method reported of itself, the mean over steps; under a name that begins with "peak_" the
     largest.
@@ -389,7 +389,7 @@ class Packed(Sequence[Epoch]):
 
     @classmethod
     def stored(cls, text: str, title: str, metrics: Metrics) -> Packed:
-        """Epochs as a record's line has them. They are counted now, and parsed and held against the metrics when they
+        """Epochs as in a record's line. They are counted now, and parsed and checked against the metrics when they
         are first looked at: what the checksum fits is what was written, and nothing is written unchecked.
 
         Args:

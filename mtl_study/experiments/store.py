@@ -2,7 +2,7 @@
 
 A live store is a folder with one file per record, <problem>/<smto>/<key>.json, written whole or not at all. An archive
 is what is shipped: read-only, packed per problem and method, <problem>/<smto>.jsonl, with one record a line. A line is
-the same in both (`runs.Record`). Where a folder is an archive, what it lacks is trained into the live store beside it,
+the same in both (`runs.Record`). Where a folder is an archive, what it lacks is trained into the live store next to it,
 `runs/<its name>`, and both are read.
 """
 
@@ -23,7 +23,7 @@ from mtl_study import provenance
 from mtl_study.experiments.runs import BadRecord, ForeignRecord, Record, Run, RunConfig, checksum, unpacked
 from mtl_study.words import counted
 
-#: folders, beside those of the methods, whose records are not of single runs
+#: folders, next to those of the methods, whose records are not of single runs
 POPULATIONS, LOOKS, STRIDES, TRANSFERS = BESIDE = "populations", "looks", "strides", "transfers"
 NAMED_BY_KEY = re.compile(r"[0-9a-f]{16}\.json")
 BEGINNING = b'{"key": "'  # of every line
@@ -31,7 +31,7 @@ FIRST_FORMAT = re.compile(rb'\s*\{\s*"config"')  # the bare record, without key 
 
 
 class StoreError(OSError):
-    """Records could not be written where they were meant to be, or what stands in their place is no file."""
+    """Records could not be written where they were meant to be, or what is in their place is no file."""
 
 
 C = TypeVar("C", bound=Any)
@@ -65,7 +65,7 @@ class Store(Generic[C, R]):
         return self.kind.__name__.lower()
 
     def path(self, config: C) -> Path:
-        """Where the record of this configuration lies in the live store, or would lie."""
+        """Where the record of this configuration is in the live store, or would be."""
         return self._path(config.folder, config.key)
 
     def _path(self, folder: str, key: str) -> Path:
@@ -76,7 +76,7 @@ class Store(Generic[C, R]):
         that is damaged is named and set aside (in an archive left out), and counts as missing.
 
         Raises:
-            StoreError: a folder or a link to nowhere stands in the record's place.
+            StoreError: a folder or a link to nowhere is in the record's place.
         """
         found = self.longest(config)
         return None if found is None else found.serving(config)
@@ -209,7 +209,7 @@ class Store(Generic[C, R]):
         if self.archive and (loose := list((self.archive / part).rglob("*.json"))):
             files = counted(len(loose), "file")
             advice = f"`make merge FROM={self.archive}` packs what records there are"
-            warnings.warn(f"{files} beside the archive {self.archive} passed over; {advice}", stacklevel=4)
+            warnings.warn(f"{files} next to the archive {self.archive} passed over; {advice}", stacklevel=4)
         for path in archived(self.archive, part) if self.archive else []:
             folder = path.relative_to(cast(Path, self.archive)).with_suffix("").as_posix()
             if self._kept_in(path.stem):
@@ -250,7 +250,7 @@ def record_config(record: Record) -> Any:
 
 
 def live(folder: Path, part: str = "") -> Iterator[Path]:
-    """The files of a folder that are named by a key, in a fixed order. What else lies there is passed over and
+    """The files of a folder that are named by a key, in a fixed order. What else is there is passed over and
     mentioned once: copies that editors and sync tools make are no records."""
     strange: list[str] = []
     for path in sorted((folder / part).rglob("*.json")):
@@ -313,7 +313,7 @@ def checked(path: Path) -> Iterator[tuple[bytes, str, str]]:
 
 
 def index(path: Path) -> dict[str, list[tuple[int, int]]]:
-    """Where the records of a packed file lie: key to offsets and lengths in bytes. What is damaged is left out, by
+    """Where the records of a packed file are: key to offsets and lengths in bytes. What is damaged is left out, by
     name; empty where there is no such file."""
     try:
         state = path.stat()

@@ -19,7 +19,7 @@ from mtl_study.analysis import slopes, task_weights
 from mtl_study.experiments.runs import BadConfig, Run, RunConfig
 from mtl_study.experiments.store import RunStore
 
-DECIMALS = 6  # of fixed weights that are computed: a run's name must not hang on the last bit of an average
+DECIMALS = 6  # of fixed weights that are computed: a run's name must not depend on the last bit of an average
 
 
 def fixed(like: RunConfig, weights: Sequence[float], seeds: Sequence[int], **changes: Any) -> list[RunConfig]:

@@ -66,7 +66,7 @@ def gpus(device: str) -> list[str]:
 
 def check_precision(precision: str, device: torch.device) -> None:
     """Raises BadConfig if the device does not compute in it: tf32 (float32 whose products of convolutions and matrices
-    have ten binary digits) takes a GPU that has it. Elsewhere torch would go on in float32 without a word. amp
+    have ten binary digits) takes a GPU that has it. Elsewhere torch would use float32 without a word. amp
     (steps under autocast to bfloat16, evaluation in float32) goes everywhere."""
     if precision == "tf32" and not (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)):
         raise BadConfig(
@@ -88,8 +88,8 @@ def train(
 
     Args:
         config: what to train; the record is a function of it (on one machine and thread count, bit for bit).
-        device: "auto", "cpu", "cuda", … data_dir: where the full source lies. threads: of torch, in this run.
-        checkpoint: a file that says where the run stands. What is found there is gone on from, if it is of this very
+        device: "auto", "cpu", "cuda", … data_dir: where the full source is. threads: of torch, in this run.
+        checkpoint: a file with the run's state. A state that is found there is continued, if it is of this very
             run on this kind of machine. every (seconds), keep: when it is written (`checkpoints.complete`).
 
     Returns:
@@ -112,13 +112,13 @@ def train_from_checkpoint(
     every: float = checkpoints.EVERY,
     keep: bool = False,
 ) -> Run:
-    """`train`, going on from the checkpoint that lies in a live store, if there is one."""
+    """`train`, from the checkpoint in a live store onwards, if there is one."""
     file = checkpoint_of(folder, config) if Path(folder).is_dir() else None  # not on a machine that sees no store
     return train(config, device, data_dir, checkpoint=file, every=every, keep=keep)
 
 
 def checkpoint_of(folder: str | os.PathLike[str], config: Any) -> Path:
-    """Of a run or population: the file beside its record's place in a live store."""
+    """Of a run or population: the file next to its record's place in a live store."""
     return Path(folder) / config.folder / f"{config.key}.checkpoint"
 
 
@@ -147,7 +147,7 @@ def method(config: RunConfig, model: MultiTaskModel) -> SMTO:
 
 
 class Training:
-    """A run on its way, epoch by epoch. Several may take turns in one process: each goes on from its own random state.
+    """A run on its way, epoch by epoch. Several may take turns in one process: each keeps its own random state.
 
     Attributes:
         history: the epochs that were completed.
@@ -202,7 +202,7 @@ class Training:
 
     @property
     def beyond(self) -> bool:
-        """Whether it has gone on from a longer run's checkpoint that is past its own end."""
+        """Whether it continued from a longer run's checkpoint that is past its own end."""
         return len(self.history) + bool(self.diverged) > self.config.epochs
 
     def record(self) -> Run:
@@ -255,7 +255,7 @@ class Training:
         return f"What helps: {', or '.join([*ways, 'a smaller batch_size, which is another run'])}."
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the run stands between two epochs: from here on it would go on as it does itself, bit for bit."""
+        """The state between two epochs: a run that continues from here is the same, bit for bit."""
         return {
             "model": self.model.state_dict(),
             "smto": self.smto.state_dict(),
@@ -273,7 +273,7 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where another process left this very run."""
+        """Continue this very run where another process left it."""
         self.model.load_state_dict(state["model"])
         self.smto.load_state_dict(state["smto"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -289,9 +289,9 @@ class Training:
         self.begun = time.perf_counter() - (self.clock[-1] if self.clock else 0.0)
 
     def take_over(self, other: Training) -> None:
-        """Go on from where another run of the same problem and method stands, as it would itself: network, optimizer,
-        step size, SMTO, random generators and history become copies of its own. Only what bi-level methods draw their
-        second batches from stays."""
+        """Continue another run of the same problem and method, as it would itself: network, optimizer, step size, SMTO,
+        random generators and history become copies of its own. Only the generator from which bi-level methods draw
+        their second batches stays."""
         self.model.load_state_dict(other.model.state_dict())
         self.smto.load_state_dict(copy.deepcopy(other.smto.state_dict()))
         self.optimizer.load_state_dict(copy.deepcopy(other.optimizer.state_dict()))  # it would share the moments
@@ -382,7 +382,7 @@ def scaled(loss: Loss, unit: float) -> Loss:
 
 
 class _SecondBatches:
-    """Batches for bi-level methods, drawn lazily, in an order of their own that is drawn anew when it has ended.
+    """Batches for bi-level methods, drawn lazily, in an order of their own that is drawn again when it has ended.
 
     Args:
         split: whose samples. seed: of the order. augmentation: seed of what changes samples; None for none.

@@ -1,4 +1,4 @@
-"""What features are worth on corrupted pictures: a trained encoder is kept as it is, and its heads learn anew.
+"""What features are worth on corrupted pictures: a trained encoder is kept as it is, and its heads are retrained.
 
     transfer(config)             one run, its heads tuned on corrupted pictures, and its scores on all corruptions
     transfers(configs, store)    several; those that the store does not hold are trained
@@ -10,7 +10,7 @@
 
 Source: Elich et al. 2024, arXiv:2311.04698, appendix A6.
 Differs: 1. Ten of the fifteen corruptions (experiments/corruptions.py). 2. A corruption is drawn once per training
-picture, not anew in every epoch, so that the features are computed once. 3. The paper gives neither epochs nor step
+picture, not once per epoch, so that the features are computed once. 3. The paper gives neither epochs nor step
 size of the tuning; 4. nor what the clean score is read from: here the last epoch.
 """
 
@@ -137,7 +137,7 @@ def _tuned(config: TransferConfig, run: Training) -> dict[str, list[Scores]]:
 
 
 def pictures(split: Split, device: torch.device = torch.device("cpu")) -> Tensor:  # noqa: B008
-    """All pictures of a split of digits that lies on a device: [N, 1, 28, 28] from 0 to 1, on the host."""
+    """All pictures of a split of digits that is on a device: [N, 1, 28, 28] from 0 to 1, on the host."""
     x, _ = split.batch(torch.arange(len(split), device=device), ())
     return (x.float().cpu() * STD + MEAN).clamp(0, 1)
 

@@ -149,7 +149,7 @@ def table(name: str) -> pd.DataFrame:
 
 
 def text(name: str) -> Text:
-    """A number that stands in the running text, such as "rl_rr_delta_m". Raises NotInPaper."""
+    """A number in the running text, such as "rl_rr_delta_m". Raises NotInPaper."""
     return _find(_results().text, name, "number in its text called")
 
 

@@ -4,7 +4,7 @@ data/claims.yaml says for every claim what it is, where the paper makes it, what
 decides. A rule of kind
 
     count    asks of how many (problem, method) pairs something holds: that a number per run (a combination of columns,
-             minus the same of another method, or on another problem, at the same seed) lies within bounds on average
+             minus the same of another method, or on another problem, at the same seed) is within bounds on average
     rank     asks whether the methods come in the paper's order; with groups of them, whether the groups do, and whether
              the methods do within their groups
     share    asks whether something happens in more than half of the runs
@@ -31,10 +31,10 @@ class BadEvidence(ValueError):
 
 
 class Compared(published.Strict):
-    """A number per run, and the bounds that it is held against.
+    """A number per run, and the bounds that it is compared with.
 
     exceeds: methods or groups; the number is then the lesser of itself and what it has beyond their mean, at each
-    seed, so that it has to be above the line by itself and beside them. unit: of the number, e.g. "points"; "" for a
+    seed, so that both it and its lead over them have to be above the line. unit: of the number, e.g. "points"; "" for a
     plain number. log: whether the columns are positive and compared by
     their logarithms, so that a difference is a ratio; bounds, too, are then ratios.
     """
@@ -102,7 +102,7 @@ class Checks(published.Strict):
 
 
 class Reference(published.Strict):
-    """Where the paper's own number stands: a table of results or a number in its text."""
+    """Where to find the paper's own number: a table of results or a number in its text."""
 
     table: str | None = None
     text: str | None = None

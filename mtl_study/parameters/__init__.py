@@ -86,7 +86,7 @@ def problems_of(notebook: str, values: Mapping[str, Any], folder: Path | None = 
 
 
 def misfits(notebook: str, values: Mapping[str, Any]) -> list[str]:
-    """As `problems_of`, but for what hangs on this machine: data, device, workers."""
+    """As `problems_of`, without what depends on this machine: data, device, workers."""
     return _read(notebook, values)[1]
 
 
@@ -145,7 +145,7 @@ def _precision(found: OnData) -> None:
 
 
 def _unknown(executed: list[str], schema: type[Parameters]) -> list[str]:
-    """Names that papermill was given and the notebook does not have: it would go on without a word."""
+    """Names that papermill was given and the notebook does not have: it would run on without a word."""
     cell = next((text for text in reversed(executed) if text.startswith(INJECTED)), "")
     given = [target.id for line in ast.parse(cell).body if isinstance(line, ast.Assign) for target in _names(line)]
     known = list(schema.model_fields)

@@ -292,7 +292,7 @@ class Ladder(PaperNotebook):
         for problem in LADDER:
             yield from self.of(problem, self.all_methods if problem == STREETS else self.methods)
         lacking = [smto for smto in self.methods if smto not in self.all_methods]
-        if lacking:  # what is beside the ladder is compared with the last step
+        if lacking:  # problems off the ladder are compared with the last step
             yield (
                 "methods",
                 partial(_refuse, f"methods: {listed(lacking)} must be among all_methods, too"),

@@ -163,7 +163,7 @@ def figure_of(ax: Axes | np.ndarray) -> Figure:
 
 
 def caption(of: Axes | np.ndarray | pd.DataFrame, *sentences: str) -> None:
-    """Keep a caption with a figure or a table, for `publish` or `publish_table`; line breaks are of no account."""
+    """Keep a caption with a figure or a table, for `publish` or `publish_table`; line breaks are ignored."""
     text = " ".join(" ".join(sentences).split())
     if isinstance(of, Axes | np.ndarray):
         figure_of(of).set_label(text)
@@ -172,10 +172,10 @@ def caption(of: Axes | np.ndarray | pd.DataFrame, *sentences: str) -> None:
 
 
 def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str, data: str = "") -> Markdown:
-    """Save a figure as PDF and PNG under `name` ("01_figure_1") and show it; returns its caption, to stand below it.
+    """Save a figure as PDF and PNG under `name` ("01_figure_1") and show it; returns its caption, to be shown below it.
 
     Args:
-        data: what it rests on, where a reader might take that for something else: "synthetic streets". It stands in the
+        data: what it rests on, where a reader might take that for something else: "synthetic streets". It is in the
             caption and in the small print of the figure.
     """
     import matplotlib.pyplot as plt
@@ -193,7 +193,7 @@ def publish_table(frame: pd.DataFrame, name: str, preset: str, title: str, data:
     """Save a table as CSV and Markdown under `name` ("01_table_3"); returns it with its caption.
 
     Args:
-        data: as for `publish`; it stands in the caption.
+        data: as for `publish`; it goes into the caption.
     """
     caption = _with_data(frame.attrs.get("caption", ""), data)
     return save_table(frame, name, preset, title, caption, frame.attrs.get("decimals"))

@@ -27,7 +27,7 @@ def interval(low: float, high: float, decimals: int = 2) -> str:
 
 
 def seeds(selected: pd.DataFrame) -> str:
-    """How many seeds stand behind each method: "10 seeds", "3 to 5 seeds"."""
+    """How many seeds each method has: "10 seeds", "3 to 5 seeds"."""
     return spanned(selected.groupby(["problem", "smto"])["seed"].nunique(), "seed")
 
 

@@ -73,7 +73,7 @@ NO_OBJECT = 0.55  # the grey of pixels that belong to no person or vehicle
 
 
 def scenes(columns: Mapping[str, Tensor], depth: Tensor, offsets: Tensor) -> np.ndarray:
-    """Scenes as a model sees them, one per row, and its targets beside them.
+    """Scenes as a model sees them, one per row, and its targets next to them.
 
     Args:
         columns: by title, images [N, 3, H, W], normalised as ImageNet's, or classes [N, H, W], −1 = ignored; classes
@@ -102,7 +102,7 @@ def scenes(columns: Mapping[str, Tensor], depth: Tensor, offsets: Tensor) -> np.
     for ax, title in zip(axes[0], pictures, strict=True):
         ax.set_title(title, fontsize=9)
     handles = [handle for title, values in columns.items() if values.ndim == 3 for handle in _key(title, values)]
-    # to the right: at the foot a saved figure, cropped anew, has it on top of the small print
+    # to the right: at the foot it would cover the small print once a saved figure is cropped
     key = figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8, handlelength=1.2)
     for text in key.get_texts():
         text.set_fontweight("bold" if text.get_text() in columns else "normal")

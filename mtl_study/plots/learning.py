@@ -87,7 +87,7 @@ def learning_curves(
 
 
 def _worth_seeing(values: np.ndarray) -> float | None:
-    """A lower limit that leaves room for every run's later half and cuts off what lies far below it."""
+    """A lower limit that leaves room for every run's later half and cuts off what is far below it."""
     later = values[:, values.shape[1] // 2 :]
     later = later[np.isfinite(later)]
     if not later.size:

@@ -304,7 +304,7 @@ def transfers(runs: pd.DataFrame) -> np.ndarray:
 
 
 def toy_table(tables: Mapping[str, pd.DataFrame], published: pd.DataFrame) -> pd.DataFrame:
-    """Steps until all starts have arrived: ours in each precision beside the paper's, "–" where not all do."""
+    """Steps until all starts have arrived: ours in each precision and the paper's, "–" where not all do."""
     rows = []
     for optimizer, method in published.index:
         for of, table in {"paper": published, **tables}.items():

@@ -29,11 +29,11 @@ def front(
     placed: pd.DataFrame | None = None,
     settings: pd.DataFrame | None = None,
 ) -> np.ndarray:
-    """One task's gain against the other's: the front that fixed weights draw, and where every other method lies.
+    """One task's gain against the other's: the front that fixed weights draw, and every other method.
 
     Args:
         selected: of one problem, of the sweep several configurations. tasks: across and up.
-        placed: `fronts.placed` of the same; its words then stand in the legend. settings: for the caption.
+        placed: `fronts.placed` of the same; its words are then in the legend. settings: for the caption.
 
     Returns:
         The axes [2]: everything, and the part where the other methods and the uniform loss are.
@@ -211,7 +211,7 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
     """`fronts.placed` as a table to read: a row per method in order of display; the caption in `.attrs["caption"]`.
 
     Args:
-        own: `fronts.placed_at_own_rate` of the same runs; it then stands beside it.
+        own: `fronts.placed_at_own_rate` of the same runs; shown in further columns.
     """
     rows = []
     for smto in look.in_order(placed.index):

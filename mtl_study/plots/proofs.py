@@ -184,7 +184,7 @@ def sensitivity(frame: pd.DataFrame, ratio: float) -> np.ndarray:
 
 
 def _end_labels(ax: Axes, x: float, ends: Sequence[tuple[float, list[str]]], gap: float) -> None:
-    """Names to the right of where lines end; those that end together stand side by side, none on top of another."""
+    """Names to the right of where lines end; those that end together are put side by side, none on top of another."""
     low, high = ax.get_ylim()
     merged: list[tuple[float, list[str]]] = []
     for y, keys in sorted(ends):

@@ -79,7 +79,7 @@ def _molecule(ax: Axes, group: Group, row: int) -> None:
             colour = LEGIBLE[atom]
             ax.text(x, y, LETTERS[atom], ha="center", va="center", color=colour, fontsize=8, zorder=3)
     ax.set_title(formula(numbers), fontsize=10)
-    ax.set_aspect("equal", adjustable="datalim")  # axes of one size, so that the titles stand at one height
+    ax.set_aspect("equal", adjustable="datalim")  # axes of one size, so that the titles are at one height
     ax.margins(0.18)
     ax.axis("off")
 
@@ -300,7 +300,7 @@ def table_of_errors(selected: pd.DataFrame, baselines: pd.DataFrame, mean: pd.Se
 
 
 def table_1(selected: pd.DataFrame, tasks: Sequence[Task], settings: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Table 1: Δm and mean rank, ours beside the paper's, with the interval of the level of Δm where the table has it
+    """Table 1: Δm and mean rank, ours and the paper's, with the interval of the level of Δm where the table has it
     (`delta.with_levels`) and the places that both may have; among the methods of the paper's table.
 
     Returns:
@@ -369,7 +369,7 @@ def table_5(selected: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
 
 
 def as_transposed(runs: Iterable[Run]) -> list[Run]:
-    """Runs of IMTL in its transposed form under the name "imtl_transposed", to stand beside those of the other form."""
+    """Runs of IMTL in its transposed form under the name "imtl_transposed", to be shown with the other form."""
     name = {"smto": "imtl_transposed"}  # which is not a method's
     return [run.model_copy(update={"config": RunConfig.model_construct(**dict(run.config) | name)}) for run in runs]
 
@@ -423,7 +423,7 @@ def figure_9(losses: pd.DataFrame, batches: Mapping[str, int]) -> np.ndarray:
     axes[0].set_title("rotation loss", loc="left", fontsize=10)
     axes[1].set_title("over the squared length of the gradients", loc="left", fontsize=10)
     handles, names = axes[0].get_legend_handles_labels()
-    # at the top: at the foot it would lie on the small print of a saved figure
+    # at the top: at the foot it would cover the small print of a saved figure
     figure.legend(handles, names, loc="outside upper center", ncols=max(len(problems), 1), frameon=False, fontsize=9)
     canvas.caption(
         axes,

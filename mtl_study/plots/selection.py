@@ -1,5 +1,5 @@
-"""Section 3.1 of the paper, all methods on one problem: Figure 1, Tables 3 and 7, and beside them a forest
-plot of the differences and the trade-off between two tasks."""
+"""Section 3.1 of the paper, all methods on one problem: Figure 1, Tables 3 and 7; also a forest plot of
+the differences, and the trade-off between two tasks."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def table_3(
     settings: pd.DataFrame | None = None,
     spread: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Tables 3 and 4: gains and Δm, our mean and standard deviation over seeds beside the paper's mean; the interval of
+    """Tables 3 and 4: gains and Δm, our mean and standard deviation over seeds, the paper's mean; the interval of
     the level of Δm, and the places that it may have.
 
     Args:

@@ -1,4 +1,4 @@
-"""Section 3.2 of the paper, two similar tasks, and how the task gradients lie to each other: Figures 2, 3(a) and 7."""
+"""Section 3.2 of the paper, two similar tasks, and the angles between task gradients: Figures 2, 3(a) and 7."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def famo_noise(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def famo(groups: Mapping[str, Iterable[Run]]) -> np.ndarray:
-    """Why FAMO's weights wander: the weight of every seed, and beside them how much of what moves it is chance.
+    """Why FAMO's weights wander: the weight of every seed, and how much of what moves it is chance.
 
     Args:
         groups: runs to compare, by the title of their panel.
@@ -242,11 +242,11 @@ def famo_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     return found
 
 
-# -- how the gradients lie: Figures 3(a) and 7 -------------------------------------------------------------------------
+# -- angles between gradients: Figures 3(a) and 7 ----------------------------------------------------------------------
 
 
 def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "unit_scal") -> np.ndarray:
-    """Figures 3(a) and 7, C during training, and beside it the pairwise cosine and the ratio of the lengths.
+    """Figures 3(a) and 7, C during training, with the pairwise cosine and the ratio of the lengths.
 
     Args:
         statistics: `alignment.gradient_statistics` of the runs of several problems. space: "parameters" (the paper's)
@@ -278,7 +278,7 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     canvas.plain_log_ticks(axes[2].yaxis)
     handles, names = axes[0].get_legend_handles_labels()
     ncols = min(max(len(problems), 1), 4)
-    # at the top: at the foot a saved figure, cropped anew, has it on top of the small print
+    # at the top: at the foot it would cover the small print once a saved figure is cropped
     figure.legend(handles, names, loc="outside upper center", ncols=ncols, frameon=False, fontsize=9)
     canvas.caption(
         axes,
@@ -433,7 +433,7 @@ def ranking(per_run: pd.DataFrame, one_rate: pd.DataFrame, smto: str = "imtl") -
 
 
 def equivalence(selected: pd.DataFrame, margin: float, one_rate: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Is a method as good as Unit. Scal.? Whether a difference shows beside whether it is surely small.
+    """Is a method as good as Unit. Scal.? Whether a difference shows, and whether it is surely small.
 
     Args:
         selected: of one or several problems. margin: in points, what still counts as equally good. one_rate: the same
@@ -489,7 +489,7 @@ def _readings(of_problem: pd.DataFrame, margin: float) -> pd.DataFrame:
 
 
 def weights(per_run: pd.DataFrame, against: str) -> pd.DataFrame:
-    """Do weights stay nearer to ½ where the tasks are alike? Mean |w₁ − ½| beside that of the same method elsewhere.
+    """Do weights stay nearer to ½ where the tasks are alike? Mean |w₁ − ½|, here and elsewhere, by method.
 
     Args:
         per_run: `alignment.per_run` of the runs of several problems. against: the problem whose tasks differ.

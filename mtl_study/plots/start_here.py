@@ -56,7 +56,7 @@ def arrow(
         lw=width,
         **more,
     )
-    patch.set_in_layout(False)  # it lies within the axes; to measure hundreds of arrows would take seconds
+    patch.set_in_layout(False)  # it is inside the axes; to measure hundreds of arrows would take seconds
     ax.add_patch(patch)
 
 
@@ -86,7 +86,7 @@ def task_arrows(
 
 
 def beside(ax: Axes, point: np.ndarray, along: np.ndarray, text: str, colour: str, side: int) -> None:
-    """A text beside an arrow that runs `along`: to its left (side 1) or right (−1) as seen by who follows it."""
+    """A text next to an arrow that points `along`: to its left (side 1) or right (−1), looking along the arrow."""
     x, y = 15 * side * along / np.linalg.norm(along)
     ax.annotate(
         text,
@@ -249,7 +249,7 @@ def walks(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> np.ndarray:
 
 
 def ends(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> pd.DataFrame:
-    """The losses where the walks end, the angle between the gradients there, and how far a method's ends lie apart."""
+    """The losses where the walks end, the angle between the gradients there, and how far apart a method's ends are."""
     rows = []
     for key, several in walked.items():
         row: dict[str, Any] = {"method": label(key)}

@@ -16,7 +16,7 @@ UNITS = {"epochs": "share", "steps": "share_of_steps", "seconds": "share_of_seco
 
 def times(table: pd.DataFrame, by: targets.Unit = "epochs") -> Axes:
     """How long every run of one problem takes to its target, in units of the uniform loss's time: a dot per seed, a bar
-    at the median. Runs that end without it stand at the right edge.
+    at the median. Runs that end without it are drawn at the right edge.
 
     Args:
         table: `targets.to_target` of one problem, or those rows of it that are to be shown.

@@ -4,7 +4,7 @@
     python -m mtl_study.publishing.audit --runs 3        as does `make audit RUNS=3`; `retrain` says how they are held
                                                          against the shipped ones
 
-A verdict is decided anew, by those cells of its notebook that it rests on, from records that are there.
+A verdict is decided again, by those cells of its notebook that it rests on, from records that are there.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def audit(repository: Path, preset: str, name: str, store: Path | None) -> None:
     held = RunStore(reproduce.store_at(store) if store else repository / "results")
     for line in trail(claim, parts, folder, held, path.stem):
         print(line)
-    print(f"Decided anew by {path.stem} at {preset} in {time.monotonic() - begin:.0f} s.")
+    print(f"Decided again by {path.stem} at {preset} in {time.monotonic() - begin:.0f} s.")
 
 
 def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSITORY) -> int:

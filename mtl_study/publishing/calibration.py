@@ -55,7 +55,7 @@ class Shape(NamedTuple):
 
 
 def shape(config: RunConfig) -> Shape:
-    """That of a run; of problems with as many tasks and classes, and features of one size, one stands for all."""
+    """That of a run. One problem serves for all with as many tasks and classes, and features of the same size."""
     whole = config.definition
     classes = getattr(whole.data, "classes", 0) if "S" in whole.task_names else 0
     network = whole.name.split("/")[0], whole.feature_shape, len(whole.tasks), classes

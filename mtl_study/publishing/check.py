@@ -1,8 +1,8 @@
 """Whether the numbers are still the shipped ones: `make reproduce CHECK=1`.
 
-Verdicts are held against docs/report/claims.json, tables against those in REPORT.md. Where a number rests on the
-shipped records alone, or was computed on a machine of the kind that made them, it has to be the same but for the last
-digit. Elsewhere sums are rounded in another order: then differences that are small beside the interval over seeds are
+Verdicts are compared with docs/report/claims.json, tables with those in REPORT.md. Where a number rests on the
+shipped records alone, or was computed on a machine of the kind that made them, it has to agree in all but the last
+digit. Elsewhere sums are rounded in another order: then differences that are small against the interval over seeds are
 reported as rounding. What is larger, and what is missing, is drift.
 """
 
@@ -44,7 +44,7 @@ class Difference:
 
 
 class NothingShipped(ValueError):
-    """There is nothing that the numbers of a preset could be held against."""
+    """There is nothing to compare the numbers of a preset with."""
 
 
 def need_shipped(repository: Path, preset: str) -> list[dict[str, Any]]:

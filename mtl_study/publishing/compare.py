@@ -1,4 +1,4 @@
-"""`make compare METHOD=mine.py PROBLEM=multimnist/CL_RR`: a method of one's own beside all others, on one page."""
+"""`make compare METHOD=mine.py PROBLEM=multimnist/CL_RR`: your own method against all others, on one page."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write(found: newcomer.Beside, folder: Path) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit code: 1 where a run failed, 2 where the request is refused."""
-    parser = argparse.ArgumentParser(prog="compare", description="A method of your own beside all others.")
+    parser = argparse.ArgumentParser(prog="compare", description="A method of your own against all others.")
     parser.add_argument("--method", required=True, help="a Python file with one class")
     parser.add_argument("--problem", default="multimnist/CL_RR", help="a problem of which records ship")
     parser.add_argument("--preset", default="quick", help="whose records: quick or overnight")

@@ -27,7 +27,7 @@ from mtl_study.publishing import notebooks, pages, reproduce, running
 from mtl_study.publishing.notebooks import NotebookNode
 from mtl_study.words import counted
 
-PLACE = "excerpts"  # the folder, beside those of the presets, where excerpts write
+PLACE = "excerpts"  # where excerpts write: a folder next to those of the presets
 
 
 class NotThere(ValueError):

@@ -80,7 +80,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
 
 def imports(repository: Path = REPOSITORY) -> dict[str, set[str]]:
     """Every module of the two packages, and what it imports of them, of the benchmarks and of the tests, wherever in
-    its file. A package stands for its `__init__`, and is left out where that imports nothing.
+    its file. The name of a package means its `__init__`, and is left out where that imports nothing.
 
     Raises:
         ValueError: a relative import; the whole name says where an arrow leads.

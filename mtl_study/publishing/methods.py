@@ -269,7 +269,7 @@ update. A head's "own gradient" is that of its unweighted loss.
 
 
 class Agreement(NamedTuple):
-    """A test that holds methods against something else. digits: to how many; None: what is compared is not a number."""
+    """A test that compares methods with something else. digits: to how many; None: what is compared is not a number."""
 
     oracle: str
     methods: tuple[str, ...]
@@ -326,7 +326,7 @@ def agreed() -> pd.DataFrame:
 
 
 def loops() -> pd.DataFrame:
-    """What each method needs in a loop of one's own, and to how many digits that loop takes the trainer's gradients."""
+    """What each method needs in your own loop, and to how many digits that loop takes the trainer's gradients."""
     rows = []
     for key in in_order(smtos.keys()):
         needs = own_loops.method(key).required()
@@ -349,8 +349,8 @@ AGREEMENTS = """\
 ## What each agrees with
 
 Read off the tests, which are marked for it. The digits are those of the widest tolerance of the whole test, so that
-most comparisons are closer. Beside these, every method is held against plain automatic differentiation on random
-networks (`tests/mtl_core/test_networks.py`), and the K×K solvers against scipy and cvxpy
+most comparisons are closer. In addition, every method is compared with plain automatic differentiation on random
+networks (`tests/mtl_core/test_networks.py`), and the K×K solvers with scipy and cvxpy
 (`tests/mtl_core/smtos/test_solvers.py`).
 """
 

@@ -32,11 +32,11 @@ def reading_list(here: str, folder: Path = REPOSITORY / "notebooks") -> Markdown
     """Links to the notebooks that exist, in reading order, with their titles.
 
     Args:
-        here: name of the notebook that shows the list; it stands there without a link.
+        here: name of the notebook that shows the list; it gets no link there.
     """
     from IPython.display import Markdown
 
-    suffix = ".ipynb" if has_frontend() else ".html"  # beside an executed notebook lies its page
+    suffix = ".ipynb" if has_frontend() else ".html"  # an executed notebook has its page next to it
     lines = []
     for path in find(folder):
         heading = title(read(path))
@@ -77,7 +77,7 @@ def title(notebook: NotebookNode) -> str:
 
 
 def claims_of(notebook: NotebookNode) -> list[str]:
-    """The claims that a notebook judges, part by part: what `judge("C3", …)` stands for in its cells."""
+    """The claims that a notebook judges, part by part: what `judge("C3", …)` means in its cells."""
     calls = [node for node in _nodes(notebook) if isinstance(node, ast.Call) and node.args]
     judged = [call.args[0] for call in calls if getattr(call.func, "attr", "") == "judge"]
     claims = [str(arg.value) for arg in judged if isinstance(arg, ast.Constant)]
@@ -91,7 +91,7 @@ def concludes(notebook: NotebookNode) -> bool:
 
 
 def pictures_of(notebook: NotebookNode) -> list[str]:
-    """The figures and tables that a notebook publishes under a name that stands in its cells, whatever happens."""
+    """The figures and tables that a notebook publishes under a name that is written in its cells, whatever happens."""
     found = []
     for source in (cell.source for cell in notebook.cells if cell.cell_type == "code"):
         with suppress(SyntaxError):

@@ -195,7 +195,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser.add_argument("--workers", type=_positive, help="training processes; default: one per core")
     parser.add_argument("--store", type=Path, help="the folder of the run records, instead of the preset's")
     parser.add_argument("--artifacts", type=Path, help="the folder to write to; default: artifacts/ in the repository")
-    parser.add_argument("--check", action="store_true", help="hold the numbers against the shipped ones")
+    parser.add_argument("--check", action="store_true", help="compare the numbers with the shipped ones")
     parser.add_argument(
         "--changed", metavar="SINCE", help="only notebooks that changed since a commit, or (1) since they were executed"
     )
@@ -246,7 +246,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         return summary.FAILED
     except KeyboardInterrupt:
         logging.getLogger("asyncio").disabled = True  # the cell that was cut off is no news
-        _say("\nStopped. Finished runs are kept; the same command goes on from there.")
+        _say("\nStopped. Finished runs are kept; the same command continues from there.")
         with suppress(files.CannotWrite):
             conclude(given.preset, repository, jobs, summary.INTERRUPTED, check_shipped=False)
         return summary.INTERRUPTED

@@ -1,4 +1,4 @@
-"""Shipped records, drawn at random and trained once more: bit-equal, or how far off beside the spread of seeds."""
+"""Shipped records, drawn at random and trained once more: bit-equal, or how far off against the spread of seeds."""
 
 from __future__ import annotations
 

@@ -68,11 +68,11 @@ NONE = Limits()
 
 
 class NotebookFailed(RuntimeError):
-    """A notebook stopped: which one, in which cell, why, and where the executed part lies."""
+    """A notebook stopped: which one, in which cell, why, and where the executed part is."""
 
 
 class ThisInterpreter(AsyncKernelManager):
-    """Starts the kernel with the Python that runs now, whatever kernels the machine has besides. Its file lies in the
+    """Starts the kernel with the Python that runs now, whatever kernels the machine has besides. Its file is in the
     folder `place`, with which it goes; `started` gets the manager itself."""
 
     place: Path
@@ -99,7 +99,7 @@ def run(
     the folder comes from the last one.
 
     Args:
-        inputs: the files that it hangs on, with their hashes (`touched.stamp`): kept with what is executed.
+        inputs: the files that it depends on, with their hashes (`touched.stamp`): kept with what is executed.
 
     Returns:
         How long it took, in seconds.

@@ -1,7 +1,7 @@
 """Which notebooks a change touches: `make reproduce CHANGED=1`.
 
-A notebook's numbers hang on its file, its preset's file, the modules that it imports and theirs in turn, with the data
-beside them, the pinned versions, and the shipped records. An executed notebook says what all of that was (`stamp`).
+A notebook's numbers depend on its file, its preset's file, the modules that it imports and theirs in turn, with their
+data files, the pinned versions, and the shipped records. An executed notebook says what all of that was (`stamp`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 
 from mtl_study.publishing import house, notebooks
 
-REGISTRY = "mtl_core.smtos"  # imports the files beside it by their names
+REGISTRY = "mtl_core.smtos"  # imports the files of its folder by their names
 
 
 def inputs(repository: Path, notebook: Path, preset: str) -> list[Path]:
-    """The files that a notebook hangs on at a preset, in order. Of the records all, where it reads any."""
+    """The files that a notebook depends on at a preset, in order; all the records, where it reads any."""
     modules = imported(repository, notebooks.read(notebook))
     found = {notebook, repository / "params" / preset / notebook.name.replace(".ipynb", ".yaml")}
     found |= {repository / "constraints.txt"}
@@ -60,7 +60,7 @@ def _graph(repository: Path) -> dict[str, set[str]]:
 
 
 def stamp(repository: Path, notebook: Path, preset: str) -> dict[str, str]:
-    """Of each file that a notebook hangs on, the beginning of its hash."""
+    """The beginning of the hash of each file that a notebook depends on."""
     return {path.relative_to(repository).as_posix(): _hash(path) for path in inputs(repository, notebook, preset)}
 
 

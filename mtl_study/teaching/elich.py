@@ -214,7 +214,7 @@ def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
 
 
 def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
-    """Tasks beside samples, problem by problem, and what Adam's measure makes of conflicts.
+    """Tasks compared with samples, problem by problem, and what Adam's measure makes of conflicts.
 
     Args:
         per_run: `conflicts.per_run`. turned: `conflicts.turned_by_adam`, a row per look.
@@ -277,7 +277,7 @@ def findings(
     robust: pd.DataFrame,
     verdicts: Iterable[Verdicts],
 ) -> Conclusions:
-    """What the notebook found, the strongest evidence against each statement beside it."""
+    """What the notebook found, each statement with the strongest evidence against it."""
     used, decayed = rows[rows.group == "head, as used"].heads
     arrive = [int(table.loc[("gd", "unit_scal")].notna().sum()) for table in tables.values()]
     count = len(next(iter(tables.values())).columns)

@@ -1,6 +1,6 @@
 """Code shown as it ran, and answers checked.
 
-show_source(EDM.weights)                   the code of a function, a class or a whole file, as it lies on disk
+show_source(EDM.weights)                   the code of a function, a class or a whole file, as it is on disk
 check(answer, 0.5, hint="…")               feedback on an exercise; a wrong answer raises AssertionError
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def sliders_wanted(interactive: str) -> bool:
-    """Whether a notebook shall show its sliders: "always", "never", or "auto", where somebody sits at it.
+    """Whether a notebook should show its sliders: "always", "never", or "auto", where somebody works in it.
 
     Raises:
         ValueError: another word.
@@ -37,7 +37,7 @@ def sliders_wanted(interactive: str) -> bool:
 
 
 def show_source(shown: Any) -> Markdown:
-    """The code of a function, a method, a class, or (for a module) of a whole file, with the place where it lies.
+    """The code of a function, a method, a class, or (for a module) of a whole file, with its place.
 
     Raises:
         TypeError: there is no Python source for it.

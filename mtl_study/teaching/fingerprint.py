@@ -69,7 +69,7 @@ def methods() -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def random_gramians(draws: int, num_tasks: int, rng: np.random.Generator, features: int = 40) -> np.ndarray:
-    """Gramians of Gaussian gradients whose lengths lie within a factor of about 3 of each other, [draws, K, K]."""
+    """Gramians of Gaussian gradients whose lengths differ by at most a factor of about 3, [draws, K, K]."""
     J = rng.normal(size=(draws, num_tasks, features)) * np.exp(rng.normal(0, 0.5, (draws, num_tasks, 1)))
     J += rng.normal(size=(draws, 1, features)) * 0.3  # something in common
     found: np.ndarray = J @ J.transpose(0, 2, 1)

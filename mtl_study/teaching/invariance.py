@@ -4,7 +4,7 @@ constants, and how far the two come apart.
     rows = [compare(setting, pairs, steps=50) for setting in SETTINGS]
     table(rows)
 
-For Adam it is an equivalence and not an invariance: with the gradient α g in place of g, m̂ is α m̂' and v̂ is α² v̂', so
+For Adam it is an equivalence, not an invariance: with the gradient α g instead of g, m̂ is α m̂' and v̂ is α² v̂', so
 
     α m̂' / (√(α² v̂') + ε) = m̂' / (√v̂' + ε/α),      Adam(α, ε, λ) ≡ Adam(1, ε/α, λ/α)
 

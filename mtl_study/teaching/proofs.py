@@ -217,7 +217,7 @@ def head_under_adam(weight: float, steps: int = 200, weight_decay: float = 0.0, 
 
     The head, one linear layer, learns to classify by Adam; its features stay as they are, so that nothing but the
     weight of its loss differs. 0: the weight does not matter. Adam divides a gradient by its own usual size, and a
-    constant factor cancels but for ε.
+    constant factor cancels except in ε.
 
     Args:
         weight: of the loss, constant. late: a factor on it in the second half of the steps.

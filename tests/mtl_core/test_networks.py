@@ -1,5 +1,5 @@
 """Any network: what a Step leaves in .grad is what plain autograd gives, whoever owns the parameters and however they
-lie in memory; and what no method can work with is refused in the same words for all."""
+are stored in memory; and what no method can work with is refused in the same words for all."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ def test_every_path_leaves_the_gradients_of_plain_autograd() -> None:
 
 def test_a_loss_that_reaches_the_encoder_past_the_features() -> None:
     """A penalty on a weight of the encoder within a loss: it counts where heads have parts of the encoder or of each
-    other; where none does it is refused, but for a weighted sum of losses, which is right by itself."""
+    other; where none does it is refused, except for a weighted sum of losses, which is right by itself."""
     w, h, refused = torch.tensor([0.3, -1.2, 2.0]), torch.tensor([1.5, 0.2, 0.7]), 0
     for seed in range(8):
         network = Network(seed)
@@ -313,7 +313,7 @@ def test_a_network_is_as_it_was_after_looks_elsewhere() -> None:
     for seed in range(NETWORKS):
         network = Network(seed)
         if "expanded" in network.kinds:
-            continue  # torch's optimizers cannot move one number that stands for many
+            continue  # torch's optimizers cannot move one number that is expanded to many
         modules = list(network.model.modules())
         before = [list(module._parameters.values()) for module in modules]
         smto = ready("auto_lambda", {"gradients": "finite_difference"}, network.dtype)
@@ -339,7 +339,7 @@ def test_heads_do_not_see_what_others_do_in_place() -> None:
 
 
 def test_a_sliced_layer_beside_a_dense_one_by_hand() -> None:
-    """∂/∂W of Σ c_k · (second layer) (W x): outer products, whatever lies between the rows of W in memory."""
+    """∂/∂W of Σ c_k · (second layer) (W x): outer products, whatever is between the rows of W in memory."""
     first, second = nn.Linear(5, 4, bias=False), nn.Linear(4, 40, bias=False)
     first.weight = nn.Parameter(torch.randn(4, 10)[:, :5])
     model = MultiTaskModel(nn.Sequential(first, second), {"a": nn.Identity(), "b": nn.Identity()})
@@ -416,7 +416,7 @@ def test_heads_are_trained_where_nothing_is_shared(encoder: str) -> None:
 
 
 def test_constant_losses_teach_nothing() -> None:
-    """One, or all of them: every method goes on, without a gradient from it; where it is all, a warning says so."""
+    """One, or all of them: every method continues, without a gradient from it; where it is all, a warning says so."""
     constant = lambda p, y: torch.ones((), dtype=p.dtype)  # noqa: E731
     for seed in (0, 1):
         network = Network(seed)

@@ -364,7 +364,7 @@ def test_no_more_than_one_part_lives_at_a_time() -> None:
 
 
 def test_the_jacobian_is_kept_once() -> None:
-    """Eight layers of 512, three tasks: Gramian and update take less than a second copy beside it: one task's gradients
+    """Eight layers of 512, three tasks: Gramian and update take less memory than a second copy: one task's gradients
     before they are put in its row, and some columns at a time in double precision."""
     torch.manual_seed(0)
     encoder = nn.Sequential(*[nn.Linear(512, 512) for _ in range(8)])

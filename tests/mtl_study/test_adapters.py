@@ -142,7 +142,7 @@ def test_an_aggregator_gives_the_gradients_of_the_same_method_here() -> None:
 
 
 def test_an_aggregator_goes_on_where_it_was_saved(tmp_path: Path) -> None:
-    """Those that make their buffers in the first step, and count beside them; in new objects, and in those at hand."""
+    """Those that make their buffers in the first step, and also count; in new objects, and in those at hand."""
     for aggregator in (GradVac(), ExcessMTL(), PCD(), UPGrad()):
         loop, other = (Loop(from_torchjd(aggregator)(2)) for _ in range(2))
         fresh = copy.deepcopy(loop.balance.state_dict())
@@ -185,7 +185,7 @@ def test_what_is_left_alone_for_an_epoch_is_not_missed() -> None:
 
 
 def test_what_looks_again_is_shown_the_losses() -> None:
-    """And refuses to go on where it is not."""
+    """And refuses to continue where it is not."""
     loop = Loop(from_libmtl(Looking)(2))
     first, second = loop.step(), loop.step()
     assert loop.balance.smto.own.w.detach().abs().sum() > 0.1 and not torch.equal(first[0], second[0])
@@ -262,7 +262,7 @@ def test_libmtl_is_as_listed_where_it_is() -> None:
 
 
 def both_ways(libmtl: Any, name: str) -> tuple[Any, Any]:
-    """What trains a weighting of LibMTL for three epochs of two steps, by its trainer and in a loop of one's own, and
+    """What trains a weighting of LibMTL for three epochs of two steps, by its trainer and in your own loop, and
     gives the trained parameters."""
     x = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(1))
     batches = [(part, {"a": part[:, :2].argmax(1), "b": 3 * part[:, 2:3]}) for part in x]

@@ -13,7 +13,7 @@ from mtl_study import artifacts, provenance
 
 
 def test_a_figure_is_the_same_bytes_at_every_commit(tmp_path, monkeypatch):
-    """The commit stands in the manifest alone."""
+    """The commit is in the manifest alone."""
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
     saved = []
     for commit in ("0123456789", "abcdef0123-dirty"):

@@ -1,4 +1,4 @@
-"""`mtl_study.compare` on problems of ours and of one's own, and `mtl_study.power` against simulation."""
+"""`mtl_study.compare` on problems of ours and of your own, and `mtl_study.power` against simulation."""
 
 import dataclasses
 import math
@@ -110,7 +110,7 @@ def rows(values, lrs):
 
 
 def test_a_lead_that_is_one_of_rates_is_gone_at_one_rate():
-    """EDM leads by 5 points with a larger rate; the uniform loss gains the same 5 by it, but for 0.1."""
+    """EDM leads by 5 points with a larger rate; the uniform loss gains the same 5 by it, less 0.1."""
     rng = np.random.default_rng(0)
     uniform = rng.normal(0, 0.1, 6)
     lrs = {"unit_scal": 0.001, "edm": 0.01, "si": 0.001}

@@ -1,4 +1,4 @@
-"""A method of one's own beside all others."""
+"""Your own method against all others."""
 
 import math
 
@@ -72,7 +72,7 @@ def test_a_new_method_is_trained_beside_all_others(tmp_path, mine):
     assert set(table.index) == {"unit_scal", "edm", "famo", found.smto}
     edm = experiment.selected().query("smto == 'edm'").set_index("seed").delta_m
     assert table.delta_m["edm"] == pytest.approx(edm.mean())
-    assert table.difference_at_rate["edm"] == pytest.approx(0, abs=0.5)  # EDM for two tasks, but for rounding
+    assert table.difference_at_rate["edm"] == pytest.approx(0, abs=0.5)  # EDM for two tasks, up to rounding
     own = found.selected[found.selected.smto == found.smto].set_index("seed").delta_m
     interval = inference.t_interval(own - edm)
     assert tuple(table.loc["edm", ["difference", "low", "high"]]) == pytest.approx(interval[:3])

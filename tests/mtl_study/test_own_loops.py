@@ -1,4 +1,4 @@
-"""Every method in a loop of one's own takes the trainer's gradients, however it trains: docs/methods.md's table."""
+"""Every method in your own loop takes the trainer's gradients, however it trains: docs/methods.md's table."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def begun(monkeypatch):
 
 
 def preset(notebook, **changed):
-    """The values of smoke, with some changed; "digits.seeds" stands for one inside a table, ... takes one out."""
+    """The values of smoke, with some changed; "digits.seeds" means one inside a table, ... takes one out."""
     values = parameters.preset_values(PARAMS / "smoke" / f"{notebook}.yaml")
     for place, value in changed.items():
         *path, name = place.split("__")
@@ -175,7 +175,7 @@ def test_all_that_is_wrong_is_said_at_once():
 
 
 def test_a_preset_is_whole_and_of_details_by_hand_the_rest_is_as_in_the_preset(begun, capsys):
-    """`papermill -y "details: {epochs: 7}"`; what stands in another table or is misspelt is named with its place."""
+    """`papermill -y "details: {epochs: 7}"`; what belongs to another table or is misspelt is named with its place."""
     lacks = {"details__problem_options__slim": ...}
     said = parameters.problems_of(LADDER, preset(LADDER, **lacks))
     assert said == ["missing: details.problem_options.slim"]

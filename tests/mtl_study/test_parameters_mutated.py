@@ -1,5 +1,5 @@
 """Two thousand presets with something changed, drawn by a seed: each is refused at once, in words, or accepted, and
-then its notebook runs to the end: on invented records, but for one run of each problem, which is trained."""
+then its notebook runs to the end: on invented records, except one run of each problem, which is trained."""
 
 import copy
 import functools
@@ -40,7 +40,7 @@ def places(value, where=()):
 
 
 def other(value, rng):
-    """Another value in place of this one: mostly one that might be meant."""
+    """Another value than this one: mostly one that might be meant."""
     strange = [None, "", "x", -1, 0, 2**64, math.inf, math.nan, [], {}, True, "1e-3", "~/x", "C:\\x", "../x", 1e308]
     match value:
         case _ if rng.random() < 0.2:

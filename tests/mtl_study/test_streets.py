@@ -52,7 +52,7 @@ def horizon(street):
 
 @pytest.mark.parametrize(("split", "count"), [("train", 4), ("val", 2)])
 def test_torchvision_reads_what_was_painted(folder, split, count):
-    """Every picture, label map and instance map, bit for bit and in the right modes; disparity lies beside them."""
+    """Every picture, label map and instance map, bit for bit and in the right modes; disparity is next to them."""
     dataset = Cityscapes(folder, split=split, mode="fine", target_type=["semantic", "instance"])
     assert len(dataset) == count
     seen = set()
@@ -77,7 +77,7 @@ def test_a_street_depends_on_seed_and_index_alone():
 
 
 def test_the_same_street_at_every_size():
-    """Twice as many pixels show the same things: labels agree but for their borders, and disparity doubles."""
+    """Twice as many pixels show the same things: labels agree except at their borders, and disparity doubles."""
     small, large = streets.street(2, 0, (192, 96)), streets.street(2, 0, (384, 192))
     same = small.label_ids == large.label_ids[::2, ::2]
     assert same.mean() > 0.95
@@ -174,7 +174,7 @@ def test_people_stand_where_their_feet_are():
 
 
 def test_the_nearer_thing_hides_the_farther_one():
-    """Painting follows depth in whole scenes: what is drawn later is nearer, but for the ground."""
+    """Painting follows depth in whole scenes: what is drawn later is nearer, except for the ground."""
     things = streets.scene(np.random.default_rng(1))
     depths = [thing.depth for thing in things]
     assert depths == sorted(depths, reverse=True) and math.isinf(depths[0])
@@ -250,7 +250,7 @@ def test_senseless_requests_are_refused(tmp_path, counts, size, seed, what):
 
 
 def test_a_killed_writer_leaves_no_folder(tmp_path):
-    """Killed while it writes: nothing stands under the folder's name, and the next writer is not disturbed."""
+    """Killed while it writes: nothing is there under the folder's name, and the next writer is not disturbed."""
     target = tmp_path / "streets"
     fork = multiprocessing.get_context("fork")
     writer = fork.Process(target=streets.write, args=(target, {"train": 100_000}, (64, 32)))

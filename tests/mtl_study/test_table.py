@@ -36,7 +36,7 @@ def test_values_by_hand():
 
 
 def test_the_interval_holds_the_error_of_the_single_task_models():
-    """Coverage of 95 % over tables drawn anew, where the runs of the method alone would give far less."""
+    """Coverage of 95 % over freshly drawn tables, where the runs of the method alone would give far less."""
     rng, hits, without = np.random.default_rng(0), 0, 0
     for _ in range(120):
         single, own = rng.normal(1.0, 0.05, 5), rng.normal(1.1, 0.01, 5)

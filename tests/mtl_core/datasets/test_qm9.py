@@ -437,7 +437,7 @@ def test_a_package_with_other_contents_is_refused(monkeypatch, tmp_path):
 
 
 def test_a_download_is_read_without_its_raw_files_and_another_one_refused(pyg_folder, monkeypatch, tmp_path):
-    """Before training: other sizes, other targets, and targets that stand beside the wrong atoms."""
+    """Before training: other sizes, other targets, and targets that belong to other atoms."""
     shutil.copytree(pyg_folder / "processed", tmp_path / "processed")
     few = qm9.read_pyg(str(tmp_path))
     assert len(few.counts) == 257 and sorted(path.name for path in tmp_path.iterdir()) == ["processed"]

@@ -90,7 +90,7 @@ def test_distributions_of_initial_weights():
 
 
 def test_molecules_do_not_see_each_other():
-    """A molecule has the same features alone as beside others, larger and smaller."""
+    """A molecule has the same features alone as in a batch with larger and smaller ones."""
     dense, _ = pair(torch.float64)
     batch = molecules(SIZES, torch.float64)
     z = dense(grouped(batch))

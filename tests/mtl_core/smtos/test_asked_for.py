@@ -220,7 +220,7 @@ def test_excess_mtl_values_of_the_authors_code() -> None:
 
 
 def test_excess_mtl_by_hand(toy) -> None:
-    """In the first step e = Σ |g_p| but for the 1e-7, w = 1, and encoder and heads get the plain sum."""
+    """In the first step e = Σ |g_p| up to the 1e-7, w = 1, and encoder and heads get the plain sum."""
     step = toy.step()
     smto = build("excess_mtl", 2).double()
     applied = smto.backward(step)

@@ -65,7 +65,7 @@ def test_no_tasks_are_refused(key) -> None:
 
 @pytest.mark.parametrize("key", GRAMIAN_METHODS)
 def test_no_gradient_at_all(key) -> None:
-    """Weights 0 and a flag; the heads go on learning."""
+    """Weights 0 and a flag; the heads keep learning."""
     smto = made(key, 3)
     weights, heads = smto.on_host(torch.zeros(3, 3), torch.ones(3))
     assert_allclose(weights, np.zeros(3))
@@ -99,7 +99,7 @@ def test_which_methods_average() -> None:
 
 
 def along_the_source(key: str, J: np.ndarray) -> np.ndarray:
-    """The update for two conflicting gradients in the plane beside one of zero, J [3, 2], by the sources' formulas:
+    """The update for two conflicting gradients in the plane and a third of zero, J [3, 2], by the sources' formulas:
     the mean gradient and the final mean are over three. One-dimensional problems are solved on a fine grid."""
     g, g0 = J[np.abs(J).sum(1) > 0], J.sum(0) / 3
     if key in ("pcgrad", "gradvac", "upgrad"):  # for two tasks the projections are one; GradVac begins as PCGrad
@@ -157,7 +157,7 @@ def test_the_scale_of_a_task_without_gradient_is_learned_all_the_same() -> None:
 
 @pytest.mark.parametrize("key", ["edm", "cdtt"])
 def test_a_zero_gradient_can_stop_the_step(key) -> None:
-    """The released behaviour: no shared update, and CDTT's window stands still."""
+    """The released behaviour: no shared update, and CDTT's window does not move."""
     smto = made(key, 3, zero_gradient="stop")
     assert_allclose(smto.solve(np.diag([1.0, 0.0, 2.0])), np.zeros(3))
     assert smto.flags == ["inactive_task"]

@@ -218,7 +218,7 @@ def test_rotograd_starts_with_the_sum_of_unit_gradients(toy) -> None:
 
 
 def test_rotograd_scales_by_growth_since_the_start() -> None:
-    """Norms (1, 1), then (3, 1): α = (¾, ¼), C = ¾·3 + ¼·1 = 2.5. The burn-in step takes the start anew."""
+    """Norms (1, 1), then (3, 1): α = (¾, ¼), C = ¾·3 + ¼·1 = 2.5. The burn-in step measures the start again."""
     smto = ready("rotograd")
     smto.norms_at_start = torch.ones(2).double()
     assert_close(smto.scaling(tensor([3.0, 1.0]).double()), tensor([2.5 / 3, 2.5]).double())

@@ -598,7 +598,7 @@ def test_mgda_variants_read_different_gramians(toy) -> None:
 
 @pytest.mark.parametrize("key", ["cdtt", "imtl", "imtl_l", "nash_mtl", "pcgrad"])
 def test_state_is_saved_and_restored(key, toy) -> None:
-    """A method with memory goes on from its state_dict as if it had not been interrupted."""
+    """A method with memory continues from its state_dict as if it had not been interrupted."""
     first, second = build(key, 2), build(key, 2)
     for smto in (first, second):
         smto.set_up(toy.setting, seed=1)

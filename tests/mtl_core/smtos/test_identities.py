@@ -72,7 +72,7 @@ def test_permuted_tasks_give_the_same_update(key, J, random) -> None:
 @settings(max_examples=10)
 @given(jacobians(), st.integers(0, 1000))
 def test_rotated_gradients_give_the_rotated_update(key, J, seed) -> None:
-    """The weights see inner products only: J Q in place of J turns d into d Q."""
+    """The weights see inner products only: J Q instead of J turns d into d Q."""
     Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((J.shape[1],) * 2))[0]
     losses = np.linspace(0.5, 2.0, len(J))
     expected = solve(key, J @ J.T, losses) @ J @ Q
@@ -108,7 +108,7 @@ def test_direction_does_not_depend_on_the_scales_of_the_losses(key, options, J, 
 
 @pytest.mark.parametrize("key", ["mgda", "cagrad", "imgrad", "pcgrad", "fairgrad", "upgrad", "aligned_mtl", "cdtt"])
 def test_direction_of_the_others_does(key) -> None:
-    """Lest the test above be true of anything."""
+    """Their direction changes, so the test above can fail."""
     J = oracles.jacobian(3, 5, size=3)
     scaled = np.array([[1.0], [10.0], [0.3]]) * J
     losses = np.array([1.0, 0.7, 1.5])

@@ -230,7 +230,7 @@ def test_rlw_normal_draws_logits_from_a_standard_normal() -> None:
 
 @pytest.mark.agrees("the distribution that it draws from", "rlw_dirichlet")
 def test_rlw_dirichlet_is_uniform_on_the_simplex() -> None:
-    """For K = 3 one coordinate has variance (K−1)/(K²(K+1)) = 1/18 and lies below t with probability 1 − (1−t)²."""
+    """For K = 3 one coordinate has variance (K−1)/(K²(K+1)) = 1/18 and is below t with probability 1 − (1−t)²."""
     v = draws("rlw_dirichlet", 4000)
     assert_close(v.var(0), torch.full((3,), 1 / 18, dtype=torch.float64), rtol=0.1, atol=0)
     for t in (0.1, 0.5, 0.8):
@@ -256,7 +256,7 @@ def test_famo_weights_by_hand() -> None:
 
 def test_famo_at_the_least_possible_loss(toy) -> None:
     """A loss of 0 counts as 1e-8, once: w_2 = 1e-8/(L_2 + 1e-8) for L_1 = 0. Losses below 0 are fine where the least
-    one is: −½ and −2½ lie ½ above −1 and −3."""
+    one is: −½ and −2½ are ½ above −1 and −3."""
     toy.losses[0] = lambda p, y: 0 * p.mean()
     applied = ready("famo").backward(toy.step())
     assert_close(applied.weights[1], 1e-8 / toy.step().losses[1], rtol=1e-3, atol=0)

@@ -70,7 +70,7 @@ def test_modo_by_hand() -> None:
 
 @pytest.mark.agrees("its definition, worked out apart", "modo", "sdmgrad", "moco")
 def test_ten_steps_are_those_of_the_definition() -> None:
-    """Written once more with numbers in place of steps, from the page."""
+    """Written once more with numbers instead of steps, from the page."""
     drawn = torch.randn(10, 3, 2, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     for key, options in (
         ("modo", {"gamma": 0.3}),

@@ -262,7 +262,7 @@ def test_cagrad_with_full_support_has_a_closed_form() -> None:
 @pytest.mark.parametrize("G", [G1, G2, G3])
 @pytest.mark.parametrize("c", [0.2, 0.5, 0.8])
 def test_cagrad_duality_is_strong(G, c) -> None:
-    """The dual's value is the least gain min_k g_k·d, and d lies on the border of the ball."""
+    """The dual's value is the least gain min_k g_k·d, and d is on the border of the ball."""
     K, length = len(G), np.sqrt(G.mean())
     w = solvers.cagrad_dual(G, c).weights
     a = 1 / K + c * length / np.sqrt(w @ G @ w) * w

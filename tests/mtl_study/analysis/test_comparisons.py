@@ -1,4 +1,4 @@
-"""Methods beside the uniform loss, seed by seed."""
+"""Methods compared with the uniform loss, seed by seed."""
 
 import json
 import math

@@ -30,7 +30,7 @@ def test_hypervolume_of_three_points_by_hand():
 
 
 def test_additive_epsilon_by_hand():
-    """(2.5, 2.5) is half a unit better than (2, 2); (1.5, 1.5) half a unit worse; (2, 3) fills a gap; points lie on."""
+    """(2.5, 2.5) is half a unit better than (2, 2); (1.5, 1.5) half a unit worse; (2, 3) fills a gap; points are on."""
     assert fronts.additive_epsilon([2.5, 2.5], THREE) == 0.5
     assert fronts.additive_epsilon([1.5, 1.5], THREE) == -0.5
     assert fronts.additive_epsilon([2, 3], THREE) == 1
@@ -124,7 +124,7 @@ def test_expected_best_is_the_mean_over_all_subsets(pairs, data):
 
 
 def test_expectations_over_many_runs_do_not_overflow():
-    """Of 3,000 runs, with binomials far beyond any float: the median of pairs' maxima lies at two thirds."""
+    """Of 3,000 runs, with binomials far beyond any float: the median of pairs' maxima is at two thirds."""
     values = np.arange(3000) / 2999
     assert fronts.expected_best(values, values, 2) == pytest.approx(2 / 3, abs=1e-3)
     assert fronts.expected_best(values, values, 1500) < 1
@@ -286,7 +286,7 @@ def test_training_losses_are_those_of_the_last_epoch_turned(make_run):
 
 def test_placed_at_own_rate_is_like_with_like():
     """At 0.001 the front is (0, 0) to (4, −40), at 0.002 it is five points better on both axes: a method at 0.001 that
-    lies two points beyond the one is inside of both together."""
+    is two points beyond the one is inside of both together."""
     slow, fast = table(SWEEP), table({key: (cl + 5, rr + 5) for key, (cl, rr) in SWEEP.items()})
     edm = table({("edm", 0): (4.0, -18.0)})
     slow, edm, fast = (

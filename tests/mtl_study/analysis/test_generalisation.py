@@ -15,7 +15,7 @@ TASKS = problems.get(CL_RR).tasks
 
 
 def test_a_level_is_met_on_a_straight_line_of_the_logarithm():
-    """From 4 to 1: 2 lies in the middle of the logarithms."""
+    """From 4 to 1: 2 is in the middle of the logarithms."""
     losses = np.array([16.0, 4.0, 1.0, 0.5])
     assert generalisation.where(losses, 2.0) == pytest.approx(1.5)
     assert generalisation.where(losses, 4.0) == 1

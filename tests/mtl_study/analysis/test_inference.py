@@ -16,7 +16,7 @@ def test_t_interval_covers_as_often_as_it_says():
 
 
 def test_tost_agrees_with_the_95_percent_interval():
-    """p < 0.025 exactly where the 95 % interval lies within the margin: one convention everywhere."""
+    """p < 0.025 exactly where the 95 % interval is within the margin: one convention everywhere."""
     rng = np.random.default_rng(0)
     verdicts = []
     for _ in range(300):

@@ -28,7 +28,7 @@ def test_a_method_that_lost_a_run_is_not_ranked_by_those_that_survived():
 
 
 def test_places_and_ties_by_hand():
-    """b lies 1 below a at every seed, give or take 0.01, and d 4 below b; c cannot be told from a or b."""
+    """b is 1 below a at every seed, give or take 0.01, and d 4 below b; c cannot be told from a or b."""
     table = pd.DataFrame({"a": [5, 6, 7], "b": [4, 5, 6.01], "c": [4.2, 4.6, 5.9], "d": [0, 1.01, 2]})
     found = rankings.places(table)
     assert found[["place", "first", "last"]].to_numpy().tolist() == [[1, 1, 2], [2, 2, 3], [3, 1, 3], [4, 4, 4]]

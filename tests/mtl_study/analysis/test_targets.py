@@ -93,7 +93,7 @@ def test_who_passes_the_uniform_losss_best_within_a_share_of_its_epochs_is_ahead
 
 def test_a_method_that_is_no_better_is_ahead_at_three_quarters_in_2_5_percent_of_studies(curve, baselines):
     """Curves that rise by 4 points in the last quarter, ten seeds: were the method the uniform loss itself, it would be
-    behind; lifted by just that, it stands on the line, and a 95 % interval lies above it in 2.5 %, within 2 standard
+    behind; lifted by just that, it is on the line, and a 95 % interval is above it in 2.5 %, within 2 standard
     errors of the simulation. Found with the arithmetic of `ahead`, whose agreement with it the first lines check."""
     rise = np.array([-9, -8, -7, -6, -5, -4, -2, 0.0])
 

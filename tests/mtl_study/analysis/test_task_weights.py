@@ -19,7 +19,7 @@ def test_trajectories_are_normalised_and_leave_out_methods_without_weights(make_
 
 
 def test_weights_are_those_that_the_paper_logs(make_run):
-    """Nash-MTL's heads get α before the clip; IMTL's α is a diagnostic beside the scaled weights (D25)."""
+    """Nash-MTL's heads get α before the clip; IMTL's α is a diagnostic, kept with the scaled weights (D25)."""
     epochs = [{"CL": 1, "RR": 1}]
     nash = make_run(epochs, smto="nash_mtl", weights=[[1, 1]])
     nash.history[0].head_weights = [3.0, 1.0]

@@ -53,7 +53,7 @@ def test_lr_vs_seed_by_hand():
 
 
 def test_lr_vs_seed_interval_covers_for_many_seeds():
-    """Forty seeds around means 0, 2, 4 with standard deviation 1: the true ratio 2 lies in a narrow interval."""
+    """Forty seeds around means 0, 2, 4 with standard deviation 1: the true ratio 2 is in a narrow interval."""
     rng = np.random.default_rng(3)
     row = tuning.lr_vs_seed(by_lr({lr: rng.normal(m, 1, 40) for lr, m in ((1e-3, 0), (2e-3, 2), (4e-3, 4))})).iloc[0]
     assert row.low < 2 < row.high < 1.5 * row.low + 1

@@ -1,4 +1,4 @@
-"""A run that is gone on from a checkpoint is the run that was never stopped."""
+"""A run that continues from a checkpoint is the run that was never stopped."""
 
 import io
 import math
@@ -72,7 +72,7 @@ def test_every_schedule_and_problem_goes_on_bit_for_bit(settings, tmp_path):
 
 @pytest.mark.training
 def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
-    """Lengthening costs the difference; the clock goes on."""
+    """Lengthening costs the difference; the clock continues."""
     file = tmp_path / "run.checkpoint"
     stopped(config(epochs=3), file, after=2)
     epochs = []
@@ -114,7 +114,7 @@ def test_what_would_not_go_on_bit_for_bit_is_discarded_and_said(change, tmp_path
         file.write_bytes(file.read_bytes()[:1000])
     elif change == "no file of ours":
         torch.save({"key": run.key}, file)
-    with pytest.warns(UserWarning, match="cannot be gone on from and is removed"):
+    with pytest.warns(UserWarning, match="cannot be continued and is removed"):
         found = training.train(run, checkpoint=file)
     assert found.history == training.train(run).history and not file.exists()
 
@@ -122,7 +122,7 @@ def test_what_would_not_go_on_bit_for_bit_is_discarded_and_said(change, tmp_path
 @pytest.mark.training
 @pytest.mark.parametrize("settings", [{}, {"lr": 1e30}], ids=["finished", "diverged"])
 def test_a_record_that_is_lost_on_its_way_need_not_be_trained_again(tmp_path, monkeypatch, settings):
-    """Where a checkpoint was written, one of the end stands until the record is stored."""
+    """Where a checkpoint was written, one of the end is kept until the record is stored."""
     file, epochs = tmp_path / "run.checkpoint", []
     run = config(epochs=3, **settings)
     lost = training.train(run, checkpoint=file, every=0, keep=True)
@@ -231,7 +231,7 @@ def test_a_state_that_does_not_load_is_discarded_and_the_run_begins_again(tmp_pa
         state = place.load()
         state["model"] = dict(list(state["model"].items())[1:])
         place.save(state)
-    with pytest.warns(UserWarning, match="cannot be gone on from and is removed .RuntimeError"):
+    with pytest.warns(UserWarning, match="cannot be continued and is removed .RuntimeError"):
         assert numbers(training.train(run, checkpoint=file)) == numbers(training.train(run))
 
 
@@ -244,7 +244,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path):
 
     file = tmp_path / "run.checkpoint"
     torch.save({"key": "k", "environment": {}, "state": Dangerous()}, file)
-    with pytest.warns(UserWarning, match="cannot be gone on from"):
+    with pytest.warns(UserWarning, match="cannot be continued"):
         assert Checkpoint(file, "k", {}, 1).load() is None
     assert not (tmp_path / "written").exists()
 

@@ -117,7 +117,7 @@ TWO = {"source": "embedded", "train_size": 2, "val_size": 2, "test_size": 2, "ba
 
 
 def two_streets(name, smto, settings):
-    """A configuration of the paper preset with two streets in place of Cityscapes, and random weights."""
+    """A configuration of the paper preset with two streets instead of Cityscapes, and random weights."""
     return RunConfig.of(**{**COMMON, **settings, **TWO}, problem=name, smto=smto, seed=1, problem_options=WHOLE)
 
 
@@ -163,7 +163,7 @@ def test_every_method_takes_a_step_at_full_resolution(name):
 
 
 class WithoutEvaluation(Training):
-    """The trainer itself, but for the metrics."""
+    """The trainer itself, without the metrics."""
 
     def _evaluate(self, name):
         return {}

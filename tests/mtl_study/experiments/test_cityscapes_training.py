@@ -77,7 +77,7 @@ def test_batches_that_lack_a_target_train_like_others(gaps, smto):
 
 @pytest.mark.parametrize("preset", ["smoke", "quick"])
 def test_a_preset_on_the_users_own_folder(tmp_path, preset):
-    """As the README has it: source, data_dir and store in place of the preset's, all else as it is. The folder has as
+    """As in the README: another source, data_dir and store than the preset's, all else unchanged. The folder has as
     many scenes as smoke takes."""
     path = streets.write(tmp_path / "city", {"train": 24, "val": 8}, size=(128, 64))
     values = parameters.preset_values(artifacts.REPOSITORY / "params" / preset / "03_cityscapes_ladder.yaml")

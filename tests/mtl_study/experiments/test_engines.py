@@ -281,7 +281,7 @@ class Sweep:
         return process.communicate(timeout=900)[1]
 
     def records(self) -> dict[int, str]:
-        """By seed, without what hangs on time and place."""
+        """By seed, without what depends on time and place."""
         found = {}
         for path in self.store.rglob("*.json"):
             record = json.loads(path.read_text())["record"]

@@ -20,7 +20,7 @@ FAMILIES = {
 
 @pytest.mark.parametrize("problem", FAMILIES)
 def test_a_run_on_the_gpu_repeats(problem, tmp_path_factory, monkeypatch) -> None:
-    """Two epochs of every family, twice: the same record, but for the seconds, made on a GPU."""
+    """Two epochs of every family, twice: the same record, except for the seconds, made on a GPU."""
     options, settings = FAMILIES[problem]
     if problem.startswith("cityscapes"):
         monkeypatch.setenv("MTL_DATA", str(tmp_path_factory.mktemp("data")))

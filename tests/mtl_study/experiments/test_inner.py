@@ -26,13 +26,13 @@ def config(**settings):
 
 
 def test_shipped_records_are_still_found():
-    """Its configuration, read as it is now, has the key under which it lies; of every file each fourth record."""
+    """Its configuration, read as it is now, has the key under which it is stored; of every file each fourth record."""
     found = 0
     for path in (REPOSITORY / "results").rglob("*.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines()[::4]:
             content = json.loads(line)
             settings, numerics = content["record"]["config"], content["record"]["numerics"]
-            if "base" in settings:  # of what is beside runs
+            if "base" in settings:  # not of a run, but of what is done with one
                 settings = settings["base"]
                 assert "optimizer" not in RunConfig.of(**settings).settings
                 continue

@@ -93,7 +93,7 @@ def test_the_worst_take_over_from_the_best(pbt):
 
 
 def test_without_exploring_a_child_is_its_parent(pbt):
-    """From the moment it takes over, bit for bit: the copy of a network goes on as the network itself does."""
+    """From the moment it takes over, bit for bit: the copy of a network continues as the network itself does."""
     record = train_population(config(exploit_interval=2, explore=0.0, quantile=0.25))
     children = [(i, m.parent[2]) for i, m in enumerate(record.members) if m.parent[2] is not None]
     assert len(children) == 1
@@ -206,7 +206,7 @@ def test_all_diverged_is_a_result(tmp_path):
 
 
 def test_identity_is_everything_that_moves_numbers(monkeypatch):
-    """Each setting changes the key, but for the base's own weights."""
+    """Each setting changes the key, except the base's own weights."""
     key = config().key
     assert config({"smto": "fixed", "options": {"weights": [0.9, 0.1]}}).key == key
     for change in (
@@ -263,7 +263,7 @@ def test_a_damaged_or_misnamed_record_is_a_miss_and_says_so(tmp_path, pbt):
 
 
 def test_a_population_of_another_length_is_another_population():
-    """What happens in it hangs on how long it has."""
+    """What happens in it depends on how long it has."""
     assert config({"epochs": 2}).key != config().key
 
 
@@ -368,7 +368,7 @@ def test_killed_and_started_again(tmp_path):
 
 
 def test_every_shipped_population_is_current():
-    """It lies where its identity says, under the code versions of today."""
+    """It is where its identity says, under the code versions of today."""
     store, found = PopulationStore(SHIPPED), 0
     for path in SHIPPED.rglob(f"{POPULATIONS}.jsonl"):
         for line in path.read_text().splitlines(keepends=True):

@@ -25,7 +25,7 @@ def looking(looks, samples, **settings):
     "settings", [{"dropout": 0.3}, {"smto": "cagrad"}, {"smto": "rotograd", "dropout": 0.2}], ids=str
 )
 def test_a_run_that_is_looked_at_is_the_run(settings):
-    """Bit for bit but for the pass by which the loss's gradient is made, which rounds otherwise where the uniform loss
+    """Bit for bit except for the pass that makes the loss's gradient, which rounds otherwise where the uniform loss
     takes its short way."""
     alone = training.train(config(**settings))
     watched = probes._Watched(looking(3, 4, **settings), torch.device("cpu"), None)
@@ -69,7 +69,7 @@ def test_looks_that_do_not_fit_are_not_written(change, message):
 
 
 def test_looks_are_stored_and_found_again(tmp_path):
-    """Beside the runs, whose stores do not see them; another number of looks is another record."""
+    """In a folder next to the runs, whose stores do not see them; another number of looks is another record."""
     asked = looking(2, 4, epochs=1)
     (found,) = probes.watch_all([asked], tmp_path, workers=0)
     store = probes.LooksStore(tmp_path)

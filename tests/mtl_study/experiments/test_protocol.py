@@ -137,7 +137,7 @@ def stand_in(config):
 
 @pytest.fixture
 def untrained(monkeypatch):
-    """Runs are made by hand in place of training; a store holds them all the same."""
+    """Runs are made by hand instead of by training; a store holds them like any others."""
 
     def run(configs, store, **_):
         store = store if isinstance(store, RunStore) else RunStore(store)
@@ -180,7 +180,7 @@ def same(found, experiment):
 @pytest.mark.parametrize("name", published.problems())
 def test_after_a_search_the_store_gives_what_the_search_reports(name, tmp_path, untrained):
     """On every problem: all reported seeds of the chosen configuration, although the search has tried the published one
-    with its own seeds. What other notebooks make beside it changes nothing: the published settings, other learning
+    with its own seeds. What other notebooks add to the store changes nothing: the published settings, other learning
     rates or another regularisation with every seed."""
     methods, settings = reduced(name)
     e = protocol.experiment(name, methods, store=tmp_path, **settings)

@@ -25,7 +25,7 @@ def config(**settings):
 
 
 def contents(folder):
-    """Every file of a store, without the seconds; nothing but records may lie there."""
+    """Every file of a store, without the seconds; nothing but records may be there."""
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         record = json.loads(path.read_text())["record"]

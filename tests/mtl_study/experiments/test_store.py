@@ -159,7 +159,7 @@ def test_a_damaged_record_is_named_set_aside_and_missing(store, record, bit):
 
 
 def test_a_record_that_others_have_mended_meanwhile_is_not_set_aside(store, record, monkeypatch):
-    """Two sweeps come upon a damaged record; before the second sets it aside, the first has trained it anew."""
+    """Two sweeps come upon a damaged record; before the second sets it aside, the first has trained it again."""
     path = store.put(record)
     path.write_text("damaged")
 
@@ -183,7 +183,7 @@ def test_what_is_damaged_twice_is_kept_twice(store, record):
 
 
 def test_only_files_named_by_their_own_key_count(store, record):
-    """What editors and sync tools leave beside records is passed over and mentioned once."""
+    """What editors and sync tools leave next to records is passed over and mentioned once."""
     path = store.put(record)
     line = path.read_text()
     strange = [
@@ -271,7 +271,7 @@ def packed(archive):
 
 
 def test_an_archive_serves_and_takes_nothing(archive, longer, record):
-    """What it lacks goes to the live store beside it, and both are read."""
+    """What it lacks goes to the live store next to it, and both are read."""
     before = contents(archive.archive)
     assert archive.folder == archive.archive.parent / "runs/archive" and not archive.folder.exists()
     assert archive.get(config(epochs=3)) == longer and archive.get(config()) == record
@@ -358,5 +358,5 @@ def test_single_files_within_an_archive_are_mentioned(archive, record):
     loose = archive.archive / "multimnist/CL_RR/edm" / f"{record.config.key}.json"
     loose.parent.mkdir()
     loose.write_text(record.to_line())
-    with pytest.warns(UserWarning, match="1 file beside the archive .* passed over; `make merge FROM="):
+    with pytest.warns(UserWarning, match="1 file next to the archive .* passed over; `make merge FROM="):
         assert len(list(archive)) == 5

@@ -79,7 +79,7 @@ def test_a_model_that_a_method_cannot_work_with_is_refused():
 
 
 def test_divergence_is_a_result():
-    """A loss that is not finite ends the run where it happened; the epochs before it stand."""
+    """A loss that is not finite ends the run where it happened; the epochs before it are kept."""
     run = training.train(config(problem="multimnist/RL_RR", lr=1e30))
     assert run.diverged and run.ended.startswith("diverged at epoch 0, step")
     assert run.history == []
@@ -135,7 +135,7 @@ def test_a_run_that_finished_keeps_no_last_steps():
 
 
 def test_a_diagnostic_whose_name_begins_with_peak_is_the_largest_of_an_epoch():
-    """IMTL on three tasks reports |α| as both; over two steps the mean lies halfway to the least."""
+    """IMTL on three tasks reports |α| as both; over two steps the mean is halfway to the least."""
     small = {"train_size": 8, "val_size": 4, "test_size": 4, "batch_size": 4, "epochs": 1}
     options = {"width": 64, "slim": 8}
     run = training.train(config(problem="cityscapes/19C", smto="imtl", problem_options=options, **small))
@@ -280,7 +280,7 @@ def test_a_users_global_settings_change_no_number_and_are_put_back():
 
 
 def test_precisions_that_a_user_set_part_by_part_are_put_back():
-    """Torch 2.9 and later keep a precision for each part beside the older flags, and refuse to read a flag that says
+    """Torch 2.9 and later keep a precision for each part besides the older flags, and refuse to read a flag that says
     otherwise. Inside a run both say the same, float32."""
     backends = torch.backends
     if not hasattr(backends, "fp32_precision"):
@@ -318,7 +318,7 @@ def test_mixed_precision_is_a_choice_of_its_own():
 
 
 def test_tf32_is_refused_where_it_would_be_float32(monkeypatch):
-    """On a CPU and on an old GPU torch goes on in float32 without a word."""
+    """On a CPU and on an old GPU torch uses float32 without a word."""
     with pytest.raises(BadConfig, match=r"precision = 'tf32' needs an NVIDIA GPU .* the device is 'cpu'"):
         training.train(config(precision="tf32"), "cpu")
     for capability, refused in (((7, 5), True), ((8, 0), False), ((9, 0), False)):

@@ -1,4 +1,4 @@
-"""A trained encoder stays as it is, its heads learn anew on corrupted pictures, and all runs meet the same ones."""
+"""A trained encoder stays as it is, its heads are retrained on corrupted pictures, and all runs meet the same ones."""
 
 import pytest
 import torch
@@ -19,14 +19,14 @@ def config(epochs=1, **settings):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """One record, and the store that it lies in."""
+    """One record, and its store."""
     store = tmp_path_factory.mktemp("store")
     (record,) = transfer.transfers([config()], store, workers=0)
     return record, store
 
 
 def test_a_transfer_is_stored_and_found_again(found):
-    """Beside the runs, whose stores do not see it; its clean scores are those of the run itself."""
+    """In a folder next to the runs, whose stores do not see it; its clean scores are those of the run itself."""
     record, store = found
     assert transfer.TransferStore(store).get(config()) == record and list(RunStore(store)) == []
     assert transfer.Transfer.from_line(record.to_line()) == record
@@ -40,7 +40,7 @@ def test_a_transfer_is_stored_and_found_again(found):
 
 
 def test_only_heads_are_tuned_and_all_runs_meet_the_same_pictures(monkeypatch):
-    """What is corrupted for the test does not hang on the seed of a run; what is corrupted for training does."""
+    """What is corrupted for the test does not depend on the seed of a run; what is corrupted for training does."""
     seen = {}
     original = transfer.corrupt
 

@@ -17,7 +17,7 @@ WORLDS = {"the claim": REPRODUCED, "its contrary": NOT_REPRODUCED, "neither": OP
 
 
 def planted(part, world):
-    """A table of runs, or of checks, in which the claim holds clearly, does not, or hangs in the balance."""
+    """A table of runs, or of checks, in which the claim holds clearly, does not, or is undecided."""
     seeds = range(part.needs.after + 1, part.needs.after + 2 * max(part.needs.seeds, 2) + 1)
     if (statistic := getattr(part.rule, "statistic", "mean")) != "mean":
         return {"spread": of_spreads, "choice": of_choices}[statistic](part, world, range(1, 21))
@@ -45,7 +45,7 @@ def of_ranks(part, world, seeds):
 
 
 def of_numbers(part, world, seeds):
-    """Runs whose number lies well within the bounds, well without, or on both sides of a bound by turns; a hundredth
+    """Runs whose number is well inside the bounds, well outside, or on both sides of a bound by turns; a hundredth
     of the distance to it is noise. The run that is subtracted has 0, or 1 where ratios are compared."""
     rule = part.rule
     above, below = rule.bounds()
@@ -132,7 +132,7 @@ def test_every_claim_can_be_judged_somewhere_and_never_at_smoke():
 
 
 def test_an_estimate_decides_as_its_verdict_says():
-    """The comparison that decides lies on the side of its verdict, in the unit of the thing."""
+    """The comparison that decides is on the side of its verdict, in the unit of the thing."""
     rng = np.random.default_rng(0)
     seen = set()
     for id_, part in EVERY:
@@ -153,7 +153,7 @@ def test_an_estimate_decides_as_its_verdict_says():
 
 
 def test_a_claim_about_a_level_reads_it_with_the_error_of_its_baselines():
-    """Where a gain over single-task models is held against a number, and not against the gain of another run."""
+    """Where a gain over single-task models is compared with a number, and not with the gain of another run."""
     tasks = [task for name in published.problems() for task in problems.get(name).tasks]
     gains = {"delta_m", *(task.name for task in tasks), *(f"{task.name}/{m}" for task in tasks for m in task.metrics)}
     about_levels = {

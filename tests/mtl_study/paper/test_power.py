@@ -61,7 +61,7 @@ def test_ten_seeds_decide_in_four_of_five_worlds_and_err_as_rarely_as_promised(i
 
 @pytest.mark.slow
 def test_a_line_at_no_difference_is_never_settled_where_there_is_none():
-    """Before: a difference of 0 held against a line at 0 stayed open in 95 % of the worlds, with ten seeds as with a
+    """Before: a difference of 0 compared with a line at 0 stayed open in 95 % of the worlds, with ten seeds as with a
     hundred; against a line at what is worth knowing it is decided."""
     rng = np.random.default_rng(0)
     for seeds in (10, 100):
@@ -95,7 +95,7 @@ def test_most_methods_are_ahead_is_found_where_five_of_six_are():
 
 def test_a_random_order_within_the_groups_no_longer_passes_for_the_papers():
     """The eight kept methods first, each group in random order. Before: Spearman's ρ over all 16, 0.75 on average, was
-    held against 0.5."""
+    compared with 0.5."""
     rng, theirs = np.random.default_rng(0), published.table("table_3").delta_m
     groups = [rules.expand(group) for group in PARTS["C1b"].rule.groups]
     rows, overall = [], []
@@ -107,7 +107,9 @@ def test_a_random_order_within_the_groups_no_longer_passes_for_the_papers():
     assert np.mean(overall) > 0.65
     table = pd.DataFrame(rows, columns=["problem", "smto", "seed", "delta_m"])
     found = claims.find(PARTS["C1b"], table)
-    assert found.verdict == NOT_REPRODUCED and found.text.endswith("between them 1.00 at every seed; the rule asks for more than 0.5 for both")
+    assert found.verdict == NOT_REPRODUCED and found.text.endswith(
+        "between them 1.00 at every seed; the rule asks for more than 0.5 for both"
+    )
 
 
 def test_whoever_loses_like_the_kept_methods_no_longer_shows_where_the_others_lose():

@@ -33,7 +33,7 @@ def test_settings_are_those_chosen_and_the_codes_own():
 
 
 def test_losses_are_pooled_for_rotograd_on_cityscapes_alone():
-    """Beside whatever else the experiment says of the problem; single tasks and other methods have it as it is."""
+    """Added to the experiment's other options of the problem; single tasks and other methods get those alone."""
     for problem, smto, pooled in (
         ("cityscapes/19C", "rotograd", True),
         ("cityscapes/19C", "famo", False),

@@ -40,7 +40,7 @@ def test_unequal_learning_rates_are_named():
 
 
 def test_rows_of_another_kind_of_machine_are_named(make_run):
-    """By seed: a block stands as it was made, and what came to it from elsewhere is named with where."""
+    """By seed: a block is kept as it was made, and what came to it from elsewhere is named with where."""
     rows = [("unit_scal", 1, "A"), ("edm", 1, "A"), ("cagrad", 1, "B"), ("unit_scal", 2, "B"), ("cagrad", 2, "B")]
     table = pd.DataFrame(rows, columns=["smto", "seed", "machine"]).assign(problem="multimnist/CL_RR")
     assert captions.elsewhere(table) == "Not made on the kind of machine of the other rows (A, B): CAGrad (B)."

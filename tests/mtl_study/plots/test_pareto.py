@@ -91,7 +91,7 @@ def test_utility_is_relative_to_the_best_and_counts_its_changes(sweep):
     assert shown == {to_rgb(LOOK[smto].colour) for smto in ("fixed", "edm")}
     assert "2 times" in canvas.figure_of(ax).get_label()
     names = {"the sweep": "fixed", "EDM": "edm"}
-    for text in ax.texts:  # a name stands on its own colour
+    for text in ax.texts:  # a name is printed on its own colour
         (bar,) = [b for b in ax.patches if b.get_x() < text.get_position()[0] < b.get_x() + b.get_width()]
         assert to_rgb(bar.get_facecolor()[:3]) == to_rgb(LOOK[names[text.get_text()]].colour)
     assert ax.texts

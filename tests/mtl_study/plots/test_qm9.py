@@ -174,7 +174,7 @@ def test_statistics_per_run_agree_with_those_per_method(selected):
 
 
 def test_a_method_that_diverged_with_every_setting_keeps_its_rows(make_run, alone):
-    """It is a result, and must not end a search; the setting with most seeds that have a value stands for it."""
+    """It is a result, and must not end a search; the setting with most seeds that have a value is shown."""
     fine = [make_run([errors(1)], problem="qm9", smto="imtl", seed=1, lr=0.1)]
     settings = ((2, 0.1), (1, 0.2), (2, 0.2))
     lost = [make_run([errors(1)], problem="qm9", smto="imtl", seed=seed, lr=lr) for seed, lr in settings]

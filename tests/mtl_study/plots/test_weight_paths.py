@@ -52,7 +52,7 @@ def test_extraction_ends_with_the_fixed_weights(make_run):
 
 
 def test_drift_is_drawn_as_a_ratio_with_an_interval(make_run):
-    """Half as fast with every seed: the mean lies at ln ½; a run of too few epochs is named, not drawn."""
+    """Half as fast with every seed: the mean is at ln ½; a run of too few epochs is named, not drawn."""
     first = [0.1, 0.3, 0.5, 0.5, 0.5, 0.6, 0.7]
     runs = [make_run(EPOCHS[:7], smto="edm", seed=seed, weights=[[w, 1 - w] for w in first]) for seed in (1, 2, 3)]
     runs.append(make_run(EPOCHS[:4], smto="edm", problem="multimnist/CL_CR", weights=[[0.1, 0.9]] * 4))

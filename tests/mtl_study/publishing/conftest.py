@@ -57,7 +57,7 @@ class House:
         return (self.folder / "index.html").read_text()
 
     def tracked(self) -> dict[str, bytes]:
-        """REPORT.md and what lies in docs."""
+        """REPORT.md and what is in docs."""
         files = [*(self.repository / "docs").rglob("*.*"), self.repository / "REPORT.md"]
         return {path.name: path.read_bytes() for path in files if path.is_file()}
 

@@ -78,7 +78,7 @@ class Rates(schemas.Parameters):
 
 @pytest.mark.slow
 def test_one_table_is_made_by_the_cells_that_it_rests_on(tmp_path, monkeypatch, capsys):
-    """Other cells, one that would fail among them, are left out; what lies in the preset's folder stays."""
+    """Other cells, one that would fail among them, are left out; what is in the preset's folder stays."""
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
     monkeypatch.setitem(schemas.SCHEMAS, "01_toy", Rates)
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

@@ -1,4 +1,4 @@
-"""Numbers held against the shipped ones, notebooks against what they hang on, and the preset against what was run."""
+"""Numbers compared with the shipped ones, notebooks with what they rest on, and the preset with what was run."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ ROW = {"id": "C12", "estimate": 10.0, "low": 8.0, "high": 12.0, "n": 5, "verdict
         (1.0 + 1e-5, 1.0, True, 0.0, "drift"),  # the same records give the same number
         (1.005, 1.0, False, 0.0, "rounding"),  # on another kind of machine
         (1.02, 1.0, False, 0.0, "drift"),
-        (0.001, -0.001, False, 0.1, "rounding"),  # small beside its interval
+        (0.001, -0.001, False, 0.1, "rounding"),  # small against its interval
         (5, 6, False, 10.0, "drift"),  # seeds and checks are counted, not rounded
         (None, 1.0, False, 10.0, "drift"),
         (float("nan"), 1.0, False, 10.0, "drift"),
@@ -95,7 +95,7 @@ def test_shipped_records_are_strict_wherever_they_are_read(monkeypatch):
     monkeypatch.setattr(check.evidence, "here", lambda: "cpu (arm64), NEON")
     known = check.Shipped({"a": "1", "b": "2"}, {"cpu (x86_64), AVX512"})
     assert known.strict({"a": "1"}) and not known.strict({"a": "2"}) and not known.strict({"c": "3"})
-    assert not known.strict({})  # what is computed anew
+    assert not known.strict({})  # what is computed again
     monkeypatch.setattr(check.evidence, "here", lambda: "cpu (x86_64), AVX512")
     assert known.strict({}) and known.strict({"c": "3"})
     shipped = check.Shipped.read(REPOSITORY / "results")

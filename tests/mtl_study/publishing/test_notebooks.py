@@ -53,7 +53,7 @@ def test_a_notebook_runs_at_smoke(notebook, tmp_path, monkeypatch):
 @pytest.mark.training
 @pytest.mark.slow
 def test_a_notebook_as_released_shows_both_verdicts(tmp_path, monkeypatch):
-    """Beside ours stands the verdict on the same rule with the runs of the paper's released code, which are others."""
+    """Next to our verdict is the one on the same rule with the runs of the paper's released code, which differ."""
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
     monkeypatch.setenv("MTL_WORKERS", "1")
     (job,) = reproduce.plan(REPOSITORY, "smoke", ["01_mnist_selection"], {})
@@ -72,7 +72,7 @@ def test_a_notebook_as_released_shows_both_verdicts(tmp_path, monkeypatch):
 
 
 def test_every_shipped_record_is_current():
-    """It lies where its identity says, under the code versions of today: no record is stale, and each is there once."""
+    """It is where its identity says, under the code versions of today: no record is stale, and each is there once."""
     assert RECORDS and not list(SHIPPED.rglob("*.json"))
     store, found = RunStore(SHIPPED), []
     for path in RECORDS:

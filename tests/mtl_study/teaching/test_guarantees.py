@@ -42,12 +42,12 @@ def test_pcgrad_with_three_tasks_still_conflicts():
 
 
 def test_cagrad_moves_where_all_is_balanced():
-    """(2, 0), (−1, 0): the mean is (½, 0) and 0 lies between the two; the second task gets worse."""
+    """(2, 0), (−1, 0): the mean is (½, 0) and 0 is between the two; the second task gets worse."""
     assert smallest("cagrad", WORSE, 2) == smallest("cagrad", STOPS, 2) == "(2, 0), (−1, 0)"
 
 
 def test_a_tie_is_broken_by_the_order_of_the_tasks_in_imgrad_alone():
-    """Of (0, 1) and (0, −1), which lie alike to (1, 0), it follows the one that stands first or last."""
+    """Of (0, 1) and (0, −1), both at a right angle to (1, 0), it follows the one that comes first or last."""
     drawing = {"pcgrad", "gradvac"}
     assert {key for key in guarantees.methods() if smallest(key, ORDER, 3)} == {"imgrad"} | drawing
     assert all(smallest(key, ORDER, 2) == "" for key in guarantees.methods())

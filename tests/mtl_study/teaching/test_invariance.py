@@ -68,7 +68,7 @@ def test_steps_are_those_of_training():
 
 @pytest.mark.parametrize("num_tasks", [2, 3, 11])
 def test_which_methods_notice_units(num_tasks):
-    """By theory: the logarithm of the losses, the bargain, the weighted maximum; the bisector and what lies on it."""
+    """By theory: the logarithm of the losses, the bargain, the weighted maximum; the bisector and what is on it."""
     rng = np.random.default_rng(1)
     gramians = fingerprint.random_gramians(8, num_tasks, rng)
     found = fingerprint.fingerprints(gramians, np.exp(rng.normal(size=(8, num_tasks)))).invariant
