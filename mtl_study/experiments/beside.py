@@ -1,5 +1,5 @@
-"""Records of what is done with a run apart from training it: looks at gradients (probes), real steps (strides), corrupted
-pictures (transfer). Each kind has a folder of its own, next to the methods' runs."""
+"""Records of what is done with a run apart from training it: looks at gradients (probes), real steps (strides),
+corrupted pictures (transfer). Each kind has a folder of its own, next to the methods' runs."""
 
 from __future__ import annotations
 
