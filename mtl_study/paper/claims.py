@@ -58,7 +58,7 @@ from mtl_study.paper.rules import (
     pairs,
     parts,
 )
-from mtl_study.words import counted, duration, listed, minus, number, sized
+from mtl_study.words import counted, duration, listed, minus, sized
 
 __all__ = ["BadEvidence", "names", "pairs", "parts"]  # for notebooks, which need one name for it all
 
@@ -449,25 +449,29 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
             return problem_label(problem)
         return f"{label(smto)}{f' on {problem_label(problem)}' if len(rule.of) > 1 else ''}"
 
-    text = f"{span} of {n}"
-    for outcome, word in (("fails", "not"), ("open", "open:")):
-        if found := [pair for pair in estimates if pair in {c.pair for c in ballot.having(outcome)}]:
-            text += f"; {word} {', '.join(map(called, found)) if len(found) < min(n, 9) else f'all {len(found)}'}"
     shown = {c.pair: _natural(rule, c.decisive) for c in ballot.compared}
     deciding = shown[ballot.deciding.pair]
-    if n == 1:
-        text = _in_unit(deciding, rule.unit)
-    elif n == 2 and not exact:
-        methods = len({smto for _, smto in estimates}) > 1
-        text += "; " + "; ".join(
-            f"{label(pair[1]) if methods else problem_label(pair[0])} {_in_unit(shown[pair], rule.unit)}"
-            for pair in estimates
-        )
-    elif not exact and (means := [i.mean for i in shown.values() if math.isfinite(i.mean)]):
-        least, most = sized(min(means), max(means))
-        place = f"the {_ordinal(u)}" if u < n else "the last"
-        text += f"; means from {least} to {most}{_suffix(rule.unit)}, {place}, {called(ballot.deciding.pair)}, "
-        text += _in_unit(deciding, "")
+    asked = "" if exact else f"; the rule asks for {_asked(rule)}"
+    if not any(c.estimate.n for c in ballot.compared):
+        text = "no runs yet"
+    elif n == 1:
+        text = _in_unit(deciding, rule.unit) + asked
+    else:
+        text = _votes(ballot, list(estimates), called) + ("" if exact else f"; it takes {f'all {n}' if u == n else u}")
+        if n == 2 and not exact:
+            methods = len({smto for _, smto in estimates}) > 1
+            text += ": " + ", ".join(
+                f"{label(pair[1]) if methods else problem_label(pair[0])} {_in_unit(shown[pair], rule.unit)}"
+                for pair in estimates
+            )
+        elif not exact and (means := [i.mean for i in shown.values() if math.isfinite(i.mean)]):
+            least, most = sized(*(_factor(rule.unit) * mean for mean in (min(means), max(means))))
+            place = f"the {_ordinal(u)}" if u < n else "the last"
+            text += (
+                f". Means from {least} to {most}{_suffix(rule.unit)}; {place} is {called(ballot.deciding.pair)} with "
+            )
+            text += _in_unit(deciding, rule.unit)
+        text += asked
     averaged = any(c.against is not c.estimate for c in ballot.compared)
     method = f"Intervals over seeds, {_percent(ballot.support)} each to support it, {_percent(ballot.contradiction)} "
     method += f"to contradict it{', with variances averaged over the methods' if averaged else ''}."
@@ -575,10 +579,11 @@ def _share(part: Part, rule: Share, evidence: pd.DataFrame) -> Finding:
     known = values.dropna()
     estimate = inference.Proportion(((known > above) & (known < below)).to_numpy())
     ballot = _Ballot.of({pair: estimate}, (0.5, math.inf), 1, part.needs.seeds)
-    mean, low, high, n = interval = ballot.deciding.decisive
-    text = f"{counted(int(estimate.happened.sum()), 'run')} of {n}" if n else "no run"
+    interval, n = ballot.deciding.decisive, ballot.deciding.estimate.n
+    text = f"in {estimate.happened.sum()} of {counted(n, 'run')}" if n else "no runs yet"
     if n:
-        text += f", a share of {number(mean, 2)} ({number(low, 2)} to {number(high, 2)})"
+        low, high = sized(*_as_read(interval, "share of runs")[1:])
+        text += f", by the interval {low} to {high} % of all; the rule asks for more than half"
     return Finding(
         verdict=ballot.verdict,
         why=_too_few(part, ballot) or _against(ballot, "one half"),
@@ -607,13 +612,16 @@ def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Findin
     ballot = _Ballot.of(estimates, (rule.above, math.inf), len(estimates), 1 if exact else part.needs.seeds)
     shown = {c.pair[1]: _as_correlation(c.decisive) for c in ballot.compared}
     interval, n = shown[ballot.deciding.pair[1]], len(ours)
-    words = {"order": "within groups ρ", "split": "between them d"} if len(groups) > 1 else {"order": "ρ"}
-    text = "; ".join(f"{words[name]} = {_in_unit(shown[name], '')}" for name in order)
+    words = {"order": "rank correlation"}
+    if len(groups) > 1:
+        words = {"order": "rank correlation within the groups", "split": "Somers' d between them"}
+    text = ", ".join(f"{words[name]} {_in_unit(shown[name], '')}" for name in order)
+    text += f"; the rule asks for more than {rule.above:g}{' twice' if len(groups) > 1 else ''}"
     line = f"{rule.above:g}{f' ({words[ballot.deciding.pair[1]]})' if len(groups) > 1 else ''}"
     return Finding(
         verdict=ballot.verdict,
         why="no seed has all the methods" if n == 0 else _too_few(part, ballot) or _against(ballot, line),
-        text="ρ = 1, its own order" if exact else text if n else "nothing to compare",
+        text="its own order" if exact else text if n else "no runs yet",
         n=n,
         estimate=interval,
         unit="rank correlation",
@@ -642,7 +650,7 @@ def _checks(rule: Checks, evidence: pd.DataFrame) -> Finding:
     elif absent:
         missing = [str(proposition) for proposition in absent]
         verdict, why, settles = OPEN, f"no check of proposition {', '.join(missing)}", "the missing checks"
-    text = f"{passed.sum()} of {len(evidence)} checks passed"
+    text = _passed(int(passed.sum()), len(evidence))
     return Finding(
         verdict, why, text, len(evidence), unit="checks", ask=lambda: settles, details=evidence.to_dict("records")
     )
@@ -666,8 +674,44 @@ def _exact(ballot: _Ballot) -> bool:
 
 def _why(part: Part, ballot: _Ballot, rule: Compared) -> str:
     """Of a single comparison, where its interval lies."""
-    lines = [minus(f"{line:g}") for line in (rule.above, rule.below) if math.isfinite(line)]
-    return _too_few(part, ballot) or _against(ballot, " and ".join(lines) + _suffix(rule.unit))
+    return _too_few(part, ballot) or _against(ballot, " and ".join(_lines(rule)) + _suffix(rule.unit))
+
+
+def _lines(rule: Compared) -> list[str]:
+    """The bounds of a rule, in its unit."""
+    factor = _factor(rule.unit)
+    return [minus(f"{factor * line:g}") for line in (rule.above, rule.below) if math.isfinite(line)]
+
+
+def _asked(rule: Compared) -> str:
+    """What a rule asks of a number: "more than 10 times", "between −2 and 2 points"."""
+    two = math.isfinite(rule.above) and math.isfinite(rule.below)
+    side = "between" if two else "more than" if math.isfinite(rule.above) else "less than"
+    return f"{side} {' and '.join(_lines(rule))}{_suffix(rule.unit)}"
+
+
+def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str]) -> str:
+    """ "holds for 9 of 15, not for 3 (GradDrop, …), open for 3 (SI, …)"."""
+    n = len(ballot.compared)
+    all_of = f"{'both' if n == 2 else f'all {n}'}"
+    if ballot.least == n:
+        return f"holds for {all_of}"
+    said = [f"holds for {ballot.least or 'none'} of {n}"]
+    for outcome, word in (("fails", "not for"), ("open", "open for")):
+        found = {c.pair for c in ballot.having(outcome)}
+        if len(found) == n:
+            return f"holds for none of {n}" if outcome == "fails" else f"open for {all_of}"
+        if found:
+            named = f" ({', '.join(called(pair) for pair in pairs if pair in found)})" if len(found) < 9 else ""
+            said.append(f"{word} {len(found)}{named}")
+    return ", ".join(said)
+
+
+def _passed(passed: int, n: int) -> str:
+    """How many checks passed, as a sentence."""
+    if n == 1:
+        return f"its one check {'passes' if passed else 'fails'}"
+    return f"all {n} checks pass" if passed == n else f"{passed or 'none'} of {n} checks pass" + "es" * (passed < 2)
 
 
 def _against(ballot: _Ballot, lines: str) -> str:
@@ -676,7 +720,7 @@ def _against(ballot: _Ballot, lines: str) -> str:
         return f"the interval crosses {lines}" if ballot.deciding.estimate.n > 1 else "no interval"
     two = math.isfinite(ballot.above) and math.isfinite(ballot.below)
     side = "between" if two else "above" if math.isfinite(ballot.above) else "below"
-    return f"{'the whole interval' if outcome == 'holds' else 'no part of the interval'} lies {side} {lines}"
+    return f"{'the whole interval' if outcome == 'holds' else 'no part of the interval'} is {side} {lines}"
 
 
 def _settles(part: Part, ballot: _Ballot, seconds: float) -> str:
@@ -710,20 +754,37 @@ def _natural(rule: Compared, interval: Interval) -> Interval:
 
 
 def _suffix(unit: str) -> str:
-    words = {"percent": " %", "standard deviations": " sd", "share of methods": " of the methods"}
-    return words.get(unit, f" {unit}" if unit in ("points", "times") else "")
+    words = {
+        "percent": " %",
+        "share": " %",
+        "standard deviations": " sd",
+        "share of methods": " % of the methods",
+        "share of runs": " % of the runs",
+    }
+    return words.get(unit, f" {unit}" if unit in ("points", "times") or unit.startswith("points per") else "")
+
+
+def _factor(unit: str) -> int:
+    """What a number is multiplied by to be read in its unit: shares are read in percent."""
+    return 100 if unit.startswith("share") else 1
+
+
+def _as_read(interval: Interval, unit: str) -> tuple[float, float, float]:
+    """Mean, low and high in the unit that is read; of a share no more than there is of it."""
+    mean, low, high = (_factor(unit) * x for x in interval[:3])
+    return (mean, max(low, 0.0), min(high, 100.0)) if unit.startswith("share") else (mean, low, high)
 
 
 def _in_unit(interval: Interval, unit: str) -> str:
     """ "9.17 points (5.35 to 13.0)"."""
-    mean, low, high, _ = interval
-    value, *bounds = sized(mean, low, high)
+    mean, low, high = _as_read(interval, unit)
     if not math.isfinite(mean):
         return "no value"
-    if low == high:
-        return f"{value}{_suffix(unit)}"
-    shown = f" ({bounds[0]} to {bounds[1]})" if math.isfinite(high) and math.isfinite(low) else ", no interval"
-    return f"{value}{_suffix(unit)}{shown}"
+    value, *bounds = sized(mean, low, high)
+    if interval.low == interval.high:
+        return f"{value}{_suffix(unit)}{' at every seed' if interval.n > 1 else ''}"
+    known = math.isfinite(interval.low) and math.isfinite(interval.high)
+    return f"{value}{_suffix(unit)}{f' ({bounds[0]} to {bounds[1]})' if known else ', no interval'}"
 
 
 def _quantity(row: Mapping[str, Any]) -> str:
