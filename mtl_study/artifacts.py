@@ -104,7 +104,7 @@ def folder(preset: str) -> Path:
 def clear(folder: Path, stem: str) -> None:
     """Remove what an earlier execution of a notebook left in a folder of artifacts; others may do so at the same time.
     Raises CannotWrite if something stays."""
-    left = ("figures/{0}_*", "tables/{0}_*", "claims/{1}.json", "claims/{1}/*", "notebooks/{1}.*")
+    left = ("figures/{0}_*", "tables/{0}_*", "claims/{1}.json", "claims/{1}/*", "findings/{1}.json", "notebooks/{1}.*")
     for pattern in left:
         for path in folder.glob(pattern.format(stem[:2], stem)):
             try:
@@ -254,6 +254,11 @@ def save_evidence(frame: pd.DataFrame, notebook: str, claim: str, preset: str) -
     path = folder(preset) / "claims" / notebook / claim
     write_atomically(path.with_suffix(".csv"), frame.to_csv(index=False, lineterminator="\n"))
     _manifest(path, (".csv",), preset, f"Evidence of {claim}", "A row per run or check.")
+
+
+def save_findings(found: Mapping[str, Any], notebook: str, preset: str) -> None:
+    """Write what a notebook found, and the records that it rests on, as JSON. Raises CannotWrite."""
+    write_json(folder(preset) / "findings" / f"{notebook}.json", {**found, "records": provenance.records()})
 
 
 def _manifest(path: Path, suffixes: tuple[str, ...], preset: str, title: str, caption: str) -> None:

@@ -1,6 +1,7 @@
 """Time to target: how long a method takes until it is as good as the uniform loss at its end.
 
     to_target(runs, baselines, tasks)        epochs, steps and seconds until a run has reached its target
+    half_way(times)                          who reaches it in half of the runs, and how soon
     ahead(runs, baselines, tasks, share)     the lead over the uniform loss's end with only a share of its epochs
     profile(times), scores(times)            over problems: who is how often within a factor τ of the fastest
     one_setting(times)                       the same with one setting for all problems; scores_in_one_setting(times)
@@ -94,6 +95,21 @@ def to_target(
         rows.append(row)
     shares = ["share", "share_of_steps", "share_of_seconds"]
     return pd.DataFrame(rows, columns=[*RUN, "lr", "target", "epochs", "steps", "seconds", *shares])
+
+
+def half_way(times: pd.DataFrame) -> pd.DataFrame:
+    """The methods that reach the target in at least half of their runs, the fastest first, and after which share of the
+    uniform loss's epochs and seconds: the upper median over runs.
+
+    Args:
+        times: of `to_target`, one problem; rows of the uniform loss and those without a target are left out.
+
+    Returns:
+        Index smto; share, share_of_seconds.
+    """
+    known = times[times.target.notna() & (times.smto != UNIFORM)]
+    shares = known.groupby("smto")[["share", "share_of_seconds"]].quantile(0.5, interpolation="higher")
+    return shares[np.isfinite(shares.share)].sort_values("share")
 
 
 def ahead(

@@ -312,7 +312,8 @@ def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
     def ask() -> str:
         return f"{settles} (above seed {after})" if (settles := found.settles) else ""
 
-    return replace(found, why=found.why + seen, ask=ask)
+    text = found.text if found.n else f"no runs yet with seeds above {after}"
+    return replace(found, why=found.why + seen, text=text, ask=ask)
 
 
 def _find(part: Part, evidence: pd.DataFrame, exact: bool) -> Finding:
@@ -447,6 +448,8 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
         problem, smto = pair
         if rule.together:
             return problem_label(problem)
+        if len({smto for _, smto in estimates}) == 1 < len(rule.of):
+            return problem_label(problem)
         return f"{label(smto)}{f' on {problem_label(problem)}' if len(rule.of) > 1 else ''}"
 
     shown = {c.pair: _natural(rule, c.decisive) for c in ballot.compared}
@@ -457,7 +460,10 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
     elif n == 1:
         text = _in_unit(deciding, rule.unit) + asked
     else:
-        text = _votes(ballot, list(estimates), called) + ("" if exact else f"; it takes {f'all {n}' if u == n else u}")
+        takes = "both" if u == n == 2 else f"all {n}" if u == n else u
+        text = _votes(ballot, list(estimates), called) + (
+            "" if exact or ballot.least == u == n else f"; it takes {takes}"
+        )
         if n == 2 and not exact:
             methods = len({smto for _, smto in estimates}) > 1
             text += ": " + ", ".join(
@@ -616,7 +622,7 @@ def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Findin
     if len(groups) > 1:
         words = {"order": "rank correlation within the groups", "split": "Somers' d between them"}
     text = ", ".join(f"{words[name]} {_in_unit(shown[name], '')}" for name in order)
-    text += f"; the rule asks for more than {rule.above:g}{' twice' if len(groups) > 1 else ''}"
+    text += f"; the rule asks for more than {rule.above:g}{' for both' if len(groups) > 1 else ''}"
     line = f"{rule.above:g}{f' ({words[ballot.deciding.pair[1]]})' if len(groups) > 1 else ''}"
     return Finding(
         verdict=ballot.verdict,
@@ -687,7 +693,8 @@ def _asked(rule: Compared) -> str:
     """What a rule asks of a number: "more than 10 times", "between −2 and 2 points"."""
     two = math.isfinite(rule.above) and math.isfinite(rule.below)
     side = "between" if two else "more than" if math.isfinite(rule.above) else "less than"
-    return f"{side} {' and '.join(_lines(rule))}{_suffix(rule.unit)}"
+    lines = _lines(rule)
+    return f"{side} {' and '.join(lines)}{' time' if lines == ['1'] and rule.unit == 'times' else _suffix(rule.unit)}"
 
 
 def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str]) -> str:
@@ -697,7 +704,7 @@ def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str]) ->
     if ballot.least == n:
         return f"holds for {all_of}"
     said = [f"holds for {ballot.least or 'none'} of {n}"]
-    for outcome, word in (("fails", "not for"), ("open", "open for")):
+    for outcome, word in (("fails", "fails for"), ("open", "open for")):
         found = {c.pair for c in ballot.having(outcome)}
         if len(found) == n:
             return f"holds for none of {n}" if outcome == "fails" else f"open for {all_of}"
@@ -711,6 +718,8 @@ def _passed(passed: int, n: int) -> str:
     """How many checks passed, as a sentence."""
     if n == 1:
         return f"its one check {'passes' if passed else 'fails'}"
+    if n == 2 and passed != 1:
+        return "both checks pass" if passed else "neither check passes"
     return f"all {n} checks pass" if passed == n else f"{passed or 'none'} of {n} checks pass" + "es" * (passed < 2)
 
 

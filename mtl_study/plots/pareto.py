@@ -106,6 +106,71 @@ def front(
     return axes
 
 
+def objectives(
+    selected: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR"), settings: pd.DataFrame | None = None
+) -> Axes:
+    """The picture of the answer: every method, and the sweep of fixed weights at each of its learning rates, on the two
+    gains, with the names at the points.
+
+    Args:
+        selected: of one problem; of the sweep and of the uniform loss several configurations. tasks: across and up.
+        settings: for the caption.
+    """
+    _, ax = canvas.figure(8.5, 5.8)
+    columns = [x, y] = list(tasks)
+    selected = comparable(selected, tasks)
+    selected = selected.assign(lr=[frames.setting(config, "lr") for config in selected.config])
+    sweep, others = selected[selected.smto.isin(FRONT)], selected[~selected.smto.isin(FRONT)]
+    rates = _rates(sweep)
+    points, names, colours, passed = [], [], [], []
+    for i, rate in enumerate(rates):
+        line = sweep[sweep.lr == rate].assign(share=sweep.config.map(_share)).groupby(["share", "smto"])[columns].mean()
+        look_of: dict[str, Any] = {"color": LOOK[SWEEP].colour, "linestyle": (0, (3, 1.5)) if i else "-", "zorder": 2}
+        ax.plot(
+            line[x], line[y], marker="*", markersize=8, linewidth=1.4, label=f"fixed weights, rate {rate:g}", **look_of
+        )
+        steps = np.linspace(0, len(line) - 1, 40 * len(line))
+        passed.append(np.stack([np.interp(steps, range(len(line)), line[task]) for task in columns], axis=1))
+        if "unit_scal" in line.index.get_level_values("smto"):
+            (sum_,) = line.xs("unit_scal", level="smto").to_numpy()
+            ax.plot(*sum_, "o", color=LOOK["unit_scal"].colour, markersize=9, markeredgecolor="white", zorder=4)
+            points.append(tuple(sum_))
+            names.append(look.label("unit_scal") + (f", rate {rate:g}" if len(rates) > 1 else ""))
+            colours.append(LOOK["unit_scal"].colour)
+    for smto in look.in_order(others.smto):
+        runs, style = others[others.smto == smto], LOOK[smto]
+        mean, sd = runs[columns].mean(), runs[columns].std(ddof=1).fillna(0)
+        ax.errorbar(
+            mean[x], mean[y], sd[y], sd[x], color=style.colour, elinewidth=0.7, alpha=0.35, fmt="none", zorder=1
+        )
+        ax.plot(mean[x], mean[y], style.marker, color=style.colour, markersize=8, markeredgecolor="white", zorder=3)
+        points.append((mean[x], mean[y]))
+        names.append(look.label(smto) + (f", rate {runs.lr.iloc[0]:g}" if runs.lr.iloc[0] != rates[0] else ""))
+        colours.append(style.colour)
+    low, high = np.min(points, axis=0), np.max(points, axis=0)
+    slack = 0.12 * np.maximum(high - low, 0.1)
+    ax.set(xlim=(low[0] - slack[0], high[0] + slack[0]), ylim=(low[1] - slack[1], high[1] + slack[1]))
+    ax.set(xlabel=f"gain on {x}, % (to the right: better)", ylabel=f"gain on {y}, % (up: better)")
+    canvas.despine(ax, grid="both")
+    ax.legend(frameon=False, fontsize=8.5, loc="lower left")
+    canvas.label_points(ax, points, names, np.concatenate(passed), color=colours, fontsize=8)
+    canvas.caption(
+        ax,
+        "Test gain over the single-task models on each task; the upper right is better. Points: means of "
+        f"{captions.seeds(selected)}; crosses: ± 1 standard deviation between them. Stars: fixed weights, joined in "
+        "order; the ends of the sweep are outside. Names without a rate have that of the first line.",
+        captions.A_SEED,
+        captions.chosen(settings),
+    )
+    return ax
+
+
+def _share(config: str) -> float:
+    """What the first of two tasks gets in a run of fixed weights; ½ where no weights are given."""
+    first, second = frames.setting(config, "options").get("weights", (1, 1))
+    return float(first / (first + second))
+
+
 def _rates(sweep: pd.DataFrame) -> list[float]:
     """The learning rates of a sweep in the order of its runs, which begin with those at the uniform loss's own."""
     return list(dict.fromkeys(frames.setting(config, "lr") for config in sweep.config))

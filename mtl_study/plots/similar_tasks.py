@@ -377,26 +377,26 @@ def _two_tasks(ax: Axes, ratios: np.ndarray) -> None:
     bar.outline.set_visible(False)
 
 
-def ranking(per_run: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
-    """Does C tell where SMTOs help? Per problem C, the pairwise cosine and 1/√K beside the gaps SMTO − Unit. Scal.
+def ranking(per_run: pd.DataFrame, one_rate: pd.DataFrame, smto: str = "imtl") -> pd.DataFrame:
+    """Does C tell where an SMTO helps? Per problem C, the pairwise cosine and 1/√K beside one gap, method − Unit. Scal.
 
     Args:
         per_run: `alignment.per_run`, of which the rows of Unit. Scal. count.
-        selected: test gains on the same problems. The gaps of a problem are those of all SMTOs that it has; on QM9 of
-            those in the paper's Table 1, which leaves out IMTL and RotoGrad.
+        one_rate: test gains on the same problems, compared at one learning rate (`protocol.at_one_rate`), so that a gap
+            is that of the method and not of two rates. smto: the one method that every problem has.
 
     Returns:
-        One row per problem that has an SMTO; then a row per kind of gap, Spearman's correlation of each column with
-        it. Where no problem has several SMTOs, the largest gap is the mean gap and is left out. Caption in
-        `.attrs["caption"]`.
+        One row per problem on which the gap is known; then Spearman's correlation of each column with the gap, which
+        is the last column. Problems without such runs are named in the caption (`.attrs["caption"]`).
     """
-    rows = {}
-    for problem in look.problems_in_order(selected.problem):
-        of_problem = selected[selected.problem == problem]
-        if problem == "qm9":
-            of_problem = of_problem[of_problem.smto.isin(published.table("table_1").index)]
-        gaps = comparisons.paired(of_problem)["mean"].dropna()
-        if gaps.empty:
+    rows, without = {}, []
+    for problem in look.problems_in_order(one_rate.problem):
+        of_problem = one_rate[(one_rate.problem == problem) & one_rate.smto.isin([smto, "unit_scal"])]
+        if smto not in set(of_problem.smto):
+            continue
+        gap = comparisons.paired(of_problem)["mean"][smto]
+        if math.isnan(gap):
+            without.append(look.problem_label(problem))
             continue
         uniform = per_run[(per_run.problem == problem) & (per_run.smto == "unit_scal")]
         rows[look.problem_label(problem)] = {
@@ -404,34 +404,27 @@ def ranking(per_run: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
             "pairwise cosine": uniform.pairwise_cosine.mean(),
             "norm ratio": uniform.norm_ratio.mean(),
             "1/√K": alignment.cosine_floor(int(uniform.num_tasks.iloc[0])),
-            "SMTOs": len(gaps),
-            "mean gap": gaps.mean(),
-            "largest gap": gaps.max(),
+            "gap": gap,
         }
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("problem")
-    several = bool((table["SMTOs"] > 1).any())
-    if not several:
-        table = table.drop(columns="largest gap")
-    kinds = ["mean gap", "largest gap"] if several else ["mean gap"]
-    correlations = {
-        gap: {name: inference.spearman(table[name], table[gap]).rho for name in list(table.columns)[:4]}
-        for gap in kinds
-    }
+    columns = ["C", "pairwise cosine", "norm ratio", "1/√K", "gap"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("problem")
     least = 2 / math.factorial(len(rows))  # the permutation p-value of a perfect order: that and its mirror image
     notes = []
     if least > 0.05:
         notes.append(f"Over {len(rows)} problems no correlation can have a permutation p-value below {least:.2g}.")
     if table["1/√K"].nunique() < 2:
         notes.append("1/√K cannot rank problems that have equally many tasks.")
-    for gap in kinds:
-        table.loc[f"rank correlation with the {gap}"] = correlations[gap]
-    table.attrs["decimals"] = {name: 0 if name == "SMTOs" else 2 for name in table.columns}
+    if without:
+        notes.append(f"No runs at one rate: {listed(without)}.")
+    correlations = {name: inference.spearman(table[name], table["gap"]).rho for name in columns[:-1]}
+    table.loc["rank correlation with the gap"] = pd.Series(correlations)
+    table.attrs["decimals"] = 2
     canvas.caption(
         table,
-        f"""Gradients: mean over training and {captions.seeds(selected)} under Unit. Scal. Gaps: mean test Δm of each
-        SMTO minus that of Unit. Scal., in points; their mean{" and the largest" if several else ""} over the SMTOs that
-        the problem has. {"On QM9 these are the methods of the paper's Table 1." if "qm9" in rows else ""} The paper's
-        reading asks for a high C where the gap is small, a rank correlation of −1. {" ".join(notes)}""",
+        f"""Gradients: mean over training and {captions.seeds(one_rate)} under Unit. Scal. Gap: mean test Δm of
+        {look.label(smto)} minus that of Unit. Scal. at one learning rate, in points; the paper runs {look.label(smto)}
+        on every problem. The paper's reading asks for a high C where the gap is small, a rank correlation of −1.
+        {" ".join(notes)}""",
     )
     return table
 

@@ -15,7 +15,9 @@ import torch
 from mtl_study.analysis.confounds import ALONE, at_the_edge
 from mtl_study.experiments import inner
 from mtl_study.look import OPTIMIZERS, label, problem_label
-from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED, Verdicts
+from mtl_study.paper import conclusions
+from mtl_study.paper.claims import Verdicts
+from mtl_study.paper.conclusions import Conclusions, Sentence
 from mtl_study.teaching import fingerprint, landscape
 from mtl_study.teaching.invariance import BETAS
 from mtl_study.words import counted, listed, number, percent
@@ -273,70 +275,67 @@ def findings(
     per_run: pd.DataFrame,
     robust: pd.DataFrame,
     verdicts: Iterable[Verdicts],
-) -> str:
+) -> Conclusions:
     """What the notebook found, the strongest evidence against each statement beside it."""
-    parts = [part for found in verdicts for part in found]
-    kept = [part.id for part in parts if part.verdict == REPRODUCED]
-    lost = [part.id for part in parts if part.verdict == NOT_REPRODUCED]
     used, decayed = rows[rows.group == "head, as used"].heads
     arrive = [int(table.loc[("gd", "unit_scal")].notna().sum()) for table in tables.values()]
     count = len(next(iter(tables.values())).columns)
     steps = of_toy(tables, landscape.published())
     steps = steps[steps.proposition == "unit_scal"]
     near, of_large = int(steps.passed.sum()), len(steps)
-    judged = (
-        f"Of {counted(len(parts), 'statement')} {len(kept)} are reproduced and {len(lost)} are not ({listed(lost)})."
-        if kept or lost
-        else "This preset shows that the code runs, and decides nothing."
+    exact = Sentence(
+        "Adam cancels the unit of a loss in the head of its task, to the last bit, in the limit of a small ε.",
+        f"with the usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of their way, "
+        f"and with a weight decay of 1e-5 in the gradient by {percent(100 * decayed, 0)}.",
     )
-    exact = (
-        "Adam cancels the unit of a loss in the head of its task, to the last bit, in the limit of a small ε; with the "
-        f"usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of their way, and with a "
-        f"weight decay of 1e-5 in the gradient by {percent(100 * decayed, 0)}."
-    )
-    toy = (
+    toy = Sentence(
         "On the landscape of the paper's first figure Adam takes the uniform loss to the optimum within 3 % of the "
-        f"published numbers of steps at {near} of the {of_large} step sizes from {LARGE:g}; gradient descent "
-        f"arrives at {arrive[0]} of {count} step sizes or at {arrive[-1]}, depending on whether "
-        f"{listed(tables, last='or')} is asked."
+        f"published numbers of steps at {near} of the {of_large} step sizes from {LARGE:g}.",
+        f"gradient descent arrives at {arrive[0]} of {count} step sizes or at {arrive[-1]}, depending on whether "
+        f"{listed(tables, last='or')} is asked.",
     )
-    return " ".join([judged, exact, toy, *_of_training(interactions, spreads, per_run, robust)])
+    judged = conclusions.judged(part for found in verdicts for part in found)
+    return Conclusions([exact, toy, *_of_training(interactions, spreads, per_run, robust), judged])
 
 
 def _of_training(
     interactions: pd.DataFrame, spreads: pd.DataFrame, per_run: pd.DataFrame, robust: pd.DataFrame
-) -> Iterator[str]:
+) -> Iterator[Sentence]:
     """A sentence for each experiment that has runs."""
     if not interactions.empty:
         gain, alone = interactions.gain.mean(), interactions.groupby("seed").gain_alone.first().mean()
         more = "more than it helps training" if gain > alone else "no more than it helps training"
-        yield (
-            f"Methods gain {number(gain, 1, sign=True)} points of Δm from SGD to Adam, single-task models "
-            f"{number(alone, 1, sign=True)}: in trainings as short as these, Adam helps multi-task training {more}."
+        yield Sentence(
+            f"Methods gain {number(gain, 1, sign=True)} points of Δm from SGD to Adam.",
+            f"single-task models gain {number(alone, 1, sign=True)}: in trainings as short as these, Adam helps "
+            f"multi-task training {more}.",
         )
     usual, invariant = "unit_scal adam", "si sgd"
     if not spreads.empty and spreads[[f"delta_m {usual}", f"delta_m {invariant}"]].notna().all(axis=None):
-        yield (
+        here, there = (spreads[f"delta_m {arm}"].mean() for arm in (usual, invariant))
+        yield Sentence(
             f"The unit of one loss makes Δm vary by {number(spreads[f'spread {usual}'].mean(), 1)} points "
             f"for the uniform loss under Adam and by {number(spreads[f'spread {invariant}'].mean(), 1)} for SI under "
-            f"SGD, which does not notice them; yet their Δm is {percent(spreads[f'delta_m {usual}'].mean(), 1)} and "
-            f"{percent(spreads[f'delta_m {invariant}'].mean(), 1)}."
+            "SGD, which does not notice units.",
+            f"their Δm is {percent(here, 1)} and {percent(there, 1)}"
+            + (": not to notice units is not what makes Adam good." if there < here else "."),
         )
     means = per_run.groupby("problem", sort=False)[["magnitude_gap", "magnitude_left"]].mean()
     name, row = means.magnitude_gap.idxmin(), means.loc[means.magnitude_gap.idxmin()]
     other = means.magnitude_gap.idxmax()
-    beside = f" On {problem_label(str(other))} it is {number(means.magnitude_gap[other], 2, sign=True)} beside theirs."
-    yield (
+    beside = f"on {problem_label(str(other))} it is {number(means.magnitude_gap[other], 2, sign=True)} beside theirs."
+    yield Sentence(
         f"Gradients of tasks differ most in length on {problem_label(str(name))}: their magnitude similarity is "
         f"{number(-row.magnitude_gap, 2)} below that of samples, of which one constant weight leaves "
-        f"{number(-row.magnitude_left, 2)}.{beside if other != name else ''}"
+        f"{number(-row.magnitude_left, 2)}.",
+        beside if other != name else "",
     )
     if not robust.empty:
-        yield (
+        yield Sentence(
             f"By δ multi-task features are {'more' if robust.delta.mean() < 0 else 'less'} robust to corruptions "
-            f"({number(robust.delta.mean(), 3, sign=True)}), by the scores on corrupted pictures "
-            f"{'better' if robust.difference.mean() < 0 else 'worse'} "
-            f"({percent(robust.difference.mean(), 1, sign=True)})."
+            f"({number(robust.delta.mean(), 3, sign=True)}).",
+            f"by the scores on corrupted pictures they are {'better' if robust.difference.mean() < 0 else 'worse'} "
+            f"({percent(robust.difference.mean(), 1, sign=True)}).",
         )
 
 

@@ -45,7 +45,7 @@ def test_the_papers_own_table_reproduces_the_papers_claims(claim):
 
 def test_the_papers_table_says_ten_of_fifteen():
     finding = claims.on_paper(claims.parts("C1")[0])
-    assert finding.text == "holds for 10 of 15, not for 5 (GradDrop, RLW-Dirichlet, RLW-Normal, SI, UW)"
+    assert finding.text == "holds for 10 of 15, fails for 5 (GradDrop, RLW-Dirichlet, RLW-Normal, SI, UW)"
 
 
 def test_runs_around_the_papers_means_reproduce_c1_and_c2():
@@ -82,6 +82,33 @@ def test_no_line_that_was_moved_is_judged_on_the_runs_that_were_seen_before():
     seen, fresh = (judge("Royer-population", pd.DataFrame(rows), preset)[0] for preset in ("quick", "overnight"))
     assert (seen.verdict, fresh.verdict) == (BARRED, REPRODUCED)
     assert seen.why == "the preset quick decides nothing: its line was moved after the shipped runs had been seen"
+
+
+def test_a_verdict_reads_aloud():
+    """In the unit of the thing, with what the rule asks for; never a logarithm, a nan, or "0 of 1; not all 1"."""
+
+    def says(claim, i, table):
+        return claims.find(claims.parts(claim)[i], table).text
+
+    ratio = [
+        (problem, "rotograd", seed, x + seed) for problem, x in (("qm9", 800.0), (CL_RR, 1.0)) for seed in (1, 2, 3)
+    ]
+    rotation = pd.DataFrame(ratio, columns=["problem", "smto", "seed", "rotation_loss"])
+    text = says("C11", 0, rotation)
+    assert re.fullmatch(r"[\d,]+ times \([\d,.]+ to [\d,]+\); the rule asks for more than 10 times", text)
+    assert says("C11", 0, rotation[:0]) == "no runs yet"
+    shares = pd.DataFrame({"problem": "qm9", "smto": "imtl_transposed", "seed": [1, 2, 3], "diverged": [0.0, 0.0, 0.0]})
+    asked = "the rule asks for more than half"
+    assert says("C7", 6, shares) == f"in 0 of 3 runs, by the interval 0.0 to 70.8 % of all; {asked}"
+    c12 = pd.DataFrame({"proposition": [1, 2], "check": "x", "passed": [False, True]})
+    assert says("C12", 0, c12) == "1 of 2 checks passes" and says("C12", 0, c12[:1]) == "its one check fails"
+    assert says("C12", 0, c12.assign(passed=False)) == "neither check passes"
+    assert claims.on_paper(claims.parts("C7")[1]).text == "83.3 % of the methods"
+    two = pd.DataFrame({"problem": ["multimnist/CL_CR"] * 3 + ["multimnist/RL_RR"] * 3, "smto": "unit_scal"})
+    two = two.assign(seed=[1, 2, 3] * 2, cosine_to_mean=[0.69, 0.7, 0.71, 0.1, 0.11, 0.12])
+    text = says("C10", 0, two)
+    assert text.startswith("holds for 1 of 2, fails for 1 (RL_RR); it takes both: CL_CR 0.700 (")
+    assert text.endswith("; the rule asks for between 0.65 and 0.75")
 
 
 # -- counting with intervals -------------------------------------------------------------------------------------------
@@ -171,7 +198,7 @@ def test_a_method_that_is_missing_or_diverged_stays_open():
     table = runs()
     table.loc[(table.smto == "edm") & (table.seed == 1), "delta_m"] = math.nan
     found = judge("C1", table[table.smto != "cdtt"])[0]
-    assert found.ours.startswith("holds for 8 of 15, not for 5 (") and "open for 2 (CDTT, EDM)" in found.ours
+    assert found.ours.startswith("holds for 8 of 15, fails for 5 (") and "open for 2 (CDTT, EDM)" in found.ours
     assert found.verdict == REPRODUCED
 
 

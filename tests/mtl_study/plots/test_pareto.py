@@ -97,3 +97,36 @@ def test_utility_is_relative_to_the_best_and_counts_its_changes(sweep):
     assert ax.texts
     (of_sweep,) = [line for line in ax.lines if line.get_label() == "best of the sweep"]
     assert ax.get_ylim()[0] < of_sweep.get_ydata().min()
+
+
+def test_the_picture_of_the_answer_has_every_name_at_its_own_point(rows, sweep):
+    """Points are means, no two names overlap, and a method with another rate than the sweep's first says so."""
+    close = [
+        rows(smto, [(2.4 + 0.05 * i, -15.2)] * 3, {"lr": 0.002}) for i, smto in enumerate(("cagrad", "famo", "imtl"))
+    ]
+    faster = rows("unit_scal", [(0.4, -9.0)] * 3, {"lr": 0.002, "options": {}})
+    weighed = [
+        rows("fixed", [at] * 3, {"lr": 0.001, "options": {"weights": w}})
+        for at, w in [((1.0, -5.0), [0.7, 0.3]), ((-2.0, -1.0), [0.1, 0.9]), ((0.0, -30.0), [0.9, 0.1])]
+    ]
+    plain = rows("unit_scal", [(-1.0, -20.0)] * 3, {"lr": 0.001, "options": {}})
+    edm = sweep[sweep.smto == "edm"]
+    ax = pareto.objectives(pd.concat([*weighed, plain, edm, faster, *close], ignore_index=True))
+    named = {text.get_text(): text for text in ax.texts if text.get_text()}
+    assert set(named) == {"Unit. Scal., rate 0.001", "Unit. Scal., rate 0.002", "EDM"} | {
+        f"{LOOK[smto].label}, rate 0.002" for smto in ("cagrad", "famo", "imtl")
+    }
+    assert named["EDM"].xy == pytest.approx((2.5, -15)) and named["Unit. Scal., rate 0.001"].xy == pytest.approx(
+        (-1, -20)
+    )
+    dots = [tuple(line.get_xydata()[0]) for line in ax.lines if len(line.get_xydata()) == 1]
+    assert {tuple(np.round(text.xy, 6)) for text in named.values()} == {tuple(np.round(dot, 6)) for dot in dots}
+    renderer = canvas.figure_of(ax).canvas.get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in named.values()]
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+    frame = ax.get_window_extent()
+    assert all(frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) for box in boxes)
+    (line,) = [line for line in ax.lines if len(line.get_xydata()) > 1]
+    assert line.get_label() == "fixed weights, rate 0.001"
+    in_order = [[-2, -1], [-1, -20], [1, -5], [0, -30]]  # by the weight of the first task, the uniform loss among them
+    assert line.get_xydata() == pytest.approx(np.array(in_order, dtype=float))

@@ -1,0 +1,198 @@
+"""The first page of the report: the answer, what it rests on, and whether to use an SMTO.
+
+    answer(found), guide(found, verdicts), basis(found)
+
+`found` are the numbers that the notebooks' conclusions left (`conclusions`), by the notebook's number; verdicts are the
+rows of claims.json by id. What a number is missing for is left out, so that a page of a part of the notebooks says what
+that part knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED
+from mtl_study.paper.conclusions import points
+from mtl_study.words import counted, number, percent
+
+QUESTION = (
+    "Multi-task networks are trained on several losses at once. Do specialized multi-task optimizers (SMTOs), which "
+    "weigh the tasks in every step, beat the uniform loss, the plain sum of all losses?"
+)
+#: the kinds of data, as `conclusions.basis` names them, and what they stand for on the page
+DATA = {"multimnist": "Digits", "cityscapes": "Streets", "qm9": "Molecules"}
+PICTURE = "05_two_objectives"
+
+Found = Mapping[str, Mapping[str, Any]]
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One line of the guide: its topic, the advice, and where the evidence is: notebooks by number, claims by id."""
+
+    topic: str
+    says: str
+    notebooks: tuple[str, ...]
+    claims: tuple[str, ...]
+
+
+def answer(found: Found) -> list[str]:
+    """The answer in five sentences, fewer where numbers are missing."""
+    one, two, five = (found.get(number_, {}) for number_ in ("01", "02", "05"))
+    return [
+        *_where_tasks_differ(one),
+        *_how_much_is_speed(one, five),
+        *_where_tasks_are_alike(two),
+        *_a_sweep(five),
+        *_elsewhere(found.get("03", {}), found.get("04", {}), two),
+    ]
+
+
+def _where_tasks_differ(one: Mapping[str, Any]) -> Iterator[str]:
+    if one:
+        yield (
+            f"Where two tasks differ (CL_RR: name one digit, redraw the other), {one['better']} of {one['methods']} "
+            f"SMTOs surely beat the uniform loss with the paper's settings; the {one['kept']} that the paper keeps are "
+            f"{number(one['lead'])} points of Δm ahead (median)."
+        )
+
+
+def _how_much_is_speed(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[str]:
+    if not one:
+        return
+    own, larger = one["rates"]
+    gains = (
+        f"The learning rate {larger:g} in place of {own:g} alone gives the uniform loss {points(one['rate_gain'])}"
+        if one["rate_gain"][1] > 0
+        else f"A larger learning rate alone ({larger:g}) gives the uniform loss nothing for sure"
+    )
+    left = (
+        f"; compared at one rate each, {one['sure_at_one_rate']} of {one['compared_at_one_rate']} still surely lead, by "
+        f"{number(one['lead_at_one_rate'])} points"
+        if one["compared_at_one_rate"]
+        else ""
+    )
+    both = five.get("leads_by_rate", {}).get(f"{larger:g}")
+    left += f", and where both have the larger one {five['led']} lead by {number(both)}" if both is not None else ""
+    batches = five.get("batches", [])
+    batch = f"; the batch was {batches[0]} throughout, so its part is not known" if len(batches) == 1 else ""
+    yield f"{gains}{left}{batch}."
+
+
+def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[str]:
+    if two:
+        name, apart = two["largest"]
+        yield (
+            f"Where two tasks are alike, {two['small']} of {two['pairs']} differences are shown to be smaller than "
+            f"{two['margin']:g} points, {two['unknown']} are not known, and the largest is "
+            f"{number(apart, 1, sign=True)} points ({name})."
+        )
+
+
+def _a_sweep(five: Mapping[str, Any]) -> Iterator[str]:
+    if five:
+        yield (
+            f"On CL_RR the best of {five['sweep']} fixed-weight runs reaches {percent(five['sweep_delta_m'])}, "
+            f"the best SMTO, {five['best']}, {percent(five['best_delta_m'])}, which is "
+            f"{number(five['smto_minus_sweep'])} points ({five['interval']}) more; to find that SMTO cost "
+            f"{number(five['price_of_all'], 0)} runs of the uniform loss."
+        )
+
+
+def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[str]:
+    parts = []
+    if three:
+        parts.append(f"on streets {three['holds']} of {three['statements']} statements hold")
+    if four:
+        rest = four["methods"] - four["better"] - four["worse"]
+        parts.append(f"on molecules {rest} of {four['methods']} SMTOs cannot be told from the uniform loss")
+    if two.get("problems"):
+        parts.append(
+            f"and over {two['problems']} problems the paper's cosine C has a rank correlation of "
+            f"{number(two['rho'], 2)} with what IMTL gains, the number of tasks alone {number(two['rho_of_floor'], 2)}"
+        )
+    if parts:
+        text = "; ".join(parts)
+        yield f"{text[0].upper()}{text[1:]}."
+
+
+# -- should I use an SMTO? ---------------------------------------------------------------------------------------------
+
+
+def guide(found: Found, verdicts: Rows) -> list[Advice]:
+    """What to try first, when an SMTO pays, what it costs, and what not to go by."""
+    return [
+        *_first(found.get("01", {}), found.get("05", {})),
+        *_pays(found.get("01", {}), found.get("02", {}), verdicts),
+        *_costs(found.get("02", {}), found.get("05", {}), verdicts),
+        *_not_by(found.get("02", {}), verdicts),
+    ]
+
+
+def _first(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[Advice]:
+    steps = []
+    if one and one["rate_gain"][1] > 0:
+        steps.append(f"the learning rate of the uniform loss ({points(one['rate_gain'])} here)")
+    if five and five["fixed"][1] > 0:
+        steps.append(f"a few fixed weights ({points(five['fixed'])} with those of a single SMTO run)")
+    says = f"Tune {', then '.join(steps)}." if steps else "Nothing cheap helped the uniform loss here."
+    if one or five:
+        yield Advice("Try first", says, ("01", "05"), ("C1a", "C8a", "Xin-learning-rate"))
+
+
+def _pays(one: Mapping[str, Any], two: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
+    if not one:
+        return
+    differ = (
+        f"Where tasks differ: at one learning rate {one['sure_at_one_rate']} of the {one['compared_at_one_rate']} that "
+        f"the paper keeps surely led the uniform loss, by {number(one['lead_at_one_rate'])} points."
+        if one["sure_at_one_rate"]
+        else "We saw no SMTO that is surely ahead at one learning rate."
+    )
+    alike = (
+        f" Where they are alike, expect little: {two['small']} of {two['pairs']} differences are small." if two else ""
+    )
+    shown = {REPRODUCED: " Whatever one wants of two tasks, fixed weights do as well."}
+    utility = shown.get(verdicts.get("Xin-utility", {}).get("verdict", ""), "")
+    yield Advice("An SMTO pays", differ + alike + utility, ("01", "02"), ("C1a", "C3a", "Xin-utility"))
+
+
+def _costs(two: Mapping[str, Any], five: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
+    if not five:
+        return
+    says = (
+        f"A run of {five['best']} takes {number(five['price'])} times the seconds of the uniform loss, and to find out "
+        f"that it is the best took {number(five['price_of_all'], 0)} such runs."
+    )
+    if two.get("reach"):
+        says += (
+            f" In return {two['reach']} of {two['of']} reach the uniform loss's end on CL_RR, {two['first']} after "
+            f"{percent(100 * two['first_share'], 0)} of its epochs."
+        )
+    if verdicts.get("C13", {}).get("verdict") == NOT_REPRODUCED:
+        says += " Methods that read losses only are not free either."
+    yield Advice("It costs", says, ("02", "05"), ("C13", "Time-to-target a", "Xin-compute"))
+
+
+def _not_by(two: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
+    if not two.get("problems"):
+        return
+    says = f"the cosine C: over {counted(two['problems'], 'problem')} it tells "
+    better = abs(two["rho"]) > abs(two["rho_of_floor"])
+    says += "more than the number of tasks does, " if better else "no more than the number of tasks does, "
+    says += f"{number(two['rho'], 2)} against {number(two['rho_of_floor'], 2)} (p = {number(two['p'], 2)})."
+    if verdicts.get("C1b", {}).get("verdict") == NOT_REPRODUCED:
+        says += " Nor by the paper's order of methods, which does not come out again."
+    yield Advice("Do not go by", says, ("02", "04"), ("C10c", "C10-QM9c", "C1b"))
+
+
+def basis(found: Found) -> dict[str, str]:
+    """By kind of data what the numbers rest on, in words; of each the first notebook that names it."""
+    known: dict[str, str] = {}
+    for _, numbers in sorted(found.items()):
+        for family, text in numbers.get("basis", {}).items():
+            known.setdefault(DATA.get(family, family), text)
+    return known

@@ -1,0 +1,615 @@
+"""What each notebook found: sentences that are computed, the strongest evidence against each beside it.
+
+    conclude(of_selection(…), preset=preset, notebook=notebook)      shows them and records them for the report
+
+A function per notebook makes them of tables that the notebook has anyway. What a table lacks is said to be missing or
+left out; nothing is said of numbers that are not there. `answer` joins the numbers of all notebooks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from mtl_core.datasets import multimnist
+from mtl_study import artifacts
+from mtl_study.analysis import comparisons, inference
+from mtl_study.analysis.inference import Interval
+from mtl_study.experiments.runs import Run
+from mtl_study.look import in_order, label, problem_label
+from mtl_study.paper import published
+from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED, Verdict
+from mtl_study.words import counted, listed, number, percent, spanned, untagged
+
+CL_RR, UNIFORM = "multimnist/CL_RR", "unit_scal"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One finding, and what speaks against it; "" where nothing does that these runs show."""
+
+    says: str
+    against: str = ""
+
+
+@dataclass(frozen=True)
+class Conclusions:
+    """What a notebook found: its sentences, and the numbers that the report joins with those of others, by name."""
+
+    sentences: list[Sentence]
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def _repr_markdown_(self) -> str:
+        return untagged("\n".join(f"* {words(asdict(sentence))}" for sentence in self.sentences))
+
+
+def words(sentence: Mapping[str, str]) -> str:
+    """A sentence and what speaks against it, as Markdown."""
+    against = sentence["against"]
+    return sentence["says"] + (f" **But** {against}" if against else "")
+
+
+def conclude(found: Conclusions, *, preset: str, notebook: str) -> Conclusions:
+    """Record what a notebook found in artifacts/<preset>/findings/<notebook>.json; at smoke it begins with a warning.
+
+    Raises:
+        CannotWrite: the record could not be written.
+    """
+    if preset == artifacts.SMOKE:
+        warned = Sentence(
+            "The preset smoke shows that the code runs; its numbers, those below among them, mean nothing."
+        )
+        found = Conclusions([warned, *found.sentences], found.numbers)
+    artifacts.save_findings(asdict(found), notebook, preset)
+    return found
+
+
+# -- words that several share ------------------------------------------------------------------------------------------
+
+
+def points(interval: Sequence[float], unit: str = "points") -> str:
+    """ "9.4 points (8.0 to 10.8)"; without an interval the mean alone."""
+    mean, low, high = interval[:3]
+    known = math.isfinite(low) and math.isfinite(high)
+    return f"{number(mean)} {unit}" + (f" ({number(low)} to {number(high)})" if known else "")
+
+
+def judged(verdicts: Iterable[Verdict]) -> Sentence:
+    """How the rules decided; what is not reproduced stands against what is."""
+    verdicts = list(verdicts)
+    of = {word: [v.id for v in verdicts if v.verdict == word] for word in (REPRODUCED, NOT_REPRODUCED, OPEN, BARRED)}
+    says = f"Of {counted(len(verdicts), 'statement')} that were judged, the rules find {len(of[REPRODUCED])} reproduced"
+    says += f" ({listed(of[REPRODUCED])})." if of[REPRODUCED] else "."
+    against = [f"{listed(of[NOT_REPRODUCED])} {_are(of[NOT_REPRODUCED])} not"] if of[NOT_REPRODUCED] else []
+    against += [f"{len(of[OPEN])} stay{'s' if len(of[OPEN]) == 1 else ''} open"] if of[OPEN] else []
+    against += [f"{len(of[BARRED])} cannot be judged on these runs"] if of[BARRED] else []
+    return Sentence(says, f"{'; '.join(against)}." if against else "")
+
+
+def _are(items: Sequence[Any]) -> str:
+    return "is" if len(items) == 1 else "are"
+
+
+def _sides(table: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
+    """Of a table with low and high the rows that are above 0, below it, and neither; rows without a value are left
+    out."""
+    known = table.dropna(subset=["mean"])
+    above, below = known.index[known.low > 0], known.index[known.high < 0]
+    return list(above), list(below), [row for row in known.index if row not in {*above, *below}]
+
+
+def basis(runs: Iterable[Run]) -> dict[str, str]:
+    """What a notebook's numbers rest on, in words by kind of data ("multimnist", …): samples, epochs here and in the
+    paper, batch and seeds. Runs of one kind all have the same data."""
+    found: dict[str, str] = {}
+    configs = [run.config for run in runs]
+    for family in dict.fromkeys(config.problem.partition("/")[0] for config in configs):
+        of = [config for config in configs if config.problem.partition("/")[0] == family]
+        first, size = of[0], of[0].sizes[0]
+        options = first.problem_options
+        embedded = first.source == "embedded"
+        if family == "multimnist":
+            different = 10 * multimnist.DIGITS_PER_CLASS[0] if embedded else multimnist.SIZES["full"][0]
+            what = f"{size:,} pairs made of {different:,} handwritten digits"
+        elif family == "cityscapes":
+            width = options.get("width", 256)
+            kind = "synthetic streets" if embedded else "photographs of Cityscapes"
+            what = f"{size:,} {kind}, {width} × {2 * width} pixels"
+        else:
+            atoms = f" of at most {options['max_atoms']} atoms" if "max_atoms" in options else ""
+            what = f"{size:,} molecules{atoms}"
+        slim = f", layers of 1/{options['slim']} of the width" if options.get("slim", 1) > 1 else ""
+        theirs = published.training(next((c.problem for c in of if c.problem in published.problems()), first.problem))
+        found[family] = (
+            f"{what}{slim}; {spanned({c.epochs for c in of}, 'epoch')} (the paper: {theirs.epochs}), batch "
+            f"{listed(map(str, sorted({c.batch_size for c in of})))}, {counted(len({c.seed for c in of}), 'seed')}"
+        )
+    return found
+
+
+# -- 01: fifteen methods on two tasks that differ ----------------------------------------------------------------------
+
+
+def of_selection(
+    verdicts: Iterable[Verdict],
+    paired: pd.DataFrame,
+    one_rate: pd.DataFrame,
+    kept: Sequence[str],
+    faster: Interval,
+    rates: tuple[float, float],
+    gains: pd.DataFrame,
+    runs: Iterable[Run],
+) -> Conclusions:
+    """Notebook 01.
+
+    Args:
+        paired, one_rate: `comparisons.paired` as published, and where both have one learning rate. kept: the methods
+            that the paper keeps. faster: what the uniform loss gains from the larger rate, in points; rates: its own
+            and the larger one. gains: index smto; CL and RR, mean gains in percent.
+    """
+    better, worse, _ = _sides(paired)
+    lead = float(paired["mean"].reindex(kept).median())
+    sentences = [
+        Sentence(
+            f"With the paper's settings {len(better)} of {len(paired)} SMTOs beat the uniform loss on CL_RR with their "
+            f"whole interval; the {len(kept)} that the paper keeps lead it by {number(lead)} points of Δm (median)."
+            if better
+            else f"None of {len(paired)} SMTOs beats the uniform loss on CL_RR with its whole interval.",
+            f"{listed(map(label, worse))} {_are(worse)} surely worse." if worse else "",
+        )
+    ]
+    own, larger = rates
+    numbers: dict[str, Any] = {"lead": lead, "kept": len(kept), "better": len(better), "methods": len(paired)}
+    numbers |= {"rates": [own, larger], "rate_gain": list(faster[:3]), "basis": basis(runs)}
+    known = one_rate.reindex(kept).dropna(subset=["mean"])
+    sure, left = int((known.low > 0).sum()), float(known["mean"].median())
+    numbers |= {"lead_at_one_rate": left, "sure_at_one_rate": sure, "compared_at_one_rate": len(known)}
+    still = (
+        f"compared at one rate each, {sure} of {len(known)} kept SMTOs still lead with their whole interval, by "
+        f"{number(left)} points (median)."
+        if len(known)
+        else "there are no runs at one rate for both."
+    )
+    if larger <= own:
+        sentences.append(
+            Sentence("No method has a larger learning rate than the uniform loss, so rates explain nothing.")
+        )
+    elif faster.low > 0:
+        share = f", {percent(100 * faster.mean / lead, 0)} of that lead" if lead > 0 else ""
+        sentences.append(
+            Sentence(
+                f"With the learning rate {larger:g} in place of {own:g}, which some SMTOs have, the uniform loss gains "
+                f"{points(faster)}{share}.",
+                still,
+            )
+        )
+    else:
+        sentences.append(
+            Sentence(
+                f"A learning rate of {larger:g} in place of {own:g} does not surely help the uniform loss: "
+                f"{points(faster)}."
+            )
+        )
+    if UNIFORM in gains.index:
+        cl, rr = gains.CL[UNIFORM], gains.RR[UNIFORM]
+        sentences.append(
+            Sentence(
+                f"Under the uniform loss the reconstruction is {percent(-rr)} worse than alone, the classification "
+                f"{percent(-cl)}.",
+                "the two rulers differ: an accuracy near 100 % cannot fall as far as an error can rise."
+                if -rr > -cl > 0
+                else "",
+            )
+        )
+    return Conclusions([*sentences, judged(verdicts)], numbers)
+
+
+# -- 02: two similar tasks, time to target, and what C tells -----------------------------------------------------------
+
+
+def of_similar_tasks(
+    verdicts: Iterable[Verdict],
+    equivalence: pd.DataFrame,
+    margin: float,
+    weights: pd.DataFrame,
+    famo: pd.DataFrame,
+    reach: pd.DataFrame,
+    methods: int,
+    ranking: pd.DataFrame,
+) -> Conclusions:
+    """Notebook 02.
+
+    Args:
+        equivalence: `similar_tasks.equivalence`, margin in points. weights: `similar_tasks.weights`. famo:
+            `similar_tasks.famo_table`: as released first, ours second. reach: `targets.half_way` on CL_RR, of so many
+            methods. ranking: `similar_tasks.ranking`.
+    """
+    small = int(equivalence.reading.str.contains("equal|by less than").sum())
+    unknown = int((equivalence.reading == "cannot tell").sum())
+    large = equivalence.loc[equivalence.difference.abs().idxmax()]
+    at_one = equivalence["reading at one rate"].str.contains("equal|by less than").sum()
+    numbers: dict[str, Any] = {"pairs": len(equivalence), "small": small, "unknown": unknown, "margin": margin}
+    numbers |= {"largest": [f"{large.method} on {large.problem}", float(large.difference)]}
+    sentences = [
+        Sentence(
+            f"Where two tasks are alike, {small} of {len(equivalence)} differences to the uniform loss are shown to be "
+            f"smaller than {margin:g} points of Δm ({at_one} at one learning rate).",
+            f"{unknown} cannot be told, and {large.method} on {large.problem} differs by "
+            f"{number(large.difference, 1, sign=True)} points.",
+        )
+    ]
+    compared = weights.dropna(subset="reading")
+    if len(compared):
+        farthest = float(compared["mean |w₁ − ½|"].max())
+        numbers["farthest_weight"] = farthest
+        nearer = int((compared.reading == "nearer").sum())
+        theirs, ours = famo["mean |w₁ − ½|"].iloc[0], famo["mean |w₁ − ½|"].iloc[1]
+        sentences.append(
+            Sentence(
+                f"Learnt weights stay within {number(farthest, 2)} of ½ there on average; {nearer} of {len(compared)} "
+                "are nearer to it than the same method's where the tasks differ.",
+                f"FAMO as the paper ran it strays by {number(theirs, 3)} on CL_CR, ours by {number(ours, 3)}: the "
+                "released code looks at a batch again under new dropout masks (D42)."
+                if theirs > ours
+                else "",
+            )
+        )
+    if len(reach):
+        first = reach.iloc[0]
+        numbers |= {"reach": len(reach), "of": methods, "first": label(str(reach.index[0]))}
+        numbers |= {"first_share": float(first.share), "first_seconds": float(first.share_of_seconds)}
+        slow = int((reach.share_of_seconds > 1).sum())
+        against = [f"{counted(slow, 'of them takes', 'of them take')} more seconds than it does"] if slow else []
+        against += [f"{methods - len(reach)} never do"] if methods > len(reach) else []
+        sentences.append(
+            Sentence(
+                f"On CL_RR {len(reach)} of {methods} SMTOs reach what the uniform loss ends with at the same settings, "
+                f"the first, {numbers['first']}, after {percent(100 * first.share, 0)} of its epochs and "
+                f"{percent(100 * first.share_of_seconds, 0)} of its seconds (medians).",
+                f"{listed(against)}." if against else "",
+            )
+        )
+    else:
+        sentences.append(Sentence("No SMTO reaches what the uniform loss ends with on CL_RR in half of its runs."))
+    gap = ranking.columns[-1]
+    problems = ranking[ranking.C.notna() & ranking[gap].notna()]
+    c, cosine, floor = (inference.spearman(problems[name], problems[gap]) for name in _CORRELATED)
+    numbers |= {"rho": c.rho, "p": c.p, "rho_of_floor": floor.rho, "problems": len(problems)}
+    if math.isfinite(c.rho):
+        knows = (
+            f"1/√K, which knows only the number of tasks, has {number(floor.rho, 2)}, "
+            if not math.isnan(floor.rho)
+            else ""
+        )
+        sentences.append(
+            Sentence(
+                f"Over {len(problems)} problems the paper's C has a rank correlation of {number(c.rho, 2)} with IMTL's "
+                f"gain at one learning rate (p = {number(c.p, 2)}; the paper's reading asks for −1).",
+                f"{knows}and the pairwise cosine has {number(cosine.rho, 2)}; of unrelated tasks C is 1/√K (D29).",
+            )
+        )
+    return Conclusions([*sentences, judged(verdicts)], numbers)
+
+
+_CORRELATED = ("C", "pairwise cosine", "1/√K")
+
+
+# -- 03: the ladder ----------------------------------------------------------------------------------------------------
+
+
+def of_ladder(
+    verdicts: Iterable[Verdict],
+    here: pd.Series,
+    both_forms: pd.DataFrame,
+    one_rate: pd.DataFrame,
+    turned: Sequence[str],
+    cosines: pd.DataFrame,
+    runs: Sequence[Run],
+) -> Conclusions:
+    """Notebook 03.
+
+    Args:
+        here: by statement "holds", "does not hold" or "cannot tell" on these data. both_forms: rows as of
+            `delta.selected` with imtl, imtl_transposed and the uniform loss on every step; one_rate: imtl at one rate.
+            turned: the statements that come out otherwise with the transposed form. cosines: index problem, in order;
+            num_tasks, cosine_to_mean, pairwise_cosine under the uniform loss.
+    """
+    drawn = any(run.config.source == "embedded" for run in runs)
+    holds, fails = ((here == word).sum() for word in ("holds", "does not hold"))
+    on = "synthetic streets" if drawn else "Cityscapes"
+    sentences = [
+        Sentence(
+            f"On {on} {holds} of {len(here)} statements of the section hold, {fails} do not, and for "
+            f"{len(here) - holds - fails} the seeds cannot tell.",
+            "drawn streets decide nothing about Cityscapes, whatever they show." if drawn else "",
+        )
+    ]
+    published_gap, matched, other = (_gaps(table, smto) for table, smto in _forms(both_forms, one_rate))
+    last = published_gap.index[-1]
+    sentences.append(
+        Sentence(
+            f"With the paper's settings IMTL is {points(published_gap.loc[last])} ahead of the uniform loss on "
+            f"{problem_label(str(last))}.",
+            _moved_by_rates(published_gap, matched),
+        )
+    )
+    known = other.dropna(subset=["mean"])
+    if len(known):
+        both = listed(
+            f"{number(published_gap['mean'][problem], 1, sign=True)} and {number(row['mean'], 1, sign=True)} on "
+            f"{problem_label(str(problem))}"
+            for problem, row in known.iterrows()
+        )
+        sentences.append(
+            Sentence(
+                "With three tasks the paper ran IMTL's transposed form (D24); the gaps of the correct form and of that "
+                f"one are {both} points.",
+                f"with it {listed(turned)} {'comes' if len(turned) == 1 else 'come'} out otherwise, so the paper's "
+                "story of the third task rests on the form."
+                if turned
+                else "no statement comes out otherwise with it.",
+            )
+        )
+    two, three = (cosines[cosines.num_tasks == k][["cosine_to_mean", "pairwise_cosine"]].mean() for k in (2, 3))
+    numbers: dict[str, Any] = {"holds": int(holds), "statements": len(here), "basis": basis(runs)}
+    numbers |= {"gap": list(published_gap.loc[last])[:3], "turned": len(turned)}
+    if two.notna().all() and three.notna().all():
+        alone = 2**-0.5 - 3**-0.5
+        fall = two.cosine_to_mean - three.cosine_to_mean
+        sentences.append(
+            Sentence(
+                f"From two tasks to three C falls by {number(fall, 2)}; unrelated gradients of equal length fall by "
+                f"{number(alone, 2)} for the number of tasks alone (D29).",
+                "the pairwise cosine, which does not depend on that number, goes from "
+                f"{number(two.pairwise_cosine, 2)} to {number(three.pairwise_cosine, 2)}.",
+            )
+        )
+    return Conclusions([*sentences, judged(verdicts)], numbers)
+
+
+def _forms(both: pd.DataFrame, one_rate: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
+    return [(both, "imtl"), (one_rate, "imtl"), (both, "imtl_transposed")]
+
+
+def _gaps(table: pd.DataFrame, smto: str) -> pd.DataFrame:
+    """Index problem, in order of appearance: mean, low, high of the method minus the uniform loss."""
+    rows = {}
+    for problem, found in table.groupby("problem", sort=False):
+        of = found[found.smto.isin([smto, UNIFORM])]
+        if {smto, UNIFORM} <= set(of.smto):
+            rows[problem] = comparisons.paired(of).loc[smto, ["mean", "low", "high"]]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"])
+
+
+def _moved_by_rates(as_published: pd.DataFrame, matched: pd.DataFrame) -> str:
+    """Where the gap at one rate is another than with the published ones."""
+    both = as_published.join(matched, rsuffix="_matched").dropna()
+    moved = both[(both["mean"] - both.mean_matched).abs() > 1e-9]
+    if moved.empty:
+        return ""
+    each = [
+        f"on {problem_label(str(problem))} a gap of {number(row['mean'], 1, sign=True)} points becomes "
+        f"{number(row.mean_matched, 1, sign=True)} at one learning rate"
+        for problem, row in moved.iterrows()
+    ]
+    return f"{listed(each)}."
+
+
+# -- 04: molecules -----------------------------------------------------------------------------------------------------
+
+
+def of_molecules(
+    verdicts: Sequence[Verdict],
+    paired: pd.DataFrame,
+    imtl: pd.DataFrame,
+    cosines: pd.Series,
+    steps: tuple[int, int],
+    runs: Iterable[Run],
+) -> Conclusions:
+    """Notebook 04.
+
+    Args:
+        paired: `comparisons.paired`. imtl: `qm9.imtl_table`: the correct form, then the transposed one. cosines: of the
+            uniform loss, cosine_to_mean and pairwise_cosine, and floor (1/√K). steps: of a run here and in the paper.
+    """
+    of = {verdict.id: verdict for verdict in verdicts}
+    better, worse, open_ = _sides(paired)
+    half = float(((paired.high - paired.low) / 2).median())
+    sentences = [
+        Sentence(
+            f"On QM9 {len(better)} of {len(paired)} SMTOs are surely better than the uniform loss, {len(worse)} surely "
+            f"worse; for {len(open_)} the seeds cannot tell.",
+            f"an interval reaches {number(half, 0)} points to either side (median): this says little either way."
+            if len(open_) > len(paired) / 2
+            else "",
+        )
+    ]
+    form = ("its correct form", "the transposed one that the paper ran (D24)")
+    lost = [
+        f"{int(row.diverged)} of {int(row.runs)} runs of {name}"
+        for name, (_, row) in zip(form, imtl.iterrows(), strict=True)
+    ]
+    ours, theirs = steps
+    sentences.append(
+        Sentence(
+            f"IMTL, which the paper drops because it overflows, overflows in {listed(lost)}.",
+            f"these are {ours:,} steps of the paper's {theirs:,}; what happens later is not seen."
+            if ours < theirs
+            else "",
+        )
+    )
+    numbers: dict[str, Any] = {"better": len(better), "worse": len(worse), "methods": len(paired), "half": half}
+    numbers["basis"] = basis(runs)
+    if {"C11a", "C11c"} <= set(of) and of["C11a"].estimate and of["C11c"].estimate:
+        raw, rest = of["C11a"], of["C11c"]
+        sentences.append(
+            Sentence(
+                f"RotoGrad's rotation loss is {_times(raw)} as large here as on CL_RR.",
+                f"with the lengths of the gradients and the batch taken out it is {_times(rest)} as large.",
+            )
+        )
+    agree = cosines.pairwise_cosine > 0
+    sentences.append(
+        Sentence(
+            f"C is {number(cosines.cosine_to_mean, 2)} on QM9, and that of as many unrelated tasks is "
+            f"{number(cosines.floor, 2)}.",
+            f"the pairwise cosine is {number(cosines.pairwise_cosine, 2)}: on average these gradients "
+            f"{'agree' if agree else 'conflict'}.",
+        )
+    )
+    return Conclusions([*sentences, judged(verdicts)], numbers)
+
+
+def _times(verdict: Verdict) -> str:
+    interval = (verdict.estimate, verdict.low, verdict.high)
+    mean, low, high = (math.nan if x is None else x for x in interval)
+    return points((mean, low, high), "times")
+
+
+# -- 05: an SMTO, or a sweep -------------------------------------------------------------------------------------------
+
+
+def of_fixed_weights(
+    verdicts: Sequence[Verdict],
+    table_2: pd.DataFrame,
+    source: str,
+    answer: pd.DataFrame,
+    by_rate: pd.DataFrame,
+    by_batch: pd.DataFrame,
+    batch: int,
+    lead: pd.DataFrame,
+) -> Conclusions:
+    """Notebook 05.
+
+    Args:
+        table_2: a row per problem and seed: unit_scal, fixed, best_smto (Δm), best. source: of the fixed weights on
+            CL_RR. answer: of "An SMTO, or a sweep?", index problem. by_rate: rows of `delta.selected` on CL_RR with a
+            column lr, the uniform loss among them. by_batch: `slopes.leads` by batch; batch: that of all other runs.
+            lead: a row per method and seed: lead_plain, lead_tuned (in points, without and with regularisation).
+    """
+    rows = table_2[table_2.problem == CL_RR]
+    ahead = inference.t_interval(rows.fixed - rows.unit_scal)
+    behind = inference.t_interval(rows.best_smto - rows.fixed)
+    best = label(str(rows.best.iloc[0]))
+    sentences = [
+        Sentence(
+            f"Weights taken from one run of {label(source)} on CL_RR and then held fixed are {points(ahead)} ahead of "
+            "the uniform loss.",
+            f"the SMTO that validation prefers, {best}, is {points(behind)} ahead of them." if behind.mean > 0 else "",
+        )
+    ]
+    numbers: dict[str, Any] = {"fixed": list(ahead[:3])}
+    row = answer.loc[problem_label(CL_RR)]
+    trying, price = float(row["price of trying all"]), float(row["its price"])
+    numbers |= {"best": row["best SMTO"], "best_delta_m": float(row["its Δm"]), "sweep": int(row["runs of the sweep"])}
+    numbers |= {"sweep_delta_m": float(row["Δm of its best"]), "smto_minus_sweep": float(row["SMTO − sweep"])}
+    numbers |= {"interval": str(row["95 % interval"]), "price": price, "price_of_all": trying}
+    enough = str(row["runs that reach it"])
+    numbers["enough"] = enough
+    sentences.append(
+        Sentence(
+            f"A blind sweep of {numbers['sweep']} runs of fixed weights, the best kept by validation, comes to "
+            f"{percent(numbers['sweep_delta_m'])} on CL_RR, the best SMTO, {numbers['best']}, to "
+            f"{percent(numbers['best_delta_m'])}: {number(numbers['smto_minus_sweep'])} points between them "
+            f"({numbers['interval']}).",
+            f"no number of the sweep's runs reaches the SMTO on average; choosing it took {number(trying)} runs of the "
+            "uniform loss, since all had to be tried."
+            if enough == "–"
+            else f"{counted(int(enough), 'run')} of the sweep reach it on average, and choosing the SMTO took "
+            f"{number(trying)}.",
+        )
+    )
+    equal = _leads_by_rate(by_rate)
+    names = listed(label(smto) for smto in in_order(by_rate.smto) if smto != UNIFORM)
+    numbers |= {"leads_by_rate": {f"{lr:g}": lead_there for lr, lead_there in equal.items()}, "led": names}
+    if len(equal) > 1:
+        each = [f"{number(value)} at {lr:g}" for lr, value in equal.items()]
+        falls = list(equal.values())[-1] < max(equal.values())
+        sentences.append(
+            Sentence(
+                f"At equal learning rates {names} lead the uniform loss on CL_RR by {listed(each)} points (means).",
+                "the lead is smaller at the largest rate than at its best: part of it is speed." if falls else "",
+            )
+        )
+    sizes = sorted({batch, *by_batch["value"]}) if len(by_batch) else [batch]
+    numbers["batches"] = [int(size) for size in sizes]
+    sentences.append(_of_batches(by_batch, sizes))
+    means = lead.groupby("smto")[["lead_plain", "lead_tuned"]].mean().dropna()
+    if len(means):
+        plain, tuned = float(means.lead_plain.mean()), float(means.lead_tuned.mean())
+        kept = tuned > plain / 2
+        sentences.append(
+            Sentence(
+                f"With dropout, weight decay and early stopping tuned for everybody {number(tuned)} of {number(plain)} "
+                "points of lead on CL_RR remain"
+                + (": it is not regularisation, in trainings as short as these." if kept else "."),
+            )
+        )
+    return Conclusions([*sentences, judged(verdicts)], numbers)
+
+
+def _leads_by_rate(by_rate: pd.DataFrame) -> dict[float, float]:
+    """By learning rate the mean lead of the methods over the uniform loss at that rate, in points."""
+    found = {}
+    for lr, rows in by_rate.groupby("lr"):
+        if UNIFORM in set(rows.smto):
+            found[float(str(lr))] = float(comparisons.differences(rows).mean().mean())
+    return found
+
+
+def _of_batches(by_batch: pd.DataFrame, sizes: Sequence[float]) -> Sentence:
+    """What the batch does to the lead, or what is missing to say it."""
+    named = listed(f"{size:g}" for size in sizes)
+    if len(by_batch) == 0 or by_batch["value"].nunique() < 2:
+        return Sentence(
+            f"All runs have the batch {named}, so how much of the lead belongs to the batch is not known; it takes "
+            "runs of the uniform loss and of the SMTOs at another one."
+        )
+    means = by_batch.groupby("value").lead.mean()
+    return Sentence(
+        f"From batch {means.index[0]:g} to {means.index[-1]:g} the lead over the uniform loss on CL_RR goes from "
+        f"{number(means.iloc[0])} to {number(means.iloc[-1])} points (means over methods)."
+    )
+
+
+# -- 06: proofs --------------------------------------------------------------------------------------------------------
+
+
+def of_proofs(
+    verdicts: Iterable[Verdict], record: pd.DataFrame, apart: Mapping[str, float], heads: tuple[float, float]
+) -> Conclusions:
+    """Notebook 06.
+
+    Args:
+        record: a row per check: proposition, check, passed. apart: by method the largest share that one of three
+            equally long gradients gets, two of which agree. heads: how far Adam's heads end from their way without
+            weights, as shares of it: under a constant weight, and under one that grows tenfold.
+    """
+    failed = [
+        f"{row.check} (Proposition {row.proposition})" for row in record[~record.passed.astype(bool)].itertuples()
+    ]
+    unequal = {smto: share for smto, share in apart.items() if share > 1 / 3 + 1e-6}
+    most = max(unequal, key=lambda smto: unequal[smto], default="")
+    constant, growing = heads
+    sentences = [
+        Sentence(
+            f"{listed(failed)} {'does' if len(failed) == 1 else 'do'} not hold as the paper has it."
+            if failed
+            else f"All {len(record)} checks of the propositions pass: with two gradients of equal length the methods "
+            "give equal weights, under the conditions that stand with them.",
+            f"with three tasks equal lengths are not enough: {listed(map(label, unequal))} weigh them unequally, "
+            f"{label(most)} up to {number(unequal[most], 2)} for one."
+            if unequal
+            else "",
+        ),
+        Sentence(
+            f"Under Adam a constant weight on a loss moves its head by {percent(100 * constant, 3)} of its way.",
+            f"a weight that grows tenfold half way moves it by {percent(100 * growing, 0)}, and SMTOs change theirs in "
+            "every step.",
+        ),
+    ]
+    return Conclusions([*sentences, judged(verdicts)])
