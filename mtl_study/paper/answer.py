@@ -9,11 +9,12 @@ that part knows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED
+from mtl_study.paper.claims import ERROR, NOT_REPRODUCED, REPRODUCED
 from mtl_study.paper.conclusions import points
 from mtl_study.words import counted, number, percent
 
@@ -39,8 +40,20 @@ class Advice:
     claims: tuple[str, ...]
 
 
+def _known(found: Found) -> Found:
+    """The numbers as they were before they became JSON, which has no NaN."""
+
+    def known(value: Any) -> Any:
+        if isinstance(value, list):
+            return [known(item) for item in value]
+        return math.nan if value is None else value
+
+    return {notebook: {name: known(value) for name, value in numbers.items()} for notebook, numbers in found.items()}
+
+
 def answer(found: Found) -> list[str]:
     """The answer in five sentences, fewer where numbers are missing."""
+    found = _known(found)
     one, two, five = (found.get(number_, {}) for number_ in ("01", "02", "05"))
     return [
         *_where_tasks_differ(one),
@@ -70,8 +83,8 @@ def _how_much_is_speed(one: Mapping[str, Any], five: Mapping[str, Any]) -> Itera
         else f"A larger learning rate alone ({larger:g}) gives the uniform loss nothing for sure"
     )
     left = (
-        f"; compared at one rate each, {one['sure_at_one_rate']} of {one['compared_at_one_rate']} still surely lead, by "
-        f"{number(one['lead_at_one_rate'])} points"
+        f"; compared at one rate each, {one['sure_at_one_rate']} of {one['compared_at_one_rate']} still surely lead, "
+        f"by {number(one['lead_at_one_rate'])} points"
         if one["compared_at_one_rate"]
         else ""
     )
@@ -111,7 +124,7 @@ def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], two: Mapping[s
         parts.append(f"on molecules {rest} of {four['methods']} SMTOs cannot be told from the uniform loss")
     if two.get("problems"):
         parts.append(
-            f"and over {two['problems']} problems the paper's cosine C has a rank correlation of "
+            f"over {two['problems']} problems the paper's cosine C has a rank correlation of "
             f"{number(two['rho'], 2)} with what IMTL gains, the number of tasks alone {number(two['rho_of_floor'], 2)}"
         )
     if parts:
@@ -124,6 +137,7 @@ def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], two: Mapping[s
 
 def guide(found: Found, verdicts: Rows) -> list[Advice]:
     """What to try first, when an SMTO pays, what it costs, and what not to go by."""
+    found = _known(found)
     return [
         *_first(found.get("01", {}), found.get("05", {})),
         *_pays(found.get("01", {}), found.get("02", {}), verdicts),
@@ -135,10 +149,10 @@ def guide(found: Found, verdicts: Rows) -> list[Advice]:
 def _first(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[Advice]:
     steps = []
     if one and one["rate_gain"][1] > 0:
-        steps.append(f"the learning rate of the uniform loss ({points(one['rate_gain'])} here)")
+        steps.append(f"the learning rate of the uniform loss, which gave {points(one['rate_gain'])}")
     if five and five["fixed"][1] > 0:
-        steps.append(f"a few fixed weights ({points(five['fixed'])} with those of a single SMTO run)")
-    says = f"Tune {', then '.join(steps)}." if steps else "Nothing cheap helped the uniform loss here."
+        steps.append(f"a few fixed weights: those of a single SMTO run gave {points(five['fixed'])}")
+    says = f"Tune {'; then '.join(steps)}." if steps else "Nothing cheap helped the uniform loss here."
     if one or five:
         yield Advice("Try first", says, ("01", "05"), ("C1a", "C8a", "Xin-learning-rate"))
 
@@ -153,7 +167,10 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], verdicts: Rows) -> Ite
         else "We saw no SMTO that is surely ahead at one learning rate."
     )
     alike = (
-        f" Where they are alike, expect little: {two['small']} of {two['pairs']} differences are small." if two else ""
+        f" Where they are alike, {two['small']} of {two['pairs']} differences are shown to be below {two['margin']:g} "
+        "points."
+        if two
+        else ""
     )
     shown = {REPRODUCED: " Whatever one wants of two tasks, fixed weights do as well."}
     utility = shown.get(verdicts.get("Xin-utility", {}).get("verdict", ""), "")
@@ -180,13 +197,16 @@ def _costs(two: Mapping[str, Any], five: Mapping[str, Any], verdicts: Rows) -> I
 def _not_by(two: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
     if not two.get("problems"):
         return
-    says = f"the cosine C: over {counted(two['problems'], 'problem')} it tells "
-    better = abs(two["rho"]) > abs(two["rho_of_floor"])
-    says += "more than the number of tasks does, " if better else "no more than the number of tasks does, "
-    says += f"{number(two['rho'], 2)} against {number(two['rho_of_floor'], 2)} (p = {number(two['p'], 2)})."
+    says = (
+        f"Over {counted(two['problems'], 'problem')} it has a rank correlation of {number(two['rho'], 2)} with what "
+        f"IMTL gains (p = {number(two['p'], 2)}), the number of tasks alone {number(two['rho_of_floor'], 2)}."
+    )
+    tells = two["p"] < ERROR and abs(two["rho"]) > abs(two["rho_of_floor"])
     if verdicts.get("C1b", {}).get("verdict") == NOT_REPRODUCED:
-        says += " Nor by the paper's order of methods, which does not come out again."
-    yield Advice("Do not go by", says, ("02", "04"), ("C10c", "C10-QM9c", "C1b"))
+        says += " Nor does the paper's order of methods, which does not come out again."
+    yield Advice(
+        "The cosine C tells" if tells else "The cosine C does not tell", says, ("02", "04"), ("C10c", "C10-QM9c", "C1b")
+    )
 
 
 def basis(found: Found) -> dict[str, str]:

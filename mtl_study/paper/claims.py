@@ -190,7 +190,7 @@ def judge(
     ours = {v.id for v in verdicts}
     kept = [row for row in earlier if row["id"] not in ours]
     artifacts.save_evidence(evidence, notebook, claim, preset)
-    files.write_json(path, [*kept, *(_plain(asdict(verdict)) for verdict in verdicts)])
+    files.write_json(path, [*kept, *(plain(asdict(verdict)) for verdict in verdicts)])
     return verdicts
 
 
@@ -801,12 +801,12 @@ def _quantity(row: Mapping[str, Any]) -> str:
     return _in_unit(Interval(mean, low, high, row["n"]), row["unit"])
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """For JSON: plain numbers, and null for what is not finite."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

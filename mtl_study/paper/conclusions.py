@@ -22,7 +22,7 @@ from mtl_study.analysis.inference import Interval
 from mtl_study.experiments.runs import Run
 from mtl_study.look import in_order, label, problem_label
 from mtl_study.paper import published
-from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED, Verdict
+from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED, Verdict, plain
 from mtl_study.words import counted, listed, number, percent, spanned, untagged
 
 CL_RR, UNIFORM = "multimnist/CL_RR", "unit_scal"
@@ -64,7 +64,7 @@ def conclude(found: Conclusions, *, preset: str, notebook: str) -> Conclusions:
             "The preset smoke shows that the code runs; its numbers, those below among them, mean nothing."
         )
         found = Conclusions([warned, *found.sentences], found.numbers)
-    artifacts.save_findings(asdict(found), notebook, preset)
+    artifacts.save_findings(plain(asdict(found)), notebook, preset)
     return found
 
 
@@ -323,8 +323,8 @@ def of_ladder(
     on = "synthetic streets" if drawn else "Cityscapes"
     sentences = [
         Sentence(
-            f"On {on} {holds} of {len(here)} statements of the section hold, {fails} do not, and for "
-            f"{len(here) - holds - fails} the seeds cannot tell.",
+            f"On {on} {holds} of {len(here)} statements of the section hold, {counted(fails, 'does', 'do')} not, and "
+            f"for {len(here) - holds - fails} the seeds cannot tell.",
             "drawn streets decide nothing about Cityscapes, whatever they show." if drawn else "",
         )
     ]
@@ -347,7 +347,7 @@ def of_ladder(
         sentences.append(
             Sentence(
                 "With three tasks the paper ran IMTL's transposed form (D24); the gaps of the correct form and of that "
-                f"one are {both} points.",
+                f"one are, in points, {both}.",
                 f"with it {listed(turned)} {'comes' if len(turned) == 1 else 'come'} out otherwise, so the paper's "
                 "story of the third task rests on the form."
                 if turned
@@ -387,7 +387,7 @@ def _gaps(table: pd.DataFrame, smto: str) -> pd.DataFrame:
 
 def _moved_by_rates(as_published: pd.DataFrame, matched: pd.DataFrame) -> str:
     """Where the gap at one rate is another than with the published ones."""
-    both = as_published.join(matched, rsuffix="_matched").dropna()
+    both = as_published.join(matched.add_suffix("_matched")).dropna()
     moved = both[(both["mean"] - both.mean_matched).abs() > 1e-9]
     if moved.empty:
         return ""
@@ -540,11 +540,11 @@ def of_fixed_weights(
     sentences.append(_of_batches(by_batch, sizes))
     means = lead.groupby("smto")[["lead_plain", "lead_tuned"]].mean().dropna()
     if len(means):
-        plain, tuned = float(means.lead_plain.mean()), float(means.lead_tuned.mean())
-        kept = tuned > plain / 2
+        bare, tuned = float(means.lead_plain.mean()), float(means.lead_tuned.mean())
+        kept = tuned > bare / 2
         sentences.append(
             Sentence(
-                f"With dropout, weight decay and early stopping tuned for everybody {number(tuned)} of {number(plain)} "
+                f"With dropout, weight decay and early stopping tuned for everybody {number(tuned)} of {number(bare)} "
                 "points of lead on CL_RR remain"
                 + (": it is not regularisation, in trainings as short as these." if kept else "."),
             )

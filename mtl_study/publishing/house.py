@@ -18,7 +18,12 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "publishing": ("mtl_study.publishing",),
     "figures and lessons": ("mtl_study.plots", "mtl_study.teaching"),
     "on one's own problem": ("mtl_study.comparing", "mtl_study.newcomer", "mtl_study.table", "mtl_study.checking"),
-    "verdicts": ("mtl_study.paper.claims", "mtl_study.paper.rules"),
+    "verdicts": (
+        "mtl_study.paper.answer",
+        "mtl_study.paper.conclusions",
+        "mtl_study.paper.claims",
+        "mtl_study.paper.rules",
+    ),
     "what a notebook is given": ("mtl_study.parameters",),
     "protocol": (
         "mtl_study.experiments.protocol",

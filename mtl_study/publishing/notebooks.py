@@ -84,6 +84,12 @@ def claims_of(notebook: NotebookNode) -> list[str]:
     return [id_ for claim in dict.fromkeys(claims) for id_, _ in rules.named_parts(claim)]
 
 
+def concludes(notebook: NotebookNode) -> bool:
+    """Whether a notebook records what it found: whether a cell calls `conclude`."""
+    calls = (node for node in _nodes(notebook) if isinstance(node, ast.Call))
+    return any(getattr(call.func, "attr", "") == "conclude" for call in calls)
+
+
 def pictures_of(notebook: NotebookNode) -> list[str]:
     """The figures and tables that a notebook publishes under a name that stands in its cells, whatever happens."""
     found = []

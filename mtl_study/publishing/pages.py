@@ -12,8 +12,8 @@ import io
 import json
 import platform
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,10 +23,12 @@ import nbconvert.filters
 import numpy as np
 import pandas as pd
 import PIL.Image
+import yaml
 from nbformat import NotebookNode
 
 from mtl_core import files
 from mtl_study import artifacts
+from mtl_study.paper import answer, conclusions
 from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
 from mtl_study.publishing import notebooks
 from mtl_study.words import minus, untagged
@@ -74,7 +76,8 @@ class Section:
 
     state: "stopped" if it was begun and never came to its end. executed: file name of the executed notebook, or of the
     part that was executed before it failed; "" where it was run by hand. page: that of its page. failure: what went
-    wrong. missing: the claims that it judges and has no verdict on, where it was begun.
+    wrong. missing: the claims that it judges and has no verdict on, where it was begun. found, numbers: its conclusions
+    (`conclusions.Conclusions`); silent: it should have some and has none.
     """
 
     stem: str
@@ -87,6 +90,9 @@ class Section:
     pictures: Sequence[Picture] = ()
     claims: Sequence[dict[str, Any]] = ()
     missing: Sequence[str] = ()
+    found: Sequence[dict[str, str]] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    silent: bool = False
 
     @property
     def number(self) -> str:
@@ -112,18 +118,20 @@ def _section(folder: Path, stem: str, notebook: NotebookNode) -> Section:
     pictures, claims = _pictures(folder, notebook, stem[:2]), _claims(folder / "claims" / f"{stem}.json")
     expected = notebooks.claims_of(notebook)
     missing = [id_ for id_ in expected if id_ not in {claim["id"] for claim in claims}]
+    found, numbers = _findings(folder / "findings" / f"{stem}.json")
+    silent = notebooks.concludes(notebook) and not found
     begun, by_hand, done, failed = (place / f"{stem}{suffix}" for suffix in MARKS)
     if failed.exists():
         state, executed, failure = "failed", failed.name, _executed(failed).metadata.get("failure", "")
     elif done.exists():
-        found = _executed(done)
-        state, executed, failure = "done", done.name, found.metadata.get("failure", "")
-        seconds = found.metadata.get("papermill", {}).get("duration")
+        notes = _executed(done).metadata
+        state, executed, failure = "done", done.name, notes.get("failure", "")
+        seconds = notes.get("papermill", {}).get("duration")
     elif begun.exists():  # by a command that was killed, or still runs
         state = "stopped"
     elif by_hand.exists():  # where nobody says that it has ended: it has when all is there
         absent = set(notebooks.pictures_of(notebook)) - {picture.name for picture in pictures}
-        state = "stopped" if missing or absent else "done"
+        state = "stopped" if missing or absent or silent else "done"
     if state == "stopped":
         at = datetime.fromtimestamp(max(p.stat().st_mtime for p in (begun, by_hand) if p.exists())).astimezone()
         failure = f"Begun on {at.strftime(WHEN)}; it has not come to its end."
@@ -139,6 +147,9 @@ def _section(folder: Path, stem: str, notebook: NotebookNode) -> Section:
         pictures=pictures,
         claims=claims,
         missing=missing if state != "not run" else (),
+        found=found,
+        numbers=numbers,
+        silent=silent,
     )
 
 
@@ -183,6 +194,17 @@ def _claims(path: Path) -> list[dict[str, Any]]:
     return claims
 
 
+def _findings(path: Path) -> tuple[list[dict[str, str]], dict[str, Any]]:
+    """The sentences that a notebook ended with, and its numbers; none where there is no such file."""
+    try:
+        found = _load(path)
+        return [{part: str(one[part]) for part in ("says", "against")} for one in found["sentences"]], found["numbers"]
+    except FileNotFoundError:
+        return [], {}
+    except (KeyError, TypeError):
+        raise Unreadable(f"{path} lacks sentences or numbers.") from None
+
+
 def _load(path: Path) -> Any:
     """What a JSON file says. Raises FileNotFoundError where there is none, Unreadable if it is damaged."""
     try:
@@ -191,6 +213,53 @@ def _load(path: Path) -> Any:
         raise
     except (OSError, ValueError) as error:
         raise Unreadable(f"{path} cannot be read ({error}).") from None
+
+
+# -- the first page ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Front:
+    """The first page, for REPORT.md and index.html alike: question, answer, the picture that carries it, what it rests
+    on, the guide (each advice with the sections and claims that are its evidence), and how to cite."""
+
+    question: str
+    answer: Sequence[str]
+    picture: Picture | None
+    basis: Mapping[str, str]
+    guide: Sequence[tuple[answer.Advice, Sequence[Section], Sequence[str]]]
+    cite: str
+
+
+def front(shown: Sequence[Section], repository: Path = artifacts.REPOSITORY) -> Front:
+    """The first page of these sections."""
+    found = {section.number: section.numbers for section in shown if section.numbers}
+    verdicts = {claim["id"]: claim for section in shown for claim in section.claims}
+    pictures = [picture for section in shown for picture in section.pictures if picture.name == answer.PICTURE]
+    guide = [
+        (
+            advice,
+            [section for section in shown if section.number in advice.notebooks],
+            [id_ for id_ in advice.claims if id_ in verdicts],
+        )
+        for advice in answer.guide(found, verdicts)
+    ]
+    return Front(
+        answer.QUESTION, answer.answer(found), next(iter(pictures), None), answer.basis(found), guide, _cite(repository)
+    )
+
+
+def _cite(repository: Path) -> str:
+    """How to cite the package, and the paper, from CITATION.cff; "" where there is none."""
+    path = repository / "CITATION.cff"
+    if not path.exists():
+        return ""
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    paper = own["references"][0]
+    return (
+        f"{own['title']}, version {own['version']} (CITATION.cff); and the paper: {paper['title']}, "
+        f"{paper['identifiers'][0]['value']}."
+    )
 
 
 # -- index.html and claims.json ----------------------------------------------------------------------------------------
@@ -211,6 +280,7 @@ def write_index(folder: Path, preset: str, sources: list[Path]) -> None:
     environment.filters |= {"tone": TONES.get, "value": value, "remarks": remarks}
     page = environment.get_template("index.html.j2").render(
         preset=preset,
+        front=front(shown),
         sections=shown,
         broken=[section for section in shown if section.state in ("failed", "stopped")],
         claims=claims,
@@ -272,7 +342,7 @@ def write_report(repository: Path, preset: str, sources: list[Path], drop: bool 
         path.unlink()
     files.write_json(place / "claims.json", rows)
     path = repository / "REPORT.md"
-    files.write_atomically(path, untagged("\n\n".join(_report(preset, shown))) + "\n")
+    files.write_atomically(path, untagged("\n\n".join(_report(preset, shown, front(shown, repository)))) + "\n")
     return path
 
 
@@ -285,6 +355,8 @@ def _incomplete(shown: list[Section]) -> list[str]:
             lines.append(f"{section.stem}: it {words[section.state]}. {section.failure}".rstrip())
         elif section.missing:
             lines.append(f"{section.stem}: no verdict on {', '.join(section.missing)}")
+        elif section.silent:
+            lines.append(f"{section.stem}: nothing on what it found")
     return lines
 
 
@@ -315,7 +387,40 @@ def same_picture(one: bytes, other: bytes) -> bool:
     return bool(a.shape == b.shape and (a == b).all())
 
 
-def _report(preset: str, shown: list[Section]) -> list[str]:
+def _first_page(page: Front) -> list[str]:
+    """The paragraphs that the report begins with."""
+    parts = [page.question]
+    if page.answer:
+        parts.append("\n".join(f"{i}. {words(sentence)}" for i, sentence in enumerate(page.answer, 1)))
+    if page.picture:
+        title = words(page.picture.title)
+        parts.append(f"![{title}](docs/report/{page.picture.name}.png)")
+    if page.basis:
+        parts += ["**What it rests on.**", "\n".join(f"* {kind}: {words(text)}." for kind, text in page.basis.items())]
+    if page.guide:
+        parts += ["## Should I use an SMTO?", "\n".join(_advice(*line) for line in page.guide)]
+    if page.cite:
+        parts.append(f"**How to cite.** {words(page.cite)}")
+    return parts
+
+
+def _advice(advice: answer.Advice, sections_: Sequence[Section], ids: Sequence[str]) -> str:
+    links = [f"[notebook {section.number}](#{_anchor(section)})" for section in sections_]
+    links += [f"[{id_}](#verdicts)" for id_ in ids]
+    return f"* **{advice.topic}.** {words(advice.says)} ({', '.join(links)})"
+
+
+def _heading(section: Section) -> str:
+    return f"{section.number} · {words(section.title)}"
+
+
+def _anchor(section: Section) -> str:
+    """What a heading is linked by, as GitHub makes it: lower case, hyphens for blanks, no punctuation."""
+    kept = "".join(c for c in _heading(section).lower() if c.isalnum() or c in " -_")
+    return kept.replace(" ", "-")
+
+
+def _report(preset: str, shown: list[Section], page: Front) -> list[str]:
     """The paragraphs of the report."""
     claims = [claim for section in shown for claim in section.claims]
     commits = sorted({picture.commit for section in shown for picture in section.pictures})
@@ -323,7 +428,15 @@ def _report(preset: str, shown: list[Section]) -> list[str]:
         f"# What we measured: preset {preset}",
         f"Generated by `make report` from the artifacts of `make reproduce PRESET={preset}`; nothing here is typed by "
         f"hand. Code at commit {', '.join(commits)}.",
+        *_first_page(page),
     ]
+    if found := [section for section in shown if section.found]:
+        parts.append("## What we found")
+        for section in found:
+            parts += [
+                f"**[{_heading(section)}](#{_anchor(section)})**",
+                "\n".join(f"* {_found(one)}" for one in section.found),
+            ]
     if claims:
         counts = Counter(claim["verdict"] for claim in claims)
         counted_ = [f"{counts[verdict]} {verdict}" for verdict in TONES if counts[verdict]]
@@ -336,7 +449,7 @@ def _report(preset: str, shown: list[Section]) -> list[str]:
             "seem, and how long they take, as in the records.",
         ]
     for section in shown:
-        parts.append(f"## {section.number} · {words(section.title)}")
+        parts.append(f"## {_heading(section)}")
         for picture in section.pictures:
             title = words(picture.title)
             image = f"![{title}](docs/report/{picture.name}.png)"
@@ -345,6 +458,10 @@ def _report(preset: str, shown: list[Section]) -> list[str]:
         if section.claims:
             parts += ["### How the verdicts came about", *(_decision(claim) for claim in section.claims)]
     return [part for part in parts if part]
+
+
+def _found(sentence: Mapping[str, str]) -> str:
+    return conclusions.words({part: words(text) for part, text in sentence.items()})
 
 
 def words(text: str) -> str:

@@ -58,3 +58,31 @@ def make_run() -> Callable[..., Run]:
         )
 
     return make
+
+
+@pytest.fixture
+def numbers():
+    """What the notebooks' conclusions left for the report, invented."""
+    return {
+        "01": {
+            "lead": 10.7,
+            "kept": 8,
+            "better": 10,
+            "methods": 15,
+            "rates": [0.001, 0.0025],
+            "rate_gain": [9.6, 8.8, 10.4],
+        }
+        | {
+            "lead_at_one_rate": 9.4,
+            "sure_at_one_rate": 7,
+            "compared_at_one_rate": 8,
+            "basis": {"multimnist": "12,000 pairs"},
+        },
+        "02": {"pairs": 16, "small": 8, "unknown": 2, "margin": 2.0, "largest": ["EDM on RL_RR", -6.7], "problems": 9}
+        | {"reach": 7, "of": 8, "first": "CAGrad", "first_share": 0.5, "rho": -0.45, "p": 0.27, "rho_of_floor": -0.28},
+        "03": {"holds": 3, "statements": 15, "basis": {"cityscapes": "240 streets"}},
+        "04": {"better": 1, "worse": 2, "methods": 7, "basis": {"qm9": "1,500 molecules"}},
+        "05": {"fixed": [9.0, 5.3, 12.8], "best": "CDTT", "best_delta_m": -3.4, "sweep": 14, "sweep_delta_m": -4.9}
+        | {"smto_minus_sweep": 1.5, "interval": "−0.9 to 4.0", "price": 1.4, "price_of_all": 22.0, "batches": [256]}
+        | {"leads_by_rate": {"0.001": 10.6, "0.0025": 8.2}, "led": "CAGrad and IMTL", "basis": {"multimnist": "later"}},
+    }

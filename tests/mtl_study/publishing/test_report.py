@@ -1,16 +1,18 @@
 """Pages and REPORT.md from artifacts that are whole, damaged or incomplete: they tell which, and lose nothing."""
 
+import html
 import io
 import json
+import re
 
 import nbformat
 import pandas as pd
 import PIL.Image
 import pytest
-from nbformat.v4 import new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mtl_study import artifacts
-from mtl_study.paper import claims
+from mtl_study.paper import answer, claims
 from mtl_study.publishing import notebooks, pages
 
 PROPOSITIONS = claims.parts("C12")[0].rule.propositions
@@ -138,3 +140,52 @@ def test_the_claims_and_pictures_of_a_notebook_are_read_from_its_cells(house):
     assert row["id"] == "C12" and row["verdict"] == "reproduced"
     evidence = pd.read_csv(house.folder / "claims/02_proofs/C12.csv")
     assert list(evidence.proposition) == PROPOSITIONS
+
+
+def test_the_report_begins_with_the_answer_what_it_rests_on_and_the_guide(house, numbers):
+    """In its first 60 lines: five sentences with numbers, the picture, the digits' size and epochs, and the guide,
+    whose links lead somewhere; the page in HTML begins with the same."""
+    for number, own in numbers.items():
+        stem = {"01": "01_lines", "02": "02_proofs"}.get(number, f"{number}_x")
+        path = house.sources[0].with_name(f"{stem}.ipynb")
+        if path not in house.sources:
+            name = answer.PICTURE if number == "05" else f"{number}_line"
+            cells = [new_markdown_cell(f"# On {stem}?"), new_code_cell(f'publish(ax, "{name}", preset, "Two tasks")')]
+            nbformat.write(new_notebook(cells=cells), path)
+            house.sources.append(path)
+            house.run(path)
+        basis = {"multimnist": "12,000 pairs, 10 epochs"} if number == "01" else {}
+        sentences = [{"says": f"Found {number}.", "against": "but."}]
+        artifacts.save_findings({"sentences": sentences, "numbers": {**own, "basis": basis}}, stem, "quick")
+    for suffix in (".png", ".pdf", ".json"):
+        (house.folder / f"figures/05_line{suffix}").rename(house.folder / f"figures/{answer.PICTURE}{suffix}")
+    text = house.report().read_text()
+    lines = text.splitlines()
+    top = "\n".join(lines[:60])
+    sentences = answer.answer(numbers)
+    assert len(sentences) == 5 and all(f"{i}. {sentence}" in top for i, sentence in enumerate(sentences, 1))
+    assert all(any(digit in sentence for digit in "123456789") for sentence in sentences)
+    assert f"](docs/report/{answer.PICTURE}.png)" in top and "* Digits: 12,000 pairs, 10 epochs." in top
+    assert "## Should I use an SMTO?" in top and all(
+        f"* **{a.topic}.** {a.says}" in top for a in answer.guide(numbers, {})
+    )
+    anchors = {re.sub(r"[^\w -]", "", line[3:].lower()).replace(" ", "-") for line in lines if line.startswith("## ")}
+    links = set(re.findall(r"\]\(#([^)]*)\)", text))
+    assert {"01--on-01_lines", "05--on-05_x"} <= links <= anchors
+    assert "* Found 03. **But** but." in text
+    page = house.index()
+    first = page.partition('id="01_lines"')[0]
+    assert all(html.escape(sentence, quote=False) in html.unescape(first) for sentence in sentences)
+    assert first.index("Should I use an SMTO?") < first.index("What we found") and "12,000 pairs, 10 epochs" in first
+    assert f'src="figures/{answer.PICTURE}.png"' in first and "Found 05. <b>But</b> but." in first
+
+
+def test_a_notebook_that_should_say_what_it_found_and_did_not_stops_the_report(house):
+    cells = [new_markdown_cell("# On lines"), new_code_cell("conclusions.conclude(found, preset=preset)")]
+    nbformat.write(new_notebook(cells=cells), house.sources[0])
+    with pytest.raises(pages.NothingToShow, match="01_lines: nothing on what it found"):
+        house.report()
+    artifacts.save_findings({"sentences": [{"says": "A.", "against": ""}], "numbers": {}}, "01_lines", "quick")
+    assert "* A.\n" in house.report(drop=True).read_text()
+    (house.folder / "findings/01_lines.json").write_text('{"sentences": []}')
+    assert "lacks sentences or numbers" in house.index()

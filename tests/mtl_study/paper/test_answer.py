@@ -1,0 +1,87 @@
+"""The first page of the report: five sentences and a guide, from invented numbers of the notebooks."""
+
+import pytest
+
+from mtl_study.paper import answer
+from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED
+
+
+@pytest.fixture
+def changed(numbers):
+    """The numbers, with some of one notebook changed."""
+
+    def change(notebook, **others):
+        return {**numbers, notebook: numbers[notebook] | others}
+
+    return change
+
+
+def guide(found, **verdicts):
+    rows = {id_.replace("_", "-"): {"verdict": word} for id_, word in verdicts.items()}
+    return {advice.topic: advice.says for advice in answer.guide(found, rows)}
+
+
+def test_the_answer_is_five_sentences_with_numbers(numbers):
+    one, two, three, four, five = answer.answer(numbers)
+    assert "10 of 15 SMTOs surely beat the uniform loss" in one and "10.7 points of Δm ahead" in one
+    assert two == (
+        "The learning rate 0.0025 in place of 0.001 alone gives the uniform loss 9.6 points (8.8 to 10.4); compared at "
+        "one rate each, 7 of 8 still surely lead, by 9.4 points, and where both have the larger one CAGrad and IMTL lead "
+        "by 8.2; the batch was 256 throughout, so its part is not known."
+    )
+    assert "8 of 16 differences are shown to be smaller than 2 points, 2 are not known" in three
+    assert "the largest is −6.7 points (EDM on RL_RR)" in three
+    assert (
+        "14 fixed-weight runs reaches −4.9 %, the best SMTO, CDTT, −3.4 %, which is 1.5 points (−0.9 to 4.0) more"
+        in four
+    )
+    assert "cost 22 runs of the uniform loss" in four
+    assert five.startswith("On streets 3 of 15 statements hold; on molecules 4 of 7 SMTOs cannot be told")
+    assert "over 9 problems the paper's cosine C has a rank correlation of −0.45" in five and five.endswith("−0.28.")
+
+
+def test_the_answer_turns_where_the_numbers_turn(changed):
+    (_, two, *_) = answer.answer(changed("01", rate_gain=[0.1, -1.0, 1.2], compared_at_one_rate=0))
+    assert two.startswith("A larger learning rate alone (0.0025) gives the uniform loss nothing for sure")
+    assert "compared at one rate" not in two
+    (_, two, *_) = answer.answer(changed("05", batches=[32, 256], leads_by_rate={}))
+    assert "batch" not in two and "larger one" not in two
+
+
+def test_of_some_notebooks_the_page_says_what_they_know(numbers):
+    """Nothing of none; what became null in JSON is no value, and breaks nothing."""
+    assert answer.answer({}) == [] and answer.guide({}, {}) == [] and answer.basis({}) == {}
+    assert len(answer.answer({"02": numbers["02"]})) == 2
+    unknown = {name: None if isinstance(value, float) else value for name, value in numbers["02"].items()}
+    assert "no value" in answer.answer({"02": unknown})[1]
+
+
+def test_the_guide_says_what_to_try_first_when_an_smto_pays_and_what_it_costs(numbers):
+    found = guide(numbers)
+    assert found["Try first"] == (
+        "Tune the learning rate of the uniform loss, which gave 9.6 points (8.8 to 10.4); then a few fixed weights: "
+        "those of a single SMTO run gave 9.0 points (5.3 to 12.8)."
+    )
+    assert "at one learning rate 7 of the 8 that the paper keeps surely led the uniform loss" in found["An SMTO pays"]
+    assert "Where they are alike, 8 of 16 differences are shown to be below 2 points." in found["An SMTO pays"]
+    assert "A run of CDTT takes 1.4 times the seconds" in found["It costs"] and "took 22 such runs" in found["It costs"]
+    assert "7 of 8 reach the uniform loss's end on CL_RR, CAGrad after 50 % of its epochs" in found["It costs"]
+    assert (
+        "−0.45 with what IMTL gains (p = 0.27), the number of tasks alone −0.28" in found["The cosine C does not tell"]
+    )
+    assert all(advice.notebooks and advice.claims for advice in answer.guide(numbers, {}))
+
+
+def test_the_guide_follows_the_verdicts(changed):
+    nothing = changed("01", rate_gain=[0.0, -1.0, 1.0], sure_at_one_rate=0)
+    nothing |= {"05": nothing["05"] | {"fixed": [0.0, -1.0, 1.0]}}
+    found = guide(nothing)
+    assert found["Try first"] == "Nothing cheap helped the uniform loss here."
+    assert found["An SMTO pays"].startswith("We saw no SMTO that is surely ahead")
+    found = guide(changed("02", rho=-0.9, p=0.001), C13=NOT_REPRODUCED, C1b=NOT_REPRODUCED, Xin_utility=REPRODUCED)
+    assert "not free either" in found["It costs"] and "paper's order of methods" in found["The cosine C tells"]
+    assert "fixed weights do as well" in found["An SMTO pays"]
+
+
+def test_each_kind_of_data_is_described_once(numbers):
+    assert answer.basis(numbers) == {"Digits": "12,000 pairs", "Streets": "240 streets", "Molecules": "1,500 molecules"}

@@ -1,0 +1,309 @@
+"""What a notebook says that it found, a test per branch, on small invented tables."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from mtl_study import artifacts
+from mtl_study.analysis.inference import Interval
+from mtl_study.experiments.runs import RunConfig
+from mtl_study.paper import conclusions
+from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED
+
+CL_RR, CL_CR = "multimnist/CL_RR", "multimnist/CL_CR"
+
+
+def verdict(id_, word, mean=None, low=None, high=None):
+    return SimpleNamespace(id=id_, verdict=word, estimate=mean, low=low, high=high)
+
+
+def intervals(**rows):
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"]).rename_axis("smto")
+
+
+def gains(problem=CL_RR, seeds=(1, 2, 3), **by_smto):
+    rows = [
+        {"problem": problem, "smto": smto, "seed": seed, "delta_m": value + 0.1 * seed}
+        for smto, value in by_smto.items()
+        for seed in seeds
+    ]
+    return pd.DataFrame(rows)
+
+
+def says(found):
+    """All sentences in one text, what speaks against each behind its "**But**"."""
+    return " ".join(conclusions.words(vars(sentence)) for sentence in found.sentences)
+
+
+def run(problem, seed=1, **settings):
+    return SimpleNamespace(config=RunConfig.of(problem=problem, seed=seed, epochs=10, lr=0.001, **settings))
+
+
+# -- what all share ----------------------------------------------------------------------------------------------------
+
+
+def test_verdicts_are_counted_by_name_and_what_failed_stands_against_them():
+    mixed = [verdict("C1a", REPRODUCED), verdict("C1b", NOT_REPRODUCED), verdict("C2", OPEN), verdict("C3", BARRED)]
+    text = conclusions.words(vars(conclusions.judged(mixed)))
+    assert text == (
+        "Of 4 statements that were judged, the rules find 1 reproduced (C1a). **But** C1b is not; 1 stays open; 1 "
+        "cannot be judged on these runs."
+    )
+    assert conclusions.judged(mixed[:1]).against == ""
+    none = conclusions.judged([verdict("C2", OPEN), verdict("C3", OPEN)])
+    assert none.says.endswith("find 0 reproduced.") and none.against == "2 stay open."
+
+
+def test_conclusions_are_shown_and_saved_and_smoke_says_that_it_means_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
+    found = conclusions.Conclusions([conclusions.Sentence("A < B.", "c.")], {"rho": math.nan, "n": 3})
+    assert conclusions.conclude(found, preset="quick", notebook="01_x")._repr_markdown_() == "* A < B. **But** c."
+    saved = json.loads((tmp_path / "quick/findings/01_x.json").read_text())
+    assert saved["sentences"] == [{"says": "A < B.", "against": "c."}]
+    assert saved["numbers"] == {"rho": None, "n": 3} and saved["records"] == {}
+    at_smoke = conclusions.conclude(found, preset="smoke", notebook="01_x")
+    assert "mean nothing" in at_smoke.sentences[0].says and len(at_smoke.sentences) == 2
+    artifacts.clear(tmp_path / "quick", "01_x")
+    assert not (tmp_path / "quick/findings/01_x.json").exists()
+
+
+def test_what_numbers_rest_on_is_read_from_the_runs():
+    digits = [run(CL_RR, seed=s, train_size=12_000) for s in (1, 2)]
+    streets = run("cityscapes/19C", batch_size=8, train_size=240, problem_options={"width": 64, "slim": 4})
+    molecules = run("qm9", batch_size=30, train_size=1500, problem_options={"max_atoms": 13, "slim": 2})
+    found = conclusions.basis([*digits, streets, molecules])
+    assert found["multimnist"] == (
+        "12,000 pairs made of 3,500 handwritten digits; 10 epochs (the paper: 100), batch 256, 2 seeds"
+    )
+    assert found["cityscapes"].startswith(
+        "240 synthetic streets, 64 × 128 pixels, layers of 1/4 of the width; 10 epochs"
+    )
+    assert found["qm9"].startswith("1,500 molecules of at most 13 atoms, layers of 1/2 of the width; 10 epochs")
+    full = conclusions.basis([run(CL_RR, source="full"), run("cityscapes/19C", source="full")])
+    assert full["multimnist"].startswith("50,000 pairs made of 50,000") and "photographs" in full["cityscapes"]
+
+
+# -- 01 ----------------------------------------------------------------------------------------------------------------
+
+TWO = intervals(edm=(10.0, 8.0, 12.0), si=(-3.0, -4.0, -2.0), uw=(0.0, -1.0, 1.0))
+GAINS = pd.DataFrame({"CL": [-2.0], "RR": [-40.0]}, index=["unit_scal"])
+
+
+FASTER = Interval(9.0, 8.0, 10.0, 5)
+
+
+def selection(paired=TWO, one_rate=TWO, faster=FASTER, rates=(0.001, 0.0025), gains=GAINS):
+    judged = [verdict("C1a", REPRODUCED)]
+    return conclusions.of_selection(judged, paired, one_rate, ["edm"], faster, rates, gains, [run(CL_RR)])
+
+
+def test_selection_says_how_much_of_the_lead_is_the_learning_rate():
+    found = selection()
+    text = says(found)
+    assert "1 of 3 SMTOs beat the uniform loss on CL_RR with their whole interval" in text
+    assert "lead it by 10.0 points of Δm (median). **But** SI is surely worse." in text
+    assert (
+        "0.0025 in place of 0.001, which some SMTOs have, the uniform loss gains 9.0 points (8.0 to 10.0), 90 %" in text
+    )
+    assert "1 of 1 kept SMTOs still lead with their whole interval, by 10.0 points" in text
+    assert "the reconstruction is 40.0 % worse than alone, the classification 2.0 %. **But** the two rulers" in text
+    assert found.numbers["rate_gain"] == [9.0, 8.0, 10.0] and found.numbers["sure_at_one_rate"] == 1
+
+
+def test_selection_says_where_nothing_is_ahead_and_where_rates_explain_nothing():
+    level = intervals(edm=(0.0, -1.0, 1.0))
+    text = says(selection(level, level * math.nan, Interval(0.5, -1.0, 2.0, 5)))
+    assert "None of 1 SMTOs beats" in text and "does not surely help the uniform loss: 0.5 points (−1.0 to 2.0)" in text
+    assert "no runs at one rate for both" in says(selection(one_rate=TWO * math.nan))
+    assert "rates explain nothing" in says(selection(rates=(0.0025, 0.0025)))
+    assert "rulers" not in says(selection(gains=GAINS.assign(CL=-50.0)))
+    assert "reconstruction" not in says(selection(gains=GAINS[:0]))
+
+
+# -- 02 ----------------------------------------------------------------------------------------------------------------
+
+EQUIVALENCE = pd.DataFrame(
+    {
+        "problem": "CL_CR",
+        "method": ["EDM", "CAGrad", "IMTL"],
+        "difference": [0.1, 6.0, 1.0],
+        "reading": ["equal within ±2", "different", "cannot tell"],
+        "reading at one rate": ["equal within ±2", "different, by less than 2", "no runs"],
+    }
+)
+WEIGHTS = pd.DataFrame({"mean |w₁ − ½|": [0.03, 0.3], "reading": ["nearer", None]})
+FAMO = pd.DataFrame({"mean |w₁ − ½|": [0.08, 0.03]})
+REACH = pd.DataFrame({"share": [0.5, 0.9], "share_of_seconds": [0.7, 1.4]}, index=["edm", "cagrad"])
+
+
+def ranking(c):
+    floor = [0.7, 0.7, 0.58, 0.3, 0.2]
+    table = pd.DataFrame({"C": c, "pairwise cosine": [0.1, 0.0, 0.2, 0.1, 0.3], "1/√K": floor, "gap": range(5)})
+    return pd.concat([table, pd.DataFrame({"C": [-1.0]}, index=["rank correlation with the gap"])])
+
+
+def similar(reach=REACH, weights=WEIGHTS, famo=FAMO, c=(0.7, 0.6, 0.5, 0.4, 0.3)):
+    return conclusions.of_similar_tasks(
+        [verdict("C3a", OPEN)], EQUIVALENCE, 2.0, weights, famo, reach, 3, ranking(list(c))
+    )
+
+
+def test_similar_tasks_say_what_is_small_and_what_is_not_known():
+    found = similar()
+    text = says(found)
+    assert "1 of 3 differences to the uniform loss are shown to be smaller than 2 points of Δm (2 at one" in text
+    assert "**But** 1 cannot be told, and CAGrad on CL_CR differs by +6.0 points." in text
+    assert (
+        "within 0.03 of ½ there on average; 1 of 1 are nearer" in text
+        and "strays by 0.080 on CL_CR, ours by 0.030" in text
+    )
+    assert (
+        "2 of 3 SMTOs reach what the uniform loss ends with" in text
+        and "EDM, after 50 % of its epochs and 70 %" in text
+    )
+    assert "1 of them takes more seconds than it does and 1 never do." in text
+    assert "Over 5 problems the paper's C has a rank correlation of −1.00 with IMTL's gain" in text
+    assert "1/√K, which knows only the number of tasks, has −0.97, and the pairwise cosine has 0.67" in text
+    assert found.numbers["problems"] == 5 and found.numbers["first"] == "EDM"
+
+
+def test_similar_tasks_leave_out_what_is_not_there():
+    text = says(similar(reach=REACH[:0], weights=WEIGHTS[1:], c=[math.nan] * 5))
+    assert "No SMTO reaches what the uniform loss ends with" in text
+    assert "Learnt weights" not in text and "rank correlation" not in text
+    assert "dropout masks" not in says(similar(famo=FAMO[::-1]))
+    assert "never" not in says(similar(reach=pd.concat([REACH, REACH[:1]])))
+
+
+# -- 03 ----------------------------------------------------------------------------------------------------------------
+
+
+def ladder(turned=("C5b",), one_rate=2.0, source="embedded", tasks=(2, 3)):
+    r18, last = "cityscapes/R18", "cityscapes/19C"
+    both = pd.concat([gains(r18, unit_scal=0, imtl=-4.5), gains(last, unit_scal=0, imtl=1.0, imtl_transposed=3.0)])
+    matched = pd.concat([gains(r18, unit_scal=0, imtl=one_rate), gains(last, unit_scal=0, imtl=1.0)])
+    cosines = pd.DataFrame(
+        {"num_tasks": tasks, "cosine_to_mean": [0.74, 0.58], "pairwise_cosine": [0.12, 0.13]}, index=[r18, last]
+    )
+    here = pd.Series(["holds", "holds", "does not hold", "cannot tell"])
+    runs = [run(last, source=source)]
+    return conclusions.of_ladder([verdict("C4", BARRED)], here, both, matched, list(turned), cosines, runs)
+
+
+def test_the_ladder_tells_the_form_the_rate_and_the_number_of_tasks_apart():
+    text = says(ladder())
+    assert (
+        "On synthetic streets 2 of 4 statements of the section hold, 1 does not, and for 1 the seeds cannot tell."
+        in text
+    )
+    assert "decide nothing about Cityscapes" in text
+    assert "IMTL is 1.0 points (1.0 to 1.0) ahead of the uniform loss on 19C." in text
+    assert "on R18 a gap of −4.5 points becomes +2.0 at one learning rate." in text
+    assert (
+        "gaps of the correct form and of that one are, in points, +1.0 and +3.0 on 19C. **But** with it C5b comes out"
+        in text
+    )
+    assert "C falls by 0.16; unrelated gradients of equal length fall by 0.13" in text and "from 0.12 to 0.13" in text
+
+
+def test_the_ladder_says_no_more_than_its_runs_do():
+    text = says(ladder(turned=(), one_rate=-4.5, source="full", tasks=(2, 2)))
+    assert "no statement comes out otherwise with it" in text and "becomes" not in text
+    assert "On Cityscapes 2 of 4" in text and "nothing about" not in text and "C falls" not in text
+
+
+# -- 04 ----------------------------------------------------------------------------------------------------------------
+
+
+def molecules(paired=TWO, diverged=0, steps=(600, 110_000), agree=0.2, c11=True):
+    imtl = pd.DataFrame({"runs": [3, 3], "diverged": [0, diverged]})
+    cosines = pd.Series({"cosine_to_mean": 0.42, "pairwise_cosine": agree, "floor": 0.30})
+    judged = [verdict("C11a", REPRODUCED, 57.5, 36.9, 89.5), verdict("C11c", NOT_REPRODUCED, 1.15, 0.86, 1.53)]
+    return conclusions.of_molecules(judged if c11 else [], paired, imtl, cosines, steps, [run("qm9")])
+
+
+def test_molecules_say_who_is_better_and_what_the_seeds_cannot_tell():
+    text = says(molecules())
+    assert (
+        "On QM9 1 of 3 SMTOs are surely better than the uniform loss, 1 surely worse; for 1 the seeds cannot tell."
+        in text
+    )
+    assert "overflows in 0 of 3 runs of its correct form and 0 of 3 runs of the transposed one" in text
+    assert "600 steps of the paper's 110,000" in text
+    assert "57.5 times (36.9 to 89.5) as large here as on CL_RR. **But** with the lengths" in text
+    assert "1.1 times (0.9 to 1.5) as large" in text or "1.2 times (0.9 to 1.5) as large" in text
+    assert "C is 0.42 on QM9, and that of as many unrelated tasks is 0.30." in text and "these gradients agree" in text
+
+
+def test_molecules_say_that_wide_intervals_say_little_and_leave_out_what_is_not_judged():
+    wide = intervals(edm=(10.0, -80.0, 100.0), si=(-3.0, -60.0, 40.0))
+    assert "reaches 70 points to either side (median): this says little either way" in says(molecules(wide))
+    text = says(molecules(diverged=2, steps=(110_000, 110_000), agree=-0.1, c11=False))
+    assert "2 of 3 runs of the transposed one" in text and "is not seen" not in text
+    assert "RotoGrad" not in text and "these gradients conflict" in text
+
+
+# -- 05 ----------------------------------------------------------------------------------------------------------------
+
+NONE = pd.DataFrame(columns=["value", "smto", "seed", "lead"])
+
+
+def fixed(best=2.0, enough="–", rates=(0.001, 0.0025), by_batch=NONE, tuned=9.0):
+    table = pd.DataFrame({"problem": CL_RR, "seed": [1, 2, 3], "unit_scal": -20.0, "fixed": [-11.0, -11.1, -10.9]})
+    table = table.assign(best_smto=-11.0 + best, best="cdtt")
+    row = {"best SMTO": "CDTT", "its price": 1.4, "price of trying all": 22.0, "its Δm": -3.4, "runs of the sweep": 14}
+    row |= {"Δm of its best": -4.9, "SMTO − sweep": 1.5, "95 % interval": "−0.9 to 4.0", "runs that reach it": enough}
+    answer = pd.DataFrame([row], index=["CL_RR"])
+    leads = dict(zip((0.001, 0.0025), (10.0, 8.0), strict=True))
+    by_rate = pd.concat([gains(unit_scal=-20, cagrad=-20 + leads[lr]).assign(lr=lr) for lr in rates])
+    lead = pd.DataFrame({"smto": "cagrad", "seed": [1, 2], "lead_plain": 10.0, "lead_tuned": tuned})
+    judged = [verdict("C8a", REPRODUCED)]
+    return conclusions.of_fixed_weights(judged, table, "cagrad", answer, by_rate, by_batch, 256, lead)
+
+
+def test_fixed_weights_say_what_a_sweep_reaches_and_what_an_smto_costs():
+    found = fixed()
+    text = says(found)
+    assert (
+        "one run of CAGrad on CL_RR and then held fixed are 9.0 points (8.8 to 9.2) ahead of the uniform loss" in text
+    )
+    assert "**But** the SMTO that validation prefers, CDTT, is 2.0 points (1.8 to 2.2) ahead of them." in text
+    assert "sweep of 14 runs of fixed weights, the best kept by validation, comes to −4.9 % on CL_RR" in text
+    assert "1.5 points between them (−0.9 to 4.0). **But** no number of the sweep's runs reaches" in text
+    assert "choosing it took 22.0 runs of the uniform loss" in text
+    assert (
+        "CAGrad lead the uniform loss on CL_RR by 10.0 at 0.001 and 8.0 at 0.0025 points (means). **But** the lead is"
+        in text
+    )
+    assert "All runs have the batch 256, so how much of the lead belongs to the batch is not known" in text
+    assert "9.0 of 10.0 points of lead on CL_RR remain: it is not regularisation" in text
+    assert found.numbers["leads_by_rate"] == {"0.001": pytest.approx(10), "0.0025": pytest.approx(8)}
+    assert found.numbers["batches"] == [256] and found.numbers["led"] == "CAGrad"
+
+
+def test_fixed_weights_turn_their_sentences_where_the_numbers_turn():
+    by_batch = pd.DataFrame({"value": [32, 256], "smto": "cagrad", "seed": 1, "lead": [4.0, 10.0]})
+    text = says(fixed(best=-1.0, enough="5", rates=(0.001,), by_batch=by_batch, tuned=2.0))
+    assert "validation prefers" not in text and "At equal learning rates" not in text
+    assert "5 runs of the sweep reach it on average, and choosing the SMTO took 22.0." in text
+    assert "From batch 32 to 256 the lead over the uniform loss on CL_RR goes from 4.0 to 10.0 points" in text
+    assert "2.0 of 10.0 points of lead on CL_RR remain." in text
+
+
+# -- 06 ----------------------------------------------------------------------------------------------------------------
+
+
+def test_proofs_say_what_holds_where_it_ends_and_what_fails():
+    record = pd.DataFrame({"proposition": [1, 4], "check": ["equal", "bisector"], "passed": True})
+    judged = [verdict("C12", REPRODUCED)]
+    text = says(conclusions.of_proofs(judged, record, {"edm": 0.4, "cdtt": 0.5, "pcgrad": 1 / 3}, (0.0002, 0.28)))
+    assert "All 2 checks of the propositions pass" in text
+    assert "EDM and CDTT weigh them unequally, CDTT up to 0.50 for one." in text
+    assert "moves its head by 0.020 % of its way. **But** a weight that grows tenfold half way moves it by 28 %" in text
+    failed = says(conclusions.of_proofs(judged, record.assign(passed=[True, False]), {"edm": 1 / 3}, (0.0, 0.0)))
+    assert (
+        failed.startswith("bisector (Proposition 4) does not hold as the paper has it.") and "unequally" not in failed
+    )
