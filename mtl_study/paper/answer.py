@@ -140,7 +140,7 @@ def guide(found: Found, verdicts: Rows) -> list[Advice]:
     found = _known(found)
     return [
         *_first(found.get("01", {}), found.get("05", {})),
-        *_pays(found.get("01", {}), found.get("02", {}), verdicts),
+        *_pays(found.get("01", {}), found.get("02", {}), found.get("05", {}), verdicts),
         *_costs(found.get("02", {}), found.get("05", {}), verdicts),
         *_not_by(found.get("02", {}), verdicts),
     ]
@@ -157,7 +157,7 @@ def _first(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[Advice]:
         yield Advice("Try first", says, ("01", "05"), ("C1a", "C8a", "Xin-learning-rate"))
 
 
-def _pays(one: Mapping[str, Any], two: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
+def _pays(one: Mapping[str, Any], two: Mapping[str, Any], five: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
     if not one:
         return
     differ = (
@@ -165,6 +165,12 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], verdicts: Rows) -> Ite
         f"the paper keeps surely led the uniform loss, by {number(one['lead_at_one_rate'])} points."
         if one["sure_at_one_rate"]
         else "We saw no SMTO that is surely ahead at one learning rate."
+    )
+    tuned = (
+        f" Against the best of {five['sweep']} runs of fixed weights, {five['best']} is "
+        f"{number(five['smto_minus_sweep'])} points ({five['interval']}) ahead."
+        if five
+        else ""
     )
     alike = (
         f" Where they are alike, {two['small']} of {two['pairs']} differences are shown to be below {two['margin']:g} "
@@ -174,7 +180,7 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], verdicts: Rows) -> Ite
     )
     shown = {REPRODUCED: " Whatever one wants of two tasks, fixed weights do as well."}
     utility = shown.get(verdicts.get("Xin-utility", {}).get("verdict", ""), "")
-    yield Advice("An SMTO pays", differ + alike + utility, ("01", "02"), ("C1a", "C3a", "Xin-utility"))
+    yield Advice("An SMTO pays", differ + tuned + alike + utility, ("01", "02", "05"), ("C1a", "C3a", "Xin-utility"))
 
 
 def _costs(two: Mapping[str, Any], five: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:

@@ -131,6 +131,11 @@ def basis(runs: Iterable[Run]) -> dict[str, str]:
     return found
 
 
+def ours(runs: Iterable[Run]) -> str:
+    """The sentence of a caption that says what our numbers rest on, to stand where the paper's are beside them."""
+    return f" Ours rest on {'; on '.join(basis(runs).values())}."
+
+
 # -- 01: fifteen methods on two tasks that differ ----------------------------------------------------------------------
 
 
@@ -512,7 +517,7 @@ def of_fixed_weights(
     numbers["enough"] = enough
     sentences.append(
         Sentence(
-            f"A blind sweep of {numbers['sweep']} runs of fixed weights, the best kept by validation, comes to "
+            f"A sweep of {numbers['sweep']} runs of fixed weights, the best kept by validation, comes to "
             f"{percent(numbers['sweep_delta_m'])} on CL_RR, the best SMTO, {numbers['best']}, to "
             f"{percent(numbers['best_delta_m'])}: {number(numbers['smto_minus_sweep'])} points between them "
             f"({numbers['interval']}).",

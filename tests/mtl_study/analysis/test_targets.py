@@ -191,3 +191,13 @@ def test_equal_methods_have_equal_scores_whatever_their_noise():
         covered += interval.low < 0 < interval.high
     assert abs(np.mean(means)) < 3 * np.std(means) / math.sqrt(len(means))
     assert stats.binomtest(covered, 400, 0.95).pvalue > 0.01
+
+
+def test_half_way_takes_the_upper_median_and_leaves_out_who_rarely_arrives():
+    """Shares 0.4, 0.6 and never: the upper median of an even number of runs is the later one."""
+    rows = [("edm", 0.4, 0.8), ("edm", 0.6, 1.2), ("si", 0.2, 0.3), ("si", math.inf, math.inf), ("uw", 0.3, 0.5)]
+    times = pd.DataFrame(rows, columns=["smto", "share", "share_of_seconds"]).assign(target=1.0)
+    without = pd.DataFrame({"smto": ["cagrad", "unit_scal"], "share": 0.1, "target": [math.nan, 1.0]})
+    found = targets.half_way(pd.concat([times, without]))
+    assert found.index.tolist() == ["uw", "edm"]
+    assert found.loc["edm"].tolist() == [0.6, 1.2]
