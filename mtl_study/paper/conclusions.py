@@ -140,7 +140,7 @@ def ours(runs: Iterable[Run]) -> str:
 
 
 def of_selection(
-    verdicts: Iterable[Verdict],
+    verdicts: Sequence[Verdict],
     paired: pd.DataFrame,
     one_rate: pd.DataFrame,
     kept: Sequence[str],
@@ -152,11 +152,13 @@ def of_selection(
     """Notebook 01.
 
     Args:
-        paired, one_rate: `comparisons.paired` as published, and where both have one learning rate. kept: the methods
-            that the paper keeps. faster: what the uniform loss gains from the larger rate, in points; rates: its own
-            and the larger one. gains: index smto; CL and RR, mean gains in percent.
+        verdicts: C1 and C2; the first says who is ahead. paired, one_rate: `comparisons.paired` as published, and
+            where both have one learning rate. kept: the methods that the paper keeps. faster: what the uniform loss
+            gains from the larger rate, in points; rates: its own and the larger one. gains: index smto; CL and RR, mean gains in percent.
     """
-    better, worse, _ = _sides(paired)
+    better, worse = (
+        [row["smto"] for row in verdicts[0].details if row["outcome"] == outcome] for outcome in ("holds", "fails")
+    )
     lead = float(paired["mean"].reindex(kept).median())
     sentences = [
         Sentence(

@@ -97,7 +97,11 @@ FASTER = Interval(9.0, 8.0, 10.0, 5)
 
 
 def selection(paired=TWO, one_rate=TWO, faster=FASTER, rates=(0.001, 0.0025), gains=GAINS):
+    outcomes = {
+        smto: "holds" if row.low > 0 else "fails" if row.high < 0 else "open" for smto, row in paired.iterrows()
+    }
     judged = [verdict("C1a", REPRODUCED)]
+    judged[0].details = [{"smto": smto, "outcome": outcome} for smto, outcome in outcomes.items()]
     return conclusions.of_selection(judged, paired, one_rate, ["edm"], faster, rates, gains, [run(CL_RR)])
 
 
