@@ -154,7 +154,8 @@ def of_selection(
     Args:
         verdicts: C1 and C2; the first says who is ahead. paired, one_rate: `comparisons.paired` as published, and
             where both have one learning rate. kept: the methods that the paper keeps. faster: what the uniform loss
-            gains from the larger rate, in points; rates: its own and the larger one. gains: index smto; CL and RR, mean gains in percent.
+            gains from the larger rate, in points; rates: its own and the larger one.
+            gains: index smto; CL and RR, mean gains in percent.
     """
     better, worse = (
         [row["smto"] for row in verdicts[0].details if row["outcome"] == outcome] for outcome in ("holds", "fails")
