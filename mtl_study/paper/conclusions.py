@@ -340,7 +340,7 @@ def of_ladder(
     last = published_gap.index[-1]
     sentences.append(
         Sentence(
-            f"With the paper's settings IMTL is {points(published_gap.loc[last])} ahead of the uniform loss on "
+            f"With the paper's settings IMTL is {points(list(published_gap.loc[last]))} ahead of the uniform loss on "
             f"{problem_label(str(last))}.",
             _moved_by_rates(published_gap, matched),
         )

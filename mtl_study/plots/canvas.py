@@ -100,53 +100,52 @@ def beside(ax: Axes, **settings: Any) -> None:
 
 
 def label_points(
-    ax: Axes, points: Sequence[tuple[float, float]], names: Sequence[str], avoid: ArrayLike = (), **style: Any
+    ax: Axes,
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    colours: Sequence[str],
+    avoid: ArrayLike = (),
+    **style: Any,
 ) -> list[Annotation]:
     """A name at each of these points, where it covers no other name and no other point, if there is such a place; a
     hairline leads to the point where the name had to move away. To be called last: later limits would move the points
     under their names.
 
     Args:
-        points: in data coordinates; one name each. avoid: other points that names should not cover, [n, 2].
-        style: of `annotate`; a "color" may be a list, one per name.
+        points: in data coordinates; a name and its colour each. avoid: other points, [n, 2], that names had better not
+            cover. style: of `annotate`.
     """
     figure = figure_of(ax)
     figure.canvas.draw()  # so that the layout is settled
-    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     scale, frame = figure.dpi / 72, ax.get_window_extent()
     dots = ax.transData.transform(np.asarray(points, dtype=float))
-    colours = style.pop("color", "black")
     lines = ax.transData.transform(np.asarray(avoid, dtype=float).reshape(-1, 2))
+    directions = [(math.cos(2 * math.pi * i / 16), math.sin(2 * math.pi * i / 16)) for i in range(16)]
     taken: list[Bbox] = []
     found = []
-    for i, (name, point) in enumerate(zip(names, points, strict=True)):
-        colour = colours if isinstance(colours, str) else colours[i]
+    for i, (name, point, colour) in enumerate(zip(names, points, colours, strict=True)):
         text = ax.annotate(name, point, (0, 0), textcoords="offset points", color=colour, va="center", **style)
-        box = text.get_window_extent(renderer)
-        best: tuple[float, tuple[float, float], Bbox] | None = None
+        width, height = text.get_window_extent().size
+        others = np.delete(dots, i, axis=0)
+        places: list[tuple[float, int, tuple[float, float], Bbox]] = []
         for distance in (7, 13, 20, 30, 42):
-            for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):
-                across, up = distance * np.cos(angle), distance * np.sin(angle)
-                across -= (1 - np.cos(angle)) / 2 * box.width / scale  # the name ends where it faces its point
-                left, bottom = dots[i] + scale * np.array([across, up]) - [0, box.height / 2]
-                here = Bbox.from_bounds(left, bottom, box.width, box.height).padded(scale)
-                covered = here.count_contains(np.delete(dots, i, axis=0)) + here.count_overlaps(taken)
-                covered += 0.2 * (here.count_contains(lines) > 0)
-                outside = not (frame.contains(here.x0, here.y0) and frame.contains(here.x1, here.y1))
-                cost = 100.0 * (covered + outside) + distance
-                if best is None or cost < best[0]:
-                    best = (cost, (across, up), here)
-        assert best is not None
-        text.set_position(best[1])
-        taken.append(best[2])
-        if best[0] % 20 > 13:
-            ax.annotate(
-                "",
-                point,
-                best[1],
-                textcoords="offset points",
-                arrowprops={"arrowstyle": "-", "lw": 0.4, "color": colour},
-            )
+            for x, y in directions:
+                across, up = (
+                    distance * x - (1 - x) / 2 * width / scale,
+                    distance * y,
+                )  # it ends where it faces its point
+                left, bottom = dots[i] + scale * np.array([across, up]) - [0, height / 2]
+                box = Bbox.from_bounds(left, bottom, width, height).padded(scale)
+                covers = box.count_contains(others) + box.count_overlaps(taken)
+                outside = not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1))
+                cost = 100.0 * (covers + outside) + 20.0 * (box.count_contains(lines) > 0) + distance
+                places.append((cost, distance, (across, up), box))
+        _, distance, place, box = min(places, key=lambda one: one[0])
+        text.set_position(place)
+        taken.append(box)
+        if distance > 13:
+            hairline = {"arrowstyle": "-", "lw": 0.4, "color": colour}
+            ax.annotate("", point, place, textcoords="offset points", arrowprops=hairline)
         found.append(text)
     return found
 

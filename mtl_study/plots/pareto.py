@@ -122,7 +122,9 @@ def objectives(
     selected = selected.assign(lr=[frames.setting(config, "lr") for config in selected.config])
     sweep, others = selected[selected.smto.isin(FRONT)], selected[~selected.smto.isin(FRONT)]
     rates = _rates(sweep)
-    points, names, colours, passed = [], [], [], []
+    points: list[tuple[float, float]] = []
+    passed: list[np.ndarray] = []
+    names, colours = list[str](), list[str]()
     for i, rate in enumerate(rates):
         line = sweep[sweep.lr == rate].assign(share=sweep.config.map(_share)).groupby(["share", "smto"])[columns].mean()
         look_of: dict[str, Any] = {"color": LOOK[SWEEP].colour, "linestyle": (0, (3, 1.5)) if i else "-", "zorder": 2}
@@ -134,7 +136,7 @@ def objectives(
         if "unit_scal" in line.index.get_level_values("smto"):
             (sum_,) = line.xs("unit_scal", level="smto").to_numpy()
             ax.plot(*sum_, "o", color=LOOK["unit_scal"].colour, markersize=9, markeredgecolor="white", zorder=4)
-            points.append(tuple(sum_))
+            points.append((sum_[0], sum_[1]))
             names.append(look.label("unit_scal") + (f", rate {rate:g}" if len(rates) > 1 else ""))
             colours.append(LOOK["unit_scal"].colour)
     for smto in look.in_order(others.smto):
@@ -153,7 +155,7 @@ def objectives(
     ax.set(xlabel=f"gain on {x}, % (to the right: better)", ylabel=f"gain on {y}, % (up: better)")
     canvas.despine(ax, grid="both")
     ax.legend(frameon=False, fontsize=8.5, loc="lower left")
-    canvas.label_points(ax, points, names, np.concatenate(passed), color=colours, fontsize=8)
+    canvas.label_points(ax, points, names, colours, np.concatenate(passed), fontsize=8)
     canvas.caption(
         ax,
         "Test gain over the single-task models on each task; the upper right is better. Points: means of "

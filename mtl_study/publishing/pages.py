@@ -29,6 +29,7 @@ from nbformat import NotebookNode
 from mtl_core import files
 from mtl_study import artifacts
 from mtl_study.paper import answer, conclusions
+from mtl_study.paper.answer import Advice
 from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
 from mtl_study.publishing import notebooks
 from mtl_study.words import minus, untagged
@@ -227,7 +228,7 @@ class Front:
     answer: Sequence[str]
     picture: Picture | None
     basis: Mapping[str, str]
-    guide: Sequence[tuple[answer.Advice, Sequence[Section], Sequence[str]]]
+    guide: Sequence[tuple[Advice, Sequence[Section], Sequence[str]]]
     cite: str
 
 
@@ -404,7 +405,7 @@ def _first_page(page: Front) -> list[str]:
     return parts
 
 
-def _advice(advice: answer.Advice, sections_: Sequence[Section], ids: Sequence[str]) -> str:
+def _advice(advice: Advice, sections_: Sequence[Section], ids: Sequence[str]) -> str:
     links = [f"[notebook {section.number}](#{_anchor(section)})" for section in sections_]
     links += [f"[{id_}](#verdicts)" for id_ in ids]
     return f"* **{advice.topic}.** {words(advice.says)} ({', '.join(links)})"
