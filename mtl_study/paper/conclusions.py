@@ -356,8 +356,8 @@ def of_ladder(
             Sentence(
                 "With three tasks the paper ran IMTL's transposed form (D24); the gaps of the correct form and of that "
                 f"one are, in points, {both}.",
-                f"with it {listed(turned)} {'comes' if len(turned) == 1 else 'come'} out otherwise, so the paper's "
-                "story of the third task rests on the form."
+                f"with it {listed(turned)} {'comes' if len(turned) == 1 else 'come'} out otherwise, so it matters "
+                "to the paper's story which form was run."
                 if turned
                 else "no statement comes out otherwise with it.",
             )
