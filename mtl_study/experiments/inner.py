@@ -72,7 +72,7 @@ class _Skipping(Optimizer):
 
 
 class SignSGD(_Skipping):
-    """Every coordinate moves by the step size, whatever the length of the gradient; one that is exactly 0 stays.
+    """Every coordinate moves by the step size, however long the gradient is; one with gradient 0 does not move.
 
     Args:
         momentum: of an average of the gradients, whose sign counts; 0 is the gradient itself.
@@ -129,7 +129,7 @@ class PerTaskAdam(_Skipping):
 
 
 class Together(_Skipping):
-    """Several optimizers, each for parameters of its own, as one: the step size of all its groups can be scheduled."""
+    """Several optimizers, each for its own parameters, as one: the step size of all its groups can be scheduled."""
 
     def __init__(self, parts: Sequence[Optimizer]) -> None:
         self.parts = list(parts)

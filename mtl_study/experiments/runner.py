@@ -318,7 +318,7 @@ class _Sweep(Generic[C, R]):
 
 
 def _definitions() -> bytes:
-    """The methods that are no part of the package, as they are now, for the workers."""
+    """The methods from outside the package, as they are now, for the workers."""
     foreign = [smto for smto in REGISTRY.values() if not smto.__module__.startswith("mtl_core.")]
     modules = [sys.modules[name] for name in {smto.__module__ for smto in foreign} - {"__main__"}]
     for module in modules:

@@ -273,7 +273,7 @@ def ends(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> pd.DataFrame:
 
 
 def catalogue(keys: Sequence[str]) -> pd.DataFrame:
-    """What each method reads and what it does, in the words of its own page."""
+    """What each method reads and what it does, as its page says."""
     rows = []
     for key in keys:
         page = inspect.getdoc(inspect.getmodule(smtos.get(key))) or ""

@@ -129,7 +129,7 @@ def one_step(found: Shape, device: torch.device, amp: bool = False) -> Callable[
 
 
 def seconds(found: Shape, device: torch.device, amp: bool = False) -> float:
-    """What a step takes, the fastest of a few. On a processor its own time counts, whatever else the machine does."""
+    """What a step takes, the fastest of a few. On a processor only its own computing time counts."""
     one = one_step(found, device, amp)
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     times: list[float] = []

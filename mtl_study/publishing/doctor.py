@@ -42,7 +42,7 @@ OF_NOTEBOOK = {"01": "digits", "02": "digits", "03": "streets", "04": "molecules
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that was looked at. good: whether a notebook can run with it as it is; None: it is only said."""
+    """One thing that was looked at. good: whether a notebook can run with it as it is; None: for information only."""
 
     what: str
     says: str

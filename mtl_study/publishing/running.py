@@ -72,8 +72,8 @@ class NotebookFailed(RuntimeError):
 
 
 class ThisInterpreter(AsyncKernelManager):
-    """Starts the kernel with the Python that runs now, whatever kernels the machine has besides. Its file is in the
-    folder `place`, with which it goes; `started` gets the manager itself."""
+    """Starts the kernel with the Python that runs now, not with another kernel of the machine. Its file is in the
+    folder `place` and is removed with it; `started` gets the manager itself."""
 
     place: Path
     started: list[ThisInterpreter]

@@ -89,7 +89,7 @@ def change(key: str, options: dict[str, Any], gramian: np.ndarray, losses: np.nd
 def fingerprints(
     gramians: Sequence[np.ndarray], losses: Sequence[np.ndarray], which: Iterable[str] | None = None
 ) -> pd.DataFrame:
-    """A row per method: what stays as it is when units change.
+    """A row per method: what does not change when units change.
 
     Args:
         gramians: [K, K] each. losses: [K] each. which: labels of methods; all.

@@ -111,7 +111,7 @@ class Slope:
 
 @dataclass(frozen=True)
 class Toy:
-    """K tasks that share two parameters θ and nothing else: every head hands θ on as it is."""
+    """K tasks that share two parameters θ and nothing else: every head returns θ unchanged."""
 
     tasks: tuple[Bowl | Slope, ...]
 
