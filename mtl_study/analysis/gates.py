@@ -80,5 +80,6 @@ def apart(table: pd.DataFrame) -> pd.DataFrame:
     best = best.assign(c=BEST, delta_m=best.best)
     both = pd.concat([table[["problem", "smto", "seed", "c", "delta_m"]], best])
     wide = both.pivot(index=["problem", "c", "seed"], columns="smto", values="delta_m")
+    wide = wide.loc[list(dict.fromkeys(table.problem))]
     other, ours = WITH_RADIUS
     return (wide[ours] - wide[other]).rename("difference").reset_index()

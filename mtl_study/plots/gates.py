@@ -148,12 +148,12 @@ def gates(per_seed: pd.DataFrame, duties: Sequence[float], levels: Mapping[str, 
         values = per_seed[f"ratio {duty:g}"] - per_seed[f"{other} {duty:g}"]
         names.append(f"{100 * duty:g} %: minus {NEEDS[other]}")
         _difference(right, row, values, NEED[other][0])
-    _differences(right, names, "Δm where least balanced, minus …, points")
+    _differences(right, names, "gain in Δm, points")
     canvas.caption(
         axes,
         "CAGrad acts in the given share of the steps, elsewhere the mean loss does. Left: Δm, higher is better, a mark "
-        "per seed, a bar for the mean; lines: without a gate. Right: the difference at the same seed, with its mean "
-        "and 95 % interval over seeds; above 0 it is better to act where gradients are least balanced.",
+        "per seed, a bar for the mean; lines: without a gate. Right: Δm behind the first gate minus that behind another "
+        "at the same seed, with its mean and 95 % interval over seeds; above 0 it is better to act where gradients are least balanced.",
     )
     return axes
 
