@@ -108,7 +108,7 @@ class Balancer:
         smto.set_up(ProblemInfo(tuple(likelihoods or ()), tuple(feature_shape or ()), lr or 0.0, weight_decay), seed)
         smto.to(self.device, dtype)
         if self.groups is not None and not (isinstance(smto, GramianWeighting) and smto.space == "parameters"):
-            raise BadOption(f"{self.key} has no small problem per group: it reads {smto.space}. Leave groups out.")
+            raise BadOption(f"{self.key} solves no Gramian on parameters, so none per group. Leave groups out.")
         self.smtos = [smto] + [copy.deepcopy(smto) for _ in (self.groups or [])[1:]]
         self.last = torch.full((self.num_tasks,), torch.nan, device=self.device, dtype=dtype)  # loss of each task
         self.sums, self.counts = torch.zeros_like(self.last), torch.zeros_like(self.last)  # in this epoch

@@ -157,7 +157,7 @@ def _open(file: Path, kind: str) -> Image.Image:
     """Opens a PNG file and looks at its header."""
     try:
         image = Image.open(file)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise DataNotFound(f"Cityscapes: {file} is not a whole PNG file ({error}). Unpack it again.") from error
     modes = KINDS[kind][2]
     if image.format != "PNG":

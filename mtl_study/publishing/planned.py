@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mtl_core import problems
-from mtl_study.experiments import confounds, probes, protocol, sweeps, transfer
+from mtl_study.experiments import confounds, gates, probes, protocol, sweeps, transfer
 from mtl_study.experiments.beside import BesideConfig
 from mtl_study.experiments.population import PopulationConfig
 from mtl_study.experiments.protocol import Expected
@@ -192,6 +192,25 @@ def _optimizers(values: Mapping[str, Any]) -> Iterator[Config]:
         yield transfer.TransferConfig.of(base=base, tuning_epochs=details["tuning_epochs"])
 
 
+def _imbalance(values: Mapping[str, Any]) -> Iterator[Config]:
+    details, seeds = values["details"], values["seeds"]
+
+    def like(problem: str) -> RunConfig:
+        name = family(problem)
+        return RunConfig.of(problem=problem, seed=seeds[0], source=values["source"][name], **details[name])
+
+    digits, radius = like(CL_RR), details["radius"]
+    for problem, seed in itertools.product(details["look_problems"], details["look_seeds"]):
+        base = digits.model_copy(update={"problem": problem, "seed": seed, "epochs": details["look_epochs"]})
+        yield probes.LooksConfig.of(base=base, looks=details["looks"])
+    yield from gates.watched(digits, values["methods"], radius, seeds, details["strides"])
+    yield from gates.gated(digits, details["inner"], radius, details["duties"], seeds)
+    for problem in dict.fromkeys([CL_RR, *details["problems"]]):
+        yield from gates.baselines(like(problem), details["baseline_seeds"])
+    for problem in details["problems"]:
+        yield from gates.at_radii(like(problem), details["radii"], seeds)
+
+
 NOTEBOOKS: dict[str, Callable[[Mapping[str, Any]], Iterator[Config]]] = {
     "01_mnist_selection": _selection,
     "02_two_similar_tasks": _similar,
@@ -199,4 +218,5 @@ NOTEBOOKS: dict[str, Callable[[Mapping[str, Any]], Iterator[Config]]] = {
     "04_qm9": _properties,
     "05_fixed_weights": _fixed_weights,
     "07_optimizers": _optimizers,
+    "08_imbalance": _imbalance,
 }

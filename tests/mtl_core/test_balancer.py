@@ -148,7 +148,7 @@ def test_each_group_is_a_problem_of_its_own() -> None:
     assert_close([p.grad for group in groups for p in group], alone)
     assert_close(result.head_weights, torch.stack(weights).mean(0))
     assert result.weights.shape == (2, 2)
-    with pytest.raises(BadOption, match="famo has no small problem per group: it reads losses"):
+    with pytest.raises(BadOption, match="famo solves no Gramian on parameters"):
         mtl_core.Balancer("famo", num_tasks=2, groups=groups)
 
 

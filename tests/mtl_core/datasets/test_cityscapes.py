@@ -467,8 +467,12 @@ def test_one_file_is_missing(folder):
 
 def test_a_file_is_cut_short(folder):
     file = folder / "leftImg8bit/train/ulm/ulm_000001_000019_leftImg8bit.png"
-    file.write_bytes(file.read_bytes()[:-200])
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-200])
     with pytest.raises(DataNotFound, match=r"ulm_000001_000019_leftImg8bit\.png is cut short"):
+        check(folder)
+    file.write_bytes(whole[:11] + b"\5" + whole[12:])  # the length of its header
+    with pytest.raises(DataNotFound, match=r"ulm_000001_000019_leftImg8bit\.png is not a whole PNG"):
         check(folder)
     file.write_bytes(b"")
     with pytest.raises(DataNotFound, match=r"ulm_000001_000019_leftImg8bit\.png is not a whole PNG"):

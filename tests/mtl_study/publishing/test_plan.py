@@ -11,6 +11,7 @@ from mtl_study import artifacts, parameters
 from mtl_study.experiments.probes import LooksConfig, LooksStore
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.store import RunStore
+from mtl_study.experiments.strides import StridesConfig, StridesStore
 from mtl_study.publishing import calibration, plan, planned
 from mtl_study.publishing.calibration import Shape, Steps
 
@@ -37,6 +38,10 @@ def test_what_is_planned_for_quick_is_what_was_trained_for_it():
     assert first and all(store.get(config) for config in first)
     beside = LooksStore(artifacts.REPOSITORY / "results")
     assert looks and all(beside.get(config) for config in looks)
+    eighth = plan.new_runs(given("quick", "08"))["08_imbalance"]
+    stores = {LooksConfig: beside, RunConfig: store, StridesConfig: StridesStore(artifacts.REPOSITORY / "results")}
+    assert {type(config) for config in eighth} == {*stores}
+    assert all(stores[type(config)].get(config) for config in eighth)
 
 
 def test_every_notebook_that_trains_is_counted_whole_or_said_to_be_in_part():
