@@ -152,8 +152,9 @@ def gates(per_seed: pd.DataFrame, duties: Sequence[float], levels: Mapping[str, 
     canvas.caption(
         axes,
         "CAGrad acts in the given share of the steps, elsewhere the mean loss does. Left: Δm, higher is better, a mark "
-        "per seed, a bar for the mean; lines: without a gate. Right: Δm behind the first gate minus that behind another "
-        "at the same seed, with its mean and 95 % interval over seeds; above 0 it is better to act where gradients are least balanced.",
+        "per seed, a bar for the mean; lines: without a gate. Right: Δm behind the first gate minus that behind "
+        "another at the same seed, with its mean and 95 % interval over seeds; above 0 it is better to act where "
+        "gradients are least balanced.",
     )
     return axes
 
