@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from mtl_study import artifacts
+from mtl_study import artifacts, provenance
 from mtl_study.analysis.inference import Interval
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.paper import conclusions
@@ -59,11 +59,14 @@ def test_verdicts_are_counted_by_name_and_what_failed_stands_against_them():
 
 def test_conclusions_are_shown_and_saved_and_smoke_says_that_it_means_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
+    provenance.forget()
+    provenance.note("multimnist/CL_RR/edm/0123456789abcdef", "f" * 64)
     found = conclusions.Conclusions([conclusions.Sentence("A < B.", "c.")], {"rho": math.nan, "n": 3})
     assert conclusions.conclude(found, preset="quick", notebook="01_x")._repr_markdown_() == "* A < B. **But** c."
     saved = json.loads((tmp_path / "quick/findings/01_x.json").read_text())
     assert saved["sentences"] == [{"says": "A < B.", "against": "c."}]
-    assert saved["numbers"] == {"rho": None, "n": 3} and saved["records"] == {}
+    assert saved["numbers"] == {"rho": None, "n": 3}
+    assert saved["records"] == {"multimnist/CL_RR/edm/0123456789abcdef": "f" * 64}
     at_smoke = conclusions.conclude(found, preset="smoke", notebook="01_x")
     assert "mean nothing" in at_smoke.sentences[0].says and len(at_smoke.sentences) == 2
     artifacts.clear(tmp_path / "quick", "01_x")
