@@ -3,6 +3,7 @@
 import json
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -168,8 +169,23 @@ def test_what_differs_is_measured_by_the_spread_of_the_seeds(make_run, monkeypat
     assert not found.equal and found.where == "CL accuracy"
     assert found.worst == pytest.approx(0.05 / 0.1 / 2**0.5)  # the standard deviation of 0.5 and 0.7 is 0.1·√2
     assert not found.drifted(alike=False) and found.drifted(alike=True)
-    assert retrain.compare(run(1, 0.9), run(1, 0.5), Others()).drifted(alike=False)
+    assert not retrain.compare(run(1, 0.9), run(1, 0.5), Others()).drifted(alike=False)  # two seeds tell little
+    assert retrain.compare(run(1, 90.0), run(1, 0.5), Others()).drifted(alike=False)
     assert retrain.compare(run(1, 0.5), run(1, 0.5), Others()).equal
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_a_run_that_differs_like_a_seed_is_called_drifted_in_at_most_one_of_a_hundred(seeds):
+    """A run on another kind of machine against one of the shipped seeds, in two metrics; and one that is far off."""
+    rng = np.random.default_rng(seeds)
+    shipped, ours = rng.normal(size=(20_000, 2, seeds)), rng.normal(size=(20_000, 2))
+    spread, limit = shipped.std(axis=-1, ddof=1), retrain.two_seeds(seeds, metrics=2)
+
+    def alarms(run):
+        return ((abs(run - shipped[..., 0]) / spread).max(axis=-1) >= limit).mean()
+
+    assert 0 < alarms(ours) <= 0.01
+    assert alarms(ours + 100) > 0.99
 
 
 # -- the doctor --------------------------------------------------------------------------------------------------------
