@@ -114,8 +114,8 @@ def compare(run: Run, shipped: Run, store: RunStore) -> Retrained:
 
 
 def two_seeds(seeds: int, metrics: int) -> float:
-    """Below how many standard deviations, estimated from some seeds, two runs that differ like seeds stay apart in all of
-    several metrics, in 99 of 100 cases; NaN for fewer than two seeds."""
+    """How many standard deviations, estimated from some seeds, two runs that differ like seeds stay within, in all of
+    several metrics and in 99 of 100 cases; NaN for fewer than two seeds."""
     return math.sqrt(2) * float(stats.t.ppf(1 - 0.01 / (2 * metrics), seeds - 1)) if seeds > 1 else math.nan
 
 
