@@ -441,7 +441,7 @@ class PartByPart:
     def gramian(self, gradients: Tensor, past_z: list[dict[nn.Parameter, Tensor]]) -> Tensor:
         """Gradients on the output [K, …] to the inner products of those on the parameters, float64 [K, K]. What reaches
         parameters of task k past the output, in `past_z[k]` (empty: nothing), is added to theirs."""
-        gramian = torch.zeros(len(gradients), len(gradients), dtype=torch.float64, device=gradients.device)
+        gramian = in_float64(gradients.new_zeros(len(gradients), len(gradients)))
         arriving = list(gradients)
         for part, (x, output) in zip(reversed(self.parts), reversed(self.way), strict=True):
             if not output.requires_grad and not past_z:
@@ -491,7 +491,7 @@ class ScaledStep(Step):
         return self.step.gradients_on(parameter) * self.scales[:, None]
 
     def gramian(self, space: Space) -> Tensor:
-        return self.step.gramian(space) * self.scales.double().outer(self.scales.double())
+        return self.step.gramian(space) * in_float64(self.scales).outer(in_float64(self.scales))
 
     def second_jacobian(self) -> Tensor:
         return self.step.second_jacobian() * self.scales[:, None]
@@ -559,9 +559,14 @@ def check_scalars(losses: Mapping[str, Any]) -> None:
             raise ValueError(f"the loss of task {name!r} is {found}; expected a scalar tensor: take mean or sum.")
 
 
+def in_float64(x: Tensor) -> Tensor:
+    """x in float64: on its device or, from MPS, which has none, on the host."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 def inner_products(rows: Tensor) -> Tensor:
     """Rows [K, n] to their inner products, summed in float64 [K, K], without a copy of all rows in that precision."""
-    parts = (part.double() for part in rows.split(2**18, dim=1))
+    parts = (in_float64(part) for part in rows.split(2**18, dim=1))
     products: Tensor = functools.reduce(torch.add, [part @ part.T for part in parts])
     return products
 

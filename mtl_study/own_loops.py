@@ -9,7 +9,7 @@ import functools
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -202,7 +202,7 @@ class Loop:
     def another(self, number: int) -> Callable[[], dict[str, Tensor]]:
         """The losses of a second batch: that of the next step, whole."""
         whole, names = copy.copy(self), self.forward(number)[1]
-        whole.way = Way(amp=self.way.amp, replicas=self.way.replicas)
+        whole.way = replace(self.way, parts=1, partial=False)
         return lambda: {name: loss for name, loss in whole.means(number + 1).items() if name in names}
 
     def step(self, number: int) -> Tensor:

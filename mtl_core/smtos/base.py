@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mtl_core.options import BadOption, check_options, parameters
 from mtl_core.smtos.geometry import NonFinite, check_gramian, is_stationary
 from mtl_core.smtos.solvers import Solution
-from mtl_core.step import MultiTaskModel, Space, Step, without_autocast
+from mtl_core.step import MultiTaskModel, Space, Step, in_float64, without_autocast
 
 Likelihood = Literal["softmax", "gaussian", "laplace"]
 Losses = TypeVar("Losses", Tensor, np.ndarray)
@@ -46,8 +46,8 @@ NEEDS = {
 class StepResult:
     """What an SMTO did in one step.
 
-    weights: on the shared parameters [K], on the device of the losses; NaN where the method has none.
-    head_weights: on the heads [K], on that device.
+    weights: on the shared parameters [K]; NaN where the method has none.
+    head_weights: on the heads [K]; both on the device of the losses or, in float64 where that is MPS, on the host.
     diagnostics: numbers worth a curve (iterations, residual, rotation loss, …).
     flags: names of edge cases met in this step; the run record counts them.
     """
@@ -301,11 +301,10 @@ class GramianWeighting(SMTO):
 
     def on_host(self, gramian: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Gramian [K, K] and losses [K] to weights on encoder and heads, [K] each; solved on the host, moved back."""
-        there = torch.cat([gramian, losses.double()[None]]).cpu().numpy()  # the one wait for a GPU in a step
+        there = torch.cat([gramian, in_float64(losses)[None]]).cpu().numpy()  # the one wait for a GPU in a step
         weights = self.solve(there[:-1], there[-1])
-        back = torch.from_numpy(np.stack([weights, self.head_weights(weights)]))
-        on_encoder, on_heads = back.to(losses.device, non_blocking=True)
-        return on_encoder, on_heads
+        back = torch.from_numpy(np.stack([weights, self.head_weights(weights)])).to(gramian.device, non_blocking=True)
+        return back[0], back[1]
 
     def backward(self, step: Step) -> StepResult:
         weights, head_weights = self.on_host(step.gramian(self.space), step.losses)

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import SMTO, Likelihood, ProblemInfo, StepResult, register
-from mtl_core.step import MultiTaskModel, Step
+from mtl_core.step import MultiTaskModel, Step, in_float64
 
 Evidence = tuple[Tensor, Tensor]
 
@@ -105,18 +105,16 @@ class BayesAggMTL(SMTO):
         warm = self.epoch >= self.warm_up
         means, precisions = [], []
         for k, (layer, target) in enumerate(zip(heads, step.targets, strict=True)):
-            h, w = with_bias(step.z.double(), layer)
+            h, w = with_bias(in_float64(step.z), layer)
+            y = target.to(h.device)
             if not warm and self.epoch < self.warm_up - 1:
                 continue  # nothing collected now would be used
-            evidence = (
-                softmax_evidence(h, w, target) if self.likelihoods[k] == "softmax" else square_evidence(h, target)
-            )
+            evidence = softmax_evidence(h, w, y) if self.likelihoods[k] == "softmax" else square_evidence(h, y)
             self.collected[k] = add(self.collected.get(k), evidence)
             if warm:
-                mean, variance = self.moments(k, h, w, target, add(self.evidence.get(k), evidence))
-                inputs = layer.in_features
-                means.append(mean[:, :inputs])
-                precisions.append(variance[:, :inputs].clamp(min=1e-8) ** -self.exponent(k))
+                mean, variance = self.moments(k, h, w, y, add(self.evidence.get(k), evidence))
+                means.append(mean[:, : layer.in_features])
+                precisions.append(variance[:, : layer.in_features].clamp(min=1e-8) ** -self.exponent(k))
         if not warm:
             weights = torch.full_like(step.losses, 1 / self.num_tasks)
             step.apply(weights)
@@ -168,7 +166,7 @@ def add(a: Evidence | None, b: Evidence) -> Evidence:
 
 def outputs(target: Tensor) -> Tensor:
     """Targets of a regression [B, …] as [B, D]."""
-    return target.double().reshape(len(target), -1)
+    return in_float64(target).reshape(len(target), -1)
 
 
 def square_evidence(h: Tensor, target: Tensor) -> Evidence:

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import LossWeighting, StepResult, register
-from mtl_core.step import Step
+from mtl_core.step import Step, in_float64
 
 
 @register
@@ -52,7 +52,7 @@ class GO4Align(LossWeighting):
     def weights(self, losses: Tensor) -> Tensor:
         """Positive losses [K] to weights, > 0."""
         omega = self.log_p.exp().to(losses) * losses.sum() / losses
-        return omega if self.groups == self.num_tasks else group_means(omega.double(), self.groups).to(losses)
+        return omega if self.groups == self.num_tasks else group_means(in_float64(omega), self.groups).to(losses)
 
     def backward(self, step: Step) -> StepResult:
         self.log_p.copy_((self.log_p - self.eta * step.losses.to(self.log_p)).log_softmax(0))

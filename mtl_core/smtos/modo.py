@@ -31,7 +31,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtl_core.smtos.base import SMTO, StepResult, register
-from mtl_core.step import Step, inner_products
+from mtl_core.step import Step, in_float64, inner_products
 
 STEPS, LR = 20, 10.0  # of SDMGrad's w
 AtLeast0 = Annotated[float, Field(ge=0)]
@@ -78,7 +78,7 @@ class MoDo(OnSimplex):
         self.gamma, self.rho = gamma, rho
 
     def backward(self, step: Step) -> StepResult:
-        w = self.w.double()
+        w = in_float64(self.w)
         w = on_simplex(w - self.gamma * (self.between(step) @ w + self.rho * w))
         self.w.copy_(w)
         step.apply(w)
@@ -103,7 +103,7 @@ class SDMGrad(OnSimplex):
         between = step.gramian("parameters") if self.released else self.between(step)
         scale = (between.diagonal().clamp(min=0) + 1e-4 * self.released).sqrt().mean().square()
         between = between / scale.where(scale > 0, torch.inf)
-        w, of_mean, slope = self.w.double(), self.lamb / self.num_tasks, self.w.double() * 0
+        w, of_mean, slope = in_float64(self.w), self.lamb / self.num_tasks, in_float64(self.w) * 0
         for _ in range(STEPS):
             slope = slope / 2 + between @ (w + of_mean)
             w = on_simplex(w - LR * slope)
@@ -133,7 +133,7 @@ class MoCo(OnSimplex):
 
     def backward(self, step: Step) -> StepResult:
         rows, self.count, first = step.jacobian, self.count + 1, self.average is None
-        share, w = self.beta / self.count**0.5, self.w.double()
+        share, w = self.beta / self.count**0.5, in_float64(self.w)
         self.average = share * rows if self.average is None else self.average.to(rows).lerp(rows, share)
         w = on_simplex(w - self.gamma / self.count**0.5 * (inner_products(self.average) @ w + self.rho * w))
         self.w.copy_(w)

@@ -42,14 +42,17 @@ META_BATCH = 100  # of the validation split, for bi-level methods that ask for i
 
 
 def find_device(device: str) -> torch.device:
-    """The device of that name; "auto" is a GPU where there is one. Raises BadConfig if it is not there."""
+    """The device of that name; "auto" is a GPU where there is one. Raises BadConfig if it is not there, or has no
+    float64, in which metrics are summed (MPS)."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(0, device=device, dtype=torch.float64)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        why = str(error).splitlines()[0].rstrip(".")
+        why = "torch knows no device of that kind" if why.startswith("Expected one of") else why
         raise BadConfig(
-            f"device {device!r} cannot be used: {str(error).splitlines()[0]} Use 'auto', 'cpu' or 'cuda'."
+            f"device {device!r} cannot be used: {why}. Use 'auto' (a GPU where there is one), 'cpu' or 'cuda'."
         ) from None
     return torch.device(device)
 

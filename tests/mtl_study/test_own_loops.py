@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from mtl_core.smtos.registry import keys
-from mtl_study.own_loops import REFUSED, WAYS, Way, across, apart, by_hand, by_trainer, digits
+from mtl_study.own_loops import REFUSED, WAYS, Way, across, apart, by_hand, by_trainer, digits, samples
 
 
 def wrong(ways: dict[str, Way], among: Sequence[str] | None = None) -> dict[tuple[str, str], float]:
@@ -51,3 +57,60 @@ def test_what_is_refused_is_refused_by_name() -> None:
     for key, name in REFUSED:
         with pytest.raises(ValueError, match=f"{key}.*missing"):
             by_hand(key, WAYS[name])
+
+
+class Single(Way):
+    dtype = torch.float32
+
+
+class NoFloat64(TorchDispatchMode):
+    """A device without float64, played on the CPU: a tensor in float64 is on the host, one in float32 on the device,
+    whole numbers where they come from. `wrong` has what takes tensors of both places (a scalar of the host may join)
+    or makes float64 out of what is on the device anywhere but in `in_float64`."""
+
+    def __init__(self, *on_device: Tensor) -> None:
+        super().__init__()
+        self.wrong, self.whole = set[str](), WeakTensorKeyDictionary()
+        for tensor in on_device:
+            self.whole[tensor] = "device"
+
+    def place(self, tensor: Tensor) -> str | None:
+        if tensor.is_floating_point():
+            return "host" if tensor.dtype == torch.float64 else "device"
+        return self.whole.get(tensor)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        taken = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        places = {self.place(t) for t in taken if t.dim() or self.place(t) == "device"} - {None}
+        made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        moved = any(frame.function == "in_float64" for frame in inspect.stack(0)[1:4])
+        copied = name in ("_to_copy", "copy_")
+        if copied and "device" in places and any(self.place(t) == "host" for t in made) and not moved:
+            self.wrong.add(f"{name} to float64")
+        if not copied and len(places) > 1:
+            self.wrong.add(f"{name} of both places")
+        for tensor in made:
+            if not tensor.is_floating_point() and places:
+                self.whole[tensor] = places.copy().pop()
+        return out
+
+
+def without_float64(among: Sequence[str]) -> dict[str, set[str]]:
+    labels = samples(torch.float32)[1][0]
+    found = {}
+    for key in among:
+        with NoFloat64(labels) as device:
+            by_hand(key, Single())
+        found[key] = device.wrong
+    return {key: wrong for key, wrong in found.items() if wrong}
+
+
+def test_a_device_without_float64_keeps_it_on_the_host() -> None:
+    assert without_float64(("cagrad", "modo", "bayesagg_mtl", "go4align")) == {}
+
+
+@pytest.mark.slow
+def test_no_method_needs_float64_on_the_device() -> None:
+    assert without_float64(keys()) == {}

@@ -84,11 +84,8 @@ def smaller(value, change):
     return {**value, **change} if isinstance(change, dict) and isinstance(value, dict) else change
 
 
-@pytest.mark.slow
-@pytest.mark.training
-def test_the_whole_paper_preset_runs_dry(tmp_path):
-    """Every notebook runs, every table's n is that of its runs, and what one notebook reads of another's problem is
-    what that one reports: all seeds of what its search has chosen."""
+def reduced(tmp_path):
+    """A copy of the repository with the preset made small: (copy, environment of what runs in it)."""
     digits = mnist(tmp_path / "digits")
     city = str(streets.write(tmp_path / "city", {"train": 24, "val": 8}, size=(128, 64)))
     copy = tmp_path / "repository"
@@ -113,15 +110,27 @@ def test_the_whole_paper_preset_runs_dry(tmp_path):
         elif values["source"] == "full":
             values["data_dir"] = city if number == "03" else digits
         (copy / "params" / "paper" / preset.name).write_text(yaml.safe_dump(values, sort_keys=False))
-    places = {"PYTHONPATH": str(copy), "MTL_DATA": str(tmp_path / "arrays"), "MTL_ARTIFACTS": str(tmp_path / "pages")}
-    command = [sys.executable, "-m", "mtl_study.publishing.reproduce", "--preset", "paper", "--only", *SMALLER]
-    done = subprocess.run(
-        command, cwd=copy, env={**os.environ, **places, "MTL_WORKERS": "1"}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    folder, store = tmp_path / "pages" / "paper", copy / "runs" / "paper"
+    return copy, {**os.environ, "PYTHONPATH": str(copy), "MTL_DATA": str(tmp_path / "arrays")}
 
-    tables = {path.stem: pd.read_csv(path) for path in (folder / "tables").glob("*.csv")}
+
+def reproduced(copy, environment, pages, **settings):
+    """The folder of what the notebooks wrote, and their tables."""
+    command = [sys.executable, "-m", "mtl_study.publishing.reproduce", "--preset", "paper", "--only", *SMALLER]
+    environment = {**environment, "MTL_ARTIFACTS": str(pages), **settings}
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    folder = pages / "paper"
+    return folder, {path.stem: pd.read_csv(path) for path in (folder / "tables").glob("*.csv")}
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_the_whole_paper_preset_runs_dry(tmp_path):
+    """Every notebook runs, every table's n is that of its runs, what one notebook reads of another's problem is what
+    that one reports (all seeds of what its search has chosen), and two Dask workers give the tables of one process."""
+    copy, environment = reduced(tmp_path)
+    store = copy / "runs" / "paper"
+    folder, tables = reproduced(copy, environment, tmp_path / "pages", MTL_WORKERS="1")
     counted = {
         (name, column): set(table[column].dropna())
         for name, table in tables.items()
@@ -142,3 +151,8 @@ def test_the_whole_paper_preset_runs_dry(tmp_path):
         found = protocol.stored(name, ["imtl", "rotograd"], held)
         assert found.selected().groupby("smto").size().eq(len(SEEDS)).all(), name
         assert (found.reference().n == len(SEEDS)).all(), name
+
+    store.rename(tmp_path / "by one process")
+    _, of_two = reproduced(copy, environment, tmp_path / "of two", MTL_ENGINE="dask", MTL_WORKERS="2")
+    assert of_two.keys() == tables.keys()
+    assert [name for name, table in tables.items() if not table.equals(of_two[name])] == []
