@@ -109,7 +109,7 @@ def inverse(values: Iterable[float]) -> list[float]:
     return [round(one / sum(inverses), 3) for one in inverses]
 
 
-def beside(configs: Iterable[RunConfig], seeds: Sequence[int]) -> list[RunConfig]:
+def with_uniform(configs: Iterable[RunConfig], seeds: Sequence[int]) -> list[RunConfig]:
     """These configurations with each of the seeds, and the uniform loss with the same settings as each of them, so that
     a difference to it is one of the method alone; each once."""
     found: dict[str, RunConfig] = {}
@@ -119,6 +119,9 @@ def beside(configs: Iterable[RunConfig], seeds: Sequence[int]) -> list[RunConfig
             uniform = RunConfig.of(**{**own.model_dump(), "smto": "unit_scal", "options": {}})
             found |= {own.key: own, uniform.key: uniform}
     return list(found.values())
+
+
+beside = with_uniform  # the name that notebooks 02 and 05 use
 
 
 BATCHES, WIDTHS = (32, 64, 128, 256), (0.5, 1, 2, 4)

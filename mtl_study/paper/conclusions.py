@@ -1,4 +1,4 @@
-"""What each notebook found: sentences that are computed, the strongest evidence against each beside it.
+"""What each notebook found: sentences that are computed, each with the strongest evidence against it.
 
     conclude(of_selection(…), preset=preset, notebook=notebook)      shows them and records them for the report
 
@@ -79,7 +79,7 @@ def points(interval: Sequence[float], unit: str = "points") -> str:
 
 
 def judged(verdicts: Iterable[Verdict]) -> Sentence:
-    """How the rules decided; what is not reproduced stands against what is."""
+    """How the rules decided; what is not reproduced is the evidence against."""
     verdicts = list(verdicts)
     of = {word: [v.id for v in verdicts if v.verdict == word] for word in (REPRODUCED, NOT_REPRODUCED, OPEN, BARRED)}
     says = f"Of {counted(len(verdicts), 'statement')} that were judged, the rules find {len(of[REPRODUCED])} reproduced"
@@ -132,7 +132,7 @@ def basis(runs: Iterable[Run]) -> dict[str, str]:
 
 
 def ours(runs: Iterable[Run]) -> str:
-    """The sentence of a caption that says what our numbers rest on, to stand where the paper's are beside them."""
+    """What our numbers rest on: a sentence for the captions that have the paper's numbers next to ours."""
     return f" Ours rest on {'; on '.join(basis(runs).values())}."
 
 

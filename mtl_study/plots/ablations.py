@@ -15,7 +15,7 @@ from mtl_study.analysis.fronts import expected_best
 from mtl_study.experiments.runs import Run
 from mtl_study.look import GREY, LOOK
 from mtl_study.plots import canvas, captions
-from mtl_study.plots.canvas import beside
+from mtl_study.plots.canvas import legend_right
 from mtl_study.plots.forest import forest_plot, interval_words
 from mtl_study.plots.pareto import shade
 from mtl_study.words import counted, spanned
@@ -72,7 +72,7 @@ def regularisation(table: pd.DataFrame) -> np.ndarray:
         ax.set_title("with early stopping" if stops else "last epoch", loc="left", fontsize=10)
         canvas.despine(ax)
     axes[0].set_ylabel("Δm, % (higher is better)")
-    beside(axes[1])
+    legend_right(axes[1])
     canvas.caption(
         axes,
         f"Test Δm on {look.problem_label(str(table.problem.iloc[0]))}: large, mean over "
@@ -178,7 +178,7 @@ def search_selection_bias(table: pd.DataFrame) -> Axes:
     ax.axhline(0, color=GREY, linewidth=0.8, zorder=1)
     canvas.counting_axis(ax, "configurations tried")
     ax.set_ylabel("luck on validation, points")
-    beside(ax)
+    legend_right(ax)
     canvas.despine(ax)
     canvas.caption(
         ax,
@@ -269,7 +269,7 @@ def compute_parity(table: pd.DataFrame) -> Axes:
     ax.margins(y=0.12)
     ax.set_xlabel("seconds per epoch (to the left: cheaper)")
     ax.set_ylabel("Δm, % (higher is better)")
-    beside(ax)
+    legend_right(ax)
     canvas.despine(ax)
     canvas.caption(
         ax,

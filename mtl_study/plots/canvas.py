@@ -94,7 +94,7 @@ def band(ax: Axes, over_seeds: Any, least: float | pd.Series = -math.inf, **styl
     ax.fill_between(mean.index, (mean - sd).clip(lower=least), mean + sd, color=style["color"], alpha=0.15, lw=0)
 
 
-def beside(ax: Axes, **settings: Any) -> None:
+def legend_right(ax: Axes, **settings: Any) -> None:
     """A legend to the right of the axes."""
     ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8.5, labelspacing=0.35, **settings)
 

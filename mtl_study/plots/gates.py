@@ -110,7 +110,7 @@ def progress(per_run: pd.DataFrame) -> np.ndarray:
         canvas.despine(ax)
     axes.flat[0].set_xlabel("gap between the tasks' progress")
     axes.flat[1].set_xlabel("mean cosine of the tasks' gradients")
-    canvas.beside(axes.flat[1])
+    canvas.legend_right(axes.flat[1])
     canvas.caption(
         axes,
         "Δm (higher is better) of every run, and, larger, the mean of a method. Left: over the gap in progress, the "

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mtl_study.look import LOOK, label
-from mtl_study.newcomer import Beside
+from mtl_study.newcomer import Found
 from mtl_study.plots import canvas
 
 
-def differences(found: Beside) -> Axes:
+def differences(found: Found) -> Axes:
     """A row per method: the new one minus it, each at its own rate; below, hollow, both at the rate of that method."""
     table = found.table.drop(index=found.smto).sort_values("difference", ascending=False)
     _, ax = canvas.figure(7.5, 1.0 + 0.34 * len(table))
@@ -33,7 +33,7 @@ def differences(found: Beside) -> Axes:
     return canvas.despine(ax, grid="x")
 
 
-def caption(found: Beside) -> str:
+def caption(found: Found) -> str:
     return (
         f"{label(found.smto)} minus each other method on {found.problem}: mean and {100 * found.level:g} % interval, "
         "paired by seed. Full: each at its own learning rate; hollow: both at the rate of the other method."

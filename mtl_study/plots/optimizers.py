@@ -173,7 +173,7 @@ def under_optimizers(best: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_ylabel("Δm, %")
     canvas.zero_line(ax)
     canvas.despine(ax)
-    canvas.beside(ax)
+    canvas.legend_right(ax)
     canvas.caption(
         ax,
         "Δm against the best single-task models under Adam, higher is better; a dot per seed, each pair at its best "
@@ -199,7 +199,7 @@ def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | N
     ax.set_ylabel("Δm, %")
     canvas.zero_line(ax)
     canvas.despine(ax)
-    canvas.beside(ax)
+    canvas.legend_right(ax)
     canvas.caption(
         ax,
         "Δm, higher is better, mean over seeds; the step size of each way to train is the best at the factor 1. A "
@@ -234,7 +234,7 @@ def bands(pairs: Mapping[str, pd.DataFrame]) -> np.ndarray:
             ax.set_xticks([0, 0.5, 1])
         ax.set_xlabel(name)
         canvas.despine(ax, "x")
-    canvas.beside(axes.flat[2])
+    canvas.legend_right(axes.flat[2])
     canvas.caption(
         axes,
         "Pairs of gradients on the shared parameters under the uniform loss and Adam: of two tasks on one sample "

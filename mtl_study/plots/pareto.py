@@ -19,7 +19,7 @@ from mtl_study.analysis import frames
 from mtl_study.analysis.fronts import FRONT, SWEEP, comparable, nondominated
 from mtl_study.look import GREY, LOOK
 from mtl_study.plots import canvas, captions
-from mtl_study.plots.canvas import beside
+from mtl_study.plots.canvas import legend_right
 from mtl_study.words import counted, number
 
 
@@ -76,7 +76,7 @@ def front(
         word = f": {placed.word[smto]}" if placed is not None and smto in placed.index else ""
         style: dict[str, Any] = {"color": LOOK[smto].colour, "marker": LOOK[smto].marker, "markersize": 7}
         handles.append(Line2D([], [], linestyle="none", label=look.label(smto) + word, **style))
-    beside(axes[1], handles=handles)
+    legend_right(axes[1], handles=handles)
     words = ""
     if placed is not None:
         sd = ", ".join(f"{number(value, 2)} points on {task}" for task, value in placed.attrs["sd"].items())
@@ -282,7 +282,7 @@ def budget(table: pd.DataFrame) -> Axes:
     ax.set_xlabel("cost, in runs of the uniform loss")
     names = {"hypervolume": "hypervolume, %² (higher is better)", "delta_m": "best Δm, % (higher is better)"}
     ax.set_ylabel(names[measure])
-    beside(ax)
+    legend_right(ax)
     canvas.despine(ax)
     corner = " and ".join(f"{number(value, 1)} %" for value in table.attrs.get("reference", []))
     tasks = " and ".join(table.attrs.get("tasks", []))
@@ -334,7 +334,7 @@ def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR")) -> Axe
     ax.set_xlim(0, 1)
     ax.set_xlabel(f"u, what {tasks[0]} is worth; {tasks[1]} is worth 1 − u")
     ax.set_ylabel("behind the best, points (up: better)")
-    beside(ax)
+    legend_right(ax)
     canvas.despine(ax)
     changes = int((best != best.shift()).sum() - 1)
     canvas.caption(

@@ -13,7 +13,7 @@ from mtl_study import look
 from mtl_study.experiments.population import Member, Population, Winner
 from mtl_study.look import FAINT, GREY, INK, VERMILION
 from mtl_study.plots import canvas
-from mtl_study.plots.canvas import beside
+from mtl_study.plots.canvas import legend_right
 from mtl_study.plots.qm9 import SIGNS
 from mtl_study.plots.weight_paths import task_line
 from mtl_study.words import counted, number
@@ -102,4 +102,4 @@ def _winner(ax: Axes, members: Sequence[Member], best: Winner | None, tasks: Seq
     ax.axhline(1 / len(tasks), color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     ax.set_ylim(bottom=0)
     ax.set_ylabel("weight of the winner")
-    beside(ax)
+    legend_right(ax)

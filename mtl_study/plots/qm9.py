@@ -204,7 +204,7 @@ def learning(runs: Sequence[Run], baselines: Sequence[Run], mean: pd.Series) -> 
     ax.set_ylabel("test error, mean predictor = 1")
     handles = [canvas.legend_entry(smto) for smto in sorted(last, key=lambda smto: -last[smto])]
     handles.append(Line2D([], [], color=GREY, linewidth=2.2, label="single-task models"))
-    canvas.beside(ax, handles=handles)
+    canvas.legend_right(ax, handles=handles)
     canvas.despine(ax)
     canvas.caption(
         ax,
@@ -272,7 +272,7 @@ def per_property(selected: pd.DataFrame, baselines: pd.DataFrame, mean: pd.Serie
     canvas.caption(
         axes,
         f"Mean absolute error on test molecules (lower is better): bar, mean of {captions.seeds(selected)}; strokes, "
-        "the seeds. Beside it the gain over the single-task model, which is what Δm averages.",
+        "the seeds. Next to it: the gain over the single-task model, which is what Δm averages.",
         captions.diverged(selected),
         captions.elsewhere(selected),
     )
@@ -643,7 +643,7 @@ def schedules(groups: Mapping[str, Sequence[Run]]) -> Axes:
             ax.plot(np.arange(1, len(lr) + 1), lifted, color=colour, linestyle=lines[i % 2], linewidth=1.3)
     handles = [Line2D([], [], color=LOOK[smto].colour, label=look.label(smto)) for smto in smtos]
     handles += [Line2D([], [], color=GREY, linestyle=lines[i % 2], label=name) for i, name in enumerate(groups)]
-    canvas.beside(ax, handles=handles)
+    canvas.legend_right(ax, handles=handles)
     canvas.counting_axis(ax)
     ax.set(ylabel="learning rate, first epoch = 1", ylim=(0, 1.1))
     canvas.despine(ax)

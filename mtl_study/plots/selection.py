@@ -51,7 +51,7 @@ def figure_1(selected: pd.DataFrame, scale: Scale = "linear", settings: pd.DataF
         ax,
         f"Test Δm of {captions.seeds(selected)} per method, each at the epoch with the best validation Δm: median, "
         "quartiles, whiskers to the last value within 1.5 box lengths",
-        "and one dot per seed." if len(values) <= FEW else "and what lies beyond.",
+        "and one dot per seed." if len(values) <= FEW else "and each value beyond.",
         "Black dashes: the median of Unit. Scal.; grey: the single-task models. Their own error is not drawn; it moves "
         "all boxes together.",
         "The axis is logarithmic beyond ±5 %." if scale == "symlog" else "",
@@ -194,7 +194,7 @@ def trade_off(
     _equal_delta_m(ax)
     ax.set_xlabel(f"gain on {tasks[0]}, % (to the right: better)")
     ax.set_ylabel(f"gain on {tasks[1]}, % (up: better)")
-    canvas.beside(ax)
+    canvas.legend_right(ax)
     canvas.despine(ax, grid=None)
     canvas.caption(
         ax,

@@ -378,7 +378,7 @@ def _two_tasks(ax: Axes, ratios: np.ndarray) -> None:
 
 
 def ranking(per_run: pd.DataFrame, one_rate: pd.DataFrame, smto: str = "imtl") -> pd.DataFrame:
-    """Does C tell where an SMTO helps? Per problem C, the pairwise cosine and 1/√K beside one gap, method − Unit. Scal.
+    """Does C tell where an SMTO helps? Per problem C, the pairwise cosine, 1/√K and one gap, method − Unit. Scal.
 
     Args:
         per_run: `alignment.per_run`, of which the rows of Unit. Scal. count.
@@ -466,8 +466,8 @@ def equivalence(selected: pd.DataFrame, margin: float, one_rate: pd.DataFrame | 
     canvas.caption(
         table,
         f"""Test Δm minus that of Unit. Scal. at the same seed, in points, over {captions.seeds(selected)}. p: of two
-        one-sided t tests of "the difference lies outside ±{margin:g} points"; below {inference.TOST:g}, which is where
-        the 95 % interval lies within ±{margin:g}, the method is equally good by this yardstick. "Different" means that
+        one-sided t tests of "the difference is outside ±{margin:g} points"; below {inference.TOST:g}, which is where
+        the 95 % interval is within ±{margin:g}, the method is equally good by this yardstick. "Different" means that
         the interval excludes 0. Where neither holds, the seeds are too few to tell. Each row is a test of its own.
         {"At one rate: both with the same learning rate." if one_rate is not None else ""}""",
     )

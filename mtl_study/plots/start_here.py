@@ -85,7 +85,7 @@ def task_arrows(
         )
 
 
-def beside(ax: Axes, point: np.ndarray, along: np.ndarray, text: str, colour: str, side: int) -> None:
+def next_to(ax: Axes, point: np.ndarray, along: np.ndarray, text: str, colour: str, side: int) -> None:
     """A text next to an arrow that points `along`: to its left (side 1) or right (−1), looking along the arrow."""
     x, y = 15 * side * along / np.linalg.norm(along)
     ax.annotate(
@@ -460,14 +460,14 @@ def neither(
     directions, counts = np.unique(draws.round(6), axis=0, return_counts=True)
     for direction, count in zip(directions, counts, strict=True):
         arrow(drop, (0, 0), -direction, LOOK["graddrop"].colour, width=2)
-        beside(drop, -0.75 * direction, -direction, f"{count / len(draws):.0%}", LOOK["graddrop"].colour, -1)
+        next_to(drop, -0.75 * direction, -direction, f"{count / len(draws):.0%}", LOOK["graddrop"].colour, -1)
     drop.set_title("GradDrop\nflips coins", fontsize=10)
     for rotation, gradient in zip(rotations, gradients, strict=True):
         arrow(turn, (0, 0), -rotation.T @ gradient, LOOK["rotograd"].colour, width=2)
     turn.set_title("RotoGrad\nturns the gradients", fontsize=10)
     for ax, (v, weights) in zip(others, lambdas, strict=True):
         arrow(ax, (0, 0), -v, INK, width=1.2)
-        beside(ax, -v, -v, "−v", INK, 1)
+        next_to(ax, -v, -v, "−v", INK, 1)
         update = weights @ gradients
         arrow(ax, (0, 0), -3 * update / np.linalg.norm(update), LOOK["auto_lambda"].colour, width=2.2)
         ax.set_title(f"Auto-Lambda\nλ = {short(weights[0])}, {short(weights[1])}", fontsize=10)

@@ -46,7 +46,7 @@ def times(table: pd.DataFrame, by: targets.Unit = "epochs") -> Axes:
     canvas.caption(
         ax,
         f"{_on(table)}{seeds}, each a dot; bar: the median. The dashed line: the uniform loss with the same settings "
-        "and seed. A run that never reaches what it ends with stands on the right.",
+        "and seed. A run that never reaches what it ends with is drawn on the right.",
         _paced(by),
     )
     return ax
@@ -67,7 +67,7 @@ def profile(table: pd.DataFrame, by: targets.Unit = "epochs", ax: Axes | None = 
     ax.set(xlim=(1, shares.index[-1]), ylim=(-0.03, 1.03))
     ax.set_xlabel("τ: times as long as the fastest method")
     ax.set_ylabel("share of problems (higher is better)")
-    canvas.beside(ax)
+    canvas.legend_right(ax)
     canvas.despine(ax)
     names = ", ".join(problem_label(problem) for problem in look.problems_in_order(table.problem))
     canvas.caption(
@@ -86,4 +86,4 @@ def _on(table: pd.DataFrame) -> str:
 
 
 def _paced(by: targets.Unit) -> str:
-    return "Seconds as recorded, beside other work: read them roughly." if by == "seconds" else ""
+    return "Seconds as recorded, while other work ran: read them roughly." if by == "seconds" else ""

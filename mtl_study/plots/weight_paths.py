@@ -18,7 +18,7 @@ from mtl_study.analysis.task_weights import FEWEST
 from mtl_study.experiments.runs import Run
 from mtl_study.look import BLUE, GREEN, GREY, LOOK, ORANGE, PURPLE, SKY, VERMILION
 from mtl_study.plots import canvas, captions
-from mtl_study.plots.canvas import FEW, beside
+from mtl_study.plots.canvas import FEW, legend_right
 from mtl_study.plots.forest import forest_plot, interval_words
 from mtl_study.plots.qm9 import SIGNS
 from mtl_study.plots.selection import box
@@ -63,7 +63,7 @@ def figure_5(
         ax,
         f"Test Δm of {captions.seeds(every)} each, at the epoch with the best validation Δm: median, quartiles, "
         "whiskers to the last value within 1.5 box lengths",
-        "and one dot per seed." if source.seed.nunique() <= FEW else "and what lies beyond.",
+        "and one dot per seed." if source.seed.nunique() <= FEW else "and each value beyond.",
         f"Dashes: the median of {look.label(smto)} (of the method itself, not of the uniform loss, D46). The fixed "
         f"weights are the last of the moving average of the weights of one {look.label(smto)} run; whatever its "
         f"learning rate, they are trained at {', '.join(f'{lr:g}' for lr in rates)} (D34).",
@@ -113,7 +113,7 @@ def figure_6(mnist: Run, city: Run, qm9: Sequence[Run], factor: float = 0.9) -> 
             f"(c) {_run_title(qm9[0])}", (0, 1), xytext=(0, 20), xycoords="axes fraction", textcoords="offset points"
         )
         lines = [Line2D([], [], label=SIGNS.get(t, t), linewidth=2, **task_line(k)) for k, t in enumerate(names)]
-        beside(panels[-1], handles=lines)
+        legend_right(panels[-1], handles=lines)
     axes = [found["a"], found["b"], *panels]
     canvas.caption(
         axes[0],
@@ -235,7 +235,7 @@ def static(table: pd.DataFrame) -> Axes:
     canvas.caption(
         ax,
         "Standard deviation over mean of each task's weight over the epochs of the last 80 % of training, mean over "
-        f"tasks. {WEIGHTS} Means over an epoch hide what happens within it: weights drawn anew in every step count as "
+        f"tasks. {WEIGHTS} Means over an epoch hide what happens within it: weights drawn by chance in every step count as "
         "nearly constant.",
         interval_words(table, "cv"),
         f"Without weights to log: {', '.join(without)}." if without else "",

@@ -9,13 +9,13 @@ import pytest
 from mtl_study import artifacts
 from mtl_study.experiments.population import PopulationStore
 from mtl_study.experiments.runs import Run
-from mtl_study.experiments.store import BESIDE, RunStore
+from mtl_study.experiments.store import NOT_RUNS, RunStore
 from mtl_study.publishing import notebooks, pages, reproduce
 
 REPOSITORY = artifacts.REPOSITORY
 NOTEBOOKS = notebooks.find(REPOSITORY / "notebooks")
 SHIPPED = REPOSITORY / "results"
-RECORDS = sorted(path for path in SHIPPED.rglob("*.jsonl") if path.stem not in BESIDE)
+RECORDS = sorted(path for path in SHIPPED.rglob("*.jsonl") if path.stem not in NOT_RUNS)
 QUICK = reproduce.plan(REPOSITORY, "quick", [], {})
 ON_RECORDS = [job for job in QUICK if job.values.get("store") == SHIPPED.name]
 COMPUTED = [job for job in QUICK if job not in ON_RECORDS]  # each time, a short training in 00 included

@@ -240,7 +240,7 @@ def test_sentences_on_runs():
     assert "of 0.03 (CL) and 0.3 (RR) under SGD with momentum and of 0.003 (CL) under Adam" in found
     assert "UW +8.0 points; the single-task models +26.0" in found and "−18.0 points for UW" in found
     edge = pd.DataFrame({"smto": ["uw"], "optimizer": ["sgd"], "inside": [False]})
-    assert "the best step size of UW under SGD with momentum lies at the edge" in elich.on_optimizers(
+    assert "the best step size of UW under SGD with momentum is at the edge" in elich.on_optimizers(
         edge, runs[:0], rates
     )
     arms = [("unit_scal", "sgd"), ("si", "sgd"), ("si", "adam")]

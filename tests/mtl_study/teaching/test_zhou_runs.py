@@ -139,7 +139,7 @@ def test_sentences():
     assert "at 30 % of the steps +2.0 (+2.0 to +2.0) over random steps and −1.0" in found and "within 2.0 %" in found
     c = pd.DataFrame({"problem": [CL_RR] * 2 + ["q"] * 2, "smto": ["cagrad", "imgrad"] * 2, "c": [0.2, 0.8] * 2})
     found = zhou.on_better(differences(), c)
-    assert "on CL_RR +0.5 (+0.5 to +0.5) points at equal c" in found and "(c = 0.8 beside 0.2)" in found
+    assert "on CL_RR +0.5 (+0.5 to +0.5) points at equal c" in found and "(c = 0.8 for IMGrad, 0.2 for CAGrad)" in found
 
 
 def test_what_was_found_is_said_with_what_speaks_against_it():
