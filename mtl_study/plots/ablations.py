@@ -79,7 +79,6 @@ def regularisation(table: pd.DataFrame) -> np.ndarray:
         f"{captions.seeds(table.drop_duplicates(frames.RUN))}; small, a seed. Left: at the last epoch; right: at the "
         "epoch with the best validation Δm. Across: dropout in encoder and heads, and weight decay. All against the "
         "same single-task models. The table below says by how much a method's lead over Unit. Scal. shrinks.",
-        captions.A_SEED,
     )
     return axes
 
@@ -131,7 +130,7 @@ def table_of_regularisation(table: pd.DataFrame) -> pd.DataFrame:
         method at the dropout and weight decay with the best mean validation Δm. "Explained" by regularisation: a lead
         above 0 without, none that can be told from 0 with it, and the difference between the two above 0. A lead
         remains: both above 0. No lead to explain: below 0 without. Cannot tell: anything else.
-        {captions.A_SEED}""",
+       """,
     )
     return found
 
@@ -151,7 +150,6 @@ def selection_bias(table: pd.DataFrame) -> Axes:
         "split may be easier than the other, for one task more than for the other, so this moves with a method's place "
         "between the tasks: it is no measure of luck by itself.",
         interval_words(table, "bias"),
-        captions.A_SEED,
     )
     return ax
 
@@ -187,7 +185,6 @@ def search_selection_bias(table: pd.DataFrame) -> Axes:
         f"were not chosen. Mean over {counted(table.seed.nunique(), 'seed')}, from the least to the greatest. A line "
         "that rises: the more is tried, the more validation flatters. It is 0 by construction where all seeds choose "
         "alike, and flattery by the split, which all seeds share, cannot be seen here.",
-        captions.A_SEED,
     )
     return ax
 
@@ -229,7 +226,6 @@ def lr_vs_seed(table: pd.DataFrame) -> Axes:
         "distribution. An arrow: beyond the figure. Shaded: 6 to 7, what Xin et al. (2022) found; theirs is the "
         "spread over grids of several rates each, with the best rate of each grid, ours that over single rates, so "
         "that the two are not the same statistic.",
-        captions.A_SEED,
     )
     return ax
 
@@ -280,6 +276,5 @@ def compute_parity(table: pd.DataFrame) -> Axes:
         if len(rates) > 1
         else "",
         "A method below that line, as far as the line reaches, would have been better served by a wider network.",
-        captions.A_SEED,
     )
     return ax

@@ -267,7 +267,6 @@ def ladder(selected: pd.DataFrame, settings: pd.DataFrame | None = None) -> np.n
         "With two tasks the two forms of IMTL are one (D24)." if "imtl_transposed" in smtos else "",
         captions.diverged(selected),
         captions.elsewhere(selected),
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return axes
@@ -409,7 +408,6 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
         "how much changes do more together than one by one.",
         pooled(found),
         captions.diverged(rows),
-        captions.A_SEED,
     )
     return np.array([left, right])
 
@@ -453,6 +451,5 @@ def trajectories(runs: Iterable[Run], factor: float = 0.9) -> np.ndarray:
         f"mean over each epoch, normalised to sum 1; dotted, its exponential moving average, which keeps {factor:g} of "
         f"itself from epoch to epoch: after {counted(epochs, 'epoch')}, {percent(100 * factor ** (epochs - 1))} of the "
         "average is still the first epoch. Grey: equal weights.",
-        captions.A_SEED,
     )
     return axes

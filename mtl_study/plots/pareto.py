@@ -100,7 +100,6 @@ def front(
         shades,
         words,
         diverged,
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return axes
@@ -161,7 +160,6 @@ def objectives(
         "Test gain over the single-task models on each task; the upper right is better. Points: means of "
         f"{captions.seeds(selected)}; crosses: ± 1 standard deviation between them. Stars: fixed weights, joined in "
         "order; the ends of the sweep are outside. Names without a rate have that of the first line.",
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return ax
@@ -251,7 +249,7 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
             "several, a method has one, and a larger step moves a method, too."
             if own is not None
             else ""
-        } {captions.A_SEED}""",
+        }""",
     )
     return table
 
@@ -295,7 +293,6 @@ def budget(table: pd.DataFrame) -> Axes:
         else "Of n runs the one with the best validation Δm is read on test.",
         "A method with one configuration is a point.",
         "Cost: n times the price of a run.",
-        captions.A_SEED,
     )
     return ax
 
@@ -345,6 +342,5 @@ def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR")) -> Axe
         f"colour and, where there is room, the name of the best method, which changes {counted(changes, 'time')} from "
         "left to right.",
         "Lines that leave the picture are far behind." if worst < shown else "",
-        captions.A_SEED,
     )
     return ax

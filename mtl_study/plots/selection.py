@@ -57,7 +57,6 @@ def figure_1(selected: pd.DataFrame, scale: Scale = "linear", settings: pd.DataF
         "The axis is logarithmic beyond ±5 %." if scale == "symlog" else "",
         captions.diverged(selected),
         captions.elsewhere(selected),
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return ax
@@ -153,7 +152,6 @@ def forest(
         f"Shaded: within ±{margin:g} points, what counts as equally good." if margin is not None else "",
         "With one seed there is no interval." if found.n.max() < 2 else "",
         "The axis is logarithmic beyond ±5 points." if scale == "symlog" else "",
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return ax
@@ -201,7 +199,6 @@ def trade_off(
         f"Test gain over the single-task models on each task: large, mean of {captions.seeds(selected)}; small, a "
         "seed.",
         "Along a thin slanted line Δm, the mean of the two, is the same.",
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return ax
@@ -306,7 +303,6 @@ def table_of_differences(
         "with the learning rates that both have (the method's, that of Unit. Scal.), then both at one rate. Where the "
         "rates differ, the first difference belongs to both.",
         f"The store has no runs of {listed(lacking)} and Unit. Scal. at one rate." if lacking else "",
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return table

@@ -62,7 +62,6 @@ def figure_2(
         f"Without weights: {', '.join(look.label(s) for s in none)}." if none else "",
         captions.diverged(selected),
         captions.elsewhere(selected),
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return axes
@@ -114,7 +113,6 @@ def weight_distances(per_run: pd.DataFrame, near: float | None = None) -> Axes:
         "How far from ½ the first task's normalised weight is, on average over training.",
         interval_words(table, "weight_distance"),
         f"Shaded: below {near:g}, what counts as near." if near is not None else "",
-        captions.A_SEED,
     )
     return ax
 
@@ -203,7 +201,6 @@ def famo(groups: Mapping[str, Iterable[Run]]) -> np.ndarray:
         "the difference between the two tasks' improvements, in units of their mean improvement (median over seeds). "
         "An improvement is the fall of the log loss of a batch in one step. Above 1 a single step says little about "
         "which task is ahead.",
-        captions.A_SEED,
     )
     return axes
 
@@ -288,7 +285,6 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
         "Left: the paper's metric, the mean cosine between each task's gradient and their average; dotted, what "
         "orthogonal gradients of equal length have. Middle: the mean cosine between pairs of tasks. Right: how much "
         "longer the longest gradient is than the shortest; unequal lengths alone lower C (D29).",
-        captions.A_SEED,
     )
     return axes
 
@@ -516,6 +512,6 @@ def weights(per_run: pd.DataFrame, against: str) -> pd.DataFrame:
         found,
         f"""|w₁ − ½|, averaged over training: mean over {captions.seeds(table)} with t interval. Difference: to the same
         method on {look.problem_label(against)}, seed by seed; below zero the weights are nearer to ½ here. The settings
-        differ between problems, too (Tables 6 to 8). {captions.A_SEED}""",
+        differ between problems, too (Tables 6 to 8).""",
     )
     return found

@@ -68,7 +68,6 @@ def figure_5(
         f"weights are the last of the moving average of the weights of one {look.label(smto)} run; whatever its "
         f"learning rate, they are trained at {', '.join(f'{lr:g}' for lr in rates)} (D34).",
         captions.diverged(every[every.smto == smto]),
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return ax
@@ -214,7 +213,6 @@ def drift(table: pd.DataFrame) -> Axes:
         "An interval wholly to the left of 1: they settle. The step size falls during training as well.",
         f"Without a value, as their weights do not move or they have none: {', '.join(dropped)}." if dropped else "",
         f"Trained too briefly to tell (fewer than {FEWEST} epochs): {', '.join(short)}." if short else "",
-        captions.A_SEED,
     )
     return ax
 
@@ -240,6 +238,5 @@ def static(table: pd.DataFrame) -> Axes:
         interval_words(table, "cv"),
         f"Without weights to log: {', '.join(without)}." if without else "",
         f"Trained too briefly to tell (fewer than {FEWEST} epochs): {', '.join(short)}." if short else "",
-        captions.A_SEED,
     )
     return ax
