@@ -464,7 +464,9 @@ def _report(preset: str, shown: list[Section], page: Front) -> list[str]:
             image = f"![{title}](docs/report/{picture.name}.png)"
             shown_as = image if picture.kind == "figure" else picture.markdown.rstrip()
             parts += [f"### {title}", shown_as, words(picture.caption)]
-        if others := [f"{words(picture.title)} (`{picture.name}`)" for picture in section.pictures if not in_report(picture)]:
+        if others := [
+            f"{words(picture.title)} (`{picture.name}`)" for picture in section.pictures if not in_report(picture)
+        ]:
             place = f"[the notebook](notebooks/{section.stem}.ipynb)"
             parts.append(f"More figures, in {place} and by `make figure NAME=…`: {'; '.join(others)}.")
         if section.claims:
