@@ -15,10 +15,11 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
+from matplotlib.typing import ColorType
 from numpy.typing import ArrayLike
 
 from mtl_study.artifacts import save_figure, save_table, warning
-from mtl_study.look import FAMILIES, GREY, LONG, PROBLEMS, line
+from mtl_study.look import FAMILIES, GREY, INK, LONG, PROBLEMS, line
 from mtl_study.words import untagged
 
 if TYPE_CHECKING:
@@ -98,6 +99,27 @@ def band(ax: Axes, over_seeds: Any, least: float | pd.Series = -math.inf, **styl
     line: dict[str, Any] = {"linewidth": 1.6, "markersize": 4.5, "markevery": max(1, len(mean) // 6), **style}
     ax.plot(mean.index, mean, **line)
     ax.fill_between(mean.index, (mean - sd).clip(lower=least), mean + sd, color=style["color"], alpha=0.15, lw=0)
+
+
+def strip(
+    ax: Axes,
+    place: float,
+    values: Any,
+    colour: ColorType,
+    marker: str,
+    upright: bool = False,
+    half: float = 0.3,
+    label: str | None = None,
+) -> None:
+    """A mark per seed and a black bar at their mean, across at the height `place`, or upright above it.
+
+    Args:
+        half: half the length of the bar.
+    """
+    at, bar, mean = [place] * len(values), [place - half, place + half], [values.mean()] * 2
+    dots: dict[str, Any] = {"color": colour, "linestyle": "none", "marker": marker, "markersize": 4.5, "alpha": 0.75}
+    ax.plot(*((at, values) if upright else (values, at)), label=label, **dots)
+    ax.plot(*((bar, mean) if upright else (mean, bar)), color=INK, linewidth=1.4)
 
 
 def legend_right(ax: Axes, **settings: Any) -> None:

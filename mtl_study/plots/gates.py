@@ -66,8 +66,7 @@ def failures(per_run: pd.DataFrame) -> np.ndarray:
             name = said if row == 0 else None
             left.barh(row + offset, 100 * rows[column].mean(), 0.3, color=colour, alpha=0.8, label=name)
             left.plot(100 * rows[column], [row + offset] * len(rows), ".", color=INK, markersize=4)
-        right.plot(rows.share, [row] * len(rows), LOOK[smto].marker, color=LOOK[smto].colour, markersize=4, alpha=0.8)
-        right.plot([rows.share.mean()] * 2, [row - 0.3, row + 0.3], color=INK, linewidth=1.2)
+        canvas.strip(right, row, rows.share, LOOK[smto].colour, LOOK[smto].marker)
     for ax in axes.flat:
         ax.set_yticks(range(len(methods)), [label(smto) for smto in methods] if ax is left else [])
         ax.set_ylim(len(methods) - 0.5, -0.5)
@@ -130,10 +129,8 @@ def gates(per_seed: pd.DataFrame, duties: Sequence[float], levels: Mapping[str, 
         for j, by in enumerate(MEASURES):
             colour, marker = NEED[by]
             values = per_seed[f"{by} {duty:g}"]
-            x = place + 0.2 * (j - 1)
             said = NEEDS[by] if place == 0 else None
-            left.plot([x] * len(values), values, marker, color=colour, markersize=4, alpha=0.7, label=said)
-            left.plot([x - 0.07, x + 0.07], [values.mean()] * 2, color=INK, linewidth=1.5)
+            canvas.strip(left, place + 0.2 * (j - 1), values, colour, marker, upright=True, half=0.07, label=said)
     for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
         left.axhline(level, color=INK, linewidth=0.9, linestyle=style, label=name)
     left.set_xticks(range(len(duties)), [f"{100 * duty:g} % of the steps" for duty in duties])

@@ -280,8 +280,7 @@ def transfers(runs: pd.DataFrame) -> np.ndarray:
         labels.append(f"{task}, {label(smto)}")
         for ax, column in zip(axes.flat, ("delta", "difference"), strict=True):
             values = runs[runs.smto == smto][f"{column} {task}"]
-            ax.plot(values, [row] * len(values), LOOK[smto].marker, color=LOOK[smto].colour, markersize=5, alpha=0.8)
-            ax.plot([values.mean()] * 2, [row - 0.28, row + 0.28], color=INK, linewidth=1.2)
+            canvas.strip(ax, row, values, LOOK[smto].colour, LOOK[smto].marker)
     for ax, name in zip(axes.flat, ("δ, of the clean score", "difference, % of single-task"), strict=True):
         ax.set_yticks(range(len(labels)), labels if ax is axes.flat[0] else [])
         ax.set_ylim(len(labels) - 0.5, -0.5)

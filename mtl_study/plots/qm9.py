@@ -603,7 +603,6 @@ def forms_by_cosine(num_tasks: int = 11, alike: int = 4, draws: int = 60) -> np.
             ax.fill_between(angles, low, high, color=drawn.colour, alpha=0.12, lw=0)
         ax.set_xscale("log")
         ax.set_yscale("log")
-        ax.invert_xaxis()
         canvas.plain_log_ticks(ax.xaxis)
         ax.set_xlabel(f"angle between any two of {alike} gradients, degrees")
         canvas.despine(ax)
@@ -613,7 +612,7 @@ def forms_by_cosine(num_tasks: int = 11, alike: int = 4, draws: int = 60) -> np.
     canvas.caption(
         axes,
         f"Computed, not measured: {num_tasks} random gradients of random lengths, {alike} of them the closer to each "
-        f"other the farther to the right. Median and quartiles over {draws} draws. IMTL asks for equal projections, a "
+        f"other the farther to the left. Median and quartiles over {draws} draws. IMTL asks for equal projections, a "
         "spread of 0.",
     )
     return axes
