@@ -96,7 +96,7 @@ def test_lr_vs_seed_marks_an_interval_without_upper_bound():
 
 
 def test_compute_parity_joins_the_widths_of_the_uniform_loss(rows):
-    us = rows("unit_scal", [(-10, -10)] * 3).assign(width=1.0, seconds=2.0, lr=0.001)
+    us = rows("unit_scal", [(-11, -11), (-10, -10), (-9, -9)]).assign(width=1.0, seconds=2.0, lr=0.001)
     table = pd.concat([us, us.assign(width=2.0, seconds=4.0, delta_m=-6.0), us.assign(smto="edm", seconds=3.0)])
     ax = ablations.compute_parity(table)
     (line,) = lines_of(ax, LOOK["unit_scal"].colour)
