@@ -25,6 +25,7 @@ from mtl_study.experiments.runs import Run
 from mtl_study.look import GREY, LOOK
 from mtl_study.plots import canvas, captions
 from mtl_study.plots.forest import draw_row
+from mtl_study.plots.weight_paths import draw_weights, task_line
 from mtl_study.words import counted, listed, percent
 
 STEPS = {  # of the ladder, by problem: as the paper calls them
@@ -407,8 +408,8 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
 
 
 def trajectories(runs: Iterable[Run], factor: float = 0.9) -> np.ndarray:
-    """Figure 6: the normalised weights of one method during training, a panel per seed: faint the epoch means, dotted
-    their exponential moving average.
+    """Figure 6: the normalised weights of one method during training, a panel per seed: faint the epoch means, strong
+    their moving average.
 
     Args:
         runs: of one method on one problem. factor: how much of the average is kept from epoch to epoch.
@@ -416,30 +417,23 @@ def trajectories(runs: Iterable[Run], factor: float = 0.9) -> np.ndarray:
     Raises:
         ValueError: no run with weights.
     """
-    weights = task_weights.trajectories(runs)
-    if weights.empty:
+    drawn = {run.config.seed: run for run in runs if not task_weights.trajectories([run]).empty}
+    if not drawn:
         raise ValueError("none of these runs has weights: nothing to draw.")
-    seeds, names, epochs = sorted(weights.seed.unique()), list(weights.task.unique()), int(weights.epoch.max()) + 1
-    figure, axes = canvas.figure(3.2 * len(seeds) + 1, 3.2, columns=len(seeds), sharey=True, squeeze=False)
-    colours = dict(zip(names, mpl.colormaps["viridis"](np.linspace(0.05, 0.8, len(names))), strict=True))
-    for ax, seed in zip(axes[0], seeds, strict=True):
-        of_seed = task_weights.by_epoch(weights[weights.seed == seed])
-        average = task_weights.ema(of_seed, factor)
-        for name, colour in colours.items():
-            at = of_seed.index + 1
-            ax.plot(at, of_seed[name], color=colour, linewidth=1.2, alpha=0.4, marker="o", markersize=3)
-            ax.plot(at, average[name], color=colour, linewidth=2, linestyle=(0, (1, 1.2)))
+    (_, first), *_ = runs_by_seed = sorted(drawn.items())
+    figure, axes = canvas.figure(3.2 * len(drawn) + 1, 3.2, columns=len(drawn), sharey=True, squeeze=False)
+    names, epochs = list[str](), max(len(run.history) for run in drawn.values())
+    for ax, (seed, run) in zip(axes[0], runs_by_seed, strict=True):
+        names = draw_weights(ax, run, factor)
         ax.axhline(1 / len(names), color=GREY, linewidth=0.8, zorder=1)
         ax.set_title(f"seed {seed}", loc="left", fontsize=10)
-        canvas.counting_axis(ax)
-        canvas.despine(ax)
     axes[0, 0].set_ylabel("weight (they sum to 1)")
-    handles = [Line2D([], [], color=colours[name], linewidth=2, label=name) for name in names]
+    handles = [Line2D([], [], linewidth=2, label=name, **task_line(k)) for k, name in enumerate(names)]
     figure.legend(handles=handles, loc="outside right center", frameon=False, title="task")
     canvas.caption(
         axes,
-        f"Weights of {look.label(weights.smto.iloc[0])} on {look.problem_label(weights.problem.iloc[0])}: faint, the "
-        f"mean over each epoch, normalised to sum 1; dotted, its moving average with factor {factor:g}: after "
+        f"Weights of {look.label(first.config.smto)} on {look.problem_label(first.config.problem)}: faint, the "
+        f"mean over each epoch, normalised to sum 1; strong, its moving average with factor {factor:g}: after "
         f"{counted(epochs, 'epoch')}, {percent(100 * factor ** (epochs - 1))} of it is still the first epoch. Grey: "
         "equal weights.",
     )

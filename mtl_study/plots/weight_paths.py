@@ -87,7 +87,7 @@ def figure_6(mnist: Run, city: Run, qm9: Sequence[Run], factor: float = 0.9) -> 
     _, found = plt.subplot_mosaic(places, figsize=(10, 6.4), layout="constrained")
     for name, run, letter in (("a", mnist, "(a)"), ("b", city, "(b)")):
         ax = found[name]
-        names = _weights_of(ax, run, factor)
+        names = draw_weights(ax, run, factor)
         ax.set_title(f"{letter} {_run_title(run)}", loc="left", fontsize=10)
         ax.set_ylabel("weight")
         ax.set_ylim(bottom=0)
@@ -97,7 +97,7 @@ def figure_6(mnist: Run, city: Run, qm9: Sequence[Run], factor: float = 0.9) -> 
     panels = [found[f"c{i}"] for i in range(len(qm9))]
     names = []
     for ax, run in zip(panels, qm9, strict=True):
-        names = _weights_of(ax, run, factor) or names
+        names = draw_weights(ax, run, factor) or names
         ax.set_title(f"learning rate {run.config.lr:g}", loc="left", fontsize=9)
         ax.sharey(panels[0])
         if ax is not panels[0]:
@@ -124,7 +124,7 @@ def _run_title(run: Run) -> str:
     return f"{look.label(run.config.smto)} on {look.problem_label(run.config.problem)}"
 
 
-def _weights_of(ax: Axes, run: Run, factor: float) -> list[str]:
+def draw_weights(ax: Axes, run: Run, factor: float) -> list[str]:
     """Epoch means and moving average of every task's weight; returns the tasks."""
     weights = task_weights.by_epoch(task_weights.trajectories([run]))
     average = task_weights.ema(weights, factor)

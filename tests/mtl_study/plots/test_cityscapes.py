@@ -184,7 +184,7 @@ def test_tables_4_and_9_stand_beside_the_papers():
     both = pd.concat([table, table[table.smto == "imtl"].assign(smto="imtl_transposed")])
     found = selection.table_3(both, "table_4")
     assert found.loc["IMTL, transposed", "paper Δm"] == found.loc["IMTL", "paper Δm"] == 0.570
-    assert "The paper ran IMTL in the transposed form (D24); its numbers stand in both rows." in found.attrs["caption"]
+    assert "The paper ran IMTL in the transposed form (D24); its numbers are in both rows." in found.attrs["caption"]
     settings = [
         {
             "smto": "single_task",
@@ -320,11 +320,11 @@ def test_trajectories_draw_the_normalised_weights_and_their_average(make_run):
     made = [make_run([values] * 2, problem=LAST, smto="edm", seed=seed, weights=weights) for seed in (1, 2)]
     axes = cityscapes.trajectories(made)
     assert axes.shape == (1, 2)
-    faint, dotted = axes[0, 0].lines[:2]
+    faint, strong = axes[0, 0].lines[:2]
     assert list(faint.get_ydata()) == pytest.approx([0.25, 0.3])
-    assert list(dotted.get_ydata()) == pytest.approx([0.25, 0.255]) and faint.get_color() is not None
-    assert tuple(faint.get_color()) == tuple(dotted.get_color())
-    assert "after 2 epochs, 90.0 % of the average is still the first epoch" in canvas.figure_of(axes).get_label()
+    assert list(strong.get_ydata()) == pytest.approx([0.25, 0.255]) and faint.get_color() is not None
+    assert tuple(faint.get_color()) == tuple(strong.get_color())
+    assert "after 2 epochs, 90.0 % of it is still the first epoch" in canvas.figure_of(axes).get_label()
     with pytest.raises(ValueError, match="has weights"):
         cityscapes.trajectories([make_run([values], problem=LAST, smto="rotograd", weights=[[None] * 3])])
 
