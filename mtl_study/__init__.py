@@ -3,7 +3,7 @@
 mtl_study.check_smto(method)                 what one may expect of a method, checked on three small tasks
 mtl_study.compare(problem, methods, seeds)   methods against the uniform loss on one problem, at equal terms
 mtl_study.power(claim, evidence)             how many seeds a claim takes
-mtl_study.beside(method, problem)            a new method compared with all shipped ones
+mtl_study.against_shipped(method, problem)   a new method compared with all shipped ones
 mtl_study.diagnose(losses, features)         lengths and directions of the tasks' gradients, compared
 mtl_study.from_torchjd(aggregator)           torchjd's method as one of ours; from_libmtl(weighting): LibMTL's
 """
@@ -15,7 +15,7 @@ _CALLABLE = {  # name → module of this package, imported when it is asked for
     "check_smto": "checking",
     "compare": "comparing",
     "power": "comparing",
-    "beside": "newcomer",
+    "against_shipped": "newcomer",
     "diagnose": "diagnosis",
     "from_torchjd": "adapters",
     "from_libmtl": "adapters",

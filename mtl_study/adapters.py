@@ -4,7 +4,7 @@
     from_libmtl(CAGrad, calpha=0.5, rescale=1)   a weighting class of LibMTL, with the arguments of its `backward`
 
 Each gives a class: build it with the number of tasks, hand it to `mtl_study.check_smto`, or register it under a key of
-its own (`mtl_core.smtos.base.register`), for runs and for `mtl_study.beside`.
+its own (`mtl_core.smtos.base.register`), for runs and for `mtl_study.against_shipped`.
 Neither library is imported here.
 """
 

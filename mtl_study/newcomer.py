@@ -1,6 +1,7 @@
 """A method of your own next to all others, on a problem whose records ship: `make compare METHOD=mine.py`.
 
-    mtl_study.beside(MyMethod, "multimnist/CL_RR")       or       mtl_study.beside("mine.py", "multimnist/CL_RR")
+    mtl_study.against_shipped(MyMethod, "multimnist/CL_RR")
+    mtl_study.against_shipped("mine.py", "multimnist/CL_RR")
 
 checks the method, trains it with the seeds of the shipped runs, and compares it with every method that they have. Only
 the new method is trained, and two runs of the uniform loss that tell what a step costs on this machine.
@@ -44,8 +45,8 @@ class BadMethod(ValueError):
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What `beside` found.
+class Found:
+    """What `against_shipped` found.
 
     smto: key of the new method, lr: its own learning rate, chosen on validation. checks: what `check_smto` says of it.
     table: one row per method: lr, delta_m (mean), place, first, last (the places that it may have), ties (a letter per
@@ -155,7 +156,7 @@ def load(path: str | os.PathLike[str]) -> type[SMTO]:
     return methods[0]
 
 
-def beside(
+def against_shipped(
     method: type[SMTO] | str | os.PathLike[str],
     problem: str,
     *,
@@ -169,7 +170,7 @@ def beside(
     device: str = "auto",
     data_dir: str | None = None,
     **settings: Any,
-) -> Beside:
+) -> Found:
     """A new method compared with every method that has shipped runs of this problem.
 
     It is trained at every learning rate that one of these has, with the search seeds, of which the mean validation Δm
@@ -219,7 +220,7 @@ def beside(
     table = _table(experiment, known, smto.key, lr, reported, level)
     at_own = experiment.selected([*experiment.runs, *(run for run in reported if run.config.lr == lr)])
     alike = {name: getattr(uniform[0], name) for name in ("source", "epochs", "batch_size", "train_size")}
-    return Beside(problem, smto.key, lr, checks, table, _cost(runs, smto.key), at_own, runs, rates, alike, level)
+    return Found(problem, smto.key, lr, checks, table, _cost(runs, smto.key), at_own, runs, rates, alike, level)
 
 
 def _table(

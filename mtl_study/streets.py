@@ -562,7 +562,7 @@ def scene(rng: Generator) -> list[Thing]:
     design = plan(rng)
     sides = [roadside(rng, design, -1, design.left + 3 * design.rails), roadside(rng, design, 1, design.right)]
     ground = [face for strips, _ in sides for face in strips] + carriageway(rng, design)
-    things = [thing for _, beside in sides for thing in beside] + [*traffic(rng, design), *horizon(rng), bonnet()]
+    things = [thing for _, standing in sides for thing in standing] + [*traffic(rng, design), *horizon(rng), bonnet()]
     return [Thing(math.inf, ground), *sorted(things, key=lambda thing: -thing.depth)]
 
 

@@ -10,7 +10,7 @@ loss's, so nothing here depends on where a method would have led it. Methods tha
 Nash-MTL's released solver keeps when it gives up is then older than in a training.
 
 Theorem (of this package). At the same gradients and c IMGrad fails wherever CAGrad does. d of CAGrad maximises
-min_k g_k·d over the ball |d − g_0| ≤ c |g_0|. d of IMGrad, in each of its readings, lies in that ball. So its
+min_k g_k·d over the ball |d − g_0| ≤ c |g_0|. d of IMGrad, in each of its readings, is in that ball. So its
 min_k g_k·d is no larger. What both divide d by is positive.
 
 Source of the claim: Zhou et al. 2025, arXiv:2503.08006.
@@ -30,7 +30,7 @@ from mtl_core.smtos.base import GramianWeighting
 from mtl_study.experiments.probes import Looks
 
 ROUNDING = 1e-6  # a margin above minus this is no failure
-READINGS = ("code", "eq9", "eq11", "eq11_plain")  # of IMGrad's objective; its name stands for the first
+READINGS = ("code", "eq9", "eq11", "eq11_plain")  # of IMGrad's objective; its name means the first
 EQUAL = "unit_scal"
 #: name to key and options; CAGrad and IMGrad come with every c
 RULES: dict[str, tuple[str, dict[str, Any]]] = {

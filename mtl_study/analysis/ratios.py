@@ -4,7 +4,7 @@
     per_run(records, factors)   one row per run: what the rules ask for
 
 r has no unit, but it has those of the losses in it: a loss in a unit that is ten times smaller has a gradient that is
-ten times as long. So each number stands beside controls: the last task's loss times constants, and each task's loss
+ten times as long. So each number has controls next to it: the last task's loss times constants, and each task's loss
 times the one constant, for the whole run, that makes all mean log lengths equal. What is left then no unit explains.
 
 Source of r: Zhou et al. 2025, arXiv:2503.08006.

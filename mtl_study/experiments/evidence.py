@@ -60,10 +60,11 @@ class Tier(BaseModel):
     best rate is at the edge of those it has, the next one outwards each time. epochs: one number per batch size.
     settings: everything else of a `RunConfig`.
 
-    beside: also the uniform loss in the settings of every method (`sweeps.beside`). ratios: of these problems, also a
-    sweep over fixed weights, with the arguments of `sweeps.ratios`. inverse_norms: of these problems, also weights in
-    inverse proportion to the gradients of the uniform loss's run with this seed, once there is one. vary: each run, and
-    the single-task baselines in the first one's settings, for every value that this function of `sweeps` has.
+    beside: also the uniform loss in the settings of every method (`sweeps.with_uniform`). ratios: of these problems,
+    also a sweep over fixed weights, with the arguments of `sweeps.ratios`. inverse_norms: of these problems, also
+    weights in inverse proportion to the gradients of the uniform loss's run with this seed, once there is one. vary:
+    each run, and the single-task baselines in the first one's settings, for every value that this function of `sweeps`
+    has.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -145,7 +146,7 @@ def blocks(tier: Tier, store: RunStore) -> list[Block]:
             for size in tier.sizes:
                 chosen = rates[problem, *size]
                 ours = [_config(tier, problem, m, seed, size, lr) for m in methods for lr in chosen[m]]
-                ours = sweeps.beside(ours, [seed]) if tier.beside else ours
+                ours = sweeps.with_uniform(ours, [seed]) if tier.beside else ours
                 configs += (
                     [*ours, *_weights(tier, problem, seed, size, store)]
                     if tier.vary is None

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mtl_core.step import Step, inner_products
 from mtl_study.experiments import runner, training
-from mtl_study.experiments.beside import BesideConfig, BesideRecord, evenly, to_the_end
+from mtl_study.experiments.extras import ExtraConfig, ExtraRecord, evenly, to_the_end
 from mtl_study.experiments.runs import BadRecord
 from mtl_study.experiments.store import LOOKS, Store
 from mtl_study.experiments.training import Training
@@ -76,7 +76,7 @@ def rounded(rows: Any) -> Matrix:
     return [[float(f"{value:.{DIGITS}g}") for value in row] for row in rows]
 
 
-class LooksConfig(BesideConfig):
+class LooksConfig(ExtraConfig):
     """Everything that the looks at a run depend on.
 
     looks: so many, at most one per step, evenly spaced over all of them, the last step included. samples: the first of
@@ -95,7 +95,7 @@ class LooksConfig(BesideConfig):
         return evenly(self.base, self.looks)
 
 
-class Looks(BesideRecord):
+class Looks(ExtraRecord):
     """The looks at one run."""
 
     config: LooksConfig

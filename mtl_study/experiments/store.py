@@ -24,7 +24,7 @@ from mtl_study.experiments.runs import BadRecord, ForeignRecord, Record, Run, Ru
 from mtl_study.words import counted
 
 #: folders, next to those of the methods, whose records are not of single runs
-POPULATIONS, LOOKS, STRIDES, TRANSFERS = BESIDE = "populations", "looks", "strides", "transfers"
+POPULATIONS, LOOKS, STRIDES, TRANSFERS = NOT_RUNS = "populations", "looks", "strides", "transfers"
 NAMED_BY_KEY = re.compile(r"[0-9a-f]{16}\.json")
 BEGINNING = b'{"key": "'  # of every line
 FIRST_FORMAT = re.compile(rb'\s*\{\s*"config"')  # the bare record, without key and checksum
@@ -221,7 +221,7 @@ class Store(Generic[C, R]):
 
     def _kept_in(self, folder: str) -> bool:
         """Whether a folder of this name holds records of this kind."""
-        return folder == self.place if self.place else folder not in BESIDE
+        return folder == self.place if self.place else folder not in NOT_RUNS
 
 
 class RunStore(Store[RunConfig, Run]):

@@ -1,4 +1,4 @@
-"""The real steps of a run beside the directions that its method asked for.
+"""The real steps of a run, compared with the directions that its method asked for.
 
     stride(config)            one run with its strides, evenly spaced
     strides(configs, store)   several; those that the store does not hold are trained
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mtl_core.step import Step
 from mtl_study.experiments import runner
-from mtl_study.experiments.beside import BesideConfig, BesideRecord, evenly, to_the_end
+from mtl_study.experiments.extras import ExtraConfig, ExtraRecord, evenly, to_the_end
 from mtl_study.experiments.probes import Matrix, rounded
 from mtl_study.experiments.runs import BadRecord, History, Run
 from mtl_study.experiments.store import STRIDES, Store
@@ -57,7 +57,7 @@ class Stride(BaseModel):
         )
 
 
-class StridesConfig(BesideConfig):
+class StridesConfig(ExtraConfig):
     """Everything that the strides of a run depend on.
 
     looks: the first step, and so many others, at most all of them, evenly spaced, the last one included.
@@ -74,7 +74,7 @@ class StridesConfig(BesideConfig):
         return {0} | evenly(self.base, self.looks)
 
 
-class Strides(BesideRecord):
+class Strides(ExtraRecord):
     """The strides of one run, and the epochs that the run left."""
 
     config: StridesConfig

@@ -140,7 +140,7 @@ def inverse(values: Iterable[float]) -> list[float]:
     return [round(one / sum(inverses), 3) for one in inverses]
 
 
-def beside(configs: Iterable[RunConfig], seeds: Sequence[int]) -> list[RunConfig]:
+def with_uniform(configs: Iterable[RunConfig], seeds: Sequence[int]) -> list[RunConfig]:
     """These configurations with each of the seeds, and the uniform loss with the same settings as each of them, so that
     a difference to it is one of the method alone; each once."""
     found: dict[str, RunConfig] = {}

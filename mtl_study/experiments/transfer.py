@@ -28,8 +28,8 @@ from torch.nn import ModuleList
 from mtl_core.datasets.base import Split, SplitName
 from mtl_core.datasets.multimnist import MEAN, STD
 from mtl_study.experiments import runner, training
-from mtl_study.experiments.beside import BesideConfig, BesideRecord, to_the_end
 from mtl_study.experiments.corruptions import SEVERITIES, corrupt
+from mtl_study.experiments.extras import ExtraConfig, ExtraRecord, to_the_end
 from mtl_study.experiments.runs import BadRecord, Positive
 from mtl_study.experiments.store import TRANSFERS, Store
 from mtl_study.experiments.training import Training
@@ -39,7 +39,7 @@ ALL = [(name, severity) for name in SEVERITIES for severity in LEVELS]
 Scores = dict[str, dict[str, float | None]]  # by task and metric, as in a run's record
 
 
-class TransferConfig(BesideConfig):
+class TransferConfig(ExtraConfig):
     """Everything that the scores depend on.
 
     tuning_epochs, tuning_lr: of the heads, with the run's batch size.
@@ -58,7 +58,7 @@ class TransferConfig(BesideConfig):
         return self
 
 
-class Transfer(BesideRecord):
+class Transfer(ExtraRecord):
     """clean: test scores of the run itself. corrupted: with the heads that were tuned, by corruption, one per severity.
     Both are empty where the run diverged."""
 

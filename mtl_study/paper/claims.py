@@ -7,7 +7,7 @@ alone:
 
     reproduced          the whole interval supports the claim
     not reproduced      the whole interval contradicts it
-    open                the interval lies across the line, or there are too few seeds; it is said what would settle it
+    open                the interval crosses the line, or there are too few seeds; it is said what would settle it
     cannot be judged    the preset is too small for it, or the data are not those that it speaks of
 
 Means have t intervals, shares of runs exact ones. For a count "at least u of n" either verdict is wrong with a
@@ -106,7 +106,7 @@ COLUMNS = ("id", "says", "verdict", "estimate", "low", "high", "unit", "n", "pre
 
 
 def remarks(row: Mapping[str, Any]) -> list[str]:
-    """What stands beneath a verdict, given as a row: why, what would settle it, and the other readings."""
+    """What is shown below a verdict, given as a row: why, what would settle it, and the other readings."""
     words = {OPEN: "would settle it", BARRED: "would let it be judged"}
     settles = [f"{row['settles']} {words[row['verdict']]}"] if row["settles"] else []
     return [row["why"], *settles, *(f"{o['reading']}: {o['verdict']}, {_quantity(o)}" for o in row["also"])]
@@ -122,7 +122,7 @@ class Verdicts(list[Verdict]):
         return next((verdict for verdict in (NOT_REPRODUCED, BARRED, OPEN) if verdict in found), REPRODUCED)
 
     def details(self) -> pd.DataFrame:
-        """What lies behind the verdicts: a row per claim and method, or per check."""
+        """The evidence behind the verdicts: a row per claim and method, or per check."""
         return pd.DataFrame([{"claim": part.id, **row} for part in self for row in part.details])
 
     def _repr_markdown_(self) -> str:
@@ -166,7 +166,7 @@ def judge(
     source: str | None = None,
     also: Mapping[str, pd.DataFrame] | None = None,
 ) -> Verdicts:
-    """The verdict on a claim, recorded in artifacts/<preset>/claims/<notebook>.json, with its evidence beside it.
+    """The verdict on a claim, recorded in artifacts/<preset>/claims/<notebook>.json, with its evidence next to it.
 
     Args:
         claim: "C1", …
@@ -178,7 +178,7 @@ def judge(
         notebook: whose verdict it is, e.g. "01_mnist_selection".
         source: of the data behind it, "full" or "embedded"; where a claim needs a certain one, no other decides.
         also: other readings ("as released", "at one rate"), each with its evidence. They are judged by the same rule
-            and shown beside the verdict. A part for which a reading has no run is left without it.
+            and shown next to the verdict. A part for which a reading has no run is left without it.
 
     Raises:
         BadEvidence: no such claim, a column is missing, or several runs of a method have the same seed.
@@ -360,7 +360,7 @@ class _Compared:
 
 @dataclass(frozen=True)
 class _Ballot:
-    """At least `needed` of these have to lie between the bounds."""
+    """At least `needed` of these have to be between the bounds."""
 
     compared: list[_Compared]  # those that hold first, then the open ones, each by margin
     above: float
@@ -639,7 +639,7 @@ def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Findin
 
 
 def _as_correlation(interval: Interval) -> Interval:
-    """Of an interval what lies in [−1, 1]; without one, all of it."""
+    """The part of an interval that is in [−1, 1]; all of [−1, 1] where there is no interval."""
     return Interval(interval.mean, max(interval.low, -1.0), min(interval.high, 1.0), interval.n)
 
 
@@ -679,7 +679,7 @@ def _exact(ballot: _Ballot) -> bool:
 
 
 def _why(part: Part, ballot: _Ballot, rule: Compared) -> str:
-    """Of a single comparison, where its interval lies."""
+    """Where the interval of a single comparison is."""
     return _too_few(part, ballot) or _against(ballot, " and ".join(_lines(rule)) + _suffix(rule.unit))
 
 
@@ -741,7 +741,7 @@ def _settles(part: Part, ballot: _Ballot, seconds: float) -> str:
         return f"{part.needs.seeds} seeds"
     seeds = ballot.seeds()
     if seeds is None:
-        return f"more than {inference.MOST:,} seeds (the estimate lies close to the line)"
+        return f"more than {inference.MOST:,} seeds (the estimate is close to the line)"
     more = max(seeds, part.needs.seeds, have + 1) - have
     return f"{counted(more, 'more seed')}{f', {duration(more * seconds)}' if math.isfinite(seconds) else ''}"
 

@@ -1,4 +1,4 @@
-"""What each notebook found: sentences that are computed, the strongest evidence against each beside it.
+"""What each notebook found: sentences that are computed, each with the strongest evidence against it.
 
     conclude(of_selection(…), preset=preset, notebook=notebook)      shows them and records them for the report
 
@@ -80,7 +80,7 @@ def points(interval: Sequence[float], unit: str = "points") -> str:
 
 
 def judged(verdicts: Iterable[Verdict]) -> Sentence:
-    """How the rules decided; what is not reproduced stands against what is."""
+    """How the rules decided; what is not reproduced is the evidence against."""
     verdicts = list(verdicts)
     of = {word: [v.id for v in verdicts if v.verdict == word] for word in (REPRODUCED, NOT_REPRODUCED, OPEN, BARRED)}
     says = f"Of {counted(len(verdicts), 'statement')} that were judged, the rules find {len(of[REPRODUCED])} reproduced"
@@ -155,7 +155,7 @@ def basis(runs: Iterable[Run]) -> dict[str, str]:
 
 
 def ours(runs: Iterable[Run]) -> str:
-    """The sentence of a caption that says what our numbers rest on, to stand where the paper's are beside them."""
+    """What our numbers rest on: a sentence for the captions that have the paper's numbers next to ours."""
     return f" Ours rest on {'; on '.join(basis(runs).values())}."
 
 
@@ -810,7 +810,7 @@ def of_proofs(
             f"{listed(failed)} {'does' if len(failed) == 1 else 'do'} not hold as the paper has it."
             if failed
             else f"All {len(record)} checks of the propositions pass: with two gradients of equal length the methods "
-            "give equal weights, under the conditions that stand with them.",
+            "give equal weights, under the conditions that are given with them.",
             f"with three tasks equal lengths are not enough: {listed(map(label, unequal))} weigh them unequally, "
             f"{label(most)} up to {number(unequal[most], 2)} for one."
             if unequal

@@ -179,8 +179,8 @@ def settings_of(preset: str, problem: str) -> dict[str, Any]:
         BadParameters: there is no such preset.
     """
     values = preset_values(REPOSITORY / "params" / preset / "05_fixed_weights.yaml")
-    data, beside = family(problem), ("sweep_seeds", "search_seeds", "grid")
-    of_runs = {name: value for name, value in values["details"][data].items() if name not in beside}
+    data, of_no_run = family(problem), ("sweep_seeds", "search_seeds", "grid")
+    of_runs = {name: value for name, value in values["details"][data].items() if name not in of_no_run}
     return {"source": values["source"][data], **of_runs}
 
 

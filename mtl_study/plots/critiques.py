@@ -68,11 +68,11 @@ def parts(table: pd.DataFrame, against: str) -> Axes:
     ax.set_ylim(len(smtos) - 0.4, -0.6)
     canvas.zero_line(ax, "x")
     ax.set_xlabel("difference in test Δm, points (to the right: better)")
-    canvas.beside(ax)
+    canvas.legend_right(ax)
     canvas.despine(ax, grid="x")
     canvas.caption(
         ax,
-        f"{problem_label(table.problem.iloc[0])}: every method against {against}, mean over {captions.seeds(table)}. "
+        f"{problem_label(table.problem.iloc[0])}: every method against {against}, mean of {captions.seeds(table)}. "
         "Generalisation: the difference where both have the same training loss on a task, the lowest that both reach. "
         "Optimisation: the rest. Black dot: both together; thin line: 95 % interval of generalisation.",
     )
@@ -98,7 +98,7 @@ def leads(table: pd.DataFrame, setting: str) -> Axes:
     ax.minorticks_off()
     ax.axhline(0, color=look.INK, linestyle="--", linewidth=1)
     ax.set(xlabel=setting, ylabel="Δm minus the uniform loss's, points (higher is better)")
-    canvas.beside(ax)
+    canvas.legend_right(ax)
     canvas.despine(ax)
     seeds = np.unique(table.groupby(["smto", "value"])["seed"].nunique())
     canvas.caption(

@@ -102,7 +102,7 @@ def paths(walks: Walks, weight: float, lr: float) -> np.ndarray:
 
 
 def kappas(table: pd.DataFrame) -> np.ndarray:
-    """κ over the ratio of lengths: two tasks beside their formula, and more tasks.
+    """κ over the ratio of lengths: two tasks with their formula, and more tasks.
 
     Args:
         table: `imbalance.measured`.
@@ -133,7 +133,7 @@ def kappas(table: pd.DataFrame) -> np.ndarray:
     axes.flat[0].set_ylabel("κ")
     handles, names = axes.flat[0].get_legend_handles_labels()
     once = dict(zip(names, handles, strict=True))
-    canvas.beside(axes.flat[-1], handles=list(once.values()), labels=list(once))
+    canvas.legend_right(axes.flat[-1], handles=list(once.values()), labels=list(once))
     canvas.caption(
         axes,
         "κ, the cosine between the mean gradient and the shortest convex combination: a dot per Gramian. Lines: the "

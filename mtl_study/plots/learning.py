@@ -74,14 +74,14 @@ def learning_curves(
     last = curves.iloc[:, -1]
     order = sorted(bold, key=lambda smto: -last[smto])
     handles = [canvas.legend_entry(smto) for smto in order] + [Line2D([], [], color=look.FAINT, label="the others")]
-    canvas.beside(ax, handles=handles)
+    canvas.legend_right(ax, handles=handles)
     canvas.despine(ax)
     seeds = len({run.config.seed for run in runs})
     canvas.caption(
         ax,
         f"Validation Δm after every epoch, mean over {counted(seeds, 'seed')}; the legend is in the order of the last "
         "epoch.",
-        "The line at 0: the single-task models at their best epochs. The axis cuts off what lies far below the rest.",
+        "The line at 0: the single-task models at their best epochs. The axis cuts off what is far below the rest.",
     )
     return ax
 

@@ -46,7 +46,7 @@ def times(table: pd.DataFrame, by: targets.Unit = "epochs") -> Axes:
     canvas.caption(
         ax,
         f"{_on(table)}{seeds}, each a dot; bar: the median. The dashed line: the uniform loss with the same settings "
-        "and seed. A run that never reaches what it ends with stands on the right.",
+        "and seed. A run that never reaches what it ends with is drawn on the right.",
         _paced(by),
     )
     return ax
@@ -67,14 +67,14 @@ def profile(table: pd.DataFrame, by: targets.Unit = "epochs", ax: Axes | None = 
     ax.set(xlim=(1, shares.index[-1]), ylim=(-0.03, 1.03))
     ax.set_xlabel("τ: times as long as the fastest method")
     ax.set_ylabel("share of problems (higher is better)")
-    canvas.beside(ax)
+    canvas.legend_right(ax)
     canvas.despine(ax)
     names = ", ".join(problem_label(problem) for problem in look.problems_in_order(table.problem))
     canvas.caption(
         ax,
-        f"Performance profile over {names}: for every τ the share of problems on which a method reaches its target in "
-        f"at most τ times the fastest method's {by}. A method's time is the median over {captions.seeds(table)}, in "
-        "units of the uniform loss's at equal settings. In the legend the area under the line, 1 at best.",
+        f"{names}: for every τ the share of problems on which a method reaches its target in at most τ times the "
+        f"fastest method's {by}. A method's time: the median of {captions.seeds(table)}, over the uniform loss's at "
+        "equal settings. In the legend: the area under the line.",
         _paced(by),
     )
     return ax
@@ -86,4 +86,4 @@ def _on(table: pd.DataFrame) -> str:
 
 
 def _paced(by: targets.Unit) -> str:
-    return "Seconds as recorded, beside other work: read them roughly." if by == "seconds" else ""
+    return "Seconds as recorded, while other work ran: read them roughly." if by == "seconds" else ""

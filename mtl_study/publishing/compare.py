@@ -24,7 +24,7 @@ table {border-collapse: collapse; display: block; overflow-x: auto} th, td {padd
 tr:nth-child(even) {background: #8881} img {max-width: 100%; height: auto} pre {overflow-x: auto}"
 
 
-def write(found: newcomer.Beside, folder: Path) -> Path:
+def write(found: newcomer.Found, folder: Path) -> Path:
     """The page: index.html with its picture, and the tables as CSV. Returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
     canvas.figure_of(drawn.differences(found)).savefig(folder / "differences.png", dpi=150, bbox_inches="tight")
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         settings = parameters.settings_of(given.preset, given.problem)
-        found = newcomer.beside(
+        found = newcomer.against_shipped(
             given.method,
             given.problem,
             store=artifacts.REPOSITORY / "runs" / "compare",

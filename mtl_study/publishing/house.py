@@ -45,7 +45,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.experiments.leases",
         "mtl_study.experiments.training",
         "mtl_study.experiments.inner",
-        "mtl_study.experiments.beside",
+        "mtl_study.experiments.extras",
         "mtl_study.experiments.probes",
         "mtl_study.experiments.strides",
         "mtl_study.experiments.transfer",

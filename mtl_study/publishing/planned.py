@@ -13,7 +13,7 @@ from typing import Any
 
 from mtl_core import problems
 from mtl_study.experiments import confounds, gates, probes, protocol, sweeps, transfer
-from mtl_study.experiments.beside import BesideConfig
+from mtl_study.experiments.extras import ExtraConfig
 from mtl_study.experiments.population import PopulationConfig
 from mtl_study.experiments.protocol import Expected
 from mtl_study.experiments.runs import RunConfig
@@ -21,7 +21,7 @@ from mtl_study.parameters.schemas import CL_CR, CL_RR, CORNERS, LADDER, QM9, SCH
 
 RUN = (*Sized.model_fields, "schedule", "keep_jacobian", "problem_options")  # settings of all runs of an experiment
 RL_RR = "multimnist/RL_RR"
-Config = RunConfig | BesideConfig | PopulationConfig  # of a record: has a `base` run and `epochs_in_all`
+Config = RunConfig | ExtraConfig | PopulationConfig  # of a record: has a `base` run and `epochs_in_all`
 
 
 def runs(notebook: str, values: Mapping[str, Any]) -> list[Config]:

@@ -16,7 +16,7 @@ from scipy import stats
 from mtl_core import files
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import Run
-from mtl_study.experiments.store import BESIDE, RunStore, archived
+from mtl_study.experiments.store import NOT_RUNS, RunStore, archived
 from mtl_study.words import counted, duration
 
 MADE_WITH = ("torch", "numpy", "scipy")  # other versions may round in another order
@@ -47,8 +47,8 @@ class Retrained:
     def __str__(self) -> str:
         if self.equal:
             return "bit-equal"
-        beside = "there are no other seeds" if math.isnan(self.worst) else f"{self.worst:.2g} × the spread of the seeds"
-        return f"not bit-equal: {self.where} ends at {self.value:.6g}, shipped {self.shipped:.6g} ({beside})"
+        spread = "there are no other seeds" if math.isnan(self.worst) else f"{self.worst:.2g} × the spread of the seeds"
+        return f"not bit-equal: {self.where} ends at {self.value:.6g}, shipped {self.shipped:.6g} ({spread})"
 
 
 def again(folder: Path, count: int, seed: int | None = None) -> int:
@@ -81,7 +81,7 @@ def again(folder: Path, count: int, seed: int | None = None) -> int:
 
 def drawn(folder: Path, count: int, seed: int) -> list[Run]:
     """Random records of an archive that this machine can train. Raises TooMany."""
-    paths = [path for path in archived(folder) if path.stem not in BESIDE]
+    paths = [path for path in archived(folder) if path.stem not in NOT_RUNS]
     possible = [
         line
         for path in paths

@@ -49,8 +49,8 @@ def imported(repository: Path, notebook: notebooks.NotebookNode) -> set[str]:
         if module in graph and module not in found:
             found.add(module)
             parents = {module.rpartition(".")[0]}
-            beside = {m for m in graph if m.startswith(f"{REGISTRY}.")} if module.startswith(REGISTRY) else set()
-            todo |= graph[module] | parents | beside
+            methods = {m for m in graph if m.startswith(f"{REGISTRY}.")} if module.startswith(REGISTRY) else set()
+            todo |= graph[module] | parents | methods
     return found
 
 

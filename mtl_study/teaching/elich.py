@@ -166,7 +166,7 @@ def on_optimizers(
     if interactions.empty:
         names = [(label(m) if m != ALONE else "the single-task models", o) for m, o in at_the_edge(best)]
         edge = [f"{name} under {OPTIMIZERS[optimizer]}" for name, optimizer in names]
-        why = f"the best step size of {listed(edge)} lies at the edge of those tried" if edge else "there are no runs"
+        why = f"the best step size of {listed(edge)} is at the edge of those tried" if edge else "there are no runs"
         return f"Nothing can be compared here: {why}."
     means = interactions.groupby("smto", sort=False)[["gain", "gain_alone", "interaction"]].mean()
     alone = means.gain_alone.mean()
@@ -240,7 +240,7 @@ def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
         else "At these looks Adam had no measure yet."
     )
     return (
-        f"The band between tasks lies inside that between samples at {listed(inside)}. The mean cosine between tasks "
+        f"The band between tasks is inside that between samples at {listed(inside)}. The mean cosine between tasks "
         f"minus that between samples is {listed(gaps)}. One constant weight takes the magnitude similarity between "
         f"tasks {listed(lengths)}. {measured}"
     )
@@ -324,12 +324,14 @@ def _of_training(
     means = per_run.groupby("problem", sort=False)[["magnitude_gap", "magnitude_left"]].mean()
     name, row = means.magnitude_gap.idxmin(), means.loc[means.magnitude_gap.idxmin()]
     other = means.magnitude_gap.idxmax()
-    beside = f"on {problem_label(str(other))} it is {number(means.magnitude_gap[other], 2, sign=True)} beside theirs."
+    contrast = (
+        f"on {problem_label(str(other))} it is {number(means.magnitude_gap[other], 2, sign=True)} against theirs."
+    )
     yield Sentence(
         f"Gradients of tasks differ most in length on {problem_label(str(name))}: their magnitude similarity is "
         f"{number(-row.magnitude_gap, 2)} below that of samples, of which one constant weight leaves "
         f"{number(-row.magnitude_left, 2)}.",
-        beside if other != name else "",
+        contrast if other != name else "",
     )
     if not robust.empty:
         yield Sentence(

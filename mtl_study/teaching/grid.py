@@ -61,7 +61,7 @@ def walk(
         precision: as of `landscape.walk`.
 
     Returns:
-        The plan has smto, c and reading beside the columns that every plan has.
+        The plan has smto, c and reading next to the columns that every plan has.
     """
     methods = {f"{smto} {c:g} {reading}": method for (smto, c, reading), method in arms(cs, readings).items()}
     rows = [

@@ -186,7 +186,7 @@ def on_ratios(per_run: pd.DataFrame, factors: Sequence[float]) -> str:
 
 
 def on_steps(per_run: pd.DataFrame) -> str:
-    """Directions beside real steps.
+    """Directions compared with real steps.
 
     Args:
         per_run: `analysis.strides.per_run`.
@@ -234,7 +234,7 @@ def on_progress(per_run: pd.DataFrame, over: pd.DataFrame) -> str:
         f"{number(over['rho gap'].mean(), 2, sign=True)} on average over seeds, and "
         f"{number(over['rest gap'].mean(), 2, sign=True)} without MGDA. Progress is most even for {label(str(even))}, "
         f"which has place {place} by Δm; the best is {label(str(best))}, with a gap of {number(means.gap[best], 3)} "
-        f"beside {number(means.gap[even], 3)}. With the mean cosine between the gradients the correlation of Δm is "
+        f"against {number(means.gap[even], 3)}. With the mean cosine between the gradients the correlation of Δm is "
         f"{number(over['rho cosine'].mean(), 2, sign=True)}. Late in training the sum of the gradients is longest, in "
         f"units of that of the uniform loss, under "
         f"{listed(f'{label(str(m))} ({number(v, 2)})' for m, v in longest.iloc[:2].items())}."
@@ -273,7 +273,7 @@ def _points(values: pd.Series) -> str:
 
 
 def on_better(apart: pd.DataFrame, chosen: pd.DataFrame) -> str:
-    """IMGrad beside CAGrad, at equal c and each at its best.
+    """IMGrad compared with CAGrad, at equal c and each at its best.
 
     Args:
         apart: `analysis.gates.apart`. chosen: `analysis.gates.at_radii`.
@@ -285,7 +285,7 @@ def on_better(apart: pd.DataFrame, chosen: pd.DataFrame) -> str:
         c = chosen[chosen.problem == problem].groupby("smto").c.first()
         words.append(
             f"on {problem_label(str(problem))} {_points(equal)} points at equal c and {_points(best)} with each at its "
-            f"best (c = {c['imgrad']:g} beside {c['cagrad']:g})"
+            f"best (c = {c['imgrad']:g} for IMGrad, {c['cagrad']:g} for CAGrad)"
         )
     return f"IMGrad minus CAGrad is {listed(words)}."
 

@@ -70,7 +70,7 @@ def utility_lead(problem, table):  # the sweep minus the best method at the u wh
     ours, theirs = (table[table.config == config].set_index("seed")[tasks] @ [u, 1 - u] for config in configs)
     return (ours - theirs).rename("least_lead").reset_index().assign(problem=problem, smto="fixed")
 def evidence():  # the table of every claim that digits decide, as its notebook makes it
-    params, one, two, rotated, beside = {**PARAMS["05b"], **PARAMS["05c"]}, PARAMS["01"], PARAMS["02"], [], {}
+    params, one, two, rotated, fronts = {**PARAMS["05b"], **PARAMS["05c"]}, PARAMS["01"], PARAMS["02"], [], {}
     c1 = pd.concat([rows(CL_RR, smto, one) for smto in one["methods"]])
     c3 = pd.concat([rows(problem, smto, two) for problem in (CL_RR, "multimnist/CL_CR", "multimnist/RL_RR") for smto in two["methods"]])
     for run in [*runs("qm9", "rotograd", MOLECULES), *runs(CL_RR, "rotograd", two)]:
@@ -81,8 +81,8 @@ def evidence():  # the table of every claim that digits decide, as its notebook 
         methods = pd.concat([rows(problem, smto, SWEPT, {"sweep": False}) for smto in PARAMS["05"]["methods"][problem]])
         odds = [span["lowest"] * (span["highest"] / span["lowest"]) ** (i / (span["points"] - 1)) for i in range(span["points"])]
         sweep = [fixed(problem, SWEPT, [x, 1], {"sweep": True}, lr=lr) for lr in methods.lr.unique() for x in odds]
-        beside[problem] = pd.concat([*sweep, methods[methods.smto != "unit_scal"]], ignore_index=True)
-    sweep, others, source, uniform = beside[CL_RR][beside[CL_RR].sweep], beside[CL_RR][~beside[CL_RR].sweep], runs(CL_RR, "cagrad", DIGITS)[0], rows(CL_RR, "unit_scal", SWEPT)
+        fronts[problem] = pd.concat([*sweep, methods[methods.smto != "unit_scal"]], ignore_index=True)
+    sweep, others, source, uniform = fronts[CL_RR][fronts[CL_RR].sweep], fronts[CL_RR][~fronts[CL_RR].sweep], runs(CL_RR, "cagrad", DIGITS)[0], rows(CL_RR, "unit_scal", SWEPT)
     settled = fixed(CL_RR, SWEPT, shares(source).ewm(alpha=0.1, adjust=False).mean().iloc[-1], lr=source["config"]["lr"])
     replaced = settled.merge(others[others.smto == "cagrad"], on=["problem", "seed"], suffixes=("", "_source")).assign(smto="fixed")
     wide = [rows(CL_RR, "unit_scal", SWEPT, lr=lr, problem_options={"width": params["widths"][0]}) for lr in sweep.lr.unique()]
@@ -96,9 +96,9 @@ def evidence():  # the table of every claim that digits decide, as its notebook 
         random.append({"problem": CL_RR, "smto": "random_search", "seed": seed, "delta_m": (table.delta_m * chance).sum()})
     return {"C1": c1, "C2": c1, "C3": c3, "C10": c3, "C11": pd.DataFrame(rotated), "C13": c1, "C10-QM9": pd.concat([angles("qm9", MOLECULES), *(angles(problem, two) for problem in (CL_RR, "multimnist/CL_CR", "multimnist/RL_RR"))]),
             "Xin-learning-rate": pd.concat([rows(CL_RR, s, SWEPT, lr=lr) for s in params["lr_methods"] for lr in params["lr_grid"]]),
-            "Xin-front": pd.concat([epsilons(table, tasks_of(problem), "epsilon") for problem, table in beside.items()]).merge(epsilons(beside[CL_RR], ["loss CL", "loss RR"], "epsilon_of_loss"), how="left"),
+            "Xin-front": pd.concat([epsilons(table, tasks_of(problem), "epsilon") for problem, table in fronts.items()]).merge(epsilons(fronts[CL_RR], ["loss CL", "loss RR"], "epsilon_of_loss"), how="left"),
             "Xin-static": pd.concat([others, replaced.assign(minus_source=replaced.delta_m - replaced.delta_m_source)]),
-            "Xin-utility": pd.concat([utility_lead(*item) for item in beside.items()]), "Xin-compute": others.merge(pd.concat(wide)[["lr", "seed", "delta_m"]].rename(columns={"delta_m": "wide"})),
+            "Xin-utility": pd.concat([utility_lead(*item) for item in fronts.items()]), "Xin-compute": others.merge(pd.concat(wide)[["lr", "seed", "delta_m"]].rename(columns={"delta_m": "wide"})),
             "Xin-optimism": tried.loc[tried.groupby("seed").val_delta_m.idxmax()].assign(smto="fixed"), "Royer-population": pd.concat([uniform, pd.DataFrame(random), *(table.assign(smto="population") for table in found)])}
 def numbers(rule, table):  # what a rule compares with its lines: by comparison one number per seed, or a function from level to interval
     if rule["kind"] == "rank":

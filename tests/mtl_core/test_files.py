@@ -214,10 +214,10 @@ def test_of_data_whose_preparation_fails_nothing_stays(tmp_path):
 def test_outside_of_the_cache_nothing_of_others_is_replaced(tmp_path):
     (tmp_path / "mine").mkdir()
     files.prepared(tmp_path / "mine", write_numbers, {"n": 1})  # it was empty
-    for stands in (tmp_path / "mine", tmp_path):
+    for taken in (tmp_path / "mine", tmp_path):
         before = sorted(tmp_path.rglob("*"))
         with pytest.raises(FileExistsError, match=r"holds (\{'n': 1\}|no files\.json), asked for \{'n': 2\}"):
-            files.prepared(stands, write_numbers, {"n": 2})
+            files.prepared(taken, write_numbers, {"n": 2})
         assert sorted(tmp_path.rglob("*")) == before
 
 

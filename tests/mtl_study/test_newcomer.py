@@ -60,7 +60,7 @@ def test_a_new_method_is_trained_beside_all_others(tmp_path, mine):
         CL_RR, ["unit_scal", "edm", "famo"], seeds=[1, 2], store=shipped, workers=0, **TINY
     )
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shipped").rglob("*.json")}
-    found = newcomer.beside(mine, CL_RR, search_seeds=[7], shipped=shipped, store=store, workers=0, **TINY)
+    found = newcomer.against_shipped(mine, CL_RR, search_seeds=[7], shipped=shipped, store=store, workers=0, **TINY)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "shipped").rglob("*.json")}
     rates = sorted({run.config.lr for run in experiment.runs})
     assert found.rates == rates and found.lr in rates
@@ -87,13 +87,13 @@ def test_a_new_method_is_trained_beside_all_others(tmp_path, mine):
 
 def test_a_class_serves_as_well_as_a_file(mine):
     smto = newcomer.load(mine)
-    assert mtl_study.beside is newcomer.beside and smto.key == "inverse_norms_of_mine"
+    assert mtl_study.against_shipped is newcomer.against_shipped and smto.key == "inverse_norms_of_mine"
     with pytest.raises(BadConfig, match="no records of the uniform loss"):
-        newcomer.beside(smto, CL_RR, shipped=RunStore("/nowhere"), **TINY)
+        newcomer.against_shipped(smto, CL_RR, shipped=RunStore("/nowhere"), **TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(problems.PROBLEMS, "mine", problems.PROBLEMS[CL_RR])
         with pytest.raises(BadConfig, match=r"on 'mine' with these settings.*use mtl_study\.compare"):
-            newcomer.beside(smto, "mine")
+            newcomer.against_shipped(smto, "mine")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_what_is_no_method_is_refused_before_any_training(tmp_path, text, messag
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises((newcomer.BadMethod, BadOption, ChecksFailed), match=message):
-        newcomer.beside(path, CL_RR, shipped=RunStore("/nowhere"), **TINY)
+        newcomer.against_shipped(path, CL_RR, shipped=RunStore("/nowhere"), **TINY)
 
 
 def test_the_command_says_what_is_wrong(tmp_path, mine, capsys):

@@ -566,13 +566,13 @@ def test_with_the_scheduler_lost_the_command_ends_in_words(tmp_path, scheduler, 
     deadline = time.monotonic() + 200
     while len(sweep.records()) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    beside = beside_dask(workers)
+    workers_of_dask = beside_dask(workers)
     process_of_scheduler.kill()
     said = process.communicate(timeout=200)[1]
     stored = len(sweep.records())
     assert f"the Dask scheduler {address} is gone. {stored} of 6 runs are stored; the same command trains only" in said
     assert "Traceback" not in said.split("Traceback", 1)[1], "more than the one of the error itself"
-    assert wait_for_the_end_of(beside, 60) == []
+    assert wait_for_the_end_of(workers_of_dask, 60) == []
     monkeypatch.delenv("MTL_ADDRESS")
     before = sweep.trained()
     assert "Error" not in sweep.run([0, 1, 2, 3, 4, 5])
@@ -588,10 +588,10 @@ def test_a_killed_driver_leaves_nothing_running_on_the_cluster(tmp_path, schedul
     deadline = time.monotonic() + 200
     while not (tmp_path / "log").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    beside = beside_dask(workers)
+    workers_of_dask = beside_dask(workers)
     process.kill()
     process.communicate()
-    assert beside and wait_for_the_end_of(beside, 60) == []
+    assert workers_of_dask and wait_for_the_end_of(workers_of_dask, 60) == []
     assert [worker.poll() for worker in workers] == [None, None]
 
 

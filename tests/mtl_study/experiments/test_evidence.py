@@ -88,7 +88,7 @@ def test_rules_that_came_after_a_look_get_seeds_that_nobody_had_looked_at(tmp_pa
     trained = {c.key for c in evidence.blocks(fresh.model_copy(update={"seeds": [6]}), RunStore(tmp_path))[0].configs}
     methods = quick("01_mnist_selection")["methods"]
     reported = [c for smto in methods for c in protocol.as_published(CL_RR, smto, 1, **settings)]
-    assert {c.key for c in sweeps.beside(reported, [6])} < trained
+    assert {c.key for c in sweeps.with_uniform(reported, [6])} < trained
     uniform = next(c for c in reported if c.smto == "unit_scal")
     assert {c.key for c in sweeps.front(uniform, sweeps.ratios(**ratios[CL_RR]), [6])} < trained
     alone = [

@@ -201,12 +201,12 @@ def test_after_a_search_the_store_gives_what_the_search_reports(name, tmp_path, 
     assert set(e.reference().n) == {len(settings["seeds"])}
     found = protocol.stored(name, methods[1:], tmp_path)
     assert same(found, e) and list(dict.fromkeys(r.config.smto for r in found.runs)) == methods
-    beside = [r.config.model_copy(update=change) for r in e.runs for change in ({"lr": 0.3}, {"weight_decay": 0.7})]
+    others = [r.config.model_copy(update=change) for r in e.runs for change in ({"lr": 0.3}, {"weight_decay": 0.7})]
     published_too = [RunConfig.of(**r.config.model_dump() | published.best(name, r.config.smto)) for r in e.runs]
     axes = {axis: getattr(settings["grid"], axis) for axis in ("lr", "dropout", "weight_decay")}
     tried = [c for c in published_too if all(getattr(c, axis) in values for axis, values in axes.items())]
     assert tried or name == "multimnist/CL_CR"  # there the paper has dropout
-    untrained([*beside, *tried], tmp_path)
+    untrained([*others, *tried], tmp_path)
     assert same(protocol.stored(name, methods[1:], tmp_path), e)
 
 

@@ -19,7 +19,7 @@ def striding(looks=3, **settings):
 
 
 def test_strides_are_stored_and_found_again_and_hold_the_run(tmp_path):
-    """Beside the runs, whose stores do not see them. The first step is there, and so is the last."""
+    """They have a store of their own; the runs' stores do not see them. The first step is there, and so is the last."""
     asked = striding(smto="cagrad")
     (found,) = strides.strides([asked], tmp_path, workers=0)
     assert [(one.epoch, one.step) for one in found.strides] == [(0, 0), (0, 1), (1, 0), (1, 2)]

@@ -302,7 +302,7 @@ def test_extraction_needs_a_method_with_weights(make_run):
 def test_the_uniform_loss_stands_beside_every_configuration_with_its_settings():
     edm = RunConfig.of(problem="multimnist/CL_RR", smto="edm", seed=1, epochs=2, lr=0.01, dropout=0.1)
     si = RunConfig.of(problem="multimnist/CL_RR", smto="si", seed=1, epochs=2, lr=0.01, dropout=0.1)
-    found = sweeps.beside([edm, si], [6, 7])
+    found = sweeps.with_uniform([edm, si], [6, 7])
     assert {(c.smto, c.lr, c.dropout, c.seed) for c in found} == {
         (smto, 0.01, 0.1, seed) for smto in ("edm", "si", "unit_scal") for seed in (6, 7)
     }

@@ -19,9 +19,12 @@ EPOCHS = 4
 
 
 @pytest.fixture(autouse=True)
-def close_figures():
+def figures():
+    """Every figure is closed; captions have at most 60 words, as what holds for all figures is said elsewhere."""
     yield
+    captions = plt.get_figlabels()
     plt.close("all")
+    assert [text for text in captions if len(text.split()) > 60] == []
 
 
 @pytest.fixture
@@ -42,10 +45,16 @@ def experiment(make_run):
                 weights = [[None, None] if smto == "rotograd" else [w, 1 - w] for w in first]
                 own = [{"alpha_0": w, "alpha_1": 1 - w} if smto == "imtl" else {} for w in first]
                 lie = Gradients(cosine_to_mean=0.7, pairwise_cosine=0.1 * seed, norms=[1.0, 2.0], norm_ratio=2.0)
-                lies = {"features": lie, "parameters": lie}
+                logged = {"features": lie, "parameters": lie}
                 runs.append(
                     make_run(
-                        epochs, problem=problem, smto=smto, seed=seed, weights=weights, gradients=lies, diagnostics=own
+                        epochs,
+                        problem=problem,
+                        smto=smto,
+                        seed=seed,
+                        weights=weights,
+                        gradients=logged,
+                        diagnostics=own,
                     )
                 )
         alone = [make_run([{name: 0.95 if name[0] == "C" else 0.4}]) for name in names]

@@ -19,13 +19,13 @@ def test_the_register_on_disk_is_up_to_date():
     assert methods.TARGET.read_text(encoding="utf-8") == methods.markdown()
 
 
-BESIDE = ("__init__", "adam", "base", "checks", "geometry", "registry", "released", "solvers", "wrapping")  # shared
+NO_METHODS = ("__init__", "adam", "base", "checks", "geometry", "registry", "released", "solvers", "wrapping")  # shared
 
 
 def test_every_method_and_every_file_has_its_page():
     assert sorted(key for page in PAGES for key in page.keys) == smtos.keys()
     files = {f"mtl_core/smtos/{path.name}" for path in (REPOSITORY / "mtl_core" / "smtos").glob("*.py")}
-    assert files - {f"mtl_core/smtos/{name}.py" for name in BESIDE} == {p.file for p in PAGES}
+    assert files - {f"mtl_core/smtos/{name}.py" for name in NO_METHODS} == {p.file for p in PAGES}
 
 
 def test_every_page_has_a_method_that_agrees_with_something_else():

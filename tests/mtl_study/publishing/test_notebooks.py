@@ -11,13 +11,14 @@ from mtl_study import artifacts
 from mtl_study.artifacts import number_of
 from mtl_study.experiments.population import PopulationStore
 from mtl_study.experiments.runs import Run
-from mtl_study.experiments.store import BESIDE, RunStore
+from mtl_study.experiments.store import NOT_RUNS, RunStore
+from mtl_study.paper import answer, rules
 from mtl_study.publishing import notebooks, pages, reproduce
 
 REPOSITORY = artifacts.REPOSITORY
 NOTEBOOKS = notebooks.find(REPOSITORY / "notebooks")
 SHIPPED = REPOSITORY / "results"
-RECORDS = sorted(path for path in SHIPPED.rglob("*.jsonl") if path.stem not in BESIDE)
+RECORDS = sorted(path for path in SHIPPED.rglob("*.jsonl") if path.stem not in NOT_RUNS)
 QUICK = reproduce.plan(REPOSITORY, "quick", [], {})
 ON_RECORDS = [job for job in QUICK if job.values.get("store") == SHIPPED.name]
 COMPUTED = [job for job in QUICK if job not in ON_RECORDS]  # each time, a short training in 00 included
@@ -70,6 +71,26 @@ def test_a_notebook_is_one_lesson():
     for path in NOTEBOOKS:
         for said in re.findall(r"Reading takes about (\d+)\s+minutes", notebooks.read(path).cells[0].source):
             assert abs(int(said) - found[path.stem]) <= 4, path.stem
+def test_the_report_shows_at_most_forty_figures_and_notebooks_publish_them():
+    published = [name for path in NOTEBOOKS for name in notebooks.pictures_of(notebooks.read(path))]
+    shown = set(rules.figures().values())
+    assert len(shown) <= 40 and answer.PICTURE in shown and sorted(shown - set(published)) == []
+
+
+AVOIDED = re.compile(r"\b(?:anew|lies|stands|beside)\b", re.IGNORECASE)  # plain words say it: again, is, next to
+
+
+def test_what_is_read_is_in_plain_words():
+    """The few that are left are quoted, or keys of the configuration."""
+    places = ("mtl_core", "mtl_study", "notebooks", "params", "tests", "benchmarks", "docs")
+    found = [
+        path
+        for name in places
+        for path in (REPOSITORY / name).rglob("*.*")
+        if path.suffix in (".py", ".ipynb", ".md", ".yaml")
+    ]
+    found += [path for path in REPOSITORY.glob("*.md") if path.name not in ("CHANGELOG.md", "REPORT.md")]
+    assert sum(len(AVOIDED.findall(path.read_text(encoding="utf-8"))) for path in found) <= 60
 
 
 @pytest.mark.training

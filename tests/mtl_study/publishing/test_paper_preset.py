@@ -150,9 +150,9 @@ def test_the_whole_paper_preset_runs_dry(tmp_path):
     assert {key: found for key, found in counted.items() if found != {len(SEEDS)}} == {}
     claims = [claim for path in (folder / "claims").glob("*.json") for claim in json.loads(path.read_text())]
     long_runs = ("C9", "Xin-static a")  # about the course of weights, which takes more epochs than two
-    beside = ("C14", "VarGrad")  # about runs that no notebook trains
+    apart = ("C14", "VarGrad")  # about runs that no notebook trains
     fresh = tuple(name for name in rules.names() if any(part.needs.after for part in rules.parts(name)))
-    others = [claim for claim in claims if not claim["id"].startswith((*long_runs, *beside, *fresh))]
+    others = [claim for claim in claims if not claim["id"].startswith((*long_runs, *apart, *fresh))]
     assert {claim["id"]: claim["n"] for claim in others if claim["n"] != len(SEEDS)} == {}
 
     held = RunStore(store)

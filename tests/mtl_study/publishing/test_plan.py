@@ -37,10 +37,10 @@ def test_what_is_planned_for_quick_is_what_was_trained_for_it():
     first = [c for c in seventh if isinstance(c, RunConfig) and c.seed == values["seeds"][0] and not c.units]
     looks = [c for c in seventh if isinstance(c, LooksConfig)]
     assert first and all(store.get(config) for config in first)
-    beside = LooksStore(artifacts.REPOSITORY / "results")
-    assert looks and all(beside.get(config) for config in looks)
+    held = LooksStore(artifacts.REPOSITORY / "results")
+    assert looks and all(held.get(config) for config in looks)
     eighth = plan.new_runs(given("quick", "08"))["08_imbalance"]
-    stores = {LooksConfig: beside, RunConfig: store, StridesConfig: StridesStore(artifacts.REPOSITORY / "results")}
+    stores = {LooksConfig: held, RunConfig: store, StridesConfig: StridesStore(artifacts.REPOSITORY / "results")}
     assert {type(config) for config in eighth} == {*stores}
     assert all(stores[type(config)].get(config) for config in eighth)
 

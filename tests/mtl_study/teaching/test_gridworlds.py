@@ -56,9 +56,9 @@ def test_training_climbs_and_keeps_its_gramians():
 
 def test_conflict_in_balance_serves_both_and_imbalance_one_in_whatever_unit():
     """What notebook 08 says of its three worlds. Nash-MTL does not see how large a reward is."""
-    beside = {"goals": ((0, 1), (0, 4)), "start": (0, 0)}
+    close = {"goals": ((0, 1), (0, 4)), "start": (0, 0)}
     worlds = {"corners": Gridworld(5, ((0, 0), (4, 4)))}
-    worlds |= {"beside": Gridworld(5, **beside), "rich": Gridworld(5, **beside, rewards=(1.0, 5.0))}
+    worlds |= {"near": Gridworld(5, **close), "rich": Gridworld(5, **close, rewards=(1.0, 5.0))}
     table = compare(worlds, ["unit_scal", "cagrad", "imgrad", "nash_mtl"], steps=100)
     assert list(table.index.get_level_values("method")) == ["Unit. Scal.", "CAGrad", "IMGrad", "Nash-MTL"] * 3
     corners, near, rich = (table.loc[name] for name in worlds)

@@ -1,4 +1,4 @@
-"""Records of what is done with a run apart from training it: looks at gradients (probes), real steps (strides),
+"""Records of what is done with a run in addition to training it: looks at gradients (probes), real steps (strides),
 corrupted pictures (transfer). Each kind has a folder of its own, next to the methods' runs."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mtl_study.experiments import training
 from mtl_study.experiments.runs import ENDED, STORED_AS_NUMERICS, BadRecord, Config, Record, RunConfig
 
 
-class BesideConfig(Config):
+class ExtraConfig(Config):
     """What one such record depends on. A subclass names the folder (`place`) and the version of its code, and adds
     settings.
 
@@ -62,7 +62,7 @@ def evenly(run: RunConfig, looks: int) -> set[int]:
     return {int(step) for step in np.linspace(0, steps - 1, min(looks, steps) + 1)[1:]}
 
 
-class BesideRecord(Record):
+class ExtraRecord(Record):
     """A subclass adds config, and what was found. ended: as that of the run."""
 
     code_versions: dict[str, Any] = STORED_AS_NUMERICS
@@ -87,13 +87,13 @@ class BesideRecord(Record):
         return self.model_dump(exclude=apart) == other.model_dump(exclude=apart)
 
 
-B = TypeVar("B", bound=BesideRecord)
+B = TypeVar("B", bound=ExtraRecord)
 T = TypeVar("T", bound=training.Training)
 
 
 def to_the_end(
     kind: Callable[..., B],
-    config: BesideConfig,
+    config: ExtraConfig,
     device: str,
     begin: Callable[[torch.device], T],
     found: Callable[[T], dict[str, Any]],
