@@ -133,7 +133,7 @@ class Part(published.Strict):
 
 class _File(published.Strict):
     groups: dict[str, list[str]]
-    figures: dict[str, str]
+    figures: dict[str, list[str]]
     claims: dict[str, list[Part]]
 
     @model_validator(mode="after")
@@ -163,9 +163,9 @@ def names() -> list[str]:
     return list(_file().claims)
 
 
-def figures() -> dict[str, str]:
-    """By claim the name of the picture that shows it best, where there is one. The report shows these pictures and no
-    others; the notebooks show all."""
+def figures() -> dict[str, list[str]]:
+    """By claim the names of the figures and tables that show it, the best first. Of the figures the report shows those
+    that come first, and no others; the notebooks show all."""
     return _file().figures
 
 
