@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +113,48 @@ def _nodes(notebook: NotebookNode) -> Iterator[ast.AST]:
 def without_solutions(notebook: NotebookNode) -> NotebookNode:
     """The notebook that a student gets."""
     return NotebookNode(notebook, cells=[cell for cell in notebook.cells if not tagged(cell, "solution")])
+
+
+WORDS_PER_MINUTE, MINUTES_PER_PICTURE, SECONDS_PER_LINE = 200, 0.75, 3
+
+
+def minutes(cells: Iterable[NotebookNode]) -> float:
+    """How long cells take to read: their words, their figures and tables, and their lines of code. Parameters and
+    solutions are left out."""
+    words = pictures = lines = 0
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            words += len(cell.source.split())
+        elif cell.cell_type == "code" and not tagged(cell, "parameters") and not tagged(cell, "solution"):
+            lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+            pictures += bool(re.search(r"\bpublish(_table)?\(", cell.source))
+    return words / WORDS_PER_MINUTE + MINUTES_PER_PICTURE * pictures + SECONDS_PER_LINE / 60 * lines
+
+
+def reading_minutes(path: Path) -> float:
+    """How long a notebook takes to read, exercises not solved."""
+    return minutes(read(path).cells)
+
+
+def checks(notebook: NotebookNode) -> list[str]:
+    """The exercises that a notebook checks, in order: what `check("edm_weights", …)` names in its cells."""
+    return [name for cell in notebook.cells if cell.cell_type == "code" for name in checks_in(cell.source)]
+
+
+def checks_in(source: str) -> list[str]:
+    """The exercises that a cell checks, in order; none in one that is no Python."""
+    return [ast.literal_eval(call.args[0]) for call in check_calls(source)]
+
+
+def check_calls(source: str) -> list[ast.Call]:
+    """The calls `check("…", answer)` of a cell, in order."""
+    try:
+        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    except SyntaxError:
+        return []
+    calls = [node for node in nodes if getattr(node.func, "id", "") == "check" and len(node.args) == 2]
+    named = [call for call in calls if isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str)]
+    return sorted(named, key=lambda call: call.lineno)
 
 
 def parameters(path: Path) -> dict[str, Any]:

@@ -190,6 +190,7 @@ def to_html(notebook: NotebookNode, name: str) -> str:
     page = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0]
     failure = f'<div class="failure">{html.escape(found)}</div>' if (found := notebook.metadata.get("failure")) else ""
     page = page.replace("</head>", f"<style>{STYLE}</style>\n</head>", 1)
+    page = page.replace('href="../docs/', 'href="../../../docs/')  # from artifacts/<preset>/notebooks
     return page.replace("<main>", f"{BACK}\n{failure}<main>", 1)
 
 
