@@ -111,8 +111,8 @@ def write(repository: Path, folder: Path, seed: int | None = None, solutions: bo
     if changed := [path for path in targets if path.exists() and answered(path)]:
         names = ", ".join(path.name for path in changed)
         raise Answered(
-            f"Nothing was written: somebody has worked in {counted(len(changed), 'notebook')} of {folder} ({names}). Move "
-            "what you want to keep, or name another folder: FOLDER=…"
+            f"Nothing was written: somebody has worked in {counted(len(changed), 'notebook')} of {folder} ({names}). "
+            "Move what you want to keep, or name another folder: FOLDER=…"
         )
     shipped = folder / SHIPPED
     where = shipped.absolute()

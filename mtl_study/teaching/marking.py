@@ -10,6 +10,7 @@ sees how the right answer is computed. The notebooks of the student edition hold
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import math
@@ -105,8 +106,9 @@ def check(name: str, answer: Any, **facts: Any) -> None:
     Args:
         facts: what the exercise needs to know of the notebook.
     """
-    one, given = find(name), Given(answer)
+    one = find(name)
     _accepted.pop(name, None)
+    given = Given(answer)
     try:
         if unanswered(answer) or (isinstance(answer, tuple | list) and any(map(unanswered, answer))):
             raise Unanswered
@@ -167,13 +169,13 @@ class Given:
             if set(by_name) != set(map(plain, names)):
                 raise Wrong(f"A number each for {listed(names)} is asked for.")
             values = [by_name[plain(name)] for name in names]
-        if isinstance(values, str) or any(isinstance(v, bool | str) for v in _items(values)):
-            raise Wrong(f"{_asked_for(names)} asked for, without quotation marks; words are no numbers.")
+        if any(isinstance(value, bool | str) for value in [values, *_items(values)]):
+            raise Wrong(f"{_asked_for(names)} asked for; words are no numbers.")
         if callable(values):
             raise Wrong(f"{_asked_for(names)} asked for; this is a function or a class.")
         try:
             found = np.asarray(values, dtype=float)
-        except (TypeError, ValueError):
+        except Exception:
             raise Wrong(f"{_asked_for(names)} asked for.") from None
         if found.size != len(names) or found.ndim > 1:
             there = f"{'is' if found.size == 1 else 'are'} {counted(found.size, 'number')}"
@@ -236,7 +238,7 @@ class Given:
     def output(self, function: Callable[..., Any], one: Any, shape: tuple[int, ...], of: str) -> np.ndarray:
         """What a function gives for an input, which is called `of`: finite numbers in this shape."""
         try:
-            output = function(one)
+            output = function(copy.deepcopy(one) if isinstance(one, np.ndarray | list) else one)  # it may change it
         except Exception as error:
             raise Wrong(f"For {of} it stops: {type(error).__name__}: {str(error).rstrip('.')}.") from None
         if unanswered(output):
@@ -325,7 +327,7 @@ def describe(value: Any) -> str:
         if isinstance(value, str | bool):
             raise TypeError
         array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
+    except Exception:
         return textwrap.shorten(repr(value), 100, placeholder=" …")
     text = np.array2string(array, precision=4, separator=", ", suppress_small=True, threshold=20, edgeitems=2)
     return " ".join(text.split())

@@ -122,9 +122,9 @@ def pcgrad_weights(given: Given) -> str:
 @exercise()
 def agreeing_goals(given: Given) -> str:
     """Two goals and a start whose gradients agree although one is more than twice as long."""
-    goals, start = given.raw
-    given.said = f"the goals {goals} and the start {start}"
     try:
+        goals, start = given.raw
+        given.said = f"the goals {goals} and the start {start}"
         cells = [tuple(map(int, cell)) for cell in (*goals, start)]
         exact = all(len(cell) == 2 for cell in cells) and len(cells) == 3
     except (TypeError, ValueError):

@@ -41,8 +41,8 @@ def felt_epsilon(given: Given, moved: Callable[[float], float]) -> str:
         raise Wrong("ε is added to a root, and is not below 0.")
     if epsilon == 0:
         raise Wrong("Without ε the factor cancels altogether.")
-    if epsilon > 1:
-        raise Wrong("That is larger than all roots of v̂, and Adam is SGD with momentum. Try one below 1.")
+    if epsilon >= 1:
+        raise Wrong("That is far above all roots of v̂, and Adam is SGD with momentum. Try one below 1.")
     share = 100 * moved(epsilon)
     if share <= 5:
         raise Wrong(

@@ -163,7 +163,7 @@ def test_answers_are_not_overwritten(repository, tmp_path, capsys):
     text = (folder / "01_toy.ipynb").read_text().replace("my_weights = None", "my_weights = [1, 0]")
     (folder / "01_toy.ipynb").write_text(text)
     assert editions.main(command, repository) == 2
-    assert "1 notebook in" in capsys.readouterr().out and (folder / "01_toy.ipynb").read_text() == text
+    assert "worked in 1 notebook of" in capsys.readouterr().out and (folder / "01_toy.ipynb").read_text() == text
 
 
 def test_a_folder_that_cannot_be_written_is_named(repository, tmp_path, capsys):

@@ -14,7 +14,7 @@ from mtl_core.datasets.qm9 import PROPERTIES
 from mtl_core.smtos.base import GramianWeighting
 from mtl_core.smtos.imtl import IMTLG, transposed
 from mtl_study.teaching import guesses, imbalance, marking
-from mtl_study.teaching.marking import RIGHT, UNANSWERED, WRONG, Given, Wrong, ask, check, accepted
+from mtl_study.teaching.marking import RIGHT, UNANSWERED, WRONG, Given, Wrong, accepted, ask, check
 
 BOOK = marking.book()
 
@@ -417,7 +417,7 @@ PLANTED = {
 
 STRANGE = [
     *("", "½", b"x", [], {}, set(), (1, [2]), [None], [None, 1], {"a": 1}, 1e400, float("nan"), 1 + 2j, True),
-    *(object(), type, print, np.ones((2, 2, 2)), torch.ones(2), torch.ones(()), np.array("x"), [["a"]], range(3)),
+    *(object(), type, max, np.ones((2, 2, 2)), torch.ones(2), torch.ones(()), np.array("x"), [["a"]], range(3)),
     *(lambda: 1, lambda *_: None, lambda x: x, lambda x: x["a"], lambda x: [[1], [2, 3]], lambda x: print),
 ]
 
