@@ -62,9 +62,9 @@ def timing(notebook: NotebookNode) -> str:
         found = re.findall(r"^## (.+)$", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else []
         heading = found[-1] if found else heading
         sections.setdefault(heading, []).append(cell)
-    rows = [f"| {name} | {notebooks.minutes(cells):.0f} |" for name, cells in sections.items()]
+    rows = [f"| {name} | {notebooks.minutes(NotebookNode(cells=cells)):.0f} |" for name, cells in sections.items()]
     checked = counted(len(set(notebooks.checks(notebook))), "checked answer")
-    whole = f"**For the instructor.** {notebooks.minutes(notebook.cells):.0f} minutes to read, {checked}."
+    whole = f"**For the instructor.** {notebooks.minutes(notebook):.0f} minutes to read, {checked}."
     return "\n".join([whole, "", "| section | minutes |", "| :--- | ---: |", *rows])
 
 

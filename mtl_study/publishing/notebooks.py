@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +84,26 @@ def claims_of(notebook: NotebookNode) -> list[str]:
     return [id_ for claim in dict.fromkeys(claims) for id_, _ in rules.named_parts(claim)]
 
 
+def minutes(notebook: NotebookNode) -> float:
+    """How long a notebook takes to read: 200 words of text per minute, three quarters of a minute for a cell that draws
+    a figure, and three seconds for a line of code. Cells tagged "parameters" or "solution" are left out."""
+    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    read = [
+        cell.source
+        for cell in notebook.cells
+        if cell.cell_type == "code" and not tagged(cell, "parameters") and not tagged(cell, "solution")
+    ]
+    lines = sum(bool(line.strip()) for source in read for line in source.splitlines())
+    return words / 200 + 0.75 * sum(map(_draws, read)) + lines * 3 / 60
+
+
+def _draws(source: str) -> bool:
+    with suppress(SyntaxError):
+        calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+        return any(getattr(call.func, "id", "") == "publish" for call in calls)
+    return False
+
+
 def concludes(notebook: NotebookNode) -> bool:
     """Whether a notebook records what it found: whether a cell calls `conclude`."""
     calls = (node for node in _nodes(notebook) if isinstance(node, ast.Call))
@@ -113,27 +133,6 @@ def _nodes(notebook: NotebookNode) -> Iterator[ast.AST]:
 def without_solutions(notebook: NotebookNode) -> NotebookNode:
     """The notebook that a student gets."""
     return NotebookNode(notebook, cells=[cell for cell in notebook.cells if not tagged(cell, "solution")])
-
-
-WORDS_PER_MINUTE, MINUTES_PER_PICTURE, SECONDS_PER_LINE = 200, 0.75, 3
-
-
-def minutes(cells: Iterable[NotebookNode]) -> float:
-    """How long cells take to read: their words, their figures and tables, and their lines of code. Parameters and
-    solutions are left out."""
-    words = pictures = lines = 0
-    for cell in cells:
-        if cell.cell_type == "markdown":
-            words += len(cell.source.split())
-        elif cell.cell_type == "code" and not tagged(cell, "parameters") and not tagged(cell, "solution"):
-            lines += sum(bool(line.strip()) for line in cell.source.splitlines())
-            pictures += bool(re.search(r"\bpublish(_table)?\(", cell.source))
-    return words / WORDS_PER_MINUTE + MINUTES_PER_PICTURE * pictures + SECONDS_PER_LINE / 60 * lines
-
-
-def reading_minutes(path: Path) -> float:
-    """How long a notebook takes to read, exercises not solved."""
-    return minutes(read(path).cells)
 
 
 def checks(notebook: NotebookNode) -> list[str]:

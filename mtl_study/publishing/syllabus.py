@@ -42,7 +42,7 @@ def each(folder: Path) -> str:
         notebook = notebooks.read(path)
         asked = sum(cell.cell_type == "code" and cell.source.startswith("predict(") for cell in notebook.cells)
         checked = len(set(notebooks.checks(notebook)))
-        rows.append(f"| {link(path)} | {notebooks.reading_minutes(path):.0f} | {checked} | {asked} |")
+        rows.append(f"| {link(path)} | {notebooks.minutes(notebook):.0f} | {checked} | {asked} |")
     return "\n".join(rows) + "\n"
 
 
@@ -51,7 +51,7 @@ def plan(sessions: list[list[str]], folder: Path) -> str:
     rows = ["| session | read before | minutes |", "| ---: | :--- | ---: |"]
     for number, numbers in enumerate(sessions, start=1):
         paths = of_numbers(numbers, folder)
-        minutes = sum(notebooks.reading_minutes(path) for path in paths)
+        minutes = sum(notebooks.minutes(notebooks.read(path)) for path in paths)
         rows.append(f"| {number} | {', '.join(map(link, paths))} | {minutes:.0f} |")
     return "\n".join(rows) + "\n"
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mtl_core import smtos
 from mtl_study.artifacts import REPOSITORY
@@ -28,7 +28,7 @@ def test_minutes_by_hand():
         new_code_cell("x = 1\n" * 100, metadata={"tags": ["solution"]}),
         new_code_cell("x = 1\n" * 100, metadata={"tags": ["parameters"]}),
     ]
-    assert notebooks.minutes(cells) == pytest.approx(2 + 0.75 + 0.05)
+    assert notebooks.minutes(new_notebook(cells=cells)) == pytest.approx(2 + 0.75 + 0.05)
 
 
 def test_a_page_without_a_place_and_a_plan_without_a_notebook_are_refused(tmp_path):
