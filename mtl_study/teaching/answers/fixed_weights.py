@@ -2,54 +2,53 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from mtl_study.analysis import fronts
+import numpy as np
+import pandas as pd
+
+from mtl_study.analysis import task_weights
 from mtl_study.teaching.marking import Given, Wrong, exercise, spot
 
-GAINS = (((1, 4), (2, 3), (3, 1)), ((1, 5), (3, 3), (4, 1)), ((1, 6), (2, 4), (5, 2)))
 
-
-@exercise("gains of {gains[0]}, {gains[1]} and {gains[2]}", gains=GAINS)
-def three_points(given: Given, gains: tuple[tuple[float, float], ...]) -> str:
-    """The hypervolume of three points above (0, 0)."""
-    points = np.array(gains, dtype=float)
-    areas = points.prod(1)
-    shared = [min(points[i, 0], points[j, 0]) * min(points[i, 1], points[j, 1]) for i, j in ((0, 1), (1, 2))]
+@exercise(
+    "{first:g} in the first epoch, {later:g} in all later ones, above {line:g}",
+    first=(0.5, 0.4, 0.3),
+    later=(0.9, 0.85),
+    line=(0.8, 0.78),
+)
+def moving_average(given: Given, first: float, later: float, line: float) -> str:
+    """A weight's moving average after ten epochs, and the epoch in which it passes a line."""
+    values = given.numbers("average", "epochs")
+    path = task_weights.ema(pd.DataFrame({"first": [first] + [later] * 99}))["first"].to_numpy()
+    epoch = int((path <= line).sum()) + 1
     spot(
-        given.number("hypervolume"),
-        fronts.hypervolume(points, [0, 0]),
+        values[0],
+        path[9],
         [
-            (areas.sum(), "This counts what the three rectangles share more than once."),
-            (areas.max(), "This is the largest rectangle alone. The others reach beyond it."),
-            (points.max(0).prod(), "This is the rectangle up to (best, best), and no model is there."),
-            (areas.sum() - sum(shared), "What all three share is taken off once too often."),
-            (points.sum(), "These are the gains added. The hypervolume is an area."),
-            (areas.mean(), "This is the mean of the rectangles. Draw their union."),
+            (path[10], "This is the average after eleven epochs: the first epoch is where it starts."),
+            (path[8], "This is the average after nine epochs."),
+            (
+                later - (later - first) * 0.1**9,
+                "The average keeps 0.9 of itself and takes 0.1 of the new, not the other way round.",
+            ),
+            ((first + 9 * later) / 10, "This is the plain mean of ten epochs. The moving average forgets slowly."),
+            (0.9 * first + 0.1 * later, "This is the average after two epochs."),
+            (later, "It comes close to that and never reaches it."),
         ],
-        "Draw the three rectangles from the origin; what they share counts once.",
+        "The distance to the later weight shrinks by the factor once per epoch after the first.",
+        tolerance=0.001,
     )
-    return "Column by column, from left to right."
-
-
-@exercise("gains of {gains[0]}, {gains[1]} and {gains[2]}", gains=GAINS)
-def fourth_point(given: Given, gains: tuple[tuple[float, float], ...]) -> str:
-    """By how much a point at (2, 2) adds to it."""
-    value = given.number("growth")
-    three = fronts.hypervolume(gains, [0, 0])
-    growth = fronts.hypervolume([*gains, (2, 2)], [0, 0]) - three
     spot(
-        value,
-        growth,
+        values[1],
+        epoch,
         [
-            (4, "4 is the rectangle of (2, 2) alone. How much of it is covered already?"),
-            (three, "This is the hypervolume itself. The growth is asked for."),
-            (1, "Draw (2, 2): is there a corner of its rectangle outside the others?"),
-            (-1, "A further model cannot make the hypervolume smaller."),
+            (epoch - 1, "The average is right. The count is one too few: the first epoch counts as well."),
+            (epoch + 1, "The average is right. The count is one too many."),
         ],
-        "Is any of the three at least as good on both tasks?",
+        "The average is right. When has its distance to the later weight shrunk far enough?",
     )
-    return "A point that another one dominates adds nothing."
+    return "What is missing shrinks by a tenth per epoch."
 
 
 @exercise()
@@ -61,37 +60,47 @@ def moving_factor(given: Given) -> str:
 
 
 @exercise()
-def front_filter(given: Given) -> str:
-    """The points that no other dominates."""
+def extraction(given: Given, runs: Sequence[np.ndarray]) -> str:
+    """Fixed weights of a run. runs: the weights of some, epoch means [epochs, K]."""
     draws = np.random.default_rng(0)
-    sizes = [(1, 2), (5, 2), (20, 2), (20, 3), (40, 4)]
-    clouds = [draws.integers(0, 6, size=size).astype(float) for size in sizes]
 
-    def kept(points: np.ndarray, *, strict: bool = False, weak: bool = False, low: bool = False) -> np.ndarray:
-        found = []
-        for i, point in enumerate(points):
-            others = np.delete(points, i, axis=0)
-            as_good = (others <= point if low else others >= point).all(1)
-            better = (others < point if low else others > point).all(1)
-            some = (others < point if low else others > point).any(1)
-            found.append(not (better if strict else as_good if weak else as_good & some).any())
-        return np.array(found, dtype=float)
+    def average(values: np.ndarray, keep: float = 0.9) -> np.ndarray:
+        found = values[0]
+        for value in values[1:]:
+            found = keep * found + (1 - keep) * value
+        return found
+
+    def shares(weights: np.ndarray) -> np.ndarray:
+        return weights / weights.sum(axis=-1, keepdims=True)
+
+    def package(weights: np.ndarray) -> np.ndarray:
+        return shares(task_weights.ema(pd.DataFrame(shares(weights))).iloc[-1].to_numpy())
 
     return given.agrees(
-        clouds,
-        fronts.nondominated,
+        [*runs, draws.random((1, 2)), draws.random((30, 4))],
+        package,
         [
             (
-                lambda p: kept(p, weak=True),
-                "Equal points throw each other out. Another one has to be better somewhere.",
+                lambda w: shares(average(w)),
+                "Divide each epoch by its sum before you average; long weights count more here.",
             ),
-            (lambda p: kept(p, strict=True), "A point is out when another is better in one coordinate, not in all."),
-            (lambda p: kept(p, low=True), "Higher is better; this is the front for lower."),
-            (lambda p: 1 - kept(p), "This is the other way round: true is for those that stay."),
-            (lambda p: (p == p.max(0)).any(1), "These are the best in some coordinate. The front has more points."),
-            (lambda p: p.sum(1) == p.sum(1).max(), "This is the largest sum. The front has more points."),
-            (lambda p: np.ones(len(p)), "This keeps every point."),
+            (average, "Divide each epoch by its sum before you average."),
+            (
+                lambda w: shares(average(shares(w), 0.1)),
+                "The average keeps 0.9 of itself and takes 0.1 of the new, not the other way round.",
+            ),
+            (lambda w: shares(w).mean(0), "This is the plain mean over the epochs. The rule forgets the early ones."),
+            (lambda w: shares(w)[-1], "These are the last epoch's weights alone."),
+            (
+                lambda w: shares(average(np.concatenate([0 * w[:1], shares(w)]))),
+                "The average starts at the first epoch, not at 0.",
+            ),
+            (
+                lambda w: average(np.concatenate([0 * w[:1], shares(w)])),
+                "The average starts at the first epoch, not at 0; and the sum has to be 1.",
+            ),
+            (lambda w: average(shares(w)[::-1]), "The epochs are averaged from the last to the first."),
         ],
-        "A point is out as soon as one other is nowhere worse and somewhere better; an equal point is neither.",
-        show=lambda p: f"{len(p)} points with {p.shape[1]} coordinates",
+        "Divide each epoch by its sum before you average, and start the average at the first epoch.",
+        show=lambda w: f"weights of {len(w)} epochs and {w.shape[1]} tasks",
     )

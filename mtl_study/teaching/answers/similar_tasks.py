@@ -7,42 +7,34 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from mtl_core.smtos import geometry
 from mtl_study.analysis import inference
-from mtl_study.teaching.marking import Given, exercise, spot
+from mtl_study.teaching.marking import Given, Wrong, exercise
+from mtl_study.words import listed, number
 
 
 @exercise(
-    "two gradients at a right angle, the first {ratio} times as long as the second; then {K} gradients of equal "
-    "length, all at right angles",
-    ratio=(3, 2, 4),
-    K=(4, 3, 9),
+    "a mean of 1 point, a margin of 2 points, a standard error of {wide:g}; then one of {narrow:g}",
+    wide=(0.5, 0.45, 0.6),
+    narrow=(0.3, 0.25, 0.32),
 )
-def unrelated_cosines(given: Given, ratio: float, K: int) -> str:
-    """The cosine to the mean of gradients at right angles."""
-    values = given.numbers("first C", "second C")
-    right = [geometry.cosine_to_mean(np.diag([ratio**2, 1.0])), geometry.cosine_to_mean(np.eye(K))]
-    long, brief = ratio / np.hypot(ratio, 1), 1 / np.hypot(ratio, 1)
-    spot(
-        values,
-        right,
-        [
-            (right[::-1], "These are the two numbers in the other order."),
-            ([0, 0], "That is the cosine between two of the gradients. C compares each with their average."),
-            ([long, right[1]], "That is the longer gradient alone. C is the mean of both cosines."),
-            ([brief, right[1]], "That is the shorter gradient alone. C is the mean of both cosines."),
-            ([1 / np.sqrt(2), right[1]], "The first is right for equal lengths. The longer one turns the average."),
-            ([right[0], 1 / np.sqrt(2)], "The first is right. The second is that of two gradients; here are more."),
-            (
-                [right[0], 1 / K],
-                "The first is right. The average is shorter than a gradient, and that has to be divided "
-                "out: there is a root.",
-            ),
-        ],
-        "Put each gradient on an axis of its own, find their average, and then the cosine of each with it.",
-        tolerance=0.01,
-    )
-    return "Nothing conflicts in either case, and yet C is below the 0.7 that is read as little interference."
+def two_readings(given: Given, wide: float, narrow: float) -> str:
+    """What two intervals of five seeds say: "equal", "different", "both" or "unknown"."""
+    try:
+        words = [Given(part).choice("equal", "different", "both", "unknown") for part in given.raw]
+    except TypeError:
+        words = []
+    if len(words) != 2:
+        raise Wrong("Two words are asked for, one for each standard error.")
+    given.said = listed(map(repr, words))
+    for place, word, error in zip(("first", "second"), words, (wide, narrow), strict=True):
+        low, high = (1 + sign * inference.critical_t(0.95, 4) * error for sign in (-1, 1))
+        equal, different = low > -2 and high < 2, low > 0 or high < 0
+        interval = f"The {place} interval is from {number(low, 2)} to {number(high, 2)}"
+        if (word in ("equal", "both")) != equal:
+            raise Wrong(f"{interval}. Is all of it inside ±2? Then it is (also) equal; else it is not.")
+        if (word in ("different", "both")) != different:
+            raise Wrong(f"{interval}. Does it leave out 0? Then it is (also) different; else it is not.")
+    return "A difference can be there and too small to matter."
 
 
 @exercise()

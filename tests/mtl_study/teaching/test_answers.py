@@ -1,6 +1,7 @@
 """Every exercise, with right answers for several readers and with wrong ones planted: each of those gets a hint of its
 own, and no answer, however strange, ends a notebook."""
 
+import itertools
 import json
 from types import SimpleNamespace
 
@@ -79,6 +80,8 @@ FACTS = {
     "two_one_sided_tests": {"differences": DIFFERENCES, "margin": 0.5},
     "fair_length": {"reached": reached},
     "mean_iou": {"package": lambda m: float(MIOU.value(torch.from_numpy(m).double()))},
+    "extraction": {"runs": [np.random.default_rng(1).uniform(0.2, 3, (6, 3))]},
+    "some_rates": {"grid": [0.0005, 0.001, 0.002, 0.004]},
     "felt_epsilon": {"moved": lambda epsilon: min(1.0, 1e5 * epsilon)},
 }
 
@@ -110,6 +113,23 @@ def gate(needs, owed=1.0, size=50):
         window = np.array(needs[max(0, t - size + 1) : t + 1])
         opened.append(int(np.mean(window > need) < 0.3 + owed * (0.3 * t - sum(opened)) / 50))
     return opened
+
+
+def cosine(G):
+    return np.mean(G.mean(1) / np.sqrt(G.diagonal() * G.mean()))
+
+
+def extraction(weights, keep=0.9, shares=True):
+    values = weights / weights.sum(1, keepdims=True) if shares else weights
+    average = values[0]
+    for value in values[1:]:
+        average = keep * average + (1 - keep) * value
+    return share(average)
+
+
+def best_of(case, chosen=0, read=1, join=np.mean):
+    ways = itertools.combinations(range(len(case[0])), case[2])
+    return join([case[read][max(way, key=lambda i: case[chosen][i])] for way in ways])
 
 
 def sign_sgd(gradients, beta=0.9, rate=0.1, late=False):
@@ -157,6 +177,18 @@ RIGHT_ANSWERS = {
     "epoch_gains": lambda asked: gains,
     "unrelated_cosines": lambda asked: [(asked.ratio + 1) / np.hypot(asked.ratio, 1) / 2, asked.K**-0.5],
     "other_dropout": lambda asked: 0,
+    "two_readings": lambda asked: ("unknown", "Both"),
+    "longer_ratio": lambda asked: 6,
+    "cosine_by_gramian": lambda asked: cosine,
+    "moving_average": lambda asked: [
+        asked.later - (asked.later - asked.first) * 0.9**9,
+        1 + next(e for e in range(99) if (asked.later - asked.first) * 0.9**e < asked.later - asked.line),
+    ],
+    "extraction": lambda asked: extraction,
+    "worth": lambda asked: 0.9,
+    "best_of_points": lambda asked: [(asked.test[1] + 2 * asked.test[2]) / 3, asked.test[2]],
+    "some_rates": lambda asked: [0.001, 0.004],
+    "best_of": lambda asked: best_of,
     "two_one_sided_tests": lambda asked: tost,
     "five_gains": lambda asked: (
         ((asked.acc + asked.miou) / 2 + (asked.absolute + asked.relative) / 2 + asked.instances) / 3
@@ -263,6 +295,59 @@ PLANTED = {
         [0.7, 0.3],
         0.894,
         "x",
+    ],
+    "two_readings": [
+        ("equal", "both"),
+        ("different", "both"),
+        ("unknown", "equal"),
+        ("unknown", "different"),
+        ("unknown", "perhaps"),
+        "both",
+    ],
+    "longer_ratio": [0.5, "long", [1, 2]],
+    "cosine_by_gramian": [
+        lambda G: np.mean((G / np.sqrt(np.outer(G.diagonal(), G.diagonal())))[np.triu_indices(len(G), 1)]),
+        lambda G: np.mean(G / np.sqrt(np.outer(G.diagonal(), G.diagonal()))),
+        lambda G: np.mean(G.mean(1) / (np.sqrt(G.diagonal()) * G.mean())),
+        lambda G: np.mean(G.mean(1) / np.sqrt(G.diagonal())),
+        lambda G: np.mean(G.mean(1) / np.sqrt(G.mean())),
+        lambda G: np.mean(G.mean(1) / (G.diagonal() * np.sqrt(G.mean()))),
+        lambda G: len(G) * cosine(G),
+        lambda G: G.mean(1) / np.sqrt(G.diagonal() * G.mean()),
+    ],
+    "moving_average": [
+        [0.9 - 0.4 * 0.9**10, 15],
+        [0.9 - 0.4 * 0.9**8, 15],
+        [0.9 - 0.4 * 0.1**9, 15],
+        [0.86, 15],
+        [0.54, 15],
+        [0.5, 15],
+        [0.9 - 0.4 * 0.9**9, 14],
+        [0.9 - 0.4 * 0.9**9, 16],
+        [0.9 - 0.4 * 0.9**9, 30],
+        0.75,
+    ],
+    "extraction": [
+        lambda w: extraction(w, shares=False),
+        lambda w: extraction(w, keep=0.1),
+        lambda w: extraction(w[::-1]),
+        lambda w: share(w[-1]),
+        lambda w: (w / w.sum(1, keepdims=True)).mean(0),
+        lambda w: share(w.sum(0) ** 2),
+        lambda w: w,
+    ],
+    "worth": [1.5, -0.1, "all"],
+    "best_of_points": [[3, 7 / 3], [13 / 3, 5], [3, 3], [7 / 3, 5], [8 / 3, 3], [2.5, 3], [1, 1], 3],
+    "some_rates": [[0.003, 0.001], [0.001], [0.0005, 0.001, 0.002, 0.004], "0.001", 0.001],
+    "best_of": [
+        lambda case: best_of(case, chosen=1),
+        lambda case: best_of(case, read=0),
+        lambda case: best_of(case, join=max),
+        lambda case: best_of(case, join=sum),
+        lambda case: best_of(case, join=np.median),
+        lambda case: np.mean(case[1]),
+        lambda case: case[1][np.argmax(case[0])],
+        lambda case: case[1],
     ],
     "other_dropout": [0.7, -0.1, "none", [0.1, 0.2]],
     "two_one_sided_tests": [
