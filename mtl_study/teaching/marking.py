@@ -55,9 +55,11 @@ class Exercise:
     words: str
 
     def asked(self, seed: int) -> dict[str, Any]:
-        """The numbers of one reader: the standard ones for seed 0."""
-        draw = random.Random(f"{seed} {self.name}")
-        return {name: draw.choice(values) if seed else values[0] for name, values in self.numbers.items()}
+        """The numbers of one reader: the standard ones for seed 0. Exercises that share a number draw the same."""
+        return {
+            name: random.Random(f"{seed} {name} {values}").choice(values) if seed else values[0]
+            for name, values in self.numbers.items()
+        }
 
 
 BOOK: dict[str, Exercise] = {}
