@@ -10,7 +10,7 @@ $(shell $(PYTHON) -c "import sys; sys.exit(sys.prefix == sys.base_prefix)" 2>/de
 
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
 
-.PHONY: help reproduce plan figure audit doctor records merge digits test test-all bench report site lint student clean compare
+.PHONY: help reproduce plan figure audit doctor records merge digits test test-all bench report site lint student grade clean compare
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -87,11 +87,15 @@ lint: $(READY) ## check style and types
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
-student: $(READY) ## write the notebooks without solutions to artifacts/student
-	@$(PYTHON) -m mtl_study.publishing.reproduce --student
+student: $(READY) ## write the notebooks without solutions to artifacts/student: FOLDER=folder, SEED=n (other numbers in the exercises), INSTRUCTOR=1 (with solutions and minutes, to artifacts/instructor)
+	@$(PYTHON) -m mtl_study.publishing.editions $(if $(FOLDER),--folder "$(FOLDER)") $(if $(SEED),--seed "$(SEED)") $(if $(INSTRUCTOR),--instructor)
 
-clean: ## remove artifacts and caches; keep runs and the environment
-	rm -rf artifacts .pytest_cache .ruff_cache .mypy_cache .hypothesis
+grade: $(READY) ## a table of what handed-in notebooks say about their exercises: FOLDER=folder with <name>/NN_....ipynb
+	@$(PYTHON) -m mtl_study.publishing.grading "$(FOLDER)"
+
+clean: ## remove artifacts and caches; keep runs, the environment and the editions of a course
+	test ! -d artifacts || find artifacts -mindepth 1 -maxdepth 1 ! -name student ! -name instructor -exec rm -rf {} +
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find mtl_core mtl_study benchmarks tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # Made from scratch unless the last installation went to its end; then only what pyproject.toml or constraints.txt changed

@@ -20,21 +20,21 @@ def example():
     smtos.keys()
     known = dict(registry.REGISTRY)
     exec(code, {"__name__": "example"})
-    yield smtos.build("inverse_norms", num_tasks=2)
+    yield smtos.build("yielding", num_tasks=2)
     registry.REGISTRY.clear()
     registry.REGISTRY.update(known)
 
 
 def test_the_example_does_what_its_page_says(example):
-    """|g| = 2 and 1: weights ⅓ and ⅔ whatever the angle, as EDM has them."""
-    for cosine in (-0.9, 0.0, 0.7):
-        gramian = np.array([[4.0, 2 * cosine], [2 * cosine, 1.0]])
-        np.testing.assert_allclose(example.solve(gramian), [1 / 3, 2 / 3])
-        np.testing.assert_allclose(example.solve(gramian), smtos.build("edm", 2).solve(gramian))
+    """|g| = 2 and 1: ½ each where nothing conflicts; at cosine −0.9 both have c = 1.8, so that y = 4/5.8 and 1/2.8."""
+    for cosine in (0.0, 0.7):
+        np.testing.assert_allclose(example.solve(np.array([[4.0, 2 * cosine], [2 * cosine, 1.0]])), [1 / 2, 1 / 2])
+    kept = np.array([4 / 5.8, 1 / 2.8])
+    np.testing.assert_allclose(example.solve(np.array([[4.0, -1.8], [-1.8, 1.0]])), kept / kept.sum())
 
 
 def test_the_example_passes_the_checks_that_its_page_names(example):
-    assert "check_smto(InverseNorms)" in TEXT
+    assert "check_smto(Yielding)" in TEXT
     report = check_smto(type(example))
     assert report.of("kept") == list(report.found)
 

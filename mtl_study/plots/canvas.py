@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 
 from mtl_study.artifacts import save_figure, save_table, warning
 from mtl_study.look import FAMILIES, GREY, INK, LONG, PROBLEMS, line
+from mtl_study.teaching.guesses import guess_at
 from mtl_study.words import untagged
 
 if TYPE_CHECKING:
@@ -208,7 +209,8 @@ def caption(of: Axes | np.ndarray | pd.DataFrame, *sentences: str) -> None:
 
 
 def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str, data: str = "") -> Markdown:
-    """Save a figure as PDF and PNG under `name` ("01_figure_1") and show it; returns its caption, to be shown below it.
+    """Save a figure as PDF and PNG under `name` ("01_figure_1") and show it; returns its caption, to be shown below it,
+    with what the reader guessed (`predict`).
 
     Args:
         data: what it rests on, where a reader might take that for something else: "synthetic streets". It is in the
@@ -222,17 +224,26 @@ def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str, data: str
     save_figure(figure, name, preset, title, text, data)
     display(figure)  # by itself it would be shown when the cell ends, below its caption
     plt.close(figure)
-    return Markdown(untagged(f"**{title}.** {warning(preset)}{text}"))
+    return _with_guess(Markdown(untagged(f"**{title}.** {warning(preset)}{text}")), name)
 
 
 def publish_table(frame: pd.DataFrame, name: str, preset: str, title: str, data: str = "") -> Markdown:
-    """Save a table as CSV and Markdown under `name` ("01_table_3"); returns it with its caption.
+    """Save a table as CSV and Markdown under `name` ("01_table_3"); returns it with its caption, and with what the
+    reader guessed (`predict`).
 
     Args:
         data: as for `publish`; it goes into the caption.
     """
     caption = _with_data(frame.attrs.get("caption", ""), data)
-    return save_table(frame, name, preset, title, caption, frame.attrs.get("decimals"))
+    return _with_guess(save_table(frame, name, preset, title, caption, frame.attrs.get("decimals")), name)
+
+
+def _with_guess(shown: Markdown, name: str) -> Markdown:
+    """A caption, or a table with its own, and the guess about it, if the reader keeps one."""
+    from IPython.display import Markdown
+
+    guess = guess_at(name)
+    return Markdown(f"{shown.data}\n\n> **Your guess:** {untagged(guess)}") if guess else shown
 
 
 def _with_data(caption: str, data: str) -> str:

@@ -110,6 +110,26 @@ def _draws(source: str) -> bool:
     return False
 
 
+def minutes(notebook: NotebookNode) -> float:
+    """How long a notebook takes to read: 200 words of text per minute, three quarters of a minute for a cell that draws
+    a figure, and three seconds for a line of code. Cells tagged "parameters" or "solution" are left out."""
+    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    read = [
+        cell.source
+        for cell in notebook.cells
+        if cell.cell_type == "code" and not tagged(cell, "parameters") and not tagged(cell, "solution")
+    ]
+    lines = sum(bool(line.strip()) for source in read for line in source.splitlines())
+    return words / 200 + 0.75 * sum(map(_draws, read)) + lines * 3 / 60
+
+
+def _draws(source: str) -> bool:
+    with suppress(SyntaxError):
+        calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+        return any(getattr(call.func, "id", "") == "publish" for call in calls)
+    return False
+
+
 def concludes(notebook: NotebookNode) -> bool:
     """Whether a notebook records what it found: whether a cell calls `conclude`."""
     return any(True for cell in notebook.cells for _ in _calls(cell, "conclude"))
@@ -154,6 +174,27 @@ def _calls(cell: NotebookNode, function: str) -> Iterator[ast.Call]:
 def without_solutions(notebook: NotebookNode) -> NotebookNode:
     """The notebook that a student gets."""
     return NotebookNode(notebook, cells=[cell for cell in notebook.cells if not tagged(cell, "solution")])
+
+
+def checks(notebook: NotebookNode) -> list[str]:
+    """The exercises that a notebook checks, in order: what `check("edm_weights", …)` names in its cells."""
+    return [name for cell in notebook.cells if cell.cell_type == "code" for name in checks_in(cell.source)]
+
+
+def checks_in(source: str) -> list[str]:
+    """The exercises that a cell checks, in order; none in one that is no Python."""
+    return [ast.literal_eval(call.args[0]) for call in check_calls(source)]
+
+
+def check_calls(source: str) -> list[ast.Call]:
+    """The calls `check("…", answer)` of a cell, in order."""
+    try:
+        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    except SyntaxError:
+        return []
+    calls = [node for node in nodes if getattr(node.func, "id", "") == "check" and len(node.args) == 2]
+    named = [call for call in calls if isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str)]
+    return sorted(named, key=lambda call: call.lineno)
 
 
 def parameters(path: Path) -> dict[str, Any]:

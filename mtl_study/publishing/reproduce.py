@@ -2,7 +2,6 @@
 
     python -m mtl_study.publishing.reproduce --preset smoke --only 01      writes artifacts/smoke/
     python -m mtl_study.publishing.reproduce --preset quick --report       writes REPORT.md from artifacts/quick/
-    python -m mtl_study.publishing.reproduce --student          writes artifacts/student/, notebooks without solutions
 
 A notebook that fails does not keep the others from running. Running again is cheap: the notebooks find the runs that
 they need in the run store.
@@ -19,8 +18,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import nbformat
 
 from mtl_core import files, progress
 from mtl_core.names import nearest
@@ -212,7 +209,6 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         "--report", action="store_true", help="run nothing; write REPORT.md from the preset's artifacts"
     )
     parser.add_argument("--drop", action="store_true", help="with --report: leave out what only the last report has")
-    parser.add_argument("--student", action="store_true", help="run nothing; write the notebooks without solutions")
     given = parser.parse_args(arguments)
     given.preset = given.preset or ("quick" if given.check or given.report else "smoke")
 
@@ -229,9 +225,6 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         if given.only and not only:
             raise BadRequest("ONLY is blank: name notebooks by number, such as 01, or leave it out for all of them.")
         overrides = {"store": store_at(given.store)} if given.store else {}
-        if given.student:
-            _student_copies(repository)
-            return summary.PASSED
         if given.report:
             sources = notebooks.find(repository / "notebooks")
             _say(f"Wrote {report.write_report(repository, given.preset, sources, given.drop)}")
@@ -257,13 +250,6 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         with suppress(files.CannotWrite):
             conclude(given.preset, repository, jobs, summary.INTERRUPTED, check_shipped=False)
         return summary.INTERRUPTED
-
-
-def _student_copies(repository: Path) -> None:
-    for path in notebooks.find(repository / "notebooks"):
-        copy = notebooks.without_solutions(notebooks.read(path))
-        files.write_atomically(artifacts.folder("student") / path.name, nbformat.writes(copy) + "\n")
-    _say(f"Wrote {artifacts.folder('student')}")
 
 
 def _above_zero(text: str) -> float:

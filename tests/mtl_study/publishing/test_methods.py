@@ -9,14 +9,15 @@ from pydantic import Field
 
 from mtl_core import smtos
 from mtl_study.artifacts import REPOSITORY
-from mtl_study.publishing import methods
+from mtl_study.publishing import methods, sheet
 
 PAGES = methods.pages()
 
 
 def test_the_register_on_disk_is_up_to_date():
-    """After a change to a method's file: python -m mtl_study.publishing.methods."""
+    """After a change to a method's file: python -m mtl_study.publishing.methods, and the same of sheet."""
     assert methods.TARGET.read_text(encoding="utf-8") == methods.markdown()
+    assert sheet.TARGET.read_text(encoding="utf-8") == sheet.markdown()
 
 
 NO_METHODS = ("__init__", "adam", "base", "checks", "geometry", "registry", "released", "solvers", "wrapping")  # shared

@@ -13,7 +13,7 @@ from mtl_study.experiments.population import PopulationStore
 from mtl_study.experiments.runs import Run
 from mtl_study.experiments.store import NOT_RUNS, RunStore
 from mtl_study.paper import answer, rules
-from mtl_study.publishing import notebooks, pages, report, reproduce
+from mtl_study.publishing import grading, notebooks, pages, report, reproduce
 
 REPOSITORY = artifacts.REPOSITORY
 NOTEBOOKS = notebooks.find(REPOSITORY / "notebooks")
@@ -48,6 +48,8 @@ def test_a_notebook_runs_at_smoke(notebook, tmp_path, monkeypatch):
     assert figures == {".pdf", ".png", ".json"}
     executed = notebooks.read(folder / "notebooks" / notebook.name)
     assert any(notebooks.tagged(cell, "solution") and cell.execution_count for cell in executed.cells)
+    marks = grading.marks(executed, notebooks.checks(notebooks.read(notebook)))
+    assert [mark for mark in marks if (mark["mark"], mark["doubt"]) != ("right", "")] == []
     if "seeds" in job.values:  # it judges runs; a proof is as good at smoke
         claims = json.loads((folder / "claims.json").read_text())
         assert claims and {claim["verdict"] for claim in claims} == {"cannot be judged"}

@@ -1,0 +1,164 @@
+"""The editions of the notebooks for a course.
+
+    python -m mtl_study.publishing.editions                   the student's, into artifacts/student/
+    python -m mtl_study.publishing.editions --seed 7          likewise; exercises with numbers have other ones
+    python -m mtl_study.publishing.editions --instructor      the instructor's, into artifacts/instructor/
+
+A student's notebook holds no solution. What a student trains goes into a store in the student's folder; the shipped
+records are read through a link there. A folder with answers in it is never overwritten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
+
+from mtl_core import files
+from mtl_study import artifacts
+from mtl_study.publishing import notebooks
+from mtl_study.teaching import guesses
+from mtl_study.words import counted
+
+OURS = "mtl_study"  # our part of a notebook's metadata
+SHIPPED = "results"
+
+
+class Answered(ValueError):
+    """A folder holds notebooks that somebody has worked in."""
+
+
+def student(notebook: NotebookNode) -> NotebookNode:
+    """The notebook that a student gets."""
+    return copy.deepcopy(notebooks.without_solutions(notebook))
+
+
+def instructor(notebook: NotebookNode) -> NotebookNode:
+    """The notebook that an instructor gets: with minutes below the title, and a heading above each solution."""
+    found, cells = copy.deepcopy(notebook), []
+    for cell in found.cells:
+        if notebooks.tagged(cell, "solution"):
+            cells.append(new_markdown_cell("**Solution**", id=f"{cell.id}-head"))
+        cells.append(cell)
+    cells.insert(1, new_markdown_cell(timing(notebook), id="instructor-minutes"))
+    found.cells = cells
+    return found
+
+
+def timing(notebook: NotebookNode) -> str:
+    """The minutes of a notebook's sections, as a Markdown table."""
+    sections: dict[str, list[NotebookNode]] = {}
+    heading = "(before the first section)"
+    for cell in notebook.cells:
+        found = re.findall(r"^## (.+)$", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else []
+        heading = found[-1] if found else heading
+        sections.setdefault(heading, []).append(cell)
+    rows = [f"| {name} | {notebooks.minutes(NotebookNode(cells=cells)):.0f} |" for name, cells in sections.items()]
+    checked = counted(len(set(notebooks.checks(notebook))), "checked answer")
+    whole = f"**For the instructor.** {notebooks.minutes(notebook):.0f} minutes to read, {checked}."
+    return "\n".join([whole, "", "| section | minutes |", "| :--- | ---: |", *rows])
+
+
+def handed_out(notebook: NotebookNode, store: str, docs: str) -> NotebookNode:
+    """A copy at home in another folder: it trains into this store, its links lead to these docs, and it says what its
+    cells were, so that answers can be told."""
+    for cell in notebook.cells:
+        if notebooks.tagged(cell, "parameters"):
+            cell.source = re.sub(rf'^(store: str = )"{SHIPPED}"', rf"\1{json.dumps(store)}", cell.source, flags=re.M)
+        elif cell.cell_type == "markdown":
+            cell.source = cell.source.replace("](../docs/", f"]({docs}/")
+    notebook.metadata[OURS] = {"handed_out": digest(notebook)}
+    return notebook
+
+
+def digest(notebook: NotebookNode) -> str:
+    """Of the sources of a notebook's cells."""
+    sources = [(cell.cell_type, cell.source) for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(sources, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def answered(path: Path) -> bool:
+    """Whether somebody has changed a notebook since it was handed out, or it is none of ours."""
+    try:
+        notebook = notebooks.read(path)
+    except ValueError:
+        return True
+    return notebook.metadata.get(OURS, {}).get("handed_out") != digest(notebook)
+
+
+def write(repository: Path, folder: Path, seed: int | None = None, solutions: bool = False) -> list[Path]:
+    """Write an edition into a folder.
+
+    Args:
+        seed: of the numbers in exercises; None: what the folder has, or the standard ones.
+        solutions: the instructor's edition.
+
+    Raises:
+        Answered: a notebook there was changed; nothing is written.
+        CannotWrite: the folder cannot be written to.
+    """
+    sources = notebooks.find(repository / "notebooks")
+    targets = [folder / path.name for path in sources]
+    if changed := [path for path in targets if path.exists() and answered(path)]:
+        names = ", ".join(path.name for path in changed)
+        raise Answered(
+            f"Nothing was written: somebody has worked in {counted(len(changed), 'notebook')} of {folder} ({names}). "
+            "Move what you want to keep, or name another folder: FOLDER=…"
+        )
+    shipped = folder / SHIPPED
+    where = shipped.absolute()
+    store = where.relative_to(repository).as_posix() if where.is_relative_to(repository) else str(where)
+    docs = Path(os.path.relpath(repository / "docs", folder)).as_posix()
+    for path, target in zip(sources, targets, strict=True):
+        edition = (instructor if solutions else student)(notebooks.read(path))
+        files.write_atomically(target, nbformat.writes(handed_out(edition, store, docs)) + "\n")
+    if not shipped.exists():
+        try:
+            shipped.symlink_to(repository / SHIPPED, target_is_directory=True)
+        except OSError as error:
+            raise files.CannotWrite(
+                error.errno, f"cannot link {shipped} to the shipped records: {error.strerror}"
+            ) from error
+    if seed is not None:
+        note = folder / guesses.FILE
+        files.write_json(note, {**guesses.content(note), "seed": seed})
+    return targets
+
+
+def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSITORY) -> int:
+    """The command. Returns the exit code: 0; 1 where something could not be written; 2 where answers are in the way."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mtl_study.publishing.editions", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--folder", type=Path, help="default: artifacts/student, or artifacts/instructor")
+    parser.add_argument("--seed", type=int, help="of the numbers in exercises, from 0; 0 for those of the notebooks")
+    parser.add_argument("--instructor", action="store_true", help="with solutions and minutes")
+    given = parser.parse_args(arguments)
+    if given.seed is not None and given.seed < 0:
+        parser.error(f"--seed {given.seed}: a whole number from 0 is needed")
+    default = artifacts.root() / ("instructor" if given.instructor else "student")
+    folder = Path(os.path.abspath(os.path.expanduser(given.folder))) if given.folder else default
+    try:
+        written = write(repository, folder, given.seed, given.instructor)
+    except Answered as error:
+        print(error)
+        return 2
+    except files.CannotWrite as error:
+        print(error)
+        return 1
+    print(f"Wrote {counted(len(written), 'notebook')} to {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    artifacts.need_checkout()
+    sys.exit(main())

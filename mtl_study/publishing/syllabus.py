@@ -1,0 +1,78 @@
+"""The lecturer's page, docs/teaching.md: its tables of minutes are computed from the notebooks.
+
+python -m mtl_study.publishing.syllabus      writes them between the page's marks; all else is written by hand
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mtl_core import files
+from mtl_study import artifacts
+from mtl_study.publishing import notebooks
+
+TARGET = artifacts.REPOSITORY / "docs" / "teaching.md"
+START, END = "<!-- {} -->\n", "<!-- end of {} -->\n"
+
+#: what is read before each session, by the numbers of the notebooks; 05b belongs to 05
+PLANS: dict[str, list[list[str]]] = {
+    "one session": [["00"]],
+    "three sessions": [["00"], ["01"], ["05"]],
+    "six sessions": [["00"], ["01"], ["02"], ["06"], ["05"], ["07", "08"]],
+}
+
+
+def of_numbers(numbers: list[str], folder: Path) -> list[Path]:
+    """The notebooks with these numbers, in reading order. Raises ValueError for a number that no notebook has."""
+    found = {number: [path for path in notebooks.find(folder) if path.stem[:2] == number] for number in numbers}
+    if missing := [number for number, paths in found.items() if not paths]:
+        raise ValueError(f"{folder} has no notebook {', '.join(missing)}; change PLANS in publishing/syllabus.py.")
+    return [path for paths in found.values() for path in paths]
+
+
+def link(path: Path) -> str:
+    return f"[{path.stem}](../notebooks/{path.name})"
+
+
+def each(folder: Path) -> str:
+    """A row per notebook: minutes to read, exercises that are checked, guesses that are asked for."""
+    rows = ["| notebook | minutes to read | checked answers | guesses |", "| :--- | ---: | ---: | ---: |"]
+    for path in notebooks.find(folder):
+        notebook = notebooks.read(path)
+        asked = sum(cell.cell_type == "code" and cell.source.startswith("predict(") for cell in notebook.cells)
+        checked = len(set(notebooks.checks(notebook)))
+        rows.append(f"| {link(path)} | {notebooks.minutes(notebook):.0f} | {checked} | {asked} |")
+    return "\n".join(rows) + "\n"
+
+
+def plan(sessions: list[list[str]], folder: Path) -> str:
+    """A row per session: what is read before it, and for how long."""
+    rows = ["| session | read before | minutes |", "| ---: | :--- | ---: |"]
+    for number, numbers in enumerate(sessions, start=1):
+        paths = of_numbers(numbers, folder)
+        minutes = sum(notebooks.minutes(notebooks.read(path)) for path in paths)
+        rows.append(f"| {number} | {', '.join(map(link, paths))} | {minutes:.0f} |")
+    return "\n".join(rows) + "\n"
+
+
+def with_minutes(text: str, folder: Path = artifacts.REPOSITORY / "notebooks") -> str:
+    """The page with its tables as they are now. Raises ValueError if the place of one is not there."""
+    tables = {"minutes": each(folder)} | {name: plan(sessions, folder) for name, sessions in PLANS.items()}
+    for name, table in tables.items():
+        start, end = START.format(name), END.format(name)
+        place = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
+        if len(place.findall(text)) != 1:
+            raise ValueError(f"docs/teaching.md: expected the lines {start.strip()} and {end.strip()} once each.")
+        text = place.sub(lambda _, new=f"{start}\n{table}\n{end}": new, text)
+    return text
+
+
+def main() -> None:
+    files.write_atomically(TARGET, with_minutes(TARGET.read_text(encoding="utf-8")))
+    print(f"Wrote {TARGET}")
+
+
+if __name__ == "__main__":
+    artifacts.need_checkout()
+    main()

@@ -1,0 +1,61 @@
+"""What a reader keeps in the folder of the notebook, in a small file called student.json: guesses, and a seed.
+
+predict("00_walks", "all end at …")      keeps a guess; `publish` shows it again under the figure of that name
+seed()                                   which numbers the exercises ask for: 0, unless the file says another
+
+Without such a file there are no guesses and the seed is 0. Nothing is written before somebody guesses.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mtl_core.files import CannotWrite, write_json
+from mtl_study.execution import has_frontend
+
+FILE = "student.json"
+
+
+def predict(figure: str, guess: str = "") -> None:
+    """Keep a guess, in words, until the figure or table of this name is there. An empty one asks for a guess, where
+    somebody sits at the notebook. Never raises.
+
+    Args:
+        figure: the name under which the notebook publishes it, "00_walks".
+    """
+    guess = str(guess or "").strip()
+    if not guess:
+        if has_frontend() and not guess_at(figure):
+            print("○ No guess yet. Write it between the last two quotation marks, and run this cell again.")
+        return
+    held = content()
+    guesses = held.get("guesses")
+    held["guesses"] = {**(guesses if isinstance(guesses, dict) else {}), figure: guess}
+    try:
+        write_json(Path(FILE), held)
+        print("✓ Kept. You will see it again under the figure.")
+    except CannotWrite as error:
+        print(f"✗ Your guess could not be kept: {error}")
+
+
+def guess_at(figure: str) -> str:
+    """What was guessed about a figure or table; "" where nothing was."""
+    guesses = content().get("guesses")
+    return str(guesses.get(figure, "")) if isinstance(guesses, dict) else ""
+
+
+def seed() -> int:
+    """Which numbers this reader's exercises have; 0 where the folder has no file that says so."""
+    found = content().get("seed", 0)
+    return found if isinstance(found, int) and found >= 0 else 0
+
+
+def content(path: Path = Path(FILE)) -> dict[str, Any]:
+    """What the file holds; nothing where there is none, or where it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

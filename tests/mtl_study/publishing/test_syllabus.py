@@ -1,0 +1,56 @@
+"""The lecturer's page has the minutes of the notebooks as they are, and the pages of a course fit together."""
+
+import re
+
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from mtl_core import smtos
+from mtl_study.artifacts import REPOSITORY
+from mtl_study.look import in_order, label
+from mtl_study.publishing import methods, notebooks, sheet, syllabus
+
+DOCS = REPOSITORY / "docs"
+GLOSSARY = {methods.anchor(h) for h in re.findall(r"^## (.+)$", (DOCS / "glossary.md").read_text(), re.MULTILINE)}
+
+
+def test_the_page_on_disk_has_the_minutes_of_today():
+    """After a change to a notebook: python -m mtl_study.publishing.syllabus."""
+    text = syllabus.TARGET.read_text(encoding="utf-8")
+    assert syllabus.with_minutes(text) == text
+
+
+def test_minutes_by_hand():
+    """400 words take 2 minutes, a figure ¾ and its line of code 3 seconds; parameters and solutions take none."""
+    cells = [
+        new_markdown_cell("word " * 400),
+        new_code_cell('publish(ax, "01_x", preset, "X")\n\n'),
+        new_code_cell("x = 1\n" * 100, metadata={"tags": ["solution"]}),
+        new_code_cell("x = 1\n" * 100, metadata={"tags": ["parameters"]}),
+    ]
+    assert notebooks.minutes(new_notebook(cells=cells)) == pytest.approx(2 + 0.75 + 0.05)
+
+
+def test_a_page_without_a_place_and_a_plan_without_a_notebook_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected the lines <!-- minutes -->"):
+        syllabus.with_minutes("")
+    with pytest.raises(ValueError, match="has no notebook 00"):
+        syllabus.of_numbers(["00"], tmp_path)
+
+
+def test_the_cheat_sheet_has_every_method_and_what_was_measured():
+    costs = sheet.costs(sheet.BENCH.read_text(encoding="utf-8"))
+    assert costs["pcgrad"] == 1.49 and set(costs) <= set(smtos.keys()) and len(costs) > 25
+    text = sheet.TARGET.read_text(encoding="utf-8")
+    rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if line.startswith("| ")][2:]
+    assert rows == [label(key) for key in in_order(smtos.keys())]
+
+
+def test_the_glossary_has_thirty_words_and_links_lead_there():
+    assert len(GLOSSARY) == 30
+    found = []
+    for path in notebooks.find(REPOSITORY / "notebooks"):
+        for cell in notebooks.read(path).cells:
+            if cell.cell_type == "markdown":
+                found += re.findall(r"\]\(\.\./docs/glossary\.md#([\w-]+)\)", cell.source)
+    assert len(set(found)) >= 15 and set(found) <= GLOSSARY
