@@ -110,26 +110,6 @@ def _draws(source: str) -> bool:
     return False
 
 
-def minutes(notebook: NotebookNode) -> float:
-    """How long a notebook takes to read: 200 words of text per minute, three quarters of a minute for a cell that draws
-    a figure, and three seconds for a line of code. Cells tagged "parameters" or "solution" are left out."""
-    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
-    read = [
-        cell.source
-        for cell in notebook.cells
-        if cell.cell_type == "code" and not tagged(cell, "parameters") and not tagged(cell, "solution")
-    ]
-    lines = sum(bool(line.strip()) for source in read for line in source.splitlines())
-    return words / 200 + 0.75 * sum(map(_draws, read)) + lines * 3 / 60
-
-
-def _draws(source: str) -> bool:
-    with suppress(SyntaxError):
-        calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
-        return any(getattr(call.func, "id", "") == "publish" for call in calls)
-    return False
-
-
 def concludes(notebook: NotebookNode) -> bool:
     """Whether a notebook records what it found: whether a cell calls `conclude`."""
     return any(True for cell in notebook.cells for _ in _calls(cell, "conclude"))

@@ -124,7 +124,10 @@ def sections(folder: Path, sources: list[Path]) -> list[Section]:
 def _section(folder: Path, stem: str, notebook: NotebookNode) -> Section:
     place, seconds, failure, executed = folder / "notebooks", None, "", ""
     state: State = "not run"
-    pictures, claims = _pictures(folder, notebook, artifacts.number_of(stem)), _claims(folder / "claims" / f"{stem}.json")
+    pictures, claims = (
+        _pictures(folder, notebook, artifacts.number_of(stem)),
+        _claims(folder / "claims" / f"{stem}.json"),
+    )
     judged = notebooks.judged(notebook)
     missing = [id_ for id_ in judged if id_ not in {claim["id"] for claim in claims}]
     found, numbers = _findings(folder / "findings" / f"{stem}.json")
@@ -174,7 +177,10 @@ def _pictures(folder: Path, notebook: NotebookNode, number: str) -> list[Picture
     """Figures and tables in the order in which their names stand in the notebook, of one name the figure first; those
     that it does not name come last. What another command takes away meanwhile is passed over."""
     places: dict[Path, tuple[int, int, str]] = {}
-    for path in (*sorted((folder / "figures").glob(f"{number}_*.png")), *sorted((folder / "tables").glob(f"{number}_*.md"))):
+    for path in (
+        *sorted((folder / "figures").glob(f"{number}_*.png")),
+        *sorted((folder / "tables").glob(f"{number}_*.md")),
+    ):
         at, cell = notebooks.place_of(notebook, path.stem)
         within = notebook.cells[at].source.find(f'"{path.stem}"') if cell else 0
         places[path] = (at, within, cell)

@@ -42,9 +42,7 @@ def to_html(notebook: NotebookNode, name: str, around: Sequence[tuple[str, str]]
     Raises:
         BadFormula: a formula has a command that latex2mathml does not know.
     """
-    exporter = NotebookPage(
-        extra_loaders=[jinja2.FileSystemLoader(TEMPLATES)], template_file="notebook.html.j2"
-    )
+    exporter = NotebookPage(extra_loaders=[jinja2.FileSystemLoader(TEMPLATES)], template_file="notebook.html.j2")
     exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={"remark"}), enabled=True)
     shown = prepared(notebook)
     shown.metadata["around"] = list(around)

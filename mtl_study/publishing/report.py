@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import io
 import json
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -256,7 +255,9 @@ def _found(sentence: Mapping[str, str]) -> str:
 def _decision(claim: dict[str, Any], trail: Trail, at: Mapping[Key, str]) -> str:
     """A claim, how its verdict came about, and what shows it."""
     beneath = "; ".join(remarks(claim)).rstrip(".")
-    shown = ", ".join(_link(picture.title, at["picture", picture.name]) for picture in filter(in_report, trail.pictures))
+    shown = ", ".join(
+        _link(picture.title, at["picture", picture.name]) for picture in filter(in_report, trail.pictures)
+    )
     return (
         f"**{claim['verdict'].capitalize()}**, {beneath}. Claim ({claim['where']}): {words(claim['says'])} "
         f"Rule: {claim['rule'].rstrip('.')}." + (f" Shown in: {shown}." if shown else "")

@@ -367,7 +367,7 @@ def test_a_run_that_took_over_another_goes_on_as_that_one(settings):
 
 
 def test_an_unknown_device_is_refused():
-    with pytest.raises(BadConfig, match="'gpu' cannot be used: torch knows no device of that kind. Use 'auto'"):
+    with pytest.raises(BadConfig, match=r"'gpu' cannot be used: torch knows no device of that kind\. Use 'auto'"):
         training.train(config(), device="gpu")
 
 
@@ -375,5 +375,5 @@ def test_a_device_without_float64_is_refused(monkeypatch):
     """What torch 2.14 says on a Mac."""
     words = "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
     monkeypatch.setattr(torch, "empty", Mock(side_effect=TypeError(words)))
-    with pytest.raises(BadConfig, match="'mps' cannot be used: Cannot convert a MPS Tensor .* support float64. Use"):
+    with pytest.raises(BadConfig, match=r"'mps' cannot be used: Cannot convert a MPS Tensor .* support float64\. Use"):
         training.find_device("mps")

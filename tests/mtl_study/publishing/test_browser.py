@@ -158,7 +158,9 @@ def test_from_a_claim_everything_is_near_and_leads_back(browser: Browser, folder
     page = opened(browser, folder / "index.html")
     names = rules.figures()
     shown = set(page.evaluate("[...document.querySelectorAll('.card[id]')].map(e => e.id)"))
-    sources = {path.stem: notebooks.judged(notebooks.read(path)) for path in notebooks.find(artifacts.REPOSITORY / "notebooks")}
+    sources = {
+        path.stem: notebooks.judged(notebooks.read(path)) for path in notebooks.find(artifacts.REPOSITORY / "notebooks")
+    }
     cells: dict[str, Page] = {}
     seen = 0
     for stem, judged in sources.items():
@@ -170,7 +172,9 @@ def test_from_a_claim_everything_is_near_and_leads_back(browser: Browser, folder
             whole, cell = judged[claim["id"]]
             assert figures == [name for name in names[whole] if name in shown], claim["id"]
             for figure in figures:
-                assert f"#claim-{claim['id'].replace(' ', '-')}" in {f"#{urlsplit(x).fragment}" for x in links(page, f'[id="{figure}"]')}
+                assert f"#claim-{claim['id'].replace(' ', '-')}" in {
+                    f"#{urlsplit(x).fragment}" for x in links(page, f'[id="{figure}"]')
+                }
             (code,) = [link for link in found if link.path.endswith(f"{stem}.html")]
             assert unquote(code.fragment) == f"cell-id={cell}"
             notebook = cells.setdefault(stem, opened(browser, folder / "notebooks" / f"{stem}.html"))
@@ -196,7 +200,9 @@ def test_axe_finds_nothing_serious(browser: Browser, all_pages: list[Path]) -> N
             page.close()
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_verdict_comes_first(browser: Browser, all_pages: list[Path]) -> None:
+def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_verdict_comes_first(
+    browser: Browser, all_pages: list[Path]
+) -> None:
     for path in all_pages:
         page = opened(browser, path, PHONE)
         assert page.evaluate("document.scrollingElement.scrollWidth") <= PHONE, path.name
@@ -206,7 +212,12 @@ def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_verdict_comes_first
         const badge = row.querySelector(".badge").getBoundingClientRect(), id = row.cells[0].getBoundingClientRect();
         return badge.top > id.top || badge.right > innerWidth || badge.width < 20; }).length"""
     assert page.evaluate(script) == 0
-    assert page.evaluate("[...document.querySelectorAll('.numbers')].filter(e => e.scrollWidth > e.clientWidth + 1).length") == 0
+    assert (
+        page.evaluate(
+            "[...document.querySelectorAll('.numbers')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+        )
+        == 0
+    )
 
 
 def test_on_paper_no_table_is_cut(browser: Browser, all_pages: list[Path]) -> None:
@@ -217,7 +228,9 @@ def test_on_paper_no_table_is_cut(browser: Browser, all_pages: list[Path]) -> No
         page = opened(browser, path, PAPER - 2 * 48, color_scheme="dark")
         page.emulate_media(media="print", color_scheme="dark")
         assert page.evaluate(script) == [], path.name
-        assert page.evaluate("getComputedStyle(document.body).color").startswith(("rgb(0", "rgb(1", "rgb(3", "rgba(0")), path.name
+        assert page.evaluate("getComputedStyle(document.body).color").startswith(
+            ("rgb(0", "rgb(1", "rgb(3", "rgba(0")
+        ), path.name
         page.close()
 
 

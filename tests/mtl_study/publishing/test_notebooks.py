@@ -73,6 +73,8 @@ def test_a_notebook_is_one_lesson():
     for path in NOTEBOOKS:
         for said in re.findall(r"Reading takes about (\d+)\s+minutes", notebooks.read(path).cells[0].source):
             assert abs(int(said) - found[path.stem]) <= 4, path.stem
+
+
 def test_the_report_shows_at_most_forty_figures_and_notebooks_publish_them():
     published = [name for path in NOTEBOOKS for name in notebooks.pictures_of(notebooks.read(path))]
     shown = {names[0] for names in rules.figures().values() if names}
@@ -228,4 +230,6 @@ def test_every_verdict_of_the_report_is_explained_in_a_section():
     rows = [re.match(r"\| \[(.*?)\]", row)[1] for row in verdicts(report)]
     judged = r"^#### (.+)\n\n\*\*(?:Reproduced|Not reproduced|Open|Cannot be judged)\*\*"
     assert rows == re.findall(judged, report, re.MULTILINE)
-    assert {number_of(job.notebook.stem) for job in QUICK} <= set(re.findall(r"^## (\d\d[a-z]?) ·", report, re.MULTILINE))
+    assert {number_of(job.notebook.stem) for job in QUICK} <= set(
+        re.findall(r"^## (\d\d[a-z]?) ·", report, re.MULTILINE)
+    )

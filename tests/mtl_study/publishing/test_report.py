@@ -253,7 +253,9 @@ def test_a_table_wider_than_a_page_is_folded_and_nothing_is_lost():
     """The columns that tell rows apart are repeated; a table that fits stays as it is."""
     narrow = artifacts.to_markdown(pd.DataFrame({"a": ["x"], "b": [1.5]})).rstrip()
     assert report.folded(narrow) == narrow == report.unfolded(narrow)
-    frame = pd.DataFrame({"problem": ["p", "p", "q"], "method": ["a", "b", "a"]} | {f"column {i} a|b": [i, 2.5, 3] for i in range(20)})
+    frame = pd.DataFrame(
+        {"problem": ["p", "p", "q"], "method": ["a", "b", "a"]} | {f"column {i} a|b": [i, 2.5, 3] for i in range(20)}
+    )
     wide = artifacts.to_markdown(frame).rstrip()
     folded = report.folded(wide)
     blocks = folded.split("\n\n")
