@@ -104,9 +104,8 @@ class BayesAggMTL(SMTO):
         step.feature_gradients  # fills the heads' gradients  # noqa: B018
         warm = self.epoch >= self.warm_up
         means, precisions = [], []
-        for k, (layer, target) in enumerate(zip(heads, step.targets, strict=True)):
+        for k, (layer, y) in enumerate(zip(heads, step.targets, strict=True)):
             h, w = with_bias(in_float64(step.z), layer)
-            y = target.to(h.device)
             if not warm and self.epoch < self.warm_up - 1:
                 continue  # nothing collected now would be used
             evidence = softmax_evidence(h, w, y) if self.likelihoods[k] == "softmax" else square_evidence(h, y)
@@ -154,10 +153,10 @@ def last_layer(name: str, head: nn.Module) -> nn.Linear:
 
 def with_bias(z: Tensor, layer: nn.Linear) -> tuple[Tensor, Tensor]:
     """Features [B, m] and weights [C, m] of a last layer, with a feature of ones and the bias where it has one."""
-    w = layer.weight.detach().to(z)
+    w = in_float64(layer.weight.detach())
     if layer.bias is None:
         return z, w
-    return torch.cat([z, torch.ones_like(z[:, :1])], 1), torch.cat([w, layer.bias.detach().to(z)[:, None]], 1)
+    return torch.cat([z, torch.ones_like(z[:, :1])], 1), torch.cat([w, in_float64(layer.bias.detach())[:, None]], 1)
 
 
 def add(a: Evidence | None, b: Evidence) -> Evidence:
@@ -193,14 +192,14 @@ def softmax_evidence(h: Tensor, w: Tensor, target: Tensor) -> Evidence:
     p = (h @ w.T).softmax(1)
     curvature = torch.diag_embed(p) - p[:, :, None] * p[:, None]  # [B, C, C]
     hessian = torch.einsum("bcd,bi,bj->cidj", curvature, h, h).reshape(w.numel(), w.numel())
-    gradient = (p - nn.functional.one_hot(target, len(w))).T @ h
+    gradient = (p - in_float64(nn.functional.one_hot(target, len(w)))).T @ h
     return hessian, hessian @ w.reshape(-1, 1) - gradient.reshape(-1, 1)
 
 
 def softmax_moments(h: Tensor, drawn: Tensor, target: Tensor) -> Evidence:
     """Features [B, m], sampled weights [S, C, m] and classes [B] to mean and variance of the gradient of every
     sample's cross-entropy on its features, [B, m] each."""
-    hot = nn.functional.one_hot(target, drawn.shape[1])
+    hot = in_float64(nn.functional.one_hot(target, drawn.shape[1]))
     total, squares = torch.zeros_like(h), torch.zeros_like(h)
     for part in drawn.split(64):
         gradients = ((h @ part.mT).softmax(2) - hot) @ part  # [64, B, m]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,19 +65,19 @@ class Single(Way):
 
 class NoFloat64(TorchDispatchMode):
     """A device without float64, played on the CPU: a tensor in float64 is on the host, one in float32 on the device,
-    whole numbers where they come from. `wrong` has what takes tensors of both places (a scalar of the host may join)
-    or makes float64 out of what is on the device anywhere but in `in_float64`."""
+    whole numbers where they come from; one that is drawn or filled may be on either. `wrong` has what takes tensors of
+    both places (a scalar of the host may join) or makes float64 of what is on the device, but in `in_float64`."""
 
     def __init__(self, *on_device: Tensor) -> None:
         super().__init__()
-        self.wrong, self.whole = set[str](), WeakTensorKeyDictionary()
+        self.wrong, self.known = set[str](), WeakTensorKeyDictionary()
         for tensor in on_device:
-            self.whole[tensor] = "device"
+            self.known[tensor] = "device"
 
     def place(self, tensor: Tensor) -> str | None:
-        if tensor.is_floating_point():
-            return "host" if tensor.dtype == torch.float64 else "device"
-        return self.whole.get(tensor)
+        if tensor.dtype == torch.float64:
+            return "host"
+        return self.known.get(tensor, "device" if tensor.is_floating_point() else None)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -85,15 +85,15 @@ class NoFloat64(TorchDispatchMode):
         taken = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         places = {self.place(t) for t in taken if t.dim() or self.place(t) == "device"} - {None}
         made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
-        moved = any(frame.function == "in_float64" for frame in inspect.stack(0)[1:4])
+        callers = [sys._getframe(depth).f_code.co_name for depth in range(2, 5)]
         copied = name in ("_to_copy", "copy_")
-        if copied and "device" in places and any(self.place(t) == "host" for t in made) and not moved:
+        if copied and "device" in places and any(self.place(t) == "host" for t in made) and "in_float64" not in callers:
             self.wrong.add(f"{name} to float64")
         if not copied and len(places) > 1:
             self.wrong.add(f"{name} of both places")
         for tensor in made:
-            if not tensor.is_floating_point() and places:
-                self.whole[tensor] = places.copy().pop()
+            if not taken or (places and not tensor.is_floating_point()):
+                self.known[tensor] = min(places, default=None)
         return out
 
 
