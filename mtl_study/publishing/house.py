@@ -133,7 +133,7 @@ def picture(found: dict[str, set[str]]) -> str:
     for number, (name, rooms) in enumerate(FLOORS.items()):
         lines.append(f'    subgraph floor{number}["{name}"]')
         for entry in rooms:
-            inside = [m.rpartition(".")[2] for m in found if m.startswith(f"{entry}.")]
+            inside = list(dict.fromkeys(m[len(entry) + 1 :].split(".")[0] for m in found if m.startswith(f"{entry}.")))
             shown = f"<b>{entry}</b>" + (f"<br>{_wrapped(inside)}" if inside else "")
             lines.append(f'        {_id(entry)}["{shown}"]')
         lines.append("    end")

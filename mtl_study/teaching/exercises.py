@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mtl_core.names import nearest
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.execution import has_frontend
+from mtl_study.teaching.marking import describe, same, unanswered
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -60,11 +59,6 @@ def show_source(shown: Any) -> Markdown:
     if path.is_relative_to(REPOSITORY):
         place = f"`{path.relative_to(REPOSITORY).as_posix()}`" + ("" if first <= 1 else f", line {first}") + "\n\n"
     return Markdown(f"{place}{fence}python\n{source}\n{fence}")
-
-
-def unanswered(answer: Any) -> bool:
-    """Whether an exercise still holds what it was handed out with: None or `...`."""
-    return answer is None or answer is ...
 
 
 def check(answer: Any, expected: Any, hint: str = "", tolerance: float = 1e-6) -> None:
@@ -119,35 +113,6 @@ def check_function(
                 f"{describe(expected(given))}.{_hint(hint)}"
             )
     print(f"✓ Right, on all {len(inputs)} inputs.")
-
-
-def same(answer: Any, expected: Any, tolerance: float = 1e-6) -> bool:
-    """Whether an answer is the expected one: words in any case, sets in any order, numbers within the tolerance."""
-    if isinstance(expected, str):
-        return isinstance(answer, str) and answer.strip().casefold() == expected.strip().casefold()
-    if isinstance(expected, bool | np.bool_):
-        return isinstance(answer, bool | np.bool_) and bool(answer) == bool(expected)
-    if isinstance(expected, set | frozenset):
-        return isinstance(answer, set | frozenset | list | tuple) and set(answer) == expected
-    truth = np.asarray(expected, dtype=float)
-    try:
-        given = np.asarray(answer, dtype=float)
-    except (TypeError, ValueError):
-        return False
-    if given.shape != truth.shape or not np.isfinite(given).all():
-        return False
-    return bool((np.abs(given - truth) <= tolerance * np.maximum(1, np.abs(truth))).all())
-
-
-def describe(value: Any) -> str:
-    """A value as a reader wants to see it: numbers to four digits, anything else cut short."""
-    try:
-        if isinstance(value, str | bool):
-            raise TypeError
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        return textwrap.shorten(repr(value), 100, placeholder=" …")
-    return np.array2string(array, precision=4, separator=", ", suppress_small=True).replace("\n", "")
 
 
 def _hint(hint: str) -> str:

@@ -55,10 +55,11 @@ def shown(notebook):
             continue
         for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.ImportFrom) and node.module.startswith("mtl_"):
+                module = importlib.import_module(node.module)
                 for alias in node.names:
-                    module = importlib.import_module(node.module)
-                    found = getattr(module, alias.name, None)
-                    names[alias.asname or alias.name] = found or importlib.import_module(f"{node.module}.{alias.name}")
+                    if not hasattr(module, alias.name):
+                        importlib.import_module(f"{node.module}.{alias.name}")
+                    names[alias.asname or alias.name] = getattr(module, alias.name)
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "show_source":
                 yield re.findall(
                     r"```python\n(.*)\n```", show_source(eval(ast.unparse(node.args[0]), names)).data, re.S

@@ -6,6 +6,7 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -14,6 +15,7 @@ from mtl_core import problems
 from mtl_core.datasets.qm9 import PROPERTIES
 from mtl_core.smtos.base import GramianWeighting
 from mtl_core.smtos.imtl import IMTLG, transposed
+from mtl_study.plots import canvas
 from mtl_study.teaching import guesses, imbalance, marking
 from mtl_study.teaching.marking import RIGHT, UNANSWERED, WRONG, Given, Wrong, accepted, ask, check
 
@@ -576,5 +578,8 @@ def test_a_guess_is_kept_and_shown_again(capsys, tmp_path, monkeypatch):
     guesses.predict("00_walks", "all end in one point")
     guesses.predict("00_maps", "white")
     assert guesses.guess_at("00_walks") == "all end in one point" and guesses.seed() == 0
+    shown = canvas.publish_table(pd.DataFrame({"x": [1]}), "00_walks", "smoke", "Walks")
+    assert shown.data.endswith("\n\n> **Your guess:** all end in one point")
+    assert "guess" not in canvas.publish_table(pd.DataFrame({"x": [1]}), "00_ends", "smoke", "Ends").data
     (tmp_path / guesses.FILE).write_text("no json")
     assert guesses.guess_at("00_walks") == "" and guesses.seed() == 0
