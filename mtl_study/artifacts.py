@@ -39,8 +39,13 @@ CHECKOUT = (REPOSITORY / "pyproject.toml").is_file()  # not so where the package
 BY_HAND = ".by_hand"  # the mark of a notebook that papermill or JupyterLab runs
 REPRODUCED = "MTL_REPRODUCED"  # set in kernels that `make reproduce` starts
 SMOKE = "smoke"  # the preset that shows that everything runs
-NAME = re.compile(r"\d\d_[a-z0-9_]+")
+NAME = re.compile(r"\d\d[a-z]?_[a-z0-9_]+")
 NOISE = 1e-10  # what is smaller in a table is what rounding leaves
+
+
+def number_of(name: str) -> str:
+    """The number that the name of a notebook, a figure or a table begins with: "05b" of "05b_answer"."""
+    return name.partition("_")[0]
 
 
 def need_checkout() -> None:
@@ -106,7 +111,7 @@ def clear(folder: Path, stem: str) -> None:
     Raises CannotWrite if something stays."""
     left = ("figures/{0}_*", "tables/{0}_*", "claims/{1}.json", "claims/{1}/*", "findings/{1}.json", "notebooks/{1}.*")
     for pattern in left:
-        for path in folder.glob(pattern.format(stem[:2], stem)):
+        for path in folder.glob(pattern.format(number_of(stem), stem)):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:

@@ -498,3 +498,48 @@ def with_cost(selected: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
         lr=[run.config.lr for run in found],
         seconds=[run.seconds / max(len(run.history), 1) for run in found],
     )
+
+
+def prices(selected: pd.DataFrame, runs: Iterable[Run], lr: float) -> dict[str, float]:
+    """What a run of each method costs, in runs of the uniform loss: median seconds per epoch, as recorded. A run of the
+    sweep costs 1.
+
+    Args:
+        selected, runs: as for `with_cost`. lr: the uniform loss's own; its runs at other rates are left out.
+    """
+    costs = with_cost(selected, runs)
+    seconds = costs[(costs.smto != "unit_scal") | (costs.lr == lr)].groupby("smto").seconds.median()
+    return {str(smto): float(value) for smto, value in (seconds / seconds["unit_scal"]).items()} | {SWEEP: 1.0}
+
+
+def for_the_money(bought: pd.DataFrame, prices: Mapping[str, float]) -> dict[str, list[str]]:
+    """Who has surely more hypervolume, and who less, than the sweep for the price of one run: as many of its runs as
+    that buys, at least one.
+
+    Args:
+        bought: of `budget`. prices: as there.
+
+    Returns:
+        Methods by "more", "less" and "open".
+    """
+    of_sweep = bought[bought.smto == SWEEP].pivot(index="seed", columns="runs", values="value")
+    words: dict[str, list[str]] = {"more": [], "less": [], "open": []}
+    for smto, runs in bought[bought.smto != SWEEP].groupby("smto", sort=False):
+        affordable = min(max(int(prices[str(smto)]), 1), of_sweep.columns[-1])
+        ahead = inference.t_interval(runs.set_index("seed").value - of_sweep[affordable])
+        words["more" if ahead.low > 0 else "less" if ahead.high < 0 else "open"].append(str(smto))
+    return words
+
+
+def least_leads(validation: pd.DataFrame, wanted: pd.DataFrame) -> pd.Series:
+    """The sweep's lead where it is least, by seed, in points: validation says for which u and over which method; test
+    is then read there.
+
+    Args:
+        validation, wanted: `utilities` read on validation, and on test.
+    """
+    promised = validation.groupby(["u", "smto"]).utility.mean().unstack("smto")
+    others = promised.drop(columns=SWEEP)
+    u = (promised[SWEEP] - others.max(axis=1)).idxmin()
+    table = wanted[wanted.u == u].pivot(index="seed", columns="smto", values="utility")
+    return table[SWEEP] - table[others.idxmax(axis=1)[u]]

@@ -87,6 +87,14 @@ class Experiment:
         found = delta.selected(self.runs if runs is None else runs, self.reference(), self.problem.tasks)
         return delta.with_levels(found, values, self.problem.tasks)
 
+    def of(self, smto: str, seeds: Sequence[int] | None = None) -> list[Run]:
+        """The runs of a method; with these seeds only, where some are given."""
+        return [run for run in self.runs if run.config.smto == smto and (seeds is None or run.config.seed in seeds)]
+
+    def gains(self, runs: Sequence[Run], split: Literal["test", "val"] = "test") -> pd.DataFrame:
+        """As `selected`, of runs of the same problem, without what it has for levels; also on the split "val"."""
+        return delta.selected(runs, self.reference(), self.problem.tasks, split=split)
+
 
 def experiment(
     problem: str,

@@ -6,18 +6,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
 
 from mtl_core import problems
 from mtl_core.models import lenet
-from mtl_study.analysis import slopes, task_weights
+from mtl_study.analysis import delta, slopes, task_weights
+from mtl_study.experiments import runner
+from mtl_study.experiments.protocol import Experiment
 from mtl_study.experiments.runs import BadConfig, Run, RunConfig
 from mtl_study.experiments.store import RunStore
+
+T = TypeVar("T")
 
 DECIMALS = 6  # of fixed weights that are computed: a run's name must not depend on the last bit of an average
 
@@ -65,6 +69,35 @@ def front(like: RunConfig, weights: Iterable[Sequence[float]], seeds: Sequence[i
         changes: other settings to replace, e.g. lr=0.001.
     """
     return [config for w in weights for config in fixed(like, w, seeds, **changes)]
+
+
+def over_rates(
+    experiment: Experiment, weights: Iterable[Sequence[float]], seeds: Sequence[int]
+) -> list[RunConfig]:
+    """Configurations of a sweep at every learning rate that a method of the experiment has, that of the uniform loss
+    first: so no method has a larger step than the sweep."""
+    uniform, weights = experiment.of("unit_scal")[0].config, list(weights)
+    rates = dict.fromkeys([uniform.lr, *(run.config.lr for run in experiment.runs)])
+    return [config for lr in rates for config in front(uniform, weights, seeds, lr=lr)]
+
+
+def changed(runs: Iterable[Run], **changes: Any) -> list[RunConfig]:
+    """The configurations of these runs with other settings; seeds stay, so that they can be compared seed by seed."""
+    return [RunConfig.of(**{**run.config.model_dump(), **changes}) for run in runs]
+
+
+def trained(
+    plan: Mapping[T, Sequence[RunConfig]], store: RunStore | str | os.PathLike[str], title: str, **place: Any
+) -> dict[T, list[Run]]:
+    """The records of the configurations in a plan, lists of them by name, under the same names. All are trained
+    together, so that no core waits.
+
+    Args:
+        title, place: as for `runner.run`.
+    """
+    configs = [config for some in plan.values() for config in some]
+    done = {run.config.key: run for run in runner.run(configs, store, title=title, **place)}
+    return {name: [done[config.key] for config in some] for name, some in plan.items()}
 
 
 def ratios(lowest: float, highest: float, points: int) -> list[tuple[float, float]]:
@@ -121,6 +154,18 @@ def beside(configs: Iterable[RunConfig], seeds: Sequence[int]) -> list[RunConfig
     return list(found.values())
 
 
+def again(configs: Iterable[RunConfig], seeds: Sequence[int]) -> list[RunConfig]:
+    """These configurations with each of the seeds, each once."""
+    found = [config.model_copy(update={"seed": seed}) for config in configs for seed in seeds]
+    return list({config.key: config for config in found}.values())
+
+
+def weights_of(config: RunConfig) -> list[float]:
+    """The weights of a configuration of fixed weights, or equal ones, with sum 1."""
+    n = len(config.definition.tasks)
+    return list(config.options.get("weights", [1 / n] * n))
+
+
 BATCHES, WIDTHS = (32, 64, 128, 256), (0.5, 1, 2, 4)
 MORE_TASKS = ("multimnist/CL_RR", "multimnist/CL_CR_RR", "multimnist/CL_CR_RL_RR")
 
@@ -166,3 +211,28 @@ def held(configs: Iterable[RunConfig], store: RunStore | str | os.PathLike[str])
     """Of these configurations those records that a store holds; nothing is trained."""
     store = store if isinstance(store, RunStore) else RunStore(store)
     return [run for config in configs if (run := store.get(config)) is not None]
+
+
+def leads(
+    variants: Mapping[float, Sequence[RunConfig]], seeds: Sequence[int], store: RunStore | str | os.PathLike[str]
+) -> pd.DataFrame:
+    """Leads over the uniform loss by the value that is varied (`slopes.leads`), of the runs that a store holds; a value
+    without runs of the uniform loss, or without those of a single task, is left out.
+
+    Args:
+        variants: configurations by value, as of `batches`; single tasks have the settings of the first of them.
+    """
+    store = store if isinstance(store, RunStore) else RunStore(store)
+    tables = {}
+    for value, configs in variants.items():
+        whole = configs[0].definition
+        singles = [
+            RunConfig.of(**{**configs[0].model_dump(), "problem": name, "problem_options": {}})
+            for name in whole.single_tasks
+        ]
+        runs, alone = held(again(configs, seeds), store), held(again(singles, seeds), store)
+        names = {run.config.problem for run in alone}
+        if any(run.config.smto == "unit_scal" for run in runs) and names == set(whole.single_tasks):
+            reference = delta.single_task_baselines(alone, whole.tasks)
+            tables[value] = delta.selected(runs, reference, whole.tasks)
+    return slopes.leads(tables)

@@ -24,7 +24,7 @@ QUESTION = (
 )
 #: the kinds of data, as `conclusions.basis` names them, and what they stand for on the page
 DATA = {"multimnist": "Digits", "cityscapes": "Streets", "qm9": "Molecules"}
-PICTURE = "05_two_objectives"
+PICTURE = "05b_two_objectives"
 
 Found = Mapping[str, Mapping[str, Any]]
 Rows = Mapping[str, Mapping[str, Any]]
@@ -54,13 +54,13 @@ def _known(found: Found) -> Found:
 def answer(found: Found) -> list[str]:
     """The answer in five sentences, fewer where numbers are missing."""
     found = _known(found)
-    one, two, five = (found.get(number_, {}) for number_ in ("01", "02", "05"))
+    one, two, sweep, ways = (found.get(number_, {}) for number_ in ("01", "02", "05b", "05c"))
     return [
         *_where_tasks_differ(one),
-        *_how_much_is_speed(one, five),
+        *_how_much_is_speed(one, ways),
         *_where_tasks_are_alike(two),
-        *_a_sweep(five),
-        *_elsewhere(found.get("03", {}), found.get("04", {}), two),
+        *_a_sweep(sweep),
+        *_elsewhere(*(found.get(number_, {}) for number_ in ("03", "04", "02b"))),
     ]
 
 
@@ -73,7 +73,7 @@ def _where_tasks_differ(one: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _how_much_is_speed(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[str]:
+def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Iterator[str]:
     if not one:
         return
     own, larger = one["rates"]
@@ -88,9 +88,9 @@ def _how_much_is_speed(one: Mapping[str, Any], five: Mapping[str, Any]) -> Itera
         if one["compared_at_one_rate"]
         else ""
     )
-    both = five.get("leads_by_rate", {}).get(f"{larger:g}")
-    left += f", and where both have the larger one {five['led']} lead by {number(both)}" if both is not None else ""
-    batches = five.get("batches", [])
+    both = ways.get("leads_by_rate", {}).get(f"{larger:g}")
+    left += f", and where both have the larger one {ways['led']} lead by {number(both)}" if both is not None else ""
+    batches = ways.get("batches", [])
     batch = f"; the batch was {batches[0]} throughout, so its part is not known" if len(batches) == 1 else ""
     yield f"{gains}{left}{batch}."
 
@@ -105,27 +105,28 @@ def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _a_sweep(five: Mapping[str, Any]) -> Iterator[str]:
-    if five:
+def _a_sweep(sweep: Mapping[str, Any]) -> Iterator[str]:
+    if sweep:
         yield (
-            f"On CL_RR the best of {five['sweep']} fixed-weight runs reaches {percent(five['sweep_delta_m'])}, "
-            f"the best SMTO, {five['best']}, {percent(five['best_delta_m'])}, which is "
-            f"{number(five['smto_minus_sweep'])} points ({five['interval']}) more; to find that SMTO cost "
-            f"{number(five['price_of_all'], 0)} runs of the uniform loss."
+            f"On CL_RR the best of {sweep['sweep']} fixed-weight runs reaches {percent(sweep['sweep_delta_m'])}, "
+            f"the best SMTO, {sweep['best']}, {percent(sweep['best_delta_m'])}, which is "
+            f"{number(sweep['smto_minus_sweep'])} points ({sweep['interval']}) more; to find that SMTO cost "
+            f"{number(sweep['price_of_all'], 0)} runs of the uniform loss."
         )
 
 
-def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[str]:
+def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mapping[str, Any]) -> Iterator[str]:
     parts = []
     if three:
         parts.append(f"on streets {three['holds']} of {three['statements']} statements hold")
     if four:
         rest = four["methods"] - four["better"] - four["worse"]
         parts.append(f"on molecules {rest} of {four['methods']} SMTOs cannot be told from the uniform loss")
-    if two.get("problems"):
+    if cosine.get("problems"):
         parts.append(
-            f"over {two['problems']} problems the paper's cosine C has a rank correlation of "
-            f"{number(two['rho'], 2)} with what IMTL gains, the number of tasks alone {number(two['rho_of_floor'], 2)}"
+            f"over {cosine['problems']} problems the paper's cosine C has a rank correlation of "
+            f"{number(cosine['rho'], 2)} with what IMTL gains, the number of tasks alone "
+            f"{number(cosine['rho_of_floor'], 2)}"
         )
     if parts:
         text = "; ".join(parts)
@@ -138,11 +139,12 @@ def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], two: Mapping[s
 def guide(found: Found, verdicts: Rows) -> list[Advice]:
     """What to try first, when an SMTO pays, what it costs, and what not to go by."""
     found = _known(found)
+    one, two, cosine, five, sweep = (found.get(number_, {}) for number_ in ("01", "02", "02b", "05", "05b"))
     return [
-        *_first(found.get("01", {}), found.get("05", {})),
-        *_pays(found.get("01", {}), found.get("02", {}), found.get("05", {}), verdicts),
-        *_costs(found.get("02", {}), found.get("05", {}), verdicts),
-        *_not_by(found.get("02", {}), verdicts),
+        *_first(one, five),
+        *_pays(one, two, sweep, verdicts),
+        *_costs(two, sweep, verdicts),
+        *_not_by(cosine, verdicts),
     ]
 
 
@@ -154,10 +156,10 @@ def _first(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[Advice]:
         steps.append(f"a few fixed weights: those of a single SMTO run gave {points(five['fixed'])}")
     says = f"Tune {'; then '.join(steps)}." if steps else "Nothing cheap helped the uniform loss here."
     if one or five:
-        yield Advice("Try first", says, ("01", "05"), ("C1a", "C8a", "Xin-learning-rate"))
+        yield Advice("Try first", says, ("01", "05", "05c"), ("C1a", "C8a", "Xin-learning-rate"))
 
 
-def _pays(one: Mapping[str, Any], two: Mapping[str, Any], five: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
+def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
     if not one:
         return
     differ = (
@@ -167,9 +169,9 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], five: Mapping[str, Any
         else "We saw no SMTO that is surely ahead at one learning rate."
     )
     tuned = (
-        f" Against the best of {five['sweep']} runs of fixed weights, {five['best']} is "
-        f"{number(five['smto_minus_sweep'])} points ({five['interval']}) ahead."
-        if five
+        f" Against the best of {sweep['sweep']} runs of fixed weights, {sweep['best']} is "
+        f"{number(sweep['smto_minus_sweep'])} points ({sweep['interval']}) ahead."
+        if sweep
         else ""
     )
     alike = (
@@ -180,15 +182,15 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], five: Mapping[str, Any
     )
     shown = {REPRODUCED: " Whatever one wants of two tasks, fixed weights do as well."}
     utility = shown.get(verdicts.get("Xin-utility", {}).get("verdict", ""), "")
-    yield Advice("An SMTO pays", differ + tuned + alike + utility, ("01", "02", "05"), ("C1a", "C3a", "Xin-utility"))
+    yield Advice("An SMTO pays", differ + tuned + alike + utility, ("01", "02", "05b"), ("C1a", "C3a", "Xin-utility"))
 
 
-def _costs(two: Mapping[str, Any], five: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
-    if not five:
+def _costs(two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
+    if not sweep:
         return
     says = (
-        f"A run of {five['best']} takes {number(five['price'])} times the seconds of the uniform loss, and to find out "
-        f"that it is the best took {number(five['price_of_all'], 0)} such runs."
+        f"A run of {sweep['best']} takes {number(sweep['price'])} times the seconds of the uniform loss, and to find out "
+        f"that it is the best took {number(sweep['price_of_all'], 0)} such runs."
     )
     if two.get("reach"):
         says += (
@@ -197,21 +199,21 @@ def _costs(two: Mapping[str, Any], five: Mapping[str, Any], verdicts: Rows) -> I
         )
     if verdicts.get("C13", {}).get("verdict") == NOT_REPRODUCED:
         says += " Methods that read losses only are not free either."
-    yield Advice("It costs", says, ("02", "05"), ("C13", "Time-to-target a", "Xin-compute"))
+    yield Advice("It costs", says, ("02", "05b"), ("C13", "Time-to-target a", "Xin-compute"))
 
 
-def _not_by(two: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
-    if not two.get("problems"):
+def _not_by(cosine: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
+    if not cosine.get("problems"):
         return
     says = (
-        f"Over {counted(two['problems'], 'problem')} it has a rank correlation of {number(two['rho'], 2)} with what "
-        f"IMTL gains (p = {number(two['p'], 2)}), the number of tasks alone {number(two['rho_of_floor'], 2)}."
+        f"Over {counted(cosine['problems'], 'problem')} it has a rank correlation of {number(cosine['rho'], 2)} with what "
+        f"IMTL gains (p = {number(cosine['p'], 2)}), the number of tasks alone {number(cosine['rho_of_floor'], 2)}."
     )
-    tells = two["p"] < ERROR and abs(two["rho"]) > abs(two["rho_of_floor"])
+    tells = cosine["p"] < ERROR and abs(cosine["rho"]) > abs(cosine["rho_of_floor"])
     if verdicts.get("C1b", {}).get("verdict") == NOT_REPRODUCED:
         says += " Nor does the paper's order of methods, which does not come out again."
     yield Advice(
-        "The cosine C tells" if tells else "The cosine C does not tell", says, ("02", "04"), ("C10c", "C10-QM9c", "C1b")
+        "The cosine C tells" if tells else "The cosine C does not tell", says, ("02b", "04"), ("C10c", "C10-QM9c", "C1b")
     )
 
 

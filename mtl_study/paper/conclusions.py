@@ -13,17 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mtl_core.datasets import multimnist
 from mtl_study import artifacts
-from mtl_study.analysis import comparisons, inference
+from mtl_study.analysis import comparisons, frames, inference
 from mtl_study.analysis.inference import Interval
 from mtl_study.experiments.runs import Run
 from mtl_study.look import in_order, label, problem_label
 from mtl_study.paper import published
 from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED, Verdict, plain
-from mtl_study.words import counted, listed, number, percent, spanned, untagged
+from mtl_study.words import counted, duration, listed, number, percent, spanned, untagged
 
 CL_RR, UNIFORM = "multimnist/CL_RR", "unit_scal"
 
@@ -88,6 +89,28 @@ def judged(verdicts: Iterable[Verdict]) -> Sentence:
     against += [f"{len(of[OPEN])} stay{'s' if len(of[OPEN]) == 1 else ''} open"] if of[OPEN] else []
     against += [f"{len(of[BARRED])} cannot be judged on these runs"] if of[BARRED] else []
     return Sentence(says, f"{'; '.join(against)}." if against else "")
+
+
+def missed(verdicts: Iterable[Verdict], preset: str) -> str:
+    """Which of the paper's own claims are not reproduced, with the reason, as a sentence."""
+    if preset == artifacts.SMOKE:
+        return "The smoke preset shows that the code runs; its numbers mean nothing, and neither do those in this list."
+    verdicts = list(verdicts)
+    named = [f"{v.id} ({v.verdict}: {v.why})" for v in verdicts if v.verdict != REPRODUCED]
+    if not named:
+        return f"All {len(verdicts)} statements of the paper are reproduced."
+    return f"Of the paper's own claims not reproduced, open, or not judged here: {listed(named)}."
+
+
+def spent(runs: Iterable[Run]) -> str:
+    """How many runs a notebook rests on, how long they took, which diverged, and which solvers took an emergency
+    exit; a run that is named twice counts once."""
+    known = {run.config.key: run for run in runs}.values()
+    diverged = counted(sum(run.diverged for run in known), "run").capitalize()
+    return (
+        f"Behind this notebook are {counted(len(known), 'run')}; trained one after the other they took "
+        f"{duration(sum(run.seconds for run in known))}. {diverged} diverged. {frames.flags_in_words(known)}"
+    )
 
 
 def _are(items: Sequence[Any]) -> str:
@@ -216,7 +239,7 @@ def of_selection(
     return Conclusions([*sentences, judged(verdicts)], numbers)
 
 
-# -- 02: two similar tasks, time to target, and what C tells -----------------------------------------------------------
+# -- 02: two similar tasks, and time to target -------------------------------------------------------------------------
 
 
 def of_similar_tasks(
@@ -227,14 +250,13 @@ def of_similar_tasks(
     famo: pd.DataFrame,
     reach: pd.DataFrame,
     methods: int,
-    ranking: pd.DataFrame,
 ) -> Conclusions:
     """Notebook 02.
 
     Args:
         equivalence: `similar_tasks.equivalence`, margin in points. weights: `similar_tasks.weights`. famo:
             `similar_tasks.famo_table`: as released first, ours second. reach: `targets.half_way` on CL_RR, of so many
-            methods. ranking: `similar_tasks.ranking`.
+            methods.
     """
     small = int(equivalence.reading.str.contains("equal|by less than").sum())
     unknown = int((equivalence.reading == "cannot tell").sum())
@@ -283,10 +305,58 @@ def of_similar_tasks(
         )
     else:
         sentences.append(Sentence("No SMTO reaches what the uniform loss ends with on CL_RR in half of its runs."))
+    return Conclusions([*sentences, judged(verdicts)], numbers)
+
+
+# -- 02b: does the cosine C tell? --------------------------------------------------------------------------------------
+
+_CORRELATED = ("C", "pairwise cosine", "1/√K")
+_RIGHT = 10.0  # degrees from a right angle
+
+
+def of_the_cosine(
+    verdicts: Iterable[Verdict], angles: pd.DataFrame, features: pd.DataFrame, different: str, ranking: pd.DataFrame
+) -> Conclusions:
+    """Notebook 02b.
+
+    Args:
+        angles: index problem; cosine_to_mean and pairwise_cosine under the uniform loss, on the shared parameters;
+            features: the same on the features. different: the problem whose tasks differ. ranking:
+            `similar_tasks.ranking`.
+    """
+    degrees = pd.Series(np.rad2deg(np.arccos(angles.pairwise_cosine)), angles.index)
+    each = listed(f"{degrees[problem]:.0f}° on {problem_label(str(problem))}" for problem in degrees.index)
+    alike = angles.drop(index=different)
+    drop = float(alike.cosine_to_mean.mean() - angles.cosine_to_mean[different])
+    lowest = str(features.pairwise_cosine.idxmin())
+    turned = (
+        f"on the features the lowest pairwise cosine, {number(features.pairwise_cosine[lowest], 2)}, is that of "
+        f"{problem_label(lowest)}, whose tasks are alike."
+    )
+    sentences = [
+        Sentence(
+            f"Under the uniform loss the gradients of the two tasks are at {each}."
+            + (
+                " All are close to a right angle: by their gradients, similar tasks are hardly more alike than "
+                "different ones."
+                if (degrees - 90).abs().max() < _RIGHT
+                else ""
+            ),
+            turned if lowest != different else "",
+        ),
+        Sentence(
+            f"C is {number(drop, 2)} lower on {problem_label(different)} than on the problems with similar tasks."
+            if drop > 0
+            else f"C is not lower on {problem_label(different)} than on the problems with similar tasks.",
+            "with that angle and equal lengths it would be "
+            f"{number(math.sqrt((1 + angles.pairwise_cosine[different]) / 2), 2)} there, not "
+            f"{number(angles.cosine_to_mean[different], 2)}: the rest comes from unequal lengths.",
+        ),
+    ]
     gap = ranking.columns[-1]
     problems = ranking[ranking.C.notna() & ranking[gap].notna()]
     c, cosine, floor = (inference.spearman(problems[name], problems[gap]) for name in _CORRELATED)
-    numbers |= {"rho": c.rho, "p": c.p, "rho_of_floor": floor.rho, "problems": len(problems)}
+    numbers: dict[str, Any] = {"rho": c.rho, "p": c.p, "rho_of_floor": floor.rho, "problems": len(problems)}
     if math.isfinite(c.rho):
         knows = (
             f"1/√K, which knows only the number of tasks, has {number(floor.rho, 2)}, "
@@ -301,9 +371,6 @@ def of_similar_tasks(
             )
         )
     return Conclusions([*sentences, judged(verdicts)], numbers)
-
-
-_CORRELATED = ("C", "pairwise cosine", "1/√K")
 
 
 # -- 03: the ladder ----------------------------------------------------------------------------------------------------
@@ -478,47 +545,112 @@ def _times(verdict: Verdict) -> str:
     return points((mean, low, high), "times")
 
 
-# -- 05: an SMTO, or a sweep -------------------------------------------------------------------------------------------
+# -- 05: weights taken from an SMTO ------------------------------------------------------------------------------------
 
 
 def of_fixed_weights(
     verdicts: Sequence[Verdict],
     table_2: pd.DataFrame,
     source: str,
-    answer: pd.DataFrame,
-    by_rate: pd.DataFrame,
-    by_batch: pd.DataFrame,
-    batch: int,
-    lead: pd.DataFrame,
+    replaced: pd.DataFrame,
+    by_source: Mapping[float, pd.DataFrame],
+    drift: pd.DataFrame,
 ) -> Conclusions:
     """Notebook 05.
 
     Args:
         table_2: a row per problem and seed: unit_scal, fixed, best_smto (Δm), best. source: of the fixed weights on
-            CL_RR. answer: of "An SMTO, or a sweep?", index problem. by_rate: rows of `delta.selected` on CL_RR with a
-            column lr, the uniform loss among them. by_batch: `slopes.leads` by batch; batch: that of all other runs.
-            lead: a row per method and seed: lead_plain, lead_tuned (in points, without and with regularisation).
+            CL_RR. replaced: index problem; p of two one-sided tests. by_source: `delta.selected` of the fixed weights
+            on QM9 by the learning rate of the run that they come from. drift: `task_weights.drift`.
     """
     rows = table_2[table_2.problem == CL_RR]
     ahead = inference.t_interval(rows.fixed - rows.unit_scal)
     behind = inference.t_interval(rows.best_smto - rows.fixed)
     best = label(str(rows.best.iloc[0]))
+    equal = list(replaced.index[replaced.p < inference.TOST])
+    unknown = [problem for problem in replaced.index if problem not in equal]
     sentences = [
         Sentence(
             f"Weights taken from one run of {label(source)} on CL_RR and then held fixed are {points(ahead)} ahead of "
             "the uniform loss.",
             f"the SMTO that validation prefers, {best}, is {points(behind)} ahead of them." if behind.mean > 0 else "",
-        )
+        ),
+        Sentence(
+            f"On {len(equal)} of {len(replaced)} problems fixed weights are shown to be as good as the method that "
+            "they come from, within one standard deviation between its seeds.",
+            f"on {listed(unknown)} they are not shown to be." if unknown else "",
+        ),
     ]
-    numbers: dict[str, Any] = {"fixed": list(ahead[:3])}
+    means = {lr: float(table.delta_m.mean()) for lr, table in by_source.items()}
+    if len(means) > 1:
+        low, high = min(means, key=lambda lr: means[lr]), max(means, key=lambda lr: means[lr])
+        noise = float(np.median([table.delta_m.std(ddof=1) for table in by_source.values()]))
+        sentences.append(
+            Sentence(
+                f"On QM9 it matters which run the weights come from: Δm goes from {percent(means[low])} (source at "
+                f"learning rate {low:g}) to {percent(means[high])} ({high:g}).",
+                f"seeds of one set of weights differ by {number(noise)} points (standard deviation, median over sets).",
+            )
+        )
+    intervals = settling(drift)
+    slower, faster = (sum(1 for i in intervals.values() if test(i)) for test in (_below_zero, _above_zero))
+    if intervals:
+        sentences.append(
+            Sentence(
+                f"Of {counted(len(intervals), 'pair')} of a problem and a method whose weights move, {slower} slow "
+                f"down with their whole interval, {faster} speed up.",
+                "the learning rate falls, too, so weights that follow the network slow down with it." if slower else "",
+            )
+        )
+    return Conclusions([*sentences, judged(verdicts)], {"fixed": list(ahead[:3])})
+
+
+def settling(drift: pd.DataFrame) -> dict[tuple[str, str], Interval]:
+    """By problem and method the mean log ratio of late to early speed, of those whose weights move."""
+    known = drift[np.isfinite(drift.log_ratio)]
+    groups = known.groupby(["problem", "smto"], sort=False)
+    return {(str(p), str(s)): inference.t_interval(rows.log_ratio) for (p, s), rows in groups}
+
+
+def _below_zero(interval: Interval) -> bool:
+    return interval.high < 0
+
+
+def _above_zero(interval: Interval) -> bool:
+    return interval.low > 0
+
+
+# -- 05b: an SMTO, or a sweep ------------------------------------------------------------------------------------------
+
+
+def of_a_sweep(
+    verdicts: Sequence[Verdict],
+    answer: pd.DataFrame,
+    located: pd.DataFrame,
+    own: pd.DataFrame,
+    wide: pd.DataFrame,
+    width: float,
+    best: pd.DataFrame,
+) -> Conclusions:
+    """Notebook 05b, all on CL_RR.
+
+    Args:
+        answer: of "An SMTO, or a sweep?", index problem. located, own: `fronts.placed` and `fronts.placed_at_own_rate`.
+            wide: rows with smto, delta_m, and wide, that of the uniform loss with a network `width` times as wide, at
+            the same rate and seed. best: `fronts.winners`.
+    """
     row = answer.loc[problem_label(CL_RR)]
-    trying, price = float(row["price of trying all"]), float(row["its price"])
+    trying, enough = float(row["price of trying all"]), str(row["runs that reach it"])
+    numbers: dict[str, Any] = {"price": float(row["its price"]), "price_of_all": trying, "enough": enough}
     numbers |= {"best": row["best SMTO"], "best_delta_m": float(row["its Δm"]), "sweep": int(row["runs of the sweep"])}
     numbers |= {"sweep_delta_m": float(row["Δm of its best"]), "smto_minus_sweep": float(row["SMTO − sweep"])}
-    numbers |= {"interval": str(row["95 % interval"]), "price": price, "price_of_all": trying}
-    enough = str(row["runs that reach it"])
-    numbers["enough"] = enough
-    sentences.append(
+    numbers["interval"] = str(row["95 % interval"])
+    count = {word: int((located.word == word).sum()) for word in ("beyond", "on", "inside", "cannot tell")}
+    there = int((own.word == "beyond").sum())
+    intervals = {smto: inference.t_interval(rows.delta_m - rows.wide) for smto, rows in wide.groupby("smto")}
+    better, worse = (sum(1 for i in intervals.values() if test(i)) for test in (_above_zero, _below_zero))
+    changes = int((best.smto != best.smto.shift()).sum()) - 1
+    sentences = [
         Sentence(
             f"A sweep of {numbers['sweep']} runs of fixed weights, the best kept by validation, comes to "
             f"{percent(numbers['sweep_delta_m'])} on CL_RR, the best SMTO, {numbers['best']}, to "
@@ -529,8 +661,67 @@ def of_fixed_weights(
             if enough == "–"
             else f"{counted(int(enough), 'run')} of the sweep reach it on average, and choosing the SMTO took "
             f"{number(trying)}.",
+        ),
+        Sentence(
+            f"Of {len(located)} SMTOs {count['beyond']} are beyond the front of the sweep, {count['on']} on it, "
+            f"{count['inside']} inside; for {count['cannot tell']} the seeds cannot tell.",
+            f"against the sweep at its own learning rate alone, {there} of {len(own)} are beyond."
+            if there > count["beyond"]
+            else "",
+        ),
+        Sentence(
+            f"Of {len(intervals)} methods that read the gradients of the parameters, {better} beat the uniform loss "
+            f"with a network {width:g} times as wide at the same learning rate, {worse} are worse.",
+            f"for {len(intervals) - better - worse} the seeds cannot tell."
+            if better + worse < len(intervals)
+            else "",
+        ),
+        Sentence(
+            f"Which method is best depends on what one wants: first place changes {counted(changes, 'time')} on the "
+            "way from one task alone to the other alone.",
+            f"the sweep is never more than {number(max(-float(best.lead.min()), 0.0))} points behind the best SMTO, "
+            f"and up to {number(float(best.lead.max()))} ahead."
+            if best.lead.max() > 0
+            else "",
+        ),
+    ]
+    return Conclusions([*sentences, judged(verdicts)], numbers)
+
+
+# -- 05c: other ways to find weights, and what else moves a result -----------------------------------------------------
+
+
+def of_other_ways(
+    verdicts: Sequence[Verdict],
+    by_strategy: Mapping[str, pd.Series],
+    random: str,
+    by_rate: pd.DataFrame,
+    by_batch: pd.DataFrame,
+    batch: int,
+    lead: pd.DataFrame,
+    parts: pd.DataFrame,
+) -> Conclusions:
+    """Notebook 05c, all on CL_RR.
+
+    Args:
+        by_strategy: Δm by seed of each way to find weights; random: the name of random points of the sweep.
+            by_rate: rows of `delta.selected` with a column lr, the uniform loss among them. by_batch: `slopes.leads` by
+            batch; batch: that of all other runs. lead: a row per method and seed: lead_plain, lead_tuned (in points,
+            without and with regularisation). parts: `generalisation.parts` of SMTOs against the uniform loss.
+    """
+    sentences, numbers = [], dict[str, Any]()
+    means = {name: float(values.mean()) for name, values in by_strategy.items()}
+    if "population" in by_strategy:
+        ahead = inference.t_interval(by_strategy["population"] - by_strategy[random])
+        others = {name: mean for name, mean in means.items() if name not in ("population", random)}
+        best = max(others, key=lambda name: others[name])
+        sentences.append(
+            Sentence(
+                f"Weights that populations find end at {percent(means['population'])} on CL_RR, {random} at "
+                f"{percent(means[random])} for the same cost: {points(ahead)} between them.",
+                f"the weights by '{best}' end at {percent(means[best])}." if others[best] > means["population"] else "",
+            )
         )
-    )
     equal = _leads_by_rate(by_rate)
     names = listed(label(smto) for smto in in_order(by_rate.smto) if smto != UNIFORM)
     numbers |= {"leads_by_rate": {f"{lr:g}": lead_there for lr, lead_there in equal.items()}, "led": names}
@@ -546,15 +737,28 @@ def of_fixed_weights(
     sizes = sorted({batch, *by_batch["value"]}) if len(by_batch) else [batch]
     numbers["batches"] = [int(size) for size in sizes]
     sentences.append(_of_batches(by_batch, sizes))
-    means = lead.groupby("smto")[["lead_plain", "lead_tuned"]].mean().dropna()
-    if len(means):
-        bare, tuned = float(means.lead_plain.mean()), float(means.lead_tuned.mean())
-        kept = tuned > bare / 2
+    leads = lead.groupby("smto")[["lead_plain", "lead_tuned"]].mean().dropna()
+    if len(leads):
+        bare, tuned = float(leads.lead_plain.mean()), float(leads.lead_tuned.mean())
         sentences.append(
             Sentence(
                 f"With dropout, weight decay and early stopping tuned for everybody {number(tuned)} of {number(bare)} "
                 "points of lead on CL_RR remain"
-                + (": it is not regularisation, in trainings as short as these." if kept else "."),
+                + (": it is not regularisation, in trainings as short as these." if tuned > bare / 2 else "."),
+            )
+        )
+    apart = parts.groupby("smto")[["generalisation", "optimisation"]].mean().dropna()
+    apart = apart[apart.sum(axis=1) > 0]
+    if len(apart):
+        further = int((apart.optimisation > apart.generalisation).sum())
+        sentences.append(
+            Sentence(
+                f"Of {len(apart)} SMTOs that lead the uniform loss in the same settings, {further} owe more of it to "
+                "optimisation than to generalisation: they get further down on the training loss.",
+                f"at equal training loss they still lead by {number(float(apart.generalisation.mean()))} points of Δm "
+                "(mean)."
+                if apart.generalisation.mean() > 0
+                else "",
             )
         )
     return Conclusions([*sentences, judged(verdicts)], numbers)

@@ -19,12 +19,12 @@ from mtl_core import problems
 from mtl_core.names import nearest
 from mtl_study import execution
 from mtl_study.artifacts import REPOSITORY
-from mtl_study.experiments import runner, training
+from mtl_study.experiments import protocol, runner, training
 from mtl_study.parameters.checking import BadParameters, completed, explain, from_text, place_of, read_yaml
-from mtl_study.parameters.schemas import FAMILIES, SCHEMAS, OnData, Parameters, family
+from mtl_study.parameters.schemas import FAMILIES, SCHEMAS, OnData, Parameters, Sized, family
 from mtl_study.words import listed
 
-__all__ = ["SCHEMAS", "BadParameters", "check", "preset_values", "problems_of", "settings_of"]
+__all__ = ["SCHEMAS", "BadParameters", "check", "for_experiment", "preset_values", "problems_of", "settings_of"]
 
 INJECTED = "# Parameters\n"  # how the cell begins into which papermill writes what it was given
 
@@ -182,6 +182,22 @@ def settings_of(preset: str, problem: str) -> dict[str, Any]:
     data, beside = family(problem), ("sweep_seeds", "search_seeds", "grid")
     of_runs = {name: value for name, value in values["details"][data].items() if name not in beside}
     return {"source": values["source"][data], **of_runs}
+
+
+def for_experiment(
+    seeds: list[int], source: str, details: Mapping[str, Any], store: str, data_dir: str, device: str
+) -> dict[str, Any]:
+    """What `protocol.experiment` takes besides a problem and its methods, from the parameters of a notebook."""
+    names = (*Sized.model_fields, "schedule", "keep_jacobian", "problem_options", "search", "search_seeds")
+    return {
+        "seeds": seeds,
+        "source": source,
+        "grid": protocol.Grid(**details["grid"]),
+        "store": REPOSITORY / store,
+        "data_dir": str(REPOSITORY / data_dir) if data_dir else None,
+        "device": device,
+        **{name: details[name] for name in names if name in details},
+    }
 
 
 def preset_values(path: Path) -> dict[str, Any]:

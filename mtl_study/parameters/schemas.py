@@ -156,10 +156,15 @@ def _network(problem: str, **options: Any) -> MultiTaskModel:
         return problems.get(problem, **options).build_model(0.0)
 
 
-class Protocol(Searched):
-    """Details of a notebook that runs the paper's protocol."""
+class Chosen(Searched):
+    """Details of a notebook whose settings are the paper's or are searched."""
 
     search: Search
+
+
+class Protocol(Chosen):
+    """Details of a notebook that may run everything as released, too."""
+
     as_released: bool
 
 
@@ -170,11 +175,12 @@ class PaperNotebook(OnData):
     seeds: Seeds
     source: str
     data_dir: Place
-    details: Protocol
+    details: Chosen
 
     def of(self, problem: str, methods: list[str]) -> Plan:
         known = (problem, methods, self.seeds, self.source, self.details.search, self.details)
-        for as_released in (False, True) if self.details.as_released else (False,):
+        too = isinstance(self.details, Protocol) and self.details.as_released
+        for as_released in (False, True) if too else (False,):
             yield problem, partial(_planned, *known, as_released)
 
     def needs(self, problem: str, **options: Any) -> Data:
@@ -267,6 +273,23 @@ class SimilarTasks(PaperNotebook):
 
     def plan(self) -> Plan:
         yield from _needed("methods", self.methods, "famo")
+        for problem in (CL_CR, "multimnist/RL_RR", CL_RR):
+            yield from self.of(problem, self.methods)
+
+    def data(self) -> Data:
+        yield from self.needs(CL_RR)
+
+
+class AnglesDetails(Chosen):
+    grid: DigitGrid
+
+
+class Cosine(PaperNotebook):
+    source: Digits
+    details: AnglesDetails
+
+    def plan(self) -> Plan:
+        yield from _needed("methods", self.methods, "imtl")
         for problem in (CL_CR, "multimnist/RL_RR", CL_RR):
             yield from self.of(problem, self.methods)
 
@@ -418,13 +441,6 @@ class FixedWeightsDetails(Table):
     sources: Annotated[dict[str, Method], _all_of(EXTRACTED)]
     nash_lr: Rates
     fixed_lr: Rate
-    ratios: Annotated[dict[str, RatioSweep], _all_of(SWEPT)]
-    lr_methods: Methods
-    lr_grid: Annotated[list[Rate], Field(min_length=2), Once]
-    kurin_methods: Methods
-    kurin: Annotated[list[Annotated[list[Annotated[float, Field(le=1)]], Field(min_length=2, max_length=2)]], Once]
-    widths: Annotated[list[Annotated[float, Field(ge=0.1, le=16)]], Field(min_length=1), Once]
-    population: PopulationOptions
 
 
 class FixedWeights(OnData):
@@ -441,47 +457,15 @@ class FixedWeights(OnData):
             seeds, source, settings = (getattr(part, family(problem)) for part in (self.seeds, self.source, details))
             known = (problem, self.methods[problem], seeds, source, details.search, settings)
             yield problem, partial(_planned, *known)
-        uniform = details.digits.model_dump(include={*Sized.model_fields})
-        uniform |= {"source": self.source.digits, "problem": CL_RR, "seed": 1, "lr": 0.001}
-        for dropout, decay in details.kurin:
-            yield "kurin", partial(RunConfig.of, **{**uniform, "dropout": dropout, "weight_decay": decay})
-        for width in details.widths:
-            yield "widths", partial(RunConfig.of, **{**uniform, "problem_options": {"width": width}})
-        for ratios in details.ratios.values():
-            yield "ratios", partial(sweeps.ratios, **ratios.model_dump())
         for lr in details.nash_lr:
             yield "nash_lr", partial(published.qm9_fixed_weights, lr)
-        yield "population", partial(self._population, uniform)
-
-    def _population(self, uniform: dict[str, Any]) -> PopulationConfig:
-        base = RunConfig.of(**uniform)
-        baselines = {task.name: dict.fromkeys(task.metrics, 1.0) for task in base.definition.tasks}
-        size, interval = self.details.population.size, self.details.population.exploit_interval
-        return PopulationConfig.of(base=base, baselines=baselines, size=size, exploit_interval=interval)
 
     def _fits(self) -> None:
         """What holds one parameter against another."""
-        said, details, digits = [], self.details, self.seeds.digits
+        said, details = [], self.details
         for problem, smto in details.sources.items():
-            if smto not in self.methods[problem]:
-                said.append(f"sources.{problem}: {smto!r} is not among the methods of {problem}")
-            elif smto == "unit_scal" or smto in WITHOUT_WEIGHTS:
-                said.append(f"sources.{problem}: {smto!r} has no weights of its own to be taken")
-        for name in ("lr_methods", "kurin_methods"):
-            if lacking := [smto for smto in getattr(details, name) if smto not in self.methods[CL_RR]]:
-                said.append(f"{name}: {listed(lacking)} must be among the methods of {CL_RR}, too")
-        if not any(smtos.get(smto).space == "parameters" for smto in self.methods[CL_RR]):
-            said.append(
-                f"methods.{CL_RR}: a method that reads the gradients on the parameters is needed, to compare cost"
-            )
-        if [0.0, 0.0] not in details.kurin:
-            said.append("kurin: [0.0, 0.0], neither dropout nor weight decay, must be there, to compare with")
-        for name, seeds in (
-            ("sweep_seeds", details.digits.sweep_seeds),
-            ("population.seeds", details.population.seeds),
-        ):
-            if lacking := [seed for seed in seeds if seed not in digits]:
-                said.append(f"{name}: {lacking} must be among seeds.digits, too; runs are compared seed by seed")
+            said += _gives_weights(f"sources.{problem}", smto, self.methods[problem])
+        said += _paired("sweep_seeds", details.digits.sweep_seeds, "seeds.digits", self.seeds.digits)
         if details.sources[QM9] != "nash_mtl":
             said.append(f"sources.{QM9}: nash_lr gives the rates of nash_mtl, so that it must be the source")
         if said:
@@ -493,6 +477,116 @@ class FixedWeights(OnData):
                 getattr(part, family(problem)) for part in (self.source, self.data_dir, self.details)
             )
             yield problem, settings.model_dump().get("problem_options", {}), source, settings.sizes, folder
+
+
+def _gives_weights(name: str, smto: str, methods: list[str]) -> list[str]:
+    """What is wrong with a method that weights are taken from."""
+    if smto not in methods:
+        return [f"{name}: {smto!r} is not among the methods"]
+    if smto == "unit_scal" or smto in WITHOUT_WEIGHTS:
+        return [f"{name}: {smto!r} has no weights of its own to be taken"]
+    return []
+
+
+def _paired(name: str, seeds: list[int], of_all: str, known: list[int]) -> list[str]:
+    """What is wrong with the seeds of runs that are compared with others, seed by seed."""
+    lacking = [seed for seed in seeds if seed not in known]
+    return [f"{name}: {lacking} must be among {of_all}, too; runs are compared seed by seed"] if lacking else []
+
+
+class SweepDetails(Chosen):
+    """On digits, as in notebooks 01 and 02. sweep_seeds: of what is trained here."""
+
+    grid: DigitGrid
+    sweep_seeds: Seeds
+    ratios: Annotated[dict[str, RatioSweep], _all_of(SWEPT)]
+
+    def uniform(self, source: str, **changes: Any) -> RunConfig:
+        """A run of the uniform loss on CL_RR with some settings changed."""
+        settings = self.model_dump(include={*Sized.model_fields})
+        return RunConfig.of(**{**settings, "source": source, "problem": CL_RR, "seed": 1, "lr": 0.001, **changes})
+
+
+class PriceDetails(SweepDetails):
+    widths: Annotated[list[Annotated[float, Field(ge=0.1, le=16)]], Field(min_length=1), Once]
+
+
+class OnSweeps(PaperNotebook):
+    """A notebook that compares methods with a sweep of fixed weights."""
+
+    source: Digits
+    details: SweepDetails
+
+    def swept(self) -> Plan:
+        for ratios in self.details.ratios.values():
+            yield "ratios", partial(sweeps.ratios, **ratios.model_dump())
+
+    def data(self) -> Data:
+        yield from self.needs(CL_RR)
+
+
+class SweepOrMethod(OnSweeps):
+    all_methods: Methods
+    details: PriceDetails
+
+    def plan(self) -> Plan:
+        yield "", self._fits
+        yield from self.of(CL_RR, self.all_methods)
+        yield from self.of(CL_CR, self.methods)
+        yield from self.swept()
+        for width in self.details.widths:
+            yield "widths", partial(self.details.uniform, self.source, problem_options={"width": width})
+
+    def _fits(self) -> None:
+        """What holds one parameter against another."""
+        said = _paired("sweep_seeds", self.details.sweep_seeds, "seeds", self.seeds)
+        if not any(smtos.get(smto).space == "parameters" for smto in self.all_methods):
+            said.append("all_methods: a method that reads the gradients on the parameters is needed, to compare cost")
+        if said:
+            raise BadConfig(". ".join(said))
+
+
+class WaysDetails(SweepDetails):
+    taken_from: Method
+    lr_methods: Methods
+    lr_grid: Annotated[list[Rate], Field(min_length=2), Once]
+    kurin_methods: Methods
+    kurin: Annotated[list[Annotated[list[Annotated[float, Field(le=1)]], Field(min_length=2, max_length=2)]], Once]
+    population: PopulationOptions
+
+
+class OtherWays(OnSweeps):
+    details: WaysDetails
+
+    def plan(self) -> Plan:
+        details = self.details
+        yield "", self._fits
+        yield from self.of(CL_RR, self.methods)
+        yield from self.of(CL_CR, ["unit_scal"])
+        yield from self.swept()
+        for dropout, decay in details.kurin:
+            yield "kurin", partial(details.uniform, self.source, dropout=dropout, weight_decay=decay)
+        yield "population", self._population
+
+    def _population(self) -> PopulationConfig:
+        base = self.details.uniform(self.source)
+        baselines = {task.name: dict.fromkeys(task.metrics, 1.0) for task in base.definition.tasks}
+        size, interval = self.details.population.size, self.details.population.exploit_interval
+        return PopulationConfig.of(base=base, baselines=baselines, size=size, exploit_interval=interval)
+
+    def _fits(self) -> None:
+        """What holds one parameter against another."""
+        details = self.details
+        said = _gives_weights("taken_from", details.taken_from, self.methods)
+        for name in ("lr_methods", "kurin_methods"):
+            if lacking := [smto for smto in getattr(details, name) if smto not in self.methods]:
+                said.append(f"{name}: {listed(lacking)} must be among the methods, too")
+        if [0.0, 0.0] not in details.kurin:
+            said.append("kurin: [0.0, 0.0], neither dropout nor weight decay, must be there, to compare with")
+        for name, seeds in (("sweep_seeds", details.sweep_seeds), ("population.seeds", details.population.seeds)):
+            said += _paired(name, seeds, "seeds", self.seeds)
+        if said:
+            raise BadConfig(". ".join(said))
 
 
 def _beyond_four(sizes: list[int]) -> list[int]:
@@ -722,9 +816,12 @@ SCHEMAS: dict[str, type[Parameters]] = {
     "00_start_here": StartHere,
     "01_mnist_selection": Selection,
     "02_two_similar_tasks": SimilarTasks,
+    "02b_cosine": Cosine,
     "03_cityscapes_ladder": Ladder,
     "04_qm9": Properties,
     "05_fixed_weights": FixedWeights,
+    "05b_sweep_or_smto": SweepOrMethod,
+    "05c_other_ways": OtherWays,
     "06_proofs": Proofs,
     "07_optimizers": Optimizers,
     "08_imbalance": Imbalance,

@@ -37,7 +37,7 @@ NEEDS: dict[str, tuple[float, float, float | None]] = {
     "paper": (16, 20, None),
 }
 PROBLEMS = {"digits": "multimnist/CL_RR", "streets": "cityscapes/inst_seg", "molecules": "qm9"}
-OF_NOTEBOOK = {"01": "digits", "02": "digits", "03": "streets", "04": "molecules", "07": "digits"}
+OF_NOTEBOOK = dict.fromkeys(("01", "02", "02b", "05b", "05c", "07"), "digits") | {"03": "streets", "04": "molecules"}
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,8 @@ def missing_data(repository: Path, preset: str) -> list[str]:
     """The data that a preset's notebooks name and that are not there."""
     found = []
     for path in sorted((repository / "params" / preset).glob("*.yaml")):
-        for family, source, folder in sources(parameters.preset_values(path), OF_NOTEBOOK.get(path.stem[:2], "")):
+        of = OF_NOTEBOOK.get(artifacts.number_of(path.stem), "")
+        for family, source, folder in sources(parameters.preset_values(path), of):
             data = problems.get(PROBLEMS[family]).data
             try:
                 data.check(source, data.sizes(source), str(repository / folder) if folder else None)

@@ -36,7 +36,8 @@ class NotThere(ValueError):
 
 def of_picture(repository: Path, name: str) -> tuple[Path, int]:
     """The notebook that draws a figure or table, and which of its code cells does. Raises NotThere."""
-    sources = [path for path in notebooks.find(repository / "notebooks") if path.stem[:2] == name[:2]]
+    number = artifacts.number_of(name)
+    sources = [path for path in notebooks.find(repository / "notebooks") if artifacts.number_of(path.stem) == number]
     for path in sources:
         for i, source in enumerate(_code(path)):
             if "publish" in source and cells.mentions(source, name):

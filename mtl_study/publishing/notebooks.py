@@ -8,7 +8,6 @@ student copy. Of cells tagged "remark", that print sentences about what was meas
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from nbconvert.filters import strip_ansi
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 
-from mtl_study.artifacts import REPOSITORY
+from mtl_study.artifacts import NAME, REPOSITORY, number_of
 from mtl_study.execution import has_frontend
 from mtl_study.paper import rules
 from mtl_study.parameters.checking import BadParameters
@@ -41,11 +40,8 @@ def reading_list(here: str, folder: Path = REPOSITORY / "notebooks") -> Markdown
     for path in find(folder):
         heading = title(read(path))
         link = f"{heading} (you are here)" if path.stem == here else f"[{heading}]({path.stem}{suffix})"
-        lines.append(f"* {path.stem[:2]}: {link}")
+        lines.append(f"* {number_of(path.stem)}: {link}")
     return Markdown("\n".join(lines))
-
-
-NAME = re.compile(r"\d\d_[a-z0-9_]+")
 
 
 def find(folder: Path) -> list[Path]:
@@ -82,6 +78,26 @@ def claims_of(notebook: NotebookNode) -> list[str]:
     judged = [call.args[0] for call in calls if getattr(call.func, "attr", "") == "judge"]
     claims = [str(arg.value) for arg in judged if isinstance(arg, ast.Constant)]
     return [id_ for claim in dict.fromkeys(claims) for id_, _ in rules.named_parts(claim)]
+
+
+def minutes(notebook: NotebookNode) -> float:
+    """How long a notebook takes to read: 200 words of text per minute, three quarters of a minute for a cell that draws
+    a figure, and three seconds for a line of code. Cells tagged "parameters" or "solution" are left out."""
+    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    read = [
+        cell.source
+        for cell in notebook.cells
+        if cell.cell_type == "code" and not tagged(cell, "parameters") and not tagged(cell, "solution")
+    ]
+    lines = sum(bool(line.strip()) for source in read for line in source.splitlines())
+    return words / 200 + 0.75 * sum(map(_draws, read)) + lines * 3 / 60
+
+
+def _draws(source: str) -> bool:
+    with suppress(SyntaxError):
+        calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+        return any(getattr(call.func, "id", "") == "publish" for call in calls)
+    return False
 
 
 def concludes(notebook: NotebookNode) -> bool:

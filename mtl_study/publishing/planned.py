@@ -58,7 +58,7 @@ def _changed(configs: Sequence[RunConfig], **changes: Any) -> list[RunConfig]:
 def _experiment(values: Mapping[str, Any], problem: str, methods: Sequence[str]) -> Iterator[Expected]:
     """As we have it, and then, where that is asked for, as released."""
     details = values["details"]
-    for as_released in (False, True) if details["as_released"] else (False,):
+    for as_released in (False, True) if details.get("as_released") else (False,):
         yield protocol.expected(
             problem,
             methods,
@@ -100,6 +100,12 @@ def _similar(values: Mapping[str, Any]) -> Iterator[RunConfig]:
                 yield from _changed([config], options={**config.options, "masks": "fresh"})
 
 
+def _cosine(values: Mapping[str, Any]) -> Iterator[RunConfig]:
+    for problem in (CL_CR, RL_RR, CL_RR):
+        [found] = _experiment(values, problem, values["methods"])
+        yield from found.all
+
+
 def _ladder(values: Mapping[str, Any]) -> Iterator[RunConfig]:
     for problem in LADDER:
         methods = values["all_methods"] if problem == STREETS else values["methods"]
@@ -131,45 +137,67 @@ def _fixed_weights(values: Mapping[str, Any]) -> Iterator[RunConfig]:
     details, found = values["details"], {}
     for problem, methods in values["methods"].items():
         name = family(problem)
-        own = {"search_seeds": [], **details[name], "search": details["search"], "as_released": False}
+        own = {"search_seeds": [], **details[name], "search": details["search"]}
         of_problem = {"details": own, "seeds": values["seeds"][name], "source": values["source"][name]}
         [found[problem]] = _experiment(of_problem, problem, methods)
         yield from found[problem].all
     here = {problem: values["seeds"][family(problem)] for problem in found}
     here |= {problem: details["digits"]["sweep_seeds"] for problem in (CL_RR, CL_CR)}
-    unknown = itertools.count(1)  # weights that a run will name
-
-    def weights(like: RunConfig, seeds: Sequence[int], **changes: Any) -> list[RunConfig]:
-        n = len(like.definition.tasks)
-        return sweeps.fixed(like, [1 + next(unknown) / 100_000, *[1.0] * (n - 1)], seeds, **changes)
-
-    def changed(smto: str, **changes: Any) -> list[RunConfig]:
-        return _changed([c for c in found[CL_RR].of(smto) if c.seed in here[CL_RR]], **changes)
-
+    unknown = itertools.count(1)
     taken = {problem: found[problem].of(smto)[0] for problem, smto in details["sources"].items()}
     for problem in (CL_RR, STREETS):
-        yield from weights(taken[problem], here[problem])
+        yield from _found(next(unknown), taken[problem], here[problem])
     for lr in details["nash_lr"]:
         yield taken[QM9].model_copy(update={"lr": lr})
-        yield from weights(taken[QM9], here[QM9], lr=details["fixed_lr"])
-    rates = {problem: dict.fromkeys(config.lr for config in found[problem].runs) for problem in details["ratios"]}
-    for problem, ratios in details["ratios"].items():
-        for lr in rates[problem]:
-            uniform = found[problem].of("unit_scal")[0]
-            yield from sweeps.front(uniform, sweeps.ratios(**ratios), here[problem], lr=lr)
-    uniform, population = found[CL_RR].of("unit_scal")[0], details["population"]
-    for seed in population["seeds"]:
-        for _ in range(population["size"]):  # its members, as so many runs
-            yield from weights(uniform, [seed])
-        yield from weights(uniform, [seed])  # trained anew with what it found
-    for _ in range(3):  # inverse losses, inverse gradients, a method's mean
-        yield from weights(uniform, here[CL_RR])
+        yield from _found(next(unknown), taken[QM9], here[QM9], lr=details["fixed_lr"])
+
+
+def _found(number: int, like: RunConfig, seeds: Sequence[int], **changes: Any) -> list[RunConfig]:
+    """Runs with weights that only another run will name: as if they were some that no other run has."""
+    weights = [1 + number / 100_000, *[1.0] * (len(like.definition.tasks) - 1)]
+    return sweeps.fixed(like, weights, seeds, **changes)
+
+
+def _swept(values: Mapping[str, Any], found: Expected) -> Iterator[RunConfig]:
+    """An experiment, and a sweep at all of its rates."""
+    details, uniform = values["details"], found.of("unit_scal")[0]
+    yield from found.all
+    ratios = sweeps.ratios(**details["ratios"][uniform.problem])
+    for lr in dict.fromkeys(config.lr for config in found.runs):
+        yield from sweeps.front(uniform, ratios, details["sweep_seeds"], lr=lr)
+
+
+def _of_seeds(found: Expected, smto: str, seeds: Sequence[int], **changes: Any) -> list[RunConfig]:
+    return _changed([config for config in found.of(smto) if config.seed in seeds], **changes)
+
+
+def _sweep_or_smto(values: Mapping[str, Any]) -> Iterator[RunConfig]:
+    details = values["details"]
+    [found] = _experiment(values, CL_RR, values["all_methods"])
+    [alike] = _experiment(values, CL_CR, values["methods"])
+    yield from _swept(values, found)
+    yield from _swept(values, alike)
+    for width, lr in itertools.product(details["widths"], dict.fromkeys(config.lr for config in found.runs)):
+        yield from _of_seeds(found, "unit_scal", details["sweep_seeds"], problem_options={"width": width}, lr=lr)
+
+
+def _other_ways(values: Mapping[str, Any]) -> Iterator[RunConfig]:
+    details = values["details"]
+    [found] = _experiment(values, CL_RR, values["methods"])
+    [alike] = _experiment(values, CL_CR, ["unit_scal"])
+    yield from _swept(values, found)
+    yield from _swept(values, alike)
+    here, uniform, unknown = details["sweep_seeds"], found.of("unit_scal")[0], itertools.count(101)
+    for seed in details["population"]["seeds"]:
+        for _ in range(details["population"]["size"]):  # its members, as so many runs
+            yield from _found(next(unknown), uniform, [seed])
+        yield from _found(next(unknown), uniform, [seed])  # trained again with what it found
+    for _ in range(4):  # inverse losses, inverse gradients, a method's moving average and its mean
+        yield from _found(next(unknown), uniform, here)
     for smto, lr in itertools.product(details["lr_methods"], details["lr_grid"]):
-        yield from changed(smto, lr=lr)
-    for width, lr in itertools.product(details["widths"], rates[CL_RR]):
-        yield from changed("unit_scal", problem_options={"width": width}, lr=lr)
+        yield from _of_seeds(found, smto, here, lr=lr)
     for smto, (dropout, decay) in itertools.product(details["kurin_methods"], details["kurin"]):
-        yield from changed(smto, dropout=dropout, weight_decay=decay)
+        yield from _of_seeds(found, smto, here, dropout=dropout, weight_decay=decay)
 
 
 def _optimizers(values: Mapping[str, Any]) -> Iterator[Config]:
@@ -214,9 +242,12 @@ def _imbalance(values: Mapping[str, Any]) -> Iterator[Config]:
 NOTEBOOKS: dict[str, Callable[[Mapping[str, Any]], Iterator[Config]]] = {
     "01_mnist_selection": _selection,
     "02_two_similar_tasks": _similar,
+    "02b_cosine": _cosine,
     "03_cityscapes_ladder": _ladder,
     "04_qm9": _properties,
     "05_fixed_weights": _fixed_weights,
+    "05b_sweep_or_smto": _sweep_or_smto,
+    "05c_other_ways": _other_ways,
     "07_optimizers": _optimizers,
     "08_imbalance": _imbalance,
 }

@@ -86,17 +86,24 @@ def plan(repository: Path, preset: str, only: list[str], overrides: dict[str, An
 
 
 def choose(found: list[Path], only: list[str]) -> list[Path]:
-    """The notebooks with these numbers or names, in reading order. Raises BadRequest for a name that fits none."""
+    """The notebooks with these numbers or names, in reading order; 05 means 05b and 05c, too. Raises BadRequest for a
+    name that fits none."""
     if not found:
         raise BadRequest("there are no notebooks: expected notebooks/NN_name.ipynb in the repository.")
     chosen = set()
     for name in only:
-        fitting = {path for path in found if name in (path.name, path.stem, path.stem[:2], path.stem[:2].lstrip("0"))}
+        fitting = {path for path in found if name in _called(path)}
         if not fitting:
             stems = [path.stem for path in found]
             raise BadRequest(f"there is no notebook {name!r}{nearest(name, stems)}. Notebooks: {', '.join(stems)}.")
         chosen |= fitting
     return sorted(chosen) if only else found
+
+
+def _called(path: Path) -> set[str]:
+    """What a notebook is asked for by: its name, its number, and the number that its parts share: 05 for 05b."""
+    number = artifacts.number_of(path.stem)
+    return {path.name, path.stem, number, number.lstrip("0"), number[:2], number[:2].lstrip("0")}
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
