@@ -11,7 +11,7 @@ import yaml
 from scipy import optimize, stats
 ROOT, PRESET = Path(__file__).resolve().parents[2], (*sys.argv[1:], "quick")[0]
 CLAIMS, PAPER, RESULTS = (yaml.safe_load((ROOT / f"mtl_study/paper/data/{n}.yaml").read_text()) for n in ("claims", "paper_hyperparameters", "paper_results"))
-PARAMS = {path.stem[:2]: {**(given := yaml.safe_load(path.read_text())), **given["details"]} for path in (ROOT / "params" / PRESET).glob("*.yaml")}
+PARAMS = {path.stem.partition("_")[0]: {**(given := yaml.safe_load(path.read_text())), **given["details"]} for path in (ROOT / "params" / PRESET).glob("*.yaml")}
 LINES = [(path.stem, json.loads(text)["record"]) for path in (ROOT / "results").rglob("*.jsonl") if path.stem not in ("looks", "strides", "transfers") for text in path.open()]
 DIGITS, MOLECULES = ({**PARAMS["05"][family], **{name: PARAMS["05"][name][family] for name in ("seeds", "source")}} for family in ("digits", "molecules"))
 SWEPT, CL_RR, ALIKE = {**DIGITS, "seeds": DIGITS["sweep_seeds"]}, "multimnist/CL_RR", ("source", "train_size", "val_size", "test_size", "batch_size", "precision", "lr_decay")
@@ -70,7 +70,7 @@ def utility_lead(problem, table):  # the sweep minus the best method at the u wh
     ours, theirs = (table[table.config == config].set_index("seed")[tasks] @ [u, 1 - u] for config in configs)
     return (ours - theirs).rename("least_lead").reset_index().assign(problem=problem, smto="fixed")
 def evidence():  # the table of every claim that digits decide, as its notebook makes it
-    params, one, two, rotated, beside = PARAMS["05"], PARAMS["01"], PARAMS["02"], [], {}
+    params, one, two, rotated, beside = {**PARAMS["05b"], **PARAMS["05c"]}, PARAMS["01"], PARAMS["02"], [], {}
     c1 = pd.concat([rows(CL_RR, smto, one) for smto in one["methods"]])
     c3 = pd.concat([rows(problem, smto, two) for problem in (CL_RR, "multimnist/CL_CR", "multimnist/RL_RR") for smto in two["methods"]])
     for run in [*runs("qm9", "rotograd", MOLECULES), *runs(CL_RR, "rotograd", two)]:
@@ -78,7 +78,7 @@ def evidence():  # the table of every claim that digits decide, as its notebook 
         squares, batch = [sum(x * x for x in e["gradients"]["features"]["norms"]) / len(e["weights"]) for e in run["history"]], config["batch_size"]
         rotated.append({**{name: config[name] for name in ("problem", "smto", "seed")}, "relative": (loss * batch / squares).mean(), "rotation_loss": loss.mean() * (batch / PAPER["training"][config["problem"].split("/")[0]]["batch_size"]) ** 2})
     for problem, span in params["ratios"].items():  # a sweep of fixed weights at every rate that a method has
-        methods = pd.concat([rows(problem, smto, SWEPT, {"sweep": False}) for smto in params["methods"][problem]])
+        methods = pd.concat([rows(problem, smto, SWEPT, {"sweep": False}) for smto in PARAMS["05"]["methods"][problem]])
         odds = [span["lowest"] * (span["highest"] / span["lowest"]) ** (i / (span["points"] - 1)) for i in range(span["points"])]
         sweep = [fixed(problem, SWEPT, [x, 1], {"sweep": True}, lr=lr) for lr in methods.lr.unique() for x in odds]
         beside[problem] = pd.concat([*sweep, methods[methods.smto != "unit_scal"]], ignore_index=True)

@@ -15,6 +15,7 @@ from mtl_study.publishing import notebooks
 
 PARAMS, NOTEBOOKS = artifacts.REPOSITORY / "params", artifacts.REPOSITORY / "notebooks"
 DIGITS, LADDER, FIXED = "01_mnist_selection", "03_cityscapes_ladder", "05_fixed_weights"
+SWEEP, WAYS = "05b_sweep_or_smto", "05c_other_ways"
 OPTIMIZERS, IMBALANCE = "07_optimizers", "08_imbalance"
 
 
@@ -121,13 +122,22 @@ REFUSED = [
     ("04_qm9", {"details__train_size": 9_999}, "molecules of that split have at most 11 atoms"),
     (FIXED, {"details__streets__gird": {}}, "unknown parameter 'details.streets.gird' (did you mean 'grid'?)"),
     (FIXED, {"source__molecules": "mebedded"}, "(did you mean 'embedded'?)"),
-    (FIXED, {"details__widths": [0.0]}, "details.widths[0] is a number with a point (0.0)"),
-    (FIXED, {"details__ratios__multimnist/CL_RR__highest": 5.0}, "in 3 points, and none is 1, the uniform loss"),
-    (FIXED, {"details__kurin": [[0.3, 0.0]]}, "kurin: [0.0, 0.0]"),
-    (FIXED, {"details__kurin": [[0.0, 0.0], [1.0, 0.0]]}, "kurin: dropout = 1.0"),
-    (FIXED, {"details__lr_methods": ["unit_scal", "si"]}, "si must be among the methods of multimnist/CL_RR"),
-    (FIXED, {"details__sources__qm9": "edm"}, "'edm' is not among the methods of qm9"),
-    (FIXED, {"details__population__exploit_interval": 2}, "exploit_interval = 2 is all of base.epochs"),
+    (SWEEP, {"details__widths": [0.0]}, "details.widths[0] is a number with a point (0.0)"),
+    (SWEEP, {"details__sweep_seeds": [7]}, "sweep_seeds: [7] must be among seeds, too"),
+    (SWEEP, {"all_methods": ["unit_scal", "famo"]}, "all_methods: a method that reads the gradients on the parameters"),
+    (WAYS, {"details__taken_from": "graddrop"}, "taken_from: 'graddrop' is not among the methods"),
+    (
+        WAYS,
+        {"methods": ["unit_scal", "cagrad", "pcgrad"], "details__taken_from": "pcgrad"},
+        "taken_from: 'pcgrad' has no weights of its own",
+    ),
+    ("02b_cosine", {"methods": ["unit_scal", "edm"]}, "methods must have imtl, of which this notebook speaks"),
+    (SWEEP, {"details__ratios__multimnist/CL_RR__highest": 5.0}, "in 3 points, and none is 1, the uniform loss"),
+    (WAYS, {"details__kurin": [[0.3, 0.0]]}, "kurin: [0.0, 0.0]"),
+    (WAYS, {"details__kurin": [[0.0, 0.0], [1.0, 0.0]]}, "kurin: dropout = 1.0"),
+    (WAYS, {"details__lr_methods": ["unit_scal", "si"]}, "lr_methods: si must be among the methods"),
+    (FIXED, {"details__sources__qm9": "edm"}, "sources.qm9: 'edm' is not among the methods"),
+    (WAYS, {"details__population__exploit_interval": 2}, "exploit_interval = 2 is all of base.epochs"),
     (OPTIMIZERS, {"details__optimizers": ["adam", "sdg"]}, "there are no step sizes for sdg"),
     (OPTIMIZERS, {"details__optimizers": ["sgd"]}, "lacks 'adam'"),
     (OPTIMIZERS, {"details__arms": [["unit_scal", "adma"]]}, "there are no step sizes for adma"),
@@ -180,8 +190,8 @@ def test_a_preset_is_whole_and_of_details_by_hand_the_rest_is_as_in_the_preset(b
     said = parameters.problems_of(LADDER, preset(LADDER, **lacks))
     assert said == ["missing: details.problem_options.slim"]
     whole = preset(FIXED)
-    names = whole | {"details": "{digits: {epochs: 3}, ratios: {}}", "source": {"digits": "embedded"}}
-    assert "details.ratios lacks multimnist/CL_RR" in refusal(
+    names = whole | {"details": "{digits: {epochs: 3}, sources: {}}", "source": {"digits": "embedded"}}
+    assert "details.sources lacks multimnist/CL_RR" in refusal(
         FIXED, **{name: names[name] for name in ("details", "source")}
     )
     names["details"] = {"digits": {"epochs": 3}}

@@ -303,3 +303,33 @@ def test_placed_at_own_rate_is_like_with_like():
     assert own.lr["edm"] == 0.001
     assert fronts.placed(runs, ["CL", "RR"]).epsilon["edm"] < 0 < own.epsilon["edm"]
     assert fronts.placed_at_own_rate(pd.concat([slow, fast], ignore_index=True), ["CL", "RR"]).empty
+
+
+def test_prices_are_in_runs_of_the_uniform_loss_at_its_own_rate(make_run):
+    """It takes 1 s for two epochs; at a larger rate it was slow, which does not count. EDM takes 1 s for one epoch."""
+    lengths = {("unit_scal", 0.001): 2, ("unit_scal", 0.01): 1, ("edm", 0.01): 1}
+    runs = [make_run([{"CL": 0.8, "RR": 0.5}] * n, smto=smto, lr=lr) for (smto, lr), n in lengths.items()]
+    rows = pd.DataFrame([frames.run_key(run) for run in runs], columns=frames.RUN)
+    assert fronts.prices(rows, runs, 0.001) == {"unit_scal": 1.0, "edm": 2.0, "fixed": 1.0}
+
+
+def test_for_the_money_a_dear_method_is_compared_with_more_of_the_sweep():
+    """One run of the sweep has 1, two have 3. A method with 2 is ahead for the price of one, behind for that of two."""
+    values = {("fixed", 1): 1.0, ("fixed", 2): 3.0, ("edm", 1): 2.0, ("cagrad", 1): 2.0}
+    bought = pd.DataFrame([(s, seed, n, v + 0.01 * seed) for (s, n), v in values.items() for seed in (1, 2, 3)])
+    bought = bought.set_axis(["smto", "seed", "runs", "value"], axis=1)
+    noisy = bought[bought.smto == "edm"].assign(smto="imtl", value=[1.0, 0.0, 3.0])
+    found = fronts.for_the_money(pd.concat([bought, noisy]), {"edm": 1.9, "cagrad": 2.0, "imtl": 0.5})
+    assert found == {"more": ["edm"], "less": ["cagrad"], "open": ["imtl"]}
+
+
+def test_least_leads_are_read_on_test_where_validation_says():
+    """Validation puts the sweep furthest behind EDM at u = 1; on test it is ahead there, and CAGrad does not count."""
+
+    def utilities(by_u):
+        rows = [(u, smto, seed, value + seed) for u, of in by_u.items() for smto, value in of.items() for seed in (1, 2)]
+        return pd.DataFrame(rows, columns=["u", "smto", "seed", "utility"])
+
+    validation = utilities({0: {"fixed": 3, "edm": 1, "cagrad": 2}, 1: {"fixed": 3, "edm": 5, "cagrad": 4}})
+    test = utilities({0: {"fixed": 0, "edm": 9, "cagrad": 9}, 1: {"fixed": 6, "edm": 5, "cagrad": 9}})
+    assert fronts.least_leads(validation, test).to_dict() == {1: 1, 2: 1}

@@ -73,7 +73,7 @@ def quick(notebook):
 
 
 def test_rules_that_came_after_a_look_get_seeds_that_nobody_had_looked_at(tmp_path):
-    """The first tier: quick's runs with the seeds that these rules count, for all that notebooks 02 and 05 look up."""
+    """The first tier: quick's runs with the seeds that these rules count, for all that notebooks 02 and 05c look up."""
     fresh = evidence.tiers("overnight")[0]
     after = {part.needs.after for name in ("Time-to-target", "AutoScale", "Mueller") for part in rules.parts(name)}
     assert fresh.seeds == list(range(max(after) + 1, max(after) + 6)) and set(quick("01_mnist_selection")["seeds"]) == {
@@ -82,7 +82,7 @@ def test_rules_that_came_after_a_look_get_seeds_that_nobody_had_looked_at(tmp_pa
     settings = {"epochs": fresh.epochs[0], "batch_size": fresh.batch_size[0], **fresh.settings}
     assert settings.items() <= quick("02_two_similar_tasks").items()
     assert settings.items() <= parameters.settings_of("quick", CL_RR).items()
-    ratios = quick("05_fixed_weights")["ratios"]
+    ratios = quick("05c_other_ways")["ratios"]
     assert {problem: ratio.model_dump() for problem, ratio in fresh.ratios.items()} == ratios
 
     trained = {c.key for c in evidence.blocks(fresh.model_copy(update={"seeds": [6]}), RunStore(tmp_path))[0].configs}
@@ -98,7 +98,7 @@ def test_rules_that_came_after_a_look_get_seeds_that_nobody_had_looked_at(tmp_pa
 
 
 def test_inverse_norms_wait_for_the_run_that_they_come_from():
-    """The shipped run of the uniform loss on quick's digits tells their lengths; notebook 05 asks for these weights."""
+    """The shipped run of the uniform loss on quick's digits tells their lengths; notebook 05c asks for these weights."""
     [fresh] = [one for one in evidence.tiers("overnight") if one.inverse_norms]
     fresh = fresh.model_copy(update={"seeds": [6], "of": {CL_RR: ["unit_scal"]}, "ratios": {}})
     shipped = RunStore(PARAMS.parent / "results")

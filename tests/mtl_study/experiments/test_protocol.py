@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mtl_core import problems
 from mtl_study.analysis import comparisons, delta, frames
 from mtl_study.experiments import protocol, runner
 from mtl_study.experiments.protocol import Grid
@@ -49,6 +50,17 @@ def test_published_settings(tmp_path):
     }
     assert set(e.settings["chosen"]) == {"published"}
     assert len(e.selected()) == 4
+
+
+def test_the_runs_of_a_method_are_found_by_seed_and_gains_have_no_levels(make_run):
+    ends = {"unit_scal": 0.9, "edm": 0.95}
+    runs = [make_run([{"CL": end, "RR": 0.4}], smto=smto, seed=seed) for smto, end in ends.items() for seed in (1, 2)]
+    alone = [make_run([{name: 1.0 if name == "CL" else 0.4}]) for name in ("CL", "RR")]
+    found = protocol.Experiment(problems.get("multimnist/CL_RR"), runs, alone, pd.DataFrame(), [])
+    assert found.of("edm") == runs[2:] and found.of("edm", [2]) == runs[3:] and found.of("imtl") == []
+    gains = found.gains(runs[2:])
+    assert gains.CL.tolist() == pytest.approx([-5, -5]) and gains.RR.tolist() == pytest.approx([0, 0])
+    assert set(gains) < set(found.selected(runs[2:]))
 
 
 def test_search_picks_by_mean_validation_delta_m(tmp_path):

@@ -1,6 +1,7 @@
-"""Fixed weights as runs: extracted from a run, or swept; and notebook 05 asks for the other notebooks' records."""
+"""Fixed weights as runs: extracted from a run, or swept; and notebooks 02b to 05c ask for the others' records."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,9 +9,10 @@ import yaml
 
 from mtl_core import problems
 from mtl_study import artifacts, parameters
-from mtl_study.analysis import task_weights
+from mtl_study.analysis import delta, task_weights
 from mtl_study.experiments import runner, sweeps
 from mtl_study.experiments.population import PopulationConfig
+from mtl_study.experiments.protocol import Experiment
 from mtl_study.experiments.runs import BadConfig, RunConfig
 from mtl_study.experiments.store import RunStore
 from mtl_study.paper import claims, published
@@ -137,7 +139,62 @@ def test_the_papers_table_2_reproduces_what_the_paper_says_of_it():
     assert len(parts) == 4 and {claims.on_paper(part).verdict for part in parts} == {REPRODUCED}
 
 
-# -- notebook 05 asks for the records that are there -------------------------------------------------------------------
+def test_a_sweep_has_every_rate_of_a_method_and_the_uniform_loss_comes_first(tmp_path):
+    fast = UNIFORM.model_copy(update={"smto": "edm", "lr": 0.01})
+    runs = [SimpleNamespace(config=config) for config in (fast, UNIFORM)]
+    found = sweeps.over_rates(Experiment(UNIFORM.definition, runs, [], None, []), [(0.5, 0.5), (0.9, 0.1)], [1, 2])
+    assert [(c.lr, c.smto, c.seed) for c in found[:5]] == [
+        (0.002, "unit_scal", 1),
+        (0.002, "unit_scal", 2),
+        (0.002, "fixed", 1),
+        (0.002, "fixed", 2),
+        (0.01, "unit_scal", 1),
+    ]
+    assert len(found) == 8 and {c.lr for c in found} == {0.002, 0.01}
+
+
+def test_a_plan_comes_back_under_its_names_and_trains_a_run_once(monkeypatch):
+    asked = []
+
+    def run(configs, store, **how):
+        asked.append((list(configs), store, how))
+        return [SimpleNamespace(config=config) for config in reversed(configs)]
+
+    monkeypatch.setattr(runner, "run", run)
+    other = UNIFORM.model_copy(update={"seed": 2})
+    found = sweeps.trained({"a": [UNIFORM, other], 0.1: [other]}, "there", "title", device="cpu")
+    assert {name: [run.config for run in runs] for name, runs in found.items()} == {"a": [UNIFORM, other], 0.1: [other]}
+    assert asked == [([UNIFORM, other, other], "there", {"title": "title", "device": "cpu"})]
+
+
+def test_changed_runs_keep_their_seeds_and_weights_are_named():
+    runs = [SimpleNamespace(config=config) for config in sweeps.fixed(UNIFORM, [3, 1], [1, 2])]
+    found = sweeps.changed(runs, lr=0.5, dropout=0.1)
+    assert [(c.seed, c.lr, c.dropout, sweeps.weights_of(c)) for c in found] == [
+        (seed, 0.5, 0.1, [0.75, 0.25]) for seed in (1, 2)
+    ]
+    assert sweeps.weights_of(UNIFORM) == [0.5, 0.5]
+    assert [c.seed for c in sweeps.again([UNIFORM, *found[:1], UNIFORM], [3, 4])] == [3, 4, 3, 4]
+
+
+def test_leads_are_those_of_the_values_that_a_store_holds_whole(monkeypatch):
+    """Without the single task RR, or without the uniform loss, a value is left out."""
+    names = ("multimnist/CL", "multimnist/RR")
+    edm = UNIFORM.model_copy(update={"smto": "edm"})
+    variants = {n: sweeps.changed([SimpleNamespace(config=c) for c in (UNIFORM, edm)], batch_size=n) for n in (8, 16, 32)}
+    singles = {n: [RunConfig.of(**{**variants[n][0].model_dump(), "problem": name}) for name in names] for n in variants}
+    there = [*variants[8], *singles[8], *variants[16], singles[16][0], variants[32][1], *singles[32]]
+    keys = {config.key for config in there}
+    monkeypatch.setattr(
+        sweeps, "held", lambda configs, store: [SimpleNamespace(config=c) for c in configs if c.key in keys]
+    )
+    monkeypatch.setattr(delta, "single_task_baselines", lambda runs, tasks: len(runs))
+    monkeypatch.setattr(delta, "selected", lambda runs, reference, tasks: (len(runs), reference))
+    monkeypatch.setattr(sweeps.slopes, "leads", lambda tables: tables)
+    assert sweeps.leads(variants, [1], RunStore("nowhere")) == {8: (2, 2)}
+
+
+# -- notebooks 02b to 05c ask for the records that are there -----------------------------------------------------------
 
 
 FAMILIES = {
@@ -163,12 +220,37 @@ def test_the_settings_are_those_of_the_problems_own_notebook(family, preset):
     assert set(ours["methods"][problem]) <= set(theirs[methods])
 
 
+PARTS = {"02b_cosine": "02_two_similar_tasks", "05b_sweep_or_smto": "05_fixed_weights", "05c_other_ways": "05b_sweep_or_smto"}
+
+
+def test_the_parts_of_a_lesson_have_the_settings_of_the_part_before():
+    """So their records are the same. Notebook 05 has those of digits in a table of their own."""
+    for preset in PRESETS:
+        for part, before in PARTS.items():
+            ours, theirs = values(preset, part), values(preset, before)
+            if before == "05_fixed_weights":
+                assert {**ours.pop("details")["ratios"]}.keys() < theirs["methods"].keys()
+                assert ours["methods"] == theirs["methods"]["multimnist/CL_CR"]
+                assert ours["all_methods"] == theirs["methods"]["multimnist/CL_RR"]
+                assert all(ours[name] == theirs[name]["digits"] for name in ("seeds", "source", "data_dir"))
+                ours, theirs = values(preset, part)["details"], {**theirs["details"]["digits"]}
+            else:
+                assert all(ours[name] == theirs[name] for name in ("store", "seeds", "source", "data_dir"))
+                ours, theirs = ours["details"], theirs["details"]
+            common = ours.keys() & theirs.keys()
+            assert {"epochs", "train_size", "grid"} <= common
+            assert {name: ours[name] for name in common} == {name: theirs[name] for name in common}, (preset, part)
+        assert values(preset, "05c_other_ways")["methods"] == values(preset, "05b_sweep_or_smto")["all_methods"]
+        taken = values(preset, "05_fixed_weights")["details"]["sources"]["multimnist/CL_RR"]
+        assert values(preset, "05c_other_ways")["details"]["taken_from"] == taken
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_run_of_a_preset_is_a_valid_configuration(preset):
     """Extraction, sweep, rates, regularisation, width and populations, for every seed: all can be constructed."""
-    given = values(preset, "05_fixed_weights")
+    given, sweep, ways = (values(preset, name) for name in ("05_fixed_weights", "05b_sweep_or_smto", "05c_other_ways"))
     seeds, digits = given["seeds"]["digits"], parameters.settings_of(preset, "multimnist/CL_RR")
-    given |= given["details"]
+    given |= {**sweep["details"], **ways["details"], **given["details"]}
     for problem in ("multimnist/CL_RR", "multimnist/CL_CR"):
         like = RunConfig.of(**digits, **published.best(problem), problem=problem, seed=1)
         ladder = sweeps.ratios(**given["ratios"][problem])

@@ -44,16 +44,16 @@ def test_the_answer_turns_where_the_numbers_turn(changed):
     (_, two, *_) = answer.answer(changed("01", rate_gain=[0.1, -1.0, 1.2], compared_at_one_rate=0))
     assert two.startswith("A larger learning rate alone (0.0025) gives the uniform loss nothing for sure")
     assert "compared at one rate" not in two
-    (_, two, *_) = answer.answer(changed("05", batches=[32, 256], leads_by_rate={}))
+    (_, two, *_) = answer.answer(changed("05c", batches=[32, 256], leads_by_rate={}))
     assert "batch" not in two and "larger one" not in two
 
 
 def test_of_some_notebooks_the_page_says_what_they_know(numbers):
     """Nothing of none; what became null in JSON is no value, and breaks nothing."""
     assert answer.answer({}) == [] and answer.guide({}, {}) == [] and answer.basis({}) == {}
-    assert len(answer.answer({"02": numbers["02"]})) == 2
-    unknown = {name: None if isinstance(value, float) else value for name, value in numbers["02"].items()}
-    assert "no value" in answer.answer({"02": unknown})[1]
+    assert len(answer.answer({"02": numbers["02"]})) == len(answer.answer({"02b": numbers["02b"]})) == 1
+    unknown = {name: None if isinstance(value, float) else value for name, value in numbers["02b"].items()}
+    assert "no value" in answer.answer({"02b": unknown})[0]
 
 
 def test_the_guide_says_what_to_try_first_when_an_smto_pays_and_what_it_costs(numbers):
@@ -81,7 +81,7 @@ def test_the_guide_follows_the_verdicts(changed):
     found = guide(nothing)
     assert found["Try first"] == "Nothing cheap helped the uniform loss here."
     assert found["An SMTO pays"].startswith("We saw no SMTO that is surely ahead")
-    found = guide(changed("02", rho=-0.9, p=0.001), C13=NOT_REPRODUCED, C1b=NOT_REPRODUCED, Xin_utility=REPRODUCED)
+    found = guide(changed("02b", rho=-0.9, p=0.001), C13=NOT_REPRODUCED, C1b=NOT_REPRODUCED, Xin_utility=REPRODUCED)
     assert "not free either" in found["It costs"] and "paper's order of methods" in found["The cosine C tells"]
     assert "fixed weights do as well" in found["An SMTO pays"]
 

@@ -90,6 +90,22 @@ def test_what_numbers_rest_on_is_read_from_the_runs():
     assert full["multimnist"].startswith("50,000 pairs made of 50,000") and "photographs" in full["cityscapes"]
 
 
+def test_what_is_missed_is_named_with_its_reason_and_smoke_means_nothing():
+    wrong = SimpleNamespace(id="C1b", verdict=OPEN, why="it crosses 0")
+    assert conclusions.missed([verdict("C1a", REPRODUCED), wrong], "quick") == (
+        "Of the paper's own claims not reproduced, open, or not judged here: C1b (open: it crosses 0)."
+    )
+    assert conclusions.missed([verdict("C1a", REPRODUCED)], "quick") == "All 1 statements of the paper are reproduced."
+    assert "mean nothing" in conclusions.missed([wrong], "smoke")
+
+
+def test_what_a_notebook_spent_counts_a_run_once():
+    runs = [SimpleNamespace(**vars(run(CL_RR, seed)), seconds=20.0, diverged=seed == 2, history=[]) for seed in (1, 2)]
+    text = conclusions.spent([*runs, runs[0]])
+    assert text.startswith("Behind this notebook are 2 runs; trained one after the other they took 40 seconds. 1 run")
+    assert text.endswith("diverged. No method raised a flag in any step.")
+
+
 # -- 01 ----------------------------------------------------------------------------------------------------------------
 
 TWO = intervals(edm=(10.0, 8.0, 12.0), si=(-3.0, -4.0, -2.0), uw=(0.0, -1.0, 1.0))
@@ -147,16 +163,24 @@ FAMO = pd.DataFrame({"mean |w₁ − ½|": [0.08, 0.03]})
 REACH = pd.DataFrame({"share": [0.5, 0.9], "share_of_seconds": [0.7, 1.4]}, index=["edm", "cagrad"])
 
 
+ANGLES = pd.DataFrame(
+    {"cosine_to_mean": [0.7, 0.72, 0.6], "pairwise_cosine": [0.0, 0.05, 0.02]},
+    index=[CL_CR, "multimnist/RL_RR", CL_RR],
+)
+
+
 def ranking(c):
     floor = [0.7, 0.7, 0.58, 0.3, 0.2]
     table = pd.DataFrame({"C": c, "pairwise cosine": [0.1, 0.0, 0.2, 0.1, 0.3], "1/√K": floor, "gap": range(5)})
     return pd.concat([table, pd.DataFrame({"C": [-1.0]}, index=["rank correlation with the gap"])])
 
 
-def similar(reach=REACH, weights=WEIGHTS, famo=FAMO, c=(0.7, 0.6, 0.5, 0.4, 0.3)):
-    return conclusions.of_similar_tasks(
-        [verdict("C3a", OPEN)], EQUIVALENCE, 2.0, weights, famo, reach, 3, ranking(list(c))
-    )
+def similar(reach=REACH, weights=WEIGHTS, famo=FAMO):
+    return conclusions.of_similar_tasks([verdict("C3a", OPEN)], EQUIVALENCE, 2.0, weights, famo, reach, 3)
+
+
+def cosine(angles=ANGLES, features=ANGLES, c=(0.7, 0.6, 0.5, 0.4, 0.3)):
+    return conclusions.of_the_cosine([verdict("C10a", OPEN)], angles, features, CL_RR, ranking(list(c)))
 
 
 def test_similar_tasks_say_what_is_small_and_what_is_not_known():
@@ -173,17 +197,37 @@ def test_similar_tasks_say_what_is_small_and_what_is_not_known():
         and "EDM, after 50 % of its epochs and 70 %" in text
     )
     assert "1 of them takes more seconds than it does and 1 never do." in text
-    assert "Over 5 problems the paper's C has a rank correlation of −1.00 with IMTL's gain" in text
-    assert "1/√K, which knows only the number of tasks, has −0.97, and the pairwise cosine has 0.67" in text
-    assert found.numbers["problems"] == 5 and found.numbers["first"] == "EDM"
+    assert found.numbers["first"] == "EDM"
 
 
 def test_similar_tasks_leave_out_what_is_not_there():
-    text = says(similar(reach=REACH[:0], weights=WEIGHTS[1:], c=[math.nan] * 5))
+    text = says(similar(reach=REACH[:0], weights=WEIGHTS[1:]))
     assert "No SMTO reaches what the uniform loss ends with" in text
-    assert "Learnt weights" not in text and "rank correlation" not in text
+    assert "Learnt weights" not in text
     assert "dropout masks" not in says(similar(famo=FAMO[::-1]))
     assert "never" not in says(similar(reach=pd.concat([REACH, REACH[:1]])))
+
+
+# -- 02b ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_cosine_says_how_it_ranks_problems_and_what_a_low_one_comes_from():
+    found = cosine()
+    text = says(found)
+    assert "are at 90° on CL_CR, 87° on RL_RR and 89° on CL_RR. All are close to a right angle" in text
+    assert "on the features the lowest pairwise cosine, 0.00, is that of CL_CR, whose tasks are alike." in text
+    assert "C is 0.11 lower on CL_RR than on the problems with similar tasks." in text
+    assert "with that angle and equal lengths it would be 0.71 there, not 0.60" in text
+    assert "Over 5 problems the paper's C has a rank correlation of −1.00 with IMTL's gain" in text
+    assert "1/√K, which knows only the number of tasks, has −0.97, and the pairwise cosine has 0.67" in text
+    assert found.numbers["problems"] == 5 and found.numbers["rho"] == pytest.approx(-1)
+
+
+def test_the_cosine_turns_its_sentences_and_leaves_out_what_is_not_there():
+    far = ANGLES.assign(pairwise_cosine=[0.5, 0.6, 0.02], cosine_to_mean=[0.7, 0.72, 0.8])
+    text = says(cosine(far, far, [math.nan] * 5))
+    assert "right angle" not in text and "on the features" not in text and "rank correlation" not in text
+    assert "C is not lower on CL_RR" in text
 
 
 # -- 03 ----------------------------------------------------------------------------------------------------------------
@@ -254,51 +298,123 @@ def test_molecules_say_that_wide_intervals_say_little_and_leave_out_what_is_not_
     assert "RotoGrad" not in text and "these gradients conflict" in text
 
 
-# -- 05 ----------------------------------------------------------------------------------------------------------------
+# -- 05, 05b and 05c ---------------------------------------------------------------------------------------------------
 
 NONE = pd.DataFrame(columns=["value", "smto", "seed", "lead"])
+JUDGED = [verdict("C8a", REPRODUCED)]
 
 
-def fixed(best=2.0, enough="–", rates=(0.001, 0.0025), by_batch=NONE, tuned=9.0):
+def drift(**by_smto):
+    rows = [("q", smto, seed, x) for smto, xs in by_smto.items() for seed, x in enumerate(xs)]
+    return pd.DataFrame(rows, columns=["problem", "smto", "seed", "log_ratio"])
+
+
+def fixed(best=2.0, p=(0.001, 0.5), sources=(0.001, 0.005), moved=None):
     table = pd.DataFrame({"problem": CL_RR, "seed": [1, 2, 3], "unit_scal": -20.0, "fixed": [-11.0, -11.1, -10.9]})
     table = table.assign(best_smto=-11.0 + best, best="cdtt")
-    row = {"best SMTO": "CDTT", "its price": 1.4, "price of trying all": 22.0, "its Δm": -3.4, "runs of the sweep": 14}
-    row |= {"Δm of its best": -4.9, "SMTO − sweep": 1.5, "95 % interval": "−0.9 to 4.0", "runs that reach it": enough}
-    answer = pd.DataFrame([row], index=["CL_RR"])
-    leads = dict(zip((0.001, 0.0025), (10.0, 8.0), strict=True))
-    by_rate = pd.concat([gains(unit_scal=-20, cagrad=-20 + leads[lr]).assign(lr=lr) for lr in rates])
-    lead = pd.DataFrame({"smto": "cagrad", "seed": [1, 2], "lead_plain": 10.0, "lead_tuned": tuned})
-    judged = [verdict("C8a", REPRODUCED)]
-    return conclusions.of_fixed_weights(judged, table, "cagrad", answer, by_rate, by_batch, 256, lead)
+    replaced = pd.DataFrame({"p": p}, index=["CL_RR", "QM9"])
+    by_source = {lr: pd.DataFrame({"delta_m": [-1000 * lr - 1, -1000 * lr + 1]}) for lr in sources}
+    moved = drift(edm=[-1.0, -1.1], cagrad=[1.0, 1.1], imtl=[-3.0, 5.0], uw=[math.nan] * 2) if moved is None else moved
+    return conclusions.of_fixed_weights(JUDGED, table, "cagrad", replaced, by_source, moved)
 
 
-def test_fixed_weights_say_what_a_sweep_reaches_and_what_an_smto_costs():
+def test_fixed_weights_say_what_they_reach_and_whether_they_settle():
     found = fixed()
     text = says(found)
     assert (
         "one run of CAGrad on CL_RR and then held fixed are 9.0 points (8.8 to 9.2) ahead of the uniform loss" in text
     )
     assert "**But** the SMTO that validation prefers, CDTT, is 2.0 points (1.8 to 2.2) ahead of them." in text
+    assert "On 1 of 2 problems fixed weights are shown to be as good as the method" in text
+    assert "**But** on QM9 they are not shown to be." in text
+    assert "Δm goes from −5.0 % (source at learning rate 0.005) to −1.0 % (0.001). **But** seeds of one set" in text
+    assert "differ by 1.4 points" in text
+    assert "Of 3 pairs of a problem and a method whose weights move, 1 slow down with their whole interval, 1 speed" in text
+    assert "the learning rate falls, too" in text and found.numbers["fixed"][0] == pytest.approx(9)
+
+
+def test_fixed_weights_turn_their_sentences_where_the_numbers_turn():
+    text = says(fixed(best=-1.0, p=(0.001, 0.001), sources=(0.001,), moved=drift(edm=[1.0, 1.1])))
+    assert "validation prefers" not in text and "not shown" not in text and "QM9 it matters" not in text
+    assert "1 pair of a problem and a method whose weights move, 0 slow down" in text and "rate falls" not in text
+    assert "pair" not in says(fixed(moved=drift(edm=[math.nan])))
+
+
+def swept(enough="–", words=("beyond", "on", "inside", "cannot tell"), own=("beyond",) * 3, ahead=1.0, wide=(-9.0, -9.1)):
+    row = {"best SMTO": "CDTT", "its price": 1.4, "price of trying all": 22.0, "its Δm": -3.4, "runs of the sweep": 14}
+    row |= {"Δm of its best": -4.9, "SMTO − sweep": 1.5, "95 % interval": "−0.9 to 4.0", "runs that reach it": enough}
+    wider = [("edm", -5.0, wide[0]), ("edm", -5.0, wide[1]), ("cdtt", -5.0, -9.0), ("cdtt", -5.0, 9.0)]
+    best = pd.DataFrame({"smto": ["edm", "edm", "fixed", "edm"], "lead": [-0.5, -2.0, ahead, -1.0]})
+    return conclusions.of_a_sweep(
+        JUDGED,
+        pd.DataFrame([row], index=["CL_RR"]),
+        pd.DataFrame({"word": words}),
+        pd.DataFrame({"word": own}),
+        pd.DataFrame(wider, columns=["smto", "delta_m", "wide"]),
+        1.4,
+        best,
+    )
+
+
+def test_a_sweep_says_what_it_reaches_what_an_smto_costs_and_for_whom():
+    found = swept()
+    text = says(found)
     assert "sweep of 14 runs of fixed weights, the best kept by validation, comes to −4.9 % on CL_RR" in text
     assert "1.5 points between them (−0.9 to 4.0). **But** no number of the sweep's runs reaches" in text
     assert "choosing it took 22.0 runs of the uniform loss" in text
+    assert "Of 4 SMTOs 1 are beyond the front of the sweep, 1 on it, 1 inside; for 1 the seeds cannot tell." in text
+    assert "**But** against the sweep at its own learning rate alone, 3 of 3 are beyond." in text
+    assert "Of 2 methods that read the gradients of the parameters, 1 beat the uniform loss with a network 1.4" in text
+    assert "0 are worse. **But** for 1 the seeds cannot tell." in text
+    assert "first place changes 2 times" in text
+    assert "never more than 2.0 points behind the best SMTO, and up to 1.0 ahead." in text
+    assert found.numbers["sweep"] == 14 and found.numbers["price_of_all"] == 22.0
+
+
+def test_a_sweep_turns_its_sentences_where_the_numbers_turn():
+    text = says(swept(enough="5", own=("inside",), ahead=-0.1))
+    assert "5 runs of the sweep reach it on average, and choosing the SMTO took 22.0." in text
+    assert "at its own learning rate" not in text and "never more than" not in text
+    worse = says(swept(wide=(9.0, 9.1)))
+    assert "0 beat the uniform loss with a network 1.4 times as wide at the same learning rate, 1 are worse" in worse
+
+
+def ways(rates=(0.001, 0.0025), by_batch=NONE, tuned=9.0, population=True, other=2.0, still=1.0):
+    by_strategy = {"equal": pd.Series([-20.0, -20.1]), "mean": pd.Series([other, other])}
+    by_strategy |= {"population": pd.Series([1.0, 1.2])} if population else {}
+    by_strategy["4 random points"] = pd.Series([-1.0, -0.8])
+    leads = dict(zip((0.001, 0.0025), (10.0, 8.0), strict=True))
+    by_rate = pd.concat([gains(unit_scal=-20, cagrad=-20 + leads[lr]).assign(lr=lr) for lr in rates])
+    lead = pd.DataFrame({"smto": "cagrad", "seed": [1, 2], "lead_plain": 10.0, "lead_tuned": tuned})
+    rows = [("cagrad", still, 5.0), ("edm", 6.0 * still, 1.0), ("rlw_normal", -3.0, -4.0)]
+    parts = pd.DataFrame(rows, columns=["smto", "generalisation", "optimisation"])
+    return conclusions.of_other_ways(JUDGED, by_strategy, "4 random points", by_rate, by_batch, 256, lead, parts)
+
+
+def test_other_ways_say_what_a_search_finds_and_what_explains_a_lead():
+    found = ways()
+    text = says(found)
+    assert "populations find end at 1.1 % on CL_RR, 4 random points at −0.9 % for the same cost: 2.0 points" in text
+    assert "**But** the weights by 'mean' end at 2.0 %." in text
     assert (
         "CAGrad lead the uniform loss on CL_RR by 10.0 at 0.001 and 8.0 at 0.0025 points (means). **But** the lead is"
         in text
     )
     assert "All runs have the batch 256, so how much of the lead belongs to the batch is not known" in text
     assert "9.0 of 10.0 points of lead on CL_RR remain: it is not regularisation" in text
+    assert "Of 2 SMTOs that lead the uniform loss in the same settings, 1 owe more of it to optimisation" in text
+    assert "at equal training loss they still lead by 3.5 points of Δm (mean)." in text
     assert found.numbers["leads_by_rate"] == {"0.001": pytest.approx(10), "0.0025": pytest.approx(8)}
     assert found.numbers["batches"] == [256] and found.numbers["led"] == "CAGrad"
 
 
-def test_fixed_weights_turn_their_sentences_where_the_numbers_turn():
+def test_other_ways_turn_their_sentences_where_the_numbers_turn():
     by_batch = pd.DataFrame({"value": [32, 256], "smto": "cagrad", "seed": 1, "lead": [4.0, 10.0]})
-    text = says(fixed(best=-1.0, enough="5", rates=(0.001,), by_batch=by_batch, tuned=2.0))
-    assert "validation prefers" not in text and "At equal learning rates" not in text
-    assert "5 runs of the sweep reach it on average, and choosing the SMTO took 22.0." in text
+    text = says(ways(rates=(0.001,), by_batch=by_batch, tuned=2.0, other=0.0, still=-0.1))
+    assert "'mean'" not in text and "At equal learning rates" not in text and "still lead" not in text
     assert "From batch 32 to 256 the lead over the uniform loss on CL_RR goes from 4.0 to 10.0 points" in text
     assert "2.0 of 10.0 points of lead on CL_RR remain." in text
+    assert "populations" not in says(ways(population=False))
 
 
 # -- 06 ----------------------------------------------------------------------------------------------------------------

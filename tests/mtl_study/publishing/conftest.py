@@ -38,7 +38,7 @@ class House:
 
     def run(self, path: Path, mark: str = ".ipynb") -> None:
         """What executing a notebook leaves."""
-        number = path.stem[:2]
+        number = artifacts.number_of(path.stem)
         fig = plt.figure(figsize=(1, 1))
         artifacts.save_figure(fig, f"{number}_line", "quick", "Line", "Caption.")
         plt.close(fig)

@@ -152,13 +152,13 @@ def test_a_change_of_one_figure_touches_its_notebook_alone():
     """Of the real ones: what draws streets touches 03; what plans runs, which every first cell checks, touches all."""
     of = {}
     for path in notebooks.find(REPOSITORY / "notebooks"):
-        of[path.stem[:2]] = {p.relative_to(REPOSITORY).as_posix() for p in touched.inputs(REPOSITORY, path, "quick")}
+        of[artifacts.number_of(path.stem)] = {p.relative_to(REPOSITORY).as_posix() for p in touched.inputs(REPOSITORY, path, "quick")}
 
     def touched_by(file):
         return [number for number, files in of.items() if file in files]
 
-    assert touched_by("mtl_study/plots/cityscapes.py") == ["03"] and touched_by("mtl_study/plots/pareto.py") == ["05"]
-    assert {"01", "02", "03", "04", "05"} <= set(touched_by("mtl_study/experiments/protocol.py"))
+    assert touched_by("mtl_study/plots/cityscapes.py") == ["03"] and touched_by("mtl_study/plots/prices.py") == ["05b"]
+    assert {"01", "02", "02b", "03", "04", "05", "05b", "05c"} <= set(touched_by("mtl_study/experiments/protocol.py"))
     for file in ("mtl_core/smtos/edm.py", "mtl_study/look.py", "mtl_study/paper/data/claims.yaml"):
         assert touched_by(file) == list(of), file
     assert touched_by("params/quick/03_cityscapes_ladder.yaml") == ["03"]

@@ -5,8 +5,10 @@ import json
 import re
 
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mtl_study import artifacts
+from mtl_study.artifacts import number_of
 from mtl_study.experiments.population import PopulationStore
 from mtl_study.experiments.runs import Run
 from mtl_study.experiments.store import BESIDE, RunStore
@@ -20,13 +22,13 @@ QUICK = reproduce.plan(REPOSITORY, "quick", [], {})
 ON_RECORDS = [job for job in QUICK if job.values.get("store") == SHIPPED.name]
 COMPUTED = [job for job in QUICK if job not in ON_RECORDS]  # each time, a short training in 00 included
 # The quick ones are the first, one that trains digits, one that trains molecules, and one that proves.
-MARKS = {number: [pytest.mark.training] for number in ("00", "01", "04")}
-MARKS |= {number: [pytest.mark.training, pytest.mark.slow] for number in ("02", "03", "05", "07", "08")}
+MARKS = {number: [pytest.mark.training] for number in ("00", "01", "02b", "04")}
+MARKS |= {number: [pytest.mark.training, pytest.mark.slow] for number in ("02", "03", "05", "05b", "05c", "07", "08")}
 LONG = {"08": pytest.mark.slow}  # at quick, with all records: it walks
 
 
 @pytest.mark.parametrize(
-    "notebook", [pytest.param(path, id=path.stem, marks=MARKS.get(path.stem[:2], ())) for path in NOTEBOOKS]
+    "notebook", [pytest.param(path, id=path.stem, marks=MARKS.get(number_of(path.stem), ())) for path in NOTEBOOKS]
 )
 def test_a_notebook_runs_at_smoke(notebook, tmp_path, monkeypatch):
     """From nothing: its runs are trained, its exercises' solutions pass, its figures, tables and page are there, and
@@ -39,7 +41,7 @@ def test_a_notebook_runs_at_smoke(notebook, tmp_path, monkeypatch):
     folder = artifacts.folder("smoke")
     reproduce.run(job, REPOSITORY, folder)
     pages.write_index(folder, "smoke", [notebook])
-    number = notebook.stem[:2]
+    number = number_of(notebook.stem)
     assert (folder / "notebooks" / f"{notebook.stem}.html").exists() and (folder / "index.html").exists()
     figures = {path.suffix for path in (folder / "figures").glob(f"{number}_*")}
     assert figures == {".pdf", ".png", ".json"}
@@ -48,6 +50,26 @@ def test_a_notebook_runs_at_smoke(notebook, tmp_path, monkeypatch):
     if "seeds" in job.values:  # it judges runs; a proof is as good at smoke
         claims = json.loads((folder / "claims.json").read_text())
         assert claims and {claim["verdict"] for claim in claims} == {"cannot be judged"}
+
+
+def test_minutes_by_hand():
+    """400 words, a figure, a table, and 20 lines of code; parameters, solutions and empty lines are not read."""
+    drawn = ["publish(ax, 'x', preset, 't')\n\n" + "a = 1\n" * 18, "publish_table(t, 'x', preset, 't')"]
+    cells = [new_markdown_cell("word " * 400), *map(new_code_cell, drawn)]
+    cells += [new_code_cell("publish(1)\n" * 100, metadata={"tags": [tag]}) for tag in ("parameters", "solution")]
+    assert notebooks.minutes(new_notebook(cells=cells)) == pytest.approx(400 / 200 + 0.75 + 20 * 3 / 60)
+
+
+LONGEST = 45
+
+
+def test_a_notebook_is_one_lesson():
+    """At most 45 minutes each; and where a notebook says how long it takes to read, it takes about so long."""
+    found = {path.stem: notebooks.minutes(notebooks.read(path)) for path in NOTEBOOKS}
+    assert {name: round(minutes, 1) for name, minutes in found.items() if minutes > LONGEST} == {}
+    for path in NOTEBOOKS:
+        for said in re.findall(r"Reading takes about (\d+)\s+minutes", notebooks.read(path).cells[0].source):
+            assert abs(int(said) - found[path.stem]) <= 4, path.stem
 
 
 @pytest.mark.training
@@ -137,7 +159,7 @@ def verdicts(report):
 
 @pytest.mark.pinned
 @pytest.mark.parametrize(
-    "job", [pytest.param(job, id=job.notebook.stem, marks=LONG.get(job.notebook.stem[:2], ())) for job in ON_RECORDS]
+    "job", [pytest.param(job, id=job.notebook.stem, marks=LONG.get(number_of(job.notebook.stem), ())) for job in ON_RECORDS]
 )
 def test_the_report_is_what_the_shipped_records_give(job, tmp_path, monkeypatch):
     """Nothing is trained, and the notebook's section of REPORT.md and its rows in the table of verdicts are those."""
@@ -145,7 +167,7 @@ def test_the_report_is_what_the_shipped_records_give(job, tmp_path, monkeypatch)
     report, committed = reports(job, tmp_path, monkeypatch)
     assert {path: path.stat().st_mtime_ns for path in SHIPPED.rglob("*") if path.is_file()} == before
     assert not RunStore(SHIPPED).folder.exists()
-    number = job.notebook.stem[:2]
+    number = number_of(job.notebook.stem)
     assert section(report, number) == section(committed, number)
     assert verdicts(report) and set(verdicts(report)) <= set(verdicts(committed))
     ours, theirs = (
@@ -160,7 +182,7 @@ def test_the_report_is_what_the_shipped_records_give(job, tmp_path, monkeypatch)
 def test_the_report_is_what_is_computed_anew(job, tmp_path, monkeypatch):
     """Word by word; numbers to 1 %, or 0.01 where they are small, since the last digits are those of one processor."""
     report, committed = reports(job, tmp_path, monkeypatch)
-    ours, theirs = ("\n".join(section(text, job.notebook.stem[:2])) for text in (report, committed))
+    ours, theirs = ("\n".join(section(text, number_of(job.notebook.stem))) for text in (report, committed))
     assert NUMBER.sub("#", ours) == NUMBER.sub("#", theirs)
     values = [[float(x.replace(",", "").replace("−", "-")) for x in NUMBER.findall(text)] for text in (ours, theirs)]
     assert len(values[0]) > 20 and values[0] == pytest.approx(values[1], rel=0.01, abs=0.01)
@@ -171,4 +193,4 @@ def test_every_verdict_of_the_report_is_explained_in_a_section():
     report = (REPOSITORY / "REPORT.md").read_text()
     rows = [row.split("|")[1].strip() for row in verdicts(report)]
     assert rows == re.findall(r"^\*\*([^*]+)\*\* \(", report, re.MULTILINE)
-    assert {job.notebook.stem[:2] for job in QUICK} <= set(re.findall(r"^## (\d\d) ·", report, re.MULTILINE))
+    assert {number_of(job.notebook.stem) for job in QUICK} <= set(re.findall(r"^## (\d\d[a-z]?) ·", report, re.MULTILINE))

@@ -149,7 +149,7 @@ def test_the_report_begins_with_the_answer_what_it_rests_on_and_the_guide(house,
         stem = {"01": "01_lines", "02": "02_proofs"}.get(number, f"{number}_x")
         path = house.sources[0].with_name(f"{stem}.ipynb")
         if path not in house.sources:
-            name = answer.PICTURE if number == "05" else f"{number}_line"
+            name = answer.PICTURE if number == "05b" else f"{number}_line"
             cells = [new_markdown_cell(f"# On {stem}?"), new_code_cell(f'publish(ax, "{name}", preset, "Two tasks")')]
             nbformat.write(new_notebook(cells=cells), path)
             house.sources.append(path)
@@ -158,7 +158,7 @@ def test_the_report_begins_with_the_answer_what_it_rests_on_and_the_guide(house,
         sentences = [{"says": f"Found {number}.", "against": "but."}]
         artifacts.save_findings({"sentences": sentences, "numbers": {**own, "basis": basis}}, stem, "quick")
     for suffix in (".png", ".pdf", ".json"):
-        (house.folder / f"figures/05_line{suffix}").rename(house.folder / f"figures/{answer.PICTURE}{suffix}")
+        (house.folder / f"figures/05b_line{suffix}").rename(house.folder / f"figures/{answer.PICTURE}{suffix}")
     text = house.report().read_text()
     lines = text.splitlines()
     top = "\n".join(lines[:60])

@@ -123,6 +123,16 @@ def test_an_unknown_notebook_is_refused_by_name(toy, capsys):
     assert "no notebook '07'" in refusal(toy, capsys, "--only", "01,07")
 
 
+def test_a_number_means_all_parts_of_a_lesson_and_a_part_has_its_own():
+    found = [Path(f"{name}.ipynb") for name in ("02_a", "02b_b", "05_a", "05b_b", "05c_c")]
+
+    def chosen(*only):
+        return [path.stem for path in reproduce.choose(found, list(only))]
+
+    assert chosen("05") == chosen("5") == ["05_a", "05b_b", "05c_c"]
+    assert chosen("5c", "02b") == ["02b_b", "05c_c"] and chosen("05_a") == ["05_a"]
+
+
 def test_an_unknown_parameter_is_refused_with_its_place_and_the_nearest_name(toy, capsys):
     message = refusal(toy, capsys, sedes=[1])
     assert "unknown parameter 'sedes' (did you mean 'seeds'?)" in message
