@@ -71,9 +71,7 @@ def front(like: RunConfig, weights: Iterable[Sequence[float]], seeds: Sequence[i
     return [config for w in weights for config in fixed(like, w, seeds, **changes)]
 
 
-def over_rates(
-    experiment: Experiment, weights: Iterable[Sequence[float]], seeds: Sequence[int]
-) -> list[RunConfig]:
+def over_rates(experiment: Experiment, weights: Iterable[Sequence[float]], seeds: Sequence[int]) -> list[RunConfig]:
     """Configurations of a sweep at every learning rate that a method of the experiment has, that of the uniform loss
     first: so no method has a larger step than the sweep."""
     uniform, weights = experiment.of("unit_scal")[0].config, list(weights)

@@ -189,8 +189,8 @@ def _costs(two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> 
     if not sweep:
         return
     says = (
-        f"A run of {sweep['best']} takes {number(sweep['price'])} times the seconds of the uniform loss, and to find out "
-        f"that it is the best took {number(sweep['price_of_all'], 0)} such runs."
+        f"A run of {sweep['best']} takes {number(sweep['price'])} times the seconds of the uniform loss, and to find "
+        f"out that it is the best took {number(sweep['price_of_all'], 0)} such runs."
     )
     if two.get("reach"):
         says += (
@@ -206,14 +206,17 @@ def _not_by(cosine: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
     if not cosine.get("problems"):
         return
     says = (
-        f"Over {counted(cosine['problems'], 'problem')} it has a rank correlation of {number(cosine['rho'], 2)} with what "
-        f"IMTL gains (p = {number(cosine['p'], 2)}), the number of tasks alone {number(cosine['rho_of_floor'], 2)}."
+        f"Over {counted(cosine['problems'], 'problem')} it has a rank correlation of {number(cosine['rho'], 2)} with "
+        f"what IMTL gains (p = {number(cosine['p'], 2)}), the number of tasks alone {number(cosine['rho_of_floor'], 2)}."
     )
     tells = cosine["p"] < ERROR and abs(cosine["rho"]) > abs(cosine["rho_of_floor"])
     if verdicts.get("C1b", {}).get("verdict") == NOT_REPRODUCED:
         says += " Nor does the paper's order of methods, which does not come out again."
     yield Advice(
-        "The cosine C tells" if tells else "The cosine C does not tell", says, ("02b", "04"), ("C10c", "C10-QM9c", "C1b")
+        "The cosine C tells" if tells else "The cosine C does not tell",
+        says,
+        ("02b", "04"),
+        ("C10c", "C10-QM9c", "C1b"),
     )
 
 

@@ -672,9 +672,7 @@ def of_a_sweep(
         Sentence(
             f"Of {len(intervals)} methods that read the gradients of the parameters, {better} beat the uniform loss "
             f"with a network {width:g} times as wide at the same learning rate, {worse} are worse.",
-            f"for {len(intervals) - better - worse} the seeds cannot tell."
-            if better + worse < len(intervals)
-            else "",
+            f"for {len(intervals) - better - worse} the seeds cannot tell." if better + worse < len(intervals) else "",
         ),
         Sentence(
             f"Which method is best depends on what one wants: first place changes {counted(changes, 'time')} on the "

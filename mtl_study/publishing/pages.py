@@ -116,7 +116,10 @@ def sections(folder: Path, sources: list[Path]) -> list[Section]:
 def _section(folder: Path, stem: str, notebook: NotebookNode) -> Section:
     place, seconds, failure, executed = folder / "notebooks", None, "", ""
     state: State = "not run"
-    pictures, claims = _pictures(folder, notebook, artifacts.number_of(stem)), _claims(folder / "claims" / f"{stem}.json")
+    pictures, claims = (
+        _pictures(folder, notebook, artifacts.number_of(stem)),
+        _claims(folder / "claims" / f"{stem}.json"),
+    )
     expected = notebooks.claims_of(notebook)
     missing = [id_ for id_ in expected if id_ not in {claim["id"] for claim in claims}]
     found, numbers = _findings(folder / "findings" / f"{stem}.json")

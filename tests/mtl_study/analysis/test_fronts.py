@@ -327,7 +327,9 @@ def test_least_leads_are_read_on_test_where_validation_says():
     """Validation puts the sweep furthest behind EDM at u = 1; on test it is ahead there, and CAGrad does not count."""
 
     def utilities(by_u):
-        rows = [(u, smto, seed, value + seed) for u, of in by_u.items() for smto, value in of.items() for seed in (1, 2)]
+        rows = [
+            (u, smto, seed, value + seed) for u, of in by_u.items() for smto, value in of.items() for seed in (1, 2)
+        ]
         return pd.DataFrame(rows, columns=["u", "smto", "seed", "utility"])
 
     validation = utilities({0: {"fixed": 3, "edm": 1, "cagrad": 2}, 1: {"fixed": 3, "edm": 5, "cagrad": 4}})

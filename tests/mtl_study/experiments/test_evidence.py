@@ -98,7 +98,7 @@ def test_rules_that_came_after_a_look_get_seeds_that_nobody_had_looked_at(tmp_pa
 
 
 def test_inverse_norms_wait_for_the_run_that_they_come_from():
-    """The shipped run of the uniform loss on quick's digits tells their lengths; notebook 05c asks for these weights."""
+    """The shipped run of the uniform loss on quick's digits tells their lengths; notebook 05c asks for them."""
     [fresh] = [one for one in evidence.tiers("overnight") if one.inverse_norms]
     fresh = fresh.model_copy(update={"seeds": [6], "of": {CL_RR: ["unit_scal"]}, "ratios": {}})
     shipped = RunStore(PARAMS.parent / "results")

@@ -181,8 +181,12 @@ def test_leads_are_those_of_the_values_that_a_store_holds_whole(monkeypatch):
     """Without the single task RR, or without the uniform loss, a value is left out."""
     names = ("multimnist/CL", "multimnist/RR")
     edm = UNIFORM.model_copy(update={"smto": "edm"})
-    variants = {n: sweeps.changed([SimpleNamespace(config=c) for c in (UNIFORM, edm)], batch_size=n) for n in (8, 16, 32)}
-    singles = {n: [RunConfig.of(**{**variants[n][0].model_dump(), "problem": name}) for name in names] for n in variants}
+    variants = {
+        n: sweeps.changed([SimpleNamespace(config=c) for c in (UNIFORM, edm)], batch_size=n) for n in (8, 16, 32)
+    }
+    singles = {
+        n: [RunConfig.of(**{**variants[n][0].model_dump(), "problem": name}) for name in names] for n in variants
+    }
     there = [*variants[8], *singles[8], *variants[16], singles[16][0], variants[32][1], *singles[32]]
     keys = {config.key for config in there}
     monkeypatch.setattr(
@@ -220,7 +224,11 @@ def test_the_settings_are_those_of_the_problems_own_notebook(family, preset):
     assert set(ours["methods"][problem]) <= set(theirs[methods])
 
 
-PARTS = {"02b_cosine": "02_two_similar_tasks", "05b_sweep_or_smto": "05_fixed_weights", "05c_other_ways": "05b_sweep_or_smto"}
+PARTS = {
+    "02b_cosine": "02_two_similar_tasks",
+    "05b_sweep_or_smto": "05_fixed_weights",
+    "05c_other_ways": "05b_sweep_or_smto",
+}
 
 
 def test_the_parts_of_a_lesson_have_the_settings_of_the_part_before():

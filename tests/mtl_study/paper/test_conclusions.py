@@ -329,7 +329,10 @@ def test_fixed_weights_say_what_they_reach_and_whether_they_settle():
     assert "**But** on QM9 they are not shown to be." in text
     assert "Δm goes from −5.0 % (source at learning rate 0.005) to −1.0 % (0.001). **But** seeds of one set" in text
     assert "differ by 1.4 points" in text
-    assert "Of 3 pairs of a problem and a method whose weights move, 1 slow down with their whole interval, 1 speed" in text
+    assert (
+        "Of 3 pairs of a problem and a method whose weights move, 1 slow down with their whole interval, 1 speed"
+        in text
+    )
     assert "the learning rate falls, too" in text and found.numbers["fixed"][0] == pytest.approx(9)
 
 
@@ -340,7 +343,9 @@ def test_fixed_weights_turn_their_sentences_where_the_numbers_turn():
     assert "pair" not in says(fixed(moved=drift(edm=[math.nan])))
 
 
-def swept(enough="–", words=("beyond", "on", "inside", "cannot tell"), own=("beyond",) * 3, ahead=1.0, wide=(-9.0, -9.1)):
+def swept(
+    enough="–", words=("beyond", "on", "inside", "cannot tell"), own=("beyond",) * 3, ahead=1.0, wide=(-9.0, -9.1)
+):
     row = {"best SMTO": "CDTT", "its price": 1.4, "price of trying all": 22.0, "its Δm": -3.4, "runs of the sweep": 14}
     row |= {"Δm of its best": -4.9, "SMTO − sweep": 1.5, "95 % interval": "−0.9 to 4.0", "runs that reach it": enough}
     wider = [("edm", -5.0, wide[0]), ("edm", -5.0, wide[1]), ("cdtt", -5.0, -9.0), ("cdtt", -5.0, 9.0)]

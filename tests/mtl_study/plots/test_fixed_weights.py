@@ -11,7 +11,7 @@ CL_RR = "multimnist/CL_RR"
 
 @pytest.fixture
 def tables(rows):
-    """The uniform loss at −20, EDM at −10 and −12, which validation prefers, IMTL at −8; fixed weights at −11 and −11."""
+    """The uniform loss at −20, EDM at −10 and −12, which validation prefers, IMTL at −8; fixed weights at −11."""
     selected = pd.concat(
         [
             rows("unit_scal", [(-20.0, -20.0)] * 2),
@@ -41,7 +41,9 @@ def test_table_2_has_the_best_by_validation_the_papers_means_and_the_rates(table
 
 
 def test_what_a_moving_average_remembers():
-    assert "35 % on CL_RR" in fixed_weights.remembered({CL_RR: 11}) and "100 % on QM9" in fixed_weights.remembered({"qm9": 1})
+    assert "35 % on CL_RR" in fixed_weights.remembered({CL_RR: 11}) and "100 % on QM9" in fixed_weights.remembered(
+        {"qm9": 1}
+    )
 
 
 def test_fixed_weights_replace_a_method_from_which_they_do_not_differ(rows, tables):

@@ -33,14 +33,22 @@ def test_the_area_of_the_picture_is_that_of_its_caption():
 
 def test_contributions_name_the_one_that_adds_most():
     added = pd.DataFrame(
-        [(smto, seed, value) for smto, value in (("all", 9.0), ("edm", 7.0), ("famo", 1.0), ("fixed", 2.0)) for seed in (1, 2)],
+        [
+            (smto, seed, value)
+            for smto, value in (("all", 9.0), ("edm", 7.0), ("famo", 1.0), ("fixed", 2.0))
+            for seed in (1, 2)
+        ],
         columns=["smto", "seed", "added"],
     )
     alone = added[added.smto.isin(["all", "fixed"])]
     table = prices.contributions({(CL_RR, "test metric"): added, (CL_RR, "training loss"): alone})
     assert table.index.tolist() == ["CL_RR, test metric", "CL_RR, training loss"]
     first, second = table.which
-    assert (first, second) == ("EDM", "–") and table["the most of one"].iloc[0] == 7 and table["a sweep point"].iloc[0] == 2
+    assert (
+        (first, second) == ("EDM", "–")
+        and table["the most of one"].iloc[0] == 7
+        and table["a sweep point"].iloc[0] == 2
+    )
     assert table["all SMTOs"].tolist() == [9, 9] and table.n.tolist() == [2, 2]
 
 

@@ -15,7 +15,9 @@ def test_ways_to_find_weights_are_compared_with_random_points():
         "2 random points": pd.Series({1: 3.0, 2: 5.0}),
     }
     weights = {"equal": [0.5, 0.5], "population": [0.9, 0.1]}
-    table = searches.found(gains, weights, {"population": 40, "2 random points": 20}, "2 random points", (2, 7), ["CL", "RR"])
+    table = searches.found(
+        gains, weights, {"population": 40, "2 random points": 20}, "2 random points", (2, 7), ["CL", "RR"]
+    )
     assert table["of CL, RR"].tolist() == ["0.500, 0.500", "0.900, 0.100", "–"]
     assert table["epochs of search"].tolist() == [0, 40, 20] and table["Δm"].tolist() == [1, 5, 4]
     assert table["minus random points"].tolist()[:2] == [-3, 2] and pd.isna(table["minus random points"].iloc[2])
@@ -33,7 +35,8 @@ def test_random_points_by_hand(rows):
 def test_placed_by_rate_has_a_row_for_each_rate_that_the_sweep_has(rows):
     points = [(float(k), -10.0 * k) for k in range(4)]
     swept = pd.concat(
-        [rows("fixed", [(x - 0.1, y - 1), (x + 0.1, y + 1)], {"lr": 0.001, "w": x}) for x, y in points], ignore_index=True
+        [rows("fixed", [(x - 0.1, y - 1), (x + 0.1, y + 1)], {"lr": 0.001, "w": x}) for x, y in points],
+        ignore_index=True,
     )
     others = pd.concat(
         [rows("edm", [(gain, gain)] * 2, {"lr": lr}) for lr, gain in ((0.001, -50.0), (0.01, 50.0))]

@@ -152,7 +152,9 @@ def test_a_change_of_one_figure_touches_its_notebook_alone():
     """Of the real ones: what draws streets touches 03; what plans runs, which every first cell checks, touches all."""
     of = {}
     for path in notebooks.find(REPOSITORY / "notebooks"):
-        of[artifacts.number_of(path.stem)] = {p.relative_to(REPOSITORY).as_posix() for p in touched.inputs(REPOSITORY, path, "quick")}
+        of[artifacts.number_of(path.stem)] = {
+            p.relative_to(REPOSITORY).as_posix() for p in touched.inputs(REPOSITORY, path, "quick")
+        }
 
     def touched_by(file):
         return [number for number, files in of.items() if file in files]

@@ -159,7 +159,8 @@ def verdicts(report):
 
 @pytest.mark.pinned
 @pytest.mark.parametrize(
-    "job", [pytest.param(job, id=job.notebook.stem, marks=LONG.get(number_of(job.notebook.stem), ())) for job in ON_RECORDS]
+    "job",
+    [pytest.param(job, id=job.notebook.stem, marks=LONG.get(number_of(job.notebook.stem), ())) for job in ON_RECORDS],
 )
 def test_the_report_is_what_the_shipped_records_give(job, tmp_path, monkeypatch):
     """Nothing is trained, and the notebook's section of REPORT.md and its rows in the table of verdicts are those."""
@@ -193,4 +194,6 @@ def test_every_verdict_of_the_report_is_explained_in_a_section():
     report = (REPOSITORY / "REPORT.md").read_text()
     rows = [row.split("|")[1].strip() for row in verdicts(report)]
     assert rows == re.findall(r"^\*\*([^*]+)\*\* \(", report, re.MULTILINE)
-    assert {number_of(job.notebook.stem) for job in QUICK} <= set(re.findall(r"^## (\d\d[a-z]?) ·", report, re.MULTILINE))
+    assert {number_of(job.notebook.stem) for job in QUICK} <= set(
+        re.findall(r"^## (\d\d[a-z]?) ·", report, re.MULTILINE)
+    )
