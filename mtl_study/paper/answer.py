@@ -207,7 +207,8 @@ def _not_by(cosine: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
         return
     says = (
         f"Over {counted(cosine['problems'], 'problem')} it has a rank correlation of {number(cosine['rho'], 2)} with "
-        f"what IMTL gains (p = {number(cosine['p'], 2)}), the number of tasks alone {number(cosine['rho_of_floor'], 2)}."
+        f"what IMTL gains (p = {number(cosine['p'], 2)}), the number of tasks alone "
+        f"{number(cosine['rho_of_floor'], 2)}."
     )
     tells = cosine["p"] < ERROR and abs(cosine["rho"]) > abs(cosine["rho_of_floor"])
     if verdicts.get("C1b", {}).get("verdict") == NOT_REPRODUCED:
