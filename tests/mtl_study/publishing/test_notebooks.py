@@ -72,6 +72,15 @@ def test_a_notebook_is_one_lesson():
             assert abs(int(said) - found[path.stem]) <= 4, path.stem
 
 
+def test_the_readme_lists_every_notebook_with_the_section_of_the_paper_that_its_title_has():
+    text = (REPOSITORY / "README.md").read_text()
+    rows = re.findall(r"^\| \[(\w+)\]\(notebooks/\1\.ipynb\) \| ([^|]*) \|", text, re.MULTILINE)
+    assert [name for name, _ in rows] == [path.stem for path in NOTEBOOKS]
+    for (_, section), path in zip(rows, NOTEBOOKS, strict=True):
+        named = re.findall(r"section (\d\.\d)", notebooks.title(notebooks.read(path)))
+        assert named == re.findall(r"\d\.\d", section), path.stem
+
+
 @pytest.mark.training
 @pytest.mark.slow
 def test_a_notebook_as_released_shows_both_verdicts(tmp_path, monkeypatch):
