@@ -350,7 +350,9 @@ def of_the_cosine(
             else f"C is not lower on {problem_label(different)} than on the problems with similar tasks.",
             "with that angle and equal lengths it would be "
             f"{number(math.sqrt((1 + angles.pairwise_cosine[different]) / 2), 2)} there, not "
-            f"{number(angles.cosine_to_mean[different], 2)}: the rest comes from unequal lengths.",
+            f"{number(angles.cosine_to_mean[different], 2)}: the rest comes from unequal lengths."
+            if drop > 0
+            else "",
         ),
     ]
     gap = ranking.columns[-1]

@@ -177,7 +177,7 @@ def test_changed_runs_keep_their_seeds_and_weights_are_named():
     assert [c.seed for c in sweeps.again([UNIFORM, *found[:1], UNIFORM], [3, 4])] == [3, 4, 3, 4]
 
 
-def test_leads_are_those_of_the_values_that_a_store_holds_whole(monkeypatch):
+def test_leads_are_those_of_the_values_that_a_store_holds_whole(monkeypatch, tmp_path):
     """Without the single task RR, or without the uniform loss, a value is left out."""
     names = ("multimnist/CL", "multimnist/RR")
     edm = UNIFORM.model_copy(update={"smto": "edm"})
@@ -195,7 +195,7 @@ def test_leads_are_those_of_the_values_that_a_store_holds_whole(monkeypatch):
     monkeypatch.setattr(delta, "single_task_baselines", lambda runs, tasks: len(runs))
     monkeypatch.setattr(delta, "selected", lambda runs, reference, tasks: (len(runs), reference))
     monkeypatch.setattr(sweeps.slopes, "leads", lambda tables: tables)
-    assert sweeps.leads(variants, [1], RunStore("nowhere")) == {8: (2, 2)}
+    assert sweeps.leads(variants, [1], tmp_path) == {8: (2, 2)}
 
 
 # -- notebooks 02b to 05c ask for the records that are there -----------------------------------------------------------

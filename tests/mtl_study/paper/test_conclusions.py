@@ -227,7 +227,7 @@ def test_the_cosine_turns_its_sentences_and_leaves_out_what_is_not_there():
     far = ANGLES.assign(pairwise_cosine=[0.5, 0.6, 0.02], cosine_to_mean=[0.7, 0.72, 0.8])
     text = says(cosine(far, far, [math.nan] * 5))
     assert "right angle" not in text and "on the features" not in text and "rank correlation" not in text
-    assert "C is not lower on CL_RR" in text
+    assert "C is not lower on CL_RR" in text and "unequal lengths" not in text
 
 
 # -- 03 ----------------------------------------------------------------------------------------------------------------

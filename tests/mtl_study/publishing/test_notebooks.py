@@ -22,8 +22,10 @@ QUICK = reproduce.plan(REPOSITORY, "quick", [], {})
 ON_RECORDS = [job for job in QUICK if job.values.get("store") == SHIPPED.name]
 COMPUTED = [job for job in QUICK if job not in ON_RECORDS]  # each time, a short training in 00 included
 # The quick ones are the first, one that trains digits, one that trains molecules, and one that proves.
-MARKS = {number: [pytest.mark.training] for number in ("00", "01", "02b", "04")}
-MARKS |= {number: [pytest.mark.training, pytest.mark.slow] for number in ("02", "03", "05", "05b", "05c", "07", "08")}
+MARKS = {number: [pytest.mark.training] for number in ("00", "01", "04")}
+MARKS |= {
+    number: [pytest.mark.training, pytest.mark.slow] for number in ("02", "02b", "03", "05", "05b", "05c", "07", "08")
+}
 LONG = {"08": pytest.mark.slow}  # at quick, with all records: it walks
 
 

@@ -137,7 +137,7 @@ def test_the_whole_paper_preset_runs_dry(tmp_path):
         for column in ("n", "seeds", "n at one rate", "seeds at one rate")
         if column in table
     }
-    assert {artifacts.number_of(name) for name, _ in counted} == set(SMALLER) - {"02b"}  # its table has a row per problem
+    assert {artifacts.number_of(name) for name, _ in counted} == set(SMALLER) - {"02b"}  # it counts problems
     assert {key: found for key, found in counted.items() if found != {len(SEEDS)}} == {}
     claims = [claim for path in (folder / "claims").glob("*.json") for claim in json.loads(path.read_text())]
     long_runs = ("C9", "Xin-static a")  # about the course of weights, which takes more epochs than two
