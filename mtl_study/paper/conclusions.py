@@ -547,6 +547,61 @@ def _times(verdict: Verdict) -> str:
     return points((mean, low, high), "times")
 
 
+def suspects(forms: pd.DataFrame, condition: pd.Series, reach: float) -> tuple[str, str]:
+    """Why IMTL overflows on QM9: what runs say of two suspects, the transposed matrix (D24) and the learnt scales.
+
+    Args:
+        forms: `qm9.imtl_table`: the correct form, then the transposed one. condition: by epoch, with the transposed
+            form, the mean log₁₀ of the condition number of M. reach: what the logarithm of a scale can move in all
+            steps, their number times the learning rate.
+
+    Returns:
+        A sentence on each.
+    """
+    ours, theirs = (row for _, row in forms.iterrows())
+    limit = f"All steps together bring a scale e^s to e^{number(reach, 2)}"
+    largest, rest = max(ours["largest e^s"], theirs["largest e^s"]), number(ours["e^s at rest"])
+    if theirs.diverged and not ours.diverged:
+        return (
+            f"**supported**: {theirs.diverged} of {theirs.runs} runs overflow with the transposed form, none with the "
+            "correct one, and nothing else differs.",
+            f"**refuted as the only cause**: the correct form has the same scales, up to "
+            f"{number(ours['largest e^s'])}, and none of its runs diverged.",
+        )
+    if ours.diverged:
+        only = "only the correct form overflowed" if not theirs.diverged else "the correct form overflows, too"
+        return (
+            f"**refuted{'' if not theirs.diverged else ' as the only cause'}**: {only}, in {ours.diverged} of "
+            f"{ours.runs} runs.",
+            f"**not refuted**: runs diverge with the correct form, too, with scales up to "
+            f"{number(ours['largest e^s'])}. {limit} at most.",
+        )
+    peaks = (
+        f"no run overflowed; the largest |α| of any step is {number(theirs['largest |α|'], 2)} with the transposed "
+        f"form, {number(ours['largest |α|'], 2)} with the correct one"
+    )
+    transposition = (
+        f"**not refuted**: {peaks}."
+        if theirs["largest |α|"] > _LARGE
+        else f"**not seen in these runs**: {peaks}. The condition number of M went from {10 ** condition.iloc[0]:.3g} "
+        f"in the first epoch to {10 ** condition.iloc[-1]:.3g} in the last, and without a badly conditioned system the "
+        "transposition does little."
+    )
+    if reach < math.log(_LARGE):
+        return transposition, (
+            f"**not put to the test**: {limit} = {number(math.exp(reach), 2)} at most; the largest is "
+            f"{number(largest, 2)}. So no scale could overflow in these runs, however far it still had to go to {rest} "
+            "(1/L, in the last epoch)."
+        )
+    return transposition, (
+        f"**not seen in these runs**: the largest scale is {number(largest, 2)}, on the way to {rest} (1/L, in the "
+        f"last epoch), where the loss would stop it. {limit} at most."
+    )
+
+
+_LARGE = 10.0  # a weight or a scale that overflows nothing
+
+
 # -- 05: weights taken from an SMTO ------------------------------------------------------------------------------------
 
 

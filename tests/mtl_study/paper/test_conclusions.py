@@ -298,6 +298,31 @@ def test_molecules_say_that_wide_intervals_say_little_and_leave_out_what_is_not_
     assert "RotoGrad" not in text and "these gradients conflict" in text
 
 
+def suspected(ours=0, theirs=0, alpha=2.0, reach=0.5):
+    rows = {
+        "correct": {"runs": 3, "diverged": ours, "largest |α|": 1.5, "largest e^s": 1.2, "e^s at rest": 90.0},
+        "transposed": {"runs": 3, "diverged": theirs, "largest |α|": alpha, "largest e^s": 1.3, "e^s at rest": 80.0},
+    }
+    return conclusions.suspects(pd.DataFrame.from_dict(rows, orient="index"), pd.Series([1.0, 2.0]), reach)
+
+
+def test_the_suspects_of_an_overflow_are_judged_by_who_overflows():
+    matrix, scales = suspected(theirs=2)
+    assert matrix.startswith("**supported**: 2 of 3 runs overflow with the transposed form")
+    assert scales.startswith("**refuted as the only cause**: the correct form has the same scales, up to 1.2")
+    matrix, scales = suspected(ours=1)
+    assert matrix == "**refuted**: only the correct form overflowed, in 1 of 3 runs."
+    assert scales.startswith("**not refuted**: runs diverge with the correct form, too")
+    assert suspected(ours=1, theirs=2)[0].startswith("**refuted as the only cause**: the correct form overflows, too")
+    matrix, scales = suspected()
+    assert matrix.startswith("**not seen in these runs**: no run overflowed; the largest |α| of any step is 2.00 with")
+    assert "from 10 in the first epoch to 100 in the last" in matrix
+    assert scales.startswith("**not put to the test**: All steps together bring a scale e^s to e^0.50 = 1.65 at most")
+    matrix, scales = suspected(alpha=11.0, reach=5.0)
+    assert matrix.startswith("**not refuted**: no run overflowed") and "condition" not in matrix
+    assert scales.startswith("**not seen in these runs**: the largest scale is 1.30, on the way to 90.0 (1/L")
+
+
 # -- 05, 05b and 05c ---------------------------------------------------------------------------------------------------
 
 NONE = pd.DataFrame(columns=["value", "smto", "seed", "lead"])
