@@ -559,20 +559,20 @@ def suspects(forms: pd.DataFrame, condition: pd.Series, reach: float) -> tuple[s
         A sentence on each.
     """
     ours, theirs = (row for _, row in forms.iterrows())
+    lost, of, lost_there, of_there = (int(row[name]) for row in (ours, theirs) for name in ("diverged", "runs"))
     limit = f"All steps together bring a scale e^s to e^{number(reach, 2)}"
     largest, rest = max(ours["largest e^s"], theirs["largest e^s"]), number(ours["e^s at rest"])
-    if theirs.diverged and not ours.diverged:
+    if lost_there and not lost:
         return (
-            f"**supported**: {theirs.diverged} of {theirs.runs} runs overflow with the transposed form, none with the "
+            f"**supported**: {lost_there} of {of_there} runs overflow with the transposed form, none with the "
             "correct one, and nothing else differs.",
             f"**refuted as the only cause**: the correct form has the same scales, up to "
             f"{number(ours['largest e^s'])}, and none of its runs diverged.",
         )
-    if ours.diverged:
-        only = "only the correct form overflowed" if not theirs.diverged else "the correct form overflows, too"
+    if lost:
+        only = "only the correct form overflowed" if not lost_there else "the correct form overflows, too"
         return (
-            f"**refuted{'' if not theirs.diverged else ' as the only cause'}**: {only}, in {ours.diverged} of "
-            f"{ours.runs} runs.",
+            f"**refuted{'' if not lost_there else ' as the only cause'}**: {only}, in {lost} of {of} runs.",
             f"**not refuted**: runs diverge with the correct form, too, with scales up to "
             f"{number(ours['largest e^s'])}. {limit} at most.",
         )
