@@ -133,13 +133,10 @@ class Part(published.Strict):
 
 class _File(published.Strict):
     groups: dict[str, list[str]]
-    figures: dict[str, str]
     claims: dict[str, list[Part]]
 
     @model_validator(mode="after")
     def _rules_make_sense(self) -> _File:
-        if strangers := [name for name in self.figures if name not in self.claims]:
-            raise ValueError(f"figures: {strangers[0]!r} is no claim{nearest(strangers[0], self.claims)}")
         for name, parts in self.claims.items():
             for rule in (part.rule for part in parts):
                 if isinstance(rule, Count | Share):
@@ -161,12 +158,6 @@ def _file() -> _File:
 def names() -> list[str]:
     """The claims that there are rules for."""
     return list(_file().claims)
-
-
-def figures() -> dict[str, str]:
-    """By claim the name of the picture that shows it best, where there is one. The report shows these pictures and no
-    others; the notebooks show all."""
-    return _file().figures
 
 
 def parts(claim: str) -> list[Part]:

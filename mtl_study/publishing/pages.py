@@ -28,10 +28,9 @@ from nbformat import NotebookNode
 
 from mtl_core import files
 from mtl_study import artifacts
-from mtl_study.paper import answer, conclusions, rules
+from mtl_study.paper import answer, conclusions
 from mtl_study.paper.answer import Advice
 from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
-from mtl_study.plots import captions
 from mtl_study.publishing import notebooks
 from mtl_study.words import minus, untagged
 
@@ -53,7 +52,7 @@ class Unreadable(RuntimeError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure or a table: its files without suffix, and the manifest next to them. markdown: the rows of a table."""
+    """A figure or a table: its files without suffix, and the manifest beside them. markdown: the rows of a table."""
 
     kind: Literal["figure", "table"]
     path: Path
@@ -268,7 +267,7 @@ def _cite(repository: Path) -> str:
 
 
 def write_index(folder: Path, preset: str, sources: list[Path]) -> None:
-    """Bring claims.json and index.html up to date with the files in the folder."""
+    """Bring claims.json and index.html up to date with what lies in the folder."""
     shown = sections(folder, sources)
     claims = [claim for section in shown for claim in section.claims]
     files.write_json(folder / "claims.json", claims)
@@ -326,8 +325,7 @@ def write_report(repository: Path, preset: str, sources: list[Path], drop: bool 
     """
     folder, place = artifacts.root() / preset, repository / "docs" / "report"
     shown = sections(folder, sources)
-    pictures = [picture for section in shown for picture in section.pictures if in_report(picture)]
-    figures = [picture for picture in pictures if picture.kind == "figure"]
+    figures = [picture for section in shown for picture in section.pictures if picture.kind == "figure"]
     gone = sorted(path for path in place.glob("*.png") if path.stem not in {figure.name for figure in figures})
     numbers = {section.number for section in shown}
     rows = [{column: claim[column] for column in COLUMNS} for section in shown for claim in section.claims]
@@ -347,11 +345,6 @@ def write_report(repository: Path, preset: str, sources: list[Path], drop: bool 
     path = repository / "REPORT.md"
     files.write_atomically(path, untagged("\n\n".join(_report(preset, shown, front(shown, repository)))) + "\n")
     return path
-
-
-def in_report(picture: Picture) -> bool:
-    """Whether the report shows it: every table, and the figures that show a claim (`rules.figures`)."""
-    return picture.kind == "table" or picture.name in rules.figures().values()
 
 
 def _incomplete(shown: list[Section]) -> list[str]:
@@ -451,24 +444,18 @@ def _report(preset: str, shown: list[Section], page: Front) -> list[str]:
         parts += ["## Verdicts", f"{'; '.join(counted_)}. As data: [claims.json](docs/report/claims.json)."]
         parts += [
             _claims_table(claims),
-            "The end of its section says how each came about, and on which data. What is said of Cityscapes is "
+            "How each came about stands at the end of its section, and on which data. What is said of Cityscapes is "
             "decided by Cityscapes only: a row that rests on synthetic streets cannot be judged. An open row says what "
             "would settle it: how many seeds more would do so in four cases of five, if mean and spread are what they "
             "seem, and how long they take, as in the records.",
         ]
-    parts.append(f"**In all figures and tables.** {captions.EVERYWHERE}")
     for section in shown:
         parts.append(f"## {_heading(section)}")
-        for picture in filter(in_report, section.pictures):
+        for picture in section.pictures:
             title = words(picture.title)
             image = f"![{title}](docs/report/{picture.name}.png)"
             shown_as = image if picture.kind == "figure" else picture.markdown.rstrip()
             parts += [f"### {title}", shown_as, words(picture.caption)]
-        if others := [
-            f"{words(picture.title)} (`{picture.name}`)" for picture in section.pictures if not in_report(picture)
-        ]:
-            place = f"[the notebook](notebooks/{section.stem}.ipynb)"
-            parts.append(f"More figures, in {place} and by `make figure NAME=…`: {'; '.join(others)}.")
         if section.claims:
             parts += ["### How the verdicts came about", *(_decision(claim) for claim in section.claims)]
     return [part for part in parts if part]

@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mtl_study import artifacts
-from mtl_study.paper import answer, claims, rules
+from mtl_study.paper import claims
 from mtl_study.publishing import pages
 
 PROPOSITIONS = claims.parts("C12")[0].rule.propositions
@@ -65,7 +65,5 @@ class House:
 @pytest.fixture
 def house(tmp_path, monkeypatch):
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
-    shown = {number: f"{number}_line" for number in ("01", "02", "03", "04", "05")} | {"first page": answer.PICTURE}
-    monkeypatch.setattr(rules, "figures", lambda: shown)
     yield House(tmp_path)
     artifacts.begin(None)

@@ -12,7 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mtl_study import artifacts
-from mtl_study.paper import answer, claims, rules
+from mtl_study.paper import answer, claims
 from mtl_study.publishing import notebooks, pages
 
 PROPOSITIONS = claims.parts("C12")[0].rule.propositions
@@ -67,16 +67,6 @@ def test_what_a_notebook_no_longer_draws_leaves_the_report_only_when_asked(house
         house.report()
     house.report(drop=True)
     assert "01_line.png" not in house.tracked() and "02_line.png" in house.tracked()
-
-
-def test_the_report_shows_the_figures_of_claims_and_names_the_others(house, monkeypatch):
-    """All tables; of the figures those that a claim names. The others are named, with their notebook."""
-    monkeypatch.setattr(rules, "figures", lambda: {"C12": "02_line"})
-    text = house.report().read_text()
-    assert "02_line.png" in house.tracked() and "01_line.png" not in house.tracked()
-    assert text.count("![") == 1 and "](docs/report/02_line.png)" in text and text.count("### Numbers") == 2
-    assert "[the notebook](notebooks/01_lines.ipynb) and by `make figure NAME=…`: Line (`01_line`)." in text
-    assert "notebooks/02_proofs.ipynb" not in text
 
 
 def test_the_report_reads_unchanged_presets_only(house):
