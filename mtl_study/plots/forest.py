@@ -63,7 +63,7 @@ def forest_plot(table: pd.DataFrame, value: str, floor: float = -np.inf) -> Axes
     gap = 0.7 if several else 0.0  # between methods
     height = len(rows) + gap * max(len(smtos) - 1, 0)
     _, ax = canvas.figure(7.5, 1.3 + (0.16 if several else 0.34) * height)
-    y, ticks = 0.0, []
+    y, ticks = 0.0, list[float]()
     for smto in smtos:
         for place, problem in enumerate(own[smto]):
             drawn = canvas.problem_line(problem)

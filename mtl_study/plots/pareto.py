@@ -253,7 +253,8 @@ def budget(table: pd.DataFrame) -> Axes:
     """
     _, ax = canvas.figure(8.5, 4.2)
     measure = table.attrs.get("measure", "hypervolume")
-    points, passed = [], []
+    points: list[tuple[float, float]] = []
+    passed: list[tuple[float, float]] = []
     smtos = look.in_order(table.smto)
     for smto in smtos:
         over_seeds = table[table.smto == smto].groupby("runs")
@@ -303,7 +304,7 @@ def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR")) -> Axe
     behind = means.sub(means.max(axis=1), axis=0)
     leading = {SWEEP, *means.idxmax(axis=1), *behind.mean().nlargest(LEADING).index}
     for smto in look.in_order(means.columns):
-        style = {**look.line(smto), "linewidth": 2.4 if smto == SWEEP else 1.4}
+        style: dict[str, Any] = {**look.line(smto), "linewidth": 2.4 if smto == SWEEP else 1.4}
         if smto == SWEEP:
             style |= {"linestyle": "-", "label": "best of the sweep"}
         if smto not in leading:
@@ -336,9 +337,8 @@ def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR")) -> Axe
     canvas.caption(
         ax,
         f"u · gain on {tasks[0]} + (1 − u) · gain on {tasks[1]}, mean of "
-        f"{counted(utilities.seed.nunique(), 'seed')}, minus that of the best method at this u, which the bar on top "
-        f"shows and which changes {counted(changes, 'time')}. For every u the sweep takes the weights that are best on "
-        "validation; every other method has what it has.",
+        f"{counted(utilities.seed.nunique(), 'seed')}, minus that of the best method (bar on top), which changes "
+        f"{counted(changes, 'time')}. For every u the sweep takes the weights that are best on validation.",
         "Lines that leave the picture are far behind." if worst < shown else "",
     )
     return ax

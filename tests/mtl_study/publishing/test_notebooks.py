@@ -83,31 +83,6 @@ def test_the_report_shows_at_most_forty_figures_and_notebooks_publish_them():
     assert len(shown) <= 40 and answer.PICTURE in shown and sorted(shown - set(published)) == []
 
 
-AVOIDED = re.compile(r"\b(?:anew|lies|stands|beside)\b", re.IGNORECASE)  # plain words say it: again, is, next to
-
-
-def test_what_is_read_is_in_plain_words():
-    """The few that are left are quoted, or keys of the configuration."""
-    places = ("mtl_core", "mtl_study", "notebooks", "params", "tests", "benchmarks", "docs")
-    found = [
-        path
-        for name in places
-        for path in (REPOSITORY / name).rglob("*.*")
-        if path.suffix in (".py", ".ipynb", ".md", ".yaml")
-    ]
-    found += [path for path in REPOSITORY.glob("*.md") if path.name not in ("CHANGELOG.md", "REPORT.md")]
-    assert sum(len(AVOIDED.findall(path.read_text(encoding="utf-8"))) for path in found) <= 60
-
-
-def test_the_readme_lists_every_notebook_with_the_section_of_the_paper_that_its_title_has():
-    text = (REPOSITORY / "README.md").read_text()
-    rows = re.findall(r"^\| \[(\w+)\]\(notebooks/\1\.ipynb\) \| ([^|]*) \|", text, re.MULTILINE)
-    assert [name for name, _ in rows] == [path.stem for path in NOTEBOOKS]
-    for (_, section), path in zip(rows, NOTEBOOKS, strict=True):
-        named = re.findall(r"section (\d\.\d)", notebooks.title(notebooks.read(path)))
-        assert named == re.findall(r"\d\.\d", section), path.stem
-
-
 @pytest.mark.training
 @pytest.mark.slow
 def test_a_notebook_as_released_shows_both_verdicts(tmp_path, monkeypatch):
