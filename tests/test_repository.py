@@ -212,6 +212,13 @@ def test_no_file_names_a_place_outside_the_repository():
 IMPORTS = house.imports()
 
 
+def test_what_is_read_is_in_plain_words():
+    """Four words of a translation; the few that are left are quoted, or keys of a configuration."""
+    avoided = re.compile(r"\b(?:anew|lies|stands|beside)\b", re.IGNORECASE)
+    read = [path for path in ours(".py", ".ipynb", ".md", ".yaml") if path.name not in ("CHANGELOG.md", "REPORT.md")]
+    assert sum(len(avoided.findall(path.read_text(encoding="utf-8"))) for path in read) <= 60
+
+
 def test_every_module_imports_from_its_own_floor_or_from_below():
     """publishing → figures, lessons → verdicts → protocol → analysis, the paper's numbers → training → mtl_core."""
     upward = {(a, b) for a, others in IMPORTS.items() for b in others if house.floor(b) < house.floor(a)}

@@ -360,7 +360,7 @@ class _Compared:
 
 @dataclass(frozen=True)
 class _Ballot:
-    """At least `needed` of these have to lie between the bounds."""
+    """At least `needed` of these have to be between the bounds."""
 
     compared: list[_Compared]  # those that hold first, then the open ones, each by margin
     above: float

@@ -608,7 +608,7 @@ def of_proofs(
             f"{listed(failed)} {'does' if len(failed) == 1 else 'do'} not hold as the paper has it."
             if failed
             else f"All {len(record)} checks of the propositions pass: with two gradients of equal length the methods "
-            "give equal weights, under the conditions that stand with them.",
+            "give equal weights, under the conditions that are given with them.",
             f"with three tasks equal lengths are not enough: {listed(map(label, unequal))} weigh them unequally, "
             f"{label(most)} up to {number(unequal[most], 2)} for one."
             if unequal
