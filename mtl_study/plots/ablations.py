@@ -16,7 +16,7 @@ from mtl_study.experiments.runs import Run
 from mtl_study.look import GREY, LOOK
 from mtl_study.plots import canvas, captions
 from mtl_study.plots.canvas import legend_right
-from mtl_study.plots.forest import forest_plot, interval_words
+from mtl_study.plots.forest import draw_interval, forest_plot, interval_words
 from mtl_study.plots.pareto import shade
 from mtl_study.words import counted, spanned
 
@@ -51,8 +51,12 @@ def regularisation(table: pd.DataFrame) -> np.ndarray:
     """
     smtos = look.in_order(table.smto)
     settings = sorted(set(zip(table.dropout, table.weight_decay, strict=True)), key=lambda s: (bool(s[1]), s))
-    _, axes = canvas.figure(10, 4, columns=2, sharey=True)
-    for ax, stops in zip(axes, (False, True), strict=True):
+    titles = {False: "last epoch", True: "with early stopping"}
+    if _same(table):
+        titles = {True: "last epoch; early stopping chooses it, too"}
+    _, axes = canvas.figure(5.5 * len(titles), 4, columns=len(titles), sharey=True, squeeze=False)
+    axes = axes[0]
+    for ax, stops in zip(axes, titles, strict=True):
         for i, smto in enumerate(smtos):
             shift = 0.7 * ((i + 0.5) / len(smtos) - 0.5)
             means = []
@@ -69,19 +73,26 @@ def regularisation(table: pd.DataFrame) -> np.ndarray:
             ax.axvline(x - 0.5, color="#e9e9e9", linewidth=0.8, zorder=0)
         ax.set_xticks(range(len(settings)), [_setting_name(*s) for s in settings], fontsize=8)
         ax.set_xlim(-0.5, len(settings) - 0.5)
-        ax.set_title("with early stopping" if stops else "last epoch", loc="left", fontsize=10)
+        ax.set_title(titles[stops], loc="left", fontsize=10)
         canvas.despine(ax)
     axes[0].set_ylabel("Δm, % (higher is better)")
-    legend_right(axes[1])
+    legend_right(axes[-1])
     canvas.caption(
         axes,
-        f"Test Δm on {look.problem_label(str(table.problem.iloc[0]))}: large, mean over "
-        f"{captions.seeds(table.drop_duplicates(frames.RUN))}; small, a seed. Left: at the last epoch; right: at the "
-        "epoch with the best validation Δm. Across: dropout in encoder and heads, and weight decay. All against the "
-        "same single-task models. The table below says by how much a method's lead over Unit. Scal. shrinks.",
-        captions.A_SEED,
+        f"Δm on {look.problem_label(str(table.problem.iloc[0]))}: large, mean of "
+        f"{captions.seeds(table.drop_duplicates(frames.RUN))}; small, a seed. Across: dropout in encoder and heads, "
+        "and weight decay. All against the same single-task models. The table below says by how much a method's lead "
+        "over Unit. Scal. shrinks.",
     )
     return axes
+
+
+def _same(table: pd.DataFrame) -> bool:
+    """Whether early stopping chose the last epoch in every run, so that two panels would show the same."""
+    by_run = [
+        table[table.early_stopping == stops].set_index(frames.RUN).delta_m.sort_index() for stops in (False, True)
+    ]
+    return by_run[0].equals(by_run[1])
 
 
 def table_of_regularisation(table: pd.DataFrame) -> pd.DataFrame:
@@ -131,7 +142,7 @@ def table_of_regularisation(table: pd.DataFrame) -> pd.DataFrame:
         method at the dropout and weight decay with the best mean validation Δm. "Explained" by regularisation: a lead
         above 0 without, none that can be told from 0 with it, and the difference between the two above 0. A lead
         remains: both above 0. No lead to explain: below 0 without. Cannot tell: anything else.
-        {captions.A_SEED}""",
+       """,
     )
     return found
 
@@ -147,11 +158,10 @@ def selection_bias(table: pd.DataFrame) -> Axes:
     ax.set_xlabel("validation Δm − test Δm, points (to the right: validation flatters)")
     canvas.caption(
         ax,
-        "Both at the epoch with the best validation Δm, each relative to the single-task models on the same split. One "
-        "split may be easier than the other, for one task more than for the other, so this moves with a method's place "
-        "between the tasks: it is no measure of luck by itself.",
+        "Each against the single-task models on the same split. One split may be easier than the other, for one task "
+        "more than for the other, so this moves with a method's place between the tasks: it is no measure of luck by "
+        "itself.",
         interval_words(table, "bias"),
-        captions.A_SEED,
     )
     return ax
 
@@ -182,12 +192,10 @@ def search_selection_bias(table: pd.DataFrame) -> Axes:
     canvas.despine(ax)
     canvas.caption(
         ax,
-        "Of n configurations of a method, taken at random from its search, the one with the best validation Δm. Luck: "
-        "how much better it looks there than on test, minus the same of this configuration at the other seeds, which "
-        f"were not chosen. Mean over {counted(table.seed.nunique(), 'seed')}, from the least to the greatest. A line "
-        "that rises: the more is tried, the more validation flatters. It is 0 by construction where all seeds choose "
-        "alike, and flattery by the split, which all seeds share, cannot be seen here.",
-        captions.A_SEED,
+        "The best by validation of n configurations, taken at random from a method's search. Luck: how much better it "
+        "looks there than on test, minus the same at the other seeds. Mean of "
+        f"{counted(table.seed.nunique(), 'seed')}, band: least to greatest. It is 0 where all seeds choose alike; what "
+        "the split flatters cannot be seen.",
     )
     return ax
 
@@ -201,7 +209,7 @@ def lr_vs_seed(table: pd.DataFrame) -> Axes:
     table = table[np.isfinite(table.ratio)]
     smtos = look.in_order(table.index)
     _, ax = canvas.figure(7.5, 1.2 + 0.36 * len(smtos))
-    ax.axvspan(6, 7, color="#eef3ee", zorder=0)
+    ax.axvspan(6, 7, color=canvas.SHADED, zorder=0)
     ax.set_xscale("log")
     bounds = table[["ratio", "low", "high"]].to_numpy().ravel()
     bounds = [*bounds[np.isfinite(bounds) & (bounds > 0)], 1, 7]
@@ -211,7 +219,7 @@ def lr_vs_seed(table: pd.DataFrame) -> Axes:
         colour = LOOK[smto].colour
         if np.isfinite(row.low):
             high = min(row.high, right)
-            ax.plot([max(row.low, left), high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
+            draw_interval(ax, y, max(row.low, left), high, colour)
             if row.high > right:
                 ax.plot(0.97 * right, y, ">", color=colour, markersize=5, zorder=2)
         ax.plot(row.ratio, y, LOOK[smto].marker, color=colour, markersize=8, markeredgecolor="white", zorder=3)
@@ -225,11 +233,9 @@ def lr_vs_seed(table: pd.DataFrame) -> Axes:
     canvas.caption(
         ax,
         f"Standard deviation of Δm over {spanned(table.lrs, 'learning rate')}, over that of "
-        f"{spanned(table.seeds, 'seed')} at the best of them; line: 95 % interval from the noncentral F "
-        "distribution. An arrow: beyond the figure. Shaded: 6 to 7, what Xin et al. (2022) found; theirs is the "
-        "spread over grids of several rates each, with the best rate of each grid, ours that over single rates, so "
-        "that the two are not the same statistic.",
-        captions.A_SEED,
+        f"{spanned(table.seeds, 'seed')} at the best of them; line: 95 % interval from the noncentral F distribution; "
+        "an arrow: beyond the figure. Shaded: 6 to 7, what Xin et al. (2022) found for grids of several rates each, "
+        "which is another statistic.",
     )
     return ax
 
@@ -273,13 +279,9 @@ def compute_parity(table: pd.DataFrame) -> Axes:
     canvas.despine(ax)
     canvas.caption(
         ax,
-        f"Test Δm against the time that an epoch took (median over runs, as recorded): large, mean over "
-        f"{captions.seeds(table)}; small, a seed. ×: the uniform loss with all channels, features and hidden "
-        "units of the network so many times as wide; all others at × 1, and so the single-task models.",
-        "The number behind a name is the learning rate: compare a method with the line of its own."
-        if len(rates) > 1
-        else "",
-        "A method below that line, as far as the line reaches, would have been better served by a wider network.",
-        captions.A_SEED,
+        f"Δm against the time of an epoch (median, as recorded): large, mean of {captions.seeds(table)}; small, a "
+        "seed. ×: the uniform loss with a network so many times as wide; all others, single-task models too, at × 1.",
+        "Behind a name: the learning rate." if len(rates) > 1 else "",
+        "Below the line of its rate a method would have been better served by a wider network.",
     )
     return ax

@@ -15,10 +15,11 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
+from matplotlib.typing import ColorType
 from numpy.typing import ArrayLike
 
 from mtl_study.artifacts import save_figure, save_table, warning
-from mtl_study.look import FAMILIES, GREY, LONG, PROBLEMS, line
+from mtl_study.look import FAMILIES, GREY, INK, LONG, PROBLEMS, line
 from mtl_study.words import untagged
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from IPython.display import Markdown
 
 FEW = 5  # up to so many seeds, each is drawn
+SHADED = "#eef3ee"  # what counts as equal, or as near
 
 
 def problem_line(problem: str) -> dict[str, Any]:
@@ -81,6 +83,11 @@ def plain_log_ticks(axis: Axis) -> None:
     axis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
+def mean_and_sd(over_seeds: Any) -> tuple[Any, Any]:
+    """What bands and crosses show: the mean over seeds, and the standard deviation between them, 0 for a single one."""
+    return over_seeds.mean(), over_seeds.std(ddof=1).fillna(0)
+
+
 def band(ax: Axes, over_seeds: Any, least: float | pd.Series = -math.inf, **style: Any) -> None:
     """A line, the mean over seeds, in a band of ± 1 standard deviation between them.
 
@@ -88,15 +95,44 @@ def band(ax: Axes, over_seeds: Any, least: float | pd.Series = -math.inf, **styl
         over_seeds: a column grouped by what is drawn across. least: the band ends there, where it would reach lower.
         style: of the line, with its "color".
     """
-    mean, sd = over_seeds.mean(), over_seeds.std(ddof=1).fillna(0)
+    mean, sd = mean_and_sd(over_seeds)
     line: dict[str, Any] = {"linewidth": 1.6, "markersize": 4.5, "markevery": max(1, len(mean) // 6), **style}
     ax.plot(mean.index, mean, **line)
     ax.fill_between(mean.index, (mean - sd).clip(lower=least), mean + sd, color=style["color"], alpha=0.15, lw=0)
 
 
+def strip(
+    ax: Axes,
+    place: float,
+    values: Any,
+    colour: ColorType,
+    marker: str,
+    upright: bool = False,
+    half: float = 0.3,
+    label: str | None = None,
+) -> None:
+    """A mark per seed and a black bar at their mean, across at the height `place`, or upright above it.
+
+    Args:
+        half: half the length of the bar.
+    """
+    at, bar, mean = [place] * len(values), [place - half, place + half], [values.mean()] * 2
+    dots: dict[str, Any] = {"color": colour, "linestyle": "none", "marker": marker, "markersize": 4.5, "alpha": 0.75}
+    ax.plot(*((at, values) if upright else (values, at)), label=label, **dots)
+    ax.plot(*((bar, mean) if upright else (mean, bar)), color=INK, linewidth=1.4)
+
+
 def legend_right(ax: Axes, **settings: Any) -> None:
     """A legend to the right of the axes."""
     ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8.5, labelspacing=0.35, **settings)
+
+
+def legend_above(of: Axes | Figure, **settings: Any) -> None:
+    """A legend above the axes, or above all axes of a figure; below them it would cover the small print."""
+    if isinstance(of, Axes):
+        of.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8.5, **settings)
+    else:
+        of.legend(loc="outside upper center", frameon=False, fontsize=9, **settings)
 
 
 def label_points(

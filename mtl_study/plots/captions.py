@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 
 A_SEED = "A seed fixes initial weights, dropout and batch order; the split belongs to the data set."
+EVERYWHERE = (  # of figures and tables: said once, so that captions need not
+    "Unless a caption says otherwise: Δm, the mean gain over the single-task models in percent, is read on test data "
+    "at the epoch with the best validation Δm, and means are over seeds. A band or ± is one standard deviation between "
+    "seeds. An interval is a 95 % t interval over seeds. A box has the median and the quartiles, its whiskers reach "
+    "the last value within 1.5 box lengths. Up to five seeds are drawn one by one. A grey line at 0 is the single-task "
+    "models, whose own error is not drawn: it moves all methods together. A black dashed line is the uniform loss "
+    f"(Unit. Scal.). A method keeps its colour and its marker in all figures. {A_SEED}"
+)
 
 
 def interval(low: float, high: float, decimals: int = 2) -> str:

@@ -24,6 +24,8 @@ from mtl_study.analysis import frames, inference, task_weights
 from mtl_study.experiments.runs import Run
 from mtl_study.look import GREY, LOOK
 from mtl_study.plots import canvas, captions
+from mtl_study.plots.forest import draw_row
+from mtl_study.plots.weight_paths import draw_weights, task_line
 from mtl_study.words import counted, listed, percent
 
 STEPS = {  # of the ladder, by problem: as the paper calls them
@@ -108,10 +110,9 @@ def scenes(columns: Mapping[str, Tensor], depth: Tensor, offsets: Tensor) -> np.
         text.set_fontweight("bold" if text.get_text() in columns else "normal")
     canvas.caption(
         axes,
-        "To the left what the network sees, at its own resolution; then what it is asked. S: a class for every pixel, "
-        "in the colours of Cityscapes, of which those that occur here stand at the right; white is ignored. D: yellow "
-        "is near, violet far, white is not measured. I: for every pixel of a person or vehicle, the colour is the "
-        "direction to the middle of its object, and the fainter it is, the nearer that middle; all else is grey.",
+        "Left: what the network sees, at its own resolution; then its targets. S: classes, in the colours of "
+        "Cityscapes; white is ignored. D: yellow is near, violet far, white not measured. I: for a pixel of a person "
+        "or vehicle the colour is the direction to the middle of its object, fainter where that is nearer.",
     )
     return axes
 
@@ -241,10 +242,8 @@ def ladder(selected: pd.DataFrame, settings: pd.DataFrame | None = None) -> np.n
         for ax, column in zip(axes, ("delta_m", "gap"), strict=True):
             if column == "gap" and smto == "unit_scal":
                 continue
-            by_step = table[table.smto == smto].groupby("problem")[column]
-            mean, sd = by_step.mean().reindex(steps), by_step.std(ddof=1).reindex(steps).fillna(0)
-            ax.plot(at, mean, linewidth=1.8, markersize=6, zorder=3, **look.line(smto))
-            ax.fill_between(at, mean - sd, mean + sd, color=LOOK[smto].colour, alpha=0.13, lw=0)
+            own = table[table.smto == smto]
+            canvas.band(ax, own[column].groupby(own.problem.map(steps.index)), markersize=6, **look.line(smto))
             for x, step in enumerate(steps):
                 values = table[(table.smto == smto) & (table.problem == step)][column]
                 where = np.full(len(values), x + 0.06 * (i - (len(smtos) - 1) / 2))
@@ -254,20 +253,16 @@ def ladder(selected: pd.DataFrame, settings: pd.DataFrame | None = None) -> np.n
         canvas.despine(ax)
         ax.set_ylabel(words)
     axes[1].set_xticks(at, [STEPS[step] for step in steps])
-    lines = [canvas.legend_entry(smto) for smto in smtos]
-    axes[0].legend(handles=lines, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(lines), frameon=False, fontsize=9)
+    canvas.legend_above(axes[0], handles=[canvas.legend_entry(smto) for smto in smtos], ncols=len(smtos))
     rates = [f"{STEPS[step]} ({words})" for step, words in unequal_rates(selected).items()]
     canvas.caption(
         axes,
-        f"Above: test Δm at the epoch with the best validation Δm: mean over {captions.seeds(selected)} and ± 1 "
-        "standard deviation, for all lines alike (D31); a stroke is a seed. The grey line at 0: the single-task "
-        "models, which are others at each step. Below: the same minus Unit. Scal. at the same seed; the grey line at "
-        "0: Unit. Scal.",
+        f"Above: Δm, mean of {captions.seeds(selected)}, with bands for all lines alike (D31); a stroke is a seed. "
+        "Below: minus Unit. Scal. at the same seed.",
         f"The learning rates differ on {listed(rates)}: a gap there is not that of the methods alone." if rates else "",
         "With two tasks the two forms of IMTL are one (D24)." if "imtl_transposed" in smtos else "",
         captions.diverged(selected),
         captions.elsewhere(selected),
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return axes
@@ -367,8 +362,7 @@ def table_of_effects(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         table,
         f"In points of Δm, from all eight corners; mean over {counted(n, 'seed')}. A row with × is by "
         f"how much changes do more together than one by one, as an effect of the same kind. {pooled(first)} "
-        + (f"By itself: with each effect's own variance, {n - 1} degrees of freedom. " if n > 1 else "")
-        + captions.A_SEED,
+        + (f"By itself: with each effect's own variance, {n - 1} degrees of freedom." if n > 1 else ""),
     )
     return table
 
@@ -392,10 +386,7 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
     canvas.despine(left)
     found = effects(rows)
     for y, (name, row) in enumerate(effect_intervals(found).iterrows()):
-        if len(found) > 1:
-            right.plot([row.low, row.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-        right.plot(found[name], np.full(len(found), y), "|", color=colour, markersize=8, alpha=0.55)
-        right.plot(row["mean"], y, marker, color=colour, markersize=7, markeredgecolor="white")
+        draw_row(right, y, found[name], colour, marker, bounds=(row.low, row.high))
     right.axvline(0, color=look.INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     right.set_yticks(range(len(found.columns)), [FACTORS.get(name, name) for name in found])
     right.set_ylim(len(found.columns) - 0.4, -0.6)
@@ -403,13 +394,12 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
     canvas.despine(right, grid="x")
     canvas.caption(
         figure.axes[0],
-        f"Left: test Δm of {look.label(smto)} minus that of Unit. Scal. at the same seed ({captions.seeds(rows)}): a "
-        "stroke per seed, a marker for their mean. Right: what each change adds to this gap, as the mean over the four "
-        "corners with it minus the mean over the four without: a stroke per seed, a marker for their mean; with ×, by "
-        "how much changes do more together than one by one.",
-        pooled(found),
+        f"Left: Δm of {look.label(smto)} minus that of Unit. Scal. at the same seed ({captions.seeds(rows)}). Right: "
+        "what each change adds to it, the mean over the four corners with it minus that without; ×: by how much "
+        "changes do more together. The intervals have one error variance in common (table below). A stroke is a seed."
+        if len(found) > 1
+        else "With one seed there is no interval.",
         captions.diverged(rows),
-        captions.A_SEED,
     )
     return np.array([left, right])
 
@@ -418,8 +408,8 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
 
 
 def trajectories(runs: Iterable[Run], factor: float = 0.9) -> np.ndarray:
-    """Figure 6: the normalised weights of one method during training, a panel per seed: faint the epoch means, dotted
-    their exponential moving average.
+    """Figure 6: the normalised weights of one method during training, a panel per seed: faint the epoch means, strong
+    their moving average.
 
     Args:
         runs: of one method on one problem. factor: how much of the average is kept from epoch to epoch.
@@ -427,32 +417,24 @@ def trajectories(runs: Iterable[Run], factor: float = 0.9) -> np.ndarray:
     Raises:
         ValueError: no run with weights.
     """
-    weights = task_weights.trajectories(runs)
-    if weights.empty:
+    drawn = {run.config.seed: run for run in runs if not task_weights.trajectories([run]).empty}
+    if not drawn:
         raise ValueError("none of these runs has weights: nothing to draw.")
-    seeds, names, epochs = sorted(weights.seed.unique()), list(weights.task.unique()), int(weights.epoch.max()) + 1
-    figure, axes = canvas.figure(3.2 * len(seeds) + 1, 3.2, columns=len(seeds), sharey=True, squeeze=False)
-    colours = dict(zip(names, mpl.colormaps["viridis"](np.linspace(0.05, 0.8, len(names))), strict=True))
-    for ax, seed in zip(axes[0], seeds, strict=True):
-        of_seed = task_weights.by_epoch(weights[weights.seed == seed])
-        average = task_weights.ema(of_seed, factor)
-        for name, colour in colours.items():
-            at = of_seed.index + 1
-            ax.plot(at, of_seed[name], color=colour, linewidth=1.2, alpha=0.4, marker="o", markersize=3)
-            ax.plot(at, average[name], color=colour, linewidth=2, linestyle=(0, (1, 1.2)))
+    (_, first), *_ = runs_by_seed = sorted(drawn.items())
+    figure, axes = canvas.figure(3.2 * len(drawn) + 1, 3.2, columns=len(drawn), sharey=True, squeeze=False)
+    names, epochs = list[str](), max(len(run.history) for run in drawn.values())
+    for ax, (seed, run) in zip(axes[0], runs_by_seed, strict=True):
+        names = draw_weights(ax, run, factor)
         ax.axhline(1 / len(names), color=GREY, linewidth=0.8, zorder=1)
         ax.set_title(f"seed {seed}", loc="left", fontsize=10)
-        canvas.counting_axis(ax)
-        canvas.despine(ax)
     axes[0, 0].set_ylabel("weight (they sum to 1)")
-    handles = [Line2D([], [], color=colours[name], linewidth=2, label=name) for name in names]
+    handles = [Line2D([], [], linewidth=2, label=name, **task_line(k)) for k, name in enumerate(names)]
     figure.legend(handles=handles, loc="outside right center", frameon=False, title="task")
     canvas.caption(
         axes,
-        f"Weights of {look.label(weights.smto.iloc[0])} on {look.problem_label(weights.problem.iloc[0])}: faint, the "
-        f"mean over each epoch, normalised to sum 1; dotted, its exponential moving average, which keeps {factor:g} of "
-        f"itself from epoch to epoch: after {counted(epochs, 'epoch')}, {percent(100 * factor ** (epochs - 1))} of the "
-        "average is still the first epoch. Grey: equal weights.",
-        captions.A_SEED,
+        f"Weights of {look.label(first.config.smto)} on {look.problem_label(first.config.problem)}: faint, the "
+        f"mean over each epoch, normalised to sum 1; strong, its moving average with factor {factor:g}: after "
+        f"{counted(epochs, 'epoch')}, {percent(100 * factor ** (epochs - 1))} of it is still the first epoch. Grey: "
+        "equal weights.",
     )
     return axes

@@ -72,7 +72,7 @@ def parts(table: pd.DataFrame, against: str) -> Axes:
     canvas.despine(ax, grid="x")
     canvas.caption(
         ax,
-        f"{problem_label(table.problem.iloc[0])}: every method against {against}, mean over {captions.seeds(table)}. "
+        f"{problem_label(table.problem.iloc[0])}: every method against {against}, mean of {captions.seeds(table)}. "
         "Generalisation: the difference where both have the same training loss on a task, the lowest that both reach. "
         "Optimisation: the rest. Black dot: both together; thin line: 95 % interval of generalisation.",
     )

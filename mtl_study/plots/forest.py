@@ -13,7 +13,14 @@ from mtl_study import look
 from mtl_study.analysis import inference
 from mtl_study.look import LOOK
 from mtl_study.plots import canvas, captions
-from mtl_study.plots.canvas import FEW
+
+STROKES = 10  # up to so many seeds, each has its stroke
+
+
+def draw_interval(ax: Axes, y: float, low: float, high: float, colour: ColorType) -> None:
+    """The line of an interval; nothing where it has no bounds."""
+    if np.isfinite([low, high]).all():
+        ax.plot([low, high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
 
 
 def draw_row(
@@ -23,43 +30,58 @@ def draw_row(
     colour: ColorType,
     marker: str,
     floor: float = -np.inf,
+    bounds: tuple[float, float] | None = None,
 ) -> None:
-    """One row of a forest plot: mean, 95 % t interval, and a stroke per seed where they are few."""
+    """One row of a forest plot: mean, 95 % t interval, and a stroke per seed where they are few.
+
+    Args:
+        floor: the interval ends there, where it would reach lower. bounds: of another interval, to be drawn instead.
+    """
     mean, low, high, n = inference.t_interval(values)
-    if n > 1:
-        ax.plot([max(low, floor), high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
-    if n <= FEW:
+    low, high = bounds or (low, high)
+    draw_interval(ax, y, max(low, floor) if np.isfinite(low) else low, high, colour)
+    if n <= STROKES:
         ax.plot(values, np.full(len(values), y), "|", color=colour, markersize=8, alpha=0.55, zorder=2)
     ax.plot(mean, y, marker, color=colour, markersize=7, markeredgecolor="white", markeredgewidth=0.7, zorder=4)
 
 
+def draw_middle(ax: Axes, y: float, values: pd.Series, dot: float, colour: ColorType, label: str | None = None) -> None:
+    """Many values as one row: a line for the middle 95 % of them, thick for the middle half, and a dot."""
+    low, lower, upper, high = values.quantile([0.025, 0.25, 0.75, 0.975])
+    ax.plot([low, high], [y, y], color=colour, linewidth=1.5)
+    ax.plot([lower, upper], [y, y], color=colour, linewidth=5, alpha=0.5)
+    ax.plot(dot, y, "o", color=colour, markersize=5, label=label)
+
+
 def forest_plot(table: pd.DataFrame, value: str, floor: float = -np.inf) -> Axes:
-    """A forest plot of one column: a row per method, in it a marker per problem where there are several."""
+    """A forest plot of one column: a row per method; where there are several problems, one per method and problem."""
     table = table[np.isfinite(table[value])]
     smtos, problems = look.in_order(table.smto), look.problems_in_order(table.problem)
-    _, ax = canvas.figure(7.5, 1.3 + 0.24 * len(smtos) * max(len(problems), 1.4))
-    step = 0.62 / max(len(problems), 1)
-    for i, problem in enumerate(problems):
-        of_problem = canvas.problem_line(problem)
-        for y, smto in enumerate(smtos):
-            values = table[(table.problem == problem) & (table.smto == smto)][value].to_numpy()
-            one = len(problems) == 1
-            colour, marker = (
-                (LOOK[smto].colour, LOOK[smto].marker) if one else (of_problem["color"], of_problem["marker"])
-            )
-            if len(values):
-                draw_row(ax, y + step * (i - (len(problems) - 1) / 2), values, colour, marker, floor)
-        if len(problems) > 1:
-            ax.plot([], [], of_problem["marker"], color=of_problem["color"], label=of_problem["label"])
-    ax.set_yticks(range(len(smtos)), [look.label(s) for s in smtos])
-    ax.set_ylim(len(smtos) - 0.4, -0.6)
-    if len(problems) > 1:
-        ax.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    several = len(problems) > 1
+    rows = {key: found[value].to_numpy() for key, found in table.groupby(["smto", "problem"])}
+    own = {smto: [problem for problem in problems if (smto, problem) in rows] for smto in smtos}
+    gap = 0.7 if several else 0.0  # between methods
+    height = len(rows) + gap * max(len(smtos) - 1, 0)
+    _, ax = canvas.figure(7.5, 1.3 + (0.16 if several else 0.34) * height)
+    y, ticks = 0.0, list[float]()
+    for smto in smtos:
+        for place, problem in enumerate(own[smto]):
+            drawn = canvas.problem_line(problem)
+            colour, marker = (drawn["color"], drawn["marker"]) if several else (LOOK[smto].colour, LOOK[smto].marker)
+            draw_row(ax, y + place, rows[smto, problem], colour, marker, floor)
+        ticks.append(y + (len(own[smto]) - 1) / 2)
+        y += len(own[smto]) + gap
+    ax.set_yticks(ticks, [look.label(s) for s in smtos])
+    ax.set_ylim(height - 0.4, -0.6)
+    if several:
+        for drawn in map(canvas.problem_line, problems):
+            ax.plot([], [], drawn["marker"], color=drawn["color"], label=drawn["label"])
+        canvas.legend_above(ax, ncols=2)
     canvas.despine(ax, grid="x")
     return ax
 
 
 def interval_words(table: pd.DataFrame, value: str) -> str:
     table = table[np.isfinite(table[value])]
-    few = table.groupby(["problem", "smto"]).size().min() <= FEW if len(table) else False
-    return f"Mean over {captions.seeds(table)} and 95 % t interval{'; the small strokes are the seeds' if few else ''}."
+    few = table.groupby(["problem", "smto"]).size().min() <= STROKES if len(table) else False
+    return f"Mean of {captions.seeds(table)} and interval{'; small strokes: the seeds' if few else ''}."

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mtl_study.analysis.gates import BEST
-from mtl_study.analysis.inference import t_interval
 from mtl_study.experiments.gates import MEASURES
 from mtl_study.look import BLUE, FAINT, GREY, INK, LOOK, ORANGE, VERMILION, in_order, label, problem_label
 from mtl_study.plots import canvas
+from mtl_study.plots.forest import draw_middle, draw_row
 
 NEED = {"ratio": (VERMILION, "o"), "cosine": (BLUE, "s"), "random": (GREY, "^")}  # colour, marker
 NEEDS = {"ratio": "least balanced", "cosine": "most in conflict", "random": "at random"}  # the steps that it takes
@@ -32,10 +32,7 @@ def ratios(tables: Mapping[str, pd.DataFrame], factors: Sequence[float]) -> np.n
     _, axes = canvas.grid_of_axes(1, [1] * len(tables), 3.1 * len(tables) + 0.6, 0.36 * len(shown) + 1.2)
     for ax, (problem, table) in zip(axes.flat, tables.items(), strict=True):
         for row, column in enumerate(shown):
-            low, lower, middle, upper, high = table[column].quantile([0.025, 0.25, 0.5, 0.75, 0.975])
-            ax.plot([low, high], [row] * 2, color=colours[column], linewidth=1.5)
-            ax.plot([lower, upper], [row] * 2, color=colours[column], linewidth=5, alpha=0.5)
-            ax.plot(middle, row, "o", color=colours[column], markersize=5)
+            draw_middle(ax, row, table[column], table[column].median(), colours[column])
         ax.axvline(2, color=GREY, linewidth=0.8, linestyle="--")
         ax.set_xscale("log")
         canvas.plain_log_ticks(ax.xaxis)
@@ -46,10 +43,9 @@ def ratios(tables: Mapping[str, pd.DataFrame], factors: Sequence[float]) -> np.n
         canvas.despine(ax, "x")
     canvas.caption(
         axes,
-        "The ratio r of the longest to the shortest task gradient on a batch, under the uniform loss and Adam. Line: "
-        "the middle 95 % of all looks and seeds, thick: half, dot: median; dashed: 2. Blue: the same with the last "
-        "task's loss in another unit. Orange: with each loss times the one constant, for the whole run, that makes "
-        "their mean log lengths equal.",
+        "The longest over the shortest task gradient on a batch, under the uniform loss and Adam. Line: the middle 95 "
+        "% of all looks, thick: half, dot: median; dashed: 2. Blue: the last task's loss in another unit. Orange: each "
+        "loss times the one constant that makes their mean log lengths equal.",
     )
     return axes
 
@@ -70,23 +66,21 @@ def failures(per_run: pd.DataFrame) -> np.ndarray:
             name = said if row == 0 else None
             left.barh(row + offset, 100 * rows[column].mean(), 0.3, color=colour, alpha=0.8, label=name)
             left.plot(100 * rows[column], [row + offset] * len(rows), ".", color=INK, markersize=4)
-        right.plot(rows.share, [row] * len(rows), LOOK[smto].marker, color=LOOK[smto].colour, markersize=4, alpha=0.8)
-        right.plot([rows.share.mean()] * 2, [row - 0.3, row + 0.3], color=INK, linewidth=1.2)
+        canvas.strip(right, row, rows.share, LOOK[smto].colour, LOOK[smto].marker)
     for ax in axes.flat:
         ax.set_yticks(range(len(methods)), [label(smto) for smto in methods] if ax is left else [])
         ax.set_ylim(len(methods) - 0.5, -0.5)
         ax.set_xlim(left=0)
         canvas.despine(ax, "x")
     left.set_xlabel("looks at which a task is hurt, %")
-    left.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    canvas.legend_above(left, ncols=2)
     right.set_xlim(0, 1)
     right.set_xlabel("cosine of direction and step")
     canvas.caption(
         axes,
-        "Left: the share of looks at which a task's gradient has a negative inner product with the direction that the "
-        "method asks for (grey), and with the step that Adam makes of it and of all earlier ones (orange). Bars: means "
-        "over seeds; dots: seeds. Right: how much of the direction is in the step, a mark per seed and a line for the "
-        "mean; 1 is gradient descent. CAGrad and IMGrad have the same c.",
+        "Left: the share of looks at which a task's gradient has a negative inner product with the method's direction "
+        "(grey), and with the step that Adam makes of it (orange); bars: means, dots: seeds. Right: how much of the "
+        "direction is in the step; 1 is gradient descent. CAGrad and IMGrad have the same c.",
     )
     return axes
 
@@ -105,17 +99,20 @@ def progress(per_run: pd.DataFrame) -> np.ndarray:
             rows = per_run[per_run.smto == smto]
             _, colour, _, marker = LOOK[smto]
             ax.plot(rows[column], rows.delta_m, marker, color=colour, markersize=3, alpha=0.35)
-            ax.plot(rows[column].mean(), rows.delta_m.mean(), marker, color=colour, markersize=8, label=label(smto))
-        ax.set_ylabel("Δm, %" if column == "gap" else "")
+            ax.plot(rows[column].mean(), rows.delta_m.mean(), marker, color=colour, markersize=8)
+        ax.set_ylabel("Δm, % (higher is better)" if column == "gap" else "")
         canvas.despine(ax)
     axes.flat[0].set_xlabel("gap between the tasks' progress")
     axes.flat[1].set_xlabel("mean cosine of the tasks' gradients")
-    canvas.legend_right(axes.flat[1])
+    means, colours = per_run.groupby("smto").mean(numeric_only=True), [LOOK[smto].colour for smto in methods]
+    for ax, column in zip(axes.flat, ("gap", "cosine"), strict=True):
+        points = [(means[column][smto], means.delta_m[smto]) for smto in methods]
+        canvas.label_points(ax, points, [label(smto) for smto in methods], colours, fontsize=8)
     canvas.caption(
         axes,
-        "Δm (higher is better) of every run, and, larger, the mean of a method. Left: over the gap in progress, the "
-        "largest minus the smallest of loss over first loss, last third of the epochs (0: all tasks have come as far). "
-        "Right: over the mean cosine between two tasks' gradients during training (below 0: conflict).",
+        "Δm of every run; larger, the mean of a method. Left: over the gap in progress, the largest minus the smallest "
+        "of loss over first loss, last third of the epochs (0: all tasks have come as far). Right: over the mean "
+        "cosine between two tasks' gradients (below 0: conflict).",
     )
     return axes
 
@@ -132,10 +129,8 @@ def gates(per_seed: pd.DataFrame, duties: Sequence[float], levels: Mapping[str, 
         for j, by in enumerate(MEASURES):
             colour, marker = NEED[by]
             values = per_seed[f"{by} {duty:g}"]
-            x = place + 0.2 * (j - 1)
             said = NEEDS[by] if place == 0 else None
-            left.plot([x] * len(values), values, marker, color=colour, markersize=4, alpha=0.7, label=said)
-            left.plot([x - 0.07, x + 0.07], [values.mean()] * 2, color=INK, linewidth=1.5)
+            canvas.strip(left, place + 0.2 * (j - 1), values, colour, marker, upright=True, half=0.07, label=said)
     for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
         left.axhline(level, color=INK, linewidth=0.9, linestyle=style, label=name)
     left.set_xticks(range(len(duties)), [f"{100 * duty:g} % of the steps" for duty in duties])
@@ -147,24 +142,15 @@ def gates(per_seed: pd.DataFrame, duties: Sequence[float], levels: Mapping[str, 
     for row, (duty, other) in enumerate(pairs):
         values = per_seed[f"ratio {duty:g}"] - per_seed[f"{other} {duty:g}"]
         names.append(f"{100 * duty:g} %: minus {NEEDS[other]}")
-        _difference(right, row, values, NEED[other][0])
+        draw_row(right, row, values, NEED[other][0], "D")
     _differences(right, names, "gain in Δm, points")
     canvas.caption(
         axes,
-        "CAGrad acts in the given share of the steps, elsewhere the mean loss does. Left: Δm, higher is better, a mark "
-        "per seed, a bar for the mean; lines: without a gate. Right: Δm behind the first gate minus that behind "
-        "another at the same seed, with its mean and 95 % interval over seeds; above 0 it is better to act where "
-        "gradients are least balanced.",
+        "CAGrad acts in the given share of the steps, elsewhere the mean loss does. Left: Δm, a mark per seed, a bar "
+        "for the mean; lines: without a gate. Right: Δm behind the first gate minus that behind another at the same "
+        "seed; above 0 it is better to act where gradients are least balanced.",
     )
     return axes
-
-
-def _difference(ax: Axes, row: float, values: pd.Series, colour: str) -> None:
-    mean, low, high, _ = t_interval(values)
-    ax.plot(values, [row + 0.16] * len(values), ".", color=colour, markersize=5, alpha=0.6)
-    if np.isfinite([low, high]).all():
-        ax.plot([low, high], [row - 0.08] * 2, color=colour, linewidth=2)
-    ax.plot(mean, row - 0.08, "D", color=colour, markersize=5)
 
 
 def _differences(ax: Axes, names: Sequence[str], says: str) -> None:
@@ -185,16 +171,16 @@ def equal_radii(table: pd.DataFrame) -> np.ndarray:
     values = [*sorted({c for c in table.c if c != BEST}), BEST]
     _, axes = canvas.grid_of_axes(1, [1] * len(problems), 4.4 * len(problems) + 0.4, 0.5 * len(values) + 1.2)
     for ax, problem in zip(axes.flat, problems, strict=True):
-        ax.axvspan(-MARGIN, MARGIN, color=FAINT, alpha=0.35, linewidth=0)
+        ax.axvspan(-MARGIN, MARGIN, color=canvas.SHADED, zorder=0)
         for row, c in enumerate(values):
             rows = table[(table.problem == problem) & (table.c == c)]
-            _difference(ax, row, rows.difference, ORANGE if c == BEST else BLUE)
+            draw_row(ax, row, rows.difference, ORANGE if c == BEST else BLUE, "D")
         names = [f"c = {c:g}" if c != BEST else "each at its best c" for c in values]
         _differences(ax, names if ax is axes.flat[0] else [""] * len(names), "IMGrad minus CAGrad, points of Δm")
         ax.set_title(problem_label(problem), fontsize=9.5)
     canvas.caption(
         axes,
-        "The difference in Δm at the same seed, a dot each, with its mean and 95 % interval over seeds; above 0 IMGrad "
-        f"is better. Grey: ±{MARGIN:g} points, within which the two count as the same. Best c: by mean validation Δm.",
+        "The difference in Δm at the same seed, a stroke each, with mean and interval; above 0 IMGrad is better. "
+        f"Shaded: ±{MARGIN:g} points, within which the two count as the same. Best c: by mean validation Δm.",
     )
     return axes

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from mtl_study.look import LOOK, label
 from mtl_study.newcomer import Found
 from mtl_study.plots import canvas
+from mtl_study.plots.forest import draw_interval
 
 
 def differences(found: Found) -> Axes:
@@ -19,11 +20,11 @@ def differences(found: Found) -> Axes:
         for suffix, shift, fill in (("", -0.13, colour), ("_at_rate", 0.17, "white")):
             mean, low, high = (row[f"{name}{suffix}"] for name in ("difference", "low", "high"))
             if np.isfinite(mean):
-                ax.plot([low, high], [y + shift] * 2, color=colour, linewidth=1.6, zorder=2)
+                draw_interval(ax, y + shift, low, high, colour)
                 ax.plot(mean, y + shift, "o", color=colour, markerfacecolor=fill, markersize=6, zorder=3)
     for fill, words in (("black", "each at its own rate"), ("white", "both at the rate of the method")):
         ax.plot([], [], "o", color="black", markerfacecolor=fill, markersize=6, label=words)
-    ax.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    canvas.legend_above(ax, ncols=2)
     ax.set_yticks(range(len(table)), [label(str(smto)) for smto in table.index])
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.set_xlabel(

@@ -30,6 +30,7 @@ from mtl_study.look import (
     problem_label,
 )
 from mtl_study.plots import canvas
+from mtl_study.plots.forest import draw_middle
 from mtl_study.teaching import landscape
 from mtl_study.teaching.fingerprint import BOTH, DIRECTION, UP_TO_SIGN
 from mtl_study.teaching.landscape import Walks
@@ -223,10 +224,8 @@ def bands(pairs: Mapping[str, pd.DataFrame]) -> np.ndarray:
         for i, table in enumerate(pairs.values()):
             for offset, between, colour in ((-0.14, TASKS, VERMILION), (0.14, SAMPLES, BLUE)):
                 values = table[table.between == between][column]
-                low, lower, upper, high = values.quantile([0.025, 0.25, 0.75, 0.975])
-                ax.plot([low, high], [i + offset] * 2, color=colour, linewidth=1.5)
-                ax.plot([lower, upper], [i + offset] * 2, color=colour, linewidth=5, alpha=0.5)
-                ax.plot(values.mean(), i + offset, "o", color=colour, label=f"between {between}" if i == 0 else None)
+                said = f"between {between}" if i == 0 else None
+                draw_middle(ax, i + offset, values, values.mean(), colour, said)
         ax.set_yticks(range(len(pairs)), [problem_label(name) for name in pairs] if column == "cosine" else [])
         ax.set_ylim(len(pairs) - 0.5, -0.5)
         if column != "cosine":
@@ -237,10 +236,9 @@ def bands(pairs: Mapping[str, pd.DataFrame]) -> np.ndarray:
     canvas.legend_right(axes.flat[2])
     canvas.caption(
         axes,
-        "Pairs of gradients on the shared parameters under the uniform loss and Adam: of two tasks on one sample "
-        "(orange), of two samples for one task (blue). Line: the middle 95 %, thick: half, dot: mean, over all looks "
-        "and seeds. Magnitude similarity is 1 where both are equally long; in the third panel each pair of tasks has "
-        "the one weight, for the whole run, that makes their lengths equal on average.",
+        "Pairs of gradients under the uniform loss and Adam: of two tasks on one sample (orange), of two samples for "
+        "one task (blue). Line: the middle 95 %, thick: half, dot: mean. Magnitude similarity is 1 where both are "
+        "equally long; in the third panel one weight per run makes lengths equal on average.",
     )
     return axes
 
@@ -282,8 +280,7 @@ def transfers(runs: pd.DataFrame) -> np.ndarray:
         labels.append(f"{task}, {label(smto)}")
         for ax, column in zip(axes.flat, ("delta", "difference"), strict=True):
             values = runs[runs.smto == smto][f"{column} {task}"]
-            ax.plot(values, [row] * len(values), LOOK[smto].marker, color=LOOK[smto].colour, markersize=5, alpha=0.8)
-            ax.plot([values.mean()] * 2, [row - 0.28, row + 0.28], color=INK, linewidth=1.2)
+            canvas.strip(ax, row, values, LOOK[smto].colour, LOOK[smto].marker)
     for ax, name in zip(axes.flat, ("δ, of the clean score", "difference, % of single-task"), strict=True):
         ax.set_yticks(range(len(labels)), labels if ax is axes.flat[0] else [])
         ax.set_ylim(len(labels) - 0.5, -0.5)
@@ -292,10 +289,9 @@ def transfers(runs: pd.DataFrame) -> np.ndarray:
         canvas.despine(ax, "x")
     canvas.caption(
         axes,
-        "Scores on corrupted pictures, heads tuned on such, the mean over ten corruptions and five severities; a dot "
-        "per seed, a line for their mean. Left: single-task minus multi-task share of the clean score that is kept "
-        "(the paper's δ). Right: the same of the scores themselves, in percent of the single-task model's. CL: "
-        "accuracy of the left digit; RR: squared error of the right one.",
+        "Scores on corrupted pictures, heads tuned on such, mean over corruptions and severities; a dot per seed. "
+        "Left: single-task minus multi-task share of the clean score that is kept (the paper's δ). Right: the same of "
+        "the scores, in percent of the single-task model's. CL: accuracy; RR: squared error.",
     )
     return axes
 

@@ -17,10 +17,12 @@ from matplotlib.typing import ColorType
 from mtl_study import look
 from mtl_study.analysis import frames
 from mtl_study.analysis.fronts import FRONT, SWEEP, comparable, nondominated
-from mtl_study.look import GREY, LOOK
+from mtl_study.look import FAINT, GREY, LOOK
 from mtl_study.plots import canvas, captions
 from mtl_study.plots.canvas import legend_right
 from mtl_study.words import counted, number
+
+LEADING = 7  # so many methods have their colour in the figure of utilities, the others are faint
 
 
 def front(
@@ -79,28 +81,16 @@ def front(
     legend_right(axes[1], handles=handles)
     words = ""
     if placed is not None:
-        sd = ", ".join(f"{number(value, 2)} points on {task}" for task, value in placed.attrs["sd"].items())
-        words = (
-            f"Beyond, on, inside: against the front of the same seed, by more or less than {placed.attrs['margin']:g} "
-            f"standard deviations of a seed ({sd})."
-        )
+        margin = f"{placed.attrs['margin']:g} standard deviations of a seed"
+        words = f"Beyond, on, inside: by more or less than {margin}, against the front of the same seed."
     stars = selected[selected.smto == SWEEP].config.nunique()
-    shades = (
-        "Stars and the uniform loss: filled, at its own learning rate; hollow or pale, at the others. The other "
-        "methods have one learning rate each, the sweep has all of them."
-        if len(rates) > 1
-        else ""
-    )
     canvas.caption(
         axes,
-        "Test gain over the single-task models on each task; the upper right is better. Large: mean of "
-        f"{captions.seeds(selected)}; small: a seed. Stars: {stars} configurations of fixed weights; thick line: the "
-        "front of their means, thin lines: that of each seed; to its lower left everything is dominated. Black: the "
-        "uniform loss, the point of equal weights.",
-        shades,
+        f"Gains, large: mean of {captions.seeds(selected)}; small: a seed. Stars: {stars} configurations of fixed "
+        "weights; thick line: the front of their means, thin: of each seed.",
+        "Hollow: not at the uniform loss's own rate." if len(rates) > 1 else "",
         words,
         diverged,
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return axes
@@ -141,7 +131,7 @@ def objectives(
             colours.append(LOOK["unit_scal"].colour)
     for smto in look.in_order(others.smto):
         runs, style = others[others.smto == smto], LOOK[smto]
-        mean, sd = runs[columns].mean(), runs[columns].std(ddof=1).fillna(0)
+        mean, sd = canvas.mean_and_sd(runs[columns])
         ax.errorbar(
             mean[x], mean[y], sd[y], sd[x], color=style.colour, elinewidth=0.7, alpha=0.35, fmt="none", zorder=1
         )
@@ -158,10 +148,9 @@ def objectives(
     canvas.label_points(ax, points, names, colours, np.concatenate(passed), fontsize=8)
     canvas.caption(
         ax,
-        "Test gain over the single-task models on each task; the upper right is better. Points: means of "
-        f"{captions.seeds(selected)}; crosses: ± 1 standard deviation between them. Stars: fixed weights, joined in "
-        "order; the ends of the sweep are outside. Names without a rate have that of the first line.",
-        captions.A_SEED,
+        f"Gain over the single-task models on each task: mean of {captions.seeds(selected)}; crosses: ± 1 standard "
+        "deviation. Stars: fixed weights, joined in order; the ends are outside. Names without a rate have that of the "
+        "first line.",
         captions.chosen(settings),
     )
     return ax
@@ -251,27 +240,32 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
             "several, a method has one, and a larger step moves a method, too."
             if own is not None
             else ""
-        } {captions.A_SEED}""",
+        }""",
     )
     return table
 
 
 def budget(table: pd.DataFrame) -> Axes:
-    """What n runs buy: the sweep as a line, every method with one configuration as a point.
+    """What n runs buy: the sweep as a line, every method with one configuration as a point; each with its name.
 
     Args:
         table: of `fronts.budget`.
     """
     _, ax = canvas.figure(8.5, 4.2)
     measure = table.attrs.get("measure", "hypervolume")
-    for smto in look.in_order(table.smto):
+    points: list[tuple[float, float]] = []
+    passed: list[tuple[float, float]] = []
+    smtos = look.in_order(table.smto)
+    for smto in smtos:
         over_seeds = table[table.smto == smto].groupby("runs")
         at, mean = over_seeds.cost.mean(), over_seeds.value.mean()
         low, high = over_seeds.value.min(), over_seeds.value.max()
         style = {**look.line(smto), "linewidth": 1.4, "markersize": 7, "zorder": 3}
         if smto == SWEEP:
-            style |= {"linestyle": "-", "linewidth": 2, "markersize": 10, "label": "sweep of fixed weights"}
+            style |= {"linestyle": "-", "linewidth": 2, "markersize": 10}
         ax.plot(at, mean, markeredgecolor="white", markeredgewidth=0.6, **style)
+        points.append((at.iloc[-1], mean.iloc[-1]))
+        passed += list(zip(at, mean, strict=True))
         if len(at) > 1:
             ax.fill_between(at, low, high, color=LOOK[smto].colour, alpha=0.12, lw=0)
         else:
@@ -282,20 +276,19 @@ def budget(table: pd.DataFrame) -> Axes:
     ax.set_xlabel("cost, in runs of the uniform loss")
     names = {"hypervolume": "hypervolume, %² (higher is better)", "delta_m": "best Δm, % (higher is better)"}
     ax.set_ylabel(names[measure])
-    legend_right(ax)
     canvas.despine(ax)
+    said = ["sweep of fixed weights" if smto == SWEEP else look.label(smto) for smto in smtos]
+    canvas.label_points(ax, points, said, [LOOK[smto].colour for smto in smtos], passed, fontsize=8)
     corner = " and ".join(f"{number(value, 1)} %" for value in table.attrs.get("reference", []))
     tasks = " and ".join(table.attrs.get("tasks", []))
     canvas.caption(
         ax,
-        "What n runs buy, with the configurations tried in random order: mean over "
-        f"{counted(table.seed.nunique(), 'seed')}, and from the least to the greatest seed.",
+        f"What n runs buy, tried in random order: mean of {counted(table.seed.nunique(), 'seed')}, band and strokes: "
+        "least to greatest.",
         f"Hypervolume: the area, in gains on {tasks}, that at least one of the n runs is better than, above {corner}."
         if measure == "hypervolume"
         else "Of n runs the one with the best validation Δm is read on test.",
-        "A method with one configuration is a point.",
         "Cost: n times the price of a run.",
-        captions.A_SEED,
     )
     return ax
 
@@ -309,12 +302,16 @@ def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR")) -> Axe
     _, ax = canvas.figure(8.5, 4.4)
     means = utilities.groupby(["u", "smto"]).utility.mean().unstack("smto")
     behind = means.sub(means.max(axis=1), axis=0)
-    smtos = look.in_order(means.columns)
-    for smto in smtos:
-        style = {**look.line(smto), "linewidth": 2.4 if smto == SWEEP else 1.4}
+    leading = {SWEEP, *means.idxmax(axis=1), *behind.mean().nlargest(LEADING).index}
+    for smto in look.in_order(means.columns):
+        style: dict[str, Any] = {**look.line(smto), "linewidth": 2.4 if smto == SWEEP else 1.4}
         if smto == SWEEP:
             style |= {"linestyle": "-", "label": "best of the sweep"}
+        if smto not in leading:
+            style = {"color": FAINT, "linewidth": 0.9, "zorder": 1, "marker": ""}
         ax.plot(behind.index, behind[smto], markersize=5, markevery=max(1, len(behind) // 8), **style)
+    if len(leading) < len(means.columns):
+        ax.plot([], [], color=FAINT, linewidth=0.9, label="the others")
     worst = float(behind.min().min())  # what is far behind may leave the picture, but not the sweep
     of_sweep = 1.05 * float(behind[SWEEP].min()) if SWEEP in behind else 0.0
     shown = max(1.05 * worst, min(2 * float(behind.median().median()), of_sweep, -0.1))
@@ -339,12 +336,10 @@ def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR")) -> Axe
     changes = int((best != best.shift()).sum() - 1)
     canvas.caption(
         ax,
-        f"Utility u · gain on {tasks[0]} + (1 − u) · gain on {tasks[1]}, test, mean over "
-        f"{counted(utilities.seed.nunique(), 'seed')}, minus that of the best method at this u. For every u the sweep "
-        "takes the weights that are best on validation; every other method has what it has. The bar on top has the "
-        f"colour and, where there is room, the name of the best method, which changes {counted(changes, 'time')} from "
-        "left to right.",
+        f"u · gain on {tasks[0]} + (1 − u) · gain on {tasks[1]}, mean of "
+        f"{counted(utilities.seed.nunique(), 'seed')}, minus that of the best method at this u, which the bar on top "
+        f"shows and which changes {counted(changes, 'time')}. For every u the sweep takes the weights that are best on "
+        "validation; every other method has what it has.",
         "Lines that leave the picture are far behind." if worst < shown else "",
-        captions.A_SEED,
     )
     return ax

@@ -39,20 +39,18 @@ def population(population: Population) -> Axes:
     took = sum(parent is not None for member in members for parent in member.parent)
     every = "epoch" if config.exploit_interval == 1 else f"{config.exploit_interval} epochs"
     how = (
-        f"every {every} the worst {100 * config.quantile:g} % take over the network of one of the best and change its "
-        f"weights a little ({counted(took, 'time')} in all)"
+        f"every {every} the worst {100 * config.quantile:g} % take over one of the best and change its weights a "
+        f"little ({counted(took, 'time')} in all)"
     )
-    copied = "A dotted line leads from the member that was copied. " if took else ""
+    copied = "Dotted: from the member that was copied. " if took else ""
     score = "" if best is None else f" (validation Δm {number(best.score, 1)} % after epoch {best.epoch + 1})"
     canvas.caption(
         ax,
-        f"{len(members)} members train side by side on {look.problem_label(config.base.problem)}; {how}.",
-        f"A line per member: its weight of {tasks[0]}, normalised to sum 1; brighter: better validation Δm, ranked "
-        f"within the epoch. {copied}Star: the winner{score}."
+        f"{len(members)} members on {look.problem_label(config.base.problem)}; {how}.",
+        f"A line per member; brighter: better validation Δm. {copied}Star: the winner{score}."
         if len(tasks) == 2
-        else f"The normalised weights of the winner{score}, of its forebears before it took over from them. Dotted "
-        "verticals: where it did.",
-        f"Black dashes: equal weights. In all {population.epochs_trained:,} epochs were trained.",
+        else f"The normalised weights of the winner{score} and of its forebears. Dotted verticals: where it took over.",
+        f"Dashes: equal weights. {population.epochs_trained:,} epochs in all.",
     )
     return ax
 

@@ -64,14 +64,9 @@ def fields(
     figure.suptitle("Whose gradient counts? The weight of task 1 out of two", fontsize=15, weight="bold")
     canvas.caption(
         axes,
-        """Two tasks with equal losses. Colour: the share of task 1 in the weights, w₁ / (w₁ + w₂); white is ½, thin
-        lines are the levels 0.1, ¼, ¾ and 0.9. Hatched: the step raises the loss of one of the tasks, to first order.
-        On the horizontal line both gradients are equally long, as Assumption 1 has it. Methods in one panel agree at
-        all points probed. A method that learns is shown at its first step, CDTT at its eleventh.""",
-        f"{listed(negative)} can give a task a weight below 0; the colour there is that of 0 and 1."
-        if negative
-        else "",
-        "Options are the defaults, but for",
+        "Equal losses. Colour: the share of task 1 in the weights, w₁ / (w₁ + w₂); white is ½. Hatched: the step "
+        "raises one task's loss, to first order. Dashes: gradients of equal length. Methods that learn: at their first "
+        "step, CDTT at its eleventh. Options not the defaults:",
         f"{listed(f'{label(key)} ({in_words(given)})' for key, given in options.items())}.",
     )
     return axes
@@ -237,11 +232,9 @@ def beyond_two(weights: Mapping[str, np.ndarray], deviations: pd.DataFrame) -> n
     sizes = listed(f"{K}" for K in sorted(deviations.K.unique()))
     canvas.caption(
         axes,
-        "Left: three gradients of one length; the first two (filled) have a cosine of 0.9, the third (hollow) is at "
-        "right angles to both. Grey line: ⅓.",
-        f"Right: random Gramians of {sizes} tasks, larger dots for more tasks. Hollow: equal lengths only, median;",
-        "filled: equal lengths and equal sums of the rows, the worst of all; 0 is drawn at 1e-16. PCGrad meets the",
-        "tasks in a fresh random order.",
+        "Left: three gradients of one length; the first two have a cosine of 0.9, the third is at right angles to "
+        f"both. Grey line: ⅓. Right: random Gramians of {sizes} tasks, larger dots for more tasks. Hollow: equal "
+        "lengths only, median; filled: equal sums of the rows, too, the worst; 0 is at 1e-16.",
     )
     return axes
 

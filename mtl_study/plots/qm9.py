@@ -208,9 +208,8 @@ def learning(runs: Sequence[Run], baselines: Sequence[Run], mean: pd.Series) -> 
     canvas.despine(ax)
     canvas.caption(
         ax,
-        f"Mean absolute error on test molecules over that of answering with the mean of the training set (dotted: 1), "
-        f"mean over the properties and {captions.seeds(found)}. Lower is better; the legend is in the order of the "
-        "last epoch. Grey: eleven single-task models.",
+        "Mean absolute error over that of answering with the training set's mean (dotted: 1), mean over the properties "
+        f"and {captions.seeds(found)}; lower is better. Grey: eleven single-task models.",
         captions.learning_rates({run.config.smto: run.config.lr for run in runs}),
     )
     return ax
@@ -332,7 +331,7 @@ def table_1(selected: pd.DataFrame, tasks: Sequence[Task], settings: pd.DataFram
         f"""Δm: mean gain over the single-task models on the test split, in percent, higher is better; mean over n
         seeds, ± the standard deviation between seeds. MR: the method's rank among these {len(rows)}, by its mean over
         seeds, averaged over the 11 properties; 1 is best; a method that lost a run ranks last. Paper: 3 runs.
-        {captions.LEVELS if with_levels else ""} {captions.PLACES} {captions.A_SEED}
+        {captions.LEVELS if with_levels else ""} {captions.PLACES}
         {captions.diverged(selected)} {captions.elsewhere(selected)} {captions.chosen(settings)}""",
     )
     return table
@@ -423,15 +422,13 @@ def figure_9(losses: pd.DataFrame, batches: Mapping[str, int]) -> np.ndarray:
     axes[0].set_title("rotation loss", loc="left", fontsize=10)
     axes[1].set_title("over the squared length of the gradients", loc="left", fontsize=10)
     handles, names = axes[0].get_legend_handles_labels()
-    # at the top: at the foot it would cover the small print of a saved figure
-    figure.legend(handles, names, loc="outside upper center", ncols=max(len(problems), 1), frameon=False, fontsize=9)
+    canvas.legend_above(figure, handles=handles, labels=names, ncols=max(len(problems), 1))
     canvas.caption(
         axes,
-        "RotoGrad's rotation loss, mean over the tasks, averaged over each epoch: mean over the seeds "
-        f"({captions.seeds(losses)}) and ± 1 standard deviation. Left: as in the paper. Batches have "
-        f"{listed(f'{batches[name]} samples on {look.problem_label(name)}' for name in problems)}, and the loss falls "
-        "with the square of that. Right: in units of the mean squared length of the task gradients, where about 1 "
-        "(dotted) means that the rotations achieve nothing.",
+        f"RotoGrad's rotation loss, mean over tasks and each epoch, {captions.seeds(losses)}. Left: as in the paper; "
+        "it falls with the square of the batch, "
+        f"{listed(f'{batches[name]} on {look.problem_label(name)}' for name in problems)}. Right: over the mean "
+        "squared length of the task gradients; about 1 (dotted): the rotations achieve nothing.",
     )
     return axes
 
@@ -514,10 +511,9 @@ def imtl(groups: Mapping[str, Sequence[Run]]) -> np.ndarray:
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(groups), 3), frameon=False, fontsize=9)
     canvas.caption(
         axes,
-        "IMTL, a line per seed, a marker per epoch. Left: condition number of M, the matrix of the closed form, which "
-        "is Mᵀ in the correct one (mean of its logarithm over the epoch). Middle: the largest |α| of the eleven in any "
-        "step of the epoch, its peak; 1/11 is equal weights. Right: the largest of the learnt scales (mean over the "
-        f"epoch). A cross ends a run that diverged; before it, without markers, up to {LAST_STEPS} single steps.",
+        "IMTL, a line per seed, a marker per epoch. Left: condition number of M, the matrix of the closed form (Mᵀ in "
+        "the correct one). Middle: the largest |α| in any step; 1/11: equal weights. Right: the largest learnt scale. "
+        f"A cross ends a run that diverged; before it, without markers, up to {LAST_STEPS} single steps.",
     )
     return axes
 
@@ -607,7 +603,6 @@ def forms_by_cosine(num_tasks: int = 11, alike: int = 4, draws: int = 60) -> np.
             ax.fill_between(angles, low, high, color=drawn.colour, alpha=0.12, lw=0)
         ax.set_xscale("log")
         ax.set_yscale("log")
-        ax.invert_xaxis()
         canvas.plain_log_ticks(ax.xaxis)
         ax.set_xlabel(f"angle between any two of {alike} gradients, degrees")
         canvas.despine(ax)
@@ -617,7 +612,7 @@ def forms_by_cosine(num_tasks: int = 11, alike: int = 4, draws: int = 60) -> np.
     canvas.caption(
         axes,
         f"Computed, not measured: {num_tasks} random gradients of random lengths, {alike} of them the closer to each "
-        f"other the farther to the right. Median and quartiles over {draws} draws. IMTL asks for equal projections, a "
+        f"other the farther to the left. Median and quartiles over {draws} draws. IMTL asks for equal projections, a "
         "spread of 0.",
     )
     return axes

@@ -20,7 +20,7 @@ from mtl_study.look import GREY, INK, LOOK
 from mtl_study.paper import published
 from mtl_study.plots import canvas, captions
 from mtl_study.plots.canvas import FEW
-from mtl_study.plots.forest import draw_row
+from mtl_study.plots.forest import STROKES, draw_row
 from mtl_study.words import listed, minus
 
 Scale = Literal["linear", "symlog"]
@@ -49,15 +49,10 @@ def figure_1(selected: pd.DataFrame, scale: Scale = "linear", settings: pd.DataF
     canvas.despine(ax)
     canvas.caption(
         ax,
-        f"Test Δm of {captions.seeds(selected)} per method, each at the epoch with the best validation Δm: median, "
-        "quartiles, whiskers to the last value within 1.5 box lengths",
-        "and one dot per seed." if len(values) <= FEW else "and each value beyond.",
-        "Black dashes: the median of Unit. Scal.; grey: the single-task models. Their own error is not drawn; it moves "
-        "all boxes together.",
+        f"Δm of {captions.seeds(selected)} per method.",
         "The axis is logarithmic beyond ±5 %." if scale == "symlog" else "",
         captions.diverged(selected),
         captions.elsewhere(selected),
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return ax
@@ -120,7 +115,7 @@ def forest(
     matched, moved = _where_rates_differ(selected, one_rate)
     ax = ax or canvas.figure(7.5, 0.8 + 0.31 * len(smtos))[1]
     if margin is not None:
-        ax.axvspan(-margin, margin, color="#eef3ee", zorder=0)
+        ax.axvspan(-margin, margin, color=canvas.SHADED, zorder=0)
     for y, smto in enumerate(smtos):
         colour, marker = LOOK[smto].colour, LOOK[smto].marker
         draw_row(ax, y, each[smto].dropna(), colour, marker)
@@ -145,15 +140,13 @@ def forest(
     canvas.despine(ax, grid="x")
     canvas.caption(
         ax,
-        f"Paired differences of test Δm to Unit. Scal.: mean over {captions.seeds(selected)} and 95 % t interval, one "
-        "per method, assuming that the seeds are independent and their differences about normal.",
-        "The small strokes are the seeds." if len(each) <= FEW else "",
+        f"Differences at the same seed: mean of {captions.seeds(selected)} and interval.",
+        "Small strokes: the seeds." if len(each) <= STROKES else "",
         "Hollow: the difference of the paper's means." if not reference.empty else "",
-        f"Grey, above: at one learning rate for both, where theirs differ{moved}." if one_rate is not None else "",
-        f"Shaded: within ±{margin:g} points, what counts as equally good." if margin is not None else "",
+        f"Grey: both at one learning rate, where theirs differ{moved}." if one_rate is not None else "",
+        f"Shaded: ±{margin:g} points, equally good." if margin is not None else "",
         "With one seed there is no interval." if found.n.max() < 2 else "",
         "The axis is logarithmic beyond ±5 points." if scale == "symlog" else "",
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return ax
@@ -175,7 +168,7 @@ def trade_off(
     tasks: Sequence[str] = ("CL", "RR"),
     settings: pd.DataFrame | None = None,
 ) -> Axes:
-    """One task's gain against the other's: a large marker per method (mean), a small one per seed.
+    """One task's gain against the other's: a large marker with its name per method (mean), a small one per seed.
 
     Args:
         selected: of one problem. tasks: across and up. settings: for the caption.
@@ -185,23 +178,27 @@ def trade_off(
     _, ax = canvas.figure(8, 4.8)
     canvas.zero_line(ax, "x")
     canvas.zero_line(ax, "y")
-    ax.plot(0, 0, "*", color=GREY, markersize=11, label="single-task models", linestyle="none", zorder=2)
+    ax.plot(0, 0, "*", color=GREY, markersize=11, linestyle="none", zorder=2)
+    points, names, colours = [(0.0, 0.0)], ["single-task models"], [GREY]
     for smto in smtos:
         style: dict[str, Any] = {"color": LOOK[smto].colour, "marker": LOOK[smto].marker, "linewidths": 0}
         ax.scatter(across[smto], up[smto], s=14, alpha=0.35, zorder=2, **style)
-        style |= {"edgecolor": "white", "linewidths": 0.7, "label": look.label(smto)}
-        ax.scatter(across[smto].mean(), up[smto].mean(), s=75, zorder=4 if LOOK[smto].marker in THIN else 3, **style)
+        style |= {"edgecolor": "white", "linewidths": 0.7}
+        mean = (across[smto].mean(), up[smto].mean())
+        ax.scatter(*mean, s=75, zorder=4 if LOOK[smto].marker in THIN else 3, **style)
+        if np.isfinite(mean).all():
+            points.append(mean)
+            names.append(look.label(smto))
+            colours.append(LOOK[smto].colour)
     _equal_delta_m(ax)
     ax.set_xlabel(f"gain on {tasks[0]}, % (to the right: better)")
     ax.set_ylabel(f"gain on {tasks[1]}, % (up: better)")
-    canvas.legend_right(ax)
     canvas.despine(ax, grid=None)
+    canvas.label_points(ax, points, names, colours, fontsize=8)
     canvas.caption(
         ax,
-        f"Test gain over the single-task models on each task: large, mean of {captions.seeds(selected)}; small, a "
-        "seed.",
+        f"Gain over the single-task models on each task: large, mean of {captions.seeds(selected)}; small, a seed.",
         "Along a thin slanted line Δm, the mean of the two, is the same.",
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return ax
@@ -259,8 +256,8 @@ def table_3(
         f"""Gain over the single-task models on the test split, in percent, higher is better, at the epoch with the best
         validation Δm: mean over n seeds, ± the standard deviation between seeds (of single runs, not of their mean),
         and the paper's mean over {len(published.seeds(str(selected.problem.iloc[0]))[1])} runs.
-        {"The paper ran IMTL in the transposed form (D24); its numbers stand in both rows." if transposed else ""}
-        {captions.LEVELS if with_levels else ""} {captions.PLACES} {captions.A_SEED}
+        {"The paper ran IMTL in the transposed form (D24); its numbers are in both rows." if transposed else ""}
+        {captions.LEVELS if with_levels else ""} {captions.PLACES}
         {captions.diverged(selected)} {captions.elsewhere(selected)} {captions.chosen(settings)}""",
     )
     return table
@@ -306,7 +303,6 @@ def table_of_differences(
         "with the learning rates that both have (the method's, that of Unit. Scal.), then both at one rate. Where the "
         "rates differ, the first difference belongs to both.",
         f"The store has no runs of {listed(lacking)} and Unit. Scal. at one rate." if lacking else "",
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return table

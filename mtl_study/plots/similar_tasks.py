@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from mtl_core.problems import Problem
 from mtl_core.smtos import geometry
@@ -19,10 +20,12 @@ from mtl_study.experiments.runs import Run
 from mtl_study.look import GREY, INK
 from mtl_study.paper import published
 from mtl_study.plots import canvas, captions
-from mtl_study.plots.canvas import FEW
 from mtl_study.plots.forest import forest_plot, interval_words
 from mtl_study.plots.selection import box
 from mtl_study.words import listed
+
+TOGETHER = 4  # up to so many problems share a row of Figure 7
+COLUMNS_OF_FIGURE_7 = ("cosine_to_mean", "pairwise_cosine", "norm_ratio")
 
 # -- Figure 2 ----------------------------------------------------------------------------------------------------------
 
@@ -50,19 +53,13 @@ def figure_2(
     lines = [canvas.legend_entry(smto) for smto in look.in_order(shown)]
     figure.legend(handles=lines, loc="outside right center", frameon=False, fontsize=8.5, title="weights of")
     none = [smto for smto in look.in_order(selected.smto) if smto not in {*shown, "unit_scal"}]
-    few = selected.seed.nunique() <= FEW
     canvas.caption(
         axes,
-        f"Left: test Δm of {captions.seeds(selected)} per method at the epoch with the best validation Δm, as boxes",
-        "with a dot per seed;" if few else "(whiskers: 1.5 box lengths);",
-        "black dashes: the median of Unit. Scal.; grey, where it is near: the single-task models.",
-        "Right: how far the first task's weight, averaged over each epoch and normalised to sum 1, is from ½: mean "
-        "over the seeds and ± 1 standard deviation. Weights are those that the paper logs: of Nash-MTL before its "
-        "clip, of IMTL without the learnt scales (D25).",
+        f"Left: Δm of {captions.seeds(selected)} per method. Right: how far the first task's share of the weights is "
+        "from ½, as the paper logs them: Nash-MTL's before its clip, IMTL's without the learnt scales (D25).",
         f"Without weights: {', '.join(look.label(s) for s in none)}." if none else "",
         captions.diverged(selected),
         captions.elsewhere(selected),
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return axes
@@ -106,15 +103,14 @@ def weight_distances(per_run: pd.DataFrame, near: float | None = None) -> Axes:
     table = per_run[~per_run.smto.isin(["unit_scal", "fixed"])]
     ax = forest_plot(table, "weight_distance", floor=0)
     if near is not None:
-        ax.axvspan(0, near, color="#eef3ee", zorder=0)
+        ax.axvspan(0, near, color=canvas.SHADED, zorder=0)
     ax.set_xlim(left=0)
     ax.set_xlabel("mean over epochs of |w₁ − ½| (0: the uniform loss, ½: one task alone)")
     canvas.caption(
         ax,
-        "How far from ½ the first task's normalised weight is, on average over training.",
+        "How far from ½ the first task's share of the weights is, on average over training.",
         interval_words(table, "weight_distance"),
         f"Shaded: below {near:g}, what counts as near." if near is not None else "",
-        captions.A_SEED,
     )
     return ax
 
@@ -198,12 +194,9 @@ def famo(groups: Mapping[str, Iterable[Run]]) -> np.ndarray:
     every = pd.concat(tables.values())
     canvas.caption(
         axes,
-        f"FAMO, epoch means, one line per seed ({captions.seeds(every)}). It weighs by z/L; grey dashes: what 1/L "
-        "alone would give. Right, in the colours of the panels: the standard deviation, over the steps of an epoch, of "
-        "the difference between the two tasks' improvements, in units of their mean improvement (median over seeds). "
-        "An improvement is the fall of the log loss of a batch in one step. Above 1 a single step says little about "
-        "which task is ahead.",
-        captions.A_SEED,
+        f"FAMO, epoch means, a line per seed ({captions.seeds(every)}). It weighs by z/L; grey dashes: 1/L alone. "
+        "Right: the standard deviation over the steps of the difference between the tasks' improvements (falls of the "
+        "log loss), over their mean improvement, median of the seeds. Above 1 a step says little.",
     )
     return axes
 
@@ -253,17 +246,44 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
             or "features". smto: under which method; the paper's is the uniform loss.
     """
     table = statistics[(statistics.space == space) & (statistics.smto == smto)]
-    figure, axes = canvas.figure(10.5, 3.5, columns=3)
-    columns = ["cosine_to_mean", "pairwise_cosine", "norm_ratio"]
     problems = look.problems_in_order(table.problem)
+    rows = [problems] if len(problems) <= TOGETHER else _by_family(problems)
+    figure, axes = canvas.grid_of_axes(len(rows), [1, 1, 1], 10.5, 3.5 if len(rows) == 1 else 2.4)
+    for row, members in zip(axes, rows, strict=True):
+        _statistics(row, table[table.problem.isin(members)])
+    for column, title in zip(axes.T, COLUMNS_OF_FIGURE_7, strict=True):
+        column[0].set_title(look.NAMES[title], loc="left", fontsize=10)
+        column[-1].set_xlabel("training, %")
+        for ax in column[1:]:
+            ax.sharey(column[0])
+    lines = [canvas.problem_line(problem) for problem in problems]
+    handles = [Line2D([], [], markersize=5, **line) for line in lines]
+    canvas.legend_above(figure, handles=handles, ncols=min(max(len(problems), 1), 4))
     where = "shared parameters" if space == "parameters" else "features"
-    for ax, column in zip(axes, columns, strict=True):
-        for problem in problems:
+    canvas.caption(
+        axes,
+        f"Task gradients on the {where} under {look.label(smto)}, {captions.seeds(table)}. Left: the mean cosine of "
+        "a task's gradient to their average; dotted: orthogonal gradients of equal length. Middle: pairs of tasks. "
+        "Right: unequal lengths alone lower C (D29).",
+        _looks(table),
+    )
+    return axes if len(rows) > 1 else axes[0]
+
+
+def _by_family(problems: Sequence[str]) -> list[list[str]]:
+    """The problems in rows: digits, streets, molecules."""
+    families = dict.fromkeys(problem.split("/")[0] for problem in problems)
+    return [[problem for problem in problems if problem.split("/")[0] == family] for family in families]
+
+
+def _statistics(axes: np.ndarray, table: pd.DataFrame) -> None:
+    """A row of Figure 7: the three statistics of some problems."""
+    for ax, column in zip(axes, COLUMNS_OF_FIGURE_7, strict=True):
+        for problem in look.problems_in_order(table.problem):
             least = 1.0 if column == "norm_ratio" else -math.inf
             over_seeds = table[table.problem == problem].groupby("progress")[column]
             canvas.band(ax, over_seeds, least, **canvas.problem_line(problem))
-        ax.set_title(look.NAMES[column], loc="left", fontsize=10)
-        ax.set(xlabel="training, %", xlim=(-3, 103))
+        ax.set_xlim(-3, 103)
         canvas.despine(ax)
     for num_tasks in sorted(table.num_tasks.unique()):
         floor = alignment.cosine_floor(num_tasks)
@@ -276,21 +296,6 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     axes[2].axhline(1, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
     axes[2].set_yscale("log")
     canvas.plain_log_ticks(axes[2].yaxis)
-    handles, names = axes[0].get_legend_handles_labels()
-    ncols = min(max(len(problems), 1), 4)
-    # at the top: at the foot it would cover the small print once a saved figure is cropped
-    figure.legend(handles, names, loc="outside upper center", ncols=ncols, frameon=False, fontsize=9)
-    canvas.caption(
-        axes,
-        f"Task gradients on the {where} under {look.label(smto)}: mean over {captions.seeds(table)} and ± 1 standard "
-        "deviation.",
-        _looks(table),
-        "Left: the paper's metric, the mean cosine between each task's gradient and their average; dotted, what "
-        "orthogonal gradients of equal length have. Middle: the mean cosine between pairs of tasks. Right: how much "
-        "longer the longest gradient is than the shortest; unequal lengths alone lower C (D29).",
-        captions.A_SEED,
-    )
-    return axes
 
 
 def _looks(table: pd.DataFrame) -> str:
@@ -301,8 +306,8 @@ def _looks(table: pd.DataFrame) -> str:
         samples, batch = (frames.setting(config, name) for name in ("train_size", "batch_size"))
         if samples and samples <= (every + 1) * batch:
             once.append(look.problem_label(problem))
-    found = f"Samples are the second step of an epoch and every {every}th after it, averaged over the epoch"
-    return f"{found}; at these settings one batch per epoch on {listed(once)} (D30)." if once else f"{found}."
+    found = f"Looks: the second step of an epoch, then every {every}th"
+    return f"{found}; here one per epoch on {listed(once)} (D30)." if once else f"{found}."
 
 
 def unrelated_tasks(tasks: Sequence[int] = (2, 3, 11), largest: float = 100.0) -> np.ndarray:
@@ -317,11 +322,9 @@ def unrelated_tasks(tasks: Sequence[int] = (2, 3, 11), largest: float = 100.0) -
     _two_tasks(axes[1], ratios)
     canvas.caption(
         axes,
-        "Computed, not measured. Left: the paper's metric C of gradients that are all orthogonal to each other, so "
-        "that no task helps or hinders another, with lengths evenly spaced on a logarithmic scale. It starts at 1/√K "
-        "and falls as the lengths grow apart. Dotted: the values that the paper reports, with its numbers of tasks.",
-        "Right: C of two tasks for every angle and ratio of lengths; along a line C is the same, although the angle is "
-        "not.",
+        "Computed, not measured. Left: C of gradients that are all orthogonal, so that no task helps or hinders "
+        "another, with lengths evenly spaced on a logarithmic scale. Dotted: the paper's values, with its numbers of "
+        "tasks. Right: C of two tasks; along a line C is the same, although the angle is not.",
     )
     return axes
 
@@ -516,6 +519,6 @@ def weights(per_run: pd.DataFrame, against: str) -> pd.DataFrame:
         found,
         f"""|w₁ − ½|, averaged over training: mean over {captions.seeds(table)} with t interval. Difference: to the same
         method on {look.problem_label(against)}, seed by seed; below zero the weights are nearer to ½ here. The settings
-        differ between problems, too (Tables 6 to 8). {captions.A_SEED}""",
+        differ between problems, too (Tables 6 to 8).""",
     )
     return found

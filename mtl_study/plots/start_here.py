@@ -7,7 +7,7 @@ All arrows point downhill: a task's arrow is −g_k, the way a step on that task
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 DARK = "#4d4d4d"
 TASKS = (DARK, GREY)  # task 1 dark, task 2 lighter
+PULLS = "PuOr"  # of pulls; the weights, another quantity, are drawn in "RdBu" (notebook 06)
 DASHES: tuple[LineStyleType, ...] = ("-", (0, (3, 2)))
 
 
@@ -285,16 +286,25 @@ def catalogue(keys: Sequence[str]) -> pd.DataFrame:
 
 
 def grid(keys: Sequence[str], pairs: Sequence[Pair], options: Mapping[str, dict[str, Any]] | None = None) -> Axes:
-    """A row per method, a column per pair of gradients: the two gradients in grey, the method's step in its colour, the
-    weights below, and which task the step makes worse."""
+    """A row per method, or per methods whose steps have one direction in all columns; a column per pair of gradients:
+    the two gradients in grey, the step in the method's colour, the shares of the tasks in the weights below, and which
+    task the step makes worse."""
+    weights = {key: [weights_of(key, pair, (options or {}).get(key, {})) for pair in pairs] for key in keys}
+    rows = _together(keys, lambda one, other: all(map(_same_direction, weights[one], weights[other])))
     width, height, left = 2.5, 1.9, 2.9  # of a cell and of the names, in lengths of the column's longer gradient
-    inches = 0.54
-    _, ax = figure((left + width * len(pairs)) * inches, (height * len(keys) + 1.2) * inches)
-    for row, key in enumerate(keys):
-        top, colour = -height * row, LOOK[key].colour
+    inches, line_height = 0.54, 0.3
+    _, ax = figure((left + width * len(pairs)) * inches, (height * len(rows) + 1.2) * inches)
+    for row, members in enumerate(rows):
+        top, colour = -height * row, LOOK[members[0]].colour
         ax.axhline(top, color="#e9e9e9", lw=0.8)
-        ax.text(0.1, top - 0.75, label(key), ha="left", va="center", fontsize=11, color=colour, weight="bold")
-        ax.text(0.1, top - 1.1, f"reads: {reads(key)}", ha="left", va="center", fontsize=8, color=GREY)
+        first = top - (height - line_height * len(members)) / 2
+        for i, key in enumerate(members):
+            name: dict[str, Any] = {"fontsize": 10.5, "color": LOOK[key].colour, "weight": "bold"}
+            ax.text(0.1, first - line_height * i, label(key), ha="left", va="center", **name)
+        said = " or ".join(dict.fromkeys(reads(key).removeprefix("gradients on ") for key in members))
+        said = f"gradients on {said}" if reads(members[0]).startswith("gradients") else said
+        below = first - line_height * len(members)
+        ax.text(0.1, below, f"reads: {said}", ha="left", va="center", fontsize=8, color=GREY)
         for column, pair in enumerate(pairs):
             tail = np.array([left + width * (column + 0.5), top - 1.2])
             gradients = pair.gradients / np.linalg.norm(pair.gradients, axis=1).max()
@@ -302,23 +312,42 @@ def grid(keys: Sequence[str], pairs: Sequence[Pair], options: Mapping[str, dict[
                 arrow(ax, tail, tail - gradient, shade, width=1, size=7)
                 beyond = tail - gradient * (1 + 0.14 / np.linalg.norm(gradient))
                 ax.text(*beyond, name, color=shade, fontsize=7.5, ha="center", va="center")
-            draws = weights_of(key, pair, (options or {}).get(key, {}))
+            draws = weights[members[0]][column]
             style = {"width": 1.9, "size": 9} if len(draws) == 1 else {"width": 0.6, "size": 5, "alpha": 0.5}
             for w in draws:
                 arrow(ax, tail, tail + step(pair, w, 0.85), colour, **style)
-            note = "at random" if len(draws) > 1 else "  ".join(short(x) for x in draws[0])
+            note = "at random" if len(draws) > 1 else "  ".join(short(x) for x in draws[0] / draws[0].sum())
             ax.text(tail[0], tail[1] - 0.12, note, ha="center", va="top", fontsize=9)
             if len(draws) == 1 and (hurt := made_worse(pair, draws[0])):
                 ax.text(tail[0], tail[1] - 0.37, f"{hurt} worse", ha="center", va="top", fontsize=8, weight="bold")
     for column, pair in enumerate(pairs):
         ax.text(left + width * (column + 0.5), 0.1, title(pair), ha="center", va="bottom", fontsize=9, linespacing=1.35)
-    ax.set(xlim=(0, left + width * len(pairs)), ylim=(-height * len(keys), 1.2))
+    ax.set(xlim=(0, left + width * len(pairs)), ylim=(-height * len(rows), 1.2))
     caption(
         ax,
-        "Grey arrows: the two gradients, downhill. Coloured arrow: the step, always drawn equally long. Numbers: the",
-        'weights of task 1 and task 2. "2 worse": the step raises the loss of task 2, to first order.',
+        "Grey arrows: the two gradients, downhill. Coloured arrow: the step, always drawn equally long; methods in one",
+        "row share its direction. Numbers: the shares of task 1 and task 2 in the weights.",
+        '"2 worse": the step raises the loss of task 2, to first order.',
     )
     return bare(ax)
+
+
+def _together(keys: Sequence[str], alike: Callable[[str, str], bool]) -> list[list[str]]:
+    """The methods in groups, each with those that are like its first one."""
+    groups: list[list[str]] = []
+    for key in keys:
+        if group := next((group for group in groups if alike(group[0], key)), None):
+            group.append(key)
+        else:
+            groups.append([key])
+    return groups
+
+
+def _same_direction(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two methods take the same step, its length apart; never where one rolls dice."""
+    if len(one) > 1 or len(other) > 1:
+        return False
+    return bool(np.allclose(one / one.sum(), other / other.sum(), atol=5e-3))
 
 
 def step(pair: Pair, weights: np.ndarray, length: float) -> np.ndarray:
@@ -367,42 +396,49 @@ def short(number: float) -> str:
     return minus(text.removeprefix("0") if text.startswith("0.") else text)
 
 
-def pulls(keys: Sequence[str], resolution: int, columns: int = 5) -> np.ndarray:
-    """For every angle and every ratio of lengths: whose gradient does the method's update follow?"""
+def pulls(keys: Sequence[str], resolution: int, columns: int = 4) -> np.ndarray:
+    """For every cosine and every ratio of lengths: whose gradient does the method's update follow? Methods with the
+    same map share it."""
     import matplotlib.pyplot as plt
 
-    rows = -(-len(keys) // columns)
+    cosines = np.linspace(-0.998, 0.998, resolution)
+    ratios = np.geomspace(1 / 8, 8, resolution)
+    pairs = [[Pair(angle, ratio) for angle in np.rad2deg(np.arccos(cosines))] for ratio in ratios]
+    maps = {key: np.array([[pull(key, pair) for pair in row] for row in pairs]) for key in keys}
+    groups = _together(keys, lambda one, other: bool(np.allclose(maps[one], maps[other], atol=0.02, equal_nan=True)))
+    rows = -(-len(groups) // columns)
     fig, axes = plt.subplots(
         rows,
         columns,
-        figsize=(1.95 * columns, 1.75 * rows + 0.5),
+        figsize=(2.3 * columns, 2.2 * rows + 0.5),
         sharex=True,
         sharey=True,
         layout="constrained",
         squeeze=False,
     )
-    angles = np.linspace(4, 176, resolution)
-    ratios = np.geomspace(1 / 8, 8, resolution)
-    for ax, key in zip(axes.flat, keys, strict=False):
-        share = np.array([[pull(key, Pair(angle, ratio)) for angle in angles] for ratio in ratios])
-        ax.pcolormesh(angles, ratios, share, cmap="RdBu", vmin=0, vmax=1, shading="nearest", rasterized=True)
+    for ax, members in zip(axes.flat, groups, strict=False):
+        ax.pcolormesh(cosines, ratios, maps[members[0]], cmap=PULLS, vmin=0, vmax=1, shading="nearest", rasterized=True)
         ax.set_yscale("log", base=2)
-        ax.set_title(label(key), fontsize=9, color=LOOK[key].colour, weight="bold")
-        ax.set(xticks=[45, 90, 135], yticks=[1 / 8, 1, 8], yticklabels=["1 : 8", "1 : 1", "8 : 1"])
+        names = [", ".join(map(label, members[i : i + 2])) for i in range(0, len(members), 2)]
+        colour = LOOK[members[0]].colour if len(members) == 1 else INK
+        ax.set_title("\n".join(names), fontsize=9, color=colour, weight="bold")
+        ax.set(xticks=[-1, 0, 1], xticklabels=["−1", "0", "1"])
+        ax.set(yticks=[1 / 8, 1, 8], yticklabels=["1 : 8", "1 : 1", "8 : 1"])
         ax.minorticks_off()
         ax.tick_params(labelsize=8, length=2)
-    for ax in axes.flat[len(keys) :]:
+    for ax in axes.flat[len(groups) :]:
         ax.axis("off")
-    fig.supxlabel("angle between the gradients (degrees)", fontsize=9)
-    fig.supylabel("length of g₁ : length of g₂", fontsize=9)
+    fig.supxlabel("cosine between g₁ and g₂", fontsize=9)
+    fig.supylabel("|g₁| : |g₂|", fontsize=9)
     bar = fig.colorbar(
-        mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "RdBu"), ax=axes, ticks=[0, 0.5, 1], shrink=0.7, aspect=30
+        mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), PULLS), ax=axes, ticks=[0, 0.5, 1], shrink=0.7, aspect=30
     )
     bar.ax.set_yticklabels(["task 2 alone", "both equally", "task 1 alone"], fontsize=8)
     caption(
         axes,
-        "Each map is a whole method, for two tasks with equal losses. Colour: the pull of task 1, which is",
-        "w₁|g₁| / (w₁|g₁| + w₂|g₂|). White: the update bisects the angle between the gradients.",
+        "Each map is a whole method, or several that share it, for two tasks with equal losses. Colour: the pull of "
+        "task",
+        "1, which is w₁|g₁| / (w₁|g₁| + w₂|g₂|). White: the update bisects the angle between the gradients.",
     )
     return axes
 

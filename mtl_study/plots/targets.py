@@ -72,9 +72,9 @@ def profile(table: pd.DataFrame, by: targets.Unit = "epochs", ax: Axes | None = 
     names = ", ".join(problem_label(problem) for problem in look.problems_in_order(table.problem))
     canvas.caption(
         ax,
-        f"Performance profile over {names}: for every τ the share of problems on which a method reaches its target in "
-        f"at most τ times the fastest method's {by}. A method's time is the median over {captions.seeds(table)}, in "
-        "units of the uniform loss's at equal settings. In the legend the area under the line, 1 at best.",
+        f"{names}: for every τ the share of problems on which a method reaches its target in at most τ times the "
+        f"fastest method's {by}. A method's time: the median of {captions.seeds(table)}, over the uniform loss's at "
+        "equal settings. In the legend: the area under the line.",
         _paced(by),
     )
     return ax

@@ -18,14 +18,14 @@ from mtl_study.analysis.task_weights import FEWEST
 from mtl_study.experiments.runs import Run
 from mtl_study.look import BLUE, GREEN, GREY, LOOK, ORANGE, PURPLE, SKY, VERMILION
 from mtl_study.plots import canvas, captions
-from mtl_study.plots.canvas import FEW, legend_right
+from mtl_study.plots.canvas import legend_right
 from mtl_study.plots.forest import forest_plot, interval_words
 from mtl_study.plots.qm9 import SIGNS
 from mtl_study.plots.selection import box
 from mtl_study.words import number
 
 TASK_HUES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
-WEIGHTS = "Weights are those that the paper logs, averaged over the steps of an epoch and normalised to sum 1."
+WEIGHTS = "Weights as the paper logs them, averaged over each epoch, normalised to sum 1."
 
 
 def task_line(k: int) -> dict[str, Any]:
@@ -61,14 +61,10 @@ def figure_5(
     rates = sorted({frames.setting(config, "lr") for rows in fixed.values() for config in rows.config})
     canvas.caption(
         ax,
-        f"Test Δm of {captions.seeds(every)} each, at the epoch with the best validation Δm: median, quartiles, "
-        "whiskers to the last value within 1.5 box lengths",
-        "and one dot per seed." if source.seed.nunique() <= FEW else "and each value beyond.",
-        f"Dashes: the median of {look.label(smto)} (of the method itself, not of the uniform loss, D46). The fixed "
-        f"weights are the last of the moving average of the weights of one {look.label(smto)} run; whatever its "
-        f"learning rate, they are trained at {', '.join(f'{lr:g}' for lr in rates)} (D34).",
+        f"Δm of {captions.seeds(every)} each. Dashes: the median of {look.label(smto)} itself, not of the uniform loss "
+        f"(D46). The fixed weights are the last moving average of the weights of one {look.label(smto)} run; whatever "
+        f"its learning rate, they are trained at {', '.join(f'{lr:g}' for lr in rates)} (D34).",
         captions.diverged(every[every.smto == smto]),
-        captions.A_SEED,
         captions.chosen(settings),
     )
     return ax
@@ -91,7 +87,7 @@ def figure_6(mnist: Run, city: Run, qm9: Sequence[Run], factor: float = 0.9) -> 
     _, found = plt.subplot_mosaic(places, figsize=(10, 6.4), layout="constrained")
     for name, run, letter in (("a", mnist, "(a)"), ("b", city, "(b)")):
         ax = found[name]
-        names = _weights_of(ax, run, factor)
+        names = draw_weights(ax, run, factor)
         ax.set_title(f"{letter} {_run_title(run)}", loc="left", fontsize=10)
         ax.set_ylabel("weight")
         ax.set_ylim(bottom=0)
@@ -101,7 +97,7 @@ def figure_6(mnist: Run, city: Run, qm9: Sequence[Run], factor: float = 0.9) -> 
     panels = [found[f"c{i}"] for i in range(len(qm9))]
     names = []
     for ax, run in zip(panels, qm9, strict=True):
-        names = _weights_of(ax, run, factor) or names
+        names = draw_weights(ax, run, factor) or names
         ax.set_title(f"learning rate {run.config.lr:g}", loc="left", fontsize=9)
         ax.sharey(panels[0])
         if ax is not panels[0]:
@@ -117,9 +113,9 @@ def figure_6(mnist: Run, city: Run, qm9: Sequence[Run], factor: float = 0.9) -> 
     axes = [found["a"], found["b"], *panels]
     canvas.caption(
         axes[0],
-        f"One run each. {WEIGHTS} Faint: epoch by epoch; strong: their exponential moving average with factor "
-        f"{factor:g}, whose last value becomes the fixed weight. Where the strong line is level, the weights have "
-        "settled; the average itself starts at the first epoch and needs some ten epochs to forget it.",
+        f"One run each. {WEIGHTS} Faint: epoch by epoch; strong: their moving average with factor {factor:g}, whose "
+        "last value becomes the fixed weight. Where it is level, the weights have settled; it needs some ten epochs to "
+        "forget the first.",
     )
     return axes
 
@@ -128,7 +124,7 @@ def _run_title(run: Run) -> str:
     return f"{look.label(run.config.smto)} on {look.problem_label(run.config.problem)}"
 
 
-def _weights_of(ax: Axes, run: Run, factor: float) -> list[str]:
+def draw_weights(ax: Axes, run: Run, factor: float) -> list[str]:
     """Epoch means and moving average of every task's weight; returns the tasks."""
     weights = task_weights.by_epoch(task_weights.trajectories([run]))
     average = task_weights.ema(weights, factor)
@@ -181,10 +177,9 @@ def extraction(run: Run, factor: float = 0.9) -> np.ndarray:
     axes[0].set_ylabel("weight")
     canvas.caption(
         axes,
-        f"{_run_title(run)}, seed {run.config.seed}: from its weights to fixed ones. 1: the weights that the method "
-        "gives, averaged over the steps of each epoch. 2: divided by their sum over tasks. 3: "
-        f"m(e) = {factor:g} m(e − 1) + {number(1 - factor, 2).rstrip('0')} w(e), from m(0) = w(0). 4: m of the last "
-        "epoch, one number per task in the colours of the lines.",
+        f"{_run_title(run)}, seed {run.config.seed}. 1: the method's weights, averaged over each epoch. 2: divided by "
+        f"their sum. 3: m(e) = {factor:g} m(e − 1) + {number(1 - factor, 2).rstrip('0')} w(e), from m(0) = w(0). 4: m "
+        "of the last epoch, in the colours of the lines.",
     )
     return axes
 
@@ -209,12 +204,11 @@ def drift(table: pd.DataFrame) -> Axes:
     short = [look.problem_label(p) for p in look.problems_in_order(table.problem) if p not in set(counted.problem)]
     canvas.caption(
         ax,
-        f"Speed: how much the normalised weights change from epoch to epoch, mean over tasks. {WEIGHTS}",
+        "How much the weights, normalised to sum 1, change from epoch to epoch.",
         interval_words(table, "log_ratio").replace("Mean", "Geometric mean"),
-        "An interval wholly to the left of 1: they settle. The step size falls during training as well.",
-        f"Without a value, as their weights do not move or they have none: {', '.join(dropped)}." if dropped else "",
-        f"Trained too briefly to tell (fewer than {FEWEST} epochs): {', '.join(short)}." if short else "",
-        captions.A_SEED,
+        "The step size falls, too.",
+        f"Without a value: {', '.join(dropped)}." if dropped else "",
+        f"Fewer than {FEWEST} epochs: {', '.join(short)}." if short else "",
     )
     return ax
 
@@ -234,12 +228,10 @@ def static(table: pd.DataFrame) -> Axes:
     ax.set_xlabel("coefficient of variation of a weight (0: it is constant)")
     canvas.caption(
         ax,
-        "Standard deviation over mean of each task's weight over the epochs of the last 80 % of training, mean over "
-        f"tasks. {WEIGHTS} Means over an epoch hide what happens within it: weights drawn by chance in every step count as "
-        "nearly constant.",
+        "Standard deviation over mean of each task's normalised weight over the last 80 % of training. Means over an "
+        "epoch hide what happens within it: random weights count as nearly constant.",
         interval_words(table, "cv"),
-        f"Without weights to log: {', '.join(without)}." if without else "",
-        f"Trained too briefly to tell (fewer than {FEWEST} epochs): {', '.join(short)}." if short else "",
-        captions.A_SEED,
+        f"Without weights: {', '.join(without)}." if without else "",
+        f"Fewer than {FEWEST} epochs: {', '.join(short)}." if short else "",
     )
     return ax

@@ -52,7 +52,7 @@ class Unreadable(RuntimeError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure or a table: its files without suffix, and the manifest next to them. markdown: the rows of a table."""
+    """A figure or a table: its files without suffix, and the manifest beside them. markdown: the rows of a table."""
 
     kind: Literal["figure", "table"]
     path: Path
@@ -267,7 +267,7 @@ def _cite(repository: Path) -> str:
 
 
 def write_index(folder: Path, preset: str, sources: list[Path]) -> None:
-    """Bring claims.json and index.html up to date with the files in the folder."""
+    """Bring claims.json and index.html up to date with what lies in the folder."""
     shown = sections(folder, sources)
     claims = [claim for section in shown for claim in section.claims]
     files.write_json(folder / "claims.json", claims)
@@ -444,7 +444,7 @@ def _report(preset: str, shown: list[Section], page: Front) -> list[str]:
         parts += ["## Verdicts", f"{'; '.join(counted_)}. As data: [claims.json](docs/report/claims.json)."]
         parts += [
             _claims_table(claims),
-            "The end of its section says how each came about, and on which data. What is said of Cityscapes is "
+            "How each came about stands at the end of its section, and on which data. What is said of Cityscapes is "
             "decided by Cityscapes only: a row that rests on synthetic streets cannot be judged. An open row says what "
             "would settle it: how many seeds more would do so in four cases of five, if mean and spread are what they "
             "seem, and how long they take, as in the records.",

@@ -54,6 +54,12 @@ def test_a_lead_that_regularisation_explains(rows):
     assert found.loc["EDM", ["lead, none", "lead, best for each", "shrank by"]].tolist() == pytest.approx([4, 0, 4])
     axes = ablations.regularisation(table)
     assert [t.get_text() for t in axes[0].get_xticklabels()] == ["none", "dropout 0.5"]
+    assert len(axes) == 1 and "early stopping chooses it, too" in axes[0].get_title(loc="left")  # two would be the same
+    stopped = table.assign(delta_m=table.delta_m + 3 * table.early_stopping)
+    axes = ablations.regularisation(stopped)
+    assert [ax.get_title(loc="left") for ax in axes] == ["last epoch", "with early stopping"]
+    of_edm = [next(line for line in ax.lines if line.get_label() == "EDM").get_ydata()[0] for ax in axes]
+    assert of_edm == pytest.approx([4, 7])
     with pytest.raises(ValueError, match="no run of unit_scal without"):
         ablations.table_of_regularisation(table[table.dropout > 0])
 
@@ -62,6 +68,7 @@ def test_selection_bias_is_drawn_per_method(rows):
     table = rows("edm", [(0, 0)] * 3).assign(bias=[1.0, 2.0, 3.0])
     ax = ablations.selection_bias(table)
     assert any(line.get_xdata()[0] == 2 for line in ax.lines if line.get_marker() == LOOK["edm"].marker)
+    assert "to the right: validation flatters" in ax.get_xlabel()
 
 
 def test_search_selection_bias_rises_where_the_best_on_validation_is_luck(rows):
@@ -83,10 +90,13 @@ def test_lr_vs_seed_marks_an_interval_without_upper_bound():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["CAGrad", "EDM"]
     arrows = [line for line in ax.lines if line.get_marker() == ">"]
     assert [line.get_ydata()[0] for line in arrows] == [1]
+    intervals = {line.get_ydata()[0]: list(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2}
+    assert intervals[0] == [2, 4] and intervals[1][0] == 2
+    assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == LOOK["edm"].marker] == [3]
 
 
 def test_compute_parity_joins_the_widths_of_the_uniform_loss(rows):
-    us = rows("unit_scal", [(-10, -10)] * 3).assign(width=1.0, seconds=2.0, lr=0.001)
+    us = rows("unit_scal", [(-11, -11), (-10, -10), (-9, -9)]).assign(width=1.0, seconds=2.0, lr=0.001)
     table = pd.concat([us, us.assign(width=2.0, seconds=4.0, delta_m=-6.0), us.assign(smto="edm", seconds=3.0)])
     ax = ablations.compute_parity(table)
     (line,) = lines_of(ax, LOOK["unit_scal"].colour)

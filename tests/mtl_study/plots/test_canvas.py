@@ -2,10 +2,14 @@
 
 import itertools
 import json
+import math
+
+import pandas as pd
+import pytest
 
 from mtl_study import artifacts
 from mtl_study.analysis import alignment
-from mtl_study.plots import canvas, selection, similar_tasks
+from mtl_study.plots import canvas, forest, selection, similar_tasks
 
 
 def overlapping_labels(figure):
@@ -21,6 +25,55 @@ def overlapping_labels(figure):
             if abs(a.x1 - b.x1) < line if one.get_rotation() else a.overlaps(b):
                 found.append((one.get_text(), other.get_text()))
     return found
+
+
+def test_a_band_is_the_mean_and_one_standard_deviation_between_seeds():
+    """By hand, of 1 and 3: 2 ± √2, and at the second place 5 ± 0, where there is one seed."""
+    table = pd.DataFrame({"at": [1, 1, 2], "value": [1.0, 3.0, 5.0]})
+    _, ax = canvas.figure()
+    canvas.band(ax, table.groupby("at").value, color="#123456", label="it")
+    (line,), (band,) = ax.lines, ax.collections
+    assert line.get_xydata().tolist() == [[1, 2], [2, 5]]
+    heights = band.get_paths()[0].vertices
+    at_first = heights[heights[:, 0] == 1, 1]
+    assert at_first.min() == pytest.approx(2 - math.sqrt(2)) and at_first.max() == pytest.approx(2 + math.sqrt(2))
+    assert set(heights[heights[:, 0] == 2, 1]) == {5}
+    _, other = canvas.figure()
+    canvas.band(other, table.groupby("at").value, least=1.5, color="#123456")
+    assert other.collections[0].get_paths()[0].vertices[:, 1].min() == 1.5
+
+
+def test_lines_of_reference_are_at_zero():
+    _, ax = canvas.figure()
+    canvas.zero_line(ax)
+    canvas.zero_line(ax, "x")
+    across, up = ax.lines
+    assert list(across.get_ydata()) == [0, 0] and list(up.get_xdata()) == [0, 0]
+
+
+def test_a_forest_plot_has_a_row_per_method_and_problem_next_to_its_name():
+    """EDM on two problems, IMTL on one: three rows, in the order of display, each tick in the middle of its rows."""
+    rows = [("edm", "multimnist/CL_RR", 1.0), ("edm", "multimnist/CL_CR", 2.0), ("imtl", "multimnist/CL_RR", 3.0)]
+    table = pd.DataFrame(
+        [(s, p, seed, v + seed) for s, p, v in rows for seed in (-1, 1)], columns=["smto", "problem", "seed", "value"]
+    )
+    ax = forest.forest_plot(table, "value")
+    means = {
+        line.get_xdata()[0]: (line.get_ydata()[0], line.get_color())
+        for line in ax.lines
+        if line.get_markersize() == 7 and len(line.get_xdata()) == 1
+    }
+    problem = {name: canvas.problem_line(f"multimnist/{name}")["color"] for name in ("CL_CR", "CL_RR")}
+    assert means == {2.0: (0, problem["CL_CR"]), 1.0: (1, problem["CL_RR"]), 3.0: (2.7, problem["CL_RR"])}
+    ticks = {text.get_text(): text.get_position()[1] for text in ax.get_yticklabels()}
+    assert ticks == {"EDM": 0.5, "IMTL": 2.7}
+    (interval,) = [
+        line
+        for line in ax.lines
+        if len(line.get_xdata()) == 2 and line.get_marker() == "None" and line.get_ydata()[0] == 2.7
+    ]
+    half = 12.706 * math.sqrt(2) / math.sqrt(2)  # t of one degree of freedom, sd √2, two seeds
+    assert list(interval.get_xdata()) == pytest.approx([3 - half, 3 + half], abs=1e-2)
 
 
 def test_no_labels_overlap(all_methods, two_problems):

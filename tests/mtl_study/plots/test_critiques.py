@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_hex
 
 from mtl_study import look
 from mtl_study.plots import critiques
@@ -34,8 +35,15 @@ def test_the_two_parts_of_a_difference_are_drawn_with_their_sum():
     ax = critiques.parts(table, "the uniform loss")
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["CAGrad", "EDM"]
     assert [bar.get_width() for bar in ax.patches] == [1, 4, -2, 3]
+    colours = {
+        label: to_hex(bar.get_facecolor()).upper()
+        for bar, label in zip(*ax.get_legend_handles_labels(), strict=True)
+        if label != "both"
+    }
+    assert colours == {"generalisation": look.BLUE, "optimisation": look.ORANGE}
+    assert [to_hex(bar.get_facecolor()).upper() for bar in ax.patches] == [look.BLUE, look.ORANGE] * 2
     assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"] == [5, 1]
-    assert "CL_RR: every method against the uniform loss, mean over 2 seeds" in ax.figure.get_label()
+    assert "CL_RR: every method against the uniform loss, mean of 2 seeds" in ax.figure.get_label()
 
 
 def test_leads_are_drawn_over_a_setting_in_doublings():

@@ -44,7 +44,6 @@ def test_front_line_is_that_of_the_means_and_words_stand_in_the_legend(sweep):
     assert not left < -3 < right
     (frame,) = ax.patches
     assert frame.get_bbox().extents == pytest.approx([left, bottom, right, top])
-    assert "0.10 points on CL" in canvas.figure_of(ax).get_label()
     assert "6 configurations of fixed weights" in canvas.figure_of(ax).get_label()
 
 
@@ -80,6 +79,10 @@ def test_budget_is_a_line_for_the_sweep_and_a_point_for_a_method(sweep):
     (of_sweep,) = lines_of(ax, LOOK["fixed"].colour)
     assert edm.get_xdata().tolist() == [1.5] and of_sweep.get_xdata().tolist() == list(range(1, 8))
     assert (np.diff(of_sweep.get_ydata()) > 0).all()
+    named = {text.get_text(): text.xy for text in ax.texts if text.get_text()}
+    assert named["EDM"] == pytest.approx(edm.get_xydata()[0]) and "sweep of fixed weights" in named
+    means = table.groupby(["smto", "runs"]).value.mean()
+    assert of_sweep.get_ydata().tolist() == pytest.approx(means["fixed"].tolist())
 
 
 def test_utility_is_relative_to_the_best_and_counts_its_changes(sweep):

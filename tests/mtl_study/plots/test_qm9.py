@@ -206,6 +206,9 @@ def test_the_rotation_loss_in_units_of_the_gradients(make_run):
     assert found.relative.tolist() == pytest.approx([0.8] * 4)
     axes = qm9.figure_9(found, {name: 8 for name in found.problem.unique()})
     assert axes[0].get_yscale() == "log" and len(axes[1].lines) == 2
+    assert [ax.get_title(loc="left") for ax in axes] == ["rotation loss", "over the squared length of the gradients"]
+    drawn = [ax.lines[0].get_ydata()[0] for ax in axes]
+    assert drawn == pytest.approx([found.rotation_loss.mean(), 0.8])
 
 
 @pytest.fixture

@@ -26,6 +26,32 @@ def test_figure_1_has_a_box_per_method_and_the_median_of_unit_scal(all_methods):
     assert [line.get_ydata()[0] for line in dashed] == [median]
 
 
+def test_a_box_has_quartiles_and_whiskers_of_one_and_a_half_lengths():
+    """By hand, of 0 to 8: quartiles 2 and 6, so that a whisker may reach 12, and 100 is beyond it."""
+    _, ax = canvas.figure()
+    selection.box(ax, 3, np.array([0, 1, 2, 3, 4, 5, 6, 7, 100]), "edm")
+    (patch,) = ax.patches
+    assert patch.get_path().vertices[:, 1].min() == 2 and patch.get_path().vertices[:, 1].max() == 6
+    assert max(line.get_ydata().max() for line in ax.lines if len(line.get_ydata()) == 2) == 7
+    assert any(list(line.get_ydata()) == [4, 4] for line in ax.lines)
+
+
+def test_the_trade_off_has_each_name_at_its_mean_and_lines_of_equal_delta_m(experiment):
+    _, table = experiment(CL_RR, {"unit_scal": (-1, -9), "edm": (-2, -3)})
+    ax = selection.trade_off(table)
+    means = table.groupby("smto")[["CL", "RR"]].mean()
+    named = {text.get_text(): text.xy for text in ax.texts if text.get_text()}
+    assert named["EDM"] == pytest.approx(means.loc["edm"]) and named["Unit. Scal."] == pytest.approx(
+        means.loc["unit_scal"]
+    )
+    assert named["single-task models"] == (0, 0)
+    assert ax.get_xlabel().startswith("gain on CL") and ax.get_ylabel().startswith("gain on RR")
+    thin = [line.get_xydata() for line in ax.lines if line.get_color() == "#ececec"]
+    assert thin and all(ends[0].mean() == pytest.approx(ends[1].mean()) for ends in thin)
+    dots = {tuple(np.round(points.get_offsets()[0], 9)) for points in ax.collections if len(points.get_offsets()) == 1}
+    assert tuple(np.round(means.loc["edm"], 9)) in dots
+
+
 def test_few_seeds_are_drawn_one_by_one_and_many_are_not(experiment):
     gains = {"unit_scal": (-1, -9), "edm": (-1, -3)}
     for seeds, dots in [(3, 6), (5, 10), (6, 0)]:

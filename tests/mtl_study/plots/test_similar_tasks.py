@@ -15,6 +15,7 @@ from mtl_study.plots import canvas, similar_tasks
 
 CL_RR, CL_CR, RL_RR = "multimnist/CL_RR", "multimnist/CL_CR", "multimnist/RL_RR"
 TABLE_3 = published.table("table_3")
+NAMES = {name for name, *_ in look.PROBLEMS.values()}
 KEPT = ["auto_lambda", "cagrad", "cdtt", "edm", "famo", "imtl", "nash_mtl", "rotograd"]
 
 
@@ -22,8 +23,12 @@ def test_figure_2_has_boxes_to_the_left_and_a_line_per_method_with_weights_to_th
     runs, table = two_problems
     axes = similar_tasks.figure_2(table, runs)
     assert axes.shape == (2, 2)
-    for left, right in axes:
+    assert [left.get_title(loc="left") for left, _ in axes] == [look.PROBLEMS[p][0] for p in (CL_CR, RL_RR)]
+    for (left, right), problem in zip(axes, (CL_CR, RL_RR), strict=True):
         assert len(left.patches) == 9
+        dashed = [line for line in left.lines if line.get_linestyle() == "--" and line.get_color() == look.INK]
+        uniform = table[(table.problem == problem) & (table.smto == "unit_scal")]
+        assert [line.get_ydata()[0] for line in dashed] == [uniform.delta_m.median()]
         assert [line.get_label() for line in right.lines] == [look.label(s) for s in KEPT if s != "rotograd"]
         assert right.get_ylim()[0] == 0
     widths = [ax.get_gridspec().get_width_ratios() for ax in axes.flat]
@@ -80,6 +85,24 @@ def test_figure_7_has_the_floor_of_every_number_of_tasks(two_problems):
     ]
 
 
+def test_figure_7_draws_each_statistic_in_its_column_and_a_row_per_family(make_run):
+    """Few problems share a row; more have a row per family, whose axes are those of the others."""
+    values = {"cosine_to_mean": 0.7, "pairwise_cosine": 0.2, "norm_ratio": 3.0}
+    gradients = {"parameters": Gradients(norms=[1.0, 3.0], **values)}
+    made = [make_run([{"CL": 0.9}], problem=problem, gradients=gradients) for problem in look.PROBLEMS]
+    table = alignment.gradient_statistics(made)
+    few = similar_tasks.figure_7(table[table.problem.isin([CL_CR, RL_RR, CL_RR])])
+    assert [ax.lines[0].get_ydata()[0] for ax in few] == list(values.values())
+    axes = similar_tasks.figure_7(table)
+    assert axes.shape == (3, 3)
+    colours = [[line.get_color() for line in row[0].lines if line.get_label() in NAMES] for row in axes]
+    assert [len(found) for found in colours] == [3, 5, 1]
+    assert colours[1][0] == canvas.problem_line("cityscapes/R50")["color"]
+    for row in axes:
+        assert [ax.lines[0].get_ydata()[0] for ax in row] == list(values.values())
+        assert [ax.get_ylim() for ax in row] == [ax.get_ylim() for ax in axes[0]]
+
+
 def test_figure_7_says_where_an_epoch_is_one_look(two_problems, make_run):
     """A look at the second step and every hundredth after it: one per epoch up to 101 steps, two from 102 on."""
     gradients = {"parameters": Gradients(cosine_to_mean=0.7, pairwise_cosine=0.0, norms=[1.0, 1.0], norm_ratio=1.0)}
@@ -90,8 +113,8 @@ def test_figure_7_says_where_an_epoch_is_one_look(two_problems, make_run):
         made = [make_run([values], problem=p, gradients=gradients, **size) for p in (CL_CR, "cityscapes/inst_seg")]
         axes = similar_tasks.figure_7(alignment.gradient_statistics(made))
         captions.append(canvas.figure_of(axes).get_label())
-    sentence = "Samples are the second step of an epoch and every 100th after it, averaged over the epoch"
-    assert f"{sentence}; at these settings one batch per epoch on CL_CR and Inst. Seg. (D30)." in captions[0]
+    sentence = "Looks: the second step of an epoch, then every 100th"
+    assert f"{sentence}; here one per epoch on CL_CR and Inst. Seg. (D30)." in captions[0]
     assert f"{sentence}." in captions[1]
 
 

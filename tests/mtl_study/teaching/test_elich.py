@@ -211,10 +211,15 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
     drawn = figures.bands({"multimnist/CL_RR": pairs, "multimnist/CL_CR": pairs})
     low, high = drawn.flat[0].lines[0].get_xdata()
     assert (low, high) == tuple(pairs[pairs.between == "tasks"].cosine.quantile([0.025, 0.975]))
+    for ax, column in zip(drawn.flat, ("cosine", "magnitude", "left"), strict=True):
+        dots = {line.get_label(): line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"}
+        for between, said in pairs.groupby("between")[column].mean().items():
+            assert dots[f"between {between}"] == pytest.approx(said)
     runs = pd.DataFrame({"smto": ["uw", "si"], "delta CL": [0.1, 0.2], "difference CL": [1.0, 2.0]})
     drawn = figures.transfers(runs)
     assert [text.get_text() for text in drawn.flat[0].get_yticklabels()] == ["CL, UW", "CL, SI"]
-    assert drawn.flat[1].lines[0].get_xdata().tolist() == [1.0]
+    assert [ax.lines[0].get_xdata().tolist() for ax in drawn.flat] == [[0.1], [1.0]]
+    assert [ax.get_xlabel().split(",")[0] for ax in drawn.flat] == ["δ", "difference"]
     assert figures.corrupted(torch.rand(1, 28, 28), severities=[5]).shape == (1, 10)
     table = figures.toy_table({"float32": THEIRS}, THEIRS)
     assert (

@@ -187,6 +187,8 @@ def test_figures_are_drawn_and_explain_themselves(per_run):
     assert {t.get_text() for t in drawn[0].flat[0].texts} >= {"4", "0.9 : 0.1"}
     assert [ax.get_title() for ax in drawn[1].flat][:2] == ["Unit. Scal.: 4 of 5", "CAGrad, c = 0.4: 4 of 5"]
     assert [ax.get_title() for ax in drawn[2].flat] == ["2 tasks", "11 tasks"]
+    ratio, kappa = {text.get_text(): text.xy for text in drawn[2].flat[0].texts}["90°"]
+    assert kappa == pytest.approx(2 * ratio / (1 + ratio**2))  # (r, 1) and (1, r): the mean, and the shortest mixture
     shown = [text.get_text() for text in drawn[3].flat[0].get_yticklabels()]
     assert shown == ["Unit. Scal.", "Nash-MTL, released solver", "CAGrad, c = 0.2", "IMGrad, c = 0.2"]
     assert [bar.get_width() for bar in drawn[3].flat[0].patches] == pytest.approx([30, 10, 5, 15])

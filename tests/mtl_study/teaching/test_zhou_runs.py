@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 
 from mtl_study.analysis.gates import BEST
 from mtl_study.paper import claims
@@ -181,12 +182,25 @@ def test_figures():
     assert drawn.flat[0].lines[2].get_xdata()[0] == 2.5
     bars = figures.failures(of_steps())
     assert [round(bar.get_width(), 1) for bar in bars.flat[0].patches][:2] == [30.1, 40.2]
+    words = {said.get_label(): to_hex(said.patches[0].get_facecolor()) for said in bars.flat[0].containers[:2]}
+    assert list(words) == ["the direction asked for", "the step that Adam makes"]
     paths = figures.progress(of_steps())
     assert len(paths.flat[0].lines) == 8
+    means = of_steps().groupby("smto").mean(numeric_only=True)
+    for ax, column in zip(paths.flat, ("gap", "cosine"), strict=True):
+        named = {text.get_text(): text.xy for text in ax.texts if text.get_text()}
+        assert named["MGDA"] == pytest.approx((means[column]["mgda"], -9)) and len(named) == 4
     levels = {"mean loss, no gate": 1.0}
     both = figures.gates(behind(5.0, 6.0, 3.0), DUTIES, levels)
-    assert len(both.flat[1].get_yticklabels()) == 4
+    names = [text.get_text() for text in both.flat[1].get_yticklabels()]
+    assert names == [f"{d} %: minus {other}" for d in (30, 70) for other in ("at random", "most in conflict")]
+    gains = [line.get_xdata()[0] for line in both.flat[1].lines if line.get_marker() == "D"]
+    assert gains == pytest.approx([2, -1, 2, -1], rel=0.01)  # 5 behind the first gate, 3 at random, 6 in conflict
+    bars_of = {line.get_ydata()[0] for line in both.flat[0].lines if line.get_linestyle() == "-"}
+    assert {round(value) for value in bars_of} == {5, 6, 3}
     apart = figures.equal_radii(differences())
     assert [text.get_text() for text in apart.flat[0].get_yticklabels()] == ["c = 0.2", "c = 0.8", "each at its best c"]
+    means = [[line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"] for ax in apart.flat]
+    assert means == [[0.5] * 3, [-1.0] * 3] and apart.flat[0].patches[0].get_xy()[0] == -2
     for axes in (drawn, bars, paths, both, apart):
         assert len(str(canvas.figure_of(axes).get_label())) > 100
