@@ -279,9 +279,9 @@ def compute_parity(table: pd.DataFrame) -> Axes:
     canvas.despine(ax)
     canvas.caption(
         ax,
-        f"Δm against the time of an epoch (median, as recorded): large, mean of {captions.seeds(table)}; small, a "
-        "seed. ×: the uniform loss with a network so many times as wide; all others, single-task models too, at × 1.",
+        f"Large: mean of {captions.seeds(table)}; small: a seed. Time: the median, as recorded. ×: the uniform loss "
+        "with a network so many times as wide; all others, single-task models too, at × 1.",
         "Behind a name: the learning rate." if len(rates) > 1 else "",
-        "Below the line of its rate a method would have been better served by a wider network.",
+        "A method below the line of its rate would do better with a wider network.",
     )
     return ax

@@ -337,9 +337,8 @@ def utility(utilities: pd.DataFrame, tasks: Sequence[str] = ("CL", "RR")) -> Axe
     canvas.caption(
         ax,
         f"u · gain on {tasks[0]} + (1 − u) · gain on {tasks[1]}, mean of "
-        f"{counted(utilities.seed.nunique(), 'seed')}, minus that of the best method at this u, which the bar on top "
-        f"shows and which changes {counted(changes, 'time')}. For every u the sweep takes the weights that are best on "
-        "validation; every other method has what it has.",
+        f"{counted(utilities.seed.nunique(), 'seed')}, minus that of the best method (bar on top), which changes "
+        f"{counted(changes, 'time')}. For every u the sweep takes the weights that are best on validation.",
         "Lines that leave the picture are far behind." if worst < shown else "",
     )
     return ax

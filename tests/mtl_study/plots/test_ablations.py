@@ -90,7 +90,11 @@ def test_lr_vs_seed_marks_an_interval_without_upper_bound():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["CAGrad", "EDM"]
     arrows = [line for line in ax.lines if line.get_marker() == ">"]
     assert [line.get_ydata()[0] for line in arrows] == [1]
-    intervals = {line.get_ydata()[0]: list(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2}
+    intervals = {
+        line.get_ydata()[0]: list(line.get_xdata())
+        for line in ax.lines
+        if len(line.get_xdata()) == 2 and list(line.get_xdata()) != [1, 1]
+    }
     assert intervals[0] == [2, 4] and intervals[1][0] == 2
     assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == LOOK["edm"].marker] == [3]
 

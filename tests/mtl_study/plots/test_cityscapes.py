@@ -299,8 +299,9 @@ def test_table_and_figure_show_the_same_intervals():
         assert list(drawn[i]) == pytest.approx([row.low, row.high])
         assert shown["all: 95 % interval"].iloc[i] == captions.interval(row.low, row.high)
         assert shown["all: by itself"].iloc[i] == captions.interval(row.own_low, row.own_high)
-    for text in (shown.attrs["caption"], canvas.figure_of(right).get_label()):
-        assert "one error variance in common" in text and "14 degrees of freedom" in text and "This assumes" in text
+    text = shown.attrs["caption"]
+    assert "one error variance in common" in text and "14 degrees of freedom" in text and "This assumes" in text
+    assert "one error variance in common (table below)" in canvas.figure_of(right).get_label()
 
 
 def test_one_seed_has_no_intervals():

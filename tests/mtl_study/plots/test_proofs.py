@@ -32,7 +32,7 @@ def test_every_method_is_named_on_the_page_for_the_wall():
 
 def test_the_share_of_task_1_is_drawn_where_its_gradient_is_that_long():
     """EDM weighs by 1/|g|: task 1 has ⅑ at the top, where its gradient is eight times as long, and ⅞ … at the foot."""
-    axes = figures.fields([["edm"], ["unit_scal"]], {}, {}, resolution=9)
+    axes = figures.fields([["edm"], ["unit_scal"], ["cagrad"]], {}, {}, resolution=9)
     edm, mean = (ax.collections[0].get_array().reshape(9, 9) for ax in axes.flat[:2])
     np.testing.assert_allclose(edm[:, 4], [1 / (1 + r) for r in 2 ** np.linspace(-3, 3, 9)], atol=1e-6)
     np.testing.assert_allclose(mean, 0.5)

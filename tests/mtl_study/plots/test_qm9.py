@@ -251,7 +251,7 @@ def test_a_run_that_diverged_ends_with_a_cross(fine, lost):
     assert peak[1] == peak[2] == pytest.approx((2.6, 700))  # the step after has no finite value
     assert axes[1].lines[1].get_markevery() == [0, 1]  # markers are epochs
     caption = canvas.figure_of(axes).get_label()
-    assert "in any step of the epoch, its peak" in caption and "mean of its logarithm" in caption
+    assert "the largest |α| in any step" in caption
 
 
 def test_the_table_of_imtl_counts_the_last_steps(fine, lost):
