@@ -1,5 +1,5 @@
-"""The published edition: the results of one preset, its executed notebooks in reading order, a page per method, the other
-docs and the API of mtl_core, as a folder that needs no network.
+"""The published edition: the results of one preset, its executed notebooks in reading order, a page per method, the
+other docs and the API of mtl_core, as a folder that needs no network.
 
     python -m mtl_study.publishing.edition --preset quick      writes artifacts/site/ from artifacts/quick/
 """

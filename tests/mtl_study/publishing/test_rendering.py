@@ -1,4 +1,4 @@
-"""A notebook as a page: nothing comes from a network, formulas are MathML, pictures have a size, parameters occur once."""
+"""A notebook as a page: no network, formulas as MathML, pictures with a size, parameters once."""
 
 import base64
 import io
