@@ -20,10 +20,11 @@ from typing import Any, Literal
 from mtl_study.experiments import evidence
 from mtl_study.experiments.runs import machine
 from mtl_study.experiments.store import archived
-from mtl_study.publishing.pages import Section, words
+from mtl_study.publishing.pages import Section
+from mtl_study.publishing.report import unfolded, words
 
 SAME, ROUNDING = 1e-6, 0.01  # of a number's size; what counts as equal on the same machine, and on another kind
-TABLE = re.compile(r"^### (.+)\n\n(\|.*(?:\n\|.*)*)", re.MULTILINE)  # in the report: title and rows
+TABLE = re.compile(r"^### (.+)\n\n(\|.*(?:\n\n?\|.*)*)", re.MULTILINE)  # in the report: title and rows
 SHARE = 0.1  # of half an interval's width: rounding moves a number less than that
 NUMBER = re.compile(r"(?<![\w.])[−-]?\d[\d,]*(?:\.\d+)?(?:e[−-]?\d+)?")
 ENVIRONMENT = re.compile(rb'"environment":(\{[^{}]*\})')
@@ -135,7 +136,7 @@ def _tables(section: Section, report: str, known: Shipped) -> Iterator[Differenc
             yield Difference(section.stem, picture.title, "no shipped table", "drift")
             continue
         exact = known.strict(_records(picture.path.parent, picture.name))
-        if found := compared_tables(picture.markdown.rstrip(), theirs, exact):
+        if found := compared_tables(picture.markdown.rstrip(), unfolded(theirs), exact):
             yield Difference(section.stem, picture.title, found[1], found[0])
     for title in shipped:
         yield Difference(section.stem, title, "the shipped table is not made any more", "drift")

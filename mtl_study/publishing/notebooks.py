@@ -76,18 +76,36 @@ def title(notebook: NotebookNode) -> str:
     return "Untitled"
 
 
+def judged(notebook: NotebookNode) -> dict[str, tuple[str, str]]:
+    """The claims that a notebook judges, part by part (what `judge("C3", …)` means in its cells), each with the name of
+    the whole claim and the id of the cell."""
+    found: dict[str, tuple[str, str]] = {}
+    for cell in notebook.cells:
+        for call in _calls(cell, "judge"):
+            if call.args and isinstance(call.args[0], ast.Constant):
+                claim = str(call.args[0].value)
+                for part, _ in rules.named_parts(claim):
+                    found.setdefault(part, (claim, cell.get("id", "")))
+    return found
+
+
 def claims_of(notebook: NotebookNode) -> list[str]:
-    """The claims that a notebook judges, part by part: what `judge("C3", …)` means in its cells."""
-    calls = [node for node in _nodes(notebook) if isinstance(node, ast.Call) and node.args]
-    judged = [call.args[0] for call in calls if getattr(call.func, "attr", "") == "judge"]
-    claims = [str(arg.value) for arg in judged if isinstance(arg, ast.Constant)]
-    return [id_ for claim in dict.fromkeys(claims) for id_, _ in rules.named_parts(claim)]
+    """The claims that a notebook judges, part by part."""
+    return list(judged(notebook))
 
 
 def concludes(notebook: NotebookNode) -> bool:
     """Whether a notebook records what it found: whether a cell calls `conclude`."""
-    calls = (node for node in _nodes(notebook) if isinstance(node, ast.Call))
-    return any(getattr(call.func, "attr", "") == "conclude" for call in calls)
+    return any(True for cell in notebook.cells for _ in _calls(cell, "conclude"))
+
+
+def place_of(notebook: NotebookNode, picture: str) -> tuple[int, str]:
+    """The cell in which a figure or table is named first: its position and its id; after the last one, and "", where no
+    cell names it."""
+    for at, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and f'"{picture}"' in cell.source:
+            return at, cell.get("id", "")
+    return len(notebook.cells), ""
 
 
 def pictures_of(notebook: NotebookNode) -> list[str]:
@@ -102,12 +120,19 @@ def pictures_of(notebook: NotebookNode) -> list[str]:
     return found
 
 
-def _nodes(notebook: NotebookNode) -> Iterator[ast.AST]:
-    """All that the code of a notebook consists of; a cell that is no Python is left out."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            with suppress(SyntaxError):
-                yield from ast.walk(ast.parse(cell.source))
+def published(cell: NotebookNode, function: str = "publish") -> list[str]:
+    """The figures that a cell publishes, in order; with "publish_table" the tables."""
+    calls = sorted(_calls(cell, function), key=lambda call: (call.lineno, call.col_offset))
+    return [str(call.args[1].value) for call in calls if len(call.args) > 1 and isinstance(call.args[1], ast.Constant)]
+
+
+def _calls(cell: NotebookNode, function: str) -> Iterator[ast.Call]:
+    """The calls `function(…)` and `….function(…)` in a cell; none in one that is no Python."""
+    if cell.cell_type == "code":
+        with suppress(SyntaxError):
+            for node in ast.walk(ast.parse(cell.source)):
+                if isinstance(node, ast.Call) and function in (getattr(node.func, n, "") for n in ("attr", "id")):
+                    yield node
 
 
 def without_solutions(notebook: NotebookNode) -> NotebookNode:

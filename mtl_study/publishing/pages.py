@@ -1,39 +1,42 @@
-"""What a reader opens: artifacts/<preset>/index.html, and REPORT.md, both made of what the notebooks left behind.
+"""What a reader opens: artifacts/<preset>/index.html, made of what the notebooks left behind; `report` makes REPORT.md
+of the same.
 
 A notebook is tied to its figures, tables and claims by its number: figures/01_*.png, tables/01_*.md,
-claims/01_mnist_selection.json.
+claims/01_mnist_selection.json. From a claim it is one link to each figure that shows it, to its cell and its records,
+and back.
 """
 
 from __future__ import annotations
 
 import html
 import importlib.metadata
-import io
+import itertools
 import json
 import platform
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import jinja2
-import nbconvert.filters
-import numpy as np
-import pandas as pd
-import PIL.Image
 import yaml
 from nbformat import NotebookNode
 
 from mtl_core import files
 from mtl_study import artifacts
-from mtl_study.paper import answer, conclusions
+from mtl_study.paper import answer, rules
 from mtl_study.paper.answer import Advice
 from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
 from mtl_study.publishing import notebooks
+from mtl_study.publishing.rendering import TEMPLATES, anchor, markdown, size
 from mtl_study.words import minus, untagged
 
+SHOWN = Path(__file__).with_name("shown.yaml")
+DENSITY = 1.5  # pixels of a figure per pixel of a page
 VERSIONS_SHOWN = ("torch", "numpy", "scipy", "pandas")
 CLAIM = {"where", "paper", "ours", "rule", *COLUMNS}  # what is shown of a claim, and shipped
 TONES = {REPRODUCED: "yes", NOT_REPRODUCED: "no", OPEN: "open", BARRED: "barred"}  # of a verdict's badge
@@ -42,24 +45,23 @@ WHEN = "%d %B %Y, %H:%M %Z"
 State = Literal["done", "failed", "stopped", "not run"]
 
 
-class NothingToShow(RuntimeError):
-    """A report was asked for, and not everything in it is there."""
-
-
 class Unreadable(RuntimeError):
     """A file that a notebook left behind is damaged, or older than this version."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure or a table: its files without suffix, and the manifest beside them. markdown: the rows of a table."""
+    """A figure or a table: its files without suffix, and what its manifest says. cell: the id of the cell that publishes
+    it, "" where none names it. markdown: the rows of a table. size: width and height of a figure on a page, in pixels."""
 
     kind: Literal["figure", "table"]
     path: Path
     title: str
     caption: str
     commit: str
+    cell: str = ""
     markdown: str = ""
+    size: tuple[int, int] = (0, 0)
 
     @property
     def name(self) -> str:
@@ -67,15 +69,17 @@ class Picture:
 
     @property
     def html(self) -> str:
-        """The rows of a table, as HTML."""
-        return nbconvert.filters.markdown2html(self.markdown)
+        """The rows of a table, as HTML; each cell knows the head of its column, for narrow screens."""
+        heads = itertools.cycle(html.unescape(head).replace("\\|", "|") for head in cells(self.markdown.split("\n")[0]))
+        return re.sub("<td", lambda _: f'<td data-head="{html.escape(next(heads))}"', markdown(self.markdown))
 
 
 @dataclass(frozen=True)
 class Section:
     """What one notebook left behind; its figures and tables in the order in which it shows them.
 
-    state: "stopped" if it was begun and never came to its end. executed: file name of the executed notebook, or of the
+    state: "stopped" if it was begun and never came to its end. judged: each claim that it judges, part by part, with the
+    name of the whole claim and the id of the cell. executed: file name of the executed notebook, or of the
     part that was executed before it failed; "" where it was run by hand. page: that of its page. failure: what went
     wrong. missing: the claims that it judges and has no verdict on, where it was begun. found, numbers: its conclusions
     (`conclusions.Conclusions`); silent: it should have some and has none.
@@ -91,6 +95,7 @@ class Section:
     pictures: Sequence[Picture] = ()
     claims: Sequence[dict[str, Any]] = ()
     missing: Sequence[str] = ()
+    judged: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     found: Sequence[dict[str, str]] = ()
     numbers: Mapping[str, Any] = field(default_factory=dict)
     silent: bool = False
@@ -98,6 +103,10 @@ class Section:
     @property
     def number(self) -> str:
         return self.stem[:2]
+
+    def code(self, cell: str) -> str:
+        """The address of a cell on the page of this notebook, seen from index.html; "" where there is none."""
+        return f"notebooks/{self.page}#cell-id={quote(cell)}" if self.page and cell else ""
 
 
 def sections(folder: Path, sources: list[Path]) -> list[Section]:
@@ -117,8 +126,8 @@ def _section(folder: Path, stem: str, notebook: NotebookNode) -> Section:
     place, seconds, failure, executed = folder / "notebooks", None, "", ""
     state: State = "not run"
     pictures, claims = _pictures(folder, notebook, stem[:2]), _claims(folder / "claims" / f"{stem}.json")
-    expected = notebooks.claims_of(notebook)
-    missing = [id_ for id_ in expected if id_ not in {claim["id"] for claim in claims}]
+    judged = notebooks.judged(notebook)
+    missing = [id_ for id_ in judged if id_ not in {claim["id"] for claim in claims}]
     found, numbers = _findings(folder / "findings" / f"{stem}.json")
     silent = notebooks.concludes(notebook) and not found
     begun, by_hand, done, failed = (place / f"{stem}{suffix}" for suffix in MARKS)
@@ -148,6 +157,7 @@ def _section(folder: Path, stem: str, notebook: NotebookNode) -> Section:
         pictures=pictures,
         claims=claims,
         missing=missing if state != "not run" else (),
+        judged=judged,
         found=found,
         numbers=numbers,
         silent=silent,
@@ -164,24 +174,28 @@ def _executed(path: Path) -> NotebookNode:
 def _pictures(folder: Path, notebook: NotebookNode, number: str) -> list[Picture]:
     """Figures and tables in the order in which their names stand in the notebook, of one name the figure first; those
     that it does not name come last. What another command takes away meanwhile is passed over."""
-    source = "\n".join(cell.source for cell in notebook.cells)
-
-    def place(path: Path) -> int:
-        at = source.find(f'"{path.stem}"')
-        return len(source) if at < 0 else at
-
-    figures, tables = (folder / "figures").glob(f"{number}_*.png"), (folder / "tables").glob(f"{number}_*.md")
+    places: dict[Path, tuple[int, int, str]] = {}
+    for path in (*sorted((folder / "figures").glob(f"{number}_*.png")), *sorted((folder / "tables").glob(f"{number}_*.md"))):
+        at, cell = notebooks.place_of(notebook, path.stem)
+        within = notebook.cells[at].source.find(f'"{path.stem}"') if cell else 0
+        places[path] = (at, within, cell)
     pictures = []
-    for path in sorted([*sorted(figures), *sorted(tables)], key=place):
+    for path, (*_, cell) in sorted(places.items(), key=lambda item: item[1][:2]):
         kind: Literal["figure", "table"] = "figure" if path.suffix == ".png" else "table"
         try:
-            text = untagged(path.read_text(encoding="utf-8")) if kind == "table" else ""
+            rows = untagged(path.read_text(encoding="utf-8")) if kind == "table" else ""
+            width, height = size(path.read_bytes()) if kind == "figure" else (0, 0)
             note = _load(path.with_suffix(".json"))
-            pictures.append(Picture(kind, path.with_suffix(""), note["title"], note["caption"], note["commit"], text))
+            texts = (note["title"], note["caption"], note["commit"], cell, rows)
+            pictures.append(
+                Picture(kind, path.with_suffix(""), *texts, (round(width / DENSITY), round(height / DENSITY)))
+            )
         except FileNotFoundError:
             continue
         except (KeyError, TypeError):
             raise Unreadable(f"{path.with_suffix('.json')} lacks title, caption or commit.") from None
+        except ValueError as error:
+            raise Unreadable(f"{path}: {error}") from None
     return pictures
 
 
@@ -263,6 +277,42 @@ def _cite(repository: Path) -> str:
     )
 
 
+# -- what is behind a claim --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trail:
+    """What is behind a verdict: the figures and tables that show it; the addresses, seen from index.html, of the cell
+    that judges it, of the manifest with its records, and of its numbers; "" where there is none."""
+
+    pictures: Sequence[Picture] = ()
+    code: str = ""
+    records: str = ""
+    numbers: str = ""
+
+
+def trails(shown: Sequence[Section], folder: Path) -> dict[str, Trail]:
+    """What is behind each verdict, by the id of the claim."""
+    names: dict[str, list[str]] = yaml.safe_load(SHOWN.read_text(encoding="utf-8"))
+    found = {}
+    for section in shown:
+        for claim in section.claims:
+            whole, cell = section.judged.get(claim["id"], ("", ""))
+            pictures = []
+            for name in names.get(whole, ()):
+                own_first = sorted(shown, key=lambda other: other is not section)
+                fitting = [[p for p in s.pictures if p.name.partition("_")[2] == name] for s in own_first]
+                pictures += next(filter(None, fitting), [])
+            evidence = [
+                f"claims/{section.stem}/{quote(whole)}{suffix}"
+                if whole and (folder / "claims" / section.stem / f"{whole}{suffix}").exists()
+                else ""
+                for suffix in (".json", ".csv")
+            ]
+            found[claim["id"]] = Trail(pictures, section.code(cell), *evidence)
+    return found
+
+
 # -- index.html and claims.json ----------------------------------------------------------------------------------------
 
 
@@ -271,19 +321,27 @@ def write_index(folder: Path, preset: str, sources: list[Path]) -> None:
     shown = sections(folder, sources)
     claims = [claim for section in shown for claim in section.claims]
     files.write_json(folder / "claims.json", claims)
+    behind = trails(shown, folder)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"tone": TONES.get, "value": value, "remarks": remarks}
+    environment.filters |= {"tone": TONES.get, "value": value, "remarks": remarks, "anchor": anchor}
     page = environment.get_template("index.html.j2").render(
         preset=preset,
         front=front(shown),
         sections=shown,
         broken=[section for section in shown if section.state in ("failed", "stopped")],
+        absent=[section for section in shown if section.state == "not run"],
+        trails=behind,
+        shows={
+            picture.name: [id_ for id_, trail in behind.items() if picture in trail.pictures]
+            for section in shown
+            for picture in section.pictures
+        },
         claims=claims,
         verdicts=Counter(claim["verdict"] for claim in claims),
         commit=artifacts.commit(),
@@ -309,178 +367,6 @@ def value(x: Any) -> str:
     return str(x)
 
 
-# -- REPORT.md ---------------------------------------------------------------------------------------------------------
-
-
-def write_report(repository: Path, preset: str, sources: list[Path], drop: bool = False) -> Path:
-    """Write REPORT.md, the figures that it shows, docs/report/*.png, and the verdicts as data, docs/report/claims.json.
-    The same artifacts give the same bytes, and a picture that shows the same stays as it is.
-
-    Args:
-        drop: remove what the last report showed and these artifacts lack; without it nothing is written then.
-
-    Raises:
-        NothingToShow: a notebook has not been run, or not to its end; a claim, or something that the last report
-            showed, is missing.
-    """
-    folder, place = artifacts.root() / preset, repository / "docs" / "report"
-    shown = sections(folder, sources)
-    figures = [picture for section in shown for picture in section.pictures if picture.kind == "figure"]
-    gone = sorted(path for path in place.glob("*.png") if path.stem not in {figure.name for figure in figures})
-    numbers = {section.number for section in shown}
-    rows = [{column: claim[column] for column in COLUMNS} for section in shown for claim in section.claims]
-    lost = [] if drop else [*(str(path.relative_to(repository)) for path in gone), *_lost(place, rows)]
-    if problems := [*_incomplete(shown), *lost]:
-        raise NothingToShow(
-            f"No report is written, and nothing is removed: {folder} lacks\n  "
-            + "\n  ".join(problems)
-            + f"\nRun `make reproduce PRESET={preset}` (ONLY={' '.join(sorted(numbers))}) first"
-            + ("; `make report DROP=1` leaves out what only the last report has." if lost else ".")
-        )
-    for figure in figures:
-        _keep_or_write(place / f"{figure.name}.png", figure.path.with_suffix(".png").read_bytes())
-    for path in gone:
-        path.unlink()
-    files.write_json(place / "claims.json", rows)
-    path = repository / "REPORT.md"
-    files.write_atomically(path, untagged("\n\n".join(_report(preset, shown, front(shown, repository)))) + "\n")
-    return path
-
-
-def _incomplete(shown: list[Section]) -> list[str]:
-    """What is not there, of all that the notebooks should have left; a line each."""
-    words = {"not run": "has not been run", "failed": "failed", "stopped": "was begun and did not come to its end"}
-    lines = []
-    for section in shown:
-        if section.state != "done":
-            lines.append(f"{section.stem}: it {words[section.state]}. {section.failure}".rstrip())
-        elif section.missing:
-            lines.append(f"{section.stem}: no verdict on {', '.join(section.missing)}")
-        elif section.silent:
-            lines.append(f"{section.stem}: nothing on what it found")
-    return lines
-
-
-def _lost(place: Path, rows: list[dict[str, Any]]) -> list[str]:
-    """Verdicts that the last report has and this one would not."""
-    try:
-        before = [row["id"] for row in json.loads((place / "claims.json").read_text(encoding="utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    lost = [id_ for id_ in before if id_ not in {row["id"] for row in rows}]
-    return [f"the verdict on {id_}, which the last report has" for id_ in lost]
-
-
-def _keep_or_write(path: Path, content: bytes) -> None:
-    """Write a picture, unless that which is there has the same pixels: it keeps its bytes."""
-    if not (path.exists() and same_picture(path.read_bytes(), content)):
-        files.write_atomically(path, content)
-
-
-def same_picture(one: bytes, other: bytes) -> bool:
-    """Whether two PNG files show the same, pixel by pixel."""
-    if one == other:
-        return True
-    try:
-        a, b = (np.asarray(PIL.Image.open(io.BytesIO(content)).convert("RGBA")) for content in (one, other))
-    except OSError:
-        return False
-    return bool(a.shape == b.shape and (a == b).all())
-
-
-def _first_page(page: Front) -> list[str]:
-    """The paragraphs that the report begins with."""
-    parts = [page.question]
-    if page.answer:
-        parts.append("\n".join(f"{i}. {words(sentence)}" for i, sentence in enumerate(page.answer, 1)))
-    if page.picture:
-        title = words(page.picture.title)
-        parts.append(f"![{title}](docs/report/{page.picture.name}.png)")
-    if page.basis:
-        parts += ["**What it rests on.**", "\n".join(f"* {kind}: {words(text)}." for kind, text in page.basis.items())]
-    if page.guide:
-        parts += ["## Should I use an SMTO?", "\n".join(_advice(*line) for line in page.guide)]
-    if page.cite:
-        parts.append(f"**How to cite.** {words(page.cite)}")
-    return parts
-
-
-def _advice(advice: Advice, sections_: Sequence[Section], ids: Sequence[str]) -> str:
-    links = [f"[notebook {section.number}](#{_anchor(section)})" for section in sections_]
-    links += [f"[{id_}](#verdicts)" for id_ in ids]
-    return f"* **{advice.topic}.** {words(advice.says)} ({', '.join(links)})"
-
-
-def _heading(section: Section) -> str:
-    return f"{section.number} · {words(section.title)}"
-
-
-def _anchor(section: Section) -> str:
-    """What a heading is linked by, as GitHub makes it: lower case, hyphens for blanks, no punctuation."""
-    kept = "".join(c for c in _heading(section).lower() if c.isalnum() or c in " -_")
-    return kept.replace(" ", "-")
-
-
-def _report(preset: str, shown: list[Section], page: Front) -> list[str]:
-    """The paragraphs of the report."""
-    claims = [claim for section in shown for claim in section.claims]
-    commits = sorted({picture.commit for section in shown for picture in section.pictures})
-    parts = [
-        f"# What we measured: preset {preset}",
-        f"Generated by `make report` from the artifacts of `make reproduce PRESET={preset}`; nothing here is typed by "
-        f"hand. Code at commit {', '.join(commits)}.",
-        *_first_page(page),
-    ]
-    if found := [section for section in shown if section.found]:
-        parts.append("## What we found")
-        for section in found:
-            parts += [
-                f"**[{_heading(section)}](#{_anchor(section)})**",
-                "\n".join(f"* {_found(one)}" for one in section.found),
-            ]
-    if claims:
-        counts = Counter(claim["verdict"] for claim in claims)
-        counted_ = [f"{counts[verdict]} {verdict}" for verdict in TONES if counts[verdict]]
-        parts += ["## Verdicts", f"{'; '.join(counted_)}. As data: [claims.json](docs/report/claims.json)."]
-        parts += [
-            _claims_table(claims),
-            "How each came about stands at the end of its section, and on which data. What is said of Cityscapes is "
-            "decided by Cityscapes only: a row that rests on synthetic streets cannot be judged. An open row says what "
-            "would settle it: how many seeds more would do so in four cases of five, if mean and spread are what they "
-            "seem, and how long they take, as in the records.",
-        ]
-    for section in shown:
-        parts.append(f"## {_heading(section)}")
-        for picture in section.pictures:
-            title = words(picture.title)
-            image = f"![{title}](docs/report/{picture.name}.png)"
-            shown_as = image if picture.kind == "figure" else picture.markdown.rstrip()
-            parts += [f"### {title}", shown_as, words(picture.caption)]
-        if section.claims:
-            parts += ["### How the verdicts came about", *(_decision(claim) for claim in section.claims)]
-    return [part for part in parts if part]
-
-
-def _found(sentence: Mapping[str, str]) -> str:
-    return conclusions.words({part: words(text) for part, text in sentence.items()})
-
-
-def words(text: str) -> str:
-    """Plain text as Markdown that shows it as it is."""
-    return html.escape(text, quote=False).replace("[", r"\[").replace("]", r"\]")
-
-
-def _claims_table(claims: list[dict[str, Any]]) -> str:
-    columns = {"id": "Claim", "says": "Statement", "paper": "Paper", "ours": "We measured", "n": "n"}
-    columns |= {"verdict": "Verdict"}
-    rows = [{head: value(claim[column]) for column, head in columns.items()} for claim in claims]
-    for row, claim in zip(rows, claims, strict=True):
-        row["Verdict"] += f": {claim['settles']}" if claim["verdict"] == OPEN and claim["settles"] else ""
-    return artifacts.to_markdown(pd.DataFrame(rows)).rstrip()
-
-
-def _decision(claim: dict[str, Any]) -> str:
-    """How a verdict came about."""
-    beneath = "; ".join(remarks(claim))
-    text = f"**{claim['id']}** ({claim['where']}): {claim['verdict']}, {beneath}. Rule: {claim['rule']}"
-    return text.rstrip(".") + "."
+def cells(line: str) -> list[str]:
+    """The cells of one line of a Markdown table."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]

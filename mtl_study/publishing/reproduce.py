@@ -26,7 +26,7 @@ from mtl_core import files, progress
 from mtl_core.names import nearest
 from mtl_study import artifacts, parameters
 from mtl_study.parameters import BadParameters, checking
-from mtl_study.publishing import check, notebooks, pages, summary, touched
+from mtl_study.publishing import check, notebooks, pages, report, summary, touched
 from mtl_study.publishing.running import GIB, NONE, Job, Limits, NotebookFailed, run
 from mtl_study.words import counted
 
@@ -227,7 +227,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
             return summary.PASSED
         if given.report:
             sources = notebooks.find(repository / "notebooks")
-            _say(f"Wrote {pages.write_report(repository, given.preset, sources, given.drop)}")
+            _say(f"Wrote {report.write_report(repository, given.preset, sources, given.drop)}")
             return summary.PASSED
         jobs = plan(repository, given.preset, only, overrides)
         if given.check:
@@ -241,7 +241,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         if (repository / "params" / given.preset).is_dir() and given.preset.isidentifier():
             summary.write(artifacts.folder(given.preset), given.preset, summary.REFUSED, why=str(error))
         return summary.REFUSED
-    except (files.CannotWrite, BadParameters, pages.NothingToShow) as error:
+    except (files.CannotWrite, BadParameters, report.NothingToShow) as error:
         _say(str(error))
         return summary.FAILED
     except KeyboardInterrupt:

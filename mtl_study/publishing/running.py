@@ -9,7 +9,6 @@ ended.
 from __future__ import annotations
 
 import contextlib
-import html
 import io
 import os
 import sys
@@ -26,25 +25,15 @@ import papermill
 import psutil
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
-from nbconvert import HTMLExporter
 from nbconvert.filters import strip_ansi
-from nbconvert.preprocessors import TagRemovePreprocessor
-from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from mtl_core import files
 from mtl_study import artifacts
 from mtl_study.publishing import notebooks
+from mtl_study.publishing.rendering import to_html
 from mtl_study.words import duration
 
-STYLE = """
-.jp-RenderedMarkdown pre {  /* code in printed Markdown: the font of code, and lines that scroll instead of breaking */
-  font-family: var(--jp-code-font-family); white-space: pre; word-break: normal; overflow-x: auto;
-}
-.back { display: block; padding: 0.6rem 1rem 0; font-family: var(--jp-content-font-family); color: #0b62a4; }
-.failure { margin: 0.8rem 1rem; padding: 0.6rem 1rem; border-left: 4px solid #a94400; white-space: pre-wrap; }
-"""
-BACK = '<a class="back" href="../index.html">← All notebooks, figures and verdicts</a>'
 GIB = 2**30
 
 
@@ -182,15 +171,15 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {strip_ansi(str(error)).strip()}"
 
 
-def to_html(notebook: NotebookNode, name: str) -> str:
-    """A notebook as a page, with a link back to index.html, and with what stopped it, if something did. Cells tagged
-    "remark" show the sentences that they print, not their code."""
-    exporter = HTMLExporter(theme="light")
-    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={"remark"}), enabled=True)
-    page = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})[0]
-    failure = f'<div class="failure">{html.escape(found)}</div>' if (found := notebook.metadata.get("failure")) else ""
-    page = page.replace("</head>", f"<style>{STYLE}</style>\n</head>", 1)
-    return page.replace("<main>", f"{BACK}\n{failure}<main>", 1)
+def render_again(folder: Path) -> list[Path]:
+    """Make the pages of all executed notebooks in a folder of artifacts again, with the code of today; these pages."""
+    pages = []
+    for path in sorted((folder / "notebooks").glob("*.ipynb")):
+        stem = path.name.removesuffix(".ipynb").removesuffix(".failed")
+        page = path.with_suffix(".html")
+        files.write_atomically(page, to_html(notebooks.read(path), stem))
+        pages.append(page)
+    return pages
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------

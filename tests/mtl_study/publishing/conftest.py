@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mtl_study import artifacts
 from mtl_study.paper import claims
-from mtl_study.publishing import pages
+from mtl_study.publishing import pages, report
 
 PROPOSITIONS = claims.parts("C12")[0].rule.propositions
 CHECKS = pd.DataFrame({"proposition": PROPOSITIONS, "check": "equal", "passed": True})
@@ -50,7 +50,7 @@ class House:
         target.write_bytes(path.read_bytes() if mark.endswith(".ipynb") else b"")
 
     def report(self, **settings) -> Path:
-        return pages.write_report(self.repository, "quick", self.sources, **settings)
+        return report.write_report(self.repository, "quick", self.sources, **settings)
 
     def index(self) -> str:
         pages.write_index(self.folder, "quick", self.sources)

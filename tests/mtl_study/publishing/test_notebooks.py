@@ -10,7 +10,7 @@ from mtl_study import artifacts
 from mtl_study.experiments.population import PopulationStore
 from mtl_study.experiments.runs import Run
 from mtl_study.experiments.store import BESIDE, RunStore
-from mtl_study.publishing import notebooks, pages, reproduce
+from mtl_study.publishing import notebooks, pages, report, reproduce
 
 REPOSITORY = artifacts.REPOSITORY
 NOTEBOOKS = notebooks.find(REPOSITORY / "notebooks")
@@ -120,18 +120,19 @@ def reports(job, folder, monkeypatch):
     reproduce.run(job, REPOSITORY, artifacts.folder("quick"))
     copy = folder / "repository"
     copy.mkdir()
-    return pages.write_report(copy, "quick", [job.notebook]).read_text(), (REPOSITORY / "REPORT.md").read_text()
+    return report.write_report(copy, "quick", [job.notebook]).read_text(), (REPOSITORY / "REPORT.md").read_text()
 
 
 def section(report, title):
-    """The lines of one section of the report, by the beginning of its title."""
+    """The lines of one section of the report, by the beginning of its title; without the links to what other notebooks
+    show, and those that depend on how often a heading occurs before."""
     (found,) = re.findall(rf"^## {title}\b.*?(?=^## |\Z)", report, re.DOTALL | re.MULTILINE)
-    return found.strip().splitlines()
+    return re.sub(r"^Shows: .*\n\n| Shown in: .*", "", found, flags=re.MULTILINE).strip().splitlines()
 
 
 def verdicts(report):
     """The rows of the table of verdicts."""
-    rows = [line for line in section(report, "Verdicts") if line.startswith("| ")]
+    rows = [line for line in section(report, "All claims") if line.startswith("| ")]
     return [line for line in rows if not line.startswith(("| Claim |", "| :---"))]
 
 
@@ -169,6 +170,6 @@ def test_the_report_is_what_is_computed_anew(job, tmp_path, monkeypatch):
 def test_every_verdict_of_the_report_is_explained_in_a_section():
     """Row by row; and every notebook has a section."""
     report = (REPOSITORY / "REPORT.md").read_text()
-    rows = [row.split("|")[1].strip() for row in verdicts(report)]
-    assert rows == re.findall(r"^\*\*([^*]+)\*\* \(", report, re.MULTILINE)
+    rows = [re.match(r"\| \[(.*?)\]", row)[1] for row in verdicts(report)]
+    assert rows == re.findall(r"^#### (.+)\n\n\*\*(?:Reproduced|Not reproduced|Open|Cannot be judged)\*\*", report, re.MULTILINE)
     assert {job.notebook.stem[:2] for job in QUICK} <= set(re.findall(r"^## (\d\d) ·", report, re.MULTILINE))

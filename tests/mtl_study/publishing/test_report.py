@@ -9,13 +9,24 @@ import nbformat
 import pandas as pd
 import PIL.Image
 import pytest
+import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mtl_study import artifacts
 from mtl_study.paper import answer, claims
-from mtl_study.publishing import notebooks, pages
+from mtl_study.publishing import notebooks, pages, report
 
 PROPOSITIONS = claims.parts("C12")[0].rule.propositions
+
+
+def anchors_of(markdown):
+    """The anchors that GitHub gives the headings: lower case, no punctuation, hyphens for blanks, a number where one
+    occurs again."""
+    found = []
+    for heading in re.findall(r"^#+ (.*)$", markdown, re.MULTILINE):
+        slug = re.sub(r"[^\w -]", "", re.sub("[½₁₂]", "", html.unescape(heading)).lower()).replace(" ", "-")
+        found.append(f"{slug}-{n}" if (n := sum(re.sub(r"-\d$", "", a) == slug for a in found)) else slug)
+    return found
 
 
 def test_a_picture_that_shows_the_same_keeps_its_bytes(house):
@@ -42,7 +53,7 @@ def test_a_report_of_incomplete_artifacts_is_refused_by_name_and_nothing_is_remo
     assert {"01_line.png", "02_line.png", "claims.json", "REPORT.md"} == set(before)
 
     def refusal():
-        with pytest.raises(pages.NothingToShow) as error:
+        with pytest.raises(report.NothingToShow) as error:
             house.report()
         assert house.tracked() == before
         return str(error.value)
@@ -63,7 +74,7 @@ def test_what_a_notebook_no_longer_draws_leaves_the_report_only_when_asked(house
     artifacts.clear(house.folder, "01_lines")
     house.run(house.sources[0])
     (house.folder / "figures/01_line.png").unlink()
-    with pytest.raises(pages.NothingToShow, match=r"docs/report/01_line\.png"):
+    with pytest.raises(report.NothingToShow, match=r"docs/report/01_line\.png"):
         house.report()
     house.report(drop=True)
     assert "01_line.png" not in house.tracked() and "02_line.png" in house.tracked()
@@ -169,9 +180,8 @@ def test_the_report_begins_with_the_answer_what_it_rests_on_and_the_guide(house,
     assert "## Should I use an SMTO?" in top and all(
         f"* **{a.topic}.** {a.says}" in top for a in answer.guide(numbers, {})
     )
-    anchors = {re.sub(r"[^\w -]", "", line[3:].lower()).replace(" ", "-") for line in lines if line.startswith("## ")}
     links = set(re.findall(r"\]\(#([^)]*)\)", text))
-    assert {"01--on-01_lines", "05--on-05_x"} <= links <= anchors
+    assert {"01--on-01_lines", "05--on-05_x", "c12", "all-claims"} <= links <= set(anchors_of(text))
     assert "* Found 03. **But** but." in text
     page = house.index()
     first = page.partition('id="01_lines"')[0]
@@ -183,9 +193,73 @@ def test_the_report_begins_with_the_answer_what_it_rests_on_and_the_guide(house,
 def test_a_notebook_that_should_say_what_it_found_and_did_not_stops_the_report(house):
     cells = [new_markdown_cell("# On lines"), new_code_cell("conclusions.conclude(found, preset=preset)")]
     nbformat.write(new_notebook(cells=cells), house.sources[0])
-    with pytest.raises(pages.NothingToShow, match="01_lines: nothing on what it found"):
+    with pytest.raises(report.NothingToShow, match="01_lines: nothing on what it found"):
         house.report()
     artifacts.save_findings({"sentences": [{"says": "A.", "against": ""}], "numbers": {}}, "01_lines", "quick")
     assert "* A.\n" in house.report(drop=True).read_text()
     (house.folder / "findings/01_lines.json").write_text('{"sentences": []}')
     assert "lacks sentences or numbers" in house.index()
+
+
+# -- links and tables of the report ------------------------------------------------------------------------------------
+
+
+def test_every_link_of_the_report_lands_and_claims_and_figures_link_to_each_other(house):
+    """In both notebooks a figure is called "Line": the second one has another anchor."""
+    text = house.report().read_text()
+    anchors, links = anchors_of(text), re.findall(r"\]\(#([^)]*)\)", text)
+    assert len(anchors) == len(set(anchors)) and {"line", "line-1", "numbers-1"} <= set(anchors)
+    assert set(links) <= set(anchors)
+    contents = text.partition("## Contents")[2].partition("\n## ")[0]
+    assert re.findall(r"\* \[(.*?)\]", contents) == ["01 · On 01_lines", "02 · On 02_proofs", "All claims"]
+    assert text.index("#### C12") < text.index("## All claims") < text.index("| [C12](#c12) |")
+    for path in re.findall(r"\]\(((?:notebooks|docs)/[^)]*)\)", text):
+        assert (house.repository / path).exists(), path
+
+
+def test_a_figure_that_shows_a_claim_is_linked_from_it_and_back(house, monkeypatch, tmp_path):
+    """The pictures are named in a file; those of the claim's own notebook come first, the numbers are left out."""
+    shown = tmp_path / "shown.yaml"
+    shown.write_text("C12: [line, numbers, elsewhere]\n")
+    monkeypatch.setattr(pages, "SHOWN", shown)
+    text = house.report().read_text()
+    own = text.partition("## 02 · ")[2]
+    assert "Shown in: [Line](#line-1), [Numbers](#numbers-1)." in own
+    assert own.count("Shows: [C12](#c12).") == 2 and "Shows:" not in text.partition("## 02 · ")[0]
+    page = house.index()
+    claim = re.search(r'<article class="claim" id="claim-C12">.*?</article>', page, re.DOTALL)[0]
+    assert 'href="#02_line"' in claim and 'href="claims/02_proofs/C12.json"' in claim and "decided by:" in claim
+    figure = re.search(r'<figure class="card" id="02_line">.*?</figure>', page, re.DOTALL)[0]
+    assert 'href="#claim-C12"' in figure and 'href="figures/02_line.json"' in figure
+
+
+def test_every_claim_is_shown_by_pictures_that_a_notebook_publishes():
+    """What mtl_study/publishing/shown.yaml names is in the sources of the notebooks, and every claim has a line."""
+    sources = [notebooks.read(path) for path in notebooks.find(artifacts.REPOSITORY / "notebooks")]
+    names = yaml.safe_load(pages.SHOWN.read_text())
+    judged = {claim for source in sources for claim, _ in notebooks.judged(source).values()}
+    assert judged == set(names)
+    text = "\n".join(cell.source for source in sources for cell in source.cells if cell.cell_type == "code")
+    published = set(re.findall(r'"\d\d[a-z]?_([a-z0-9_]+)"', text))
+    assert {claim: left for claim, found in names.items() if (left := set(found) - published)} == {}
+
+
+def test_a_table_wider_than_a_page_is_folded_and_nothing_is_lost():
+    """The columns that tell rows apart are repeated; a table that fits stays as it is."""
+    narrow = artifacts.to_markdown(pd.DataFrame({"a": ["x"], "b": [1.5]})).rstrip()
+    assert report.folded(narrow) == narrow == report.unfolded(narrow)
+    frame = pd.DataFrame({"problem": ["p", "p", "q"], "method": ["a", "b", "a"]} | {f"column {i} a|b": [i, 2.5, 3] for i in range(20)})
+    wide = artifacts.to_markdown(frame).rstrip()
+    folded = report.folded(wide)
+    blocks = folded.split("\n\n")
+    assert len(blocks) > 1 and all(block.startswith("| problem | method | column") for block in blocks)
+    assert all(sum(map(report._least, zip(*map(pages.cells, block.split("\n"))))) <= report.WIDTH for block in blocks)
+    widths = [len(pages.cells(block.split("\n")[0])) for block in blocks]
+    assert max(widths) - min(widths) <= 2 and report.unfolded(folded) == wide
+
+
+def test_no_table_of_the_report_is_wider_than_a_page():
+    text = (artifacts.REPOSITORY / "REPORT.md").read_text()
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    wide = [t.split("\n")[0] for t in tables if report.folded(t.rstrip()) != t.rstrip()]
+    assert tables and wide == []

@@ -1,0 +1,309 @@
+"""REPORT.md: what the notebooks left behind at one preset, as GitHub shows it, from the same source as index.html.
+
+It begins with the answer and ends with the table of all claims. Every claim links to the figures and tables that show
+it, each section to its notebook. Tables that are wider than a page are folded.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+
+from mtl_core import files
+from mtl_study import artifacts
+from mtl_study.paper import conclusions
+from mtl_study.paper.answer import Advice
+from mtl_study.paper.claims import COLUMNS, OPEN, remarks
+from mtl_study.publishing.pages import TONES, Front, Section, Trail, cells, front, sections, trails, value
+from mtl_study.words import untagged
+
+WIDTH = 900  # pixels that GitHub gives a table
+PER_LETTER, PER_CELL = 8.6, 27  # pixels of a letter, and of the space around a cell
+KEPT = {"Ll", "Lm", "Lo", "Lt", "Lu", "Mc", "Me", "Mn", "Nd", "Pc"}  # the categories of what GitHub keeps in an anchor
+Key = tuple[str, str]  # what a heading is about: ("section", "01_…"), ("picture", "01_figure_1"), ("claim", "C1a"), …
+
+
+class NothingToShow(RuntimeError):
+    """A report was asked for, and not everything in it is there."""
+
+
+def write_report(repository: Path, preset: str, sources: list[Path], drop: bool = False) -> Path:
+    """Write REPORT.md, the figures that it shows, docs/report/*.png, and the verdicts as data, docs/report/claims.json.
+    The same artifacts give the same bytes, and a picture that shows the same stays as it is.
+
+    Args:
+        drop: remove what the last report showed and these artifacts lack; without it nothing is written then.
+
+    Raises:
+        NothingToShow: a notebook has not been run, or not to its end; a claim, or something that the last report
+            showed, is missing.
+    """
+    folder, place = artifacts.root() / preset, repository / "docs" / "report"
+    shown = sections(folder, sources)
+    figures = [picture for section in shown for picture in section.pictures if picture.kind == "figure"]
+    gone = sorted(path for path in place.glob("*.png") if path.stem not in {figure.name for figure in figures})
+    numbers = {section.number for section in shown}
+    rows = [{column: claim[column] for column in COLUMNS} for section in shown for claim in section.claims]
+    lost = [] if drop else [*(str(path.relative_to(repository)) for path in gone), *_lost(place, rows)]
+    if problems := [*_incomplete(shown), *lost]:
+        raise NothingToShow(
+            f"No report is written, and nothing is removed: {folder} lacks\n  "
+            + "\n  ".join(problems)
+            + f"\nRun `make reproduce PRESET={preset}` (ONLY={' '.join(sorted(numbers))}) first"
+            + ("; `make report DROP=1` leaves out what only the last report has." if lost else ".")
+        )
+    for figure in figures:
+        _keep_or_write(place / f"{figure.name}.png", figure.path.with_suffix(".png").read_bytes())
+    for path in gone:
+        path.unlink()
+    files.write_json(place / "claims.json", rows)
+    path = repository / "REPORT.md"
+    report = "\n\n".join(_report(preset, shown, front(shown, repository), trails(shown, folder)))
+    files.write_atomically(path, untagged(report) + "\n")
+    return path
+
+
+def _incomplete(shown: list[Section]) -> list[str]:
+    """What is not there, of all that the notebooks should have left; a line each."""
+    words = {"not run": "has not been run", "failed": "failed", "stopped": "was begun and did not come to its end"}
+    lines = []
+    for section in shown:
+        if section.state != "done":
+            lines.append(f"{section.stem}: it {words[section.state]}. {section.failure}".rstrip())
+        elif section.missing:
+            lines.append(f"{section.stem}: no verdict on {', '.join(section.missing)}")
+        elif section.silent:
+            lines.append(f"{section.stem}: nothing on what it found")
+    return lines
+
+
+def _lost(place: Path, rows: list[dict[str, Any]]) -> list[str]:
+    """Verdicts that the last report has and this one would not."""
+    try:
+        before = [row["id"] for row in json.loads((place / "claims.json").read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    lost = [id_ for id_ in before if id_ not in {row["id"] for row in rows}]
+    return [f"the verdict on {id_}, which the last report has" for id_ in lost]
+
+
+def _keep_or_write(path: Path, content: bytes) -> None:
+    """Write a picture, unless that which is there has the same pixels: it keeps its bytes."""
+    if not (path.exists() and same_picture(path.read_bytes(), content)):
+        files.write_atomically(path, content)
+
+
+def same_picture(one: bytes, other: bytes) -> bool:
+    """Whether two PNG files show the same, pixel by pixel."""
+    if one == other:
+        return True
+    try:
+        a, b = (np.asarray(PIL.Image.open(io.BytesIO(content)).convert("RGBA")) for content in (one, other))
+    except OSError:
+        return False
+    return bool(a.shape == b.shape and (a == b).all())
+
+
+# -- headings and links ------------------------------------------------------------------------------------------------
+
+
+def _outline(shown: Sequence[Section], page: Front) -> dict[Key, str]:
+    """The headings of the report, in their order, as plain text."""
+    found: dict[Key, str] = {("part", "title"): "What we measured"}
+    if page.guide:
+        found["part", "guide"] = "Should I use an SMTO?"
+    found["part", "contents"] = "Contents"
+    if any(section.found for section in shown):
+        found["part", "found"] = "What we found"
+    for section in shown:
+        found["section", section.stem] = f"{section.number} · {section.title}"
+        found |= {("picture", picture.name): picture.title for picture in section.pictures}
+        if section.claims:
+            found["verdicts", section.stem] = "Verdicts"
+            found |= {("claim", claim["id"]): claim["id"] for claim in section.claims}
+    if any(section.claims for section in shown):
+        found["part", "claims"] = "All claims"
+    return found
+
+
+def _in_contents(key: Key) -> bool:
+    return key[0] == "section" or (key[0] == "part" and key[1] not in ("title", "contents"))
+
+
+def anchors(headings: Mapping[Key, str]) -> dict[Key, str]:
+    """What each heading is linked by, as GitHub makes it: lower case, hyphens for blanks, no punctuation, a number where
+    it occurs again."""
+    found, seen = {}, Counter[str]()
+    for key, heading in headings.items():
+        slug = "".join(c for c in heading.lower() if c in " -" or unicodedata.category(c)[:2] in KEPT).replace(" ", "-")
+        found[key] = f"{slug}-{seen[slug]}" if seen[slug] else slug
+        seen[slug] += 1
+    return found
+
+
+def words(text: str) -> str:
+    """Plain text as Markdown that shows it as it is."""
+    return html.escape(text, quote=False).replace("[", r"\[").replace("]", r"\]")
+
+
+def _link(text: str, to: str) -> str:
+    return f"[{words(text)}](#{to})"
+
+
+# -- the paragraphs ----------------------------------------------------------------------------------------------------
+
+
+def _report(preset: str, shown: list[Section], page: Front, behind: Mapping[str, Trail]) -> list[str]:
+    """The paragraphs of the report."""
+    headings = _outline(shown, page)
+    at = anchors(headings)
+    claims = [claim for section in shown for claim in section.claims]
+    commits = sorted({picture.commit for section in shown for picture in section.pictures})
+    parts = [
+        f"# {headings['part', 'title']}: preset {preset}",
+        f"Generated by `make report` from the artifacts of `make reproduce PRESET={preset}`; nothing here is typed by "
+        f"hand. Code at commit {', '.join(commits)}.",
+        *_first_page(page, at),
+        f"## {headings['part', 'contents']}",
+        "\n".join(f"* {_link(headings[key], at[key])}" for key in headings if _in_contents(key)),
+    ]
+    if ("part", "found") in at:
+        parts.append(f"## {headings['part', 'found']}")
+        for section in (section for section in shown if section.found):
+            key = ("section", section.stem)
+            parts += [f"**{_link(headings[key], at[key])}**", "\n".join(f"* {_found(one)}" for one in section.found)]
+    shows: dict[str, list[str]] = {}
+    for id_, trail in behind.items():
+        for picture in trail.pictures:
+            shows.setdefault(picture.name, []).append(_link(id_, at["claim", id_]))
+    for section in shown:
+        parts.append(f"## {words(headings['section', section.stem])}")
+        parts.append(f"From [{section.stem}](notebooks/{section.stem}.ipynb).")
+        for picture in section.pictures:
+            title = words(picture.title)
+            figure = f"![{title}](docs/report/{picture.name}.png)"
+            parts += [f"### {title}", figure if picture.kind == "figure" else folded(picture.markdown)]
+            parts.append(words(picture.caption))
+            if picture.name in shows:
+                parts.append(f"Shows: {', '.join(shows[picture.name])}.")
+        if section.claims:
+            parts.append(f"### {headings['verdicts', section.stem]}")
+            for claim in section.claims:
+                parts += [f"#### {claim['id']}", _decision(claim, behind[claim["id"]], at)]
+    if claims:
+        counts = Counter(claim["verdict"] for claim in claims)
+        counted = [f"{counts[verdict]} {verdict}" for verdict in TONES if counts[verdict]]
+        parts += [
+            f"## {headings['part', 'claims']}",
+            f"{'; '.join(counted)}. As data: [claims.json](docs/report/claims.json). `make audit CLAIM=C3b` prints the "
+            "records behind a verdict, its numbers per seed and its rule.",
+            "What is said of Cityscapes is decided by Cityscapes only: a row that rests on synthetic streets cannot be "
+            "judged. An open row says what would settle it: how many seeds more would do so in four cases of five, if "
+            "mean and spread are what they seem, and how long they take, as in the records.",
+            _claims_table(claims, at),
+        ]
+    return [part for part in parts if part]
+
+
+def _first_page(page: Front, at: Mapping[Key, str]) -> list[str]:
+    """The paragraphs that the report begins with."""
+    parts = [page.question]
+    if page.answer:
+        parts.append("\n".join(f"{i}. {words(sentence)}" for i, sentence in enumerate(page.answer, 1)))
+    if page.picture:
+        title = words(page.picture.title)
+        parts.append(f"![{title}](docs/report/{page.picture.name}.png)")
+    if page.basis:
+        parts += ["**What it rests on.**", "\n".join(f"* {kind}: {words(text)}." for kind, text in page.basis.items())]
+    if page.guide:
+        parts += ["## Should I use an SMTO?", "\n".join(_advice(*line, at) for line in page.guide)]
+    if page.cite:
+        parts.append(f"**How to cite.** {words(page.cite)}")
+    return parts
+
+
+def _advice(advice: Advice, sections_: Sequence[Section], ids: Sequence[str], at: Mapping[Key, str]) -> str:
+    links = [_link(f"notebook {section.number}", at["section", section.stem]) for section in sections_]
+    links += [_link(id_, at["claim", id_]) for id_ in ids]
+    return f"* **{advice.topic}.** {words(advice.says)} ({', '.join(links)})"
+
+
+def _found(sentence: Mapping[str, str]) -> str:
+    return conclusions.words({part: words(text) for part, text in sentence.items()})
+
+
+def _decision(claim: dict[str, Any], trail: Trail, at: Mapping[Key, str]) -> str:
+    """A claim, how its verdict came about, and what shows it."""
+    beneath = "; ".join(remarks(claim)).rstrip(".")
+    shown = ", ".join(_link(picture.title, at["picture", picture.name]) for picture in trail.pictures)
+    return (
+        f"**{claim['verdict'].capitalize()}**, {beneath}. Claim ({claim['where']}): {words(claim['says'])} "
+        f"Rule: {claim['rule'].rstrip('.')}." + (f" Shown in: {shown}." if shown else "")
+    )
+
+
+def _claims_table(claims: list[dict[str, Any]], at: Mapping[Key, str]) -> str:
+    columns = {"id": "Claim", "says": "Statement", "paper": "Paper", "ours": "We measured", "n": "n"}
+    columns |= {"verdict": "Verdict"}
+    rows = [{head: value(claim[column]) for column, head in columns.items()} for claim in claims]
+    for row, claim in zip(rows, claims, strict=True):
+        row["Claim"] = _link(claim["id"], at["claim", claim["id"]])
+        row["Verdict"] += f": {claim['settles']}" if claim["verdict"] == OPEN and claim["settles"] else ""
+    return artifacts.to_markdown(pd.DataFrame(rows)).rstrip()
+
+
+# -- wide tables -------------------------------------------------------------------------------------------------------
+
+
+def folded(markdown: str, width: float = WIDTH) -> str:
+    """A Markdown table as it is if it fits a page, else as several below each other, each with the first columns, which
+    tell the rows apart. No column is lost."""
+    lines = markdown.rstrip().split("\n")
+    table = [cells(line) for line in lines]
+    columns = list(zip(*table, strict=True))
+    least = [_least(column) for column in columns]
+    if sum(least) <= width:
+        return "\n".join(lines)
+    rows = table[2:]
+    keys = next((k for k in range(1, len(columns)) if len({tuple(row[:k]) for row in rows}) == len(rows)), 1)
+    own, rest = sum(least[:keys]), sum(least[keys:])
+    parts = max(2, -int(-rest // max(width - own, 1)))
+    groups: list[list[int]] = [[]]
+    used = 0.0
+    for i in range(keys, len(columns)):
+        even = used + least[i] / 2 > rest * len(groups) / parts
+        if groups[-1] and (even or own + sum(least[j] for j in (*groups[-1], i)) > width):
+            groups.append([])
+        groups[-1].append(i)
+        used += least[i]
+    chosen = ([*range(keys), *group] for group in groups)
+    return "\n\n".join("\n".join(f"| {' | '.join(row[i] for i in shown)} |" for row in table) for shown in chosen)
+
+
+def unfolded(markdown: str) -> str:
+    """The table that was folded."""
+    blocks = [[cells(line) for line in block.split("\n")] for block in markdown.split("\n\n")]
+    first, *others = blocks
+    keys = 0
+    while others and all([row[keys] for row in first] == [row[keys] for row in other] for other in others):
+        keys += 1
+    rows = [sum((row[keys:] for row in more), start) for start, *more in zip(*blocks, strict=True)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _least(column: Iterable[str]) -> float:
+    """The pixels that a column takes at least: its longest word does not break."""
+    head, _, *entries = column
+    longest = max((len(word) for cell in (head, *entries) for word in html.unescape(cell).split()), default=1)
+    return longest * PER_LETTER + PER_CELL

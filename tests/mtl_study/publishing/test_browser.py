@@ -1,0 +1,241 @@
+"""The pages in Chromium, without a network: what a reader sees of index.html and of every notebook.
+
+Those in artifacts/smoke or artifacts/quick, made again with the code of today; where there are none all notebooks are run
+at smoke first.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from mtl_study import artifacts
+from mtl_study.publishing import notebooks, pages, reproduce, running
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PHONE, DESK, PAPER = 390, 1280, 794  # widths; that of A4 at 96 pixels per inch
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifacts of one preset."""
+    made, sources = artifacts.REPOSITORY / "artifacts", notebooks.find(artifacts.REPOSITORY / "notebooks")
+    preset = next((name for name in ("smoke", "quick") if (made / name / "index.html").exists()), "")
+    place: Path = tmp_path_factory.mktemp("pages") / "artifacts"
+    if preset:
+        shutil.copytree(made / preset, place / preset)
+        running.render_again(place / preset)
+        pages.write_index(place / preset, preset, sources)
+        return place / preset
+    assert reproduce.main(["--preset", "smoke", "--artifacts", str(place)]) == 0
+    return place / "smoke"
+
+
+@pytest.fixture(scope="module")
+def all_pages(folder: Path) -> list[Path]:
+    return [folder / "index.html", *sorted((folder / "notebooks").glob("*.html"))]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+def opened(browser: Browser, path: Path, width: int = DESK, **settings: str) -> Page:
+    """A page, without a network."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, offline=True, **settings)
+    page.goto(path.as_uri())
+    return page
+
+
+def test_no_request_leaves_and_no_error_is_said(browser: Browser, all_pages: list[Path]) -> None:
+    wrong = []
+    for path in all_pages:
+        page = browser.new_page(offline=True)
+        page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+        page.on("requestfailed", lambda r: wrong.append(r.url))
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(path.as_uri())
+        page.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
+        page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+        page.close()
+    assert wrong == []
+
+
+def test_pictures_have_a_size_and_a_text(browser: Browser, all_pages: list[Path]) -> None:
+    """And what was said is how they are drawn: a page does not move while it loads."""
+    script = """() => [...document.images].filter(i => !i.getAttribute("width") || !i.getAttribute("height") || !i.alt
+        || Math.abs(i.width / i.height - i.getAttribute("width") / i.getAttribute("height")) > 0.05).map(i => i.outerHTML.slice(0, 200))"""
+    for path in all_pages:
+        page = opened(browser, path)
+        assert page.evaluate(script) == [], path.name
+        if path.name == "index.html":
+            assert page.evaluate("document.images.length") > 10
+        page.close()
+
+
+def test_formulas_are_drawn(browser: Browser, all_pages: list[Path]) -> None:
+    script = """() => { const boxes = [...document.querySelectorAll("math")].map(m => m.getBoundingClientRect());
+        const prose = document.querySelector("main").cloneNode(true);
+        prose.querySelectorAll("pre, code, .highlight").forEach(e => e.remove());
+        return [boxes.length, boxes.filter(b => b.width < 3 || b.height < 5).length, prose.textContent.match(/\\$|\\\\[a-z]+/g)]; }"""
+    formulas = 0
+    for path in all_pages:
+        page = opened(browser, path)
+        drawn, empty, raw = page.evaluate(script)
+        assert (empty, raw) == (0, None), path.name
+        formulas += drawn
+        page.close()
+    assert formulas > 300
+
+
+def test_every_anchor_lands(browser: Browser, all_pages: list[Path]) -> None:
+    """Within 30 pixels of the upper edge, or as near as the end of the page allows; also when the page opens there."""
+    script = """async () => { const off = [];
+        for (const link of document.querySelectorAll('a[href^="#"]')) {
+            const id = decodeURIComponent(link.hash.slice(1)), target = document.getElementById(id);
+            if (!target) { off.push([id, "nowhere"]); continue; }
+            location.hash = link.hash;
+            await new Promise(requestAnimationFrame);
+            const top = target.getBoundingClientRect().top, root = document.scrollingElement;
+            const end = root.scrollTop + root.clientHeight >= root.scrollHeight - 2;
+            if (Math.abs(top) > 30 && !(end && top > 0)) off.push([id, top]);
+        } return off; }"""
+    for path in all_pages:
+        page = opened(browser, path)
+        assert page.evaluate(script) == [], path.name
+        page.close()
+    index = all_pages[0]
+    ids = opened(browser, index).evaluate("[...document.querySelectorAll('figure[id], article[id]')].map(e => e.id)")
+    for id_ in ids[:: max(1, len(ids) // 8)]:
+        page = browser.new_page(offline=True)
+        page.goto(f"{index.as_uri()}#{id_}", wait_until="load")
+        page.wait_for_timeout(200)
+        assert abs(page.evaluate("id => document.getElementById(id).getBoundingClientRect().top", id_)) < 30, id_
+        page.close()
+
+
+def links(page: Page, within: str = "body") -> list[str]:
+    return page.eval_on_selector_all(f"{within} a[href]", "all => all.map(a => a.href)")
+
+
+def test_every_internal_link_answers(browser: Browser, all_pages: list[Path]) -> None:
+    ids, wanted = {}, set()
+    for path in all_pages:
+        page = opened(browser, path)
+        ids[path] = set(page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)"))
+        wanted |= {(path.name, link) for link in links(page) if link.startswith("file:")}
+        page.close()
+    dead = []
+    for source, link in sorted(wanted):
+        parts = urlsplit(link)
+        target, fragment = Path(unquote(parts.path)), unquote(parts.fragment)
+        if not target.exists() or (fragment and fragment not in ids.get(target, set())):
+            dead.append((source, link))
+    assert len(wanted) > 100 and dead == []
+
+
+def test_from_a_claim_everything_is_near_and_leads_back(browser: Browser, folder: Path) -> None:
+    """Its rule is there; one link further are its figures, its cell and its records; each of these but the records leads
+    back to it."""
+    page = opened(browser, folder / "index.html")
+    names = yaml.safe_load(pages.SHOWN.read_text())
+    shown = set(page.evaluate("[...document.querySelectorAll('.card[id]')].map(e => e.id)"))
+    sources = {path.stem: notebooks.judged(notebooks.read(path)) for path in notebooks.find(artifacts.REPOSITORY / "notebooks")}
+    cells: dict[str, Page] = {}
+    seen = 0
+    for stem, judged in sources.items():
+        for claim in json.loads((folder / "claims" / f"{stem}.json").read_text()) if judged else ():
+            own = f'article[id="claim-{claim["id"].replace(" ", "-")}"]'
+            assert claim["rule"] in page.inner_text(own), claim["id"]
+            found = [urlsplit(link) for link in links(page, own)]
+            figures = [unquote(link.fragment) for link in found if link.path.endswith("index.html")]
+            whole, cell = judged[claim["id"]]
+            expected = {name for name in names[whole] if any(id_.partition("_")[2] == name for id_ in shown)}
+            assert {name.partition("_")[2] for name in figures} == expected, claim["id"]
+            for figure in figures:
+                assert f"#claim-{claim['id'].replace(' ', '-')}" in {f"#{urlsplit(x).fragment}" for x in links(page, f'[id="{figure}"]')}
+            (code,) = [link for link in found if link.path.endswith(f"{stem}.html")]
+            assert unquote(code.fragment) == f"cell-id={cell}"
+            notebook = cells.setdefault(stem, opened(browser, folder / "notebooks" / f"{stem}.html"))
+            after = notebook.locator(f'[id="cell-id={cell}"] + .results a').evaluate_all("all => all.map(a => a.hash)")
+            assert f"#claim-{claim['id'].replace(' ', '-')}" in after
+            (records,) = [Path(unquote(link.path)) for link in found if link.path.endswith(".json")]
+            assert "records" in json.loads(records.read_text())
+            seen += 1
+    assert seen > 100
+
+
+def test_axe_finds_nothing_serious(browser: Browser, all_pages: list[Path]) -> None:
+    for path in all_pages:
+        for scheme in ("light", "dark") if path.name == "index.html" else ("light",):
+            page = opened(browser, path, color_scheme=scheme)
+            found = Axe().run(page).response["violations"]
+            serious = [
+                (rule["id"], len(rule["nodes"]), rule["nodes"][0]["html"][:150])
+                for rule in found
+                if rule["impact"] in ("serious", "critical")
+            ]
+            assert serious == [], (path.name, scheme)
+            page.close()
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_verdict_comes_first(browser: Browser, all_pages: list[Path]) -> None:
+    for path in all_pages:
+        page = opened(browser, path, PHONE)
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= PHONE, path.name
+        page.close()
+    page = opened(browser, all_pages[0], PHONE)
+    script = """() => [...document.querySelectorAll("table.claims tbody tr")].filter(row => {
+        const badge = row.querySelector(".badge").getBoundingClientRect(), id = row.cells[0].getBoundingClientRect();
+        return badge.top > id.top || badge.right > innerWidth || badge.width < 20; }).length"""
+    assert page.evaluate(script) == 0
+    assert page.evaluate("[...document.querySelectorAll('.numbers')].filter(e => e.scrollWidth > e.clientWidth + 1).length") == 0
+
+
+def test_on_paper_no_table_is_cut(browser: Browser, all_pages: list[Path]) -> None:
+    """Also for a reader whose screen is dark: paper is white."""
+    script = """() => [...document.querySelectorAll("table, pre, img")].filter(
+        e => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 150))"""
+    for path in all_pages:
+        page = opened(browser, path, PAPER - 2 * 48, color_scheme="dark")
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.evaluate(script) == [], path.name
+        assert page.evaluate("getComputedStyle(document.body).color").startswith(("rgb(0", "rgb(1", "rgb(3", "rgba(0")), path.name
+        page.close()
+
+
+def test_the_table_of_all_claims_sorts_and_filters(browser: Browser, all_pages: list[Path]) -> None:
+    page = opened(browser, all_pages[0])
+    shown = "[...document.querySelectorAll('table.claims tbody tr')].filter(r => !r.hidden).map(r => r.cells[{}].textContent)"
+    before = page.evaluate(shown.format(0))
+    page.click("table.claims th:nth-child(4) button")
+    numbers = [float(n) for n in page.evaluate(shown.format(3)) if n[0].isdigit()]
+    assert numbers == sorted(numbers) and len(set(numbers)) > 1
+    page.click("table.claims th:nth-child(4) button")
+    numbers = [float(n) for n in page.evaluate(shown.format(3)) if n[0].isdigit()]
+    assert numbers == sorted(numbers, reverse=True)
+    assert page.get_attribute("table.claims th:nth-child(4)", "aria-sort") == "descending"
+    page.fill(".filters input", "QM9")
+    found = page.evaluate(shown.format(0))
+    assert 0 < len(found) < len(before)
+    page.fill(".filters input", "")
+    page.select_option(".filters select", index=1)
+    assert len(set(page.evaluate(shown.format(4)))) == 1
