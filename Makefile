@@ -10,7 +10,7 @@ $(shell $(PYTHON) -c "import sys; sys.exit(sys.prefix == sys.base_prefix)" 2>/de
 
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
 
-.PHONY: help reproduce plan figure audit doctor records merge digits test test-all bench report lint student clean compare
+.PHONY: help reproduce plan figure audit doctor records merge digits test test-all bench report site lint student clean compare
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -78,6 +78,9 @@ bench: $(READY) ## what a training step of every method costs, and how fast the 
 
 report: $(READY) ## write REPORT.md and its figures from artifacts/quick; DROP=1 leaves out what only the last report has
 	@$(PYTHON) -m mtl_study.publishing.reproduce --report $(if $(DROP),--drop)
+
+site: $(READY) ## build artifacts/site, the edition to publish, from the artifacts of PRESET=quick: results, notebooks, methods, API
+	@$(PYTHON) -m mtl_study.publishing.edition $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)")
 
 lint: $(READY) ## check style and types
 	$(PYTHON) -m ruff check .

@@ -316,8 +316,8 @@ def trails(shown: Sequence[Section], folder: Path) -> dict[str, Trail]:
 # -- index.html and claims.json ----------------------------------------------------------------------------------------
 
 
-def write_index(folder: Path, preset: str, sources: list[Path]) -> None:
-    """Bring claims.json and index.html up to date with what lies in the folder."""
+def write_index(folder: Path, preset: str, sources: list[Path], around: Sequence[tuple[str, str]] = ()) -> None:
+    """Bring claims.json and index.html up to date with what is in the folder. around: as of `rendering.to_html`."""
     shown = sections(folder, sources)
     claims = [claim for section in shown for claim in section.claims]
     files.write_json(folder / "claims.json", claims)
@@ -332,6 +332,7 @@ def write_index(folder: Path, preset: str, sources: list[Path]) -> None:
     environment.filters |= {"tone": TONES.get, "value": value, "remarks": remarks, "anchor": anchor}
     page = environment.get_template("index.html.j2").render(
         preset=preset,
+        around=around,
         front=front(shown),
         sections=shown,
         broken=[section for section in shown if section.state in ("failed", "stopped")],

@@ -13,7 +13,7 @@ import copy
 import html
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,21 +33,26 @@ class BadFormula(ValueError):
     """A formula with a command that cannot be drawn."""
 
 
-def to_html(notebook: NotebookNode, name: str) -> str:
+def to_html(notebook: NotebookNode, name: str, around: Sequence[tuple[str, str]] = ()) -> str:
     """A notebook as a page, with a link back to index.html, and with what stopped it, if something did.
+
+    Args:
+        around: the pages of an edition that it belongs to: titles and addresses, "" for its own.
 
     Raises:
         BadFormula: a formula has a command that latex2mathml does not know.
     """
-    exporter = Page(
+    exporter = NotebookPage(
         extra_loaders=[jinja2.FileSystemLoader(TEMPLATES)], template_file="notebook.html.j2"
     )
     exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={"remark"}), enabled=True)
-    page: str = exporter.from_notebook_node(prepared(notebook), {"metadata": {"name": name}})[0]
+    shown = prepared(notebook)
+    shown.metadata["around"] = list(around)
+    page: str = exporter.from_notebook_node(shown, {"metadata": {"name": name}})[0]
     return page
 
 
-class Page(HTMLExporter):
+class NotebookPage(HTMLExporter):
     """nbconvert's pages, with formulas as MathML."""
 
     @jinja2.pass_context
