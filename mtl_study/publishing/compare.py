@@ -7,8 +7,6 @@ import html
 import sys
 from pathlib import Path
 
-import nbconvert
-
 from mtl_core import files
 from mtl_core.options import BadOption
 from mtl_study import artifacts, newcomer, parameters
@@ -18,6 +16,7 @@ from mtl_study.experiments.runs import BadConfig
 from mtl_study.paper.published import NotInPaper
 from mtl_study.plots import canvas
 from mtl_study.plots import newcomer as drawn
+from mtl_study.publishing.rendering import markdown, size
 
 STYLE = "body {max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif} \
 table {border-collapse: collapse; display: block; overflow-x: auto} th, td {padding: .2rem .6rem} \
@@ -30,8 +29,9 @@ def write(found: newcomer.Beside, folder: Path) -> Path:
     canvas.figure_of(drawn.differences(found)).savefig(folder / "differences.png", dpi=150, bbox_inches="tight")
     found.table.to_csv(folder / "methods.csv")
     found.selected.to_csv(folder / "runs.csv", index=False)
-    body = nbconvert.filters.markdown2html(found._repr_markdown_())
-    picture = f'<img src="differences.png" alt="{html.escape(drawn.caption(found))}">'
+    body = markdown(found._repr_markdown_())
+    width, height = size((folder / "differences.png").read_bytes())
+    picture = f'<img src="differences.png" width="{width}" height="{height}" alt="{html.escape(drawn.caption(found))}">'
     page = (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
