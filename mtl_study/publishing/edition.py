@@ -1,5 +1,5 @@
-"""The published edition: the results of one preset, its executed notebooks in reading order, a page per method, the other
-docs and the API of mtl_core, as a folder that needs no network.
+"""The published edition: the results of one preset, its executed notebooks in reading order, a page per method, the
+other docs and the API of mtl_core, as a folder that needs no network.
 
     python -m mtl_study.publishing.edition --preset quick      writes artifacts/site/ from artifacts/quick/
 """
@@ -43,7 +43,11 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
     read = {path.name.removesuffix(".ipynb"): notebooks.read(path) for path in executed}
     lessons = [(notebooks.title(notebook), f"notebooks/{stem}.html") for stem, notebook in read.items()]
     documents = _documents(repository / "docs")
-    entries: list[Entry] = [("Results", "index.html"), *lessons, *((title, name) for name, (title, _) in documents.items())]
+    entries: list[Entry] = [
+        ("Results", "index.html"),
+        *lessons,
+        *((title, name) for name, (title, _) in documents.items()),
+    ]
     if api := _api(target):
         entries.append(("API of mtl_core", api))
     contents = [entry for entry in entries if not entry[1].startswith("docs/method-")]
@@ -76,7 +80,9 @@ def _documents(folder: Path) -> dict[str, Entry]:
         about = "".join(part for title, part in named.items() if title not in linked)
         found["docs/methods.html"] = ("Methods", head + about)
         found |= {
-            f"docs/method-{anchor(title)}.html": (title, "#" + part.removeprefix("##")) for title, part in named.items() if title in linked
+            f"docs/method-{anchor(title)}.html": (title, "#" + part.removeprefix("##"))
+            for title, part in named.items()
+            if title in linked
         }
     for name in DOCS:
         if (path := folder / f"{name}.md").exists():

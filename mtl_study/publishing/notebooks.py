@@ -81,11 +81,14 @@ def judged(notebook: NotebookNode) -> dict[str, tuple[str, str]]:
     the whole claim and the id of the cell."""
     found: dict[str, tuple[str, str]] = {}
     for cell in notebook.cells:
-        for call in _calls(cell, "judge"):
-            if call.args and isinstance(call.args[0], ast.Constant):
-                claim = str(call.args[0].value)
-                for part, _ in rules.named_parts(claim):
-                    found.setdefault(part, (claim, cell.get("id", "")))
+        for call in (call for call in _calls(cell, "judge") if call.args):
+            # of `judge(name, …)` in a loop, what is named in the cell
+            named = call.args[:1] if isinstance(call.args[0], ast.Constant) else ast.walk(ast.parse(cell.source))
+            texts = [node.value for node in named if isinstance(node, ast.Constant)]
+            for claim in texts if len(texts) == 1 else [text for text in texts if text in rules.names()]:
+                found |= {
+                    part: (claim, cell.get("id", "")) for part, _ in rules.named_parts(claim) if part not in found
+                }
     return found
 
 

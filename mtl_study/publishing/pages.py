@@ -28,7 +28,7 @@ from nbformat import NotebookNode
 
 from mtl_core import files
 from mtl_study import artifacts
-from mtl_study.paper import answer, rules
+from mtl_study.paper import answer
 from mtl_study.paper.answer import Advice
 from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
 from mtl_study.publishing import notebooks
@@ -51,8 +51,10 @@ class Unreadable(RuntimeError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure or a table: its files without suffix, and what its manifest says. cell: the id of the cell that publishes
-    it, "" where none names it. markdown: the rows of a table. size: width and height of a figure on a page, in pixels."""
+    """A figure or a table: its files without suffix, and what its manifest says.
+
+    cell: the id of the cell that publishes it, "" where none names it. markdown: the rows of a table. size: width and
+    height of a figure on a page, in pixels."""
 
     kind: Literal["figure", "table"]
     path: Path
@@ -78,8 +80,8 @@ class Picture:
 class Section:
     """What one notebook left behind; its figures and tables in the order in which it shows them.
 
-    state: "stopped" if it was begun and never came to its end. judged: each claim that it judges, part by part, with the
-    name of the whole claim and the id of the cell. executed: file name of the executed notebook, or of the
+    state: "stopped" if it was begun and never came to its end. judged: each claim that it judges, part by part, with
+    the name of the whole claim and the id of the cell. executed: file name of the executed notebook, or of the
     part that was executed before it failed; "" where it was run by hand. page: that of its page. failure: what went
     wrong. missing: the claims that it judges and has no verdict on, where it was begun. found, numbers: its conclusions
     (`conclusions.Conclusions`); silent: it should have some and has none.
@@ -175,7 +177,10 @@ def _pictures(folder: Path, notebook: NotebookNode, number: str) -> list[Picture
     """Figures and tables in the order in which their names stand in the notebook, of one name the figure first; those
     that it does not name come last. What another command takes away meanwhile is passed over."""
     places: dict[Path, tuple[int, int, str]] = {}
-    for path in (*sorted((folder / "figures").glob(f"{number}_*.png")), *sorted((folder / "tables").glob(f"{number}_*.md"))):
+    for path in (
+        *sorted((folder / "figures").glob(f"{number}_*.png")),
+        *sorted((folder / "tables").glob(f"{number}_*.md")),
+    ):
         at, cell = notebooks.place_of(notebook, path.stem)
         within = notebook.cells[at].source.find(f'"{path.stem}"') if cell else 0
         places[path] = (at, within, cell)

@@ -42,9 +42,7 @@ def to_html(notebook: NotebookNode, name: str, around: Sequence[tuple[str, str]]
     Raises:
         BadFormula: a formula has a command that latex2mathml does not know.
     """
-    exporter = NotebookPage(
-        extra_loaders=[jinja2.FileSystemLoader(TEMPLATES)], template_file="notebook.html.j2"
-    )
+    exporter = NotebookPage(extra_loaders=[jinja2.FileSystemLoader(TEMPLATES)], template_file="notebook.html.j2")
     exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={"remark"}), enabled=True)
     shown = prepared(notebook)
     shown.metadata["around"] = list(around)
@@ -149,7 +147,7 @@ def size(png: bytes) -> tuple[int, int]:
 
 
 def _parameters_once(cells: list[NotebookNode]) -> list[NotebookNode]:
-    """The cells without the one that papermill put in: its values are shown in the parameters cell, with the comments."""
+    """The cells without the one that papermill put in: the parameters cell shows its values, with the comments."""
     given = [cell for cell in cells if notebooks.tagged(cell, "injected-parameters")]
     own = [cell for cell in cells if notebooks.tagged(cell, "parameters")]
     if len(given) != 1 or len(own) != 1:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import io
 import json
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -142,8 +141,8 @@ def _in_contents(key: Key) -> bool:
 
 
 def anchors(headings: Mapping[Key, str]) -> dict[Key, str]:
-    """What each heading is linked by, as GitHub makes it: lower case, hyphens for blanks, no punctuation, a number where
-    it occurs again."""
+    """What each heading is linked by, as GitHub makes it: lower case, hyphens for blanks, no punctuation, a number
+    where it occurs again."""
     found, seen = {}, Counter[str]()
     for key, heading in headings.items():
         slug = "".join(c for c in heading.lower() if c in " -" or unicodedata.category(c)[:2] in KEPT).replace(" ", "-")

@@ -1,7 +1,7 @@
 """The pages in Chromium, without a network: what a reader sees of index.html and of every notebook.
 
-Those in artifacts/smoke or artifacts/quick, made again with the code of today; where there are none all notebooks are run
-at smoke first.
+Those in artifacts/smoke or artifacts/quick, made again with the code of today; where there are none all notebooks are
+run at smoke first.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def test_no_request_leaves_and_no_error_is_said(browser: Browser, all_pages: lis
 def test_pictures_have_a_size_and_a_text(browser: Browser, all_pages: list[Path]) -> None:
     """And what was said is how they are drawn: a page does not move while it loads."""
     script = """() => [...document.images].filter(i => !i.getAttribute("width") || !i.getAttribute("height") || !i.alt
-        || Math.abs(i.width / i.height - i.getAttribute("width") / i.getAttribute("height")) > 0.05).map(i => i.outerHTML.slice(0, 200))"""
+        || Math.abs(i.width / i.height - i.getAttribute("width") / i.getAttribute("height")) > 0.05)
+        .map(i => i.outerHTML.slice(0, 200))"""
     for path in all_pages:
         page = opened(browser, path)
         assert page.evaluate(script) == [], path.name
@@ -95,7 +96,8 @@ def test_formulas_are_drawn(browser: Browser, all_pages: list[Path]) -> None:
     script = """() => { const boxes = [...document.querySelectorAll("math")].map(m => m.getBoundingClientRect());
         const prose = document.querySelector("main").cloneNode(true);
         prose.querySelectorAll("pre, code, .highlight").forEach(e => e.remove());
-        return [boxes.length, boxes.filter(b => b.width < 3 || b.height < 5).length, prose.textContent.match(/\\$|\\\\[a-z]+/g)]; }"""
+        const empty = boxes.filter(b => b.width < 3 || b.height < 5).length;
+        return [boxes.length, empty, prose.textContent.match(/\\$|\\\\[a-z]+/g)]; }"""
     formulas = 0
     for path in all_pages:
         page = opened(browser, path)
@@ -153,12 +155,13 @@ def test_every_internal_link_answers(browser: Browser, all_pages: list[Path]) ->
 
 
 def test_from_a_claim_everything_is_near_and_leads_back(browser: Browser, folder: Path) -> None:
-    """Its rule is there; one link further are its figures, its cell and its records; each of these but the records leads
-    back to it."""
+    """Its rule is there; one link further are its figures, its cell and its records; figures and cell lead back."""
     page = opened(browser, folder / "index.html")
     names = yaml.safe_load(pages.SHOWN.read_text())
     shown = set(page.evaluate("[...document.querySelectorAll('.card[id]')].map(e => e.id)"))
-    sources = {path.stem: notebooks.judged(notebooks.read(path)) for path in notebooks.find(artifacts.REPOSITORY / "notebooks")}
+    sources = {
+        path.stem: notebooks.judged(notebooks.read(path)) for path in notebooks.find(artifacts.REPOSITORY / "notebooks")
+    }
     cells: dict[str, Page] = {}
     seen = 0
     for stem, judged in sources.items():
@@ -171,7 +174,9 @@ def test_from_a_claim_everything_is_near_and_leads_back(browser: Browser, folder
             expected = {name for name in names[whole] if any(id_.partition("_")[2] == name for id_ in shown)}
             assert {name.partition("_")[2] for name in figures} == expected, claim["id"]
             for figure in figures:
-                assert f"#claim-{claim['id'].replace(' ', '-')}" in {f"#{urlsplit(x).fragment}" for x in links(page, f'[id="{figure}"]')}
+                assert f"#claim-{claim['id'].replace(' ', '-')}" in {
+                    f"#{urlsplit(x).fragment}" for x in links(page, f'[id="{figure}"]')
+                }
             (code,) = [link for link in found if link.path.endswith(f"{stem}.html")]
             assert unquote(code.fragment) == f"cell-id={cell}"
             notebook = cells.setdefault(stem, opened(browser, folder / "notebooks" / f"{stem}.html"))
@@ -197,7 +202,9 @@ def test_axe_finds_nothing_serious(browser: Browser, all_pages: list[Path]) -> N
             page.close()
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_verdict_comes_first(browser: Browser, all_pages: list[Path]) -> None:
+def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_verdict_comes_first(
+    browser: Browser, all_pages: list[Path]
+) -> None:
     for path in all_pages:
         page = opened(browser, path, PHONE)
         assert page.evaluate("document.scrollingElement.scrollWidth") <= PHONE, path.name
@@ -207,7 +214,12 @@ def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_verdict_comes_first
         const badge = row.querySelector(".badge").getBoundingClientRect(), id = row.cells[0].getBoundingClientRect();
         return badge.top > id.top || badge.right > innerWidth || badge.width < 20; }).length"""
     assert page.evaluate(script) == 0
-    assert page.evaluate("[...document.querySelectorAll('.numbers')].filter(e => e.scrollWidth > e.clientWidth + 1).length") == 0
+    assert (
+        page.evaluate(
+            "[...document.querySelectorAll('.numbers')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+        )
+        == 0
+    )
 
 
 def test_on_paper_no_table_is_cut(browser: Browser, all_pages: list[Path]) -> None:
@@ -218,13 +230,16 @@ def test_on_paper_no_table_is_cut(browser: Browser, all_pages: list[Path]) -> No
         page = opened(browser, path, PAPER - 2 * 48, color_scheme="dark")
         page.emulate_media(media="print", color_scheme="dark")
         assert page.evaluate(script) == [], path.name
-        assert page.evaluate("getComputedStyle(document.body).color").startswith(("rgb(0", "rgb(1", "rgb(3", "rgba(0")), path.name
+        assert page.evaluate("getComputedStyle(document.body).color").startswith(
+            ("rgb(0", "rgb(1", "rgb(3", "rgba(0")
+        ), path.name
         page.close()
 
 
 def test_the_table_of_all_claims_sorts_and_filters(browser: Browser, all_pages: list[Path]) -> None:
     page = opened(browser, all_pages[0])
-    shown = "[...document.querySelectorAll('table.claims tbody tr')].filter(r => !r.hidden).map(r => r.cells[{}].textContent)"
+    rows = "[...document.querySelectorAll('table.claims tbody tr')].filter(row => !row.hidden)"
+    shown = rows + ".map(row => row.cells[{}].textContent)"
     before = page.evaluate(shown.format(0))
     page.click("table.claims th:nth-child(4) button")
     numbers = [float(n) for n in page.evaluate(shown.format(3)) if n[0].isdigit()]

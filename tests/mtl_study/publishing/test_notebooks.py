@@ -171,5 +171,7 @@ def test_every_verdict_of_the_report_is_explained_in_a_section():
     """Row by row; and every notebook has a section."""
     report = (REPOSITORY / "REPORT.md").read_text()
     rows = [re.match(r"\| \[(.*?)\]", row)[1] for row in verdicts(report)]
-    assert rows == re.findall(r"^#### (.+)\n\n\*\*(?:Reproduced|Not reproduced|Open|Cannot be judged)\*\*", report, re.MULTILINE)
+    assert rows == re.findall(
+        r"^#### (.+)\n\n\*\*(?:Reproduced|Not reproduced|Open|Cannot be judged)\*\*", report, re.MULTILINE
+    )
     assert {job.notebook.stem[:2] for job in QUICK} <= set(re.findall(r"^## (\d\d) ·", report, re.MULTILINE))

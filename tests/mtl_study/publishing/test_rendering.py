@@ -1,4 +1,4 @@
-"""A notebook as a page: nothing comes from a network, formulas are MathML, pictures have a size, parameters occur once."""
+"""A notebook as a page: no network, formulas as MathML, pictures with a size, parameters once."""
 
 import base64
 import io
@@ -22,7 +22,9 @@ details: dict = {
     "grid": {"lr": [0.001]},  # what a search tries
 }
 """
-GIVEN = 'preset = "smoke"\nmethods = ["unit_scal", "edm"]\ndetails = {"epochs": 1, "grid": {"lr": [0.001]}}\nextra = None\n'
+GIVEN = (
+    'preset = "smoke"\nmethods = ["unit_scal", "edm"]\ndetails = {"epochs": 1, "grid": {"lr": [0.001]}}\nextra = None\n'
+)
 MARKDOWN = r"""
 ## The *least* mathematics
 
@@ -55,11 +57,15 @@ def page():
         new_code_cell(OWN, metadata={"tags": ["parameters"]}),
         new_code_cell(GIVEN, metadata={"tags": ["injected-parameters"]}),
         new_markdown_cell(MARKDOWN),
-        new_code_cell(show, outputs=[new_output("display_data", picture), new_output("display_data", caption)], id="at"),
+        new_code_cell(
+            show, outputs=[new_output("display_data", picture), new_output("display_data", caption)], id="at"
+        ),
         new_code_cell("axes", outputs=[new_output("display_data", picture)]),
         new_code_cell('claims.judge("C12", record)', id="judge"),
         new_code_cell("say(1)", outputs=[new_output("stream", text="one")], metadata={"tags": ["remark"]}),
-        new_code_cell("sympy", outputs=[new_output("display_data", {"text/latex": r"$\displaystyle \frac{n_1}{n_2}$"})]),
+        new_code_cell(
+            "sympy", outputs=[new_output("display_data", {"text/latex": r"$\displaystyle \frac{n_1}{n_2}$"})]
+        ),
     ]
     return rendering.to_html(new_notebook(cells=cells, metadata={"failure": "Stopped: <b>"}), "01_toy")
 
@@ -98,11 +104,16 @@ def test_parameters_are_shown_once_with_their_values_and_comments(page):
 def test_values_replace_those_that_differ_and_nothing_else():
     expected = OWN.replace('"quick"', '"smoke"').replace('"epochs": 10', '"epochs": 1') + "\nextra = None"
     assert rendering.with_values(OWN, GIVEN) == expected
-    assert rendering.with_values('é = {"a": 1}  # é\nb = 2\n', 'é = {"c": 1}\nb = -0.5') == 'é = {"c": 1}  # é\nb = -0.5\n'
+    assert (
+        rendering.with_values('é = {"a": 1}  # é\nb = 2\n', 'é = {"c": 1}\nb = -0.5') == 'é = {"c": 1}  # é\nb = -0.5\n'
+    )
 
 
 def test_cells_link_to_what_they_left_in_the_results(page):
-    at, judge = (re.search(rf'id="cell-id={cell}".*?<p class="results">(.*?)</p>', page, re.DOTALL)[1] for cell in ("at", "judge"))
+    at, judge = (
+        re.search(rf'id="cell-id={cell}".*?<p class="results">(.*?)</p>', page, re.DOTALL)[1]
+        for cell in ("at", "judge")
+    )
     assert re.findall('href="([^"]*)"', at) == ["../index.html#01_line"]
     assert re.findall('href="([^"]*)"', judge) == ["../index.html#claim-C12"]
 

@@ -245,7 +245,12 @@ def test_a_notebook_goes_through_the_whole_of_it(toy, capsys):
     assert not re.findall(r"https?://[^\"'\s]*\.(?:js|css|mjs)|<script", html) and html.count("lr = ") == 1
 
     page = (folder / "index.html").read_text()
-    for shown in ("A &lt;line&gt;", "One dot per seed &amp; run.", 'src="figures/01_line.png" width=', "figures/01_line.pdf"):
+    for shown in (
+        "A &lt;line&gt;",
+        "One dot per seed &amp; run.",
+        'src="figures/01_line.png" width=',
+        "figures/01_line.pdf",
+    ):
         assert shown in page
     for shown in (
         "A toy question",
