@@ -15,20 +15,20 @@ from mtl_study.publishing import notebooks
 TARGET = artifacts.REPOSITORY / "docs" / "teaching.md"
 START, END = "<!-- {} -->\n", "<!-- end of {} -->\n"
 
-#: what is read before each session, by the numbers of the notebooks; 05b belongs to 05
+#: what is read before each session, by the numbers of the notebooks
 PLANS: dict[str, list[list[str]]] = {
     "one session": [["00"]],
-    "three sessions": [["00"], ["01"], ["05"]],
-    "six sessions": [["00"], ["01"], ["02"], ["06"], ["05"], ["07", "08"]],
+    "three sessions": [["00"], ["01"], ["05b"]],
+    "six sessions": [["00"], ["01"], ["02"], ["06"], ["05", "05b"], ["07", "08"]],
 }
 
 
 def of_numbers(numbers: list[str], folder: Path) -> list[Path]:
-    """The notebooks with these numbers, in reading order. Raises ValueError for a number that no notebook has."""
-    found = {number: [path for path in notebooks.find(folder) if path.stem[:2] == number] for number in numbers}
-    if missing := [number for number, paths in found.items() if not paths]:
+    """The notebooks with these numbers. Raises ValueError for a number that no notebook has."""
+    found = {artifacts.number_of(path.stem): path for path in notebooks.find(folder)}
+    if missing := [number for number in numbers if number not in found]:
         raise ValueError(f"{folder} has no notebook {', '.join(missing)}; change PLANS in publishing/syllabus.py.")
-    return [path for paths in found.values() for path in paths]
+    return [found[number] for number in numbers]
 
 
 def link(path: Path) -> str:

@@ -58,10 +58,10 @@ def felt_epsilon(given: Given, moved: Callable[[float], float]) -> str:
 def sign_sgd(given: Given) -> str:
     """The way of signSGD with momentum."""
     draws = np.random.default_rng(7)
-    inputs = [list(draws.normal(size=(length, 3))) for length in (1, 2, 8)]
+    inputs = [list(draws.normal(size=(length, 6))) for length in (1, 2, 30)]
 
     def way(gradients: list[np.ndarray], beta: float = 0.9, late: bool = False, signed: bool = True) -> np.ndarray:
-        average, found = np.zeros(3), np.zeros(3)
+        average, found = np.zeros(6), np.zeros(6)
         for gradient in gradients:
             before = average
             average = beta * average + (1 - beta) * gradient

@@ -33,10 +33,6 @@ def best_of_points(given: Given, test: tuple[float, ...]) -> str:
             ([2 * 2 / 3 + 4 / 3, 3], "This is the validation Δm of what is kept. Its test Δm is asked for."),
             ([right[0], np.mean(test)], "The first is right. There is one way only to draw all three."),
             ([right[1], right[1]], "The second is right. With two drawn the third is missing in one of three pairs."),
-            (
-                [(test[0] + test[1] + test[2] * 2) / 4, right[1]],
-                "The second is right. There are three pairs for the first.",
-            ),
         ],
         "Write down the three pairs, and what validation keeps of each.",
         tolerance=0.003,
@@ -66,7 +62,7 @@ def some_rates(given: Given, grid: Sequence[float]) -> str:
 def best_of(given: Given) -> str:
     """The mean test value of the best of n on validation, over all ways to draw n."""
     draws = np.random.default_rng(0)
-    cases = [(draws.permutation(N).astype(float), draws.normal(size=N), n) for N, n in [(1, 1), (4, 2), (7, 4), (9, 9)]]
+    cases = [(draws.permutation(N).astype(float), draws.normal(size=N), n) for N, n in [(1, 1), (4, 2), (9, 2), (9, 9)]]
 
     def by(
         case: tuple[np.ndarray, np.ndarray, int],

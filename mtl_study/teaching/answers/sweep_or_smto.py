@@ -65,6 +65,7 @@ def front_filter(given: Given) -> str:
     draws = np.random.default_rng(0)
     sizes = [(1, 2), (5, 2), (20, 2), (20, 3), (40, 4)]
     clouds = [draws.integers(0, 6, size=size).astype(float) for size in sizes]
+    clouds.append(np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0], [0.0, 2.0]]))  # two equal points on the front
 
     def kept(points: np.ndarray, *, strict: bool = False, weak: bool = False, low: bool = False) -> np.ndarray:
         found = []
