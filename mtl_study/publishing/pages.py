@@ -28,7 +28,7 @@ from nbformat import NotebookNode
 
 from mtl_core import files
 from mtl_study import artifacts
-from mtl_study.paper import answer
+from mtl_study.paper import answer, rules
 from mtl_study.paper.answer import Advice
 from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
 from mtl_study.publishing import notebooks
