@@ -227,7 +227,7 @@ def test_every_link_of_the_report_lands_and_claims_and_figures_link_to_each_othe
 
 
 def test_a_figure_that_shows_a_claim_is_linked_from_it_and_back(house, monkeypatch):
-    monkeypatch.setattr(rules, "figures", lambda: {"C12": ["02_line", "02_numbers", "03_elsewhere"]})
+    monkeypatch.setattr(rules, "figures", lambda: {"C1": ["01_line"], "C12": ["02_line", "02_numbers", "03_elsewhere"]})
     text = house.report().read_text()
     own = text.partition("## 02 · ")[2]
     assert "Shown in: [Line](#line-1), [Numbers](#numbers-1)." in own
