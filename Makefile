@@ -88,12 +88,12 @@ lint: $(READY) ## check style and types
 	$(PYTHON) -m mypy
 
 student: $(READY) ## write the notebooks without solutions to artifacts/student: FOLDER=folder, SEED=n (other numbers in the exercises), INSTRUCTOR=1 (with solutions and minutes, to artifacts/instructor)
-	@$(PYTHON) -m mtl_study.publishing.editions $(if $(FOLDER),--folder "$(FOLDER)") $(if $(SEED),--seed "$(SEED)") $(if $(INSTRUCTOR),--instructor)
+	@$(PYTHON) -m mtl_study.publishing.handouts $(if $(FOLDER),--folder "$(FOLDER)") $(if $(SEED),--seed "$(SEED)") $(if $(INSTRUCTOR),--instructor)
 
 grade: $(READY) ## a table of what handed-in notebooks say about their exercises: FOLDER=folder with <name>/NN_....ipynb
 	@$(PYTHON) -m mtl_study.publishing.grading "$(FOLDER)"
 
-clean: ## remove artifacts and caches; keep runs, the environment and the editions of a course
+clean: ## remove artifacts and caches; keep runs, the environment and what is handed out in a course
 	test ! -d artifacts || find artifacts -mindepth 1 -maxdepth 1 ! -name student ! -name instructor -exec rm -rf {} +
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find mtl_core mtl_study benchmarks tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -1,8 +1,8 @@
-"""The editions of the notebooks for a course.
+"""The notebooks that are handed out in a course.
 
-    python -m mtl_study.publishing.editions                   the student's, into artifacts/student/
-    python -m mtl_study.publishing.editions --seed 7          likewise; exercises with numbers have other ones
-    python -m mtl_study.publishing.editions --instructor      the instructor's, into artifacts/instructor/
+    python -m mtl_study.publishing.handouts                   the student's, into artifacts/student/
+    python -m mtl_study.publishing.handouts --seed 7          likewise; exercises with numbers have other ones
+    python -m mtl_study.publishing.handouts --instructor      the instructor's, into artifacts/instructor/
 
 A student's notebook holds no solution. What a student trains goes into a store in the student's folder; the shipped
 records are read through a link there. A folder with answers in it is never overwritten.
@@ -96,11 +96,11 @@ def answered(path: Path) -> bool:
 
 
 def write(repository: Path, folder: Path, seed: int | None = None, solutions: bool = False) -> list[Path]:
-    """Write an edition into a folder.
+    """Write the notebooks into a folder.
 
     Args:
         seed: of the numbers in exercises; None: what the folder has, or the standard ones.
-        solutions: the instructor's edition.
+        solutions: for the instructor.
 
     Raises:
         Answered: a notebook there was changed; nothing is written.
@@ -119,8 +119,8 @@ def write(repository: Path, folder: Path, seed: int | None = None, solutions: bo
     store = where.relative_to(repository).as_posix() if where.is_relative_to(repository) else str(where)
     docs = Path(os.path.relpath(repository / "docs", folder)).as_posix()
     for path, target in zip(sources, targets, strict=True):
-        edition = (instructor if solutions else student)(notebooks.read(path))
-        files.write_atomically(target, nbformat.writes(handed_out(edition, store, docs)) + "\n")
+        copied = (instructor if solutions else student)(notebooks.read(path))
+        files.write_atomically(target, nbformat.writes(handed_out(copied, store, docs)) + "\n")
     if not shipped.exists():
         try:
             shipped.symlink_to(repository / SHIPPED, target_is_directory=True)
@@ -137,7 +137,7 @@ def write(repository: Path, folder: Path, seed: int | None = None, solutions: bo
 def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSITORY) -> int:
     """The command. Returns the exit code: 0; 1 where something could not be written; 2 where answers are in the way."""
     parser = argparse.ArgumentParser(
-        prog="python -m mtl_study.publishing.editions", description=(__doc__ or "").split("\n")[0]
+        prog="python -m mtl_study.publishing.handouts", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--folder", type=Path, help="default: artifacts/student, or artifacts/instructor")
     parser.add_argument("--seed", type=int, help="of the numbers in exercises, from 0; 0 for those of the notebooks")

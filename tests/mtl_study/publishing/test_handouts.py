@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from mtl_core import files
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.experiments.store import RunStore
-from mtl_study.publishing import editions, notebooks
+from mtl_study.publishing import handouts, notebooks
 from mtl_study.teaching import marking
 from mtl_study.teaching.exercises import show_source
 
@@ -75,7 +75,7 @@ def test_a_student_notebook_holds_no_answer(path):
     """No large expression of a solution is in a cell or in code that a cell shows, no comment of one in a cell; what is
     asked for is None, and every check names an exercise and is given no right answer."""
     notebook = notebooks.read(path)
-    theirs = editions.student(notebook)
+    theirs = handouts.student(notebook)
     code = [cell.source for cell in theirs.cells if cell.cell_type == "code"]
     seen = {dump: text for source in [*code, *shown(theirs)] for dump, text in expressions(source).items()}
     text = " ".join(" ".join(cell.source.split()) for cell in theirs.cells)
@@ -130,7 +130,7 @@ def sources(path):
 
 def test_the_student_copy_lacks_the_solutions_and_has_a_store_of_its_own(repository, capsys):
     folder = repository / "artifacts/student"
-    assert editions.main(["--folder", str(folder), "--seed", "7"], repository) == 0
+    assert handouts.main(["--folder", str(folder), "--seed", "7"], repository) == 0
     ours, theirs = sources(repository / "notebooks/01_toy.ipynb"), sources(folder / "01_toy.ipynb")
     assert theirs[0] == ours[0].replace("../docs", "../../docs")
     assert theirs[1] == 'store: str = "artifacts/student/results"  # folder'
@@ -144,7 +144,7 @@ def test_the_student_copy_lacks_the_solutions_and_has_a_store_of_its_own(reposit
 
 
 def test_the_instructor_has_solutions_and_minutes(repository, tmp_path):
-    assert editions.main(["--folder", str(tmp_path / "of_mine"), "--instructor"], repository) == 0
+    assert handouts.main(["--folder", str(tmp_path / "of_mine"), "--instructor"], repository) == 0
     found = sources(tmp_path / "of_mine/01_toy.ipynb")
     assert "2 minutes to read, 1 checked answer." in found[1] and "| Exercises | 2 |" in found[1]
     assert found[5:7] == ["**Solution**", "my_weights = [3 / 4, 1 / 4]"]
@@ -155,19 +155,19 @@ def test_answers_are_not_overwritten(repository, tmp_path, capsys):
     """A copy that nobody touched, outputs apart, is brought up to date."""
     folder, source = tmp_path / "course", repository / "notebooks/01_toy.ipynb"
     command = ["--folder", str(folder)]
-    assert editions.main(command, repository) == 0
+    assert handouts.main(command, repository) == 0
     (folder / "student.json").write_text('{"guesses": {"01_x": "up"}}')
     files.write_atomically(source, source.read_text().replace("# Toy", "# Another"))
-    assert editions.main([*command, "--seed", "3"], repository) == 0
+    assert handouts.main([*command, "--seed", "3"], repository) == 0
     assert sources(folder / "01_toy.ipynb")[0].startswith("# Another")
     assert json.loads((folder / "student.json").read_text()) == {"guesses": {"01_x": "up"}, "seed": 3}
     text = (folder / "01_toy.ipynb").read_text().replace("my_weights = None", "my_weights = [1, 0]")
     (folder / "01_toy.ipynb").write_text(text)
-    assert editions.main(command, repository) == 2
+    assert handouts.main(command, repository) == 2
     assert "worked in 1 notebook of" in capsys.readouterr().out and (folder / "01_toy.ipynb").read_text() == text
 
 
 def test_a_folder_that_cannot_be_written_is_named(repository, tmp_path, capsys):
     (tmp_path / "file").write_text("a file where the folder should be")
-    assert editions.main(["--folder", str(tmp_path / "file")], repository) == 1
+    assert handouts.main(["--folder", str(tmp_path / "file")], repository) == 1
     assert f"cannot write {tmp_path / 'file' / '01_toy.ipynb'}: " in capsys.readouterr().out
