@@ -32,8 +32,8 @@ Made by `python -m mtl_study.publishing.sheet`; [methods.md](methods.md) has a p
 empty: not asked, since the method is no function of the Gramian alone. **Cost.** Time of a training step over that of
 the plain sum of the losses, for two tasks on a small network ([measured](bench.md#one-training-step)); empty: not
 measured. A method that reads gradients on the parameters takes one backward pass through the encoder per task, so its
-cost grows with the number of tasks; one that reads losses, or gradients on the features, takes one in all. FAMO looks at the
-losses a second time.
+cost grows with the number of tasks; one that reads losses, or gradients on the features, takes one in all. FAMO looks
+at the losses a second time.
 """
 
 
