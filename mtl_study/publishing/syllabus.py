@@ -5,7 +5,6 @@ python -m mtl_study.publishing.syllabus      writes them between the page's mark
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from mtl_core import files
@@ -58,13 +57,14 @@ def plan(sessions: list[list[str]], folder: Path) -> str:
 
 def with_minutes(text: str, folder: Path = artifacts.REPOSITORY / "notebooks") -> str:
     """The page with its tables as they are now. Raises ValueError if the place of one is not there."""
-    tables = {"minutes": each(folder)} | {name: plan(sessions, folder) for name, sessions in PLANS.items()}
-    for name, table in tables.items():
+    for name in ("minutes", *PLANS):
         start, end = START.format(name), END.format(name)
-        place = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
-        if len(place.findall(text)) != 1:
-            raise ValueError(f"docs/teaching.md: expected the lines {start.strip()} and {end.strip()} once each.")
-        text = place.sub(lambda _, new=f"{start}\n{table}\n{end}": new, text)
+        before, found, rest = text.partition(start)
+        _, closed, after = rest.partition(end)
+        if not (found and closed):
+            raise ValueError(f"docs/teaching.md lacks the lines {start.strip()} and {end.strip()}.")
+        table = plan(PLANS[name], folder) if name in PLANS else each(folder)
+        text = f"{before}{start}\n{table}\n{end}{after}"
     return text
 
 

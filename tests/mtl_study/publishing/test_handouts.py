@@ -5,6 +5,7 @@ import copy
 import importlib
 import json
 import re
+from functools import cache
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -70,6 +71,14 @@ def solutions(notebook):
     return [cell.source for cell in notebook.cells if notebooks.tagged(cell, "solution")]
 
 
+@cache
+def hidden():
+    """Of all solutions."""
+    return {
+        dump for path in NOTEBOOKS for solution in solutions(notebooks.read(path)) for dump in expressions(solution)
+    }
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_student_notebook_holds_no_answer(path):
     """No large expression of a solution is in a cell or in code that a cell shows, no comment of one in a cell; what is
@@ -80,8 +89,8 @@ def test_a_student_notebook_holds_no_answer(path):
     seen = {dump: text for source in [*code, *shown(theirs)] for dump, text in expressions(source).items()}
     text = " ".join(" ".join(cell.source.split()) for cell in theirs.cells)
     for solution in solutions(notebook):
-        hidden = {} if solution.startswith("show_source") else expressions(solution)
-        assert {seen[dump] for dump in set(hidden) & set(seen)} == set()
+        large = {} if solution.startswith("show_source") else expressions(solution)
+        assert {seen[dump] for dump in set(large) & set(seen)} == set()
         assert [comment for comment in re.findall(r"# (.{20,})", solution) if comment in text] == []
     for source in code:
         for node in ast.walk(ast.parse(source)):
@@ -99,9 +108,7 @@ def test_no_page_prints_a_solution(page):
     seen = {}
     for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         seen |= expressions(code)
-    for path in NOTEBOOKS:
-        for solution in solutions(notebooks.read(path)):
-            assert {seen[dump] for dump in set(expressions(solution)) & set(seen)} == set(), path.stem
+    assert {seen[dump] for dump in hidden() & set(seen)} == set()
 
 
 # -- writing them ------------------------------------------------------------------------------------------------------

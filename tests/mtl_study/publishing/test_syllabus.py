@@ -32,7 +32,7 @@ def test_minutes_by_hand():
 
 
 def test_a_page_without_a_place_and_a_plan_without_a_notebook_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected the lines <!-- minutes -->"):
+    with pytest.raises(ValueError, match="lacks the lines <!-- minutes -->"):
         syllabus.with_minutes("")
     with pytest.raises(ValueError, match="has no notebook 00"):
         syllabus.of_numbers(["00"], tmp_path)
