@@ -13,6 +13,7 @@ import copy
 import html
 import re
 import struct
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from nbformat import NotebookNode
 
 from mtl_study.publishing import notebooks
 
+KEPT = {"Ll", "Lm", "Lo", "Lt", "Lu", "Mc", "Me", "Mn", "Nd", "Pc"}  # categories of what GitHub keeps in an anchor
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -79,6 +81,11 @@ class Renderer(mistune.IPythonRenderer):
         r"""\begin{…}…\end{…}"""
         return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
 
+    def heading(self, text: str, level: int, **attrs: Any) -> str:
+        """# …"""
+        plain = html.unescape(re.sub(r"<[^>]*>", "", text))
+        return f'<h{level} id="{html.escape(slug(plain))}">{text}</h{level}>\n'
+
     def link(self, text: str, url: str, title: str | None = None) -> str:
         """[text](url)"""
         return text if url.startswith("../") else str(super().link(text, url, title))
@@ -87,6 +94,12 @@ class Renderer(mistune.IPythonRenderer):
 def markdown(source: str) -> str:
     """Markdown as HTML, its formulas as MathML."""
     return str(mistune.MarkdownWithMath(renderer=Renderer(escape=False)).render(source))
+
+
+def slug(heading: str) -> str:
+    """What a heading is linked by, as GitHub makes it: lower case, hyphens for blanks, no punctuation."""
+    kept = (c for c in heading.lower() if c in " -" or unicodedata.category(c)[:2] in KEPT)
+    return "".join(kept).replace(" ", "-")
 
 
 def formula(tex: str, display: Literal["inline", "block"] = "inline") -> str:
@@ -112,7 +125,14 @@ def prepared(notebook: NotebookNode) -> NotebookNode:
         if cell.cell_type == "markdown":
             heading = (re.findall(r"^#+ (.*)$", cell.source, re.MULTILINE) or [heading])[-1]
         elif cell.cell_type == "code":
-            figures, tables = notebooks.published(cell), notebooks.published(cell, "publish_table")
+            shown_here = [output.get("data", {}) for output in cell.outputs]
+            drawn = any("image/png" in data for data in shown_here)
+            printed = any(
+                "\n| :-" in data.get("text/markdown", "") or "\n| -" in data.get("text/markdown", "")
+                for data in shown_here
+            )
+            figures = notebooks.published(cell) if drawn else []
+            tables = notebooks.published(cell, "publish_table") if printed else []
             links = [(name, f"../index.html#{name}") for name in (*figures, *tables)]
             links += [(id_, f"../index.html#{anchor(id_)}") for id_, (_, at) in parts.items() if at == cell.get("id")]
             cell.metadata["results"] = links

@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import io
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,11 +25,11 @@ from mtl_study.paper.answer import Advice
 from mtl_study.paper.claims import COLUMNS, OPEN, remarks
 from mtl_study.plots import captions
 from mtl_study.publishing.pages import TONES, Front, Picture, Section, Trail, cells, front, sections, trails, value
+from mtl_study.publishing.rendering import slug
 from mtl_study.words import untagged
 
 WIDTH = 900  # pixels that GitHub gives a table
 PER_LETTER, PER_CELL = 8.6, 27  # pixels of a letter, and of the space around a cell
-KEPT = {"Ll", "Lm", "Lo", "Lt", "Lu", "Mc", "Me", "Mn", "Nd", "Pc"}  # the categories of what GitHub keeps in an anchor
 Key = tuple[str, str]  # what a heading is about: ("section", "01_…"), ("picture", "01_figure_1"), ("claim", "C1a"), …
 
 
@@ -152,9 +151,9 @@ def anchors(headings: Mapping[Key, str]) -> dict[Key, str]:
     where it occurs again."""
     found, seen = {}, Counter[str]()
     for key, heading in headings.items():
-        slug = "".join(c for c in heading.lower() if c in " -" or unicodedata.category(c)[:2] in KEPT).replace(" ", "-")
-        found[key] = f"{slug}-{seen[slug]}" if seen[slug] else slug
-        seen[slug] += 1
+        own = slug(heading)
+        found[key] = f"{own}-{seen[own]}" if seen[own] else own
+        seen[own] += 1
     return found
 
 

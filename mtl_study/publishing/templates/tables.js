@@ -44,6 +44,7 @@ function filter(table) {
 
 for (const table of document.querySelectorAll("table")) {
   [...(table.tHead?.rows[0].cells ?? [])].forEach((head, column) => {
+    if (!head.textContent.trim()) return;
     const button = document.createElement("button");
     button.append(...head.childNodes);
     button.addEventListener("click", () => sort(table, column));

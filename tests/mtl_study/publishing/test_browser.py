@@ -134,16 +134,13 @@ def test_every_anchor_lands(browser: Browser, all_pages: list[Path]) -> None:
         page.close()
 
 
-def links(page: Page, within: str = "body") -> list[str]:
-    return page.eval_on_selector_all(f"{within} a[href]", "all => all.map(a => a.href)")
-
-
 def test_every_internal_link_answers(browser: Browser, all_pages: list[Path]) -> None:
     ids, wanted = {}, set()
     for path in all_pages:
         page = opened(browser, path)
         ids[path] = set(page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)"))
-        wanted |= {(path.name, link) for link in links(page) if link.startswith("file:")}
+        addresses = page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
+        wanted |= {(path.name, link) for link in addresses if link.startswith("file:")}
         page.close()
     dead = []
     for source, link in sorted(wanted):
@@ -157,33 +154,34 @@ def test_every_internal_link_answers(browser: Browser, all_pages: list[Path]) ->
 def test_from_a_claim_everything_is_near_and_leads_back(browser: Browser, folder: Path) -> None:
     """Its rule is there; one link further are its figures, its cell and its records; figures and cell lead back."""
     page = opened(browser, folder / "index.html")
+    script = """all => Object.fromEntries(all.map(e =>
+        [e.id, [e.textContent, [...e.querySelectorAll("a")].map(a => a.href)]]))"""
+    found = page.eval_on_selector_all("article[id], .card[id]", script)
     names = rules.figures()
-    shown = set(page.evaluate("[...document.querySelectorAll('.card[id]')].map(e => e.id)"))
-    sources = {
-        path.stem: notebooks.judged(notebooks.read(path)) for path in notebooks.find(artifacts.REPOSITORY / "notebooks")
-    }
-    cells: dict[str, Page] = {}
+    after = "all => all.map(e => [e.previousElementSibling.id, [...e.querySelectorAll('a')].map(a => a.hash)])"
     seen = 0
-    for stem, judged in sources.items():
-        for claim in json.loads((folder / "claims" / f"{stem}.json").read_text()) if judged else ():
-            own = f'article[id="claim-{claim["id"].replace(" ", "-")}"]'
-            assert claim["rule"] in page.inner_text(own), claim["id"]
-            found = [urlsplit(link) for link in links(page, own)]
-            figures = [unquote(link.fragment) for link in found if link.path.endswith("index.html")]
+    for path in notebooks.find(artifacts.REPOSITORY / "notebooks"):
+        judged = notebooks.judged(notebooks.read(path))
+        if not judged:
+            continue
+        notebook = opened(browser, folder / "notebooks" / f"{path.stem}.html")
+        back = dict(notebook.eval_on_selector_all(".results", after))
+        for claim in json.loads((folder / "claims" / f"{path.stem}.json").read_text()):
+            id_ = f"claim-{claim['id'].replace(' ', '-')}"
+            text, addresses = found[id_]
+            assert claim["rule"] in text, id_
+            links = [urlsplit(link) for link in addresses]
+            figures = [unquote(link.fragment) for link in links if link.path.endswith("index.html")]
             whole, cell = judged[claim["id"]]
-            assert figures == [name for name in names[whole] if name in shown], claim["id"]
+            assert figures == [name for name in names[whole] if name in found], id_
             for figure in figures:
-                assert f"#claim-{claim['id'].replace(' ', '-')}" in {
-                    f"#{urlsplit(x).fragment}" for x in links(page, f'[id="{figure}"]')
-                }
-            (code,) = [link for link in found if link.path.endswith(f"{stem}.html")]
-            assert unquote(code.fragment) == f"cell-id={cell}"
-            notebook = cells.setdefault(stem, opened(browser, folder / "notebooks" / f"{stem}.html"))
-            after = notebook.locator(f'[id="cell-id={cell}"] + .results a').evaluate_all("all => all.map(a => a.hash)")
-            assert f"#claim-{claim['id'].replace(' ', '-')}" in after
-            (records,) = [Path(unquote(link.path)) for link in found if link.path.endswith(".json")]
+                assert id_ in {unquote(urlsplit(link).fragment) for link in found[figure][1]}, (id_, figure)
+            (code,) = [link for link in links if link.path.endswith(f"{path.stem}.html")]
+            assert unquote(code.fragment) == f"cell-id={cell}" and f"#{id_}" in back[f"cell-id={cell}"]
+            (records,) = [Path(unquote(link.path)) for link in links if link.path.endswith(".json")]
             assert "records" in json.loads(records.read_text())
             seen += 1
+        notebook.close()
     assert seen > 100
 
 
