@@ -20,6 +20,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from mtl_core import files
 from mtl_study import artifacts
+from mtl_study.paper import rules
 from mtl_study.paper.claims import COLUMNS
 from mtl_study.parameters import schemas
 from mtl_study.parameters.checking import Table
@@ -216,7 +217,8 @@ def test_the_store_replaces_that_of_the_preset(toy, monkeypatch):
 # -- what a run leaves -------------------------------------------------------------------------------------------------
 
 
-def test_a_notebook_goes_through_the_whole_of_it(toy, capsys):
+def test_a_notebook_goes_through_the_whole_of_it(toy, capsys, monkeypatch):
+    monkeypatch.setattr(rules, "figures", lambda: {"T1": ["01_line"]})
     out = toy / "out"
     assert reproduce.main(["--artifacts", str(out)], toy) == 0
     folder = out / "smoke"
@@ -275,7 +277,7 @@ def test_a_notebook_goes_through_the_whole_of_it(toy, capsys):
         "as released: reproduced, 1.50 points (0.70 to 2.30)",
         'class="badge barred">cannot be judged',
         "the preset paper would let it be judged",
-        'data-head="smto">edm</td>',
+        'data-head="smto" style="text-align:left">edm</td>',
     ):
         assert shown in page
     assert "http" not in page
