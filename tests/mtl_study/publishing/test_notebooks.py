@@ -69,12 +69,12 @@ LONGEST, PUBLISHED = 45, ("publish", "publish_table")
 
 
 def test_a_notebook_is_one_lesson():
-    """At most 45 minutes each; and where a notebook says how long it takes to read, it takes about so long."""
+    """At most 45 minutes each; and each says at its head how long it takes to read."""
     found = {path.stem: notebooks.minutes(notebooks.read(path)) for path in NOTEBOOKS}
     assert {name: round(minutes, 1) for name, minutes in found.items() if minutes > LONGEST} == {}
     for path in NOTEBOOKS:
-        for said in re.findall(r"Reading takes about (\d+)\s+minutes", notebooks.read(path).cells[0].source):
-            assert abs(int(said) - found[path.stem]) <= 4, path.stem
+        (said,) = re.findall(r"Reading takes about (\d+)\s+minutes", notebooks.read(path).cells[0].source)
+        assert abs(int(said) - found[path.stem]) <= 4, path.stem
 
 
 def test_the_report_shows_at_most_forty_figures_and_notebooks_publish_them():
