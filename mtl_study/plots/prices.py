@@ -31,7 +31,10 @@ def convex() -> np.ndarray:
     """What a sweep of weights can reach: all of a convex front, the ends of another one. Returns the axes [2]."""
     shares = np.linspace(0.02, 0.98, 25)
     _, axes = canvas.figure(8, 3.2, columns=2)
-    losses = {"convex: L = x²": np.square, "not convex: L = 1 − exp(−x²)": lambda x: 1 - np.exp(-(x**2))}
+    losses: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "convex: L = x²": np.square,
+        "not convex: L = 1 − exp(−x²)": lambda x: 1 - np.exp(-(x**2)),
+    }
     for ax, (name, loss) in zip(axes, losses.items(), strict=True):
         found, front = minima(loss, shares)
         ax.plot(*front.T, color=look.FAINT, linewidth=3)
