@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from IPython.display import Markdown
 
 FEW = 5  # up to so many seeds, each is drawn
+MARKER = 4.5  # half the size of a marker, in points: a name keeps away from it
 SHADED = "#eef3ee"  # what counts as equal, or as near
 
 
@@ -173,7 +174,7 @@ def label_points(
                 )  # it ends where it faces its point
                 left, bottom = dots[i] + scale * np.array([across, up]) - [0, height / 2]
                 box = Bbox.from_bounds(left, bottom, width, height).padded(scale)
-                covers = box.count_contains(others) + box.count_overlaps(taken)
+                covers = box.padded(MARKER * scale).count_contains(others) + box.count_overlaps(taken)
                 outside = not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1))
                 cost = 100.0 * (covers + outside) + 20.0 * (box.count_contains(lines) > 0) + distance
                 places.append((cost, distance, (across, up), box))

@@ -254,8 +254,9 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     for column, title in zip(axes.T, COLUMNS_OF_FIGURE_7, strict=True):
         column[0].set_title(look.NAMES[title], loc="left", fontsize=10)
         column[-1].set_xlabel("training, %")
-        for ax in column[1:]:
-            ax.sharey(column[0])
+        bounds = np.array([ax.get_ylim() for ax in column])  # one scale for a quantity, wide enough for every row
+        for ax in column:
+            ax.set_ylim(bounds[:, 0].min(), bounds[:, 1].max())
     lines = [canvas.problem_line(problem) for problem in problems]
     handles = [Line2D([], [], markersize=5, **line) for line in lines]
     canvas.legend_above(figure, handles=handles, ncols=min(max(len(problems), 1), 4))

@@ -45,6 +45,10 @@ def test_the_trade_off_has_each_name_at_its_mean_and_lines_of_equal_delta_m(expe
         means.loc["unit_scal"]
     )
     assert named["single-task models"] == (0, 0)
+    dots = ax.transData.transform(means)
+    for text in ax.texts:  # no name is under the marker of another method
+        box = text.get_window_extent()
+        assert text.get_text() in ("", "single-task models") or box.padded(4).count_contains(dots) <= 1
     assert ax.get_xlabel().startswith("gain on CL") and ax.get_ylabel().startswith("gain on RR")
     thin = [line.get_xydata() for line in ax.lines if line.get_color() == "#ececec"]
     assert thin and all(ends[0].mean() == pytest.approx(ends[1].mean()) for ends in thin)

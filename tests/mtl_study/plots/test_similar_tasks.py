@@ -89,7 +89,10 @@ def test_figure_7_draws_each_statistic_in_its_column_and_a_row_per_family(make_r
     """Few problems share a row; more have a row per family, whose axes are those of the others."""
     values = {"cosine_to_mean": 0.7, "pairwise_cosine": 0.2, "norm_ratio": 3.0}
     gradients = {"parameters": Gradients(norms=[1.0, 3.0], **values)}
-    made = [make_run([{"CL": 0.9}], problem=problem, gradients=gradients) for problem in look.PROBLEMS]
+    apart = {"cosine_to_mean": 0.1, "pairwise_cosine": -0.4, "norm_ratio": 60.0}
+    far = {"parameters": Gradients(norms=[1.0, 60.0], **apart)}
+    of = {problem: far if problem == "qm9" else gradients for problem in look.PROBLEMS}
+    made = [make_run([{"CL": 0.9}], problem=problem, gradients=of[problem]) for problem in look.PROBLEMS]
     table = alignment.gradient_statistics(made)
     few = similar_tasks.figure_7(table[table.problem.isin([CL_CR, RL_RR, CL_RR])])
     assert [ax.lines[0].get_ydata()[0] for ax in few] == list(values.values())
@@ -98,9 +101,11 @@ def test_figure_7_draws_each_statistic_in_its_column_and_a_row_per_family(make_r
     colours = [[line.get_color() for line in row[0].lines if line.get_label() in NAMES] for row in axes]
     assert [len(found) for found in colours] == [3, 5, 1]
     assert colours[1][0] == canvas.problem_line("cityscapes/R50")["color"]
-    for row in axes:
-        assert [ax.lines[0].get_ydata()[0] for ax in row] == list(values.values())
+    for row, expected in zip(axes, (values, values, apart), strict=True):
+        drawn = [ax.lines[0].get_ydata()[0] for ax in row]
+        assert drawn == list(expected.values())
         assert [ax.get_ylim() for ax in row] == [ax.get_ylim() for ax in axes[0]]
+        assert all(ax.get_ylim()[0] < y < ax.get_ylim()[1] for ax, y in zip(row, drawn, strict=True))  # nothing is cut
 
 
 def test_figure_7_says_where_an_epoch_is_one_look(two_problems, make_run):
