@@ -235,7 +235,7 @@ class Given:
         if not callable(self.raw):
             raise Wrong(f"The {what} itself is asked for: its name, without brackets and quotation marks.")
         self.said = f"the {what} {getattr(self.raw, '__name__', 'without a name')}"
-        return self.raw  # type: ignore[no-any-return]
+        return self.raw
 
     def output(self, function: Callable[..., Any], one: Any, shape: tuple[int, ...], of: str) -> np.ndarray:
         """What a function gives for an input, which is called `of`: finite numbers in this shape."""

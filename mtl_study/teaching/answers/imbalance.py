@@ -11,6 +11,7 @@ from mtl_study.analysis import failures
 from mtl_study.teaching import gridworlds, imbalance, zhou
 from mtl_study.teaching.gridworlds import Gridworld
 from mtl_study.teaching.marking import Given, Wrong, exercise, spot
+from mtl_study.teaching.toys import weigh
 from mtl_study.words import number
 
 
@@ -84,7 +85,7 @@ def least_c(given: Given, ratio: float, angle: float) -> str:
 
 def _tried(pair: np.ndarray, c: float) -> str:
     c = min(max(c, 0.0), 0.99)
-    weights = smtos.build("cagrad", 2, c=c).solve(pair)
+    weights = weigh(smtos.build("cagrad", 2, c=c), pair, np.ones(2))
     gets = number(failures.margin(pair, weights), 3, sign=True)
     return f"With c = {number(c, 2)} the worst-off task gets {gets} of the step."
 
@@ -100,7 +101,7 @@ def pcgrad_weights(given: Given) -> str:
 
     return given.agrees(
         [J @ J.T for J in jacobians],
-        smtos.build("pcgrad", 2, order="index").solve,
+        lambda G: weigh(smtos.build("pcgrad", 2, order="index"), G, np.ones(2)),
         [
             (
                 lambda G: by(G, half=1.0),
@@ -125,8 +126,8 @@ def agreeing_goals(given: Given) -> str:
     try:
         goals, start = given.raw
         given.said = f"the goals {goals} and the start {start}"
-        cells = [tuple(map(int, cell)) for cell in (*goals, start)]
-        exact = all(len(cell) == 2 for cell in cells) and len(cells) == 3
+        cells = [(int(row), int(column)) for row, column in (*goals, start)]
+        exact = len(cells) == 3
     except (TypeError, ValueError):
         exact = False
     if not exact:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtl_core import smtos
 from mtl_core.smtos import solvers
 from mtl_study.teaching import proofs
 from mtl_study.teaching.marking import Given, Wrong, exercise, named, short, spot
@@ -15,7 +14,7 @@ from mtl_study.words import listed
 def edm_weights(given: Given, ratio: float) -> str:
     """EDM's weights for two gradients at a right angle."""
     values = given.numbers("w₁", "w₂")
-    right = smtos.build("edm", 2).solve(np.diag([1.0, ratio**2]))
+    right = proofs.weights_of("edm", np.diag([1.0, ratio**2]))
     square = np.array([ratio**2, 1]) / (ratio**2 + 1)
     spot(
         values,
@@ -84,7 +83,7 @@ def equal_parts(given: Given) -> str:
             ),
             (lambda G: shares(G.diagonal() ** 0.5), "The longer gradient gets more here. It has to get less."),
             (lambda G: np.full(len(G), 1 / len(G)), "Equal weights give the longer gradient the larger part."),
-            (lambda G: smtos.build("edm", len(G)).solve(G), "This is EDM: the same part for two tasks, not for more."),
+            (lambda G: proofs.weights_of("edm", G), "This is EDM: the same part for two tasks, not for more."),
             (
                 lambda G: shares(np.linalg.solve(G, np.ones(len(G)))),
                 "Here all tasks gain the same. The exercise asks "
