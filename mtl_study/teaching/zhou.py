@@ -146,20 +146,18 @@ def on_failures(per_run: pd.DataFrame, cs: Sequence[float]) -> str:
     means = per_run.groupby("problem", sort=False).mean(numeric_only=True)
 
     def shares(column: str) -> str:
-        return listed(
-            f"{percent(100 * value, 1)} of the looks on {problem_label(str(name))}"
-            for name, value in means[column].items()
-        )
+        found = [f"{percent(100 * value, 1)} on {problem_label(str(name))}" for name, value in means[column].items()]
+        return f"at {listed(found)}" if means[column].any() else "nowhere"
 
     worst = {f"{c:g}": (means[f"cagrad {c:g}"].max(), means[f"imgrad {c:g}"].max()) for c in cs}
     words = [f"{percent(100 * a, 1)} and {percent(100 * b, 1)} at c = {c}" for c, (a, b) in worst.items()]
     repairs = per_run.repairs.sum()
     return (
-        f"The uniform loss itself would have hurt a task at {shares(failures.EQUAL)}, Nash-MTL with its released "
-        f"solver at {shares('nash released')} (it gives up at {shares('fallback')}), and solved exactly at "
+        f"Of all looks, the uniform loss itself would have hurt a task {shares(failures.EQUAL)}. Nash-MTL with its "
+        f"released solver hurts one {shares('nash released')} (it gives up {shares('fallback')}), and solved exactly "
         f"{shares('nash exact')}. CAGrad and IMGrad hurt one, on the problem where they do most, at {listed(words)}. "
-        f"IMGrad repairs {'failures of CAGrad, against the theorem' if repairs else 'no failure of CAGrad'}; it "
-        f"hurts a task alone at {shares('hurts alone')} and c."
+        f"IMGrad repairs {'failures of CAGrad, against the theorem' if repairs else 'no failure of CAGrad'}, and hurts "
+        f"a task where CAGrad does not {shares('hurts alone')}."
     )
 
 

@@ -109,7 +109,7 @@ def per_run():
 
 def test_failures_in_words(per_run):
     text = zhou.on_failures(per_run, [0.2])
-    assert "at 30.0 % of the looks on RL_RR, Nash-MTL with its released solver at 10.0 %" in text
+    assert "hurt a task at 30.0 % on RL_RR. Nash-MTL with its released solver hurts one at 10.0 % on RL_RR" in text
     assert "5.0 % and 15.0 % at c = 0.2" in text and "repairs no failure of CAGrad" in text
     assert "against the theorem" in zhou.on_failures(per_run.assign(repairs=0.1), [0.2])
 
