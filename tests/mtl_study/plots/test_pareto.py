@@ -88,7 +88,13 @@ def test_budget_is_a_line_for_the_sweep_and_a_point_for_a_method(sweep):
 def test_utility_is_relative_to_the_best_and_counts_its_changes(sweep):
     """The ends belong to the sweep's ends, the middle to EDM."""
     table = sweep
-    ax = pareto.utility(fronts.utilities(table, table, ("CL", "RR"), steps=21))
+    found = fronts.utilities(table, table, ("CL", "RR"), steps=21)
+    ax = pareto.utility(found)
+    best = found.groupby(["u", "smto"]).utility.mean().unstack().idxmax(axis=1)
+    for u in (0.1, 0.5, 0.9):  # the bar has the colour of the method with the largest utility there
+        (bar,) = [bar for bar in ax.patches if bar.get_x() < u < bar.get_x() + bar.get_width()]
+        of_best = best.iloc[np.abs(best.index - u).argmin()]
+        assert to_rgb(bar.get_facecolor()[:3]) == to_rgb(LOOK[of_best].colour)
     assert max(line.get_ydata().max() for line in ax.lines) == 0
     shown = {tuple(to_rgb(bar.get_facecolor()[:3])) for bar in ax.patches}
     assert shown == {to_rgb(LOOK[smto].colour) for smto in ("fixed", "edm")}

@@ -18,7 +18,7 @@ from mtl_core.smtos import edm
 from mtl_core.smtos.base import GramianWeighting, LossWeighting
 from mtl_study import execution
 from mtl_study.publishing import notebooks
-from mtl_study.teaching import exercises
+from mtl_study.teaching import exercises, marking
 from mtl_study.teaching.exercises import check, check_function, show_source
 from mtl_study.teaching.toys import Bowl, Pair, Slope, Toy, walk, weigh
 
@@ -103,6 +103,20 @@ def test_the_reading_list_holds_what_exists(tmp_path):
 
 
 # -- exercises ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_number_is_right_within_one_part_in_a_million():
+    """Of what is expected, or as such where that is below 1; a thousandth is wrong."""
+    for expected in (1.0, -250.0, 0.001):
+        allowed = 1e-6 * max(1, abs(expected))
+        near, far = expected + 0.5 * allowed, expected + 2 * allowed
+        assert marking.same(near, expected) and not marking.same(far, expected)
+        check(near, expected)
+        check_function(lambda _, near=near: near, lambda _, right=expected: right, [0])
+        with pytest.raises(AssertionError, match="Not yet"):
+            check(far, expected)
+        with pytest.raises(AssertionError, match="Not yet"):
+            check_function(lambda _, far=far: far, lambda _, right=expected: right, [0])
 
 
 @pytest.mark.parametrize(

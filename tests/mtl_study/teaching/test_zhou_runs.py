@@ -188,6 +188,7 @@ def test_figures():
     assert len(paths.flat[0].lines) == 8
     means = of_steps().groupby("smto").mean(numeric_only=True)
     for ax, column in zip(paths.flat, ("gap", "cosine"), strict=True):
+        assert column in ax.get_xlabel()
         named = {text.get_text(): text.xy for text in ax.texts if text.get_text()}
         assert named["MGDA"] == pytest.approx((means[column]["mgda"], -9)) and len(named) == 4
     levels = {"mean loss, no gate": 1.0}
