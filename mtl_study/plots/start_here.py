@@ -299,8 +299,8 @@ def grid(keys: Sequence[str], pairs: Sequence[Pair], options: Mapping[str, dict[
         ax.axhline(top, color="#e9e9e9", lw=0.8)
         first = top - (height - line_height * len(members)) / 2
         for i, key in enumerate(members):
-            name: dict[str, Any] = {"fontsize": 10.5, "color": LOOK[key].colour, "weight": "bold"}
-            ax.text(0.1, first - line_height * i, label(key), ha="left", va="center", **name)
+            style: dict[str, Any] = {"fontsize": 10.5, "color": LOOK[key].colour, "weight": "bold"}
+            ax.text(0.1, first - line_height * i, label(key), ha="left", va="center", **style)
         said = " or ".join(dict.fromkeys(reads(key).removeprefix("gradients on ") for key in members))
         said = f"gradients on {said}" if reads(members[0]).startswith("gradients") else said
         below = first - line_height * len(members)
