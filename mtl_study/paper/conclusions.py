@@ -647,8 +647,8 @@ def of_fixed_weights(
         noise = float(np.median([table.delta_m.std(ddof=1) for table in by_source.values()]))
         sentences.append(
             Sentence(
-                f"On QM9, by the run that the weights come from, Δm goes from {percent(means[low])} (source at learning "
-                f"rate {low:g}) to {percent(means[high])} ({high:g}).",
+                f"On QM9, by the run that the weights come from, Δm goes from {percent(means[low])} (source at "
+                f"learning rate {low:g}) to {percent(means[high])} ({high:g}).",
                 f"seeds of one set of weights differ by {number(noise)} points (standard deviation, median over sets).",
             )
         )
