@@ -95,11 +95,14 @@ def missed(verdicts: Iterable[Verdict], preset: str) -> str:
     """Which of the paper's own claims are not reproduced, with the reason, as a sentence."""
     if preset == artifacts.SMOKE:
         return "The smoke preset shows that the code runs; its numbers mean nothing, and neither do those in this list."
-    verdicts = list(verdicts)
-    named = [f"{v.id} ({v.verdict}: {v.why})" for v in verdicts if v.verdict != REPRODUCED]
-    if not named:
+    verdicts, of = list(verdicts), dict[str, list[str]]()
+    for verdict in verdicts:
+        if verdict.verdict != REPRODUCED:
+            of.setdefault(f"{verdict.verdict}: {verdict.why}", []).append(verdict.id)
+    if not of:
         return f"All {len(verdicts)} statements of the paper are reproduced."
-    return f"Of the paper's own claims not reproduced, open, or not judged here: {listed(named)}."
+    named = "; ".join(f"{listed(ids)} ({why})" for why, ids in of.items())
+    return f"Of the paper's own claims not reproduced, open, or not judged here: {named}."
 
 
 def spent(runs: Iterable[Run]) -> str:

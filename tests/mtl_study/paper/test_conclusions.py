@@ -92,8 +92,10 @@ def test_what_numbers_rest_on_is_read_from_the_runs():
 
 def test_what_is_missed_is_named_with_its_reason_and_smoke_means_nothing():
     wrong = SimpleNamespace(id="C1b", verdict=OPEN, why="it crosses 0")
-    assert conclusions.missed([verdict("C1a", REPRODUCED), wrong], "quick") == (
-        "Of the paper's own claims not reproduced, open, or not judged here: C1b (open: it crosses 0)."
+    alike, other = SimpleNamespace(**{**vars(wrong), "id": "C2"}), SimpleNamespace(**{**vars(wrong), "why": "no runs"})
+    assert conclusions.missed([verdict("C1a", REPRODUCED), wrong, other, alike], "quick") == (
+        "Of the paper's own claims not reproduced, open, or not judged here: C1b and C2 (open: it crosses 0); C1b "
+        "(open: no runs)."
     )
     assert conclusions.missed([verdict("C1a", REPRODUCED)], "quick") == "All 1 statements of the paper are reproduced."
     assert "mean nothing" in conclusions.missed([wrong], "smoke")
