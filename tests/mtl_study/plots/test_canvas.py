@@ -104,3 +104,16 @@ def test_published_figures_and_tables_keep_their_captions(all_methods):
     assert note["caption"] in canvas.publish(ax, "01_figure_1", "quick", "Figure 1").data.removeprefix("**Figure 1.** ")
     canvas.publish_table(selection.table_3(table), "01_table_3", "smoke", "Table 3")
     assert "| CAGrad |" in (folder / "tables" / "01_table_3.md").read_text()
+
+
+def test_a_name_is_at_its_own_point_and_covers_neither_a_marker_nor_a_name():
+    """Three points in a row, so close that the nearest place of each name is taken."""
+    _, ax = canvas.figure()
+    points = [(0.4, 0.5), (0.44, 0.5), (0.48, 0.5)]
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    found = canvas.label_points(ax, points, ["one", "two", "three"], ["k"] * 3)
+    dots, boxes = ax.transData.transform(points), [text.get_window_extent() for text in found]
+    assert [text.xy for text in found] == points
+    for i, box in enumerate(boxes):
+        assert not any(box.padded(4).contains(*dot) for j, dot in enumerate(dots) if j != i)
+        assert not any(box.overlaps(other) for other in boxes[:i])
