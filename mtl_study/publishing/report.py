@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -313,7 +314,7 @@ def unfolded(markdown: str) -> str:
 
 
 def _least(column: Iterable[str]) -> float:
-    """The pixels that a column takes at least: its longest word does not break."""
-    head, _, *entries = column
+    """The pixels that a column takes at least: its longest word does not break; of a link its text is seen."""
+    head, _, *entries = (re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell) for cell in column)
     longest = max((len(word) for cell in (head, *entries) for word in html.unescape(cell).split()), default=1)
     return longest * PER_LETTER + PER_CELL

@@ -264,6 +264,7 @@ def test_a_table_wider_than_a_page_is_folded_and_nothing_is_lost():
         sum(map(report._least, zip(*map(pages.cells, block.split("\n")), strict=True))) <= report.WIDTH
         for block in blocks
     )
+    assert report._least(["Claim", ":---", "[C1](#a-long-address)"]) == report._least(["Claim", ":---", "C1"])
     widths = [len(pages.cells(block.split("\n")[0])) for block in blocks]
     assert max(widths) - min(widths) <= 2 and report.unfolded(folded) == wide
 
