@@ -121,7 +121,7 @@ def replaced(pairs: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) 
         table,
         "Difference of test Δm in points, paired by seed; the margin is one standard deviation between seeds of the "
         "source. Trained at: the learning rates of the two; where they differ, so does more than the weights. p is of "
-        "two one-sided tests: below 0.025, which is where the interval lies within the margin, the two are equal. "
+        "two one-sided tests: below 0.025, which is where the interval is within the margin, the two are equal. "
         f"{note}",
     )
     return table
