@@ -23,7 +23,7 @@ from mtl_core.names import nearest
 from mtl_study import artifacts, cells
 from mtl_study.experiments import runner
 from mtl_study.paper import rules
-from mtl_study.publishing import notebooks, pages, reproduce, running
+from mtl_study.publishing import notebooks, report, reproduce, running
 from mtl_study.publishing.notebooks import NotebookNode
 from mtl_study.words import counted
 
@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     if drawn == table:
         print(f"\n{table.read_text(encoding='utf-8')}")
     elif (shipped := repository / f"docs/report/{given.name}.png").exists():
-        same = pages.same_picture(shipped.read_bytes(), drawn.read_bytes())
+        same = report.same_picture(shipped.read_bytes(), drawn.read_bytes())
         print(f"{'The same picture as' if same else 'Not the same, pixel by pixel, as'} {shipped}.")
     return 0
 

@@ -303,5 +303,6 @@ def unfolded(markdown: str) -> str:
 def _least(column: Iterable[str]) -> float:
     """The pixels that a column takes at least: its longest word does not break."""
     head, _, *entries = column
-    longest = max((len(word) for cell in (head, *entries) for word in html.unescape(cell).split()), default=1)
+    text = re.sub(r"\]\([^)]*\)", "", html.unescape(" ".join((head, *entries))))  # of a link what is shown
+    longest = max(map(len, text.split()), default=1)
     return longest * PER_LETTER + PER_CELL
