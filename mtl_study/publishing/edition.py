@@ -10,6 +10,7 @@ import argparse
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -107,7 +108,11 @@ def _api(target: Path) -> str:
     import pdoc
 
     pdoc.render.configure(docformat="markdown", show_source=True)
-    pdoc.pdoc("mtl_core", output_directory=target / "api")
+    with (
+        warnings.catch_warnings()
+    ):  # of annotations that are imported for type checkers only: they are shown as written
+        warnings.simplefilter("ignore", UserWarning)
+        pdoc.pdoc("mtl_core", output_directory=target / "api")
     return "api/mtl_core.html"
 
 

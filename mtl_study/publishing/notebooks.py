@@ -80,7 +80,7 @@ def judged(notebook: NotebookNode) -> dict[str, tuple[str, str]]:
         for call in (call for call in _calls(cell, "judge") if call.args):
             # of `judge(name, …)` in a loop, what is named in the cell
             named = call.args[:1] if isinstance(call.args[0], ast.Constant) else ast.walk(ast.parse(cell.source))
-            texts = [n.value for n in named if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            texts = [str(node.value) for node in named if isinstance(node, ast.Constant)]
             for claim in texts if len(texts) == 1 else [text for text in texts if text in rules.names()]:
                 found |= {
                     part: (claim, cell.get("id", "")) for part, _ in rules.named_parts(claim) if part not in found
