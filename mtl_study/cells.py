@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-SHOWS = {"say", "print", "display", "publish", "publish_table", "show_source", "check", "check_function"}
+SHOWS = {"say", "print", "display", "publish", "publish_table", "show_source", "check"}
 STREAMS = {"default_rng", "Generator", "RandomState"}
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 IMMEDIATE = {"listcomp", "setcomp", "dictcomp", "genexpr"}  # as symtable calls them

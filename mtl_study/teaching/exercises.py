@@ -1,21 +1,15 @@
-"""Code shown as it ran, and answers checked.
-
-show_source(EDM.weights)                   the code of a function, a class or a whole file, as it is on disk
-check(answer, 0.5, hint="…")               feedback on an exercise; a wrong answer raises AssertionError
-"""
+"""Code shown as it ran: `show_source(EDM.weights)` is the code of a function, a class or a whole file, as on disk."""
 
 from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtl_core.names import nearest
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.execution import has_frontend
-from mtl_study.teaching.marking import describe, same, unanswered
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -59,61 +53,3 @@ def show_source(shown: Any) -> Markdown:
     if path.is_relative_to(REPOSITORY):
         place = f"`{path.relative_to(REPOSITORY).as_posix()}`" + ("" if first <= 1 else f", line {first}") + "\n\n"
     return Markdown(f"{place}{fence}python\n{source}\n{fence}")
-
-
-def check(answer: Any, expected: Any, hint: str = "", tolerance: float = 1e-6) -> None:
-    """Feedback on an answer: a number, a word, a set of words or an array. `None` and `...` count as not answered yet.
-
-    Args:
-        hint: what to think about, shown with a wrong answer; the right one is not given away.
-        tolerance: of numbers, relative to the expected ones (absolute where those are below 1).
-
-    Raises:
-        AssertionError: the answer is wrong.
-    """
-    __tracebackhide__ = True
-    if unanswered(answer):
-        print("○ Not answered yet.")
-        return
-    if not same(answer, expected, tolerance):
-        raise AssertionError(f"Not yet. Your answer is {describe(answer)}.{_hint(hint)}")
-    print("✓ Right.")
-
-
-def check_function(
-    function: Callable[..., Any] | None,
-    expected: Callable[..., Any],
-    inputs: Sequence[Any],
-    hint: str = "",
-    tolerance: float = 1e-6,
-) -> None:
-    """Feedback on a function of one argument: it must agree with another one on every input. `None`, or a function that
-    returns `None` or `...`, counts as not answered yet.
-
-    Raises:
-        AssertionError: it does not, or it fails; the message shows the input.
-    """
-    __tracebackhide__ = True
-    if function is None:
-        print("○ Not answered yet.")
-        return
-    for given in inputs:
-        try:
-            answer = function(given)
-        except Exception as error:
-            raise AssertionError(
-                f"Not yet. For {describe(given)} your code stops: {type(error).__name__}: {error}{_hint(hint)}"
-            ) from error
-        if unanswered(answer):
-            print("○ Not answered yet.")
-            return
-        if not same(answer, expected(given), tolerance):
-            raise AssertionError(
-                f"Not yet. For {describe(given)} your code gives {describe(answer)}, expected "
-                f"{describe(expected(given))}.{_hint(hint)}"
-            )
-    print(f"✓ Right, on all {len(inputs)} inputs.")
-
-
-def _hint(hint: str) -> str:
-    return f" Hint: {hint}" if hint else ""

@@ -556,6 +556,15 @@ def test_what_is_solved_is_what_was_read(capsys):
     assert accepted("kept_properties") is None and "did you mean" not in capsys.readouterr().out.splitlines()[0]
 
 
+def test_what_counts_as_the_same_answer():
+    """Words in any case, sets in any order, numbers to a part in a million, arrays of whatever kind."""
+    alike = [(0.5, 0.5), (2, 2.0), (1000.0001, 1000.0), (" EDM", "edm"), (True, True), (["si", "edm"], {"edm", "si"})]
+    alike += [([1, 2], np.array([1.0, 2.0])), (torch.tensor([1.0, 2.0]), [1, 2])]
+    apart = [(0.51, 0.5), ("half", 0.5), (0.5, "half"), (1, True), (float("nan"), 0.5), ("edm", {"edm"})]
+    apart += [({"edm", "si"}, {"edm"}), ([1.0], [1.0, 2.0]), ([[1.0, 2.0]], [1.0, 2.0])]
+    assert [pair for pair in alike if not marking.same(*pair)] == [pair for pair in apart if marking.same(*pair)] == []
+
+
 def test_an_exercise_that_is_not_there_is_named():
     with pytest.raises(KeyError, match=r"no exercise 'edm_weight' \(did you mean 'edm_weights'\?\)"):
         check("edm_weight", 1)
