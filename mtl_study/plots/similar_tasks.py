@@ -308,7 +308,8 @@ def _looks(table: pd.DataFrame) -> str:
         if samples and samples <= (every + 1) * batch:
             once.append(look.problem_label(problem))
     found = f"Looks: the second step of an epoch, then every {every}th"
-    return f"{found}; here one per epoch on {listed(once)} (D30)." if once else f"{found}."
+    where = listed(once) if len(once) <= 3 else f"{len(once)} of the problems"
+    return f"{found}; here one per epoch on {where} (D30)." if once else f"{found}."
 
 
 def unrelated_tasks(tasks: Sequence[int] = (2, 3, 11), largest: float = 100.0) -> np.ndarray:
