@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mtl_study.analysis.conflicts import SAMPLES, TASKS
 from mtl_study.analysis.confounds import ALONE
+from mtl_study.artifacts import NOISE
 from mtl_study.experiments.corruptions import SEVERITIES, corrupt
 from mtl_study.look import (
     BLUE,
@@ -43,7 +44,11 @@ def invariance_table(rows: pd.DataFrame) -> pd.DataFrame:
     """How far the two runs come apart, a row per setting, in words."""
 
     def shown(value: float) -> str:
-        return "–" if np.isnan(value) else "0" if value == 0 else number(value, 2) if value > 0.005 else f"{value:.0e}"
+        if np.isnan(value):
+            return "–"
+        if 0 < value < NOISE:
+            return f"< {NOISE:.0e}"
+        return "0" if value == 0 else number(value, 2) if value > 0.005 else f"{value:.0e}"
 
     table = pd.DataFrame(
         {

@@ -228,6 +228,8 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
     )
     shown = figures.invariance_table(world())
     assert list(shown["equal at powers of two"]) == ["yes" if s.invariant else "no" for s in SETTINGS]
+    noise = world().assign(control=8e-17)
+    assert set(figures.invariance_table(noise)["rounding alone"]) == {"< 1e-10"}  # digits of one processor
     assert artifacts.root() == tmp_path and invariance.DECIMAL == (10.0, 0.1)
 
 
