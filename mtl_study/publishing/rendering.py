@@ -49,7 +49,7 @@ def to_html(notebook: NotebookNode, name: str, around: Sequence[tuple[str, str]]
     shown = prepared(notebook)
     shown.metadata["around"] = list(around)
     page: str = exporter.from_notebook_node(shown, {"metadata": {"name": name}})[0]
-    return page
+    return page.replace('<div class="highlight ', '<div tabindex="0" class="highlight ')  # wide code scrolls by key
 
 
 class NotebookPage(HTMLExporter):

@@ -101,6 +101,11 @@ def test_parameters_are_shown_once_with_their_values_and_comments(page):
     assert "injected" not in body(page) and "extra = None" in text
 
 
+def test_wide_code_can_be_reached_by_the_keyboard(page):
+    blocks = re.findall(r"<div[^>]*class=\"highlight [^>]*>", page)
+    assert blocks and all('tabindex="0"' in block for block in blocks)
+
+
 def test_values_replace_those_that_differ_and_nothing_else():
     expected = OWN.replace('"quick"', '"smoke"').replace('"epochs": 10', '"epochs": 1') + "\nextra = None"
     assert rendering.with_values(OWN, GIVEN) == expected
