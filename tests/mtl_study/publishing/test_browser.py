@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from filelock import FileLock
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from mtl_study import artifacts
@@ -30,18 +31,25 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifacts of one preset."""
+def folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The artifacts of one preset, made by the first of all workers that asks; the others wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base if worker_id == "master" else base.parent) / "pages"
+    with FileLock(f"{place}.lock"):
+        if not place.exists():
+            assert make_pages(place / "artifacts") == 0
+    return next(path.parent for path in place.glob("artifacts/*/index.html"))
+
+
+def make_pages(place: Path) -> int:
     made, sources = artifacts.REPOSITORY / "artifacts", notebooks.find(artifacts.REPOSITORY / "notebooks")
     preset = next((name for name in ("smoke", "quick") if (made / name / "index.html").exists()), "")
-    place: Path = tmp_path_factory.mktemp("pages") / "artifacts"
-    if preset:
-        shutil.copytree(made / preset, place / preset)
-        running.render_again(place / preset)
-        pages.write_index(place / preset, preset, sources)
-        return place / preset
-    assert reproduce.main(["--preset", "smoke", "--artifacts", str(place)]) == 0
-    return place / "smoke"
+    if not preset:
+        return reproduce.main(["--preset", "smoke", "--artifacts", str(place)])
+    shutil.copytree(made / preset, place / preset)
+    running.render_again(place / preset)
+    pages.write_index(place / preset, preset, sources)
+    return 0
 
 
 @pytest.fixture(scope="module")
