@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -130,10 +131,7 @@ class Local:
         for worker in [worker for worker in reversed(self.idle) if worker.gpu == gpu]:
             self.idle.remove(worker)
             yield worker
-        for worker in [worker for worker in SPARE if worker.gpu == gpu and worker.fits]:
-            with contextlib.suppress(ValueError):  # it has just been ended
-                SPARE.remove(worker)
-                yield worker
+        yield from spare(gpu, DRIVER)
 
     def cancel(self) -> None:
         end_spare()
@@ -146,15 +144,13 @@ class Local:
         for worker in self.busy.values():
             worker.end()
         end_spare()
-        SPARE.extend(waiting)
-        timer = threading.Timer(SPARE_FOR, end_spare, [waiting])
-        timer.daemon = True
-        timer.start()
+        for worker in waiting:
+            worker.wait_for_more()
 
 
 class Dask:
-    """On a Dask cluster: the one at an address, or one of `workers` processes that is started here. Each task has a
-    process of its own, apart from the cluster's worker, so that a crash leaves the worker alive. It takes twice as many
+    """On a Dask cluster: the one at an address, or one of `workers` processes that is started here. A task runs in a
+    process apart from the cluster's worker, so that a crash leaves the worker alive. It takes twice as many
     tasks as the cluster has threads, as workers come and go: none of them waits, and a task that is queued is claimed
     and kept from other sweeps. Processes that are started here share the GPUs; elsewhere each has what its worker has.
 
@@ -196,7 +192,7 @@ class Dask:
 
     def submit(self, name: str, function: Callable[..., Any], *args: Any) -> None:
         task, done = cloudpickle.dumps((function, args)), self.done
-        future = self.client.submit(do_beside, task, self.time_limit, self.gpus, pure=False)
+        future = self.client.submit(do_beside, task, self.time_limit, self.gpus, DRIVER, pure=False)
         self.futures[name] = future
         future.add_done_callback(lambda future: done.put((name, future)))
 
@@ -263,14 +259,26 @@ def attempt(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 START = "import sys; sys.path[:] = sys.argv[2:]; from mtl_study.experiments import engines; engines.serve(sys.argv[1])"
 
 
-SPARE: list[Worker] = []  # those that wait for the next sweep
+SPARE: list[Worker] = []  # those that wait for the next task
 SPARE_FOR = 120.0  # seconds
+DRIVER = uuid.uuid4().hex  # names this process, as the one that hands tasks out
 
 
-def end_spare(workers: list[Worker] | None = None) -> None:
-    """End those that wait for the next sweep: these, or all."""
+def spare(gpu: str | None, driver: str) -> Iterator[Worker]:
+    """Those that wait, see this GPU, have worked for this driver (another may have changed the code), and would see
+    the same environment, folder and path if they were new; each is taken away."""
+    for worker in [w for w in SPARE if (w.gpu, w.driver) == (gpu, driver) and w.made_in == surroundings()]:
+        with contextlib.suppress(ValueError):  # it has just been ended, or taken by another thread
+            SPARE.remove(worker)
+            worker.timer.cancel()
+            if worker.alive:
+                yield worker
+
+
+def end_spare(workers: Sequence[Worker] | None = None) -> None:
+    """End those that wait: these, or all."""
     for worker in list(SPARE if workers is None else workers):
-        if worker in SPARE:
+        with contextlib.suppress(ValueError):  # it has work
             SPARE.remove(worker)
             worker.end()
 
@@ -282,10 +290,10 @@ def surroundings() -> tuple[dict[str, str], str, list[str]]:
 
 class Worker:
     """A process that works out one task after the other, and ends with this one. gpu: the only one that it sees; None:
-    what this process sees."""
+    what this process sees. driver: whose tasks these are."""
 
-    def __init__(self, gpu: str | None = None) -> None:
-        self.ended_by, self.gpu = "", gpu
+    def __init__(self, gpu: str | None = None, driver: str = DRIVER) -> None:
+        self.ended_by, self.gpu, self.driver = "", gpu, driver
         self.made_in = surroundings()
         self.process = subprocess.Popen(
             [sys.executable, "-c", START, str(os.getpid()), *sys.path],
@@ -300,10 +308,12 @@ class Worker:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    @property
-    def fits(self) -> bool:
-        """Whether a new process would see the same environment, folder and path."""
-        return self.alive and self.made_in == surroundings()
+    def wait_for_more(self) -> None:
+        """Be one of the SPARE, and end after a while."""
+        self.timer = threading.Timer(SPARE_FOR, end_spare, [[self]])
+        self.timer.daemon = True
+        SPARE.append(self)
+        self.timer.start()
 
     def do(self, task: bytes, time_limit: float) -> Any:
         """The result of a pickled task, or a Failure; after one that died, so is the worker."""
@@ -375,29 +385,34 @@ def _answer(task: bytes) -> bytes:
         return pickle.dumps(Failure(f"{type(error).__name__}: {error}"))
 
 
-def do_beside(task: bytes, time_limit: float, gpus: Sequence[str] = ()) -> Any:
-    """In a Dask worker: run a task in a process of its own, which sees the one of these GPUs that the worker has. The
-    process ends when the task is cancelled, and so when its driver or the scheduler is gone."""
+def do_beside(task: bytes, time_limit: float, gpus: Sequence[str], driver: str) -> Any:
+    """In a Dask worker: run a task in a process apart, which sees the one of these GPUs that the worker has. Then it
+    waits for this driver's next task. It ends when the task is cancelled, and so when the driver or the scheduler is
+    gone."""
     import distributed
 
     dask_worker = distributed.get_worker()
     key = dask_worker.get_current_task()
-    worker = Worker(gpus[int(dask_worker.name) % len(gpus)] if gpus else None)
-    finished = threading.Event()
+    gpu = gpus[int(dask_worker.name) % len(gpus)] if gpus else None
+    worker = next(spare(gpu, driver), None) or Worker(gpu, driver)
+    finished, ending = threading.Event(), threading.Lock()
+
+    def cancelled() -> bool:
+        state = dask_worker.state.tasks.get(key)
+        closing = dask_worker.status.name in ("closing", "closed", "failed")
+        return state is None or state.state == "cancelled" or closing
 
     def watch() -> None:
         while not finished.wait(1):
-            state = dask_worker.state.tasks.get(key)
-            if (
-                state is None
-                or state.state == "cancelled"
-                or dask_worker.status.name in ("closing", "closed", "failed")
-            ):
-                worker.end("it was cancelled")
+            with ending:  # a process that has gone on to its next task is left alone
+                if not finished.is_set() and cancelled():
+                    worker.end("it was cancelled")
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         return worker.do(task, time_limit)
     finally:
-        finished.set()
-        worker.end()
+        with ending:
+            finished.set()
+        if worker.alive:
+            worker.wait_for_more()

@@ -1,8 +1,14 @@
-"""Records that are made by hand."""
+"""Records that are made by hand, and a Dask cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +64,32 @@ def make_run() -> Callable[..., Run]:
         )
 
     return make
+
+
+@pytest.fixture
+def start_cluster() -> Iterator[Callable[[Path, dict[str, str]], tuple[str, subprocess.Popen, list[subprocess.Popen]]]]:
+    """A function that starts a Dask cluster of two workers by hand, as on several machines: (address, scheduler,
+    workers). It takes a folder for their files and what they have in their environment."""
+    processes: list[subprocess.Popen] = []
+
+    def start(folder: Path, environment: dict[str, str]) -> tuple[str, subprocess.Popen, list[subprocess.Popen]]:
+        where = folder / "scheduler.json"
+        for part in (
+            ["dask_scheduler", "--port", "0", "--no-dashboard", "--no-show"],
+            *2 * [["dask_worker", "--nthreads", "1", "--no-nanny", "--no-dashboard"]],
+        ):
+            command = [sys.executable, "-m", f"distributed.cli.{part[0]}", *part[1:], "--scheduler-file", str(where)]
+            options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+            processes.append(subprocess.Popen(command, env={**os.environ, **environment}, **options))
+        deadline = time.monotonic() + 120
+        while not where.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return json.loads(where.read_text())["address"], processes[0], processes[1:]
+
+    yield start
+    for process in reversed(processes):
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

@@ -519,26 +519,31 @@ def test_kills_at_random_moments(tmp_path, monkeypatch, engine, notebook, kills)
 
 
 @pytest.fixture
-def scheduler(tmp_path):
-    """A Dask cluster of two workers, by hand, as on several machines: (address, scheduler, workers)."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MTL_TEST": str(tmp_path)}
-    start = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard", "--no-show"]
-    where = tmp_path / "scheduler.json"
-    options = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
-    processes = [subprocess.Popen([*start, "--scheduler-file", where], **options)]
-    start = [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-    processes += [subprocess.Popen([*start, "--scheduler-file", where], **options) for _ in range(2)]
-    deadline = time.monotonic() + 120
-    while not where.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    yield json.loads(where.read_text())["address"], processes[0], processes[1:]
-    for process in reversed(processes):
-        process.kill()
-        process.wait()
+def scheduler(tmp_path, start_cluster):
+    """A Dask cluster of two workers: (address, scheduler, workers)."""
+    return start_cluster(tmp_path, {"PYTHONPATH": os.pathsep.join(sys.path), "MTL_TEST": str(tmp_path)})
 
 
 def beside_dask(workers: list[subprocess.Popen]) -> list[psutil.Process]:
     return [child for worker in workers for child in workers_of(worker)]
+
+
+@pytest.mark.cluster
+def test_a_dask_worker_keeps_its_process_for_one_driver(scheduler, monkeypatch):
+    """A new process takes seconds to start; but one that another driver has used may have its code."""
+    engine = engines.Dask(scheduler[0], 1, 60)
+
+    def process() -> int:
+        engine.submit("a", os.getpid)
+        return all_of(engine, 1)["a"]
+
+    try:
+        first = {process() for _ in range(6)}
+        monkeypatch.setattr(engines, "DRIVER", "another")
+        second = {process() for _ in range(6)}
+    finally:
+        engine.close()
+    assert len(first) <= 2 and len(second) <= 2 and not first & second
 
 
 @pytest.mark.cluster

@@ -134,7 +134,7 @@ def reproduced(copy, environment, pages, **settings):
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_the_whole_paper_preset_runs_dry(tmp_path):
+def test_the_whole_paper_preset_runs_dry(tmp_path, start_cluster):
     """Every notebook runs, every table's n is that of its runs, what one notebook reads of another's problem is what
     that one reports (all seeds of what its search has chosen), and two Dask workers give the tables of one process."""
     copy, environment = reduced(tmp_path)
@@ -162,6 +162,7 @@ def test_the_whole_paper_preset_runs_dry(tmp_path):
         assert (found.reference().n == len(SEEDS)).all(), name
 
     store.rename(tmp_path / "by one process")
-    _, of_two = reproduced(copy, environment, tmp_path / "of two", MTL_ENGINE="dask", MTL_WORKERS="2")
+    address, *_ = start_cluster(tmp_path, environment)
+    _, of_two = reproduced(copy, environment, tmp_path / "of two", MTL_ENGINE="dask", MTL_ADDRESS=address)
     assert of_two.keys() == tables.keys()
     assert [name for name, table in tables.items() if not table.equals(of_two[name])] == []
