@@ -165,4 +165,6 @@ def test_the_whole_paper_preset_runs_dry(tmp_path, start_cluster):
     address, *_ = start_cluster(tmp_path, environment)
     _, of_two = reproduced(copy, environment, tmp_path / "of two", MTL_ENGINE="dask", MTL_ADDRESS=address)
     assert of_two.keys() == tables.keys()
-    assert [name for name, table in tables.items() if not table.equals(of_two[name])] == []
+    measured = ["its price", "price of trying all"]  # in seconds of these trainings
+    one, two = ({k: v.drop(columns=measured, errors="ignore") for k, v in of.items()} for of in (tables, of_two))
+    assert [name for name in one if not one[name].equals(two[name])] == []
