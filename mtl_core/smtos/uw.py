@@ -52,10 +52,8 @@ class UW(LossWeighting):
         self.likelihoods = likelihoods
         self.needs = ("parameters",) if likelihoods else ("likelihoods", "parameters")
         self.eta = nn.Parameter(torch.zeros(num_tasks))
-        self.power: Tensor
-        self.divisor: Tensor
-        self.register_buffer("power", torch.ones(num_tasks))
-        self.register_buffer("divisor", torch.ones(num_tasks))
+        self.power: Tensor = nn.Buffer(torch.ones(num_tasks))
+        self.divisor: Tensor = nn.Buffer(torch.ones(num_tasks))
 
     def set_up(self, info: ProblemInfo, seed: int) -> None:
         super().set_up(info, seed)
