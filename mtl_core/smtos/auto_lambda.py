@@ -118,7 +118,7 @@ class AutoLambda(Wrapping):
         if self.inner is None:
             step.apply(lambdas, lambdas)
             return StepResult(lambdas, lambdas)
-        if getattr(self.inner, "positive_losses", False) and lambdas.device.type == "cpu" and lambdas.min() <= 0:
+        if self.inner.positive_losses and lambdas.device.type == "cpu" and lambdas.min() <= 0:
             raise ValueError(
                 f"auto_lambda: λ has become {lambdas.tolist()}, and the inner method {self.inner.key} needs positive "
                 "losses λ_k L_k. Take a smaller lr_ratio or an inner method that reads no losses."

@@ -78,7 +78,7 @@ class GradNorm(SMTO):
         return (scaled - target).sign() * norms
 
     def backward(self, step: Step) -> StepResult:
-        losses, met = floored(self.key, step.losses, 1e-12)
+        losses, met = floored(self.key, step.losses, self.floor)
         flags = tuple(dict.fromkeys(self.take_pending() + met))
         if not self.begun and self.start == "first_step":
             self.begin(losses)

@@ -61,6 +61,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.execution",
         "mtl_study.provenance",
         "mtl_study.cells",
+        "mtl_study.cosines",
         "mtl_study.look",
         "mtl_study.words",
     ),
