@@ -194,9 +194,7 @@ class RotoGrad(Wrapping):
 
 def haar(size: int, generator: torch.Generator) -> Tensor:
     """A rotation [m, m], uniformly distributed on SO(m), float64."""
-    q: Tensor
-    q, r = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
-    q = q * r.diagonal().sign()
+    q: Tensor = nn.init.orthogonal_(torch.empty(size, size, dtype=torch.float64), generator=generator)
     if torch.linalg.det(q) < 0:
         q[:, 0] = -q[:, 0]
     return q
