@@ -31,10 +31,6 @@ except ModuleNotFoundError as error:
     ) from None
 
 
-class UnknownProblem(ValueError):
-    """No problem has this name."""
-
-
 @dataclass(frozen=True)
 class Problem:
     """What is learnt: tasks in order, a model for them, and where the samples come from.
@@ -237,13 +233,10 @@ def canonical(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What the options of a problem say, in one spelling: see `check_options`.
 
     Raises:
-        UnknownProblem: there is none of that name; the nearest is named.
-        BadOption: an option that it does not have, or a value of the wrong type or out of range.
+        BadOption: unknown name or option (the nearest is named), or a value of the wrong type or out of range.
     """
     if name not in PROBLEMS:
-        raise UnknownProblem(
-            f"there is no problem called {name!r}{nearest(name, PROBLEMS)}. Known: {', '.join(PROBLEMS)}."
-        )
+        raise BadOption(f"there is no problem called {name!r}{nearest(name, PROBLEMS)}. Known: {', '.join(PROBLEMS)}.")
     return check_options(name, parameters(PROBLEMS[name]), options)
 
 

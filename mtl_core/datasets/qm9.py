@@ -546,16 +546,8 @@ def take(arrays: Arrays, rows: np.ndarray) -> Arrays:
     counts = arrays.counts.astype(np.int64)
     atoms = _ragged((counts.cumsum() - counts)[rows], counts[rows])
     pairs = _ragged(((counts**2).cumsum() - counts**2)[rows], counts[rows] ** 2)
-    return Arrays(
-        molecules=arrays.molecules[rows],
-        counts=counts[rows],
-        numbers=arrays.numbers[atoms],
-        positions=arrays.positions[atoms],
-        flags=arrays.flags[atoms],
-        bonds=arrays.bonds[pairs],
-        ways=arrays.ways[rows],
-        targets=arrays.targets[rows],
-    )
+    chosen = {"numbers": atoms, "positions": atoms, "flags": atoms, "bonds": pairs}
+    return Arrays(*(values[chosen.get(name, rows)] for name, values in arrays._asdict().items()))
 
 
 # -- the dataset -------------------------------------------------------------------------------------------------------

@@ -65,6 +65,3 @@ class ReconstructionHead(nn.Sequential):
             nn.Linear(hidden, 784),
             nn.Unflatten(1, (28, 28)),
         )
-
-
-__all__ = ["FEATURES", "ClassificationHead", "Encoder", "ReconstructionHead", "features"]

@@ -14,5 +14,5 @@ def test_a_wrong_option_is_refused():
 
 
 def test_unknown_problem_names_the_nearest():
-    with pytest.raises(problems.UnknownProblem, match="did you mean 'multimnist/CL_RR'"):
+    with pytest.raises(BadOption, match="did you mean 'multimnist/CL_RR'"):
         problems.get("multimnist/CLRR")
