@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from mtl_study import artifacts
-from mtl_study.publishing import edition, running
+from mtl_study.publishing import edition
 
 METHODS = """# Methods
 
@@ -50,12 +50,12 @@ def dead_links(folder: Path) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def docs(house):
+def docs(house, rendered):
     folder = house.repository / "docs"
     folder.mkdir()
     (folder / "methods.md").write_text(METHODS)
     (folder / "defects.md").write_text("# Defects\n\nD1\n")
-    running.render_again(house.folder)
+    rendered(house.folder)
     return house
 
 

@@ -9,6 +9,7 @@ import nbformat
 import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from papermill.engines import NotebookExecutionManager
 
 from mtl_study import artifacts
 from mtl_study.parameters import schemas
@@ -103,6 +104,40 @@ def test_an_interrupted_notebook_is_not_one_that_was_not_run(toy):
     assert reproduce.main([], repository) == summary.INTERRUPTED
     assert states(repository) == ["failed", "not run"] and outcome()[:2] == ("interrupted", 130)
     assert "interrupted" in (artifacts.root() / "smoke/index.html").read_text()
+
+
+@pytest.fixture
+def short(tmp_path):
+    """A notebook with a title and one cell, for a kernel of its own."""
+    path = tmp_path / "01_toy.ipynb"
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Toy"), new_code_cell("1 + 1")], metadata=kernel), path)
+    return path
+
+
+def test_an_interrupt_before_the_first_cell_with_code_is_told(short, monkeypatch):
+    """papermill starts texts as it starts code, but a text has no number."""
+    start = NotebookExecutionManager.cell_start
+
+    def interrupted(*arguments, **named):
+        start(*arguments, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NotebookExecutionManager, "cell_start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        running.run(Job(short, {}), short.parent, short.parent / "out")
+    kept = nbformat.read(short.parent / "out/notebooks/01_toy.failed.ipynb", as_version=4)
+    assert kept.metadata["failure"] == "Stopped at the text that begins `# Toy`: interrupted"
+    assert sorted(path.name for path in (short.parent / "out/notebooks").iterdir()) == [
+        "01_toy.failed.html",
+        "01_toy.failed.ipynb",
+    ]
+
+
+def test_on_success_a_kernel_says_nothing_of_its_end(short, capfd):
+    """It is interrupted before it is asked to stop, and would call that an error."""
+    running.run(Job(short, {}), short.parent, short.parent / "out")
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_one_that_was_killed_is_neither(toy, monkeypatch):
