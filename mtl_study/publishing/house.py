@@ -7,7 +7,8 @@ import ast
 from pathlib import Path
 
 from mtl_core.files import write_atomically
-from mtl_study.artifacts import REPOSITORY, need_checkout
+from mtl_study import commands
+from mtl_study.artifacts import REPOSITORY
 
 TARGET = REPOSITORY / "CONTRIBUTING.md"
 START, END = "<!-- map -->\n", "<!-- end of the map -->\n"
@@ -61,6 +62,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.execution",
         "mtl_study.provenance",
         "mtl_study.cells",
+        "mtl_study.commands",
         "mtl_study.cosines",
         "mtl_study.look",
         "mtl_study.words",
@@ -173,5 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    need_checkout()
-    main()
+    commands.run(main)

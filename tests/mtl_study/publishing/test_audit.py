@@ -62,9 +62,9 @@ def test_what_is_not_there_is_refused_with_the_nearest_name(capsys):
         (["--runs", "100000"], "RUNS=100000: expected 1 to"),
     ):
         assert audit.main(arguments) == 2
-        assert says in capsys.readouterr().out
+        assert says in capsys.readouterr().err
     assert excerpts.main(["01_figure_11"]) == 2
-    assert "no notebook publishes '01_figure_11' (did you mean '01_figure_1'?)" in capsys.readouterr().out
+    assert "no notebook publishes '01_figure_11' (did you mean '01_figure_1'?)" in capsys.readouterr().err
     assert audit.find("Xin-front a")[1] == audit.find("Xin-fronta")[1]
 
 

@@ -86,7 +86,7 @@ def test_every_page_is_there_and_every_link_answers(docs, monkeypatch):
 def test_an_edition_of_nothing_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
     assert edition.main(["--preset", "quick"]) == 1
-    assert "run `make reproduce PRESET=quick` first" in capsys.readouterr().out
+    assert "run `make reproduce PRESET=quick` first" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -11,9 +11,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from papermill.engines import NotebookExecutionManager
 
-from mtl_study import artifacts
+from mtl_study import artifacts, commands
 from mtl_study.parameters import schemas
-from mtl_study.publishing import pages, reproduce, running, summary
+from mtl_study.publishing import pages, reproduce, running
 from mtl_study.publishing.running import Job, Limits, Lines, NotebookFailed
 
 MINUTE = 60.0
@@ -71,7 +71,7 @@ def test_a_page_that_cannot_be_made_costs_no_later_notebook(toy, monkeypatch, ca
         return whole(notebook, name)
 
     monkeypatch.setattr(running, "to_html", to_html)
-    assert reproduce.main([], repository) == summary.FAILED
+    assert reproduce.main([], repository) == commands.FAILED
     assert (
         "01_first.ipynb was executed. Its page could not be made: RuntimeError: a filter broke"
         in capsys.readouterr().out
@@ -86,14 +86,14 @@ def test_a_failed_notebook_is_the_last_thing_that_is_said(toy, capsys):
     """With its page up to the error; and a program reads the same from summary.json, junit.xml and the exit code."""
     repository, raises = toy
     raises["01_first"] = ValueError("no such thing <b>")
-    assert reproduce.main([], repository) == summary.FAILED
+    assert reproduce.main([], repository) == commands.FAILED
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last.startswith("✗ 01_first: Stopped in cell [*], which begins `x = 1`: ValueError: no such thing")
     html = (artifacts.root() / "smoke/notebooks/01_first.failed.html").read_text()
     assert "no such thing &lt;b&gt;" in html and "x" in html
     assert states(repository) == ["failed", "done"] and outcome() == ("failed", 1, ["01_first"])
     raises.clear()
-    assert reproduce.main(["--only", "01"], repository) == summary.PASSED
+    assert reproduce.main(["--only", "01"], repository) == commands.PASSED
     assert states(repository) == ["done", "done"] and outcome() == ("passed", 0, [])
     assert not (artifacts.root() / "smoke/notebooks/01_first.failed.html").exists()
 
@@ -101,7 +101,7 @@ def test_a_failed_notebook_is_the_last_thing_that_is_said(toy, capsys):
 def test_an_interrupted_notebook_is_not_one_that_was_not_run(toy):
     repository, raises = toy
     raises["01_first"] = KeyboardInterrupt()
-    assert reproduce.main([], repository) == summary.INTERRUPTED
+    assert reproduce.main([], repository) == commands.INTERRUPTED
     assert states(repository) == ["failed", "not run"] and outcome()[:2] == ("interrupted", 130)
     assert "interrupted" in (artifacts.root() / "smoke/index.html").read_text()
 
@@ -151,10 +151,10 @@ def test_one_that_was_killed_is_neither(toy, monkeypatch):
 
 def test_a_refusal_is_told_apart_by_code_and_summary(toy):
     repository, _ = toy
-    assert reproduce.main(["--only", "07"], repository) == summary.REFUSED
+    assert reproduce.main(["--only", "07"], repository) == commands.REFUSED
     assert outcome() == ("refused", 2, ["request"])
-    assert reproduce.main(["--preset", "smoke", "--check"], repository) == summary.REFUSED
-    assert reproduce.main(["--preset", "../smoke"], repository) == summary.REFUSED
+    assert reproduce.main(["--preset", "smoke", "--check"], repository) == commands.REFUSED
+    assert reproduce.main(["--preset", "../smoke"], repository) == commands.REFUSED
     assert {path.name for path in repository.iterdir()} == {"artifacts", "notebooks", "params", "raises"}
 
 
