@@ -17,8 +17,8 @@ from scipy.optimize import least_squares, minimize, nnls
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtl_core.datasets.qm9 import Molecules
 from mtl_core.models import mpnn
+from mtl_core.molecules import Molecules
 from mtl_core.smtos.base import GramianWeighting
 from mtl_core.smtos.registry import get, keys
 

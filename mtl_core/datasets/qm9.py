@@ -42,6 +42,7 @@ from torch import Tensor
 from mtl_core import progress
 from mtl_core.datasets.base import SPLITS, DataNotFound, Sizes, SplitName
 from mtl_core.files import cache_folder, checksum, prepared
+from mtl_core.molecules import Group, Molecules
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -122,26 +123,6 @@ PROPERTIES = {
     "Cv": Property("heat capacity at 298.15 K", "cal/(mol K)", 1.0, 31.620364, 4.06758086),
 }
 scales = {name: known.std * known.factor for name, known in PROPERTIES.items()}  # what a value of 1 means, in `unit`
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """The molecules of a batch that have n atoms.
-
-    index: their places in the batch, int64 [G]. nodes: features of the atoms [G, n, 11]. edges: features of the pairs
-    of atoms [G, n, n, 5], symmetric; the diagonal is zero and has no meaning, as an atom is not its own neighbour.
-    """
-
-    index: Tensor
-    nodes: Tensor
-    edges: Tensor
-
-
-class Molecules(NamedTuple):
-    """A batch, by number of atoms. size: molecules in all."""
-
-    groups: list[Group]
-    size: int
 
 
 # -- a molecule from its SMILES and its geometry -----------------------------------------------------------------------

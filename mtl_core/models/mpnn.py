@@ -25,14 +25,11 @@ Source: Gilmer et al. 2017, arXiv:1704.01212 (the network); Vinyals et al. 2016,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from mtl_core.datasets.qm9 import Molecules
+from mtl_core.molecules import Molecules
 
 CODE_VERSION = 1  # raise when the numbers a model produces change
 ATOM_FEATURES = 11

@@ -75,7 +75,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "loops of one's own": ("mtl_core.balancer", "mtl_core.diagnosis"),
     "samples, networks, methods": ("mtl_core.datasets", "mtl_core.models", "mtl_core.smtos"),
-    "the calculus": ("mtl_core.graph", "mtl_core.step", "mtl_core.tasks"),
+    "the calculus": ("mtl_core.graph", "mtl_core.molecules", "mtl_core.step", "mtl_core.tasks"),
     "names and files": ("mtl_core.names", "mtl_core.options", "mtl_core.files", "mtl_core.progress"),
 }
 

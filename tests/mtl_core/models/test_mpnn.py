@@ -7,8 +7,8 @@ from torch.func import functional_call
 from torch.testing import assert_close
 
 from benchmarks import oracles
-from mtl_core.datasets.qm9 import Group, Molecules
 from mtl_core.models import mpnn
+from mtl_core.molecules import Group, Molecules
 from mtl_core.step import MultiTaskModel, Step
 
 SIZES = [3, 5, 3, 9, 2, 5, 3]  # atoms of the molecules of a batch, in its order
