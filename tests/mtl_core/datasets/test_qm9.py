@@ -487,6 +487,23 @@ def test_nothing_in_a_download_is_run(tmp_path):
     assert not (tmp_path / "touched").exists()
 
 
+def test_a_damaged_cache_is_made_again(cache):
+    """A flipped bit, a file cut short, a file lost."""
+    sizes = (30, 5, 5)
+    folder = QM9()._embedded(sizes)
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(whole) == len(Arrays._fields) + 1
+    for name, damage in (("bonds", lambda old: old[:-1] + bytes([old[-1] ^ 1])), ("targets", lambda old: old[:-8])):
+        (folder / f"{name}.npy").write_bytes(damage(whole[f"{name}.npy"]))
+        with pytest.warns(UserWarning, match="is damaged, or an older version's: it is made again"):
+            QM9().prepare("embedded", sizes, None)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    (folder / "flags.npy").unlink()
+    with pytest.warns(UserWarning, match="is made again"):
+        QM9().prepare("embedded", sizes, None)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
 def test_another_version_reads_its_own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("MTL_DATA", str(tmp_path))
     ours = qm9._folder("table")

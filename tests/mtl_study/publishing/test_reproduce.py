@@ -123,6 +123,7 @@ def test_an_unknown_preset_is_refused_by_name(toy, capsys):
 def test_an_unknown_notebook_is_refused_by_name(toy, capsys):
     assert "no notebook '01_tyo' (did you mean '01_toy'?)" in refusal(toy, capsys, "--only", "01_tyo")
     assert "no notebook '07'" in refusal(toy, capsys, "--only", "01,07")
+    assert "ONLY is blank" in refusal(toy, capsys, "--only", " ")
 
 
 def test_a_number_means_all_parts_of_a_lesson_and_a_part_has_its_own():

@@ -106,16 +106,15 @@ def test_an_interrupted_notebook_is_not_one_that_was_not_run(toy):
     assert "interrupted" in (artifacts.root() / "smoke/index.html").read_text()
 
 
-@pytest.fixture
-def short(tmp_path):
-    """A notebook with a title and one cell, for a kernel of its own."""
-    path = tmp_path / "01_toy.ipynb"
+def with_one_cell(folder, code):
+    """A notebook for a kernel of its own: a title, and this cell."""
+    path = folder / "01_toy.ipynb"
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(new_notebook(cells=[new_markdown_cell("# Toy"), new_code_cell("1 + 1")], metadata=kernel), path)
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Toy"), new_code_cell(code)], metadata=kernel), path)
     return path
 
 
-def test_an_interrupt_before_the_first_cell_with_code_is_told(short, monkeypatch):
+def test_an_interrupt_before_the_first_cell_with_code_is_told(tmp_path, monkeypatch):
     """papermill starts texts as it starts code, but a text has no number."""
     start = NotebookExecutionManager.cell_start
 
@@ -125,18 +124,32 @@ def test_an_interrupt_before_the_first_cell_with_code_is_told(short, monkeypatch
 
     monkeypatch.setattr(NotebookExecutionManager, "cell_start", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        running.run(Job(short, {}), short.parent, short.parent / "out")
-    kept = nbformat.read(short.parent / "out/notebooks/01_toy.failed.ipynb", as_version=4)
+        running.run(Job(with_one_cell(tmp_path, "1 + 1"), {}), tmp_path, tmp_path / "out")
+    kept = nbformat.read(tmp_path / "out/notebooks/01_toy.failed.ipynb", as_version=4)
     assert kept.metadata["failure"] == "Stopped at the text that begins `# Toy`: interrupted"
-    assert sorted(path.name for path in (short.parent / "out/notebooks").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "out/notebooks").iterdir()) == [
         "01_toy.failed.html",
         "01_toy.failed.ipynb",
     ]
 
 
-def test_on_success_a_kernel_says_nothing_of_its_end(short, capfd):
-    """It is interrupted before it is asked to stop, and would call that an error."""
-    running.run(Job(short, {}), short.parent, short.parent / "out")
+IN_THE_LAST_MESSAGE = """import inspect, time
+handlers = get_ipython().kernel.shell_handlers
+answer = handlers["kernel_info_request"]
+
+async def slowly(*message):
+    answered = answer(*message)
+    if inspect.isawaitable(answered):
+        await answered
+    time.sleep(5)
+
+handlers["kernel_info_request"] = slowly"""
+
+
+def test_on_success_a_kernel_says_nothing_of_its_end(tmp_path, capfd):
+    """It is interrupted before it is asked to stop. In the middle of a message it would call that an error,
+    "KeyboardInterrupt caught in kernel"; here the last one takes long enough."""
+    running.run(Job(with_one_cell(tmp_path, IN_THE_LAST_MESSAGE), {}), tmp_path, tmp_path / "out")
     assert "".join(capfd.readouterr()) == ""
 
 
@@ -171,12 +184,9 @@ def test_a_refusal_is_told_apart_by_code_and_summary(toy):
     ],
 )
 def test_a_notebook_beyond_its_limit_is_ended(tmp_path, limits, code, says):
-    path = tmp_path / "01_toy.ipynb"
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(new_notebook(cells=[new_code_cell(code)], metadata=kernel), path)
     begin = time.monotonic()
     with pytest.raises(NotebookFailed, match=says):
-        running.run(Job(path, {}), tmp_path, tmp_path / "out", limits)
+        running.run(Job(with_one_cell(tmp_path, code), {}), tmp_path, tmp_path / "out", limits)
     assert time.monotonic() - begin < MINUTE
     assert says in (tmp_path / "out/notebooks/01_toy.failed.html").read_text()
 
