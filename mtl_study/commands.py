@@ -23,12 +23,14 @@ def ends(refused: Errors = (), failed: Errors = ()) -> Callable[[Callable[P, int
             cannot be written.
     """
 
+    told: Errors = (*refused, *failed, CannotWrite)
+
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(main)
         def command(*given: P.args, **named: P.kwargs) -> int:
             try:
                 return main(*given, **named)
-            except (*refused, *failed, CannotWrite) as error:
+            except told as error:
                 print(error, file=sys.stderr)
                 return REFUSED if isinstance(error, refused) else FAILED
 

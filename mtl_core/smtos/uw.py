@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from mtl_core.options import BadOption
-from mtl_core.smtos.base import Likelihood, LossWeighting, ProblemInfo, StepResult, register
+from mtl_core.smtos.base import LossWeighting, ProblemInfo, StepResult, register
 from mtl_core.step import Step
+from mtl_core.tasks import Likelihood
 
 POWER_AND_DIVISOR: dict[Likelihood, tuple[float, float]] = {
     "gaussian": (2.0, 2.0),
