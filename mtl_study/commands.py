@@ -22,7 +22,6 @@ def ends(refused: Errors = (), failed: Errors = ()) -> Callable[[Callable[P, int
         refused: of a request for which nothing is done: code 2. failed: of the work itself: code 1, as where something
             cannot be written.
     """
-
     told: Errors = (*refused, *failed, CannotWrite)
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
