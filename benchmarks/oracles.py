@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl_core.models import mpnn
+from mtl_core.molecules import Molecules
 from mtl_core.smtos.base import GramianWeighting
 from mtl_core.smtos.registry import get, keys
 
@@ -286,7 +287,7 @@ def sparse_encoder(dense: mpnn.Encoder) -> SparseEncoder:
     return sparse
 
 
-def edge_list(batch: mpnn.MoleculesLike) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def edge_list(batch: Molecules) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A batch, all pairs of different atoms of a molecule joined, as the sparse encoder takes it."""
     found: dict[int, tuple[Tensor, Tensor]] = {}
     for group in batch.groups:

@@ -18,11 +18,12 @@ from torch.utils._pytree import tree_leaves
 
 from mtl_core.graph import GraphStep, GroupStep, Replicas
 from mtl_core.options import BadOption
-from mtl_core.smtos.base import NEEDS, SMTO, GramianWeighting, Likelihood, ProblemInfo, StepResult
+from mtl_core.smtos.base import NEEDS, SMTO, GramianWeighting, ProblemInfo, StepResult
 from mtl_core.smtos.geometry import NonFinite
 from mtl_core.smtos.registry import build
 from mtl_core.smtos.wrapping import Wrapping
 from mtl_core.step import MultiTaskModel, RandomState, autocast_as_now, unseen
+from mtl_core.tasks import Likelihood
 
 OVERFLOW = "overflow"  # flag of a step whose gradients a GradScaler's factor made infinite
 REMEMBERED = ("tasks", "epoch", "last", "sums", "counts")  # what a Balancer keeps, apart from its method's state

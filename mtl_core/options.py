@@ -14,7 +14,7 @@ from mtl_core.names import nearest
 
 
 class BadOption(ValueError):
-    """An SMTO was asked for by a wrong name, or with a wrong option."""
+    """An SMTO or a problem was asked for by a wrong name, or with a wrong option."""
 
 
 @cache

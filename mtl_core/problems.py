@@ -31,14 +31,6 @@ except ModuleNotFoundError as error:
     ) from None
 
 
-class UnknownProblem(ValueError):
-    """No problem has this name."""
-
-
-class BadProblemOption(ValueError):
-    """A problem has no such option, or not with this value."""
-
-
 @dataclass(frozen=True)
 class Problem:
     """What is learnt: tasks in order, a model for them, and where the samples come from.
@@ -204,7 +196,7 @@ def _qm9(name: str, properties: tuple[str, ...]) -> Callable[..., Problem]:
 
         def build_model(dropout: float) -> MultiTaskModel:
             if dropout:
-                raise BadProblemOption(f"{name}: dropout is {dropout}, but this network has none; set dropout: 0.")
+                raise BadOption(f"{name}: dropout is {dropout}, but this network has none; set dropout: 0.")
             return MultiTaskModel(mpnn.Encoder(slim), {key: mpnn.Head(slim) for key in properties})
 
         return Problem(
@@ -241,17 +233,11 @@ def canonical(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What the options of a problem say, in one spelling: see `check_options`.
 
     Raises:
-        UnknownProblem: there is none of that name; the nearest is named.
-        BadProblemOption: an option that it does not have, or a value of the wrong type or out of range.
+        BadOption: unknown name or option (the nearest is named), or a value of the wrong type or out of range.
     """
     if name not in PROBLEMS:
-        raise UnknownProblem(
-            f"there is no problem called {name!r}{nearest(name, PROBLEMS)}. Known: {', '.join(PROBLEMS)}."
-        )
-    try:
-        return check_options(name, parameters(PROBLEMS[name]), options)
-    except BadOption as refusal:
-        raise BadProblemOption(str(refusal)) from None
+        raise BadOption(f"there is no problem called {name!r}{nearest(name, PROBLEMS)}. Known: {', '.join(PROBLEMS)}.")
+    return check_options(name, parameters(PROBLEMS[name]), options)
 
 
 def get(name: str, **options: Any) -> Problem:

@@ -153,10 +153,10 @@ def disparity() -> Task:
         "laplace",
         _disparity_per_image,
         {
-            "l1_abs": Metric(False, "pixels", _disparity_error, _mean),
+            "l1_abs": Metric(False, "pixels", _masked_total, _mean),
             "l1_rel": Metric(False, "fraction", _relative_disparity_error, _mean),
         },
-        pooled=_disparity_pooled,
+        pooled=_masked_pooled,
     )
 
 
@@ -164,8 +164,8 @@ def instances() -> Task:
     """I: rows and columns between a pixel and the middle of its object, [B, 2, H, W] against [B, 3, H, W], whose last
     channel is 1 where a pixel belongs to an object and 0 elsewhere (an explicit mask: D15). Absolute error, pooled over
     the batch in either form. Metric l1_abs: mean over rows and columns of all such pixels of the split, in pixels."""
-    l1_abs = Metric(False, "pixels", _offset_error, _mean)
-    return Task("I", "offset from the middle of the instance", "laplace", _offset_loss, {"l1_abs": l1_abs})
+    l1_abs = Metric(False, "pixels", _masked_total, _mean)
+    return Task("I", "offset from the middle of the instance", "laplace", _masked_pooled, {"l1_abs": l1_abs})
 
 
 def _cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
@@ -199,9 +199,10 @@ def _mean_iou(confusion: Tensor) -> Tensor:
 
 
 def _masked_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Absolute errors, 0 at invalid pixels, and which are valid; [B, 1, H, W] each."""
-    valid = target != 0
-    return (prediction - target).abs() * valid, valid
+    """Absolute errors, 0 at invalid pixels, and which are valid, [B, C, H, W] each. A pixel is valid where the target's
+    last channel is not 0: disparity itself, the mask of instances."""
+    valid = (target[:, -1:] != 0).expand_as(prediction)
+    return (prediction - target[:, : prediction.shape[1]]).abs() * valid, valid
 
 
 def _disparity_per_image(prediction: Tensor, target: Tensor) -> Tensor:
@@ -209,12 +210,12 @@ def _disparity_per_image(prediction: Tensor, target: Tensor) -> Tensor:
     return (error.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp(min=1)).mean()
 
 
-def _disparity_pooled(prediction: Tensor, target: Tensor) -> Tensor:
+def _masked_pooled(prediction: Tensor, target: Tensor) -> Tensor:
     error, valid = _masked_error(prediction, target)
     return error.sum() / valid.sum().clamp(min=1)
 
 
-def _disparity_error(prediction: Tensor, target: Tensor) -> Tensor:
+def _masked_total(prediction: Tensor, target: Tensor) -> Tensor:
     error, valid = _masked_error(prediction, target)
     return torch.stack([error.sum(dtype=torch.float64), valid.sum(dtype=torch.float64)])
 
@@ -223,19 +224,3 @@ def _relative_disparity_error(prediction: Tensor, target: Tensor) -> Tensor:
     error, valid = _masked_error(prediction, target)
     relative = error / target.where(valid, 1)
     return torch.stack([relative.sum(dtype=torch.float64), valid.sum(dtype=torch.float64)])
-
-
-def _offset_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    error, count = _offset_errors(prediction, target)
-    return error.sum() / count.clamp(min=1)
-
-
-def _offset_error(prediction: Tensor, target: Tensor) -> Tensor:
-    error, count = _offset_errors(prediction, target)
-    return torch.stack([error.sum(dtype=torch.float64), count.double()])
-
-
-def _offset_errors(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Absolute errors [B, 2, H, W], 0 at invalid pixels, and how many elements are valid."""
-    valid = target[:, 2:] != 0
-    return (prediction - target[:, :2]).abs() * valid, 2 * valid.sum()

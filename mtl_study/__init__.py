@@ -4,7 +4,6 @@ mtl_study.check_smto(method)                 what one may expect of a method, ch
 mtl_study.compare(problem, methods, seeds)   methods against the uniform loss on one problem, at equal terms
 mtl_study.power(claim, evidence)             how many seeds a claim takes
 mtl_study.against_shipped(method, problem)   a new method compared with all shipped ones
-mtl_study.diagnose(losses, features)         lengths and directions of the tasks' gradients, compared
 mtl_study.from_torchjd(aggregator)           torchjd's method as one of ours; from_libmtl(weighting): LibMTL's
 """
 
@@ -16,7 +15,6 @@ _CALLABLE = {  # name → module of this package, imported when it is asked for
     "compare": "comparing",
     "power": "comparing",
     "against_shipped": "newcomer",
-    "diagnose": "diagnosis",
     "from_torchjd": "adapters",
     "from_libmtl": "adapters",
 }

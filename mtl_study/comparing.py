@@ -120,7 +120,7 @@ def compare(
         store, workers, device, data_dir: as for `runner.run`.
 
     Raises:
-        BadConfig, BadOption, UnknownProblem: before any training; also what `runner.run` raises.
+        BadConfig, BadOption: before any training; also what `runner.run` raises.
     """
     methods = list(dict.fromkeys([UNIFORM, *methods]))
     _check(methods, seeds, search_seeds, rates, options or {}, settings)

@@ -42,6 +42,7 @@ from torch import Tensor
 from mtl_core import progress
 from mtl_core.datasets.base import SPLITS, DataNotFound, Sizes, SplitName
 from mtl_core.files import cache_folder, checksum, prepared
+from mtl_core.molecules import Group, Molecules
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -124,26 +125,6 @@ PROPERTIES = {
 scales = {name: known.std * known.factor for name, known in PROPERTIES.items()}  # what a value of 1 means, in `unit`
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
-    """The molecules of a batch that have n atoms.
-
-    index: their places in the batch, int64 [G]. nodes: features of the atoms [G, n, 11]. edges: features of the pairs
-    of atoms [G, n, n, 5], symmetric; the diagonal is zero and has no meaning, as an atom is not its own neighbour.
-    """
-
-    index: Tensor
-    nodes: Tensor
-    edges: Tensor
-
-
-class Molecules(NamedTuple):
-    """A batch, by number of atoms. size: molecules in all."""
-
-    groups: list[Group]
-    size: int
-
-
 # -- a molecule from its SMILES and its geometry -----------------------------------------------------------------------
 
 NONE, SINGLE, DOUBLE, TRIPLE, AROMATIC, AROMATIC_DOUBLE = range(6)  # bond codes; in a ring's Kekulé form the last is
@@ -157,6 +138,9 @@ BY_ORDER = {  # covalent radii in Å of C, N and O by the order of the bond, Pyy
     9: (0.64, 0.64, 0.64),
 }
 LONGEST, SHORTEST = 1.3, 1.14  # times the sum of the radii: no bond is longer, and atoms closer than that have one
+
+
+Labels = Sequence[tuple[int, int]]  # of heavy atoms: atomic number, hydrogens
 
 
 class UnreadableMolecule(ValueError):
@@ -188,7 +172,7 @@ def graph(smiles: str, numbers: np.ndarray, positions: np.ndarray) -> tuple[Grap
         numbers: atomic, [n]. positions: in Å [n, 3].
 
     Raises:
-        Unreadable: no way led to a graph.
+        UnreadableMolecule: no way led to a graph.
     """
     from rdkit import Chem
 
@@ -267,7 +251,7 @@ def _order(written: Graph, numbers: np.ndarray, distances: np.ndarray) -> np.nda
     for limit in (SHORTEST, LONGEST):  # the shorter one first: it keeps apart what faces each other across a cage
         touching = between < limit * (radii[:, None] + radii)
         np.fill_diagonal(touching, False)
-        for match in _matches(labels, touching, labels_there, bonds != NONE):
+        for match in _matches((labels, touching), (labels_there, bonds != NONE)):
             misfit = np.abs(between - expected[np.ix_(match, match)])[touching].sum()
             if misfit < smallest:
                 best, smallest = match, misfit
@@ -281,25 +265,15 @@ def _order(written: Graph, numbers: np.ndarray, distances: np.ndarray) -> np.nda
     return order
 
 
-def _matches(
-    labels: Sequence[tuple[int, int]],
-    edges: np.ndarray,
-    labels_there: Sequence[tuple[int, int]],
-    edges_there: np.ndarray,
-) -> Iterator[list[int]]:
-    """All ways to map the nodes of one graph to those of another so that labels and edges agree."""
+def _matches(here: tuple[Labels, np.ndarray], there: tuple[Labels, np.ndarray]) -> list[list[int]]:
+    """All ways, sorted, to map the nodes of one graph (labels and edges) to those of another so that both agree."""
+    import networkx
 
-    def extend(match: list[int]) -> Iterator[list[int]]:
-        k = len(match)
-        if k == len(labels):
-            yield match
-            return
-        for candidate, label in enumerate(labels_there):
-            fits = candidate not in match and label == labels[k]
-            if fits and (edges[k, :k] == edges_there[candidate, match]).all():
-                yield from extend([*match, candidate])
-
-    return extend([])
+    graphs = [networkx.from_numpy_array(edges) for _, edges in (here, there)]
+    for one, (labels, _) in zip(graphs, (here, there), strict=True):
+        networkx.set_node_attributes(one, dict(enumerate(labels)), "label")
+    found = networkx.vf2pp_all_isomorphisms(*graphs, node_label="label")
+    return sorted([match[k] for k in range(len(match))] for match in found)
 
 
 def _expected(bonds: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -314,14 +288,11 @@ def _read_bonds(smiles: str, numbers: np.ndarray, positions: np.ndarray) -> Mol:
     """An rdkit molecule of these atoms, neutral as all of QM9, with bonds perceived from their distances."""
     from rdkit import Chem
     from rdkit.Chem import rdDetermineBonds
-    from rdkit.Geometry import Point3D
 
-    molecule = Chem.RWMol()
-    conformer = Chem.Conformer(len(numbers))
-    for i, (number, position) in enumerate(zip(numbers, positions, strict=True)):
-        molecule.AddAtom(Chem.Atom(int(number)))
-        conformer.SetAtomPosition(i, Point3D(*map(float, position)))
-    molecule.AddConformer(conformer)
+    symbols = dict(zip(SYMBOLS.values(), SYMBOLS, strict=True))
+    atoms = zip(numbers.tolist(), positions.tolist(), strict=True)
+    lines = [f"{symbols[number]} {x!r} {y!r} {z!r}" for number, (x, y, z) in atoms]
+    molecule = Chem.MolFromXYZBlock("\n".join([str(len(lines)), "", *lines]))
     try:
         rdDetermineBonds.DetermineBonds(molecule, charge=0)
     except (ValueError, RuntimeError) as error:
@@ -556,16 +527,8 @@ def take(arrays: Arrays, rows: np.ndarray) -> Arrays:
     counts = arrays.counts.astype(np.int64)
     atoms = _ragged((counts.cumsum() - counts)[rows], counts[rows])
     pairs = _ragged(((counts**2).cumsum() - counts**2)[rows], counts[rows] ** 2)
-    return Arrays(
-        molecules=arrays.molecules[rows],
-        counts=counts[rows],
-        numbers=arrays.numbers[atoms],
-        positions=arrays.positions[atoms],
-        flags=arrays.flags[atoms],
-        bonds=arrays.bonds[pairs],
-        ways=arrays.ways[rows],
-        targets=arrays.targets[rows],
-    )
+    chosen = {"numbers": atoms, "positions": atoms, "flags": atoms, "bonds": pairs}
+    return Arrays(*(values[chosen.get(name, rows)] for name, values in arrays._asdict().items()))
 
 
 # -- the dataset -------------------------------------------------------------------------------------------------------
@@ -713,7 +676,7 @@ class QM9:
 
         Raises:
             ValueError: with `max_atoms` there are not so many molecules; targets that are not QM9's or do not belong to
-                their atoms. Unreadable: a molecule to which no bonds can be given. No molecule is ever left out.
+                their atoms. UnreadableMolecule: no bonds can be given to a molecule. None is ever left out.
         """
         self.check(source, sizes, data_dir)
         if source == "embedded":
@@ -732,13 +695,10 @@ class QM9:
         """The splits on a device; prepares them if needed. Kept for the next run of the same process."""
         return _load(self, source, tuple(sizes), data_dir, torch.device(device), dtype)
 
-    def ways(self, sizes: Sizes = SIZES) -> dict[str, list[int]]:
-        """How the atoms of SMILES and geometry were brought together (see `graph`): each way, and the numbers, among
-        the 133,885, of the molecules of these sizes that went it."""
-        folder = self._embedded(sizes)
-        index = _read(_table(), "index")[_read(folder, "molecules")]
-        ways = _read(folder, "ways")
-        return {way: sorted(index[ways == k].tolist()) for k, way in enumerate(WAYS)}
+    def ways(self, sizes: Sizes = SIZES) -> dict[str, int]:
+        """How the atoms of SMILES and geometry were brought together (see `graph`): how many of these molecules went
+        each way."""
+        return dict(zip(WAYS, np.bincount(_read(self._embedded(sizes), "ways"), minlength=3).tolist(), strict=True))
 
     def share(self) -> float:
         """What part of all 130,831 molecules `max_atoms` leaves to choose from; all splits together."""

@@ -65,11 +65,3 @@ class ReconstructionHead(nn.Sequential):
             nn.Linear(hidden, 784),
             nn.Unflatten(1, (28, 28)),
         )
-
-
-def count_parameters(module: nn.Module) -> int:
-    """How many numbers training adjusts."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-__all__ = ["FEATURES", "ClassificationHead", "Encoder", "ReconstructionHead", "count_parameters", "features"]

@@ -25,12 +25,11 @@ Source: Gilmer et al. 2017, arXiv:1704.01212 (the network); Vinyals et al. 2016,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mtl_core.molecules import Molecules
 
 CODE_VERSION = 1  # raise when the numbers a model produces change
 ATOM_FEATURES = 11
@@ -38,25 +37,6 @@ EDGE_FEATURES = 5
 FEATURES = 64  # per atom, and of z
 HIDDEN = 128  # of the edge network
 ROUNDS = 3  # of message passing, and steps of Set2Set
-
-
-class GroupLike(Protocol):
-    """The molecules of a batch that have n atoms: their places in the batch [G], features of the atoms [G, n, 11] and
-    of the pairs of atoms [G, n, n, 5]."""
-
-    @property
-    def index(self) -> Tensor: ...
-    @property
-    def nodes(self) -> Tensor: ...
-    @property
-    def edges(self) -> Tensor: ...
-
-
-class MoleculesLike(Protocol):
-    """A batch, by number of atoms."""
-
-    @property
-    def groups(self) -> Sequence[GroupLike]: ...
 
 
 class EdgeConvolution(nn.Module):
@@ -130,7 +110,7 @@ class Encoder(nn.Module):
         self.set2set = Set2Set(features)
         self.out = nn.Linear(2 * features, features)
 
-    def forward(self, molecules: MoleculesLike) -> Tensor:
+    def forward(self, molecules: Molecules) -> Tensor:
         """A batch of B molecules to z [B, 64], not negative."""
         groups = molecules.groups
         hidden = [self.convolution.hidden_layer(group.edges) for group in groups]
@@ -154,6 +134,3 @@ class Head(nn.Linear):
 
     def __init__(self, width_divisor: int = 1) -> None:
         super().__init__(FEATURES // width_divisor, 1)
-
-
-__all__ = ["FEATURES", "Encoder", "Head"]

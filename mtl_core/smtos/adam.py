@@ -26,10 +26,8 @@ class VectorAdam(nn.Module):
     ) -> None:
         super().__init__()
         self.lr, self.weight_decay, self.betas, self.eps = lr, weight_decay, betas, eps
-        self.mean: Tensor
-        self.square: Tensor
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("square", torch.zeros(size))
+        self.mean: Tensor = nn.Buffer(torch.zeros(size))
+        self.square: Tensor = nn.Buffer(torch.zeros(size))
         self.count = 0  # of steps taken
 
     @torch.no_grad()

@@ -73,8 +73,7 @@ class AutoLambda(Wrapping):
         self.lr_ratio, self.meta_split, self.gradients, self.masks = lr_ratio, meta_split, gradients, masks
         self.replay = self.replay or (gradients == "finite_difference" and masks == "replay")
         self.lr, self.weight_decay = 0.0, 0.0
-        self.lambdas: Tensor
-        self.register_buffer("lambdas", torch.full((num_tasks,), start))
+        self.lambdas: Tensor = nn.Buffer(torch.full((num_tasks,), start))
         self.optimizer = VectorAdam(num_tasks, lr=0.0)
 
     def set_up(self, info: ProblemInfo, seed: int) -> None:
@@ -119,7 +118,7 @@ class AutoLambda(Wrapping):
         if self.inner is None:
             step.apply(lambdas, lambdas)
             return StepResult(lambdas, lambdas)
-        if getattr(self.inner, "positive_losses", False) and lambdas.device.type == "cpu" and lambdas.min() <= 0:
+        if self.inner.positive_losses and lambdas.device.type == "cpu" and lambdas.min() <= 0:
             raise ValueError(
                 f"auto_lambda: λ has become {lambdas.tolist()}, and the inner method {self.inner.key} needs positive "
                 "losses λ_k L_k. Take a smaller lr_ratio or an inner method that reads no losses."

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from mtl_core.options import BadOption, check_options, parameters
 from mtl_core.smtos.geometry import NonFinite, check_gramian, is_stationary
 from mtl_core.smtos.solvers import Solution
 from mtl_core.step import MultiTaskModel, Space, Step, in_float64, without_autocast
+from mtl_core.tasks import Likelihood
 
-Likelihood = Literal["softmax", "gaussian", "laplace"]
 Losses = TypeVar("Losses", Tensor, np.ndarray)
 
 #: what a method may need besides losses and shared parameters, and how it gets it in your own loop
@@ -103,6 +103,7 @@ class SMTO(nn.Module):
         remembered: names of plain attributes (counters, host arrays) that state_dict() must hold besides the buffers.
         replay: whether it looks at a batch twice and needs the same dropout masks.
         needs: names in NEEDS, of what it must be given besides losses and shared parameters (see `required`).
+        positive_losses: a negative loss is an error, a loss of 0 counts as `floor` (flag "floored_loss").
     """
 
     key: ClassVar[str]
@@ -113,6 +114,8 @@ class SMTO(nn.Module):
     remembered: ClassVar[tuple[str, ...]] = ()
     replay: bool = False
     needs: tuple[str, ...] = ()
+    positive_losses: bool = False
+    floor: ClassVar[float] = 1e-12
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Every `backward` begins with the same look at the step."""
@@ -164,7 +167,7 @@ class SMTO(nn.Module):
     def floored_means(self, mean_losses: Tensor) -> Tensor:
         """Last epoch's mean losses [K] for a method that divides by them: 0 counts as 1e-12, and the next step is
         flagged. Raises NonFinite or ValueError, as `floored` does."""
-        means, self.pending = floored(self.key, mean_losses, 1e-12)
+        means, self.pending = floored(self.key, mean_losses, self.floor)
         return means
 
     def take_pending(self) -> tuple[str, ...]:
@@ -202,10 +205,6 @@ class SMTO(nn.Module):
 class LossWeighting(SMTO):
     """Methods that read the K losses and nothing else. `weights` is all they implement."""
 
-    #: a negative loss is an error, a loss of 0 counts as `floor` (flag "floored_loss")
-    positive_losses: bool = False
-    floor: ClassVar[float] = 1e-12
-
     def weights(self, losses: Tensor) -> Tensor:
         """Losses [K] to task weights [K], on the losses' device."""
         raise NotImplementedError
@@ -237,9 +236,6 @@ class GramianWeighting(SMTO):
 
     space: Space = "parameters"
     head_policy: ClassVar[str] = "plain"
-    #: a negative loss is an error, a loss of 0 counts as `floor` (flag "floored_loss")
-    positive_losses: bool = False
-    floor: ClassVar[float] = 1e-12
     undefined_at_stationary: bool = False
     #: the update is made of the mean gradient, or of a mean of K vectors: a task that is left out counts in that K
     averages: bool = False

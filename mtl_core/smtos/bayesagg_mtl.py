@@ -40,8 +40,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mtl_core.options import BadOption
-from mtl_core.smtos.base import SMTO, Likelihood, ProblemInfo, StepResult, register
+from mtl_core.smtos.base import SMTO, ProblemInfo, StepResult, register
 from mtl_core.step import MultiTaskModel, Step, in_float64
+from mtl_core.tasks import Likelihood
 
 Evidence = tuple[Tensor, Tensor]
 

@@ -26,8 +26,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from mtl_core.smtos.base import GramianWeighting, register
-from mtl_core.smtos.edm import Solver, bisector
+from mtl_core.smtos.base import register
+from mtl_core.smtos.edm import EDM, Solver
 
 
 def pull(gramian: np.ndarray, center: np.ndarray, tension: np.ndarray) -> np.ndarray:
@@ -53,15 +53,12 @@ def correct(gramian: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 @register
-class CDTT(GramianWeighting):
+class CDTT(EDM):
     """Options:
     alpha: how far apart tensions can be, in [0, 1]; 0 makes them all 1.
-    zero_gradient: what a task without gradient does to the step, "skip" (it is left out) or "stop" (no shared update).
-    solver: of EDM's direction, "exact" or the released "search".
     """
 
     key = "cdtt"
-    native_scale = "weights sum to 1"
     positive_losses = True
     remembered = ("window",)
 
@@ -72,16 +69,14 @@ class CDTT(GramianWeighting):
         zero_gradient: Literal["skip", "stop"] = "skip",
         solver: Solver = "exact",
     ) -> None:
-        super().__init__(num_tasks)
-        self.alpha, self.zero_gradient, self.solver = alpha, zero_gradient, solver
+        super().__init__(num_tasks, zero_gradient, solver)
+        self.alpha = alpha
         self.window: list[list[float]] = []  # |g_k| of the last ten steps, oldest first
 
     def weights(self, gramian: np.ndarray) -> np.ndarray:
         """Gramian of the task gradients [K, K] to task weights [K]; they sum to 1 before the correction."""
-        if self.zero_gradient == "stop" and len(gramian) < self.num_tasks:
-            return np.zeros(len(gramian))
-        center = self.record(bisector(gramian, self.solver))
-        tension = self.tension(np.sqrt(gramian.diagonal()))
+        center = super().weights(gramian)
+        tension = self.tension(np.sqrt(gramian.diagonal())) if center.any() else None  # zeros: stopped
         return center if tension is None else correct(gramian, pull(gramian, center, tension))
 
     def tension(self, norms: np.ndarray) -> np.ndarray | None:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_core.smtos.base import LossWeighting, register
 
@@ -33,10 +33,8 @@ class DWA(LossWeighting):
         super().__init__(num_tasks)
         self.temperature = temperature
         self.epochs_seen = 0
-        self.w: Tensor
-        self.last: Tensor
-        self.register_buffer("w", torch.ones(num_tasks))
-        self.register_buffer("last", torch.ones(num_tasks))
+        self.w: Tensor = nn.Buffer(torch.ones(num_tasks))
+        self.last: Tensor = nn.Buffer(torch.ones(num_tasks))
 
     def begin_epoch(self, epoch: int, mean_losses: Tensor | None, lr: float) -> None:
         if mean_losses is None:

@@ -20,7 +20,7 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_core.smtos.base import SMTO, StepResult, register
 from mtl_core.smtos.geometry import NonFinite
@@ -42,10 +42,8 @@ class ExcessMTL(SMTO):
         super().__init__(num_tasks)
         self.eta = eta
         self.squares: Tensor | None = None  # S [K, P], sized by the first step
-        self.first: Tensor
-        self.log_w: Tensor
-        self.register_buffer("first", torch.zeros(num_tasks))  # e⁰; 0 where it has not been met
-        self.register_buffer("log_w", torch.zeros(num_tasks))
+        self.first: Tensor = nn.Buffer(torch.zeros(num_tasks))  # e⁰; 0 where it has not been met
+        self.log_w: Tensor = nn.Buffer(torch.zeros(num_tasks))
 
     def excess(self, gradients: Tensor) -> Tensor:
         """Gradients [K, P] to e [K], ≥ 0; S takes its step."""

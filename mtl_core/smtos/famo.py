@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_core.options import BadOption
 from mtl_core.smtos.adam import VectorAdam
@@ -66,10 +66,8 @@ class FAMO(LossWeighting):
         self.max_norm, self.masks = max_norm, masks
         self.positive_losses = min(least) >= 0
         self.replay = masks == "replay"
-        self.logits: Tensor
-        self.least: Tensor
-        self.register_buffer("logits", torch.zeros(num_tasks))
-        self.register_buffer("least", torch.tensor(least))
+        self.logits: Tensor = nn.Buffer(torch.zeros(num_tasks))
+        self.least: Tensor = nn.Buffer(torch.tensor(least))
         self.optimizer = VectorAdam(num_tasks, lr=w_lr, weight_decay=gamma)
         self.improvement: Tensor | None = None  # δ of the last step
 

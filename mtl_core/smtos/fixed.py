@@ -11,7 +11,7 @@ Differs:
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import LossWeighting, register
@@ -34,8 +34,7 @@ class Fixed(LossWeighting):
             raise BadOption(f"fixed: {len(weights)} weights for {num_tasks} tasks: {weights}; give one per task.")
         if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
             raise BadOption(f"fixed: weights are {weights}; they must be finite, ≥ 0 and not all 0.")
-        self.given: Tensor
-        self.register_buffer("given", torch.tensor(weights, dtype=torch.float64))
+        self.given: Tensor = nn.Buffer(torch.tensor(weights, dtype=torch.float64))
 
     def weights(self, losses: Tensor) -> Tensor:
         """Losses [K] to the given weights."""

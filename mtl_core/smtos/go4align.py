@@ -16,7 +16,7 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mtl_core.options import BadOption
@@ -46,8 +46,7 @@ class GO4Align(LossWeighting):
         if groups is not None and groups > num_tasks:
             raise BadOption(f"go4align: groups is {groups}, but there are {num_tasks} tasks; give 1 to {num_tasks}.")
         self.eta, self.groups = eta, min(2, num_tasks) if groups is None else groups
-        self.log_p: Tensor
-        self.register_buffer("log_p", torch.zeros(num_tasks).log_softmax(0))
+        self.log_p: Tensor = nn.Buffer(torch.zeros(num_tasks).log_softmax(0))
 
     def weights(self, losses: Tensor) -> Tensor:
         """Positive losses [K] to weights, > 0."""

@@ -54,10 +54,8 @@ class GradNorm(SMTO):
         self.alpha, self.start = alpha, start
         self.needs = ("begin_epoch",) if start == "first_epoch" else ()
         self.begun = False  # whether L(0) is known
-        self.w: Tensor
-        self.initial: Tensor
-        self.register_buffer("w", torch.ones(num_tasks))
-        self.register_buffer("initial", torch.ones(num_tasks))
+        self.w: Tensor = nn.Buffer(torch.ones(num_tasks))
+        self.initial: Tensor = nn.Buffer(torch.ones(num_tasks))
         self.optimizer = VectorAdam(num_tasks, lr=w_lr)
 
     def check_model(self, model: MultiTaskModel) -> None:
@@ -80,7 +78,7 @@ class GradNorm(SMTO):
         return (scaled - target).sign() * norms
 
     def backward(self, step: Step) -> StepResult:
-        losses, met = floored(self.key, step.losses, 1e-12)
+        losses, met = floored(self.key, step.losses, self.floor)
         flags = tuple(dict.fromkeys(self.take_pending() + met))
         if not self.begun and self.start == "first_step":
             self.begin(losses)

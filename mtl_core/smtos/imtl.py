@@ -34,7 +34,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_core.smtos.adam import VectorAdam
 from mtl_core.smtos.base import GramianWeighting, LossWeighting, ProblemInfo, StepResult, register
@@ -136,8 +136,7 @@ class IMTL(IMTLG):
         space: Space = "features",
     ) -> None:
         super().__init__(num_tasks, form, guard, space)
-        self.s: Tensor
-        self.register_buffer("s", torch.zeros(num_tasks))
+        self.s: Tensor = nn.Buffer(torch.zeros(num_tasks))
         self.scales = np.ones(num_tasks)  # e^s of the present step
         self.optimizer = VectorAdam(num_tasks, lr=1e-3)
 
@@ -184,8 +183,7 @@ class IMTLL(LossWeighting):
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__(num_tasks)
-        self.s: Tensor
-        self.register_buffer("s", torch.zeros(num_tasks))
+        self.s: Tensor = nn.Buffer(torch.zeros(num_tasks))
         self.optimizer = VectorAdam(num_tasks, lr=1e-3)
 
     def set_up(self, info: ProblemInfo, seed: int) -> None:

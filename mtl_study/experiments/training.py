@@ -29,9 +29,10 @@ from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 from mtl_core import __version__, smtos
 from mtl_core.datasets.base import Split, SplitName
 from mtl_core.smtos.base import SMTO, ProblemInfo, StepResult
-from mtl_core.smtos.geometry import NonFinite, cosine_to_mean, pairwise_cosine
+from mtl_core.smtos.geometry import NonFinite
 from mtl_core.step import MultiTaskModel, RandomState, Space, Step
 from mtl_core.tasks import Task
+from mtl_study.cosines import cosine_to_mean, pairwise_cosine
 from mtl_study.experiments import checkpoints, inner
 from mtl_study.experiments.checkpoints import Checkpoint, complete
 from mtl_study.experiments.runs import LAST_STEPS, BadConfig, Epoch, Gradients, Run, RunConfig

@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.typing import LineStyleType
 from torch import Tensor
 
-from mtl_core.datasets.qm9 import PROPERTIES, SYMBOLS, Group, Molecules, MoleculeSplit, scales
+from mtl_core.datasets.qm9 import PROPERTIES, SYMBOLS, MoleculeSplit, scales
+from mtl_core.molecules import Group, Molecules
 from mtl_core.smtos.imtl import released_system, transposed
 from mtl_core.smtos.solvers import equal_projections
 from mtl_core.tasks import Task

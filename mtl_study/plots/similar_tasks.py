@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from mtl_core.problems import Problem
-from mtl_core.smtos import geometry
 from mtl_study import look
 from mtl_study.analysis import alignment, comparisons, frames, inference, task_weights
+from mtl_study.cosines import cosine_to_mean
 from mtl_study.experiments.runs import Run
 from mtl_study.look import GREY, INK
 from mtl_study.paper import published
@@ -345,7 +345,7 @@ def unrelated_gramian(num_tasks: int, ratio: float, cosine: float = 0.0) -> np.n
 
 def _unrelated(ax: Axes, tasks: Sequence[int], ratios: np.ndarray) -> None:
     for num_tasks, place in zip(tasks, np.linspace(0.1, 0.8, len(tasks)), strict=True):
-        c = [geometry.cosine_to_mean(unrelated_gramian(num_tasks, ratio)) for ratio in ratios]
+        c = [cosine_to_mean(unrelated_gramian(num_tasks, ratio)) for ratio in ratios]
         colour = mpl.colormaps["viridis"](place)
         ax.plot(ratios, c, color=colour, linewidth=2)
         ax.annotate(f"K = {num_tasks}", (ratios[0], c[0]), xytext=(2, 4), textcoords="offset points", color=colour)
@@ -365,9 +365,7 @@ def _unrelated(ax: Axes, tasks: Sequence[int], ratios: np.ndarray) -> None:
 
 def _two_tasks(ax: Axes, ratios: np.ndarray) -> None:
     angles, levels, at = np.linspace(0, 180, 91), np.linspace(0.2, 0.9, 8), len(ratios) // 2
-    c = np.array(
-        [[geometry.cosine_to_mean(unrelated_gramian(2, r, np.cos(np.radians(a)))) for r in ratios] for a in angles]
-    )
+    c = np.array([[cosine_to_mean(unrelated_gramian(2, r, np.cos(np.radians(a)))) for r in ratios] for a in angles])
     c[-1] = np.where(np.isnan(c[-1]), 0, c[-1])  # opposite gradients of equal length have no mean
     filled = ax.contourf(ratios, angles, c, levels=np.linspace(0, 1, 21), cmap="viridis")
     lines = ax.contour(ratios, angles, c, levels=levels, colors="white", linewidths=0.8)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -20,9 +19,8 @@ from typing import Any
 
 import pandas as pd
 
-from mtl_core import files
 from mtl_core.names import nearest
-from mtl_study import artifacts
+from mtl_study import artifacts, commands
 from mtl_study.analysis.frames import configuration
 from mtl_study.experiments.store import RunStore
 from mtl_study.paper import claims, rules
@@ -132,6 +130,7 @@ def audit(repository: Path, preset: str, name: str, store: Path | None) -> None:
     print(f"Decided again by {path.stem} at {preset} in {time.monotonic() - begin:.0f} s.")
 
 
+@commands.ends((excerpts.NotThere, BadRequest, retrain.TooMany), failed=(NotebookFailed,))
 def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSITORY) -> int:
     """The command. Returns the exit code: 0; 1 where a cell or a run failed; 2 where there is no such claim or preset;
     3 where a run that was trained again drifted from the shipped one."""
@@ -143,22 +142,11 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser.add_argument("--store", type=Path, help="the folder of the run records, instead of the shipped ones")
     given = parser.parse_args(arguments)
     if not given.claim and not given.runs:
-        print("Say what to audit: CLAIM=C3b, or RUNS=3.")
-        return 2
-    try:
-        if given.claim:
-            audit(repository, given.preset, given.claim, given.store)
-        if given.runs:
-            return retrain.again(given.store or repository / "results", given.runs, given.seed)
-    except (excerpts.NotThere, BadRequest, retrain.TooMany) as error:
-        print(error)
-        return 2
-    except (NotebookFailed, files.CannotWrite) as error:
-        print(error)
-        return 1
-    return 0
+        raise BadRequest("Say what to audit: CLAIM=C3b, or RUNS=3.")
+    if given.claim:
+        audit(repository, given.preset, given.claim, given.store)
+    return retrain.again(given.store or repository / "results", given.runs, given.seed) if given.runs else 0
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
-    sys.exit(main())
+    commands.run(main)

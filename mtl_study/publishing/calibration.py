@@ -18,8 +18,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_core import problems, smtos
-from mtl_core.datasets.qm9 import Group, Molecules
 from mtl_core.models import deeplab
+from mtl_core.molecules import Group, Molecules
 from mtl_core.smtos.base import ProblemInfo
 from mtl_core.step import MultiTaskModel, Step
 from mtl_study.experiments.runs import RunConfig

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import html
-import sys
 from pathlib import Path
 
 from mtl_core import files
 from mtl_core.options import BadOption
-from mtl_study import artifacts, newcomer, parameters
+from mtl_study import artifacts, commands, newcomer, parameters
 from mtl_study.checking import ChecksFailed
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import BadConfig
@@ -42,6 +41,10 @@ def write(found: newcomer.Found, folder: Path) -> Path:
     return folder / "index.html"
 
 
+@commands.ends(
+    (newcomer.BadMethod, ChecksFailed, BadConfig, BadOption, NotInPaper, parameters.BadParameters),
+    failed=(runner.RunFailed,),
+)
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit code: 1 where a run failed, 2 where the request is refused."""
     parser = argparse.ArgumentParser(prog="compare", description="A method of your own against all others.")
@@ -51,27 +54,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, help="training processes; default: one per core")
     parser.add_argument("--data", help="the folder that holds MNIST/raw, for overnight")
     given = parser.parse_args(arguments)
-    try:
-        settings = parameters.settings_of(given.preset, given.problem)
-        found = newcomer.against_shipped(
-            given.method,
-            given.problem,
-            store=artifacts.REPOSITORY / "runs" / "compare",
-            workers=given.workers,
-            data_dir=given.data,
-            **settings,
-        )
-    except (newcomer.BadMethod, ChecksFailed, BadConfig, BadOption, NotInPaper, parameters.BadParameters) as error:
-        print(f"Nothing was trained.\n{error}", file=sys.stderr)
-        return 2
-    except runner.RunFailed as error:
-        print(error, file=sys.stderr)
-        return 1
+    settings = parameters.settings_of(given.preset, given.problem)
+    found = newcomer.against_shipped(
+        given.method,
+        given.problem,
+        store=artifacts.REPOSITORY / "runs" / "compare",
+        workers=given.workers,
+        data_dir=given.data,
+        **settings,
+    )
     page = write(found, artifacts.folder("compare") / f"{found.smto}-{given.problem.replace('/', '-')}-{given.preset}")
     print(f"{found._repr_markdown_()}\nThe page: {page}")
     return 0
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
-    sys.exit(main())
+    commands.run(main)

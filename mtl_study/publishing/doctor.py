@@ -22,7 +22,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from mtl_core import files, problems
 from mtl_core.datasets.base import DataNotFound
-from mtl_study import artifacts, parameters
+from mtl_study import artifacts, commands, parameters
 from mtl_study.experiments import evidence
 from mtl_study.publishing import check, running
 from mtl_study.words import counted, duration, listed
@@ -202,5 +202,4 @@ def main(repository: Path = artifacts.REPOSITORY) -> int:
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
-    sys.exit(main())
+    commands.run(main)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import jinja2
 
 from mtl_core import files
-from mtl_study import artifacts
+from mtl_study import artifacts, commands
 from mtl_study.publishing import notebooks, pages
 from mtl_study.publishing.methods import anchor
 from mtl_study.publishing.rendering import TEMPLATES, markdown, to_html
@@ -116,19 +115,15 @@ def _api(target: Path) -> str:
     return "api/mtl_core.html"
 
 
+@commands.ends(failed=(FileNotFoundError,))
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit code: 1 where there is nothing to publish."""
     parser = argparse.ArgumentParser(prog="edition", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--preset", default="quick", help="whose artifacts; default: quick")
     given = parser.parse_args(arguments)
-    try:
-        print(f"Open {write(given.preset)}")
-    except (FileNotFoundError, files.CannotWrite) as error:
-        print(error)
-        return 1
+    print(f"Open {write(given.preset)}")
     return 0
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
-    sys.exit(main())
+    commands.run(main)

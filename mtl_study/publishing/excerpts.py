@@ -9,7 +9,6 @@ import argparse
 import ast
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ import nbformat
 
 from mtl_core import files, progress
 from mtl_core.names import nearest
-from mtl_study import artifacts, cells
+from mtl_study import artifacts, cells, commands
 from mtl_study.experiments import runner
 from mtl_study.paper import rules
 from mtl_study.publishing import notebooks, report, reproduce, running
@@ -111,6 +110,7 @@ def reading_only() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@commands.ends((NotThere, reproduce.BadRequest), failed=(running.NotebookFailed,))
 def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSITORY) -> int:
     """Redraw one figure or table. Returns the exit code: 0; 1 where that failed; 2 where there is no such thing."""
     parser = argparse.ArgumentParser(prog="python -m mtl_study.publishing.excerpts", description="Redraw one figure.")
@@ -119,14 +119,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser.add_argument("--store", type=Path, help="the folder of the run records, instead of the preset's")
     given = parser.parse_args(arguments)
     begin = time.monotonic()
-    try:
-        folder = run(repository, given.preset, lambda: of_picture(repository, given.name), given.store)
-    except (NotThere, reproduce.BadRequest) as error:
-        print(error)
-        return 2
-    except (running.NotebookFailed, files.CannotWrite) as error:
-        print(error)
-        return 1
+    folder = run(repository, given.preset, lambda: of_picture(repository, given.name), given.store)
     figure, table = folder / f"figures/{given.name}.png", folder / f"tables/{given.name}.md"
     drawn = figure if figure.exists() else table
     manifest = json.loads(drawn.with_suffix(".json").read_text(encoding="utf-8"))
@@ -142,5 +135,4 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
-    sys.exit(main())
+    commands.run(main)

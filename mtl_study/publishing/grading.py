@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import ast
-import sys
 from pathlib import Path
 
 import pandas as pd
 from nbformat import NotebookNode
 
 from mtl_core import files
-from mtl_study import artifacts, cells
+from mtl_study import artifacts, cells, commands
 from mtl_study.parameters import BadParameters
 from mtl_study.publishing import notebooks
 from mtl_study.teaching.marking import RIGHT, UNANSWERED, WRONG
@@ -132,6 +131,7 @@ def summary(grades: pd.DataFrame) -> pd.DataFrame:
     return counts.astype(int).reset_index().rename_axis(columns=None)
 
 
+@commands.ends((NothingHandedIn,))
 def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSITORY) -> int:
     """The command. Returns the exit code: 0; 1 where the tables cannot be written; 2 without notebooks."""
     parser = argparse.ArgumentParser(
@@ -139,29 +139,21 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     )
     parser.add_argument("folder", type=Path, help="with the handed-in notebooks")
     given = parser.parse_args(arguments)
-    try:
-        grades = grade(given.folder.expanduser(), repository)
-        page = "\n".join([
-            "# Grades",
-            "",
-            "What the checks printed when each notebook was last run by its author; nothing was run here.",
-            "",
-            artifacts.to_markdown(summary(grades)),
-            artifacts.to_markdown(grades),
-        ])  # fmt: skip
-        files.write_atomically(artifacts.root() / "grades.csv", grades.to_csv(index=False))
-        files.write_atomically(artifacts.root() / "grades.md", page)
-    except NothingHandedIn as error:
-        print(error)
-        return 2
-    except files.CannotWrite as error:
-        print(error)
-        return 1
+    grades = grade(given.folder.expanduser(), repository)
+    page = "\n".join([
+        "# Grades",
+        "",
+        "What the checks printed when each notebook was last run by its author; nothing was run here.",
+        "",
+        artifacts.to_markdown(summary(grades)),
+        artifacts.to_markdown(grades),
+    ])  # fmt: skip
+    files.write_atomically(artifacts.root() / "grades.csv", grades.to_csv(index=False))
+    files.write_atomically(artifacts.root() / "grades.md", page)
     print(summary(grades).to_string(index=False))
     print(f"Wrote {artifacts.root() / 'grades.csv'} and grades.md")
     return 0
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
-    sys.exit(main())
+    commands.run(main)

@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 import nbformat
@@ -24,7 +23,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from mtl_core import files
-from mtl_study import artifacts
+from mtl_study import artifacts, commands
 from mtl_study.publishing import notebooks
 from mtl_study.teaching import guesses
 from mtl_study.words import counted
@@ -134,6 +133,7 @@ def write(repository: Path, folder: Path, seed: int | None = None, solutions: bo
     return targets
 
 
+@commands.ends((Answered,))
 def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSITORY) -> int:
     """The command. Returns the exit code: 0; 1 where something could not be written; 2 where answers are in the way."""
     parser = argparse.ArgumentParser(
@@ -147,18 +147,10 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         parser.error(f"--seed {given.seed}: a whole number from 0 is needed")
     default = artifacts.root() / ("instructor" if given.instructor else "student")
     folder = Path(os.path.abspath(os.path.expanduser(given.folder))) if given.folder else default
-    try:
-        written = write(repository, folder, given.seed, given.instructor)
-    except Answered as error:
-        print(error)
-        return 2
-    except files.CannotWrite as error:
-        print(error)
-        return 1
+    written = write(repository, folder, given.seed, given.instructor)
     print(f"Wrote {counted(len(written), 'notebook')} to {folder}")
     return 0
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
-    sys.exit(main())
+    commands.run(main)

@@ -7,7 +7,8 @@ import ast
 from pathlib import Path
 
 from mtl_core.files import write_atomically
-from mtl_study.artifacts import REPOSITORY, need_checkout
+from mtl_study import commands
+from mtl_study.artifacts import REPOSITORY
 
 TARGET = REPOSITORY / "CONTRIBUTING.md"
 START, END = "<!-- map -->\n", "<!-- end of the map -->\n"
@@ -61,6 +62,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.execution",
         "mtl_study.provenance",
         "mtl_study.cells",
+        "mtl_study.commands",
+        "mtl_study.cosines",
         "mtl_study.look",
         "mtl_study.words",
     ),
@@ -69,11 +72,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.streets",
         "mtl_study.own_loops",
         "mtl_study.adapters",
-        "mtl_study.diagnosis",
     ),
-    "loops of one's own": ("mtl_core.balancer",),
+    "loops of one's own": ("mtl_core.balancer", "mtl_core.diagnosis"),
     "samples, networks, methods": ("mtl_core.datasets", "mtl_core.models", "mtl_core.smtos"),
-    "the calculus": ("mtl_core.graph", "mtl_core.step", "mtl_core.tasks"),
+    "the calculus": ("mtl_core.graph", "mtl_core.molecules", "mtl_core.step", "mtl_core.tasks"),
     "names and files": ("mtl_core.names", "mtl_core.options", "mtl_core.files", "mtl_core.progress"),
 }
 
@@ -173,5 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    need_checkout()
-    main()
+    commands.run(main)

@@ -27,7 +27,7 @@ import pandas as pd
 
 from mtl_core import files, smtos
 from mtl_core.smtos.base import SMTO
-from mtl_study import artifacts, own_loops
+from mtl_study import artifacts, commands, own_loops
 from mtl_study.look import in_order, label
 from mtl_study.teaching import guarantees
 
@@ -393,5 +393,4 @@ def main(target: Path = TARGET) -> None:
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
-    main()
+    commands.run(main)

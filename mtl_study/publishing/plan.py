@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 
 from mtl_core import files
-from mtl_study import artifacts, parameters
+from mtl_study import artifacts, commands, parameters
 from mtl_study.experiments import training
 from mtl_study.experiments.runs import BadConfig
 from mtl_study.parameters import BadParameters
@@ -199,6 +198,7 @@ def _rounded(x: float) -> str:
     return f"{x:,.0f}" if x >= 10 else f"{x:.2g}"
 
 
+@commands.ends((BadRequest, BadConfig))
 def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSITORY) -> int:
     """The command. Returns 0, or 2 where the request is refused."""
     parser = argparse.ArgumentParser(prog="plan", description="What a preset takes, before any of it is run.")
@@ -208,17 +208,13 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser.add_argument("--device", default="auto", help="that steps are measured on")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md, too")
     given = parser.parse_args(arguments)
-    try:
-        if given.devices < 1:
-            raise BadRequest(f"DEVICES={given.devices}: give a whole number from 1.")
-        device = training.find_device(given.device)
-        values = read(repository, given.preset, [name for text in given.only for name in text.split()])
-        with training.determinism(1):
-            seconds = partial(calibration.seconds, device=device)
-            found, how = rows(values, seconds, bytes_per_epoch(repository))
-    except (BadRequest, BadConfig) as error:
-        print(f"Nothing was planned.\n{error}", file=sys.stderr)
-        return 2
+    if given.devices < 1:
+        raise BadRequest(f"DEVICES={given.devices}: give a whole number from 1.")
+    device = training.find_device(given.device)
+    values = read(repository, given.preset, [name for text in given.only for name in text.split()])
+    with training.determinism(1):
+        seconds = partial(calibration.seconds, device=device)
+        found, how = rows(values, seconds, bytes_per_epoch(repository))
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"one core of {training.processor()}"
     notes = [
         f"Preset {given.preset}; hours on {where}, one run after the other, evaluation included, without loading.",
@@ -242,5 +238,4 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
-    sys.exit(main())
+    commands.run(main)

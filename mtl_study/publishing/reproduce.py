@@ -21,7 +21,7 @@ from typing import Any
 
 from mtl_core import files, progress
 from mtl_core.names import nearest
-from mtl_study import artifacts, parameters
+from mtl_study import artifacts, commands, parameters
 from mtl_study.parameters import BadParameters, checking
 from mtl_study.publishing import check, notebooks, pages, report, summary, touched
 from mtl_study.publishing.running import GIB, NONE, Job, Limits, NotebookFailed, run
@@ -167,8 +167,8 @@ def conclude(preset: str, repository: Path, jobs: list[Job], code: int, check_sh
     for difference in found:
         _say(f"{'≠' if difference.kind == 'drift' else '≈'} {difference}")
     drifted = sum(difference.kind == "drift" for difference in found)
-    if check_shipped and code == summary.PASSED:
-        code = summary.DRIFTED if drifted else summary.PASSED
+    if check_shipped and code == commands.PASSED:
+        code = commands.DRIFTED if drifted else commands.PASSED
         rounding = counted(len(found) - drifted, "number or table", "numbers and tables")
         _say(
             f"Checked against the shipped numbers: {drifted} drifted; {rounding} differ by rounding."
@@ -228,28 +228,28 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         if given.report:
             sources = notebooks.find(repository / "notebooks")
             _say(f"Wrote {report.write_report(repository, given.preset, sources, given.drop)}")
-            return summary.PASSED
+            return commands.PASSED
         jobs = plan(repository, given.preset, only, overrides)
         if given.check:
             check.need_shipped(repository, given.preset)
         if given.changed:
             jobs = changed(jobs, repository, given.preset, given.changed)
-        code = summary.FAILED if run_all(jobs, repository, given.preset, limits) else summary.PASSED
+        code = commands.FAILED if run_all(jobs, repository, given.preset, limits) else commands.PASSED
         return conclude(given.preset, repository, jobs, code, given.check)
     except (BadRequest, check.NothingShipped) as error:
         _say(f"Nothing was run.\n{error}")
         if (repository / "params" / given.preset).is_dir() and given.preset.isidentifier():
-            summary.write(artifacts.folder(given.preset), given.preset, summary.REFUSED, why=str(error))
-        return summary.REFUSED
+            summary.write(artifacts.folder(given.preset), given.preset, commands.REFUSED, why=str(error))
+        return commands.REFUSED
     except (files.CannotWrite, BadParameters, report.NothingToShow) as error:
         _say(str(error))
-        return summary.FAILED
+        return commands.FAILED
     except KeyboardInterrupt:
         logging.getLogger("asyncio").disabled = True  # the cell that was cut off is no news
         _say("\nStopped. Finished runs are kept; the same command continues from there.")
         with suppress(files.CannotWrite):
-            conclude(given.preset, repository, jobs, summary.INTERRUPTED, check_shipped=False)
-        return summary.INTERRUPTED
+            conclude(given.preset, repository, jobs, commands.INTERRUPTED, check_shipped=False)
+        return commands.INTERRUPTED
 
 
 def _above_zero(text: str) -> float:
@@ -270,7 +270,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
     # Asked to end by a scheduler, end as on Ctrl-C: taking the kernel and its training processes along.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    commands.run(main)

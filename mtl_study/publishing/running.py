@@ -149,9 +149,10 @@ def _keep_failure(job: Job, executed: Path, target: Path, cause: str) -> str:
     with contextlib.suppress(notebooks.BadParameters, FileNotFoundError):  # it did not start, or it was cut off
         notebook = notebooks.read(executed)
     started = [cell for cell in notebook.cells if cell.metadata.get("papermill", {}).get("start_time")]
-    if started:  # the last of them never came to its end
-        first_line = next(iter(started[-1].source.splitlines()), "")
-        where = f" in cell [{started[-1].execution_count or '*'}], which begins `{first_line}`"
+    if started:  # the last of them never came to its end; a text is started, too, and has no number
+        last = started[-1]
+        place = f"in cell [{last.execution_count or '*'}], which" if last.cell_type == "code" else "at the text that"
+        where = f" {place} begins `{next(iter(last.source.splitlines()), '')}`"
     stopped = "stopped" if started else "did not start"
     notebook.metadata["failure"] = f"{stopped.capitalize()}{where}: {cause}"
     notebooks.tidy(notebook)
@@ -169,17 +170,6 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, PapermillExecutionError):
         return f"{error.ename}: {error.evalue}"
     return f"{type(error).__name__}: {strip_ansi(str(error)).strip()}"
-
-
-def render_again(folder: Path) -> list[Path]:
-    """Make the pages of all executed notebooks in a folder of artifacts again, with the code of today; these pages."""
-    pages = []
-    for path in sorted((folder / "notebooks").glob("*.ipynb")):
-        stem = path.name.removesuffix(".ipynb").removesuffix(".failed")
-        page = path.with_suffix(".html")
-        files.write_atomically(page, to_html(notebooks.read(path), stem))
-        pages.append(page)
-    return pages
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from mtl_core import files, smtos
-from mtl_study import artifacts
+from mtl_study import artifacts, commands
 from mtl_study.look import in_order, label
 from mtl_study.publishing import methods
 from mtl_study.teaching import guarantees
@@ -70,5 +70,4 @@ def main(target: Path = TARGET) -> None:
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
-    main()
+    commands.run(main)

@@ -13,10 +13,10 @@ from typing import Any
 
 from mtl_core import files
 from mtl_study import artifacts
+from mtl_study.commands import DRIFTED, FAILED, INTERRUPTED, PASSED, REFUSED
 from mtl_study.publishing.check import Difference
 from mtl_study.publishing.pages import Section
 
-PASSED, FAILED, REFUSED, DRIFTED, INTERRUPTED = 0, 1, 2, 3, 130
 OUTCOMES = {PASSED: "passed", FAILED: "failed", REFUSED: "refused", DRIFTED: "drifted", INTERRUPTED: "interrupted"}
 
 

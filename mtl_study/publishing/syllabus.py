@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mtl_core import files
-from mtl_study import artifacts
+from mtl_study import artifacts, commands
 from mtl_study.publishing import notebooks
 
 TARGET = artifacts.REPOSITORY / "docs" / "teaching.md"
@@ -74,5 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
-    main()
+    commands.run(main)

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtl_core.smtos.base import SMTO, GramianWeighting, Likelihood, LossWeighting, ProblemInfo
+from mtl_core.smtos.base import SMTO, GramianWeighting, LossWeighting, ProblemInfo
 from mtl_core.step import MultiTaskModel, Step
+from mtl_core.tasks import Likelihood
 
 
 def weigh(smto: SMTO, gramian: np.ndarray, losses: np.ndarray) -> np.ndarray:

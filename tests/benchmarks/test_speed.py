@@ -115,8 +115,10 @@ def test_the_solvers_in_short():
 
 @pytest.mark.slow
 def test_records_are_found_again_in_both_kinds_of_store():
-    table = speed.records(number=20, epochs=2)
-    assert list(table.index) == ["live store", "archive"] and (table["seconds"] > 0).all()
+    """Of 20,000 in seconds, without holding their histories: together in less than half a GB."""
+    table = speed.records()
+    assert list(table.index) == ["live store", "archive"] and (table["seconds"] < 60).all()
+    assert not (table["MiB held"] > 500).any()
 
 
 @pytest.mark.slow

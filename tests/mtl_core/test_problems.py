@@ -3,15 +3,16 @@
 import pytest
 
 from mtl_core import problems
+from mtl_core.options import BadOption
 
 
 def test_a_wrong_option_is_refused():
-    with pytest.raises(problems.BadProblemOption, match="did you mean 'width'"):
+    with pytest.raises(BadOption, match="did you mean 'width'"):
         problems.get("multimnist/CL", widht=2)
-    with pytest.raises(problems.BadProblemOption, match="width = 0"):
+    with pytest.raises(BadOption, match="width = 0"):
         problems.get("multimnist/CL", width=0)
 
 
 def test_unknown_problem_names_the_nearest():
-    with pytest.raises(problems.UnknownProblem, match="did you mean 'multimnist/CL_RR'"):
+    with pytest.raises(BadOption, match="did you mean 'multimnist/CL_RR'"):
         problems.get("multimnist/CLRR")

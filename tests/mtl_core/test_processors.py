@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from mtl_core import problems
 from mtl_core.models import deeplab
+from mtl_core.options import BadOption
 
 SAFE = 16  # input channels from which on both instruction sets are right
 SLIMS = {"multimnist": [{"width": 1}, {"width": 0.1}], "qm9": [{"slim": slim} for slim in (1, 2, 4)]}
@@ -72,7 +73,7 @@ def test_every_width_divisor_is_looked_at():
             if known:
                 problems.get(name, slim=slim)
             else:
-                with pytest.raises(problems.BadProblemOption):
+                with pytest.raises(BadOption):
                     problems.get(name, slim=slim)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtl_core.smtos import geometry
+from mtl_study.cosines import cosine_to_mean
 from mtl_study.teaching.marking import Given, exercise, short, spot
 
 
@@ -17,7 +17,7 @@ from mtl_study.teaching.marking import Given, exercise, short, spot
 def unrelated_cosines(given: Given, ratio: float, K: int) -> str:
     """The cosine to the mean of gradients at right angles."""
     values = given.numbers("first C", "second C")
-    right = [geometry.cosine_to_mean(np.diag([ratio**2, 1.0])), geometry.cosine_to_mean(np.eye(K))]
+    right = [cosine_to_mean(np.diag([ratio**2, 1.0])), cosine_to_mean(np.eye(K))]
     long, brief = ratio / np.hypot(ratio, 1), 1 / np.hypot(ratio, 1)
     spot(
         values,
@@ -45,7 +45,7 @@ def unrelated_cosines(given: Given, ratio: float, K: int) -> str:
 def longer_ratio(given: Given) -> str:
     """How many times as long the longer of two gradients at a right angle is."""
     ratio = given.number("ratio", low=1)
-    return f"There C is {short(geometry.cosine_to_mean(np.diag([ratio**2, 1.0])))}."
+    return f"There C is {short(cosine_to_mean(np.diag([ratio**2, 1.0])))}."
 
 
 @exercise()
@@ -63,7 +63,7 @@ def cosine_by_gramian(given: Given) -> str:
 
     return given.agrees(
         [J @ J.T for J in gradients],
-        geometry.cosine_to_mean,
+        cosine_to_mean,
         [
             (pairs, "This is the pairwise cosine. C compares each gradient with the average of all."),
             (

@@ -13,7 +13,6 @@ from torch.testing import assert_close
 
 from mtl_core import tasks
 from mtl_core.models import deeplab
-from mtl_core.models.lenet import count_parameters
 from mtl_core.step import MultiTaskModel, Step
 
 DEPTHS = list(deeplab.FEATURES)
@@ -53,7 +52,7 @@ def batch(size: int, height: int, width: int, classes: int = 7) -> tuple[Tensor,
 
 
 @pytest.mark.parametrize(("depth", "encoder", "head"), [(18, 11_176_512, 4_722_176), (50, 23_508_032, 16_125_440)])
-def test_parameter_counts(depth: int, encoder: int, head: int) -> None:
+def test_parameter_counts(count_parameters, depth: int, encoder: int, head: int) -> None:
     with torch.device("meta"):  # shapes without numbers
         assert count_parameters(deeplab.Encoder(depth)) == encoder
         for outputs in (1, 2, 7, 19):

@@ -5,10 +5,9 @@ import torch
 
 from mtl_core import problems
 from mtl_core.models import lenet
-from mtl_core.models.lenet import count_parameters
 
 
-def test_parameter_counts():
+def test_parameter_counts(count_parameters):
     """Encoder 21,330, classification head 3,060, reconstruction head 214,544."""
     assert count_parameters(lenet.Encoder()) == 21_330
     assert count_parameters(lenet.ClassificationHead()) == 3_060
@@ -24,7 +23,7 @@ def test_parameter_counts():
         (1.4, 14 * 26 + 28 * 351 + 70 * 449, 70 * 71 + 10 * 71, 358 * 71 + 784 * 359),
     ],
 )
-def test_parameter_counts_at_other_widths(width, encoder, classifier, decoder):
+def test_parameter_counts_at_other_widths(count_parameters, width, encoder, classifier, decoder):
     assert count_parameters(lenet.Encoder(width=width)) == encoder
     assert count_parameters(lenet.ClassificationHead(width=width)) == classifier
     assert count_parameters(lenet.ReconstructionHead(width=width)) == decoder

@@ -7,9 +7,8 @@ from torch.func import functional_call
 from torch.testing import assert_close
 
 from benchmarks import oracles
-from mtl_core.datasets.qm9 import Group, Molecules
 from mtl_core.models import mpnn
-from mtl_core.models.lenet import count_parameters
+from mtl_core.molecules import Group, Molecules
 from mtl_core.step import MultiTaskModel, Step
 
 SIZES = [3, 5, 3, 9, 2, 5, 3]  # atoms of the molecules of a batch, in its order
@@ -40,7 +39,7 @@ def grouped(batch):
     return Molecules(groups, len(batch))
 
 
-def test_parameter_counts():
+def test_parameter_counts(count_parameters):
     """Encoder 616,960, head 65, as torch-geometric's layers have."""
     assert count_parameters(mpnn.Encoder()) == count_parameters(oracles.SparseEncoder()) == 616_960
     assert count_parameters(mpnn.Head()) == 65

@@ -4,25 +4,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtl_core.smtos import geometry
 from mtl_study.analysis import alignment
+from mtl_study.cosines import cosine_to_mean, pairwise_cosine
 from mtl_study.experiments.runs import Gradients
 
 
 @pytest.mark.parametrize("num_tasks", [2, 3, 11])
 def test_unrelated_gradients_of_equal_length_have_the_floor(num_tasks):
     gramian = 7.0 * np.eye(num_tasks)
-    c = geometry.cosine_to_mean(gramian)
+    c = cosine_to_mean(gramian)
     assert c == pytest.approx(alignment.cosine_floor(num_tasks)) == pytest.approx(num_tasks**-0.5)
-    assert geometry.pairwise_cosine(gramian) == 0
+    assert pairwise_cosine(gramian) == 0
     assert alignment.normalised_cosine(c, num_tasks) == pytest.approx(0, abs=1e-12)
 
 
 def test_normalised_cosine_gives_a_common_cosine_back():
     for cosine in [-0.2, 0.0, 0.3, 0.9]:
         gramian = np.full((4, 4), cosine) + (1 - cosine) * np.eye(4)
-        assert alignment.normalised_cosine(geometry.cosine_to_mean(gramian), 4) == pytest.approx(cosine)
-        assert geometry.pairwise_cosine(gramian) == pytest.approx(cosine)
+        assert alignment.normalised_cosine(cosine_to_mean(gramian), 4) == pytest.approx(cosine)
+        assert pairwise_cosine(gramian) == pytest.approx(cosine)
 
 
 def test_gradient_statistics_have_a_row_per_epoch_and_space(make_run):

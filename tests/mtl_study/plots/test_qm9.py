@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mtl_core import problems
-from mtl_core.datasets.qm9 import PROPERTIES, Group, Molecules, scales
+from mtl_core.datasets.qm9 import PROPERTIES, scales
+from mtl_core.molecules import Group, Molecules
 from mtl_core.smtos.imtl import released_system, transposed
 from mtl_core.smtos.solvers import equal_projections
 from mtl_study import artifacts

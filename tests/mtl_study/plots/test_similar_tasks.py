@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtl_core.smtos import geometry
 from mtl_study import artifacts, look
 from mtl_study.analysis import alignment, comparisons, task_weights
+from mtl_study.cosines import cosine_to_mean, pairwise_cosine
 from mtl_study.experiments.runs import Gradients
 from mtl_study.paper import published
 from mtl_study.plots import canvas, similar_tasks
@@ -146,7 +146,7 @@ def test_gradients_of_the_sweep_have_the_cosine_and_the_lengths_they_were_asked_
     gramian = similar_tasks.unrelated_gramian(4, ratio=9.0, cosine=0.3)
     lengths = np.sqrt(gramian.diagonal())
     assert lengths.max() / lengths.min() == pytest.approx(9)
-    assert geometry.pairwise_cosine(gramian) == pytest.approx(0.3)
+    assert pairwise_cosine(gramian) == pytest.approx(0.3)
     assert np.linalg.eigvalsh(gramian).min() > 0
     with pytest.raises(ValueError, match="cannot all have cosine"):
         similar_tasks.unrelated_gramian(4, 1.0, -0.5)
@@ -156,8 +156,7 @@ def test_the_three_values_of_the_paper_are_what_unrelated_tasks_can_have():
     """0.7 for two tasks, 0.45 for three, 0.3 for eleven: with pairwise cosine 0 and lengths at most 11 : 1."""
     for name, num_tasks in [("cosine_high", 2), ("cosine_middle", 3), ("cosine_low", 11)]:
         values = [
-            geometry.cosine_to_mean(similar_tasks.unrelated_gramian(num_tasks, ratio))
-            for ratio in np.geomspace(1, 11, 50)
+            cosine_to_mean(similar_tasks.unrelated_gramian(num_tasks, ratio)) for ratio in np.geomspace(1, 11, 50)
         ]
         assert min(values) <= published.text(name).value <= max(values) + 0.003
 

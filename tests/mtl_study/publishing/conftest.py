@@ -1,5 +1,6 @@
 """A small repository whose notebooks have been run, for pages, reports and checks."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mtl_study import artifacts
 from mtl_study.paper import answer, claims, rules
-from mtl_study.publishing import pages, report
+from mtl_study.publishing import notebooks, pages, report
+from mtl_study.publishing.rendering import to_html
 
 PROPOSITIONS = claims.parts("C12")[0].rule.propositions
 CHECKS = pd.DataFrame({"proposition": PROPOSITIONS, "check": "equal", "passed": True})
@@ -60,6 +62,18 @@ class House:
         """REPORT.md and what is in docs."""
         files = [*(self.repository / "docs").rglob("*.*"), self.repository / "REPORT.md"]
         return {path.name: path.read_bytes() for path in files if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def rendered() -> Callable[[Path], None]:
+    """Makes the page of every executed notebook in a folder of artifacts, with the code of today."""
+
+    def render(folder: Path) -> None:
+        for path in (folder / "notebooks").glob("*.ipynb"):
+            stem = path.name.removesuffix(".ipynb").removesuffix(".failed")
+            path.with_suffix(".html").write_text(to_html(notebooks.read(path), stem))
+
+    return render
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """From a verdict back to the records, one figure from its cells, shipped records trained again; and the doctor."""
 
 import json
+import os
 
 import nbformat
 import numpy as np
@@ -62,9 +63,9 @@ def test_what_is_not_there_is_refused_with_the_nearest_name(capsys):
         (["--runs", "100000"], "RUNS=100000: expected 1 to"),
     ):
         assert audit.main(arguments) == 2
-        assert says in capsys.readouterr().out
+        assert says in capsys.readouterr().err
     assert excerpts.main(["01_figure_11"]) == 2
-    assert "no notebook publishes '01_figure_11' (did you mean '01_figure_1'?)" in capsys.readouterr().out
+    assert "no notebook publishes '01_figure_11' (did you mean '01_figure_1'?)" in capsys.readouterr().err
     assert audit.find("Xin-front a")[1] == audit.find("Xin-fronta")[1]
 
 
@@ -109,13 +110,22 @@ def test_nothing_is_trained_where_records_are_only_read(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def core_seconds():
+    """Of this process and its children that have ended, so that others on the machine do not count."""
+    return sum(os.times()[:4])
+
+
 @pytest.mark.slow
 @pytest.mark.pinned
 def test_a_shipped_figure_and_a_verdict_come_from_the_shipped_records(capsys, tmp_path, monkeypatch):
+    """Each within a minute of one core."""
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
+    begin = core_seconds()
     assert excerpts.main(["01_figure_1"]) == 0
     assert "The same picture as" in capsys.readouterr().out
+    drawn = core_seconds()
     assert audit.main(["--claim", "C3b"]) == 0
+    assert drawn - begin < 60 and core_seconds() - drawn < 60
     printed = capsys.readouterr().out
     shipped = {row["id"]: row for row in json.loads((REPOSITORY / "docs/report/claims.json").read_text())}
     assert f"Verdict: {shipped['C3b']['verdict']}, {shipped['C3b']['why']}" in printed
@@ -189,6 +199,14 @@ def test_a_run_that_differs_like_a_seed_is_called_drifted_in_at_most_one_of_a_hu
 
 
 # -- the doctor --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_doctor_needs_less_than_a_minute_and_says_whether_smoke_can_run(capsys):
+    begin = core_seconds()
+    code = doctor.main()
+    assert core_seconds() - begin < 60
+    assert ("smoke can run here" if code == 0 else "smoke cannot run here") in capsys.readouterr().out
 
 
 def test_the_doctor_says_what_a_machine_can_run(monkeypatch, capsys):

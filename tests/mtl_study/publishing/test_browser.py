@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from mtl_study import artifacts
 from mtl_study.paper import rules
-from mtl_study.publishing import notebooks, pages, reproduce, running
+from mtl_study.publishing import notebooks, pages, reproduce
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PHONE, DESK, PAPER = 390, 1280, 794  # widths; that of A4 at 96 pixels per inch
@@ -31,23 +31,23 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str, rendered: Callable[[Path], None]) -> Path:
     """The artifacts of one preset, made by the first of all workers that asks; the others wait for it."""
     base = tmp_path_factory.getbasetemp()
     place = (base if worker_id == "master" else base.parent) / "pages"
     with FileLock(f"{place}.lock"):
         if not place.exists():
-            assert make_pages(place / "artifacts") == 0
+            assert make_pages(place / "artifacts", rendered) == 0
     return next(path.parent for path in place.glob("artifacts/*/index.html"))
 
 
-def make_pages(place: Path) -> int:
+def make_pages(place: Path, rendered: Callable[[Path], None]) -> int:
     made, sources = artifacts.REPOSITORY / "artifacts", notebooks.find(artifacts.REPOSITORY / "notebooks")
     preset = next((name for name in ("smoke", "quick") if (made / name / "index.html").exists()), "")
     if not preset:
         return reproduce.main(["--preset", "smoke", "--artifacts", str(place)])
     shutil.copytree(made / preset, place / preset)
-    running.render_again(place / preset)
+    rendered(place / preset)
     pages.write_index(place / preset, preset, sources)
     return 0
 

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import nbformat
 import pytest
 
-from mtl_study import artifacts, execution, parameters
+from mtl_study import artifacts, commands, execution, parameters
 from mtl_study.publishing import check, notebooks, pages, summary, touched
 
 REPOSITORY = artifacts.REPOSITORY
@@ -110,7 +110,7 @@ def test_drift_fails_a_claim_and_a_verdict_does_not(house):
     drift += [check.Difference("01_lines", "Numbers", "1 numbers differ", "drift")]
     rounding = [check.Difference("02_proofs", "C12", "a digit", "rounding")]
     for found, failed in (([], []), (rounding, []), (drift, ["C12", "Numbers"])):
-        summary.write(house.folder, "quick", summary.PASSED, shown, found)
+        summary.write(house.folder, "quick", commands.PASSED, shown, found)
         cases = ET.parse(house.folder / "junit.xml").getroot()
         assert [case.get("name") for case in cases if case.find("failure") is not None] == failed
         assert {"01_lines", "02_proofs", "C12"} <= {case.get("name") for case in cases}

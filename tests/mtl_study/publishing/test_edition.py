@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from mtl_study import artifacts
-from mtl_study.publishing import edition, running
+from mtl_study.publishing import edition
 
 METHODS = """# Methods
 
@@ -50,12 +50,12 @@ def dead_links(folder: Path) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def docs(house):
+def docs(house, rendered):
     folder = house.repository / "docs"
     folder.mkdir()
     (folder / "methods.md").write_text(METHODS)
     (folder / "defects.md").write_text("# Defects\n\nD1\n")
-    running.render_again(house.folder)
+    rendered(house.folder)
     return house
 
 
@@ -86,7 +86,7 @@ def test_every_page_is_there_and_every_link_answers(docs, monkeypatch):
 def test_an_edition_of_nothing_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
     assert edition.main(["--preset", "quick"]) == 1
-    assert "run `make reproduce PRESET=quick` first" in capsys.readouterr().out
+    assert "run `make reproduce PRESET=quick` first" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -79,4 +79,4 @@ def test_a_folder_of_notebooks_becomes_a_table(tmp_path, capsys):
 
 def test_an_empty_folder_is_named(tmp_path, capsys):
     assert grading.main([str(tmp_path)], tmp_path) == 2
-    assert f"{tmp_path} holds no handed-in notebooks" in capsys.readouterr().out
+    assert f"{tmp_path} holds no handed-in notebooks" in capsys.readouterr().err

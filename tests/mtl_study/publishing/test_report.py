@@ -87,6 +87,7 @@ def test_the_report_shows_the_figures_of_claims_and_names_the_others(house, monk
     assert text.count("![") == 1 and "](docs/report/02_line.png)" in text and text.count("### Numbers") == 2
     assert "More figures, in the notebook and by `make figure NAME=…`: Line (`01_line`)." in text
     assert text.count("More figures") == 1
+    assert text.count(artifacts.commit()) == text.count("Code at commit ") == 1
 
 
 def test_the_report_reads_unchanged_presets_only(house):

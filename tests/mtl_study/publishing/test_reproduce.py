@@ -19,12 +19,12 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mtl_core import files
-from mtl_study import artifacts
+from mtl_study import artifacts, commands
 from mtl_study.paper import rules
 from mtl_study.paper.claims import COLUMNS
 from mtl_study.parameters import schemas
 from mtl_study.parameters.checking import Table
-from mtl_study.publishing import notebooks, pages, report, reproduce, summary
+from mtl_study.publishing import notebooks, pages, report, reproduce
 
 
 class Options(Table):
@@ -123,6 +123,7 @@ def test_an_unknown_preset_is_refused_by_name(toy, capsys):
 def test_an_unknown_notebook_is_refused_by_name(toy, capsys):
     assert "no notebook '01_tyo' (did you mean '01_toy'?)" in refusal(toy, capsys, "--only", "01_tyo")
     assert "no notebook '07'" in refusal(toy, capsys, "--only", "01,07")
+    assert "ONLY is blank" in refusal(toy, capsys, "--only", " ")
 
 
 def test_a_number_means_all_parts_of_a_lesson_and_a_part_has_its_own():
@@ -365,7 +366,7 @@ def test_what_an_older_version_left_behind_does_not_keep_notebooks_from_running(
 
 def test_a_folder_that_cannot_be_written_is_named(toy, capsys):
     (toy / "out").write_text("a file where the folder should be")
-    assert reproduce.main(["--artifacts", str(toy / "out")], toy) == summary.FAILED
+    assert reproduce.main(["--artifacts", str(toy / "out")], toy) == commands.FAILED
     assert f"cannot write {toy / 'out'}" in capsys.readouterr().out
 
 
@@ -376,7 +377,7 @@ def test_a_report_of_what_was_never_run_says_what_to_run(toy, capsys):
 
 def test_only_quick_has_shipped_numbers_to_check(toy, capsys):
     """With no preset named, the check takes it."""
-    assert reproduce.main(["--check"], toy) == summary.REFUSED
+    assert reproduce.main(["--check"], toy) == commands.REFUSED
     assert "'quick'" in capsys.readouterr().out
 
 

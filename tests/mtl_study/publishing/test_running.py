@@ -9,10 +9,11 @@ import nbformat
 import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from papermill.engines import NotebookExecutionManager
 
-from mtl_study import artifacts
+from mtl_study import artifacts, commands
 from mtl_study.parameters import schemas
-from mtl_study.publishing import pages, reproduce, running, summary
+from mtl_study.publishing import pages, reproduce, running
 from mtl_study.publishing.running import Job, Limits, Lines, NotebookFailed
 
 MINUTE = 60.0
@@ -70,7 +71,7 @@ def test_a_page_that_cannot_be_made_costs_no_later_notebook(toy, monkeypatch, ca
         return whole(notebook, name)
 
     monkeypatch.setattr(running, "to_html", to_html)
-    assert reproduce.main([], repository) == summary.FAILED
+    assert reproduce.main([], repository) == commands.FAILED
     assert (
         "01_first.ipynb was executed. Its page could not be made: RuntimeError: a filter broke"
         in capsys.readouterr().out
@@ -85,14 +86,14 @@ def test_a_failed_notebook_is_the_last_thing_that_is_said(toy, capsys):
     """With its page up to the error; and a program reads the same from summary.json, junit.xml and the exit code."""
     repository, raises = toy
     raises["01_first"] = ValueError("no such thing <b>")
-    assert reproduce.main([], repository) == summary.FAILED
+    assert reproduce.main([], repository) == commands.FAILED
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last.startswith("✗ 01_first: Stopped in cell [*], which begins `x = 1`: ValueError: no such thing")
     html = (artifacts.root() / "smoke/notebooks/01_first.failed.html").read_text()
     assert "no such thing &lt;b&gt;" in html and "x" in html
     assert states(repository) == ["failed", "done"] and outcome() == ("failed", 1, ["01_first"])
     raises.clear()
-    assert reproduce.main(["--only", "01"], repository) == summary.PASSED
+    assert reproduce.main(["--only", "01"], repository) == commands.PASSED
     assert states(repository) == ["done", "done"] and outcome() == ("passed", 0, [])
     assert not (artifacts.root() / "smoke/notebooks/01_first.failed.html").exists()
 
@@ -100,9 +101,56 @@ def test_a_failed_notebook_is_the_last_thing_that_is_said(toy, capsys):
 def test_an_interrupted_notebook_is_not_one_that_was_not_run(toy):
     repository, raises = toy
     raises["01_first"] = KeyboardInterrupt()
-    assert reproduce.main([], repository) == summary.INTERRUPTED
+    assert reproduce.main([], repository) == commands.INTERRUPTED
     assert states(repository) == ["failed", "not run"] and outcome()[:2] == ("interrupted", 130)
     assert "interrupted" in (artifacts.root() / "smoke/index.html").read_text()
+
+
+def with_one_cell(folder, code):
+    """A notebook for a kernel of its own: a title, and this cell."""
+    path = folder / "01_toy.ipynb"
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Toy"), new_code_cell(code)], metadata=kernel), path)
+    return path
+
+
+def test_an_interrupt_before_the_first_cell_with_code_is_told(tmp_path, monkeypatch):
+    """papermill starts texts as it starts code, but a text has no number."""
+    start = NotebookExecutionManager.cell_start
+
+    def interrupted(*arguments, **named):
+        start(*arguments, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NotebookExecutionManager, "cell_start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        running.run(Job(with_one_cell(tmp_path, "1 + 1"), {}), tmp_path, tmp_path / "out")
+    kept = nbformat.read(tmp_path / "out/notebooks/01_toy.failed.ipynb", as_version=4)
+    assert kept.metadata["failure"] == "Stopped at the text that begins `# Toy`: interrupted"
+    assert sorted(path.name for path in (tmp_path / "out/notebooks").iterdir()) == [
+        "01_toy.failed.html",
+        "01_toy.failed.ipynb",
+    ]
+
+
+IN_THE_LAST_MESSAGE = """import inspect, time
+handlers = get_ipython().kernel.shell_handlers
+answer = handlers["kernel_info_request"]
+
+async def slowly(*message):
+    answered = answer(*message)
+    if inspect.isawaitable(answered):
+        await answered
+    time.sleep(5)
+
+handlers["kernel_info_request"] = slowly"""
+
+
+def test_on_success_a_kernel_says_nothing_of_its_end(tmp_path, capfd):
+    """It is interrupted before it is asked to stop. In the middle of a message it would call that an error,
+    "KeyboardInterrupt caught in kernel"; here the last one takes long enough."""
+    running.run(Job(with_one_cell(tmp_path, IN_THE_LAST_MESSAGE), {}), tmp_path, tmp_path / "out")
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_one_that_was_killed_is_neither(toy, monkeypatch):
@@ -116,10 +164,10 @@ def test_one_that_was_killed_is_neither(toy, monkeypatch):
 
 def test_a_refusal_is_told_apart_by_code_and_summary(toy):
     repository, _ = toy
-    assert reproduce.main(["--only", "07"], repository) == summary.REFUSED
+    assert reproduce.main(["--only", "07"], repository) == commands.REFUSED
     assert outcome() == ("refused", 2, ["request"])
-    assert reproduce.main(["--preset", "smoke", "--check"], repository) == summary.REFUSED
-    assert reproduce.main(["--preset", "../smoke"], repository) == summary.REFUSED
+    assert reproduce.main(["--preset", "smoke", "--check"], repository) == commands.REFUSED
+    assert reproduce.main(["--preset", "../smoke"], repository) == commands.REFUSED
     assert {path.name for path in repository.iterdir()} == {"artifacts", "notebooks", "params", "raises"}
 
 
@@ -136,12 +184,9 @@ def test_a_refusal_is_told_apart_by_code_and_summary(toy):
     ],
 )
 def test_a_notebook_beyond_its_limit_is_ended(tmp_path, limits, code, says):
-    path = tmp_path / "01_toy.ipynb"
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(new_notebook(cells=[new_code_cell(code)], metadata=kernel), path)
     begin = time.monotonic()
     with pytest.raises(NotebookFailed, match=says):
-        running.run(Job(path, {}), tmp_path, tmp_path / "out", limits)
+        running.run(Job(with_one_cell(tmp_path, code), {}), tmp_path, tmp_path / "out", limits)
     assert time.monotonic() - begin < MINUTE
     assert says in (tmp_path / "out/notebooks/01_toy.failed.html").read_text()
 

@@ -1,4 +1,4 @@
-"""`mtl_study.diagnose`: how the gradients of a batch compare."""
+"""`mtl_core.diagnose`: how the gradients of a batch compare."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
-import mtl_study
+import mtl_core
 
 
 def test_by_hand() -> None:
@@ -16,7 +16,7 @@ def test_by_hand() -> None:
     (3, 0, 3, 0) and (0, 4, 0, −4): at a right angle. Within a task the samples agree (1), and contradict (−1)."""
     z = torch.zeros(2, 2, requires_grad=True)
     losses = {"a": 3 * z[:, 0].sum(), "b": 4 * (z[0, 1] - z[1, 1])}
-    found = mtl_study.diagnose(losses, z)
+    found = mtl_core.diagnose(losses, z)
     assert_allclose(found.norms, [3 * 2**0.5, 4 * 2**0.5])
     assert_allclose(found.cosines, np.eye(2), atol=1e-12)
     assert_allclose(found.within, [1, -1])
@@ -35,7 +35,7 @@ def test_on_shared_parameters_it_is_what_autograd_says_and_nothing_changes() -> 
     sequence, (state, _) = lstm(torch.randn(6, 5, 3))
     z = {"mean": sequence.mean(1), "states": [state[0]]}
     losses = [head(z["mean"]).square().mean(), z["states"][0].sum()]
-    found = mtl_study.diagnose(losses, z, shared=lstm.parameters())
+    found = mtl_core.diagnose(losses, z, shared=lstm.parameters())
     rows = [
         torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(lstm.parameters()), retain_graph=True)])
         for loss in losses
@@ -55,4 +55,4 @@ def test_what_cannot_be_compared_is_refused() -> None:
         ([z], z, r"a tensor of shape \(2,\)"),
     ):
         with pytest.raises(ValueError, match=words):
-            mtl_study.diagnose(losses, features)
+            mtl_core.diagnose(losses, features)

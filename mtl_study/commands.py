@@ -1,0 +1,44 @@
+"""How a command starts and ends: its `main` returns an exit code, and what it refuses or fails at is said in words."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec
+
+from mtl_core.files import CannotWrite
+from mtl_study import artifacts
+
+PASSED, FAILED, REFUSED, DRIFTED, INTERRUPTED = 0, 1, 2, 3, 130
+P = ParamSpec("P")
+Errors = tuple[type[Exception], ...]
+
+
+def ends(refused: Errors = (), failed: Errors = ()) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Decorates a `main`: these errors end it without a traceback.
+
+    Args:
+        refused: of a request for which nothing is done: code 2. failed: of the work itself: code 1, as where something
+            cannot be written.
+    """
+    told: Errors = (*refused, *failed, CannotWrite)
+
+    def decorate(main: Callable[P, int]) -> Callable[P, int]:
+        @functools.wraps(main)
+        def command(*given: P.args, **named: P.kwargs) -> int:
+            try:
+                return main(*given, **named)
+            except told as error:
+                print(error, file=sys.stderr)
+                return REFUSED if isinstance(error, refused) else FAILED
+
+        return command
+
+    return decorate
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Starts a command of the repository, and ends the program with its code."""
+    artifacts.need_checkout()
+    sys.exit(main())
