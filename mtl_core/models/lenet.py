@@ -70,6 +70,3 @@ class ReconstructionHead(nn.Sequential):
 def count_parameters(module: nn.Module) -> int:
     """How many numbers training adjusts."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-__all__ = ["FEATURES", "ClassificationHead", "Encoder", "ReconstructionHead", "count_parameters", "features"]

@@ -154,6 +154,3 @@ class Head(nn.Linear):
 
     def __init__(self, width_divisor: int = 1) -> None:
         super().__init__(FEATURES // width_divisor, 1)
-
-
-__all__ = ["FEATURES", "Encoder", "Head"]

@@ -66,6 +66,12 @@ def test_loading_has_a_row_per_problem(monkeypatch, tmp_path):
     assert table.batch.tolist() == [256, 8] and table.rounds.tolist() == [2, 2]
 
 
+def test_both_ways_of_upsampling_are_measured():
+    table = speed.upsampling(rounds=2, images=1)
+    assert list(table.index) == ["kernel", "products"] and (table > 0).all().all()
+    assert table["× kernel"]["kernel"] == 1.0
+
+
 @pytest.mark.slow
 def test_epochs_has_a_row_per_problem_and_method_that_it_can_train():
     """One linear head on one representation is what bayesagg_mtl needs: LeNet's heads are not."""

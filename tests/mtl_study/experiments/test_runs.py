@@ -122,6 +122,19 @@ def test_two_spellings_of_a_run_are_one_key(one, other):
     assert config(**one) == config(**other) and config(**one).key == config(**other).key
 
 
+def test_another_upsampling_is_another_run_and_leaves_other_keys_alone():
+    """The option is part of what a run is only where it is not torch's kernel."""
+    common = {"problem": "cityscapes/19C", "seed": 1, "epochs": 1, "lr": 0.001, "batch_size": 4}
+    common |= {"train_size": 8, "val_size": 4, "test_size": 4}
+    small = {"width": 32, "slim": 32}
+    one, same, other = (
+        RunConfig.of(**common, problem_options=small | said)
+        for said in ({}, {"upsampling": "kernel"}, {"upsampling": "products"})
+    )
+    assert one.key == same.key != other.key
+    assert one.settings["problem_options"] == small and one.identity["numerics"] == other.identity["numerics"]
+
+
 def test_width_is_an_option_of_a_run_and_leaves_other_keys_alone():
     """A run that does not name a width is hashed without it; one that does has a key of its own."""
     plain = RunConfig.of(problem="multimnist/CL_RR", seed=1, epochs=1, lr=0.001)
