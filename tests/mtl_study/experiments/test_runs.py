@@ -376,6 +376,39 @@ def test_a_definition_is_the_same_in_a_script_and_in_a_cell():
     assert fingerprint(names["Mine"]) != fingerprint(found[0])
 
 
+def test_what_a_method_uses_of_its_own_cell_is_part_of_it():
+    """Functions, at any depth, classes and constants; not what only has the name of an attribute, nor what nobody
+    uses."""
+    cell = {
+        "method": "class Mine(LossWeighting):\n    key = 'mine'\n    def weights(self, losses):\n"
+        "        return [helped(x) for x in losses.shape]\n",
+        "helper": "def helped(x): return Inner().scaled(deep(x)) if x else helped(1)\n",
+        "deep": "def deep(x): return FACTOR * x\n",
+        "class": "class Inner:\n    def scaled(self, x): return 2 * x\n",
+        "constant": "FACTOR = 3\n",
+        "attribute": "shape = 1\n",
+        "unused": "def other(x): return x\n",
+        "imported": "from math import sqrt\n",
+    }
+
+    def made(**changed):
+        names = {"__name__": "__main__", "LossWeighting": LossWeighting}
+        exec("".join((cell | changed).values()), names)
+        return fingerprint(names["Mine"])
+
+    one = made()
+    assert made() == one
+    for part in ("attribute", "unused"):
+        assert made(**{part: cell[part].replace("1", "2").replace("return x", "return -x")}) == one, part
+    for part, (old, new) in {
+        "helper": ("helped(1)", "helped(2)"),
+        "deep": ("* x", "/ x"),
+        "class": ("2 * x", "4 * x"),
+        "constant": ("3", "5"),
+    }.items():
+        assert made(**{part: cell[part].replace(old, new)}) != one, part
+
+
 def test_a_method_inside_another_counts_at_any_depth(monkeypatch):
     """Its code version for the key, and for the record where it was defined."""
     deep = {"inner": "rotograd", "inner_options": {"inner": "cagrad"}}
