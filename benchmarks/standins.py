@@ -110,47 +110,53 @@ def curves(config: RunConfig) -> tuple[int, dict[tuple[str, str], np.ndarray], n
 def history(config: RunConfig) -> tuple[int, str]:
     """The epochs of a run, as they are written, and how many there are."""
     epochs, values, rng = curves(config)
-    names, K = [task.name for task in config.definition.tasks], len(config.definition.tasks)
+    tasks, K = config.definition.tasks, len(config.definition.tasks)
     diagnostics, flags = reported(config.problem, config.smto)
-    losses = (1 + 2 * np.exp(-5 * np.arange(epochs) / config.epochs))[:, None] * rng.uniform(0.4, 0.5, (epochs, K))
-    weights = rng.dirichlet([20.0] * K, epochs) * K
-    given = config.options.get("weights")
-    weights = np.tile(given, (epochs, 1)) if given else weights
-    noise = rng.uniform(0.9, 1.1, (epochs, max(len(diagnostics), 1)))
-    gradients = {space: rng.uniform(0.1, 1, (epochs, K + 2)) for space in ("features", "parameters")}
-
-    def plain(numbers: Any) -> Any:
-        return np.round(numbers, 7).tolist()
-
-    def metrics(split: int, epoch: int) -> dict[str, dict[str, float]]:
-        found: dict[str, dict[str, float]] = {name: {} for name in names}
-        for (task, metric), curve in values.items():
-            found[task][metric] = plain(curve[split, epoch])
-        return found
-
-    def looked(found: np.ndarray) -> dict[str, Any]:
-        norms, (a, b) = found[:K], found[K:]
-        ratio = {"norm_ratio": plain(norms.max() / norms.min())}
-        return {"cosine_to_mean": plain(a), "pairwise_cosine": plain(b - 0.4), "norms": plain(norms), **ratio}
-
-    told = [
+    fall = 1 + 2 * np.exp(-5 * np.arange(epochs) / config.epochs)
+    losses = plain(fall[:, None] * rng.uniform(0.4, 0.5, (epochs, K)))
+    fixed = config.options.get("weights")
+    weights = [fixed] * epochs if fixed else plain(rng.dirichlet([20.0] * K, epochs) * K)
+    told = {
+        name: [None] * epochs if x is None else plain(x * rng.uniform(0.9, 1.1, epochs))
+        for name, x in diagnostics.items()
+    }
+    metrics = {
+        split: [(task.name, {name: plain(values[task.name, name][row]) for name in task.metrics}) for task in tasks]
+        for row, split in enumerate(("val", "test"))
+    }
+    lengths = rng.uniform(0.1, 1, (2, epochs, K))
+    looks = {
+        space: {
+            "cosine_to_mean": plain(rng.uniform(0.3, 0.9, epochs)),
+            "pairwise_cosine": plain(rng.uniform(-0.3, 0.5, epochs)),
+            "norms": plain(norms),
+            "norm_ratio": plain(norms.max(1) / norms.min(1)),
+        }
+        for space, norms in zip(("features", "parameters"), lengths, strict=True)
+        if K > 1
+    }
+    found = [
         {
             "lr": float(f"{config.lr * config.lr_decay**epoch:.7g}"),
-            "train_losses": plain(losses[epoch]),
-            "val": metrics(0, epoch),
-            "test": metrics(1, epoch),
-            "weights": plain(weights[epoch]),
-            "head_weights": plain(weights[epoch]),
-            "diagnostics": {
-                name: None if value is None else plain(value * x)
-                for (name, value), x in zip(diagnostics.items(), noise[epoch], strict=False)
-            },
+            "train_losses": losses[epoch],
+            **{split: {task: _at(epoch, curve) for task, curve in of_tasks} for split, of_tasks in metrics.items()},
+            "weights": weights[epoch],
+            "head_weights": weights[epoch],
+            "diagnostics": _at(epoch, told),
             "flags": flags,
-            "gradients": {name: looked(found[epoch]) for name, found in gradients.items()} if K > 1 else {},
+            "gradients": {space: _at(epoch, look) for space, look in looks.items()},
         }
         for epoch in range(epochs)
     ]
-    return epochs, json.dumps(told, separators=(",", ":"))
+    return epochs, json.dumps(found, separators=(",", ":"))
+
+
+def plain(numbers: Any) -> Any:
+    return np.round(numbers, 7).tolist()
+
+
+def _at(epoch: int, curves: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    return {name: curve[epoch] for name, curve in curves.items()}
 
 
 def of_run(config: RunConfig) -> Run:
@@ -397,7 +403,8 @@ def measure(preset: str, only: Sequence[str], folder: Path, limits: Limits) -> I
     for name, values in given.items():
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
             seconds, gib = process.submit(show, name, values, preset, folder, limits).result()
-        manifests = [*artifacts.folder(preset).glob(f"*s/{artifacts.number_of(name)}_*.json")]  # figures and tables
+        number, made = artifacts.number_of(name), artifacts.folder(preset)
+        manifests = [path for kind in ("figures", "tables") for path in made.glob(f"{kind}/{number}_*.json")]
         behind = {key for path in manifests for key in json.loads(path.read_text(encoding="utf-8"))["records"]}
         yield Taken(name, len(behind), seconds, gib, len(manifests))
 
