@@ -5,13 +5,14 @@
     python -m benchmarks.speed waits        what the host waits for a GPU for in such a step, counted without one
     python -m benchmarks.speed solvers      the K×K subproblems, by our solvers, by scipy and by cvxpy
     python -m benchmarks.speed loading      steps per second with and without loading; K gradients one by one or at once
+    python -m benchmarks.speed upsampling   from z to pixels, by the kernel and as products of matrices
     python -m benchmarks.speed encoder      QM9's network, dense as in ours, and from torch-geometric's NNConv
     python -m benchmarks.speed data         reading all of QM9, and how SMILES and geometries were brought together
     python -m benchmarks.speed records      20,000 records that are all there, found again by a sweep
     python -m benchmarks.speed              all of them
     python -m benchmarks.speed epochs       a whole epoch of every method on every network; not part of "all"
 
-`--device cuda` measures steps, entry, loading and epochs on a GPU.
+`--device cuda` measures steps, entry, loading, upsampling and epochs on a GPU.
 
 What is compared takes turns, round by round, so that a busy machine slows all alike; the numbers are medians over
 rounds of times and of their ratios within a round. One thread, except for `data`, which is done once, on all cores.
@@ -39,6 +40,7 @@ from mtl_core import problems, progress, smtos
 from mtl_core.balancer import Balancer
 from mtl_core.datasets.base import Sizes, Split
 from mtl_core.datasets.qm9 import QM9
+from mtl_core.models import deeplab
 from mtl_core.smtos.base import ProblemInfo
 from mtl_core.step import MultiTaskModel, Step
 from mtl_study.experiments import runner
@@ -396,6 +398,28 @@ def epochs(device: torch.device, what: Mapping[str, Mapping[str, Any]] = WHOLE) 
     return pd.DataFrame(rows)
 
 
+# -- upsampling --------------------------------------------------------------------------------------------------------
+
+
+def upsampling(rounds: int = 20, device: torch.device = CPU, images: int = 32) -> pd.DataFrame:
+    """Log-odds of 19 classes from an eighth of 512×256 to all of it, and the gradient back, with the deterministic
+    kernels of a run.
+
+    Returns:
+        ms; "× kernel": the ratio to torch's kernel.
+    """
+
+    def row(products: bool) -> Callable[[], object]:
+        to_pixels = deeplab.Head(1, 1, width_divisor=32, products=products)[-1]
+        return lambda: torch.autograd.grad(to_pixels(z), z, upstream)
+
+    with determinism(1):
+        z = torch.randn(images, 19, 32, 64, device=device, requires_grad=True)
+        upstream = torch.randn(images, 19, 256, 512, device=device)
+        rows = {"kernel": row(False), "products": row(True)}
+        return interleaved(rows, rounds, {"× kernel": "kernel"}, device)
+
+
 # -- QM9's encoder -----------------------------------------------------------------------------------------------------
 
 OURS, SPARSE = "dense", "NNConv"
@@ -667,16 +691,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["steps", "waits", "entry", "loading", "encoder", "data", "solvers", "records", "epochs"],
+        choices=["steps", "waits", "entry", "loading", "upsampling", "encoder", "data", "solvers", "records", "epochs"],
         help="default: all but epochs",
     )
     parser.add_argument(
-        "--device", default="cpu", help="where steps, entry, loading and epochs run: cpu (default) or cuda"
+        "--device", default="cpu", help="of steps, entry, loading, upsampling and epochs: cpu (default) or cuda"
     )
     parser.add_argument(
         "--rounds",
         type=int,
-        help="60 for steps and entry, 20 for loading, 5 for encoder, 9 for solvers; data and records are read once",
+        help="60 for steps and entry, 20 for loading and upsampling, 5 for encoder, 9 for solvers; the others once",
     )
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -706,6 +730,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(table.to_string(float_format="%.2f"))
         cost = table["fewer by, %"]
         print(f"\nLoading costs at most {cost.max():.1f} % of the steps per second ({cost.idxmax()}); limit {LIMIT} %.")
+    if given.what in (None, "upsampling"):
+        rounds = given.rounds or 20
+        print(f"\nPredictions of 19C to its pixels, forward and backward, {where}: median of {rounds} rounds\n")
+        print(upsampling(rounds, device).to_string(float_format="%.2f"))
     if given.what in (None, "encoder"):
         rounds = given.rounds or 5
         print(f"\nQM9's encoder, forward and backward, 120 real molecules, one thread: median of {rounds} rounds\n")

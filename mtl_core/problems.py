@@ -112,6 +112,7 @@ def _cityscapes(name: str, step: _Step) -> Callable[..., Problem]:
         slim: Literal[1, 2, 4, 8, 16, 32] = 1,
         reduction: Literal["per_image", "pooled"] = "per_image",
         aligned: bool = False,
+        upsampling: Literal["kernel", "products"] = "kernel",
     ) -> Problem:
         """Options:
         width: of the images in pixels, at the lower of the ladder's two resolutions; they are half as high.
@@ -119,6 +120,7 @@ def _cityscapes(name: str, step: _Step) -> Callable[..., Problem]:
         slim: divides the channels of encoder and heads.
         reduction: of the losses over pixels (D14).
         aligned: disparity is read at the same source pixels as the other maps (D16).
+        upsampling: of the predictions, by torch's kernel or as products of matrices; equal to rounding.
         """
         members = {"S": tasks.segmentation(step.classes), "D": tasks.disparity(), "I": tasks.instances()}
         chosen = [replace(members[letter], loss=members[letter].reduced(reduction)) for letter in step.tasks]
@@ -127,10 +129,11 @@ def _cityscapes(name: str, step: _Step) -> Callable[..., Problem]:
 
         def build_model(dropout: float) -> MultiTaskModel:
             encoder = deeplab.Encoder(step.depth, pretrained, dropout, slim)
+            how = dropout, slim, upsampling == "products"
             heads: dict[str, Callable[[], nn.Module]] = {
-                "S": lambda: deeplab.SegmentationHead(features, step.classes, dropout, slim),
-                "D": lambda: deeplab.Head(features, 1, dropout, slim),
-                "I": lambda: deeplab.Head(features, 2, dropout, slim),
+                "S": lambda: deeplab.SegmentationHead(features, step.classes, *how),
+                "D": lambda: deeplab.Head(features, 1, *how),
+                "I": lambda: deeplab.Head(features, 2, *how),
             }
             return MultiTaskModel(encoder, {letter: heads[letter]() for letter in step.tasks})
 

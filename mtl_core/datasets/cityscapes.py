@@ -286,8 +286,10 @@ class Maps(NamedTuple):
 
 @dataclass(frozen=True)
 class Scenes:
-    """The scenes of one split, batched by index. rows: where they are in the maps [N]. most: instances in a scene."""
+    """The scenes of one split, batched by index on a device, wherever the maps are. rows: where they are in the maps
+    [N]. most: instances in a scene."""
 
+    device: torch.device
     maps: Maps
     rows: Tensor
     classes: int
@@ -311,7 +313,7 @@ class Scenes:
                 second image, all maps alike. The draws do not depend on the tasks. None: no augmentation.
         """
         rows = self.rows[index.to(self.rows.device, non_blocking=True)]
-        x = self._normalised(self.maps.images.index_select(0, rows))
+        x = self._normalised(self._taken(self.maps.images, rows))
         maps = torch.stack([self._map(task, rows) for task in tasks], dim=1)
         if generator is not None:
             draws = torch.rand(2, len(rows), generator=generator).to(x, non_blocking=True)
@@ -325,11 +327,17 @@ class Scenes:
     def _map(self, task: str, rows: Tensor) -> Tensor:
         """What a task's target is made of [B, H, W], such that 0 is right for what comes from outside the image."""
         if task == "S":
-            labels = self.maps.labels.index_select(0, rows)
+            labels = self._taken(self.maps.labels, rows)
             if self.classes == 7:
                 labels = TO_7.to(labels.device, non_blocking=True)[labels.long()]
             return labels.to(self.dtype) - IGNORED
-        return (self.maps.disparity if task == "D" else self.maps.instances).index_select(0, rows).to(self.dtype)
+        return self._taken(self.maps.disparity if task == "D" else self.maps.instances, rows).to(self.dtype)
+
+    def _taken(self, values: Tensor, rows: Tensor) -> Tensor:
+        """From maps on the host to a GPU they go by memory that it reads while the host goes on."""
+        taken = values.index_select(0, rows)
+        pinned = taken.pin_memory() if self.device.type == "cuda" and not taken.is_cuda else taken
+        return pinned.to(self.device, non_blocking=True)
 
     def _target(self, task: str, values: Tensor) -> Tensor:
         if task == "S":
@@ -404,12 +412,14 @@ class Cityscapes:
         self, source: str, sizes: Sizes, data_dir: str | None, device: torch.device, dtype: torch.dtype
     ) -> Mapping[SplitName, Scenes]:
         """Train, val and test. On the CPU the maps stay on disk, memory-mapped; on another device they are there whole
-        (1.1 GB at width 256, 4.5 GB at 512 for all of Cityscapes)."""
+        (1.1 GB at width 256, 4.5 GB at 512 for all of Cityscapes), unless the environment variable MTL_STREAM is set:
+        then every batch is copied there, and is the same."""
         folder = self._folder(source, sizes, data_dir)
-        maps = _open_maps(self._prepare(folder), device)
+        place = torch.device("cpu") if os.environ.get("MTL_STREAM") else device
+        maps = _open_maps(self._prepare(folder), place)
         most = int(maps.counts.max())
         return {
-            name: Scenes(maps, torch.from_numpy(rows).to(device), self.classes, most, dtype)
+            name: Scenes(device, maps, torch.from_numpy(rows).to(place), self.classes, most, dtype)
             for name, rows in self._rows(folder, sizes).items()
         }
 

@@ -180,11 +180,7 @@ def _full_digits(data_dir: str, train: bool) -> Digits:
 
 @lru_cache(maxsize=2)
 def load(
-    source: str,
-    sizes: Sizes,
-    data_dir: str | None = None,
-    device: torch.device = torch.device("cpu"),  # noqa: B008
-    dtype: torch.dtype = torch.float32,
+    source: str, sizes: Sizes, data_dir: str | None, device: torch.device, dtype: torch.dtype
 ) -> dict[SplitName, DigitPairs]:
     """Train, val and test on a device, `sizes` pairs each. Kept for the next run of the same process.
 

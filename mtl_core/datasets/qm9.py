@@ -122,7 +122,6 @@ PROPERTIES = {
     "GAtom": Property("atomisation free energy at 298.15 K", "meV", 1000.0, -70.8366542, 9.49834233),
     "Cv": Property("heat capacity at 298.15 K", "cal/(mol K)", 1.0, 31.620364, 4.06758086),
 }
-scales = {name: known.std * known.factor for name, known in PROPERTIES.items()}  # what a value of 1 means, in `unit`
 
 
 # -- a molecule from its SMILES and its geometry -----------------------------------------------------------------------
@@ -131,12 +130,8 @@ NONE, SINGLE, DOUBLE, TRIPLE, AROMATIC, AROMATIC_DOUBLE = range(6)  # bond codes
 # a double bond, the one before it a single bond
 WAYS = ("in order", "reordered", "from the geometry")  # how atoms and bonds were brought together
 RADII = np.array([0, 0.31, 0, 0, 0, 0, 0.76, 0.71, 0.66, 0.57])  # covalent, in Å, by atomic number; Cordero et al. 2008
-BY_ORDER = {  # covalent radii in Å of C, N and O by the order of the bond, Pyykkö and Atsumi 2009
-    6: (0.75, 0.67, 0.60),
-    7: (0.71, 0.60, 0.54),
-    8: (0.63, 0.57, 0.53),
-    9: (0.64, 0.64, 0.64),
-}
+#: covalent radii in Å of C, N and O by the order of the bond, Pyykkö and Atsumi 2009
+BY_ORDER = {6: (0.75, 0.67, 0.60), 7: (0.71, 0.60, 0.54), 8: (0.63, 0.57, 0.53), 9: (0.64, 0.64, 0.64)}
 LONGEST, SHORTEST = 1.3, 1.14  # times the sum of the radii: no bond is longer, and atoms closer than that have one
 
 
@@ -614,22 +609,15 @@ def _split(arrays: Arrays, released: bool, device: torch.device, dtype: torch.dt
         bonds = arrays.bonds[pairs[members][:, None] + np.arange(n * n)].reshape(-1, n, n)
         flags = arrays.flags[own]
         hydrogens = ((bonds != NONE) & (numbers == 1)[:, None, :]).sum(-1)
-        nodes = np.concatenate(
-            [
-                numbers[..., None] == ELEMENTS,
-                numbers[..., None],
-                np.zeros_like(flags) if released else flags,
-                hydrogens[..., None],
-            ],
-            -1,
-        ).astype(np.uint8)
+        told = np.zeros_like(flags) if released else flags
+        elements = numbers[..., None] == ELEMENTS
+        nodes = np.concatenate([elements, numbers[..., None], told, hydrogens[..., None]], -1).astype(np.uint8)
         parts = (torch.from_numpy(part).to(device) for part in (nodes, arrays.positions[own], codes[bonds]))
         blocks.append(_Block(*parts))
     means, stds = np.array([(p.mean, p.std) for p in PROPERTIES.values()]).T
     targets = (arrays.targets[:, [TARGETS.index(name) for name in PROPERTIES]] - means) / stds
-    return MoleculeSplit(
-        tuple(blocks), block, row, torch.from_numpy(targets).to(device, dtype), np.asarray(arrays.molecules)
-    )
+    kept = torch.from_numpy(targets).to(device, dtype)
+    return MoleculeSplit(tuple(blocks), block, row, kept, np.asarray(arrays.molecules))
 
 
 @dataclass(frozen=True)
@@ -685,12 +673,7 @@ class QM9:
             self._rows(_pyg(str(data_dir)).counts, sizes)
 
     def load(
-        self,
-        source: str,
-        sizes: Sizes,
-        data_dir: str | None = None,
-        device: torch.device = torch.device("cpu"),  # noqa: B008
-        dtype: torch.dtype = torch.float32,
+        self, source: str, sizes: Sizes, data_dir: str | None, device: torch.device, dtype: torch.dtype
     ) -> Mapping[SplitName, MoleculeSplit]:
         """The splits on a device; prepares them if needed. Kept for the next run of the same process."""
         return _load(self, source, tuple(sizes), data_dir, torch.device(device), dtype)
@@ -743,10 +726,8 @@ class QM9:
             )
             bar = progress.bar(work, "QM9: bonds", len(pieces), unit=f" × {CHUNK:,}", delay=2, mininterval=1)
             flags, bonds, ways = (np.concatenate(parts) for parts in zip(*bar, strict=True))
-            _write(
-                to,
-                **Arrays(rows, counts[rows], numbers[own], positions[own], flags, bonds, ways, targets[rows])._asdict(),
-            )
+            found = Arrays(rows, counts[rows], numbers[own], positions[own], flags, bonds, ways, targets[rows])
+            _write(to, **found._asdict())
 
         return prepared(folder, write)
 

@@ -171,10 +171,12 @@ class Head(nn.Sequential):
 
     Args:
         in_channels: of z. out_channels: 1 for disparity, 2 for instance offsets. dropout: between the two halves.
-        width_divisor: what the number of channels inside is divided by.
+        width_divisor: what the number of channels inside is divided by. products: interpolate with `Products`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.0, width_divisor: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, dropout: float = 0.0, width_divisor: int = 1, products: bool = False
+    ) -> None:
         width = WIDTH // width_divisor
         super().__init__(
             ASPP(in_channels, width),
@@ -182,15 +184,29 @@ class Head(nn.Sequential):
             nn.Dropout(dropout),
             *_normalised(nn.Conv2d(width, width, 3, padding=1, bias=False)),
             nn.Conv2d(width, out_channels, 1),
-            nn.Upsample(scale_factor=STRIDE, mode="bilinear", align_corners=True),
+            Products() if products else nn.Upsample(scale_factor=STRIDE, mode="bilinear", align_corners=True),
         )
 
 
 class SegmentationHead(nn.Sequential):
     """Features [B, in_channels, H/8, W/8] to log-probabilities of the classes at every pixel [B, classes, H, W]."""
 
-    def __init__(self, in_channels: int, classes: int, dropout: float = 0.0, width_divisor: int = 1) -> None:
-        super().__init__(Head(in_channels, classes, dropout, width_divisor), nn.LogSoftmax(dim=1))
+    def __init__(
+        self, in_channels: int, classes: int, dropout: float = 0.0, width_divisor: int = 1, products: bool = False
+    ) -> None:
+        super().__init__(Head(in_channels, classes, dropout, width_divisor, products), nn.LogSoftmax(dim=1))
+
+
+class Products(nn.Module):
+    """Bilinear interpolation with aligned corners as two products with matrices, Y = R X Cᵀ: to rounding what
+    `nn.Upsample` gives, whose gradient torch computes in a slow way on a GPU where it has to be deterministic."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = []
+        for n in x.shape[2:]:  # of an old pixel, by the distance of the new one
+            old, new = (torch.linspace(0, n - 1, k, dtype=torch.float64, device=x.device) for k in (n, STRIDE * n))
+            weights.append((1 - (new[:, None] - old).abs()).relu().to(x.dtype))
+        return weights[0] @ x @ weights[1].T
 
 
 class ASPP(nn.Module):

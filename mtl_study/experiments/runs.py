@@ -20,7 +20,7 @@ import inspect
 import json
 import re
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Annotated, Any, Literal, Self, overload
@@ -277,12 +277,24 @@ def _smto_code_version(key: str, options: Mapping[str, Any]) -> Any:
 
 
 COMPILERS_OWN = {"PUSH_NULL", "PRECALL", "RESUME", "NOP", "CACHE"}  # these depend on the code around a class, too
+CONSTANTS = (bool, int, float, str, bytes, tuple, frozenset)  # what nothing can be added to while a run goes on
 UNTOLD = ("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__firstlineno__")
 
 
+def _globals_of(code: CodeType) -> set[str]:
+    """The names that code looks up around it, that of functions within it included."""
+    inside = (_globals_of(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return {one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"}.union(*inside)
+
+
+def _attributes(one: type, told: Callable[[Any], Any]) -> list[Any]:
+    return [[name, told(value)] for name, value in sorted(vars(one).items()) if name not in UNTOLD]
+
+
 def fingerprint(smto: type) -> str:
-    """Of a class and its bases outside the package: changes with their code and constants, and not with where or when
-    they are read."""
+    """Of a class and its bases outside the package, and of the functions, classes and constants of its own cell, script
+    or file that they use: changes with their code and values, and not with where or when they are read."""
+    helpers: dict[str, Any] = {}
 
     def told(value: Any) -> Any:
         match value:
@@ -300,17 +312,29 @@ def fingerprint(smto: type) -> str:
                 return [told(value.fget), told(value.fset)]
             case FunctionType():
                 value = inspect.unwrap(value)
+                look(value)
                 return [told(value.__code__), told(value.__defaults__), told(value.__kwdefaults__)]
             case CodeType():
                 return [told_instruction(one) for one in dis.get_instructions(value) if one.opname not in COMPILERS_OWN]
         return type(value).__qualname__
+
+    def look(function: FunctionType) -> None:
+        """Notes what a function uses of its own file."""
+        if function.__module__ != smto.__module__ or smto.__module__.startswith("mtl_study."):
+            return
+        for name in sorted(_globals_of(function.__code__) - helpers.keys()):
+            found = inspect.unwrap(function.__globals__.get(name))
+            if isinstance(found, CONSTANTS) or getattr(found, "__module__", "") == smto.__module__:
+                helpers[name] = None  # one that uses itself is told once
+                helpers[name] = _attributes(found, told) if isinstance(found, type) else told(found)
 
     def told_instruction(one: dis.Instruction) -> list[Any]:
         jumps = one.opcode in dis.hasjrel or one.opcode in dis.hasjabs  # how far depends on what the compiler adds
         return [one.opname.replace("METHOD", "ATTR"), None if jumps else told(one.argval)]
 
     ours = [base for base in smto.__mro__ if not base.__module__.startswith(("mtl_core.", "torch.", "builtins"))]
-    parts = [[[name, told(v)] for name, v in sorted(vars(base).items()) if name not in UNTOLD] for base in ours]
+    parts = [_attributes(base, told) for base in ours]
+    parts += [sorted(helpers.items())] if helpers else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

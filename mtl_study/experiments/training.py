@@ -256,6 +256,8 @@ class Training:
         ways = ["fewer runs per GPU (MTL_RUNS_PER_GPU, or fewer WORKERS)"]
         if "parameters" in self.smto.space and self.config.keep_jacobian and self.per_task is None:
             ways.append(f"keep_jacobian: false ({self.config.smto} keeps {len(self.tasks)} gradients of the encoder)")
+        if hasattr(self.data["train"], "maps") and not os.environ.get("MTL_STREAM"):
+            ways.append("MTL_STREAM=1 (images and maps stay on the host)")
         return f"What helps: {', or '.join([*ways, 'a smaller batch_size, which is another run'])}."
 
     def state_dict(self) -> dict[str, Any]:

@@ -213,6 +213,7 @@ class StreetOptions(Table):
     pretrained: bool = False
     reduction: Literal["per_image", "pooled"] = "per_image"
     aligned: bool = False
+    upsampling: Literal["kernel", "products"] = "kernel"
 
     @model_validator(mode="after")
     def _whole_networks_only(self) -> StreetOptions:

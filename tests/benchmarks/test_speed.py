@@ -66,6 +66,24 @@ def test_loading_has_a_row_per_problem(monkeypatch, tmp_path):
     assert table.batch.tolist() == [256, 8] and table.rounds.tolist() == [2, 2]
 
 
+def test_times_on_a_gpu_begin_and_end_when_it_has_nothing_left_to_do(monkeypatch):
+    """Before and after every call that counts; a call on the host is over when it returns."""
+    waited, calls = [], []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append(len(calls)))
+    rows = {name: lambda: calls.append(1) for name in ("one", "two")}
+    speed.interleaved(rows, 3, {}, torch.device("cuda"))
+    assert waited == [before + after for before in range(2, 8) for after in (0, 1)]  # two calls came first, to allocate
+    waited.clear()
+    speed.interleaved(rows, 3, {})
+    assert waited == []
+
+
+def test_both_ways_of_upsampling_are_measured():
+    table = speed.upsampling(rounds=2, images=1)
+    assert list(table.index) == ["kernel", "products"] and (table > 0).all().all()
+    assert table["× kernel"]["kernel"] == 1.0
+
+
 @pytest.mark.slow
 def test_epochs_has_a_row_per_problem_and_method_that_it_can_train():
     """One linear head on one representation is what bayesagg_mtl needs: LeNet's heads are not."""

@@ -341,6 +341,23 @@ def test_batches_hold_what_the_files_hold(folder):
             assert_close(instances[i : i + 1], offsets(torch.from_numpy(small.instances[None]).long(), 100))
 
 
+def test_streamed_batches_are_the_same(folder, monkeypatch):
+    """To the last bit. Maps that are asked for elsewhere stay on the host, and only what a batch holds goes there."""
+    index, tasks = torch.arange(3), ("S", "D", "I")
+
+    def batch():
+        x, targets = load(folder)["train"].batch(index, tasks, torch.Generator().manual_seed(1))
+        return [x, *targets]
+
+    held = batch()
+    monkeypatch.setenv("MTL_STREAM", "1")
+    assert all(torch.equal(one, other) for one, other in zip(batch(), held, strict=True))
+    split = Cityscapes(16, 19).load("full", (3, 2, 2), str(folder), torch.device("meta"), torch.float32)["train"]
+    assert split.maps.images.device == split.rows.device == CPU
+    x, targets = split.batch(index, tasks, torch.Generator().manual_seed(1))
+    assert all(here.is_meta and here.shape == there.shape for here, there in zip([x, *targets], held, strict=True))
+
+
 def test_the_precision_is_the_runs(folder):
     split = load(folder, dtype=torch.float64)["train"]
     x, (labels, disparity, instances) = split.batch(torch.arange(3), ("S", "D", "I"), torch.Generator().manual_seed(0))

@@ -10,6 +10,8 @@ import torch
 from mtl_core.datasets import multimnist
 from mtl_core.datasets.multimnist import MEAN, STD, DataNotFound, compose, embedded_pairs, full_pairs
 
+CPU = torch.device("cpu")
+
 
 def digest(indices):
     return hashlib.sha256("\n".join(map(str, indices)).encode()).hexdigest()
@@ -72,7 +74,7 @@ def test_no_digit_crosses_a_split():
 
 def test_embedded_digits_are_real_and_targets_are_the_originals():
     """5,000 digits; the input is the composition, the targets are the undisturbed digits and their classes."""
-    data = multimnist.load("embedded", (64, 16, 16))
+    data = multimnist.load("embedded", (64, 16, 16), None, CPU, torch.float32)
     train = data["train"]
     assert train.digits.shape == (5000, 28, 28) and len(data["test"]) == 16
     index = torch.tensor([5, 3])
@@ -104,7 +106,7 @@ def mnist_folder(tmp_path, monkeypatch):
 
 def test_full_source_reads_mnists_own_files(mnist_folder):
     """Train and val come from the training file, test from the test file, paired by the paper's indices."""
-    data = multimnist.load("full", (100, 50, 50), str(mnist_folder))
+    data = multimnist.load("full", (100, 50, 50), str(mnist_folder), CPU, torch.float32)
     assert [len(split) for split in data.values()] == [100, 50, 50]
     _, (left, right) = data["val"].batch(torch.tensor([0, 1]), ("CL", "CR"))
     assert left.tolist() == [50_000 % 10, 50_001 % 10] and right.tolist() == [51_506 % 10, 54_752 % 10]

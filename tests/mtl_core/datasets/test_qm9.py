@@ -17,6 +17,7 @@ from mtl_core.datasets import qm9
 from mtl_core.datasets.base import DataNotFound
 from mtl_core.datasets.qm9 import HARTREE, PROPERTIES, QM9, TARGETS, WAYS, Arrays, UnreadableMolecule, graph
 
+CPU = torch.device("cpu")
 FEW = 260  # molecules from the top of the list, up to six heavy atoms, benzene among them
 BENZENE = 208  # place in torch-geometric's order
 
@@ -96,7 +97,7 @@ def test_water_by_hand(few):
     for (name, known), target in zip(PROPERTIES.items(), targets, strict=True):
         assert target.shape == (1, 1)
         assert_close(target.item() * known.std + known.mean, expected[name], rtol=1e-9, atol=1e-9)
-        assert qm9.scales[name] == known.std * (1000 if known.unit == "meV" else 1)
+        assert known.factor == (1000 if known.unit == "meV" else 1)
 
 
 def test_benzene_by_hand(few):
@@ -299,13 +300,13 @@ def test_all_molecules_and_their_statistics(cache):
 
 @pytest.fixture(scope="module")
 def data(cache):
-    return QM9().load("embedded", (300, 40, 40), dtype=torch.float64)
+    return QM9().load("embedded", (300, 40, 40), None, CPU, torch.float64)
 
 
 def test_subsets_are_the_first_of_the_shuffled_lists(data, cache):
     for name, size in (("train", 300), ("val", 40), ("test", 40)):
         assert data[name].molecules.tolist() == qm9.order()[name][:size].tolist()
-    small = QM9(max_atoms=12).load("embedded", (30, 20, 20))
+    small = QM9(max_atoms=12).load("embedded", (30, 20, 20), None, CPU, torch.float32)
     counts = qm9._read(qm9._table(), "counts")
     for name, part in small.items():
         allowed = [i for i in qm9.order()[name] if counts[i] <= 12]
@@ -353,7 +354,7 @@ def test_a_batch_holds_every_molecule_once_in_its_place(data):
 
 def test_valences_are_chemical(data):
     """In Kekulé form every H, C, N, O, F has 1, 4, 3, 2, 1 bonds, a charged atom one more or less; charges cancel."""
-    released = QM9(released_features=True).load("embedded", (300, 40, 40), dtype=torch.float64)["train"]
+    released = QM9(released_features=True).load("embedded", (300, 40, 40), None, CPU, torch.float64)["train"]
     smiles = qm9._read(qm9._table(), "smiles")
     for i in range(300):
         nodes, edges = alone(released, i)

@@ -136,6 +136,24 @@ def test_predictions_are_interpolated_with_aligned_corners() -> None:
     assert_close(fine[:, :, ::31, ::63], coarse[:, :, ::3, ::7])
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=str)
+@pytest.mark.parametrize("size", [(16, 32), (8, 16), (2, 3), (1, 5), (1, 1)], ids=str)
+def test_products_of_matrices_interpolate_as_torchs_kernel_does(size, dtype, tolerance) -> None:
+    """Forward and gradient to rounding, at the paper's sizes and at the smallest; without being asked for, torch's
+    kernel, to the last bit."""
+    kernel, products = (deeplab.Head(16, 2, products=products)[-1] for products in (False, True))
+    coarse = torch.randn(2, 3, *size, dtype=dtype, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    fine = F.interpolate(coarse, scale_factor=8, mode="bilinear", align_corners=True)
+    upstream = torch.randn(fine.shape, dtype=dtype, generator=torch.Generator().manual_seed(2))
+    gradient = torch.autograd.grad(fine, coarse, upstream, retain_graph=True)
+    assert torch.equal(kernel(coarse), fine)
+    assert torch.equal(*torch.autograd.grad(kernel(coarse), coarse, upstream), *gradient)
+    other = products(coarse)
+    assert other.dtype == dtype
+    assert_close(other, fine, rtol=tolerance, atol=tolerance)
+    assert_close(torch.autograd.grad(other, coarse, upstream), gradient, rtol=tolerance, atol=10 * tolerance)
+
+
 @pytest.mark.training
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_a_step_moves_everything(depth: int) -> None:

@@ -122,6 +122,19 @@ def test_two_spellings_of_a_run_are_one_key(one, other):
     assert config(**one) == config(**other) and config(**one).key == config(**other).key
 
 
+def test_another_upsampling_is_another_run_and_leaves_other_keys_alone():
+    """The option is part of what a run is only where it is not torch's kernel."""
+    common = {"problem": "cityscapes/19C", "seed": 1, "epochs": 1, "lr": 0.001, "batch_size": 4}
+    common |= {"train_size": 8, "val_size": 4, "test_size": 4}
+    small = {"width": 32, "slim": 32}
+    one, same, other = (
+        RunConfig.of(**common, problem_options=small | said)
+        for said in ({}, {"upsampling": "kernel"}, {"upsampling": "products"})
+    )
+    assert one.key == same.key != other.key
+    assert one.settings["problem_options"] == small and one.identity["numerics"] == other.identity["numerics"]
+
+
 def test_width_is_an_option_of_a_run_and_leaves_other_keys_alone():
     """A run that does not name a width is hashed without it; one that does has a key of its own."""
     plain = RunConfig.of(problem="multimnist/CL_RR", seed=1, epochs=1, lr=0.001)
@@ -361,6 +374,39 @@ def test_a_definition_is_the_same_in_a_script_and_in_a_cell():
     assert fingerprint(found[0]) == fingerprint(found[1])
     exec(body.replace("ones", "zeros"), names)
     assert fingerprint(names["Mine"]) != fingerprint(found[0])
+
+
+def test_what_a_method_uses_of_its_own_cell_is_part_of_it():
+    """Functions, at any depth, classes and constants; not what only has the name of an attribute, nor what nobody
+    uses."""
+    cell = {
+        "method": "class Mine(LossWeighting):\n    key = 'mine'\n    def weights(self, losses):\n"
+        "        return [helped(x) for x in losses.shape]\n",
+        "helper": "def helped(x): return Inner().scaled(deep(x)) if x else helped(1)\n",
+        "deep": "def deep(x): return FACTOR * x\n",
+        "class": "class Inner:\n    def scaled(self, x): return 2 * x\n",
+        "constant": "FACTOR = 3\n",
+        "attribute": "shape = 1\n",
+        "unused": "def other(x): return x\n",
+        "imported": "from math import sqrt\n",
+    }
+
+    def made(**changed):
+        names = {"__name__": "__main__", "LossWeighting": LossWeighting}
+        exec("".join((cell | changed).values()), names)
+        return fingerprint(names["Mine"])
+
+    one = made()
+    assert made() == one
+    for part in ("attribute", "unused"):
+        assert made(**{part: cell[part].replace("1", "2").replace("return x", "return -x")}) == one, part
+    for part, (old, new) in {
+        "helper": ("helped(1)", "helped(2)"),
+        "deep": ("* x", "/ x"),
+        "class": ("2 * x", "4 * x"),
+        "constant": ("3", "5"),
+    }.items():
+        assert made(**{part: cell[part].replace(old, new)}) != one, part
 
 
 def test_a_method_inside_another_counts_at_any_depth(monkeypatch):

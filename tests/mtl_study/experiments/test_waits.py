@@ -106,7 +106,8 @@ def test_waits_are_seen() -> None:
 
 # -- whole epochs ------------------------------------------------------------------------------------------------------
 
-STREETS = {"problem_options": {"width": 32, "slim": 32}, "train_size": 8, "val_size": 3, "test_size": 3}
+SLIM = {"width": 32, "slim": 32}
+STREETS = {"problem_options": SLIM, "train_size": 8, "val_size": 3, "test_size": 3}
 MOLECULES = {"problem_options": {"max_atoms": 9, "slim": 4}, "train_size": 8, "val_size": 6, "test_size": 6}
 DIGITS = {"train_size": 8, "val_size": 6, "test_size": 6}
 
@@ -166,9 +167,19 @@ def test_an_epoch_waits_for_its_end(monkeypatch, schedule):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("problem", "settings"), [("cityscapes/19C", STREETS), ("qm9", MOLECULES)], ids=str)
-def test_no_batch_and_no_loss_is_waited_for(monkeypatch, problem, settings):
-    """With augmentation, and with molecules sorted by their atoms; a Gramian is read once per step."""
+@pytest.mark.parametrize(
+    ("problem", "settings", "streamed"),
+    [
+        ("cityscapes/19C", STREETS, ""),
+        ("cityscapes/19C", STREETS | {"problem_options": {**SLIM, "upsampling": "products"}}, "1"),
+        ("qm9", MOLECULES, ""),
+    ],
+    ids=["streets", "streets that stay on the host", "molecules"],
+)
+def test_no_batch_and_no_loss_is_waited_for(monkeypatch, problem, settings, streamed):
+    """With augmentation, with maps that are copied batch by batch, and with molecules sorted by their atoms; a Gramian
+    is read once per step."""
+    monkeypatch.setenv("MTL_STREAM", streamed)
     for smto, once in (("uw", 0), ("cagrad", 1)):
         run, in_steps, _ = epochs(monkeypatch, problem, smto, **settings)
         assert len(run.history) == 2 and set(in_steps) == {once}
