@@ -16,7 +16,8 @@ from packaging.version import Version
 from mtl_study import parameters
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.parameters import schemas
-from mtl_study.publishing import house, notebooks
+from mtl_study.publishing import doctor, house, notebooks
+from tests import conftest
 
 CONFTEST = REPOSITORY / "tests" / "conftest.py"
 MADE = {"artifacts", "runs", "__pycache__", "mtl_core.egg-info"}  # folders that commands make
@@ -113,9 +114,20 @@ def plain(package: str) -> str:
     return package.lower().replace("_", "-")
 
 
-@pytest.mark.skipif(Path(sys.prefix) != REPOSITORY / ".venv", reason="not the environment that make makes")
+@pytest.mark.skipif(not (Path(sys.prefix) / "mtl_core.ready").exists(), reason="not installed by make")
 def test_this_environment_is_the_pinned_one():
-    assert {package: importlib.metadata.version(package) for package in PINS} == PINS
+    assert {package: Version(importlib.metadata.version(package)).public for package in PINS} == PINS
+
+
+def test_a_package_built_elsewhere_is_still_the_pinned_one(monkeypatch):
+    """torch 2.14.1+cpu is torch 2.14.1, for tests marked `pinned` and for `make doctor`."""
+    pins = (REPOSITORY / "constraints.txt").read_text()
+    for local, other in (("+cpu", False), (".post1", True)):
+        found = {"torch": PINS["torch"] + local}
+        monkeypatch.setattr(importlib.metadata, "version", (PINS | found).get)
+        assert bool(conftest.unpinned(pins)) == other
+        (line,) = (line for line in doctor.machine(REPOSITORY) if line.what == "packages")
+        assert ("other versions: torch" in line.says) == other
 
 
 def test_whoever_installs_us_gets_lower_bounds():
@@ -132,6 +144,18 @@ def test_every_bound_has_a_pin_that_keeps_it():
     assert {plain(package) for package in bounds} == {plain(package) for package in PINS}
     below = {p: PINS[p] for p, bound in bounds.items() if Version(PINS[p]) < Version(bound)}
     assert below == {}
+
+
+def test_the_locked_list_has_the_pins_and_a_hash_of_every_file():
+    """All that pyproject.toml asks for, in the versions of constraints.txt, and what these packages need."""
+    text = (REPOSITORY / "constraints.lock").read_text()
+    command = re.search(r"^#    (uv pip compile .*)$", text, flags=re.MULTILINE)[1]
+    entries = re.findall(r"^([\w.-]+)==(\S+)(.*\n(?:    .*\n)*)", text, flags=re.MULTILINE)
+    locked = {plain(package): version for package, version, _ in entries}
+    assert {package: locked.get(plain(package)) for package in PINS} == PINS, f"{command}   # makes the list again"
+    asked = {plain(package) for package, _, rest in entries if "mtl-core" in rest.split("# via")[1]}
+    assert asked == {plain(package) for package in PINS}, f"{command}   # makes the list again"
+    assert [package for package, _, rest in entries if not re.search(r"--hash=sha256:[0-9a-f]{64}\b", rest)] == []
 
 
 def test_environment_yml_has_no_versions_of_its_own():
