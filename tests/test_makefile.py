@@ -1,5 +1,5 @@
-"""Which environment make takes, and what it leaves alone: the Makefile itself, in a folder where every Python is a script
-of the shell that notes what it is asked for. Nothing is installed."""
+"""Which environment make takes, and what it leaves alone: the Makefile itself, in a folder where every Python is a
+script of the shell that notes what it is asked for. Nothing is installed."""
 
 import os
 import subprocess

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -156,6 +157,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         print(error)
         return 1
     print(f"Wrote {counted(len(written), 'notebook')} to {folder}")
+    print(f"JupyterLab shows them: {Path(sys.executable).with_name('jupyter')} lab {shlex.quote(str(folder))}")
     return 0
 
 

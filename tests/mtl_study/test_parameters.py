@@ -11,7 +11,7 @@ from mtl_study import artifacts, execution, parameters
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import BadConfig, RunConfig
 from mtl_study.parameters import BadParameters, checking
-from mtl_study.publishing import notebooks
+from mtl_study.publishing import links, notebooks
 
 PARAMS, NOTEBOOKS = artifacts.REPOSITORY / "params", artifacts.REPOSITORY / "notebooks"
 DIGITS, LADDER, FIXED = "01_mnist_selection", "03_cityscapes_ladder", "05_fixed_weights"
@@ -264,5 +264,5 @@ def test_papermill_shows_the_type_of_every_parameter():
         for name, parameter in shown.items():
             given = ast.literal_eval(parameter["default"])
             assert parameter["inferred_type_name"].split("[")[0] == type(given).__name__, (path.stem, name)
-        cells = [cell.source for cell in notebooks.read(path).cells if cell.cell_type == "code"]
+        cells = [c.source for c in notebooks.read(path).cells if c.cell_type == "code" and c.id != links.SETUP]
         assert "parameters.check(" in cells[1] and "parameters.check(" not in "".join(cells[2:])
