@@ -161,7 +161,7 @@ def test_a_part_is_shown_next_to_its_last_result(toy, capsys):
     assert heading == "# steps, 60"
     rows = [line.split() for line in table.splitlines()]
     assert rows[1:] == [["cagrad", "4.00", "1.00", "1.50"], ["edm", "8.00", "2.00"]]
-    assert table.splitlines()[0].split() == "ms × plain sum last × plain sum".split()
+    assert table.splitlines()[0].split() == ["ms", "×", "plain", "sum", "last", "×", "plain", "sum"]
     assert note.startswith("Last: ") and "10 rounds" in note
 
 
