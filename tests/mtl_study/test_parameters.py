@@ -235,10 +235,15 @@ def test_workers_that_are_none_are_refused(monkeypatch):
 
 
 def test_a_kernel_of_another_environment_is_named(tmp_path, monkeypatch, capsys):
+    """But not .venv's, nor that of an environment that was active when make installed into it."""
     (tmp_path / ".venv").mkdir()
+    (tmp_path / "theirs").mkdir()
     monkeypatch.setattr(parameters, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "theirs"))
     parameters.check("06_proofs", preset("06_proofs"))
     assert f"This kernel is {sys.executable}" in capsys.readouterr().out
+    (tmp_path / "theirs/mtl_core.ready").touch()
+    parameters.check("06_proofs", preset("06_proofs"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
     parameters.check("06_proofs", preset("06_proofs"))
     assert capsys.readouterr().out == ""
