@@ -680,11 +680,18 @@ class Measured(NamedTuple):
     def shown(self, before: last.Result | None) -> str:
         """As text, next to the result before, if there is one."""
         table = last.beside(self.table, before) if before else self.table
-        formatters = {}
-        for name in table.select_dtypes("number"):
-            shape = self.formats.get(name.removeprefix("last "), self.digits)
-            formatters[name] = shape.format
-        parts = [self.heading, table.to_string(formatters=formatters, sparsify=False, na_rep=""), self.remark]
+        keyed = all(table.index.names)
+        table = table.reset_index() if keyed else table
+        shapes = {
+            name: self.formats.get(name.removeprefix("last "), self.digits) for name in table.select_dtypes("number")
+        }
+        text = table.to_string(
+            index=not keyed,
+            formatters={name: shape.format for name, shape in shapes.items()},
+            na_rep="",
+            sparsify=False,
+        )
+        parts = [self.heading, text, self.remark]
         parts.append(f"Last: {before}." if before and last.comparable(table) else "")
         return "\n\n".join(part for part in parts if part)
 
