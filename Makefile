@@ -1,12 +1,17 @@
-# make help says what there is. The first command of all makes the environment: a venv in .venv, about 7 GB, once.
+# make help says what there is. The first command of all installs what is needed, once: docs/install.md.
 
-VENV := .venv
+# The environment: the one that is active, except conda's base, or .venv, which is made where it is missing.
+CONDA := $(if $(or $(filter base,$(CONDA_DEFAULT_ENV)),$(wildcard $(CONDA_PREFIX)/condabin)),,$(CONDA_PREFIX))
+VENV := $(subst $(CURDIR)/.venv,.venv,$(or $(VIRTUAL_ENV),$(CONDA),.venv))
+$(if $(word 2,$(VENV)),$(error make cannot work in $(VENV): there is a blank in this path. Deactivate this environment))
 PYTHON := $(VENV)/bin/python
-READY := $(VENV)/ready
+READY := $(VENV)/mtl_core.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# An environment that is none any more (its Python removed, its files lost) is made again.
-$(shell $(PYTHON) -c "import sys; sys.exit(sys.prefix == sys.base_prefix)" 2>/dev/null || rm -f $(READY))
+# An environment that is none any more (its Python removed or another one, its files lost) is not ready.
+RIGHT := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
+SOUND := $(PYTHON) -c 'import os, sys; os.path.samefile(sys.prefix, "$(VENV)") or sys.exit(1); $(RIGHT)' 2>/dev/null
+$(shell $(SOUND) || rm -f $(READY))
 
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
 
@@ -16,6 +21,8 @@ PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --
 help: ## this list
 	@echo "make COMMAND [NAME=value ...]"
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 13
+	@echo "The first of them installs what is needed, into the active environment or .venv (docs/install.md): TORCH=cpu"
+	@echo "(no CUDA), WHEELS=folder (without a network), BASE=python3.12 (to make .venv with)."
 
 reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|overnight|paper, ONLY=01 or "00 01", WORKERS=n (one per core), STORE=folder, ENGINE=dask, ADDRESS=tcp://..., KEEP=1 (checkpoints, to train longer later), CHECK=1 (hold the numbers against the shipped ones), CHANGED=1 (only what changed since it was executed; CHANGED=main: since that commit), MINUTES=n, MEMORY=n (GiB; limits of each notebook)
 	@$(if $(KEEP),MTL_KEEP=1) $(if $(ENGINE),MTL_ENGINE="$(ENGINE)") $(if $(ADDRESS),MTL_ADDRESS="$(ADDRESS)") \
@@ -73,8 +80,8 @@ compare: $(READY) ## your own method against all others: METHOD=mine.py, PROBLEM
 	@$(PYTHON) -m mtl_study.publishing.compare --method "$(METHOD)" $(if $(PROBLEM),--problem "$(PROBLEM)") \
 		$(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers "$(WORKERS)")
 
-bench: $(READY) ## what a training step of every method costs, and how fast the solvers are
-	@$(PYTHON) -m benchmarks.speed
+bench: $(READY) ## what a training step of every method costs, how fast the solvers are, and more, next to the last results: PART=steps (one part), ROUNDS=10 (fewer: quicker, and less exact)
+	@$(PYTHON) -m benchmarks.speed $(PART) $(if $(ROUNDS),--rounds "$(ROUNDS)")
 
 report: $(READY) ## write REPORT.md and its figures from artifacts/quick; DROP=1 leaves out what only the last report has
 	@$(PYTHON) -m mtl_study.publishing.reproduce --report $(if $(DROP),--drop)
@@ -94,21 +101,31 @@ grade: $(READY) ## a table of what handed-in notebooks say about their exercises
 	@$(PYTHON) -m mtl_study.publishing.grading "$(FOLDER)"
 
 clean: ## remove artifacts and caches; keep runs, the environment and what is handed out in a course
-	test ! -d artifacts || find artifacts -mindepth 1 -maxdepth 1 ! -name student ! -name instructor -exec rm -rf {} +
+	for made in artifacts/*; do test -n "$$(find "$$made" -type l -name results 2>/dev/null)" || rm -rf "$$made"; done
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find mtl_core mtl_study benchmarks tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
-# Made from scratch unless the last installation went to its end; then only what pyproject.toml or constraints.txt changed
-# is installed. BASE names a Python to take, such as python3.12.
+# .venv is made from nothing where there is none, or where the last installation into one that make has made was cut off.
+# Any other environment is yours: what it lacks is installed, nothing is cleared. BASE names a Python to make .venv with.
+MADE := .venv/mtl_core.made
+INDEX := $(if $(WHEELS),--no-index --find-links "$(WHEELS)") $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORCH))
 $(READY): pyproject.toml constraints.txt
-	@test -e $@ || { \
+	@case "$(TORCH)" in ""|cpu) ;; *) echo "TORCH=$(TORCH): cpu is possible, or nothing, for what a GPU needs." >&2; exit 2;; esac
+	@test -z "$(WHEELS)" || test -d "$(WHEELS)" || { echo "WHEELS=$(WHEELS): no such folder; docs/install.md fills one." >&2; exit 2; }
+	@test -z "$(CONDA_PREFIX)" || test -n "$(VIRTUAL_ENV)$(CONDA)" || echo "conda's base is left as it is: this goes to .venv."
+	@if test $(VENV) = .venv && test ! -L .venv && { test ! -e .venv || { test -e $(MADE) && test ! -e $@; }; }; then \
 		for python in $(BASE) python3.11 python3.12 python3; do \
-			"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || continue; \
-			echo "Making the environment in $(VENV) with $$($$python --version)."; \
-			"$$python" -m venv --clear $(VENV) && exit 0; \
+			"$$python" -c '$(RIGHT)' 2>/dev/null || continue; \
+			echo "Making the environment in .venv with $$($$python --version)."; \
+			rm -rf .venv && mkdir .venv && touch $(MADE) && "$$python" -m venv .venv && exit 0; \
 			echo "$$python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
 		done; \
-		echo "Python 3.11 or 3.12 is needed, and neither python3.11, python3.12 nor python3 is one." >&2; exit 1; }
+		echo "Python 3.11 or 3.12 is needed, and neither python3.11, python3.12 nor python3 is one." >&2; exit 1; \
+	fi
+	@$(SOUND) || { \
+		echo "$(VENV) is no environment of Python 3.11 or 3.12; it has $$($(PYTHON) --version 2>/dev/null || echo no Python that runs)." >&2; \
+		echo "Activate another, or none. What make did not make it does not clear: remove such a .venv yourself." >&2; exit 2; }
 	@rm -f $@
-	$(PYTHON) -m pip install --constraint constraints.txt --editable '.[dev]'
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m ensurepip
+	$(PYTHON) -m pip install $(INDEX) --constraint constraints.txt --editable '.[dev]'
 	@touch $@

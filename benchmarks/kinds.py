@@ -1,9 +1,8 @@
 """Do machines of different kinds agree? One small problem, the same seeds, two instruction sets of one processor.
 
-    python -m benchmarks.kinds [FOLDER]     ten minutes on two idle cores; FOLDER keeps the runs and continues from them
-
     python -m benchmarks.kinds [FOLDER]     ten minutes on two idle cores; FOLDER keeps the runs, to continue from them
-the mean over seeds and the spread between them.
+
+Each is trained once as it is and once under AVX2. The table says the mean over seeds and the spread between them.
 """
 
 from __future__ import annotations

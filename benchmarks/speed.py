@@ -1,21 +1,23 @@
 """`make bench`: what a method costs, as ratios measured side by side in one process.
 
     python -m benchmarks.speed steps        a training step of every method over one of the plain sum of losses
-    python -m benchmarks.speed entry        the same through mtl_core.Balancer, over the trainer's step
     python -m benchmarks.speed waits        what the host waits for a GPU for in such a step, counted without one
-    python -m benchmarks.speed solvers      the K×K subproblems, by our solvers, by scipy and by cvxpy
+    python -m benchmarks.speed entry        the same step through mtl_core.Balancer, over the trainer's step
     python -m benchmarks.speed loading      steps per second with and without loading; K gradients one by one or at once
     python -m benchmarks.speed upsampling   from z to pixels, by the kernel and as products of matrices
     python -m benchmarks.speed encoder      QM9's network, dense as in ours, and from torch-geometric's NNConv
     python -m benchmarks.speed data         reading all of QM9, and how SMILES and geometries were brought together
+    python -m benchmarks.speed solvers      the K×K subproblems, by our solvers, by scipy and by cvxpy
     python -m benchmarks.speed records      20,000 records that are all there, found again by a sweep
     python -m benchmarks.speed              all of them
     python -m benchmarks.speed epochs       a whole epoch of every method on every network; not part of "all"
 
-`--device cuda` measures steps, entry, loading, upsampling and epochs on a GPU.
+`--device cuda` measures steps, entry, loading, upsampling and epochs on a GPU. `--rounds 10` is quicker, and less exact.
 
 What is compared takes turns, round by round, so that a busy machine slows all alike; the numbers are medians over
 rounds of times and of their ratios within a round. One thread, except for `data`, which is done once, on all cores.
+Results are kept in artifacts/bench and shown next to those of the next time: ratios and counts, since a machine is not
+equally busy at two times.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import argparse
 import contextlib
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 import warnings
@@ -36,13 +39,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mtl_core import problems, progress, smtos
+from benchmarks import last
+from mtl_core import names, problems, progress, smtos
 from mtl_core.balancer import Balancer
 from mtl_core.datasets.base import Sizes, Split
 from mtl_core.datasets.qm9 import QM9
 from mtl_core.models import deeplab
 from mtl_core.smtos.base import ProblemInfo
 from mtl_core.step import MultiTaskModel, Step
+from mtl_study import commands
 from mtl_study.experiments import runner
 from mtl_study.experiments.merge import merge
 from mtl_study.experiments.runs import RunConfig
@@ -50,6 +55,7 @@ from mtl_study.experiments.store import RunStore
 from mtl_study.experiments.training import Training, determinism, find_device, train
 from mtl_study.experiments.waits import Waits
 from mtl_study.publishing import calibration
+from mtl_study.words import duration, listed
 
 BATCH = 256
 DEFAULT = ", default layout"
@@ -187,7 +193,7 @@ def waits(problem: str = "cityscapes/19C") -> pd.DataFrame:
         waits: how many; read: the shapes of what the host reads, () a number, (4, 3) a Gramian and the losses.
     """
     rows = {}
-    for key in smtos.keys():  # noqa: SIM118
+    for key in progress.bar(smtos.keys(), "methods", leave=False):
         shape = calibration.Shape(problem, (("slim", 32), ("width", 32)), 2, key)
         try:
             one = calibration.one_step(shape, calibration.NOWHERE)
@@ -209,7 +215,8 @@ def entry(problem_name: str = "multimnist/CL_RR", rounds: int = 60, device: torc
     problem = problems.get(problem_name)
     data = problem.data.load("embedded", problem.data.sizes("embedded"), None, device, torch.float32)["train"]
     found = {}
-    for key in (key for key in smtos.keys() if key != "bayesagg_mtl"):  # noqa: SIM118  (its heads are linear ones)
+    trained = [key for key in smtos.keys() if key != "bayesagg_mtl"]  # noqa: SIM118  (its heads are linear ones)
+    for key in progress.bar(trained, "methods", leave=False):
         rows = {key: _method(problem, data, key, device), "own": _own_loop(problem, data, key, device)}
         found[key] = interleaved(rows, rounds, {"× trainer's step": key}, device).loc["own"]
     key = "nash_mtl"
@@ -497,7 +504,7 @@ def records(number: int = 20_000, epochs: int = 10) -> pd.DataFrame:
     run, rows = train(first), {}
     with tempfile.TemporaryDirectory() as folder:
         live = RunStore(Path(folder) / "live store")
-        for seed in range(number):
+        for seed in progress.bar(range(number), "records", leave=False):
             config = first.model_copy(update={"seed": seed})
             path = live.path(config)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -686,78 +693,162 @@ def _missed(
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+class Measured(NamedTuple):
+    """A part of the bench: a heading, a table and a remark; formats: of columns, others are shown as `digits` says."""
+
+    heading: str
+    table: pd.DataFrame
+    remark: str = ""
+    digits: str = "{:.2f}"
+    formats: Mapping[str, str] = {}
+
+    def shown(self, before: last.Result | None) -> str:
+        """As text, next to the result before, if there is one."""
+        table = last.beside(self.table, before) if before else self.table
+        keyed = all(table.index.names)
+        table = table.reset_index() if keyed else table
+        shapes = {
+            name: self.formats.get(name.removeprefix("last "), self.digits) for name in table.select_dtypes("number")
+        }
+        text = table.to_string(
+            index=not keyed,
+            formatters={name: shape.format for name, shape in shapes.items()},
+            na_rep="",
+            sparsify=False,
+        )
+        parts = [self.heading, text, self.remark]
+        parts.append(f"Last: {before}." if before and last.comparable(table) else "")
+        return "\n\n".join(part for part in parts if part)
+
+
+def _where(device: torch.device) -> str:
+    return "one thread" if device.type == "cpu" else torch.cuda.get_device_name(device)
+
+
+def _steps(rounds: int, device: torch.device) -> Measured:
+    heading = f"One training step on multimnist/CL_RR, batch {BATCH}, {_where(device)}: median of {rounds} rounds"
+    return Measured(heading, steps(rounds=rounds, device=device).sort_values("ms"))
+
+
+def _waits(rounds: int, device: torch.device) -> Measured:
+    heading = "What the host waits for in one training step on a GPU, three tasks, counted without one"
+    return Measured(heading, waits().sort_values("waits", kind="stable"), digits="{:.0f}")
+
+
+def _entry(rounds: int, device: torch.device) -> Measured:
+    table = entry(rounds=rounds, device=device)
+    cost = 100 * (table["× trainer's step"].drop(GROUPS) - 1)
+    remark = f"It costs at most {cost.max():.1f} % over the trainer's step ({cost.idxmax()}); limit {ENTRY_LIMIT} %."
+    heading = f"The same through mtl_core.Balancer, {_where(device)}: median of {rounds} rounds"
+    return Measured(heading, table, remark, digits="{:.3f}")
+
+
+def _load(rounds: int, device: torch.device) -> Measured:
+    table = loading(rounds, device=device)
+    cost = table["fewer by, %"]
+    return Measured(
+        f"Loading, at the settings of the quick presets, but for the row of the paper's size; {_where(device)}\n"
+        "(medians over rounds; fewer by: of the ratios per round)",
+        table,
+        f"Loading costs at most {cost.max():.1f} % of the steps per second ({cost.idxmax()}); limit {LIMIT} %.",
+        formats=dict.fromkeys(("batch", "rounds"), "{:.0f}"),
+    )
+
+
+def _upsampling(rounds: int, device: torch.device) -> Measured:
+    heading = f"Predictions of 19C to its pixels, forward and backward, {_where(device)}: median of {rounds} rounds"
+    return Measured(heading, upsampling(rounds, device))
+
+
+def _encoder(rounds: int, device: torch.device) -> Measured:
+    heading = "QM9's encoder, forward and backward, 120 real molecules, one thread"
+    return Measured(f"{heading}: median of {rounds} rounds", encoder(rounds))
+
+
+def _data(rounds: int, device: torch.device) -> Measured:
+    seconds, ways = reading()
+    heading = f"Reading QM9, all cores: {sum(ways.values()):,} molecules in {seconds:.0f} s, once"
+    return Measured(heading, pd.DataFrame({"molecules": pd.Series(ways)}), digits="{:,.0f}")
+
+
+def _solvers(rounds: int, device: torch.device) -> Measured:
+    table = solver_times(rounds)
+    heading = f"The K×K subproblems: median of {rounds} Gramians; A: {GRAMIANS['A']}, B: {GRAMIANS['B']}"
+    formats = {name: "{:.0e}" for name in table if name.endswith("misses by")}
+    return Measured(heading, table.set_index(["subproblem", "Gramian", "K"]), in_short(table), "{:.0f}", formats)
+
+
+def _records(rounds: int, device: torch.device) -> Measured:
+    found = {f"{length} epochs": records(epochs=length) for length in (10, 100)}
+    heading = "20,000 records that are all there, found again by a sweep, once"
+    return Measured(heading, pd.concat(found), digits="{:.1f}")
+
+
+def _epochs(rounds: int, device: torch.device) -> Measured:
+    heading = f"The second epoch of every method, evaluations included; full width; {_where(device)}"
+    return Measured(heading, epochs(device).set_index(["problem", "method"]))
+
+
+class Part(NamedTuple):
+    """How a part is measured; its rounds (1 where it is done once); seconds on two cores of a server, of each round
+    and besides."""
+
+    measure: Callable[[int, torch.device], Measured]
+    rounds: int
+    seconds: tuple[float, float]
+
+    def time(self, rounds: int, before: last.Result | None) -> float:
+        """Seconds: as it took here the last time, or as it took elsewhere; in proportion to the rounds."""
+        each, besides = self.seconds
+        usual = besides + each * rounds
+        return usual * before.seconds / (besides + each * before.rounds) if before else usual
+
+
+PARTS = {
+    "steps": Part(_steps, 60, (2, 10)),
+    "waits": Part(_waits, 1, (0, 30)),
+    "entry": Part(_entry, 60, (3, 20)),
+    "loading": Part(_load, 20, (3, 60)),
+    "upsampling": Part(_upsampling, 20, (1, 10)),
+    "encoder": Part(_encoder, 5, (7, 30)),
+    "data": Part(_data, 1, (0, 40)),
+    "solvers": Part(_solvers, 9, (10, 10)),
+    "records": Part(_records, 1, (0, 120)),
+    "epochs": Part(_epochs, 1, (0, 3600)),
+}
+
+
+@commands.ends((last.NoResult,))
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code: 2 for a request that cannot be met, 1 where a result cannot be kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.split("\n")[0])
+    parser.add_argument("what", nargs="*", help=f"{', '.join(PARTS)}; default: all but epochs")
     parser.add_argument(
-        "what",
-        nargs="?",
-        choices=["steps", "waits", "entry", "loading", "upsampling", "encoder", "data", "solvers", "records", "epochs"],
-        help="default: all but epochs",
+        "--device", default="cpu", help="where steps, entry, loading, upsampling and epochs run: cpu or cuda"
     )
-    parser.add_argument(
-        "--device", default="cpu", help="of steps, entry, loading, upsampling and epochs: cpu (default) or cuda"
-    )
-    parser.add_argument(
-        "--rounds",
-        type=int,
-        help="60 for steps and entry, 20 for loading and upsampling, 5 for encoder, 9 for solvers; the others once",
-    )
+    rounds = ", ".join(f"{name} {part.rounds}" for name, part in PARTS.items() if part.rounds > 1)
+    parser.add_argument("--rounds", type=int, help=f"default: {rounds}; the others are done once")
     given = parser.parse_args(arguments)
+    for name in given.what:
+        if name not in PARTS:
+            parser.error(f"there is no part {name!r}{names.nearest(name, PARTS)}; there are {listed(PARTS)}")
+    if given.rounds is not None and given.rounds < 1:
+        parser.error(f"--rounds {given.rounds}: a whole number from 1 is needed")
     torch.set_num_threads(1)
     device = find_device(given.device)
-    where = "one thread" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    if given.what in (None, "steps"):
-        rounds = given.rounds or 60
-        print(f"One training step on multimnist/CL_RR, batch {BATCH}, {where}: median of {rounds} rounds\n")
-        print(steps(rounds=rounds, device=device).sort_values("ms").to_string(float_format="%.2f"))
-    if given.what in (None, "waits"):
-        print("\nWhat the host waits for in one training step on a GPU, three tasks, counted without one\n")
-        print(waits().sort_values("waits", kind="stable").to_string())
-    if given.what in (None, "entry"):
-        rounds = given.rounds or 60
-        print(f"\nThe same through mtl_core.Balancer, {where}: median of {rounds} rounds\n")
-        table = entry(rounds=rounds, device=device)
-        print(table.to_string(float_format="%.3f"))
-        cost = 100 * (table["× trainer's step"].drop(GROUPS) - 1)
-        print(
-            f"\nIt costs at most {cost.max():.1f} % over the trainer's step ({cost.idxmax()}); limit {ENTRY_LIMIT} %."
-        )
-    if given.what in (None, "loading"):
-        rounds = given.rounds or 20
-        table = loading(rounds, device=device)
-        print(f"\nLoading, at the settings of the quick presets, but for the row of the paper's size; {where}")
-        print("(medians over rounds; fewer by: of the ratios per round)\n")
-        print(table.to_string(float_format="%.2f"))
-        cost = table["fewer by, %"]
-        print(f"\nLoading costs at most {cost.max():.1f} % of the steps per second ({cost.idxmax()}); limit {LIMIT} %.")
-    if given.what in (None, "upsampling"):
-        rounds = given.rounds or 20
-        print(f"\nPredictions of 19C to its pixels, forward and backward, {where}: median of {rounds} rounds\n")
-        print(upsampling(rounds, device).to_string(float_format="%.2f"))
-    if given.what in (None, "encoder"):
-        rounds = given.rounds or 5
-        print(f"\nQM9's encoder, forward and backward, 120 real molecules, one thread: median of {rounds} rounds\n")
-        print(encoder(rounds).to_string(float_format="%.2f"))
-    if given.what in (None, "data"):
-        seconds, ways = reading()
-        print(f"\nReading QM9, all cores: {sum(ways.values()):,} molecules in {seconds:.0f} s, once\n")
-        print(pd.Series(ways).map("{:,}".format).to_string())
-    if given.what in (None, "solvers"):
-        rounds = given.rounds or 9
-        table = solver_times(rounds)
-        print(f"\nThe K×K subproblems: median of {rounds} Gramians; A: {GRAMIANS['A']}, B: {GRAMIANS['B']}\n")
-        shown = {name: "{:.0f}".format for name in ("ours, µs", "scipy, ×", "cvxpy, ×")}
-        shown |= {name: "{:.0e}".format for name in table if name.endswith("misses by")}
-        print(table.to_string(index=False, formatters=shown))
-        print(f"\n{in_short(table)}")
-    if given.what in (None, "records"):
-        for length in (10, 100):
-            print(f"\n20,000 records of {length} epochs that are all there, found again by a sweep, once\n")
-            print(records(epochs=length).to_string(float_format="%.1f"), flush=True)
-    if given.what == "epochs":
-        print(f"\nThe second epoch of every method, evaluations included; full width; {where}\n")
-        print(epochs(device).to_string(index=False, float_format="%.2f", na_rep=""))
+    wanted = {name: PARTS[name] for name in given.what or PARTS if given.what or name != "epochs"}
+    number = {name: (given.rounds or part.rounds) if part.rounds > 1 else 1 for name, part in wanted.items()}
+    before = {name: last.find(last.file(name, device.type)) for name in wanted}
+    seconds = {name: part.time(number[name], before[name]) for name, part in wanted.items()}
+    each = ", ".join(f"{name} {duration(taken)}" for name, taken in seconds.items())
+    print(f"This takes about {duration(sum(seconds.values()))}{f': {each}' if len(seconds) > 1 else ''}.", flush=True)
+    for name, part in wanted.items():
+        start = time.perf_counter()
+        measured = part.measure(number[name], device)
+        print(f"\n{measured.shown(before[name])}", flush=True)
+        last.keep(last.file(name, device.type), measured.table, number[name], time.perf_counter() - start)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

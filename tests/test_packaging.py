@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,10 @@ class Environment:
     def make(self) -> None:
         subprocess.run([sys.executable, "-m", "venv", self.folder], check=True)
         self.elsewhere.mkdir()
+
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(path.lstat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def install(self, extra: str = "", *more: str) -> None:
         """The wheel, with an extra such as "[data]"; more: further arguments of pip."""
@@ -134,6 +139,46 @@ def lowest_study(lowest: Environment) -> Environment:
     """All of it, every package at its lower bound."""
     lowest.install("[study]", *lower_bounds("data", "study"))
     return lowest
+
+
+def for_processors(*packages: str) -> list[str]:
+    """What makes pip take these packages as built for processors alone, without CUDA: at their pins, or else at the
+    highest version that can be had. Skips the test where there is none."""
+    index = ["--extra-index-url", "https://download.pytorch.org/whl/cpu", "--retries", "0", "--timeout", "20"]
+    found = []
+    for package in packages:
+        pin = re.search(rf"^{package}==(\S+)$", (REPOSITORY / "constraints.txt").read_text(), flags=re.MULTILINE)[1]
+        command = [sys.executable, "-m", "pip", "index", "versions", package, *index]
+        known = subprocess.run(command, capture_output=True, text=True).stdout
+        versions = set(re.findall(r"[\d.]+\+cpu\b", known))
+        if not versions:
+            pytest.skip(f"not run: {package} without CUDA cannot be had")
+        best = f"{pin}+cpu" if f"{pin}+cpu" in versions else max(versions, key=Version)
+        found.append(f"{package}=={best}")
+    return [*found, *index]
+
+
+@pytest.fixture(scope="module")
+def offline(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """The core alone, from a folder of wheels, with torch for processors."""
+    folder = tmp_path_factory.mktemp("wheels")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(folder), str(wheel)]
+    done = subprocess.run([*command, *for_processors("torch")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for made in environment(tmp_path_factory.mktemp("offline"), wheel):
+        from_folder = ["install", "--quiet", "--no-index", "--find-links", str(folder), "mtl_core"]
+        done = made.python("-m", "pip", *from_folder, PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")
+        assert done.returncode == 0, done.stderr
+        shutil.rmtree(folder)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def light(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """What .binder/requirements.txt names, at the pins, with torch as the index has it."""
+    for made in environment(tmp_path_factory.mktemp("light"), wheel):
+        made.install("[light]", *CONSTRAINTS)
+        yield made
 
 
 # -- programs of somebody else, each run as a file of its own ----------------------------------------------------------
@@ -262,6 +307,55 @@ def test_the_core_alone_says_what_its_problems_need(core: Environment) -> None:
     done = core.python("-c", "import mtl_core.problems")
     assert done.returncode == 1
     assert 'pip install "mtl_core[data]"' in done.stderr.splitlines()[-1]
+
+
+def test_the_core_alone_takes_one_gigabyte_without_cuda(offline: Environment) -> None:
+    """Installed without an index, and it works."""
+    from mtl_core.smtos import keys
+
+    assert offline.size() <= 1_000_000_000
+    assert offline.call(a_step_of_every_method).split() == keys()
+
+
+@pytest.mark.parametrize("name", ["00_start_here", "06_proofs"])
+def test_with_the_light_install_a_notebook_runs(light: Environment, name: str, tmp_path: Path) -> None:
+    """To its end, at its own parameters; without molecules, solvers and papermill."""
+    extras = (
+        "import importlib.util as u; print(*filter(u.find_spec, ['rdkit', 'torch_geometric', 'cvxpy', 'papermill']))"
+    )
+    assert light.python("-c", extras).stdout.split() == []
+    variables = {f"MTL_{part.upper()}": str(tmp_path / part) for part in ("artifacts", "data")}
+    command = ["-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(tmp_path)]
+    notebook = str(REPOSITORY / f"notebooks/{name}.ipynb")
+    done = light.python(*command, notebook, **variables, JUPYTER_PREFER_ENV_PATH="1")
+    assert done.returncode == 0, done.stderr
+    assert "image/png" in (tmp_path / f"{name}.ipynb").read_text()
+
+
+@pytest.mark.skipif(
+    not (CONDA := next(filter(None, map(shutil.which, ("micromamba", "mamba", "conda"))), None)),
+    reason="not run: neither micromamba, mamba nor conda is there",
+)
+def test_conda_makes_the_environment(tmp_path: Path) -> None:
+    """All of it, from a copy of the checkout; make then takes it."""
+    source, folder = tmp_path / "source", tmp_path / "environment"
+    copied = shutil.ignore_patterns(".*", "artifacts", "runs", "__pycache__", "*.egg-info")
+    shutil.copytree(REPOSITORY, source, ignore=copied)
+    command = [
+        str(CONDA),
+        *([] if CONDA.endswith("micromamba") else ["env"]),
+        "create",
+        "--yes",
+        "--prefix",
+        str(folder),
+    ]
+    done = subprocess.run([*command, "--file", "environment.yml"], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    active = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_DEFAULT_ENV")}
+    active |= {"CONDA_PREFIX": str(folder)}
+    done = subprocess.run(["make", "doctor"], cwd=source, env=active, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (source / ".venv").exists()
 
 
 def test_with_data_every_kind_of_problem_is_there(data: Environment, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 import ast
 import graphlib
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from packaging.version import Version
 from mtl_study import parameters
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.parameters import schemas
-from mtl_study.publishing import house, notebooks
+from mtl_study.publishing import doctor, house, notebooks
+from tests import conftest
 
 CONFTEST = REPOSITORY / "tests" / "conftest.py"
 MADE = {"artifacts", "runs", "__pycache__", "mtl_core.egg-info"}  # folders that commands make
@@ -113,9 +116,20 @@ def plain(package: str) -> str:
     return package.lower().replace("_", "-")
 
 
-@pytest.mark.skipif(Path(sys.prefix) != REPOSITORY / ".venv", reason="not the environment that make makes")
+@pytest.mark.skipif(not (Path(sys.prefix) / "mtl_core.ready").exists(), reason="not installed by make")
 def test_this_environment_is_the_pinned_one():
-    assert {package: importlib.metadata.version(package) for package in PINS} == PINS
+    assert {package: Version(importlib.metadata.version(package)).public for package in PINS} == PINS
+
+
+def test_a_package_built_elsewhere_is_still_the_pinned_one(monkeypatch):
+    """torch 2.14.1+cpu is torch 2.14.1, for tests marked `pinned` and for `make doctor`."""
+    pins = (REPOSITORY / "constraints.txt").read_text()
+    for local, other in (("+cpu", False), (".post1", True)):
+        found = {"torch": PINS["torch"] + local}
+        monkeypatch.setattr(importlib.metadata, "version", (PINS | found).get)
+        assert bool(conftest.unpinned(pins)) == other
+        (line,) = (line for line in doctor.machine(REPOSITORY) if line.what == "packages")
+        assert ("other versions: torch" in line.says) == other
 
 
 def test_whoever_installs_us_gets_lower_bounds():
@@ -132,6 +146,34 @@ def test_every_bound_has_a_pin_that_keeps_it():
     assert {plain(package) for package in bounds} == {plain(package) for package in PINS}
     below = {p: PINS[p] for p, bound in bounds.items() if Version(PINS[p]) < Version(bound)}
     assert below == {}
+
+
+def test_the_locked_list_has_the_pins_and_a_hash_of_every_file():
+    """All that pyproject.toml asks for, in the versions of constraints.txt, and what these packages need."""
+    text = (REPOSITORY / "constraints.lock").read_text()
+    command = re.search(r"^#    (uv pip compile .*)$", text, flags=re.MULTILINE)[1]
+    entries = re.findall(r"^([\w.-]+)==(\S+)(.*\n(?:    .*\n)*)", text, flags=re.MULTILINE)
+    locked = {plain(package): version for package, version, _ in entries}
+    assert {package: locked.get(plain(package)) for package in PINS} == PINS, f"{command}   # makes the list again"
+    asked = {plain(package) for package, _, rest in entries if "mtl-core" in rest.split("# via")[1]}
+    assert asked == {plain(package) for package in PINS}, f"{command}   # makes the list again"
+    assert [package for package, _, rest in entries if not re.search(r"--hash=sha256:[0-9a-f]{64}\b", rest)] == []
+
+
+def test_the_light_install_is_a_part_of_the_whole():
+    """At the same bounds; without molecules and solvers. Binder and the dev container take it from one file."""
+    light = {name.split(">=")[0] for name in EXTRA["light"]}
+    assert set(EXTRA["light"]) <= {*EXTRA["data"], *EXTRA["study"]}
+    assert not light & {"rdkit", "qm9pack", "torch-geometric", "cvxpy", "ecos", "jupyterlab", "papermill"}
+    lines = (REPOSITORY / ".binder" / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        "--extra-index-url https://download.pytorch.org/whl/cpu", "-c ../constraints.txt", "-e .[light]",
+    ]  # fmt: skip
+    container = json.loads((REPOSITORY / ".devcontainer" / "devcontainer.json").read_text())
+    assert container["postCreateCommand"].endswith("-m pip install -r .binder/requirements.txt")
+    python = re.match(r">=([\d.]+)", PYPROJECT["project"]["requires-python"])[1]
+    assert container["image"].endswith(f":{python}")
+    assert (REPOSITORY / ".binder" / "runtime.txt").read_text() == f"python-{python}\n"
 
 
 def test_environment_yml_has_no_versions_of_its_own():
@@ -176,6 +218,58 @@ def test_every_package_that_is_imported_is_asked_for():
             if not {plain(package) for package in package_of.get(top, [top])} & known:
                 missing[top] = path
     assert missing == {}
+
+
+# -- what other machines read ------------------------------------------------------------------------------------------
+
+WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+FORMS = REPOSITORY / ".github" / "ISSUE_TEMPLATE"
+
+
+@pytest.mark.parametrize(
+    ("schema", "files"),
+    [
+        ("vendor.github-workflows", WORKFLOWS),
+        ("custom.github-workflows-require-timeout", WORKFLOWS),
+        ("vendor.github-issue-forms", [FORMS / "method.yml", FORMS / "wrong.yml"]),
+        ("vendor.github-issue-config", [FORMS / "config.yml"]),
+        ("vendor.citation-file-format", [REPOSITORY / "CITATION.cff"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_file_fits_its_schema(schema, files):
+    command = [sys.executable, "-m", "check_jsonschema", "--force-filetype", "yaml", "--builtin-schema", schema]
+    done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True)
+    assert files and done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow  # asks the network
+def test_the_dev_container_fits_its_schema():
+    schema = "https://raw.githubusercontent.com/devcontainers/spec/main/schemas/devContainer.base.schema.json"
+    file = REPOSITORY / ".devcontainer" / "devcontainer.json"
+    try:
+        urllib.request.urlopen(schema, timeout=20).close()
+    except OSError as error:
+        pytest.skip(f"not run: the schema cannot be had ({error})")
+    command = [sys.executable, "-m", "check_jsonschema", "--schemafile", schema, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_workflow_calls_what_make_has():
+    """Commands, with the variables that the Makefile reads; tests on both Pythons; only main is published."""
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)[1].split()
+    read = set(re.findall(r"\$\((?:if |or |origin )?([A-Z]+)\b", makefile))
+    jobs = yaml.safe_load(WORKFLOWS[0].read_text())["jobs"]
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    called = [step["run"].split()[1:] for step in steps if step.get("run", "").startswith("make ")]
+    given = {value.split("=")[0] for _, *values in called for value in values if "=" in value}
+    assert {command for command, *_ in called} == {"lint", "test", "doctor", "reproduce", "site"} <= set(targets)
+    assert given | {"TORCH"} <= read and given >= {"PRESET", "CHECK", "BASE"}
+    assert jobs["tests"]["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    assert jobs["publish"]["needs"] == "notebooks" and "event_name == 'push'" in jobs["publish"]["if"]
+    assert jobs["notebooks"]["if"] == "github.event_name != 'push' || github.ref == 'refs/heads/main'"
 
 
 # -- style -------------------------------------------------------------------------------------------------------------

@@ -162,8 +162,9 @@ def _names(line: ast.Assign) -> Iterator[ast.Name]:
 
 def _of_another_environment() -> str:
     """What to say where the kernel is not the repository's own."""
-    ours = REPOSITORY / ".venv"
-    if not ours.is_dir() or Path(sys.prefix).resolve() == ours.resolve():
+    ours, prefix = REPOSITORY / ".venv", Path(sys.prefix)
+    made_ready = (prefix / "mtl_core.ready").exists()  # by make, in an environment that was active
+    if not ours.is_dir() or prefix.resolve() == ours.resolve() or made_ready:
         return ""
     return (
         f"This kernel is {sys.executable}, and not that of the repository's environment, {ours}: other versions of its "

@@ -64,7 +64,7 @@ def machine(repository: Path) -> Iterator[Line]:
         except importlib.metadata.PackageNotFoundError:
             lacking.append(package)
         else:
-            other += [] if found == pin else [f"{package} {found} (pinned {pin})"]
+            other += [] if found.split("+")[0] == pin else [f"{package} {found} (pinned {pin})"]
     says = f"{len(pins) - len(lacking) - len(other)} of {len(pins)} as constraints.txt has them"
     says += f"; other versions: {', '.join(other)}" if other else ""
     yield Line("packages", says + (f"; missing: {', '.join(lacking)}" if lacking else ""), not lacking)

@@ -22,7 +22,7 @@ from mtl_study.publishing.methods import anchor
 from mtl_study.publishing.rendering import TEMPLATES, markdown, to_html
 
 Entry = tuple[str, str]  # a title, and the address of its page from the folder of the edition
-DOCS = ("own_loops", "own_problem", "cluster", "evidence", "bench", "defects")  # in the order of the contents
+DOCS = ("install", "own_loops", "own_problem", "cluster", "evidence", "bench", "defects")  # in this order
 
 
 def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | None = None) -> Path:

@@ -16,6 +16,8 @@ import hashlib
 import json
 import os
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import nbformat
@@ -149,6 +151,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     folder = Path(os.path.abspath(os.path.expanduser(given.folder))) if given.folder else default
     written = write(repository, folder, given.seed, given.instructor)
     print(f"Wrote {counted(len(written), 'notebook')} to {folder}")
+    print(f"JupyterLab shows them: {Path(sys.executable).with_name('jupyter')} lab {shlex.quote(str(folder))}")
     return 0
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from benchmarks import oracles, speed
+from benchmarks import last, oracles, speed
 from mtl_core import problems, smtos
 from mtl_core.datasets import qm9
 from mtl_core.files import cache_folder
@@ -146,3 +147,93 @@ def test_the_sparse_encoder_needs_more_memory():
     assert list(table.index) == [speed.OURS, speed.SPARSE] and (table["ms"] > 0).all()
     assert table.loc[speed.OURS, "time, ×"] == 1
     assert table["peak, MiB"].isna().all() or table.loc[speed.SPARSE, "peak, ×"] > 1
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    """A bench of two parts that are measured at once; what `steps` measures can be set."""
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
+    tables = {
+        "steps": pd.DataFrame({"ms": [40.0, 50.0], "× plain sum": [1.0, 1.5]}, index=["unit_scal", "cagrad"]),
+        "solvers": pd.DataFrame({"K": [2], "scipy, ×": [7.0]}, index=pd.MultiIndex.from_tuples([("dual", "A")])),
+    }
+    parts = {
+        name: speed.Part(
+            lambda rounds, device, name=name: speed.Measured(f"# {name}, {rounds}", tables[name]), 60, (2, 10)
+        )
+        for name in tables
+    }
+    monkeypatch.setattr(speed, "PARTS", parts)
+    return tables
+
+
+def test_a_part_is_shown_next_to_its_last_result(toy, capsys):
+    """Its ratios only: milliseconds of two runs are not compared. A method that is new has none."""
+    assert speed.main(["steps", "--rounds", "10"]) == 0
+    first = capsys.readouterr().out
+    assert "# steps, 10" in first and "last" not in first.lower() and "solvers" not in first
+    toy["steps"] = pd.DataFrame({"ms": [4.0, 8.0], "× plain sum": [1.0, 2.0]}, index=["cagrad", "edm"])
+    assert speed.main(["steps"]) == 0
+    heading, table, note = capsys.readouterr().out.strip().split("\n\n")[-3:]
+    assert heading == "# steps, 60"
+    rows = [line.split() for line in table.splitlines()]
+    assert rows[1:] == [["cagrad", "4.00", "1.00", "1.50"], ["edm", "8.00", "2.00"]]
+    assert table.splitlines()[0].split() == ["ms", "×", "plain", "sum", "last", "×", "plain", "sum"]
+    assert note.startswith("Last: ") and "10 rounds" in note
+
+
+def test_results_of_a_gpu_are_not_compared_with_those_of_a_processor():
+    assert last.file("steps", "cpu") != last.file("steps", "cuda")
+
+
+def test_rows_of_several_keys_are_found_again(toy, capsys):
+    for _ in range(2):
+        assert speed.main([]) == 0
+    shown = capsys.readouterr().out
+    assert ["dual", "A", "2.00", "7.00", "7.00"] in [line.split() for line in shown.splitlines()]
+
+
+def test_the_time_is_estimated_before_and_learns_from_the_last(toy, capsys):
+    """Two seconds for each round and ten besides; then in proportion to what it took."""
+    speed.main(["steps", "--rounds", "10"])
+    assert "This takes about 30 seconds." in capsys.readouterr().out
+    before = last.find(last.file("steps", "cpu"))
+    assert before.rounds == 10
+    part = speed.PARTS["steps"]
+    assert part.time(60, None) == 130 and part.time(60, last.Result({}, 10, 15.0)) == 65
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["stesp"], "there is no part 'stesp' (did you mean 'steps'?); there are steps and solvers"),
+        (["steps", "--rounds", "0"], "--rounds 0: a whole number from 1 is needed"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(toy, arguments, says, capsys):
+    with pytest.raises(SystemExit) as refusal:
+        speed.main(arguments)
+    assert refusal.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_a_damaged_result_is_named(toy, capsys):
+    last.file("steps", "cpu").parent.mkdir()
+    for text in ("{", "[]", '{"rows": {}}'):
+        last.file("steps", "cpu").write_text(text)
+        assert speed.main(["steps"]) == 2
+        assert f"{last.file('steps', 'cpu')} holds no result that can be read" in capsys.readouterr().err
+
+
+def test_every_part_has_its_time_and_is_listed():
+    """In the order of the head of the file, which `make bench` follows."""
+    listed = [
+        line.split()[3]
+        for line in speed.__doc__.splitlines()
+        if line.startswith("    python -m") and "all of them" not in line
+    ]
+    assert listed == list(speed.PARTS)
+    assert all(part.seconds[0] + part.seconds[1] > 0 for part in speed.PARTS.values())
+    assert all((part.rounds > 1) == (part.seconds[0] > 0) for part in speed.PARTS.values())

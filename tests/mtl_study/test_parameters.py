@@ -11,7 +11,7 @@ from mtl_study import artifacts, execution, parameters
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import BadConfig, RunConfig
 from mtl_study.parameters import BadParameters, checking
-from mtl_study.publishing import notebooks
+from mtl_study.publishing import links, notebooks
 
 PARAMS, NOTEBOOKS = artifacts.REPOSITORY / "params", artifacts.REPOSITORY / "notebooks"
 DIGITS, LADDER, FIXED = "01_mnist_selection", "03_cityscapes_ladder", "05_fixed_weights"
@@ -235,10 +235,15 @@ def test_workers_that_are_none_are_refused(monkeypatch):
 
 
 def test_a_kernel_of_another_environment_is_named(tmp_path, monkeypatch, capsys):
+    """But not .venv's, nor that of an environment that was active when make installed into it."""
     (tmp_path / ".venv").mkdir()
+    (tmp_path / "theirs").mkdir()
     monkeypatch.setattr(parameters, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "theirs"))
     parameters.check("06_proofs", preset("06_proofs"))
     assert f"This kernel is {sys.executable}" in capsys.readouterr().out
+    (tmp_path / "theirs/mtl_core.ready").touch()
+    parameters.check("06_proofs", preset("06_proofs"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
     parameters.check("06_proofs", preset("06_proofs"))
     assert capsys.readouterr().out == ""
@@ -264,5 +269,5 @@ def test_papermill_shows_the_type_of_every_parameter():
         for name, parameter in shown.items():
             given = ast.literal_eval(parameter["default"])
             assert parameter["inferred_type_name"].split("[")[0] == type(given).__name__, (path.stem, name)
-        cells = [cell.source for cell in notebooks.read(path).cells if cell.cell_type == "code"]
+        cells = [c.source for c in notebooks.read(path).cells if c.cell_type == "code" and c.id != links.SETUP]
         assert "parameters.check(" in cells[1] and "parameters.check(" not in "".join(cells[2:])

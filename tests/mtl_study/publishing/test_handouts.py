@@ -148,6 +148,7 @@ def test_the_student_copy_lacks_the_solutions_and_has_a_store_of_its_own(reposit
     assert store.archive == folder / "results" and (folder / "results/toy/edm.jsonl").exists()
     assert store.folder == folder / "runs/results"
     assert json.loads((folder / "student.json").read_text()) == {"seed": 7}
+    assert capsys.readouterr().out.endswith(f"/jupyter lab {folder}\n")
 
 
 def test_the_instructor_has_solutions_and_minutes(repository, tmp_path):
