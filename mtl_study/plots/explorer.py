@@ -129,7 +129,7 @@ def _rows(selected: pd.DataFrame, metric: str, smtos: Sequence[str], rates: str)
                 "cells": cells,
             }
         )
-    return sorted(rows, key=lambda row: (row["place"] or len(rows), -math.inf if row["mean"] is None else -row["mean"]))
+    return sorted(rows, key=lambda row: (row["place"] or len(rows), math.inf if row["mean"] is None else -row["mean"]))
 
 
 def _plain(value: float) -> float | None:

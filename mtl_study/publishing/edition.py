@@ -21,7 +21,7 @@ import jinja2
 from mtl_core import files
 from mtl_study import artifacts
 from mtl_study.publishing import notebooks, pages, searching
-from mtl_study.publishing.rendering import TEMPLATES, Around, markdown, to_html
+from mtl_study.publishing.rendering import TEMPLATES, Around, headed, markdown, to_html
 from mtl_study.words import slug
 
 Entry = tuple[str, str]  # a title, and the address of its page from the folder of the edition
@@ -75,7 +75,7 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
     for address, (title, text, source) in documents.items():
         here = around(address, source)
         page = template.get_template("document.html.j2").render(
-            title=title, body=markdown(text, here.link), around=here
+            title=title, body=headed(markdown(text, here.link)), around=here
         )
         files.write_atomically(target / address, page)
     pages.write_index(target, preset, notebooks.find(repository / "notebooks"), around("index.html"))

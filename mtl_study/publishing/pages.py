@@ -8,9 +8,7 @@ and back.
 
 from __future__ import annotations
 
-import html
 import importlib.metadata
-import itertools
 import json
 import platform
 import re
@@ -33,7 +31,7 @@ from mtl_study.paper.answer import Advice
 from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
 from mtl_study.plots import explorer
 from mtl_study.publishing import notebooks
-from mtl_study.publishing.rendering import ALONE, TEMPLATES, Around, anchor, markdown, size
+from mtl_study.publishing.rendering import ALONE, TEMPLATES, Around, anchor, headed, markdown, size
 from mtl_study.words import minus, untagged
 
 DENSITY = 1.5  # pixels of a figure per pixel of a page
@@ -71,9 +69,8 @@ class Picture:
 
     @property
     def html(self) -> str:
-        """The rows of a table, as HTML; each cell knows the head of its column, for narrow screens."""
-        heads = itertools.cycle(html.unescape(head).replace("\\|", "|") for head in cells(self.markdown.split("\n")[0]))
-        return re.sub("<td", lambda _: f'<td data-head="{html.escape(next(heads))}"', markdown(self.markdown))
+        """The rows of a table, as HTML."""
+        return headed(markdown(self.markdown))
 
 
 @dataclass(frozen=True)

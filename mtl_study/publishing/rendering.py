@@ -11,6 +11,7 @@ import ast
 import base64
 import copy
 import html
+import itertools
 import re
 import struct
 from collections import Counter
@@ -129,6 +130,17 @@ def markdown(source: str, leads: Callable[[str], str] = inside, seen: Counter[st
     """
     renderer = Renderer(leads, Counter() if seen is None else seen)
     return str(mistune.MarkdownWithMath(renderer=renderer).render(source))
+
+
+def headed(page: str) -> str:
+    """A page in whose tables each cell knows the head of its column, for narrow screens."""
+
+    def cells(table: re.Match[str]) -> str:
+        heads = [re.sub(r"<[^>]*>", "", head) for head in re.findall(r"<th\b[^>]*>(.*?)</th>", table[0], re.DOTALL)]
+        column = itertools.cycle(html.escape(html.unescape(head).strip()) for head in heads or [""])
+        return re.sub(r"<td\b", lambda _: f'<td data-head="{next(column)}"', table[0])
+
+    return re.sub(r"<table.*?</table>", cells, page, flags=re.DOTALL)
 
 
 def formula(tex: str, display: Literal["inline", "block"] = "inline") -> str:

@@ -59,7 +59,7 @@ function drawn(rows, width) {
   const x = (value) => left + ((value - low) / (high - low)) * (width - left - 14);
   const foot = TOP + ROW * rows.length;
   const made = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
-  for (const tick of ticks(low, high, width < SMALL ? 5 : 9)) {
+  for (const tick of ticks(low, high, width < SMALL ? 6 : 9)) {
     made.append(svg("line", { x1: x(tick), x2: x(tick), y1: TOP, y2: foot, class: "grid" }));
     made.append(svg("text", { x: x(tick), y: foot + 16, "text-anchor": "middle" }, minus(String(tick))));
   }
@@ -91,7 +91,7 @@ function redraw() {
   const [all, metric, how] = [rowsShown(), problem().metrics[metricList.value], rates()];
   const others = all.filter(({ smto }) => smto !== UNIFORM);
   const [place, table] = [explorer.querySelector(".sheet"), explorer.querySelector("table")];
-  const total = Object.keys(problem().methods).length;
+  const total = Object.keys(problem().methods).length - 1;
   const picture = others.length ? drawn(others, Math.max(280, Math.min(960, place.clientWidth - 20))) : "No method is chosen.";
   if (others.length) picture.setAttribute("aria-label", `${metric} on ${problem().label}, each method minus the uniform loss; the table below has the numbers.`);
   place.replaceChildren(picture);
@@ -109,7 +109,7 @@ function redraw() {
   table.classList.toggle("without-gain", how === "one_rate");
   const { label, seeds, data } = problem();
   explorer.querySelector("[role=status]").textContent =
-    `${label}, ${metric}: ${all.length} of ${total} methods, ${seeds} seeds.${data ? ` Data: ${data}.` : ""}`;
+    `${label}, ${metric}: ${others.length} of ${total} methods, ${seeds} seeds.${data ? ` Data: ${data}.` : ""}`;
   for (const caption of explorer.querySelectorAll("[data-rates]")) caption.hidden = caption.dataset.rates !== how;
 }
 

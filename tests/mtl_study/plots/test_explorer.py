@@ -79,6 +79,7 @@ def test_a_method_without_all_pairs_has_no_place_at_one_rate(cl_rr):
     one_rate = one_rate.assign(delta_m=one_rate.delta_m.mask(lost), rate=one_rate.rate.mask(one_rate.smto == "cagrad"))
     found = cells(explorer.of_problem(selected, one_rate), "one_rate")
     assert (found["cdtt"]["places"], found["cdtt"]["ties"], found["cdtt"]["seeds"]) == ("–", "", "3")
+    assert list(found)[-2:] == ["cdtt", "cagrad"]
     assert (found["cagrad"]["rate"], found["cagrad"]["minus Unit. Scal."]) == ("no runs", "–")
     rest = one_rate[~one_rate.smto.isin(["cdtt", "cagrad"])].pivot(index="seed", columns="smto", values="delta_m")
     assert {s: row["ties"] for s, row in found.items() if row["ties"]} == rankings.places(rest).ties.to_dict()

@@ -268,7 +268,7 @@ def test_the_table_of_all_claims_sorts_and_filters(browser: Browser, all_pages: 
 RANKING = (
     "[...document.querySelectorAll('#explorer tbody tr')].map(row => [...row.cells].map(cell => cell.textContent))"
 )
-DRAWN = """[...document.querySelectorAll('#explorer g[data-smto]')].map(group => { const bar = group.querySelector('line');
+DRAWN = """[...document.querySelectorAll('#explorer g[data-smto]')].map(group => {
     const mark = group.querySelector('path[transform^=translate]');
     return [group.dataset.smto, mark && Number(mark.getAttribute('transform').match(/translate\\(([-\\d.e]+)/)[1]),
             mark && mark.getAttribute('fill')]; })"""
@@ -362,7 +362,7 @@ def site(folder: Path) -> Path:
     return place
 
 
-def found(page: Page) -> list[list[str]]:
+def results(page: Page) -> list[list[str]]:
     return page.evaluate(
         "[...document.querySelectorAll('#found li')].map(item => [item.querySelector('a').getAttribute('href'),"
         " item.querySelector('a').textContent, item.querySelector('p').textContent])"
@@ -379,7 +379,7 @@ def test_the_search_finds_all_kinds_of_pages_and_leads_there(browser: Browser, s
     page.fill(".search input", "gramian")
     page.keyboard.press("Enter")
     page.wait_for_url("**/search.html?q=gramian")
-    rows = found(page)
+    rows = results(page)
     assert 10 < len(rows) <= 30 and "sections" in page.inner_text("#count")
     assert any(address.startswith("docs/glossary.html#gramian") for address, *_ in rows)
     for words, start in (
@@ -392,12 +392,12 @@ def test_the_search_finds_all_kinds_of_pages_and_leads_there(browser: Browser, s
         ("gramain", "docs/"),  # misspelt
     ):
         page.fill(".search input", words)
-        rows = found(page)
+        rows = results(page)
         assert any(address.startswith(start) for address, *_ in rows), (words, rows)
         assert page.evaluate("document.querySelectorAll('#found mark').length") > 0, words
         assert page.url.endswith("?q=" + words.replace(" ", "+"))
     page.fill(".search input", "gramian zyzzyva")
-    assert found(page) == [] and "No section has all of: gramian zyzzyva" in page.inner_text("#count")
+    assert results(page) == [] and "No section has all of: gramian zyzzyva" in page.inner_text("#count")
     page.fill(".search input", "<img src=x onerror=alert(1)>")
     assert page.evaluate("document.querySelectorAll('#found img').length") == 0
     assert wrong == []
@@ -406,7 +406,7 @@ def test_the_search_finds_all_kinds_of_pages_and_leads_there(browser: Browser, s
 def test_the_search_is_used_by_the_keyboard_alone(browser: Browser, site: Path) -> None:
     page = opened(browser, site / "search.html")
     page.keyboard.type("famo")
-    rows = found(page)
+    rows = results(page)
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.getAttribute('href')") == rows[1][0]
