@@ -12,7 +12,8 @@
     python -m benchmarks.speed              all of them
     python -m benchmarks.speed epochs       a whole epoch of every method on every network; not part of "all"
 
-`--device cuda` measures steps, entry, loading, upsampling and epochs on a GPU. `--rounds 10` is quicker, and less exact.
+`--device cuda` measures steps, entry, loading, upsampling and epochs on a GPU. `--rounds 10` is
+quicker, and less exact.
 
 What is compared takes turns, round by round, so that a busy machine slows all alike; the numbers are medians over
 rounds of times and of their ratios within a round. One thread, except for `data`, which is done once, on all cores.

@@ -2,6 +2,7 @@
 
     artifacts/<preset>/figures/<NN>_<name>.pdf, .png, .json     NN is the number of the notebook
     artifacts/<preset>/tables/<NN>_<name>.csv, .md, .json
+    artifacts/<preset>/findings/<notebook>.json, explorer/<notebook>.json: its conclusions, and what a reader can redraw
     artifacts/<preset>/claims/<notebook>.json, and <notebook>/<claim>.csv, .json: the evidence
 
 Each .json is the manifest of the file next to it: title, caption, preset, the commit of the code, the checksums of
@@ -109,7 +110,8 @@ def folder(preset: str) -> Path:
 def clear(folder: Path, stem: str) -> None:
     """Remove what an earlier execution of a notebook left in a folder of artifacts; others may do so at the same time.
     Raises CannotWrite if something stays."""
-    left = ("figures/{0}_*", "tables/{0}_*", "claims/{1}.json", "claims/{1}/*", "findings/{1}.json", "notebooks/{1}.*")
+    left = ("figures/{0}_*", "tables/{0}_*", "claims/{1}.json", "claims/{1}/*", "notebooks/{1}.*")
+    left += ("findings/{1}.json", "explorer/{1}.json")
     for pattern in left:
         for path in folder.glob(pattern.format(number_of(stem), stem)):
             try:
@@ -261,9 +263,13 @@ def save_evidence(frame: pd.DataFrame, notebook: str, claim: str, preset: str) -
     _manifest(path, (".csv",), preset, f"Evidence of {claim}", "A row per run or check.")
 
 
-def save_findings(found: Mapping[str, Any], notebook: str, preset: str) -> None:
-    """Write what a notebook found, and the records that it rests on, as JSON. Raises CannotWrite."""
-    write_json(folder(preset) / "findings" / f"{notebook}.json", {**found, "records": provenance.records()})
+def save_findings(found: Mapping[str, Any], notebook: str, preset: str, kind: str = "findings") -> None:
+    """Write what a notebook found, and the records that it rests on, as JSON. Raises CannotWrite.
+
+    Args:
+        kind: the folder that it goes to, "findings" or "explorer".
+    """
+    write_json(folder(preset) / kind / f"{notebook}.json", {**found, "records": provenance.records()})
 
 
 def _manifest(path: Path, suffixes: tuple[str, ...], preset: str, title: str, caption: str) -> None:

@@ -1,14 +1,19 @@
-"""Numbers and lists as words, for the sentences that notebooks print about what they measured."""
+"""Numbers and lists as words, for the sentences that notebooks print about what they measured; and what links call
+headings."""
 
 from __future__ import annotations
 
 import math
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
+
+KEPT = {"Ll", "Lm", "Lo", "Lt", "Lu", "Mc", "Me", "Mn", "Nd", "Pc"}  # categories of what GitHub keeps of a heading
 
 
 def minus(text: str) -> str:
@@ -76,3 +81,17 @@ def say(text: str) -> Markdown:
 
     paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", untagged(text)))
     return Markdown("\n\n".join(paragraph for paragraph in paragraphs if paragraph))
+
+
+def slug(heading: str, seen: Counter[str] | None = None) -> str:
+    """What a heading is linked by, as GitHub makes it: lower case, hyphens for blanks, no punctuation.
+
+    Args:
+        seen: how often the page had each of them already; one that occurs again gets a number.
+    """
+    kept = (c for c in heading.lower() if c in " -" or unicodedata.category(c)[:2] in KEPT)
+    own, before = "".join(kept).replace(" ", "-"), 0
+    if seen is not None:
+        before = seen[own]
+        seen[own] += 1
+    return f"{own}-{before}" if before else own

@@ -1,5 +1,5 @@
 """The published edition: the results of one preset, its executed notebooks in reading order, a page per method, the
-other docs and the API of mtl_core, as a folder that needs no network.
+other docs, the API of mtl_core and a search over all of them, as a folder that needs no network.
 
     python -m mtl_study.publishing.edition --preset quick      writes artifacts/site/ from artifacts/quick/
 """
@@ -7,22 +7,28 @@ other docs and the API of mtl_core, as a folder that needs no network.
 from __future__ import annotations
 
 import argparse
+import posixpath
 import re
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jinja2
 
 from mtl_core import files
 from mtl_study import artifacts, commands
-from mtl_study.publishing import notebooks, pages
-from mtl_study.publishing.methods import anchor
-from mtl_study.publishing.rendering import TEMPLATES, markdown, to_html
+from mtl_study.publishing import notebooks, pages, searching
+from mtl_study.publishing.rendering import TEMPLATES, Around, headed, markdown, to_html
+from mtl_study.words import slug
 
 Entry = tuple[str, str]  # a title, and the address of its page from the folder of the edition
-DOCS = ("install", "own_loops", "own_problem", "cluster", "evidence", "bench", "defects")  # in this order
+DOCS = (  # in the order of the contents, after the methods
+    *("cheat_sheet", "glossary", "install", "own_loops", "own_problem", "cluster", "evidence", "bench", "defects"),
+    "teaching",
+)
+METHODS = "docs/methods.md"
 
 
 def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | None = None) -> Path:
@@ -46,73 +52,100 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
     entries: list[Entry] = [
         ("Results", "index.html"),
         *lessons,
-        *((title, name) for name, (title, _) in documents.items()),
+        *((title, address) for address, (title, *_) in documents.items()),
     ]
-    if api := _api(target):
-        entries.append(("API of mtl_core", api))
+    api = _api(target)
+    if api:
+        entries.append(("API of mtl_core", api[0]))
     contents = [entry for entry in entries if not entry[1].startswith("docs/method-")]
+    known = {f"notebooks/{stem.removesuffix('.failed')}.ipynb": f"notebooks/{stem}.html" for stem in read}
+    known |= {source: address for address, (*_, source) in documents.items()} | {"REPORT.md": "index.html"}
+    known |= {address.removeprefix("api/").removesuffix(".html") + ".py": address for address in api}
+    known |= {address.removeprefix("api/").removesuffix(".html"): address for address in api}
+
+    def around(address: str, source: str = "") -> Around:
+        up = "../" * address.count("/")
+        seen = [(title, "" if other == address else up + other) for title, other in contents]
+        return Around(seen, up, _links(known, address, source))
+
     for stem, notebook in read.items():
-        around = _around(contents, f"notebooks/{stem}.html")
-        files.write_atomically(target / f"notebooks/{stem}.html", to_html(notebook, stem, around))
+        address, source = f"notebooks/{stem}.html", f"notebooks/{stem}.ipynb"
+        files.write_atomically(target / address, to_html(notebook, stem, around(address, source)))
     template = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    for name, (title, text) in documents.items():
+    for address, (title, text, source) in documents.items():
+        here = around(address, source)
         page = template.get_template("document.html.j2").render(
-            title=title, body=_local(markdown(text), documents), around=_around(contents, name)
+            title=title, body=headed(markdown(text, here.link)), around=here
         )
-        files.write_atomically(target / name, page)
-    pages.write_index(target, preset, notebooks.find(repository / "notebooks"), _around(contents, "index.html"))
+        files.write_atomically(target / address, page)
+    pages.write_index(target, preset, notebooks.find(repository / "notebooks"), around("index.html"))
+    searched = [*entries, *((f"API: {a[4:-5].replace('/', '.')}", a) for a in api)]
+    searching.write(target, {address: title for title, address in searched})
+    page = template.get_template("search.html.j2").render(around=around(searching.PAGE), api=api[0] if api else "")
+    files.write_atomically(target / searching.PAGE, page)
     return target / "index.html"
 
 
-def _around(contents: Sequence[Entry], here: str) -> list[Entry]:
-    """The contents, as seen from one page of them; the address of that page itself is ""."""
-    up = "../" if "/" in here else ""
-    return [(title, "" if address == here else up + address) for title, address in contents]
+def _links(known: Mapping[str, str], here: str, source: str) -> Callable[[str], str]:
+    """Where a link of a page leads to in the edition: to the page that was made of a file, or of a part of it, or to
+    another page; "" where to no page.
+
+    Args:
+        known: address by file of the repository, or by file#heading. here: the address of the page. source: what it was
+            made of.
+    """
+    addresses, whole = set(known.values()), source.partition("#")[0]
+
+    def link(url: str) -> str:
+        to = urlsplit(url)
+        if to.scheme:
+            return url
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(whole), to.path)) if to.path else whole
+        part = f"#{to.fragment}" if to.fragment else ""
+        address = path if path in addresses else known.get(path, "")
+        if part and path + part in known:
+            address, part = known[path + part], ""
+        if address == here and part:
+            return part
+        return posixpath.relpath(address, posixpath.dirname(here) or ".") + part if address else ""
+
+    return link
 
 
-def _documents(folder: Path) -> dict[str, Entry]:
-    """The docs as pages, docs/methods.md as one per method: address → title and Markdown."""
-    found: dict[str, Entry] = {}
+def _documents(folder: Path) -> dict[str, tuple[str, str, str]]:
+    """The docs as pages, docs/methods.md as one per method: address → title, Markdown, and the file or the part of it
+    that it is made of."""
+    found: dict[str, tuple[str, str, str]] = {}
     if (path := folder / "methods.md").exists():
         head, *parts = re.split(r"^(?=## )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         named = {part.split("\n")[0].removeprefix("## "): part for part in parts}
-        linked = {title for title in named if f"](#{anchor(title)})" in head}
+        linked = {title for title in named if f"](#{slug(title)})" in head}
         about = "".join(part for title, part in named.items() if title not in linked)
-        found["docs/methods.html"] = ("Methods", head + about)
+        found["docs/methods.html"] = ("Methods", head + about, METHODS)
         found |= {
-            f"docs/method-{anchor(title)}.html": (title, "#" + part.removeprefix("##"))
+            f"docs/method-{slug(title)}.html": (title, "#" + part.removeprefix("##"), f"{METHODS}#{slug(title)}")
             for title, part in named.items()
             if title in linked
         }
     for name in DOCS:
         if (path := folder / f"{name}.md").exists():
             text = path.read_text(encoding="utf-8")
-            found[f"docs/{name}.html"] = (text.split("\n")[0].removeprefix("# "), text)
+            found[f"docs/{name}.html"] = (text.split("\n")[0].removeprefix("# "), text, f"docs/{name}.md")
     return found
 
 
-def _local(body: str, documents: Mapping[str, Entry]) -> str:
-    """A document's links: to other documents as pages, to a method's section as its page."""
-    body = re.sub(r'href="([a-z_]+)\.md(#[^"]*)?"', r'href="\1.html\2"', body)
-
-    def method(link: re.Match[str]) -> str:
-        name = f"method-{link[1]}.html"
-        return f'href="{name}"' if f"docs/{name}" in documents else link[0]
-
-    return re.sub(r'href="#([^"]*)"', method, body)
-
-
-def _api(target: Path) -> str:
-    """Write the API of mtl_core by pdoc; the address of its first page."""
+def _api(target: Path) -> list[str]:
+    """Write the API of mtl_core by pdoc; the addresses of its pages, the first page first."""
     import pdoc
 
-    pdoc.render.configure(docformat="markdown", show_source=True)
+    pdoc.render.configure(docformat="markdown", show_source=True, template_directory=TEMPLATES / "api")
     with (
         warnings.catch_warnings()
     ):  # of annotations that are imported for type checkers only: they are shown as written
         warnings.simplefilter("ignore", UserWarning)
         pdoc.pdoc("mtl_core", output_directory=target / "api")
-    return "api/mtl_core.html"
+    made = sorted(path.relative_to(target).as_posix() for path in (target / "api" / "mtl_core").rglob("*.html"))
+    return ["api/mtl_core.html", *made]
 
 
 @commands.ends(failed=(FileNotFoundError,))

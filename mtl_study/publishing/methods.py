@@ -30,6 +30,7 @@ from mtl_core.smtos.base import SMTO
 from mtl_study import artifacts, commands, own_loops
 from mtl_study.look import in_order, label
 from mtl_study.teaching import guarantees
+from mtl_study.words import slug
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -368,7 +369,7 @@ For a change of unit the loss and the gradient of one task are four times as lar
 def markdown() -> str:
     """The whole of docs/methods.md."""
     frame = table()
-    anchors = {key: anchor(", ".join(label(k) for k in one.keys)) for one in pages() for key in one.keys}
+    anchors = {key: slug(", ".join(label(k) for k in one.keys)) for one in pages() for key in one.keys}
     frame.index = pd.Index([f"[{name}](#{anchors[key]})" for name, key in frame.key.items()], name="method")
     frame["key"], frame["options"] = frame.key.map("`{}`".format), frame.options.map(lambda t: f"`{t}`" if t else "")
     tables = [
@@ -380,11 +381,6 @@ def markdown() -> str:
         artifacts.to_markdown(promises()),
     ]
     return "\n".join([INTRODUCTION, artifacts.to_markdown(frame), *tables, *map(section, pages())])
-
-
-def anchor(heading: str) -> str:
-    """What a link to a heading is called on GitHub and in JupyterLab's preview."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def main(target: Path = TARGET) -> None:

@@ -8,9 +8,7 @@ and back.
 
 from __future__ import annotations
 
-import html
 import importlib.metadata
-import itertools
 import json
 import platform
 import re
@@ -31,8 +29,9 @@ from mtl_study import artifacts
 from mtl_study.paper import answer, rules
 from mtl_study.paper.answer import Advice
 from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
+from mtl_study.plots import explorer
 from mtl_study.publishing import notebooks
-from mtl_study.publishing.rendering import TEMPLATES, anchor, markdown, size
+from mtl_study.publishing.rendering import ALONE, TEMPLATES, Around, anchor, headed, markdown, size
 from mtl_study.words import minus, untagged
 
 DENSITY = 1.5  # pixels of a figure per pixel of a page
@@ -70,9 +69,8 @@ class Picture:
 
     @property
     def html(self) -> str:
-        """The rows of a table, as HTML; each cell knows the head of its column, for narrow screens."""
-        heads = itertools.cycle(html.unescape(head).replace("\\|", "|") for head in cells(self.markdown.split("\n")[0]))
-        return re.sub("<td", lambda _: f'<td data-head="{html.escape(next(heads))}"', markdown(self.markdown))
+        """The rows of a table, as HTML."""
+        return headed(markdown(self.markdown))
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,8 @@ class Section:
     the name of the whole claim and the id of the cell. executed: file name of the executed notebook, or of the
     part that was executed before it failed; "" where it was run by hand. page: that of its page. failure: what went
     wrong. missing: the claims that it judges and has no verdict on, where it was begun. found, numbers: its conclusions
-    (`conclusions.Conclusions`); silent: it should have some and has none.
+    (`conclusions.Conclusions`); silent: it should have some and has none. explored: the problems that its readers can
+    explore (`plots.explorer`).
     """
 
     stem: str
@@ -100,6 +99,7 @@ class Section:
     found: Sequence[dict[str, str]] = ()
     numbers: Mapping[str, Any] = field(default_factory=dict)
     silent: bool = False
+    explored: Sequence[dict[str, Any]] = ()
 
     @property
     def number(self) -> str:
@@ -165,6 +165,7 @@ def _section(folder: Path, stem: str, notebook: NotebookNode) -> Section:
         found=found,
         numbers=numbers,
         silent=silent,
+        explored=_explored(folder / "explorer" / f"{stem}.json"),
     )
 
 
@@ -225,6 +226,19 @@ def _findings(path: Path) -> tuple[list[dict[str, str]], dict[str, Any]]:
         return [], {}
     except (KeyError, TypeError):
         raise Unreadable(f"{path} lacks sentences or numbers.") from None
+
+
+def _explored(path: Path) -> list[dict[str, Any]]:
+    """The problems that a notebook left for the explorer; none where there is no such file."""
+    try:
+        found = _load(path)["problems"]
+    except FileNotFoundError:
+        return []
+    except (KeyError, TypeError):
+        raise Unreadable(f"{path} lacks problems.") from None
+    if not all(one.keys() >= {"problem", "label", "metrics", "methods", "rows"} for one in found):
+        raise Unreadable(f"{path}: a problem lacks its metrics, methods or rows.")
+    return list(found)
 
 
 def _load(path: Path) -> Any:
@@ -318,8 +332,8 @@ def trails(shown: Sequence[Section], folder: Path) -> dict[str, Trail]:
 # -- index.html and claims.json ----------------------------------------------------------------------------------------
 
 
-def write_index(folder: Path, preset: str, sources: list[Path], around: Sequence[tuple[str, str]] = ()) -> None:
-    """Bring claims.json and index.html up to date with what is in the folder. around: as of `rendering.to_html`."""
+def write_index(folder: Path, preset: str, sources: list[Path], around: Around = ALONE) -> None:
+    """Bring claims.json and index.html up to date with what is in the folder."""
     shown = sections(folder, sources)
     claims = [claim for section in shown for claim in section.claims]
     files.write_json(folder / "claims.json", claims)
@@ -345,6 +359,8 @@ def write_index(folder: Path, preset: str, sources: list[Path], around: Sequence
             for section in shown
             for picture in section.pictures
         },
+        explored=[problem for section in shown for problem in section.explored],
+        explorer=explorer,
         claims=claims,
         verdicts=Counter(claim["verdict"] for claim in claims),
         commit=artifacts.commit(),

@@ -11,10 +11,12 @@ import ast
 import base64
 import copy
 import html
+import itertools
 import re
 import struct
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +28,8 @@ from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
 
 from mtl_study.publishing import notebooks
+from mtl_study.words import slug
 
-KEPT = {"Ll", "Lm", "Lo", "Lt", "Lu", "Mc", "Me", "Mn", "Nd", "Pc"}  # categories of what GitHub keeps in an anchor
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -35,30 +37,54 @@ class BadFormula(ValueError):
     """A formula with a command that cannot be drawn."""
 
 
-def to_html(notebook: NotebookNode, name: str, around: Sequence[tuple[str, str]] = ()) -> str:
-    """A notebook as a page, with a link back to index.html, and with what stopped it, if something did.
+def inside(url: str) -> str:
+    """Where a link leads from a page that left the repository and belongs to no edition: a file of it is not there."""
+    return "" if url.startswith("../") else url
 
-    Args:
-        around: the pages of an edition that it belongs to: titles and addresses, "" for its own.
+
+@dataclass(frozen=True)
+class Around:
+    """The edition that a page belongs to, as seen from it; empty for a page that belongs to none.
+
+    entries: titles and addresses of its pages, in order; "" for the page itself. up: the way to its folder. link: where
+    a link of the page's source leads to, "" where to nothing.
+    """
+
+    entries: Sequence[tuple[str, str]] = ()
+    up: str = ""
+    link: Callable[[str], str] = inside
+
+
+ALONE = Around()
+
+
+def to_html(notebook: NotebookNode, name: str, around: Around = ALONE) -> str:
+    """A notebook as a page, with a link back to index.html, and with what stopped it, if something did.
 
     Raises:
         BadFormula: a formula has a command that latex2mathml does not know.
     """
     exporter = NotebookPage(extra_loaders=[jinja2.FileSystemLoader(TEMPLATES)], template_file="notebook.html.j2")
     exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={"remark"}), enabled=True)
+    exporter.link = around.link
     shown = prepared(notebook)
-    shown.metadata["around"] = list(around)
-    page: str = exporter.from_notebook_node(shown, {"metadata": {"name": name}})[0]
+    page: str = exporter.from_notebook_node(shown, {"metadata": {"name": name}, "around": around})[0]
     return page.replace('<div class="highlight ', '<div tabindex="0" class="highlight ')  # wide code scrolls by key
 
 
 class NotebookPage(HTMLExporter):
     """nbconvert's pages, with formulas as MathML."""
 
+    link: Callable[[str], str]  # of `Around`
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.seen: Counter[str] = Counter()
+
     @jinja2.pass_context
     def markdown2html(self, context: Any, source: str) -> str:
         """Markdown as HTML."""
-        return markdown(source)
+        return markdown(source, self.link, self.seen)
 
     def default_filters(self) -> Iterator[Any]:
         """nbconvert's, and one that gives the text of a file of its templates."""
@@ -67,7 +93,11 @@ class NotebookPage(HTMLExporter):
 
 
 class Renderer(mistune.IPythonRenderer):
-    """Markdown's parts as HTML. A page leaves the repository: a link to a file of it is shown as plain text."""
+    """Markdown's parts as HTML; what a link leads nowhere from is shown as plain text."""
+
+    def __init__(self, leads: Callable[[str], str], seen: Counter[str]) -> None:
+        super().__init__(escape=False)
+        self.leads, self.seen = leads, seen
 
     def inline_math(self, body: str) -> str:
         """$…$"""
@@ -84,22 +114,33 @@ class Renderer(mistune.IPythonRenderer):
     def heading(self, text: str, level: int, **attrs: Any) -> str:
         """# …"""
         plain = html.unescape(re.sub(r"<[^>]*>", "", text))
-        return f'<h{level} id="{html.escape(slug(plain))}">{text}</h{level}>\n'
+        return f'<h{level} id="{html.escape(slug(plain, self.seen))}">{text}</h{level}>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         """[text](url)"""
-        return text if url.startswith("../") else str(super().link(text, url, title))
+        to = self.leads(url)
+        return str(super().link(text, to, title)) if to else text
 
 
-def markdown(source: str) -> str:
-    """Markdown as HTML, its formulas as MathML."""
-    return str(mistune.MarkdownWithMath(renderer=Renderer(escape=False)).render(source))
+def markdown(source: str, leads: Callable[[str], str] = inside, seen: Counter[str] | None = None) -> str:
+    """Markdown as HTML, its formulas as MathML.
+
+    Args:
+        leads: where a link leads to, "" where to nothing. seen: as of `slug`, where a page has several such parts.
+    """
+    renderer = Renderer(leads, Counter() if seen is None else seen)
+    return str(mistune.MarkdownWithMath(renderer=renderer).render(source))
 
 
-def slug(heading: str) -> str:
-    """What a heading is linked by, as GitHub makes it: lower case, hyphens for blanks, no punctuation."""
-    kept = (c for c in heading.lower() if c in " -" or unicodedata.category(c)[:2] in KEPT)
-    return "".join(kept).replace(" ", "-")
+def headed(page: str) -> str:
+    """A page in whose tables each cell knows the head of its column, for narrow screens."""
+
+    def cells(table: re.Match[str]) -> str:
+        heads = [re.sub(r"<[^>]*>", "", head) for head in re.findall(r"<th\b[^>]*>(.*?)</th>", table[0], re.DOTALL)]
+        column = itertools.cycle(html.escape(html.unescape(head).strip()) for head in heads or [""])
+        return re.sub(r"<td\b", lambda _: f'<td data-head="{next(column)}"', table[0])
+
+    return re.sub(r"<table.*?</table>", cells, page, flags=re.DOTALL)
 
 
 def formula(tex: str, display: Literal["inline", "block"] = "inline") -> str:

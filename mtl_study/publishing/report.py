@@ -26,8 +26,7 @@ from mtl_study.paper.answer import Advice
 from mtl_study.paper.claims import COLUMNS, OPEN, remarks
 from mtl_study.plots import captions
 from mtl_study.publishing.pages import TONES, Front, Picture, Section, Trail, cells, front, sections, trails, value
-from mtl_study.publishing.rendering import slug
-from mtl_study.words import untagged
+from mtl_study.words import slug, untagged
 
 WIDTH = 900  # pixels that GitHub gives a table
 PER_LETTER, PER_CELL = 8.6, 27  # pixels of a letter, and of the space around a cell
@@ -147,17 +146,6 @@ def _in_contents(key: Key) -> bool:
     return key[0] == "section" or (key[0] == "part" and key[1] not in ("title", "contents"))
 
 
-def anchors(headings: Mapping[Key, str]) -> dict[Key, str]:
-    """What each heading is linked by, as GitHub makes it: lower case, hyphens for blanks, no punctuation, a number
-    where it occurs again."""
-    found, seen = {}, Counter[str]()
-    for key, heading in headings.items():
-        own = slug(heading)
-        found[key] = f"{own}-{seen[own]}" if seen[own] else own
-        seen[own] += 1
-    return found
-
-
 def words(text: str) -> str:
     """Plain text as Markdown that shows it as it is."""
     return html.escape(text, quote=False).replace("[", r"\[").replace("]", r"\]")
@@ -173,7 +161,8 @@ def _link(text: str, to: str) -> str:
 def _report(preset: str, shown: list[Section], page: Front, behind: Mapping[str, Trail]) -> list[str]:
     """The paragraphs of the report."""
     headings = _outline(shown, page)
-    at = anchors(headings)
+    seen = Counter[str]()
+    at = {key: slug(heading, seen) for key, heading in headings.items()}
     claims = [claim for section in shown for claim in section.claims]
     commits = sorted({picture.commit for section in shown for picture in section.pictures})
     parts = [

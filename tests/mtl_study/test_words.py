@@ -1,8 +1,9 @@
 import math
+from collections import Counter
 
 import pytest
 
-from mtl_study.words import counted, duration, listed, minus, number, percent, say, spanned
+from mtl_study.words import counted, duration, listed, minus, number, percent, say, slug, spanned
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,13 @@ def test_a_duration_is_told_in_one_unit(seconds, text):
 
 def test_only_empty_lines_part_what_is_said():
     assert say("\n  one\n  two\n\n\n  three\n").data == "one two\n\nthree"
+
+
+def test_a_heading_is_linked_as_on_github():
+    """Letters and digits of any script and hyphens stay, punctuation goes, and one that occurs again gets a number."""
+    seen = Counter[str]()
+    headings = ["Δm, in %", "What w₁ = ½ means", "IMTL, IMTL-G", "Again", "Again", "again!"]
+    assert [slug(heading, seen) for heading in headings] == [
+        "δm-in-", "what-w---means", "imtl-imtl-g", "again", "again-1", "again-2",
+    ]  # fmt: skip
+    assert slug("Again") == "again"

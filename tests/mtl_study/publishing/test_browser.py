@@ -18,8 +18,10 @@ from filelock import FileLock
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from mtl_study import artifacts
+from mtl_study.look import LOOK
 from mtl_study.paper import rules
-from mtl_study.publishing import notebooks, pages, reproduce
+from mtl_study.plots import explorer
+from mtl_study.publishing import edition, notebooks, pages, reproduce
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PHONE, DESK, PAPER = 390, 1280, 794  # widths; that of A4 at 96 pixels per inch
@@ -259,3 +261,195 @@ def test_the_table_of_all_claims_sorts_and_filters(browser: Browser, all_pages: 
     page.fill(".filters input", "")
     page.select_option(".filters select", index=1)
     assert len(set(page.evaluate(shown.format(4)))) == 1
+
+
+# -- the explorer ------------------------------------------------------------------------------------------------------
+
+RANKING = (
+    "[...document.querySelectorAll('#explorer tbody tr')].map(row => [...row.cells].map(cell => cell.textContent))"
+)
+DRAWN = """[...document.querySelectorAll('#explorer g[data-smto]')].map(group => {
+    const mark = group.querySelector('path[transform^=translate]');
+    return [group.dataset.smto, mark && Number(mark.getAttribute('transform').match(/translate\\(([-\\d.e]+)/)[1]),
+            mark && mark.getAttribute('fill')]; })"""
+
+
+def explored(folder: Path) -> list[dict]:
+    """What the notebooks left for the explorer."""
+    return [
+        one for path in sorted((folder / "explorer").glob("*.json")) for one in json.loads(path.read_text())["problems"]
+    ]
+
+
+def test_the_explorer_draws_what_python_left(browser: Browser, folder: Path) -> None:
+    """For every problem and metric, at own rates and at one: the rows in their order, and the means on one scale."""
+    page = opened(browser, folder / "index.html")
+    left = explored(folder)
+    assert left
+    for problem in left:
+        page.select_option("#explorer select >> nth=0", problem["problem"])
+        for metric in problem["metrics"]:
+            page.select_option("#explorer select >> nth=1", metric)
+            for rates in (explorer.OWN, explorer.ONE_RATE):
+                page.check(f"#explorer input[value={rates}]")
+                rows = problem["rows"][rates][metric]
+                where = (problem["problem"], metric, rates)
+                assert page.evaluate(RANKING) == [row["cells"] for row in rows], where
+                others = [row for row in rows if row["smto"] != "unit_scal"]
+                drawn = page.evaluate(DRAWN)
+                assert [smto for smto, *_ in drawn] == [row["smto"] for row in others], where
+                known = [(row, at) for row, (_, at, _) in zip(others, drawn, strict=True) if row["mean"] is not None]
+                (a, x), (b, y) = known[0], known[-1]
+                scale = (y - x) / (b["mean"] - a["mean"]) if a["mean"] != b["mean"] else 0.0
+                assert [at for _, at in known] == pytest.approx(
+                    [x + scale * (row["mean"] - a["mean"]) for row, _ in known], abs=0.01
+                ), where
+                for smto, at, colour in drawn:
+                    assert at is None or colour == LOOK[smto].colour
+                caption = page.locator("#explorer .caption:visible").inner_text()
+                assert caption.startswith(explorer.CAPTIONS[rates])
+
+
+def test_methods_are_chosen_by_the_keyboard_alone(browser: Browser, folder: Path) -> None:
+    page = opened(browser, folder / "index.html")
+    problem = explored(folder)[0]
+    page.locator("#explorer select >> nth=0").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.value") == "delta_m"
+    page.keyboard.press("ArrowDown")
+    metric = list(problem["metrics"])[1]
+    assert page.evaluate("document.activeElement.value") == metric
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(RANKING) == [row["cells"] for row in problem["rows"][explorer.ONE_RATE][metric]]
+    for _ in range(3):  # all, none, the first method
+        page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    first = page.evaluate("document.activeElement.value")
+    expected = [row["cells"] for row in problem["rows"][explorer.ONE_RATE][metric] if row["smto"] != first]
+    assert page.evaluate(RANKING) == expected and len(page.evaluate(DRAWN)) == len(expected) - 1
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")  # none
+    assert [cells[1] for cells in page.evaluate(RANKING)] == ["Unit. Scal."]
+    assert "No method is chosen" in page.inner_text("#explorer .sheet")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")  # all
+    assert len(page.evaluate(RANKING)) == len(problem["methods"])
+
+
+def test_the_explorer_fits_and_says_what_smoke_decides(browser: Browser, folder: Path) -> None:
+    for width, scheme in ((PHONE, "dark"), (DESK, "light"), (1920, "dark")):
+        page = opened(browser, folder / "index.html", width, color_scheme=scheme)
+        box = page.locator("#explorer svg[role=img]").bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= width
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+        page.close()
+    said = opened(browser, folder / "index.html").inner_text("#explorer")
+    assert ("decides nothing" in said) == (folder.name == artifacts.SMOKE)
+
+
+# -- the edition and its search ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Path:
+    """The edition of these artifacts, made by the first of all workers that asks."""
+    place = folder.parent / "site"
+    with FileLock(f"{place}.lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTL_ARTIFACTS", str(folder.parent))
+        if not place.exists():
+            edition.write(folder.name)
+    return place
+
+
+def results(page: Page) -> list[list[str]]:
+    return page.evaluate(
+        "[...document.querySelectorAll('#found li')].map(item => [item.querySelector('a').getAttribute('href'),"
+        " item.querySelector('a').textContent, item.querySelector('p').textContent])"
+    )
+
+
+def test_the_search_finds_all_kinds_of_pages_and_leads_there(browser: Browser, site: Path) -> None:
+    """From any page, without a network; what is found is there, and says the words."""
+    page = opened(browser, site / "docs" / "glossary.html")
+    wrong: list[str] = []
+    page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.fill(".search input", "gramian")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=gramian")
+    rows = results(page)
+    assert 10 < len(rows) <= 30 and "sections" in page.inner_text("#count")
+    assert any(address.startswith("docs/glossary.html#gramian") for address, *_ in rows)
+    for words, start in (
+        ("Balancer backward", "api/mtl_core/balancer.html#Balancer.backward"),
+        ("bisector of gradients", "docs/"),
+        ("cheat sheet", "docs/cheat_sheet.html"),
+        ("uniform loss", "notebooks/"),
+        ("claim reproduced", "index.html#"),
+        ("nash_mtl", "docs/method-nash-mtl.html"),
+        ("gramain", "docs/"),  # misspelt
+    ):
+        page.fill(".search input", words)
+        rows = results(page)
+        assert any(address.startswith(start) for address, *_ in rows), (words, rows)
+        assert page.evaluate("document.querySelectorAll('#found mark').length") > 0, words
+        assert page.url.endswith("?q=" + words.replace(" ", "+"))
+    page.fill(".search input", "gramian zyzzyva")
+    assert results(page) == [] and "No section has all of: gramian zyzzyva" in page.inner_text("#count")
+    page.fill(".search input", "<img src=x onerror=alert(1)>")
+    assert page.evaluate("document.querySelectorAll('#found img').length") == 0
+    assert wrong == []
+
+
+def test_the_search_is_used_by_the_keyboard_alone(browser: Browser, site: Path) -> None:
+    page = opened(browser, site / "search.html")
+    page.keyboard.type("famo")
+    rows = results(page)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == rows[1][0]
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("document.activeElement.name") == "q"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.name") == "q"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/{rows[0][0]}")
+
+
+def test_the_api_keeps_a_search_of_its_own(browser: Browser, site: Path) -> None:
+    page = opened(browser, site / "api" / "mtl_core" / "balancer.html")
+    page.fill(".pdoc input[type=search]", "backward")
+    page.wait_for_selector(".search-result")
+    assert page.get_attribute("nav.pdoc a >> nth=1", "href") == "../../search.html"
+
+
+def test_the_pages_of_the_edition_are_sound(browser: Browser, site: Path) -> None:
+    """Those that only the edition has: every link answers, nothing is wider than a phone, axe finds nothing serious."""
+    ids: dict[Path, str] = {}
+    for name in (
+        "search.html?q=gramian",
+        "docs/glossary.html",
+        "docs/cheat_sheet.html",
+        "docs/teaching.html",
+        "index.html",
+    ):
+        for width, scheme in ((PHONE, "dark"), (DESK, "light")):
+            page = browser.new_page(viewport={"width": width, "height": 900}, offline=True, color_scheme=scheme)
+            page.goto(f"{site.as_uri()}/{name}")
+            assert page.evaluate("document.scrollingElement.scrollWidth") <= width, (name, width)
+            bad = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+            assert [(v["id"], v["nodes"][0]["html"][:150]) for v in bad] == [], (name, scheme)
+            links = page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
+            page.close()
+            for link in links:
+                parts = urlsplit(link)
+                if parts.scheme == "file":
+                    target, id_ = Path(unquote(parts.path)), unquote(parts.fragment)
+                    assert target.is_file(), (name, link)
+                    text = ids.setdefault(target, target.read_text(encoding="utf-8") if id_ else "")
+                    assert not id_ or f'id="{id_}"' in (text or target.read_text(encoding="utf-8")), (name, link)

@@ -8,10 +8,11 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from mtl_core import smtos
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.look import in_order, label
-from mtl_study.publishing import methods, notebooks, sheet, syllabus
+from mtl_study.publishing import notebooks, sheet, syllabus
+from mtl_study.words import slug
 
 DOCS = REPOSITORY / "docs"
-GLOSSARY = {methods.anchor(h) for h in re.findall(r"^## (.+)$", (DOCS / "glossary.md").read_text(), re.MULTILINE)}
+GLOSSARY = {slug(h) for h in re.findall(r"^## (.+)$", (DOCS / "glossary.md").read_text(), re.MULTILINE)}
 
 
 def test_the_page_on_disk_has_the_minutes_of_today():
