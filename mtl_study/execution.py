@@ -11,7 +11,7 @@ from typing import Any
 
 from mtl_study import artifacts
 
-PLACES = {"store", "data_dir", "device", "interactive"}  # where a run happens, not what it is
+PLACES = {"store", "data_dir", "device"}  # where a run happens, not what it is
 
 
 def begin(stem: str, values: Mapping[str, Any], preset: Mapping[str, Any]) -> artifacts.Execution:
@@ -43,7 +43,7 @@ def changed(values: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, A
 
 
 def has_frontend() -> bool:
-    """Whether somebody sits at this notebook, so that sliders make sense.
+    """Whether somebody sits at this notebook, so that a widget makes sense.
 
     Every request to run a cell says whether its sender could answer a question of the code (`allow_stdin`): JupyterLab,
     the classic notebook and VS Code say yes; papermill and nbconvert, which run a notebook with nobody there, say no.

@@ -232,7 +232,6 @@ class MoleculeOptions(Table):
 
 
 class Pictures(Table):
-    interactive: Literal["auto", "always", "never"]
     resolution: Annotated[int, Field(ge=2, le=500)]
     walk_steps: Annotated[int, Field(ge=1, le=100_000)]
     walk_lr: Annotated[float, Field(gt=0, le=1)]  # beyond, the walks leave the page

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from mtl_study.artifacts import save_figure, save_table, warning
 from mtl_study.look import FAMILIES, GREY, INK, LONG, PROBLEMS, line
 from mtl_study.teaching.guesses import guess_at
+from mtl_study.teaching.live import Live, bundle
 from mtl_study.words import untagged
 
 if TYPE_CHECKING:
@@ -209,13 +210,16 @@ def caption(of: Axes | np.ndarray | pd.DataFrame, *sentences: str) -> None:
         of.attrs["caption"] = text
 
 
-def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str, data: str = "") -> Markdown:
+def publish(
+    ax: Axes | np.ndarray, name: str, preset: str, title: str, data: str = "", live: Live | None = None
+) -> Markdown:
     """Save a figure as PDF and PNG under `name` ("01_figure_1") and show it; returns its caption, to be shown below it,
     with what the reader guessed (`predict`).
 
     Args:
         data: what it rests on, where a reader might take that for something else: "synthetic streets". It is in the
             caption and in the small print of the figure.
+        live: what takes the place of the figure where scripts run.
     """
     import matplotlib.pyplot as plt
     from IPython.display import Markdown, display
@@ -223,9 +227,21 @@ def publish(ax: Axes | np.ndarray, name: str, preset: str, title: str, data: str
     figure = figure_of(ax)
     text = _with_data(str(figure.get_label()), data)
     save_figure(figure, name, preset, title, text, data)
-    display(figure)  # by itself it would be shown when the cell ends, below its caption
-    plt.close(figure)
+    if live:
+        show(ax, live)
+    else:
+        display(figure)  # by itself it would be shown when the cell ends, below its caption
+        plt.close(figure)
     return _with_guess(Markdown(untagged(f"**{title}.** {warning(preset)}{text}")), name)
+
+
+def show(ax: Axes | np.ndarray, live: Live) -> None:
+    """Show a figure, and where scripts run what takes its place."""
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    display(bundle(figure_of(ax), live), raw=True)
+    plt.close(figure_of(ax))
 
 
 def publish_table(frame: pd.DataFrame, name: str, preset: str, title: str, data: str = "") -> Markdown:

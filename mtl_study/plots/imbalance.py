@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from mtl_study.look import BLUE, GREY, INK, LOOK, SKY, VERMILION, in_order, label, problem_label
 from mtl_study.plots import canvas
@@ -73,22 +74,10 @@ def paths(walks: Walks, weight: float, lr: float) -> np.ndarray:
     methods = in_order(rows.smto)
     columns = (len(methods) + 1) // 2
     figure, axes = canvas.grid_of_axes(2, [1] * columns, 2.5 * columns, 2.65)
-    x, y = np.meshgrid(np.linspace(-EXTENT, EXTENT, 160), np.linspace(-EXTENT, EXTENT, 160))
-    heights = landscape.losses(np.stack([x, y], axis=-1)) @ [weight, 1 - weight]
-    goal = landscape.optimum(weight)
     for ax, smto in zip(axes.flat, methods, strict=False):
-        ax.contour(x, y, heights, 24, cmap="Greys", linewidths=0.6, alpha=0.7)
-        ax.plot([-7, 7], [landscape.BEST[1]] * 2, color=SKY, linewidth=4, alpha=0.5, solid_capstyle="round")
         own = rows[rows.smto == smto]
         own = own[own.method == own.method.iloc[0]]
-        for row in own.itertuples():
-            path = walks.paths[:, row.Index]
-            arrived = row.steps == row.steps
-            ax.plot(*path.T, color=LOOK[smto].colour, linewidth=1.2)
-            ax.plot(*path[0], "o", color=GREY, markersize=4.5)
-            ax.plot(*path[-1], "o" if arrived else "x", color=LOOK[smto].colour, markersize=4 if arrived else 8)
-        ax.plot(*goal, "*", color=VERMILION, markersize=11, markeredgecolor="white", zorder=5)
-        ax.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), xticks=[], yticks=[])
+        _seen_from_above(ax, walks, own, weight)
         ax.set_title(f"{_arm(*own.iloc[0][['smto', 'c', 'reading']])}: {own.steps.count()} of {len(own)}", fontsize=9)
     for ax in axes.flat[len(methods) :]:
         figure.delaxes(ax)
@@ -99,6 +88,37 @@ def paths(walks: Walks, weight: float, lr: float) -> np.ndarray:
         "improves both. A cross: the walk has not arrived when it ends. Titles: how many have.",
     )
     return axes
+
+
+def race(walks: Walks, methods: Sequence[str], weight: float, lr: float) -> Axes:
+    """The walks of some methods from the first start, at one weight and step size, on one landscape."""
+    rows = walks.plan.reset_index(drop=True)
+    rows = rows[(rows.weight == weight) & (rows.lr == lr) & (rows.start == 0)]
+    own = pd.concat([rows[rows.smto == smto].head(1) for smto in in_order(methods)])
+    _, ax = canvas.figure(6.2, 4.2)
+    _seen_from_above(ax, walks, own, weight)
+    ax.set_aspect("equal")
+    for smto, c, reading in own[["smto", "c", "reading"]].itertuples(index=False):
+        ax.plot([], [], color=LOOK[smto].colour, label=_arm(smto, c, reading))
+    canvas.legend_right(ax)
+    return ax
+
+
+def _seen_from_above(ax: Axes, walks: Walks, own: pd.DataFrame, weight: float) -> None:
+    """The weighted landscape, its optimum, and the walks in these rows of their plan."""
+    x, y = np.meshgrid(np.linspace(-EXTENT, EXTENT, 160), np.linspace(-EXTENT, EXTENT, 160))
+    heights = landscape.losses(np.stack([x, y], axis=-1)) @ [weight, 1 - weight]
+    ax.contour(x, y, heights, 24, cmap="Greys", linewidths=0.6, alpha=0.7)
+    ax.plot([-7, 7], [landscape.BEST[1]] * 2, color=SKY, linewidth=4, alpha=0.5, solid_capstyle="round")
+    for row in own.itertuples():
+        colour = LOOK[row.smto].colour
+        path = walks.paths[:, row.Index]
+        arrived = row.steps == row.steps
+        ax.plot(*path.T, color=colour, linewidth=1.2)
+        ax.plot(*path[0], "o", color=GREY, markersize=4.5)
+        ax.plot(*path[-1], "o" if arrived else "x", color=colour, markersize=4 if arrived else 8)
+    ax.plot(*landscape.optimum(weight), "*", color=VERMILION, markersize=11, markeredgecolor="white", zorder=5)
+    ax.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), xticks=[], yticks=[])
 
 
 def kappas(table: pd.DataFrame) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -25,9 +25,6 @@ from mtl_study.look import FAINT, GREY, INK, LOOK, label, line
 from mtl_study.plots.canvas import caption, despine, figure, legend_entry
 from mtl_study.teaching.toys import Pair, Toy, Walk, weigh
 from mtl_study.words import minus
-
-if TYPE_CHECKING:
-    import ipywidgets
 
 DARK = "#4d4d4d"
 TASKS = (DARK, GREY)  # task 1 dark, task 2 lighter
@@ -516,7 +513,7 @@ def neither(
     return axes
 
 
-# -- 4. sliders --------------------------------------------------------------------------------------------------------
+# -- 4. one pair -------------------------------------------------------------------------------------------------------
 
 
 def one_pair(pair: Pair, keys: Sequence[str]) -> np.ndarray:
@@ -545,36 +542,6 @@ def one_pair(pair: Pair, keys: Sequence[str]) -> np.ndarray:
         table.text(0.7, -row, worse, fontsize=9, color=GREY)
     caption(axes, "Grey: the gradients, downhill. Colours: the steps, all drawn equally long.")
     return axes
-
-
-def explorer(keys: Sequence[str], chosen: Sequence[str]) -> ipywidgets.Widget:
-    """Sliders for the angle, the ratio of lengths and the ratio of losses, and a list of methods, over `one_pair`."""
-    import ipywidgets
-    import matplotlib.pyplot as plt
-
-    def slider(text: str, value: float, low: float, high: float) -> ipywidgets.FloatLogSlider:
-        return ipywidgets.FloatLogSlider(
-            value, base=2, min=low, max=high, step=0.25, description=text, readout_format=".2f"
-        )
-
-    controls = {
-        "angle": ipywidgets.IntSlider(120, 0, 179, description="angle (°)"),
-        "ratio": slider("|g₁| : |g₂|", 4, -4, 4),
-        "loss_ratio": slider("L₁ : L₂", 1, -4, 4),
-        "methods": ipywidgets.SelectMultiple(
-            options=[(label(key), key) for key in keys], value=tuple(chosen), rows=8, description="methods"
-        ),
-    }
-
-    def draw(angle: float, ratio: float, loss_ratio: float, methods: tuple[str, ...]) -> None:
-        from IPython.display import display
-
-        axes = one_pair(Pair(angle, ratio, loss_ratio), methods)
-        display(axes[0].figure)
-        plt.close(axes[0].figure)
-
-    picture = ipywidgets.interactive_output(draw, controls)
-    return ipywidgets.HBox([ipywidgets.VBox(list(controls.values())), picture])
 
 
 # -- 5. real digits ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""A notebook as a page that needs no network and no script: formulas are MathML, styles and pictures are inside.
+"""A notebook as a page that needs no network: formulas are MathML, styles and pictures are inside. Nor does it need a
+script; where scripts run, what is live (`mtl_study.teaching.live`) takes the place of its picture.
 
 A picture has its size, so that nothing moves while a page loads, its title for those who do not see it, and a link to
 the whole of it. Parameters are shown once, with the values of this execution. Of cells tagged "remark", that print
@@ -28,6 +29,7 @@ from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
 
 from mtl_study.publishing import notebooks
+from mtl_study.teaching import live
 from mtl_study.words import slug
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -178,6 +180,8 @@ def prepared(notebook: NotebookNode) -> NotebookNode:
             links += [(id_, f"../index.html#{anchor(id_)}") for id_, (_, at) in parts.items() if at == cell.get("id")]
             cell.metadata["results"] = links
             _note_pictures(cell, figures, heading)
+    if any(live.MIME in output.get("data", {}) for cell in shown.cells for output in cell.get("outputs", [])):
+        shown.metadata["live"] = {"module": live.module(), "css": live.text("live.css")}
     return shown
 
 
@@ -197,6 +201,8 @@ def _note_pictures(cell: NotebookNode, figures: list[str], heading: str) -> None
         drawn = {"width": width, "height": height, "alt": html.unescape(title[1]) if title else f"Figure: {heading}"}
         if len(figures) == len(pictures):
             drawn["whole"] = f"../figures/{figures[number]}.png"
+        if live.MIME in cell.outputs[at].data:
+            drawn["live"] = cell.outputs[at].data[live.MIME]
         cell.outputs[at].metadata["drawn"] = drawn
 
 

@@ -7,26 +7,10 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtl_core.names import nearest
 from mtl_study.artifacts import REPOSITORY
-from mtl_study.execution import has_frontend
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
-
-
-def sliders_wanted(interactive: str) -> bool:
-    """Whether a notebook should show its sliders: "always", "never", or "auto", where somebody works in it.
-
-    Raises:
-        ValueError: another word.
-    """
-    answers = {"always": True, "never": False, "auto": has_frontend()}
-    if interactive not in answers:
-        raise ValueError(
-            f"interactive is {interactive!r}{nearest(interactive, answers)}; expected one of: {', '.join(answers)}."
-        )
-    return answers[interactive]
 
 
 def show_source(shown: Any) -> Markdown:

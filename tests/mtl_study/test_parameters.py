@@ -170,7 +170,7 @@ REFUSED = [
         {"details__sizes": [2]},
         "details.sizes[0] is a whole number (2): expected greater than or equal to 3",
     ),
-    ("00_start_here", {"details__interactive": "allways"}, "(did you mean 'always'?)"),
+    ("00_start_here", {"details__resolution": 1}, "expected greater than or equal to 2"),
 ]
 
 

@@ -80,17 +80,7 @@ def test_the_table_of_ends_tells_those_that_forget_their_start():
     assert table["distance of the ends"]["Unit. Scal."] < 0.01 < 1 < table["distance of the ends"]["EDM"]
 
 
-def test_the_sliders_open_and_redraw(capsys):
-    """Outside a notebook a displayed figure is a line of text: one when the sliders open, one more for each move."""
-    box = start_here.explorer(["unit_scal", "edm"], ["edm"])
-    controls, _ = box.children
-    angle, ratio, loss_ratio, methods = controls.children
-    assert capsys.readouterr().out.count("Figure") == 1
-    angle.value, ratio.value, loss_ratio.value, methods.value = 30, 2.0, 0.5, ("unit_scal",)
-    assert capsys.readouterr().out.count("Figure") == 4
-
-
-def test_under_the_sliders_words_and_weights_agree():
+def test_of_one_pair_words_and_weights_agree():
     """120°, 4 : 1: the mean harms task 2, the bisector weighs by 1/|g| and harms none."""
     _, table = start_here.one_pair(Pair(120, 4), ["unit_scal", "edm"])
     texts = [text.get_text() for text in table.texts]

@@ -18,7 +18,7 @@ from mtl_core.smtos import edm
 from mtl_core.smtos.base import GramianWeighting, LossWeighting
 from mtl_study import execution
 from mtl_study.publishing import notebooks
-from mtl_study.teaching import exercises, marking
+from mtl_study.teaching import marking
 from mtl_study.teaching.exercises import show_source
 from mtl_study.teaching.toys import Bowl, Pair, Slope, Toy, walk, weigh
 
@@ -29,7 +29,7 @@ START = (0.0, 2.0)
 # -- the notebook and its reader ---------------------------------------------------------------------------------------
 
 
-def test_sliders_are_for_those_who_can_answer(tmp_path_factory):
+def test_widgets_are_for_those_who_can_answer(tmp_path_factory):
     """A kernel is asked by a front end that takes questions (JupyterLab), then by one that does not (papermill)."""
     manager = KernelManager(kernel_name="python3", transport="ipc", ip=str(tmp_path_factory.mktemp("k") / "k"))
     manager.start_kernel()
@@ -53,13 +53,6 @@ def test_sliders_are_for_those_who_can_answer(tmp_path_factory):
 
 def test_there_is_no_front_end_in_a_plain_interpreter():
     assert execution.has_frontend() is False
-    assert exercises.sliders_wanted("auto") is False
-    assert exercises.sliders_wanted("always") is True
-
-
-def test_an_unknown_wish_for_sliders_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"interactive is 'alway' \(did you mean 'always'\?\)"):
-        exercises.sliders_wanted("alway")
 
 
 def test_a_method_is_shown_as_it_lies_on_disk():
