@@ -1,10 +1,11 @@
 """A table of what handed-in notebooks say about their exercises.
 
-    python -m mtl_study.publishing.grading handed_in      writes grades.csv and grades.md into artifacts/
+    python -m mtl_study.publishing.grading handed_in      writes grades.csv, grades.md and nbgrader.csv into artifacts/
 
 Nothing is run. A mark is what `check` printed when the notebook was last run, by whoever handed it in, and printed text
 can be edited. So the table names what does not fit: an answer that was changed after its check, a right mark without an
-answer. To be sure, run the notebook yourself, where code from others may do no harm.
+answer. To be sure, run the notebook yourself, where code from others may do no harm: nbgrader does (docs/teaching.md).
+nbgrader.csv has points in the columns of `nbgrader export`, for what reads those.
 
     handed_in/<name>/01_mnist_selection.ipynb      or handed_in/01_mnist_selection-<name>.ipynb
 """
@@ -26,6 +27,10 @@ from mtl_study.teaching.marking import RIGHT, UNANSWERED, WRONG
 
 MARKS = {RIGHT: "right", WRONG: "wrong", UNANSWERED: "unanswered"}
 NOT_RUN, MISSING, UNREADABLE = "not run", "missing", "no notebook"
+EXPORTED = [
+    *("assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"),
+    *("raw_score", "late_submission_penalty", "score", "max_score"),
+]
 COLUMNS = ["name", "notebook", "exercise", "mark", "doubt", "said"]
 
 
@@ -131,6 +136,19 @@ def summary(grades: pd.DataFrame) -> pd.DataFrame:
     return counts.astype(int).reset_index().rename_axis(columns=None)
 
 
+def points(grades: pd.DataFrame) -> pd.DataFrame:
+    """A row per notebook and name, as `nbgrader export` writes it: a point for each right answer without a doubt. What
+    was not handed in has none."""
+    right = grades.assign(score=((grades.mark == "right") & (grades.doubt == "")).astype(float))
+    scores = right.pivot_table(index="notebook", columns="name", values="score", aggfunc="sum", fill_value=0.0)
+    most = grades[grades.exercise != ""].groupby("notebook").exercise.nunique().astype(float)
+    found = scores.stack().rename("score").reset_index()
+    found = found.rename(columns={"notebook": "assignment", "name": "student_id"})
+    found["raw_score"], found["late_submission_penalty"] = found.score, 0.0
+    found["max_score"] = found.assignment.map(most).fillna(0.0)
+    return found.reindex(columns=EXPORTED)
+
+
 @commands.ends((NothingHandedIn,))
 def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSITORY) -> int:
     """The command. Returns the exit code: 0; 1 where the tables cannot be written; 2 without notebooks."""
@@ -150,8 +168,9 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     ])  # fmt: skip
     files.write_atomically(artifacts.root() / "grades.csv", grades.to_csv(index=False))
     files.write_atomically(artifacts.root() / "grades.md", page)
+    files.write_atomically(artifacts.root() / "nbgrader.csv", points(grades).to_csv(index=False))
     print(summary(grades).to_string(index=False))
-    print(f"Wrote {artifacts.root() / 'grades.csv'} and grades.md")
+    print(f"Wrote {artifacts.root() / 'grades.csv'}, grades.md and nbgrader.csv")
     return 0
 
 

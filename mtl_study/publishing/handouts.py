@@ -5,20 +5,24 @@
     python -m mtl_study.publishing.handouts --instructor      the instructor's, into artifacts/instructor/
 
 A student's notebook holds no solution. What a student trains goes into a store in the student's folder; the shipped
-records are read through a link there. A folder with answers in it is never overwritten.
+records are read through a link there. A folder with answers in it is never overwritten. Each check has a cell of its
+own, with the metadata by which nbgrader gives it a point: docs/teaching.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import copy
 import hashlib
+import itertools
 import json
 import os
 import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -31,6 +35,7 @@ from mtl_study.teaching import guesses
 from mtl_study.words import counted
 
 OURS = "mtl_study"  # our part of a notebook's metadata
+NBGRADER = "nbgrader"  # its part of a cell's
 SHIPPED = "results"
 
 
@@ -40,7 +45,35 @@ class Answered(ValueError):
 
 def student(notebook: NotebookNode) -> NotebookNode:
     """The notebook that a student gets."""
-    return copy.deepcopy(notebooks.without_solutions(notebook))
+    found = copy.deepcopy(notebooks.without_solutions(notebook))
+    found.cells = [part for cell in found.cells for part in _parts(cell)]
+    return found
+
+
+def _parts(cell: NotebookNode) -> list[NotebookNode]:
+    """A cell, cut before and after each check. nbgrader gives a point to a cell of its own that ends without an error
+    and without a progress bar."""
+    if cell.cell_type != "code" or not notebooks.checks_in(cell.source):
+        return [cell]
+    lines, parts, cut = cell.source.split("\n"), [], [0]
+    calls = {node.lineno: ast.unparse(node) for node in notebooks.check_calls(cell.source)}
+    for statement in ast.parse(cell.source).body:
+        if isinstance(statement, ast.Expr) and calls.get(statement.lineno) == ast.unparse(statement):
+            cut += [statement.lineno - 1, statement.end_lineno or statement.lineno]
+    for start, end in itertools.pairwise([*cut, len(lines)]):
+        if source := "\n".join(lines[start:end]).strip("\n"):
+            part = copy.deepcopy(cell)
+            part.source, part.id = source, f"{cell.id}-{len(parts) + 1}" if parts else cell.id
+            if start in cut[1::2]:
+                part.metadata[NBGRADER] = graded(*notebooks.checks_in(source))
+            parts.append(part)
+    return parts
+
+
+def graded(exercise: str) -> dict[str, Any]:
+    """What nbgrader wants to know of the cell that checks an exercise: version 3 of its schema."""
+    roles = {"grade": True, "locked": True, "solution": False, "task": False}
+    return {"schema_version": 3, "grade_id": exercise, "points": 1, **roles}
 
 
 def instructor(notebook: NotebookNode) -> NotebookNode:

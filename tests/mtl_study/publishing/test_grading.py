@@ -73,8 +73,24 @@ def test_a_folder_of_notebooks_becomes_a_table(tmp_path, capsys):
         ("ada", "01_toy", "right"),
         ("eve", "01_toy", "no notebook"),
     ]
+    exported = (artifacts.root() / "nbgrader.csv").read_text()
+    assert "01_toy,,,ada,,,,1.0,0.0,1.0,1.0\n" in exported and "01_toy,,,bob,,,,0.0,0.0,0.0,1.0\n" in exported
     page = (artifacts.root() / "grades.md").read_text()
     assert "nothing was run here" in page and "| ada | 01_toy | 1 |" in page
+
+
+def test_a_doubtful_mark_gives_no_point():
+    """And what somebody did not hand in gives none either."""
+    row = {"notebook": "01_toy", "exercise": "edm_weights", "mark": "right", "doubt": "", "said": ""}
+    rows = [{**row, "name": "ada"}, {**row, "name": "bob", "doubt": "an output without a run"}]
+    found = grading.points(pd.DataFrame([*rows, {**row, "name": "ada", "notebook": "02_toy"}]))
+    scores = {(one.assignment, one.student_id): (one.score, one.max_score) for one in found.itertuples()}
+    assert scores == {
+        ("01_toy", "ada"): (1, 1),
+        ("01_toy", "bob"): (0, 1),
+        ("02_toy", "ada"): (1, 1),
+        ("02_toy", "bob"): (0, 1),
+    }
 
 
 def test_an_empty_folder_is_named(tmp_path, capsys):

@@ -100,6 +100,7 @@ def test_a_student_notebook_holds_no_answer(path):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "").startswith("check"):
                 assert ast.literal_eval(node.args[0]) in marking.book() and len(node.args) == 2, source
     checked = notebooks.checks(theirs)
+    assert [cell.metadata.nbgrader.grade_id for cell in theirs.cells if "nbgrader" in cell.metadata] == checked
     assert len(checked) == len(set(checked)) == len(notebooks.checks(notebook)) >= 3
 
 
@@ -149,6 +150,18 @@ def test_the_student_copy_lacks_the_solutions_and_has_a_store_of_its_own(reposit
     assert store.folder == folder / "runs/results"
     assert json.loads((folder / "student.json").read_text()) == {"seed": 7}
     assert capsys.readouterr().out.endswith(f"/jupyter lab {folder}\n")
+
+
+def test_each_check_has_a_cell_of_its_own_for_nbgrader():
+    source = (
+        'x = 1  # before\n\ncheck("least_c", my_c)\ncheck(\n    "gate", my_gate\n)\nif accepted("gate"):\n    x = 2'
+    )
+    cells = handouts.student(new_notebook(cells=[new_code_cell(source, id="c")])).cells
+    assert [cell.id for cell in cells] == ["c", "c-2", "c-3", "c-4"]
+    assert [cell.source for cell in cells][0::3] == ["x = 1  # before", 'if accepted("gate"):\n    x = 2']
+    graded = [cell.metadata.get("nbgrader", {}).get("grade_id") for cell in cells]
+    assert graded == [None, "least_c", "gate", None]
+    assert [cell.source for cell in cells][1:3] == ['check("least_c", my_c)', 'check(\n    "gate", my_gate\n)']
 
 
 def test_the_instructor_has_solutions_and_minutes(repository, tmp_path):

@@ -498,6 +498,12 @@ STRANGE = [
     *(lambda: 1, lambda *_: None, lambda x: x, lambda x: x["a"], lambda x: [[1], [2, 3]], lambda x: print),
 ]
 
+#: exercises whose answer is a function or a class
+WITH_CODE = {
+    *("inverse_norms", "equal_rates", "epoch_gains", "cosine_by_gramian", "extraction", "best_of", "mean_iou", "gate"),
+    *("two_one_sided_tests", "imtl_weights", "front_filter", "equal_parts", "sign_sgd", "pcgrad_weights"),
+}
+
 
 def test_every_exercise_is_tried_here():
     assert set(BOOK) == set(RIGHT_ANSWERS) == set(PLANTED)
@@ -537,6 +543,38 @@ def test_no_answer_ends_a_notebook(name, capsys, tmp_path, monkeypatch):
     for nothing in (None, ...):
         check(name, nothing, **FACTS.get(name, {}))
         assert capsys.readouterr().out.strip() == UNANSWERED
+
+
+def endless(*_):
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("name", sorted(BOOK))
+def test_an_endless_answer_is_stopped(name, capsys, monkeypatch):
+    monkeypatch.setattr(marking, "SECONDS", 0.3)
+    told = []
+    for answer in (endless, weighing(endless), itertools.count()):
+        check(name, answer, **FACTS.get(name, {}))
+        text = " ".join(capsys.readouterr().out.split())
+        assert text.startswith(WRONG), text
+        told.append("stopped after 0.3 seconds. Does a loop never end?" in text)
+    assert any(told[:2]) == (name in WITH_CODE)
+
+
+def test_under_nbgrader_a_wrong_answer_is_an_error(capsys, monkeypatch):
+    """It takes a cell without an error for right."""
+    monkeypatch.setenv(marking.NBGRADER, "autograde")
+    check("kept_properties", ["mu", "Cv"])
+    for wrong in (["mu"], None):
+        with pytest.raises(marking.NotRight, match="kept_properties has no right answer"):
+            check("kept_properties", wrong)
+    assert capsys.readouterr().out.startswith(RIGHT)
+
+
+def test_an_answer_that_leaves_python_is_wrong(capsys):
+    check("front_filter", lambda points: exit())
+    assert "it stops: SystemExit" in capsys.readouterr().out
 
 
 def test_ask_prints_the_numbers_of_the_reader(capsys, tmp_path, monkeypatch):
