@@ -24,7 +24,7 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -184,7 +184,7 @@ def positive(rng: np.random.Generator, K: int) -> list[list[float]]:
     return probes.rounded(vectors @ vectors.T)
 
 
-def when(config: LooksConfig | StridesConfig) -> Iterator[dict[str, int]]:
+def when(config: LooksConfig | StridesConfig) -> Iterator[dict[str, Any]]:
     per_epoch = math.ceil(config.base.sizes[0] / config.base.batch_size)
     return ({"epoch": step // per_epoch, "step": step % per_epoch} for step in sorted(config.steps))
 
@@ -192,16 +192,12 @@ def when(config: LooksConfig | StridesConfig) -> Iterator[dict[str, int]]:
 def of_looks(config: LooksConfig) -> dict[str, Any]:
     rng, K, S = generator(config.key), len(config.base.definition.tasks), config.samples
     shapes = {"norms": (K, S), "of_tasks": (K * (K - 1) // 2, S), "of_samples": (K, S * (S - 1) // 2)}
-    looks = [
-        Look(
-            **at,
-            **{name: probes.rounded(rng.uniform(0.1, 0.9, shape)) for name, shape in shapes.items()},
-            of_batch=positive(rng, K),
-            preconditioned=positive(rng, K),
-        )
-        for at in when(config)
-    ]
-    return {"looks": looks}
+
+    def drawn() -> dict[str, Any]:
+        found = {name: probes.rounded(rng.uniform(0.1, 0.9, shape)) for name, shape in shapes.items()}
+        return found | {"of_batch": positive(rng, K), "preconditioned": positive(rng, K)}
+
+    return {"looks": [Look(**at, **drawn()) for at in when(config)]}
 
 
 def of_strides(config: StridesConfig) -> dict[str, Any]:
@@ -235,7 +231,7 @@ def of_transfer(config: TransferConfig) -> dict[str, Any]:
 def of_population(config: PopulationConfig) -> dict[str, Any]:
     rng, epochs, K = generator(config.key), config.base.epochs, len(config.base.definition.tasks)
     rises = 5 * (1 - np.exp(-5 * np.arange(epochs) / epochs))
-    members = []
+    members: list[dict[str, Any]] = []
     for _ in range(config.size):
         drawn = rng.dirichlet([2.0] * K, -(-epochs // config.exploit_interval)).repeat(config.exploit_interval, axis=0)
         score = np.round(rises + rng.normal(0, 0.5, epochs), 6).tolist()
@@ -254,15 +250,17 @@ def stand_in(config: Any) -> Record:
     """The record of a configuration of any kind, drawn. The same configuration always gets the same."""
     if isinstance(config, RunConfig):
         return of_run(config)
-    kind, drawn = {
-        PopulationConfig: (Population, of_population),
-        LooksConfig: (Looks, of_looks),
-        StridesConfig: (Strides, of_strides),
-        TransferConfig: (Transfer, of_transfer),
-    }[type(config)]
+    kind, drawn = KINDS[type(config)]
     common = {"code_versions": config.code_versions, "ended": "finished", "seconds": 1.0, "environment": ENVIRONMENT}
-    found: Record = kind(config=config, **common, **drawn(config))  # type: ignore[operator]
-    return found
+    return kind(config=config, **common, **drawn(config))
+
+
+KINDS: dict[type, tuple[Callable[..., Record], Callable[[Any], dict[str, Any]]]] = {
+    PopulationConfig: (Population, of_population),
+    LooksConfig: (Looks, of_looks),
+    StridesConfig: (Strides, of_strides),
+    TransferConfig: (Transfer, of_transfer),
+}
 
 
 def write(folder: Path, configs: Sequence[Config]) -> None:
@@ -292,13 +290,16 @@ class Drawn:
 def in_a_kernel(folder: str) -> None:
     """What a kernel is told before the first cell: missing records are drawn; the digits in this folder count as
     MNIST's; an encoder's weights for ImageNet are those that it has."""
-    runner._Sweep = Drawn  # type: ignore[misc, assignment]
-    runner._check = lambda *_: None
+    resnets = {depth: make for depth, (make, _) in deeplab._RESNETS.items()}
+    for module, name, instead in (
+        (runner, "_Sweep", Drawn),
+        (runner, "_check", lambda *_: None),
+        (deeplab, "imagenet_weights", lambda depth: resnets[depth]().state_dict()),
+    ):
+        setattr(module, name, instead)
     for name, (size, _) in multimnist.FILES.items():
         file = Path(folder) / "MNIST" / "raw" / name
         multimnist.FILES[name] = size, hashlib.md5(file.read_bytes()).hexdigest()
-    resnets = {depth: make for depth, (make, _) in deeplab._RESNETS.items()}
-    deeplab.imagenet_weights = lambda depth: resnets[depth]().state_dict()
 
 
 def kernel_profile(folder: Path) -> Path:
