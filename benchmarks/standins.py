@@ -2,6 +2,7 @@
 
     python -m benchmarks.standins                          all notebooks that train
     python -m benchmarks.standins --only 01 --folder DIR   one of them; DIR keeps data, records and artifacts
+    python -m benchmarks.standins --docs                   all, and the table in docs/cluster.md made again
 
 Nothing is trained. A stand-in is a record of one of the preset's own configurations whose numbers are drawn: curves
 that fall or rise, with a seeded generator. What is known before any run is written at first; what only a search can
@@ -20,9 +21,10 @@ import math
 import os
 import resource
 import struct
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -43,14 +45,16 @@ from mtl_study.experiments.probes import Look, Looks, LooksConfig, LooksStore
 from mtl_study.experiments.runs import Packed, Record, Run, RunConfig
 from mtl_study.experiments.store import RunStore, Store
 from mtl_study.experiments.strides import Stride, Strides, StridesConfig, StridesStore
+from mtl_study.experiments.training import processor
 from mtl_study.experiments.transfer import Transfer, TransferConfig, TransferStore
 from mtl_study.publishing import plan
 from mtl_study.publishing.planned import Config
-from mtl_study.publishing.running import GIB, Job, Limits, run
+from mtl_study.publishing.running import GIB, NONE, Job, Limits, NotebookFailed, run
 
 SCENES = {"train": 24, "val": 8}  # that are drawn; Cityscapes' other names are links to their files
 DEVICE = "stand-in (drawn, not trained)"
 ENVIRONMENT = {"mtl_core": __version__, "device": DEVICE, "threads": "1"}
+START, END = "<!-- stand-ins -->\n", "<!-- end of the stand-ins -->\n"  # around the table in docs/cluster.md
 DIVERGES = 0.05  # step sizes above it do so in every second run
 STORES: dict[type, type[Store[Any, Any]]] = {
     RunConfig: RunStore,
@@ -180,7 +184,7 @@ def positive(rng: np.random.Generator, K: int) -> list[list[float]]:
     return probes.rounded(vectors @ vectors.T)
 
 
-def when(config: LooksConfig | StridesConfig) -> Iterator[dict[str, int]]:
+def when(config: LooksConfig | StridesConfig) -> Iterator[dict[str, Any]]:
     per_epoch = math.ceil(config.base.sizes[0] / config.base.batch_size)
     return ({"epoch": step // per_epoch, "step": step % per_epoch} for step in sorted(config.steps))
 
@@ -188,16 +192,12 @@ def when(config: LooksConfig | StridesConfig) -> Iterator[dict[str, int]]:
 def of_looks(config: LooksConfig) -> dict[str, Any]:
     rng, K, S = generator(config.key), len(config.base.definition.tasks), config.samples
     shapes = {"norms": (K, S), "of_tasks": (K * (K - 1) // 2, S), "of_samples": (K, S * (S - 1) // 2)}
-    looks = [
-        Look(
-            **at,
-            **{name: probes.rounded(rng.uniform(0.1, 0.9, shape)) for name, shape in shapes.items()},
-            of_batch=positive(rng, K),
-            preconditioned=positive(rng, K),
-        )
-        for at in when(config)
-    ]
-    return {"looks": looks}
+
+    def drawn() -> dict[str, Any]:
+        found = {name: probes.rounded(rng.uniform(0.1, 0.9, shape)) for name, shape in shapes.items()}
+        return found | {"of_batch": positive(rng, K), "preconditioned": positive(rng, K)}
+
+    return {"looks": [Look(**at, **drawn()) for at in when(config)]}
 
 
 def of_strides(config: StridesConfig) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def of_transfer(config: TransferConfig) -> dict[str, Any]:
 def of_population(config: PopulationConfig) -> dict[str, Any]:
     rng, epochs, K = generator(config.key), config.base.epochs, len(config.base.definition.tasks)
     rises = 5 * (1 - np.exp(-5 * np.arange(epochs) / epochs))
-    members = []
+    members: list[dict[str, Any]] = []
     for _ in range(config.size):
         drawn = rng.dirichlet([2.0] * K, -(-epochs // config.exploit_interval)).repeat(config.exploit_interval, axis=0)
         score = np.round(rises + rng.normal(0, 0.5, epochs), 6).tolist()
@@ -250,15 +250,17 @@ def stand_in(config: Any) -> Record:
     """The record of a configuration of any kind, drawn. The same configuration always gets the same."""
     if isinstance(config, RunConfig):
         return of_run(config)
-    kind, drawn = {
-        PopulationConfig: (Population, of_population),
-        LooksConfig: (Looks, of_looks),
-        StridesConfig: (Strides, of_strides),
-        TransferConfig: (Transfer, of_transfer),
-    }[type(config)]
+    kind, drawn = KINDS[type(config)]
     common = {"code_versions": config.code_versions, "ended": "finished", "seconds": 1.0, "environment": ENVIRONMENT}
-    found: Record = kind(config=config, **common, **drawn(config))  # type: ignore[operator]
-    return found
+    return kind(config=config, **common, **drawn(config))
+
+
+KINDS: dict[type, tuple[Callable[..., Record], Callable[[Any], dict[str, Any]]]] = {
+    PopulationConfig: (Population, of_population),
+    LooksConfig: (Looks, of_looks),
+    StridesConfig: (Strides, of_strides),
+    TransferConfig: (Transfer, of_transfer),
+}
 
 
 def write(folder: Path, configs: Sequence[Config]) -> None:
@@ -288,13 +290,16 @@ class Drawn:
 def in_a_kernel(folder: str) -> None:
     """What a kernel is told before the first cell: missing records are drawn; the digits in this folder count as
     MNIST's; an encoder's weights for ImageNet are those that it has."""
-    runner._Sweep = Drawn  # type: ignore[misc, assignment]
-    runner._check = lambda *_: None
+    resnets = {depth: make for depth, (make, _) in deeplab._RESNETS.items()}
+    for module, name, instead in (
+        (runner, "_Sweep", Drawn),
+        (runner, "_check", lambda *_: None),
+        (deeplab, "imagenet_weights", lambda depth: resnets[depth]().state_dict()),
+    ):
+        setattr(module, name, instead)
     for name, (size, _) in multimnist.FILES.items():
         file = Path(folder) / "MNIST" / "raw" / name
         multimnist.FILES[name] = size, hashlib.md5(file.read_bytes()).hexdigest()
-    resnets = {depth: make for depth, (make, _) in deeplab._RESNETS.items()}
-    deeplab.imagenet_weights = lambda depth: resnets[depth]().state_dict()
 
 
 def kernel_profile(folder: Path) -> Path:
@@ -348,84 +353,108 @@ def city(folder: Path) -> Path:
 
 
 class Taken(NamedTuple):
-    """By a notebook: records that it found or had drawn, seconds, GiB of its kernel at most, figures and tables."""
+    """By a notebook: records behind its figures and tables, seconds, GiB of its kernel at most, figures and tables; and
+    why it stopped, if it did."""
 
     notebook: str
     records: int
     seconds: float
     gib: float
     shown: int
+    failed: str = ""
 
 
 def elsewhere(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Parameters of a notebook with store and data in this folder; the preset stays what it is."""
-    data: dict[str, Any] = {"digits": str(folder / "data"), "streets": str(folder / "data" / "whole"), "molecules": ""}
+    data = {"digits": str(folder / "data"), "streets": str(folder / "data" / "whole")}
     own = values["data_dir"]
     if isinstance(own, Mapping):
-        place: Any = {name: data[name] for name in own}
+        place: Any = {name: given and data[name] for name, given in own.items()}
     else:
-        place = data["streets"] if "cityscapes" in own else own and data["digits"]
+        place = own and data["streets" if "cityscapes" in own else "digits"]
     return {**values, "store": str(folder / "store"), "data_dir": place, "device": "cpu"}
 
 
-def show(stem: str, values: dict[str, Any], preset: str, folder: Path, limits: Limits) -> tuple[float, float]:
-    """Execute one notebook, in a process of its own, whose only child is the kernel: seconds, and GiB at most."""
-    seconds = run(
-        Job(artifacts.REPOSITORY / "notebooks" / f"{stem}.ipynb", values),
-        artifacts.REPOSITORY,
-        artifacts.folder(preset),
-        limits,
-    )
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / GIB
+def show(stem: str, values: dict[str, Any], preset: str, limits: Limits) -> Taken:
+    """Execute one notebook. In a process of its own, so that its kernel is the largest process it has started."""
+    begun, failed = time.perf_counter(), ""
+    job, folder = Job(artifacts.REPOSITORY / "notebooks" / f"{stem}.ipynb", values), artifacts.folder(preset)
+    try:
+        run(job, artifacts.REPOSITORY, folder, limits)
+    except NotebookFailed as error:
+        failed = str(error)
+    seconds, number = time.perf_counter() - begun, artifacts.number_of(stem)
+    made = [path for kind in ("figures", "tables") for path in folder.glob(f"{kind}/{number}_*.json")]
+    behind = {key for path in made for key in json.loads(path.read_text(encoding="utf-8"))["records"]}
+    gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / GIB  # Linux counts in KiB
+    return Taken(stem, len(behind), seconds, gib, len(made), failed)
 
 
-def measure(preset: str, only: Sequence[str], folder: Path, limits: Limits) -> Iterator[Taken]:
-    """What the notebooks take, one after the other."""
-    given = {
-        name: elsewhere(values, folder)
-        for name, values in plan.read(artifacts.REPOSITORY, preset, only).items()
-        if "store" in values
-    }
+def prepared(preset: str, only: Sequence[str], folder: Path) -> tuple[dict[str, dict[str, Any]], str]:
+    """The parameters of the notebooks, whose planned records are written into the folder; and what that took."""
+    chosen = plan.read(artifacts.REPOSITORY, preset, only)
+    given = {name: elsewhere(values, folder) for name, values in chosen.items() if "store" in values}
     os.environ["MTL_ARTIFACTS"], os.environ["MTL_DATA"] = str(folder / "artifacts"), str(folder / "arrays")
     os.environ["IPYTHONDIR"], os.environ[progress.QUIET] = str(kernel_profile(folder)), "1"
     digits(folder / "data")
-    if any("streets" in json.dumps(values) or "cityscapes" in json.dumps(values) for values in given.values()):
+    if str(folder / "data" / "whole") in json.dumps(given):
         city(folder / "data")
-    begun = time.perf_counter()
-    planned = plan.new_runs(given)
-    print(f"Planned {sum(map(len, planned.values())):,} records in {time.perf_counter() - begun:.0f} s.", flush=True)
-    begun = time.perf_counter()
-    every = [config for configs in planned.values() for config in configs]
+    times = [time.perf_counter()]
+    every = [config for configs in plan.new_runs(given).values() for config in configs]
+    times.append(time.perf_counter())
     parts = [every[start : start + 200] for start in range(0, len(every), 200)]
     joblib.Parallel(n_jobs=-1)(joblib.delayed(write)(folder / "store", part) for part in parts)
+    times.append(time.perf_counter())
     size = sum(path.stat().st_size for path in (folder / "store").rglob("*.json")) / GIB
-    print(f"Wrote them, {size:.2f} GiB, in {time.perf_counter() - begun:.0f} s.", flush=True)
+    planned, wrote = np.diff(times)
+    said = f"{len(every):,} records were planned in {planned:.0f} s, and written ({size:.2g} GiB) in {wrote:.0f} s."
+    return given, said
+
+
+def measure(given: Mapping[str, dict[str, Any]], preset: str, limits: Limits = NONE) -> Iterator[Taken]:
+    """What the notebooks take, one after the other."""
     for name, values in given.items():
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            seconds, gib = process.submit(show, name, values, preset, folder, limits).result()
-        number, made = artifacts.number_of(name), artifacts.folder(preset)
-        manifests = [path for kind in ("figures", "tables") for path in made.glob(f"{kind}/{number}_*.json")]
-        behind = {key for path in manifests for key in json.loads(path.read_text(encoding="utf-8"))["records"]}
-        yield Taken(name, len(behind), seconds, gib, len(manifests))
+            yield process.submit(show, name, values, preset, limits).result()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def table(found: Sequence[Taken]) -> str:
+    """As Markdown."""
+    head = ["notebook", "records", "seconds", "GiB at most", "figures and tables"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    lines += [
+        [one.notebook, f"{one.records:,}", f"{one.seconds:.0f}", f"{one.gib:.2f}", str(one.shown)] for one in found
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns 0, or 1 where a notebook stopped."""
     parser = argparse.ArgumentParser(prog="standins", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--preset", default="paper", help="a folder of params/")
     parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="notebooks by number; default: all")
     parser.add_argument("--folder", type=Path, help="keeps everything; default: a temporary one")
     parser.add_argument("--memory", type=float, help="a notebook that takes more GiB is ended")
+    parser.add_argument("--docs", action="store_true", help="write the table into docs/cluster.md, too")
     given = parser.parse_args(arguments)
-    limits = Limits(memory=given.memory and given.memory * GIB)
     with tempfile.TemporaryDirectory(prefix="standins-") as temporary:
-        folder = (given.folder or Path(temporary)).resolve()
-        print(f"{'notebook':24} records  seconds   GiB  figures and tables")
-        for one in measure(given.preset, given.only, folder, limits):
-            print(f"{one.notebook:24} {one.records:7,} {one.seconds:8.0f} {one.gib:5.2f} {one.shown:6}", flush=True)
+        values, said = prepared(given.preset, given.only, (given.folder or Path(temporary)).resolve())
+        print(said, flush=True)
+        found = []
+        for one in measure(values, given.preset, Limits(memory=given.memory and given.memory * GIB)):
+            found.append(one)
+            print(f"{one.notebook}: {one.seconds:.0f} s, {one.gib:.2f} GiB. {one.failed}", flush=True)
+    text = f"{table(found)}\n\nPreset {given.preset}; one core of {processor()} for each notebook. {said}"
+    print(f"\n{text}")
+    if given.docs:
+        page = artifacts.REPOSITORY / "docs" / "cluster.md"
+        before, rest = page.read_text(encoding="utf-8").split(START)
+        files.write_atomically(page, f"{before}{START}\n{text}\n\n{END}{rest.split(END)[1]}")
+    return int(any(one.failed for one in found))
 
 
 if __name__ == "__main__":
     from benchmarks import standins  # other processes find what is in here under this name
 
     artifacts.need_checkout()
-    standins.main()
+    sys.exit(standins.main())

@@ -48,6 +48,14 @@ def test_settings_and_seeds_draw_numbers_of_their_own():
     assert ended == {True, False}
 
 
+def test_a_table_has_a_row_per_notebook_and_the_page_a_place_for_it():
+    text = standins.table([standins.Taken("01_mnist_selection", 7445, 61.2, 1.234, 9)])
+    assert text.splitlines()[2] == "| 01_mnist_selection | 7,445 | 61 | 1.23 | 9 |"
+    page = (artifacts.REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
+    before, inside = page.split(standins.START)
+    assert "python -m benchmarks.standins --docs" in before and inside.count(standins.END) == 1
+
+
 def test_no_shipped_record_is_a_stand_in():
     for path in (artifacts.REPOSITORY / "results").rglob("*.jsonl"):
         assert standins.DEVICE not in path.read_text(encoding="utf-8"), path
@@ -59,7 +67,9 @@ def test_a_notebook_of_the_paper_preset_is_shown_from_stand_ins(tmp_path, monkey
     folder."""
     for name in ("MTL_ARTIFACTS", "MTL_DATA", "IPYTHONDIR", "MTL_QUIET"):
         monkeypatch.setenv(name, "")  # so that they are put back
-    [taken] = standins.measure("paper", ["02b"], tmp_path, Limits(memory=2 * GIB))
+    given, said = standins.prepared("paper", ["02b"], tmp_path)
+    [taken] = standins.measure(given, "paper", Limits(memory=2 * GIB))
+    assert not taken.failed and "records were planned" in said
     assert taken.records > 2000 and taken.shown > 2 and 0 < taken.gib < 2
     places = {path.name for path in tmp_path.iterdir()}
     assert {"store", "artifacts", "data"} <= places
