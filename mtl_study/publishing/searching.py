@@ -24,7 +24,7 @@ VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "met
 INLINE = {"a", "b", "code", "em", "i", "mark", "span", "strong", "sub", "sup", "wbr"}
 INLINE |= {"math", "mfrac", "mi", "mn", "mo", "mover", "mrow", "msqrt", "mstyle", "msub", "msubsup", "msup", "mtext"}
 UNREAD = {"button", "nav", "script", "select", "style", "svg", "template"}  # tags, and classes:
-UNSHOWN = {"anchor-link", "filters", "jp-InputPrompt", "jp-OutputPrompt", "links", "pdoc-code", "results"}
+UNSHOWN = {"anchor-link", "chooser", "jp-InputPrompt", "jp-OutputPrompt", "links", "pdoc-code", "results"}
 
 
 class Passage(NamedTuple):

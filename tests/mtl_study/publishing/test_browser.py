@@ -299,6 +299,8 @@ def test_the_explorer_draws_what_python_left(browser: Browser, folder: Path) -> 
                 drawn = page.evaluate(DRAWN)
                 assert [smto for smto, *_ in drawn] == [row["smto"] for row in others], where
                 known = [(row, at) for row, (_, at, _) in zip(others, drawn, strict=True) if row["mean"] is not None]
+                if not known:
+                    continue  # no method has runs at one rate
                 (a, x), (b, y) = known[0], known[-1]
                 scale = (y - x) / (b["mean"] - a["mean"]) if a["mean"] != b["mean"] else 0.0
                 assert [at for _, at in known] == pytest.approx(
