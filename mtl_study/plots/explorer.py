@@ -106,6 +106,7 @@ def _rows(selected: pd.DataFrame, metric: str, smtos: Sequence[str], rates: str)
     rows = []
     for smto in smtos:
         known = smto in paired.index and paired.n[smto] > 0
+        seeds = paired.n[smto] if known else values[smto].notna().sum() if smto == UNIFORM else 0
         mean, low, high = (float(paired.loc[smto, bound]) if known else math.nan for bound in ("mean", "low", "high"))
         of_place = captions.place(places.loc[smto]) if smto in places.index else {"places": "–", "ties": ""}
         cells = [
@@ -114,7 +115,7 @@ def _rows(selected: pd.DataFrame, metric: str, smtos: Sequence[str], rates: str)
             of_place["ties"],
             number(mean, 2, sign=True) if known else "–",
             captions.interval(low, high),
-            str(int(paired.n[smto]) if known else int(values[smto].notna().sum()) if smto == UNIFORM else 0),
+            str(int(seeds)),
             f"{rate[smto]:g}" if smto in rate and np.isfinite(rate[smto]) else "no runs",
             number(values[smto].mean(), 2) if rates == OWN else "",
         ]

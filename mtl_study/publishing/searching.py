@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "met
 INLINE = {"a", "b", "code", "em", "i", "mark", "span", "strong", "sub", "sup", "wbr"}
 INLINE |= {"math", "mfrac", "mi", "mn", "mo", "mover", "mrow", "msqrt", "mstyle", "msub", "msubsup", "msup", "mtext"}
 UNREAD = {"button", "nav", "script", "select", "style", "svg", "template"}  # tags, and classes:
-UNSHOWN = {"anchor-link", "filters", "jp-InputPrompt", "jp-OutputPrompt", "links", "pdoc-code", "results"}
+UNSHOWN = {"anchor-link", "chooser", "jp-InputPrompt", "jp-OutputPrompt", "links", "pdoc-code", "results"}
 
 
 class Passage(NamedTuple):
@@ -42,12 +42,15 @@ def sections(page: str, address: str, title: str) -> list[Passage]:
     reader = _Reader()
     reader.feed(page)
     reader.close()
-    found = [(id_, *(" ".join("".join(part).split()) for part in parts)) for id_, *parts in reader.found]
     return [
-        Passage(f"{address}#{id_}" if id_ else address, title, heading or title, text)
-        for id_, heading, text in found
-        if heading or text
+        Passage(f"{address}#{id_}" if id_ else address, title, _flat(heading) or title, _flat(text))
+        for id_, heading, text in reader.found
+        if _flat([*heading, *text])
     ]
+
+
+def _flat(pieces: Sequence[str]) -> str:
+    return " ".join("".join(pieces).split())
 
 
 def write(folder: Path, titles: Mapping[str, str]) -> None:

@@ -299,7 +299,9 @@ def test_the_explorer_draws_what_python_left(browser: Browser, folder: Path) -> 
                 drawn = page.evaluate(DRAWN)
                 assert [smto for smto, *_ in drawn] == [row["smto"] for row in others], where
                 known = [(row, at) for row, (_, at, _) in zip(others, drawn, strict=True) if row["mean"] is not None]
-                (a, x), (b, y) = known[0], known[-1]
+                if not known:
+                    continue  # no method has runs at one rate
+                (a, x), (b, y) = (choose(known, key=lambda one: one[0]["mean"]) for choose in (min, max))
                 scale = (y - x) / (b["mean"] - a["mean"]) if a["mean"] != b["mean"] else 0.0
                 assert [at for _, at in known] == pytest.approx(
                     [x + scale * (row["mean"] - a["mean"]) for row, _ in known], abs=0.01
@@ -389,7 +391,7 @@ def test_the_search_finds_all_kinds_of_pages_and_leads_there(browser: Browser, s
         ("uniform loss", "notebooks/"),
         ("claim reproduced", "index.html#"),
         ("nash_mtl", "docs/method-nash-mtl.html"),
-        ("gramain", "docs/"),  # misspelt
+        ("grammian", "docs/"),  # misspelt
     ):
         page.fill(".search input", words)
         rows = results(page)

@@ -214,6 +214,19 @@ def test_a_notebook_that_should_say_what_it_found_and_did_not_stops_the_report(h
 # -- links and tables of the report ------------------------------------------------------------------------------------
 
 
+def test_what_notebooks_left_for_the_explorer_is_in_the_page(house):
+    """As data for its script, in which no tag can end; without such a file there is no explorer, and a damaged one is
+    named."""
+    assert 'id="explorer"' not in house.index()
+    one = {"problem": "p", "label": "</script>", "metrics": {}, "methods": {}, "rows": {}}
+    artifacts.save_findings({"problems": [one]}, "01_lines", "quick", kind="explorer")
+    page = house.index()
+    data = re.search(r'<script type="application/json" id="explored">(.*?)</script>', page)[1]
+    assert json.loads(data) == [one] and '<a href="#explorer">' in page
+    (house.folder / "explorer/01_lines.json").write_text('{"problems": [{"problem": "p"}]}')
+    assert "a problem lacks its metrics, methods or rows. Run this notebook again." in house.index()
+
+
 def test_every_link_of_the_report_lands_and_claims_and_figures_link_to_each_other(house):
     """In both notebooks a figure is called "Line": the second one has another anchor."""
     text = house.report().read_text()
