@@ -1,5 +1,5 @@
-"""The published edition: the results of one preset, its executed notebooks in reading order, a page per method, the
-other docs and the API of mtl_core, as a folder that needs no network.
+"""The published edition: the results of one preset, its executed notebooks in reading order, questions before and
+after the course, a page per method, the other docs and the API of mtl_core, as a folder that needs no network.
 
     python -m mtl_study.publishing.edition --preset quick      writes artifacts/site/ from artifacts/quick/
 """
@@ -18,7 +18,7 @@ import jinja2
 
 from mtl_core import files
 from mtl_study import artifacts
-from mtl_study.publishing import notebooks, pages
+from mtl_study.publishing import notebooks, pages, questions
 from mtl_study.publishing.methods import anchor
 from mtl_study.publishing.rendering import TEMPLATES, markdown, to_html
 
@@ -47,6 +47,7 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
     entries: list[Entry] = [
         ("Results", "index.html"),
         *lessons,
+        (questions.TITLE, "questions.html"),
         *((title, name) for name, (title, _) in documents.items()),
     ]
     if api := _api(target):
@@ -56,9 +57,12 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
         around = _around(contents, f"notebooks/{stem}.html")
         files.write_atomically(target / f"notebooks/{stem}.html", to_html(notebook, stem, around))
     template = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    for name, (title, text) in documents.items():
+    titles = {stem: notebooks.title(notebook) for stem, notebook in read.items()}
+    bodies = {name: (title, _local(markdown(text), documents)) for name, (title, text) in documents.items()}
+    bodies["questions.html"] = (questions.TITLE, questions.body(questions.read(), titles))
+    for name, (title, body) in bodies.items():
         page = template.get_template("document.html.j2").render(
-            title=title, body=_local(markdown(text), documents), around=_around(contents, name)
+            title=title, body=body, around=_around(contents, name)
         )
         files.write_atomically(target / name, page)
     pages.write_index(target, preset, notebooks.find(repository / "notebooks"), _around(contents, "index.html"))
