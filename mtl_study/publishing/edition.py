@@ -1,5 +1,6 @@
-"""The published edition: the results of one preset, its executed notebooks in reading order, a page per method, the
-other docs, the API of mtl_core and a search over all of them, as a folder that needs no network.
+"""The published edition: the results of one preset, its executed notebooks in reading order, questions before and
+after the course, a page per method, the other docs, the API of mtl_core and a search over all of them, as a folder that
+needs no network.
 
     python -m mtl_study.publishing.edition --preset quick      writes artifacts/site/ from artifacts/quick/
 """
@@ -19,7 +20,7 @@ import jinja2
 
 from mtl_core import files
 from mtl_study import artifacts, commands
-from mtl_study.publishing import notebooks, pages, searching
+from mtl_study.publishing import notebooks, pages, questions, searching
 from mtl_study.publishing.rendering import TEMPLATES, Around, headed, markdown, to_html
 from mtl_study.words import slug
 
@@ -52,6 +53,7 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
     entries: list[Entry] = [
         ("Results", "index.html"),
         *lessons,
+        (questions.TITLE, "questions.html"),
         *((title, address) for address, (title, *_) in documents.items()),
     ]
     api = _api(target)
@@ -72,11 +74,15 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
         address, source = f"notebooks/{stem}.html", f"notebooks/{stem}.ipynb"
         files.write_atomically(target / address, to_html(notebook, stem, around(address, source)))
     template = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    for address, (title, text, source) in documents.items():
-        here = around(address, source)
-        page = template.get_template("document.html.j2").render(
-            title=title, body=headed(markdown(text, here.link)), around=here
-        )
+    titles = {stem: notebooks.title(notebook) for stem, notebook in read.items()}
+    bodies = {
+        address: (title, headed(markdown(text, around(address, source).link)), around(address, source))
+        for address, (title, text, source) in documents.items()
+    }
+    asked = questions.body(questions.read(), titles)
+    bodies["questions.html"] = (questions.TITLE, asked, around("questions.html"))
+    for address, (title, body, here) in bodies.items():
+        page = template.get_template("document.html.j2").render(title=title, body=body, around=here)
         files.write_atomically(target / address, page)
     pages.write_index(target, preset, notebooks.find(repository / "notebooks"), around("index.html"))
     searched = [*entries, *((f"API: {a[4:-5].replace('/', '.')}", a) for a in api)]

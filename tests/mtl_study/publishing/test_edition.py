@@ -87,6 +87,7 @@ def test_every_page_is_there_and_every_link_answers(docs, monkeypatch):
         "index.html",
         "notebooks/01_lines.html",
         "notebooks/02_proofs.html",
+        "questions.html",
         "docs/methods.html",
         "docs/method-edm.html",
         "docs/method-imtl-imtl-g.html",
@@ -96,7 +97,7 @@ def test_every_page_is_there_and_every_link_answers(docs, monkeypatch):
     }
     assert dead_links(folder) == []
     page = (folder / "notebooks/02_proofs.html").read_text()
-    around = [("../notebooks/01_lines.html", "prev"), ("../docs/methods.html", "next")]
+    around = [("../notebooks/01_lines.html", "prev"), ("../questions.html", "next")]
     assert re.findall(r'href="([^"]*)" rel="(prev|next)"', page) == around
     methods = (folder / "docs/methods.html").read_text()
     assert 'href="method-edm.html"' in methods and "Both." in methods and "bisector" not in methods
