@@ -3,10 +3,12 @@
 import ast
 import graphlib
 import importlib.metadata
+import io
 import json
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
 import urllib.request
 from pathlib import Path
@@ -311,6 +313,37 @@ def test_what_is_read_is_in_plain_words():
     avoided = re.compile(r"\b(?:anew|lies|stands|beside)\b", re.IGNORECASE)
     read = [path for path in ours(".py", ".ipynb", ".md", ".yaml") if path.name not in ("CHANGELOG.md", "REPORT.md")]
     assert sum(len(avoided.findall(path.read_text(encoding="utf-8"))) for path in read) <= 60
+
+
+AMERICAN = re.compile(
+    r"\b(?:(?:neighbor|behavior|favor|color|gray)(?:s|ed|ing|hood)?|(?:label|model|travel|cancel)(?:ed|ing)|cent(?:er|ered)"
+    r"|(?:normaliz|regulariz|optimiz(?!er)|minimiz|maximiz|initializ|generaliz|parametriz|penaliz|standardiz)\w*"
+    r"|learned|catalogs?)\b|\boptimisers?\b",
+    re.IGNORECASE,
+)
+
+
+def prose(path: Path) -> str:
+    """What a file says to a reader: docstrings and comments of a module, text of a notebook; no code, quotes, links."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        nodes = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Module | ast.FunctionDef | ast.ClassDef)]
+        said = [ast.get_docstring(node) or "" for node in nodes]
+        said += [t.string for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type == tokenize.COMMENT]
+        text = "\n".join(said)
+    elif path.suffix == ".ipynb":
+        text = "\n".join(cell.source for cell in notebooks.read(path).cells if cell.cell_type == "markdown")
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return re.sub(
+        r"`[^`]*`|\"[^\"]*\"|\$[^$]*\$|\*Uniform Loss[^*]*\*|\(http[^)]*\)|^\s*\w+:|fmt: \w+", "", text, flags=re.M
+    )
+
+
+def test_what_is_read_is_in_british_english():
+    """As most of it was: colour, normalise, learnt; "optimizer" is the field's word, and titles and code are quoted."""
+    read = [path for path in ours(".py", ".ipynb", ".md") if path.name not in ("CHANGELOG.md", "REPORT.md")]
+    found = {name(path): sorted({*AMERICAN.findall(prose(path))}) for path in read}
+    assert {path: words for path, words in found.items() if words} == {}
 
 
 def test_every_module_imports_from_its_own_floor_or_from_below():

@@ -1,4 +1,4 @@
-"""FAMO: a softmax over tasks, learned so that the losses fall at equal rates.
+"""FAMO: a softmax over tasks, learnt so that the losses fall at equal rates.
 
     z = softmax(ξ)      D_k = L_k − m_k + 1e-8         (m_k: the least possible loss, 0)
     w_k = (z_k / D_k) / Σ_j (z_j / D_j)                update = Σ_k w_k g_k

@@ -2,7 +2,7 @@
 
     IMTL-G    α with Σ α_k = 1 for which u_k·d is the same for all k, d = Σ_k α_k g_k, u_k = g_k / |g_k|
               α ∝ y / |g|,  C y = 1,  C the cosines                            update = Σ_k α_k g_k
-    IMTL-L    each loss becomes e^(s_k) L_k − s_k with a learned s_k (0 at the start); ∂/∂s_k = e^(s_k) L_k − 1
+    IMTL-L    each loss becomes e^(s_k) L_k − s_k with a learnt s_k (0 at the start); ∂/∂s_k = e^(s_k) L_k − 1
               at rest e^(s_k) = 1 / L_k                                        update = Σ_k e^(s_k) g_k
     IMTL      G on the gradients of the scaled losses: α_k from g̃_k = e^(s_k) g_k
                                                                                update = Σ_k α_k e^(s_k) g_k
@@ -26,7 +26,7 @@ Differs:
    the released code. The source learns s with the network.
 5. The main paper logs α alone (D25); the weights recorded here are the effective ones, α_k e^(s_k), and α is a
    diagnostic.
-6. e^s L − s has no minimum for L ≤ 0. Here, where scales are learned, a loss of 0 counts as 1e-12, with the flag
+6. e^s L − s has no minimum for L ≤ 0. Here, where scales are learnt, a loss of 0 counts as 1e-12, with the flag
    "floored_loss"; a negative loss is an error.
 """
 

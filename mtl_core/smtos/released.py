@@ -1,5 +1,5 @@
 """The K×K solvers of released codes, for the options that repeat these, with the codes' tolerances and the small
-numbers that they add: scipy's general optimisers, started at equal weights, and a search for the point of least norm.
+numbers that they add: scipy's general optimizers, started at equal weights, and a search for the point of least norm.
 `solvers` has what is used otherwise.
 
 scipy.optimize is imported where it is used: it takes half a second, and only these options need it.

@@ -6,8 +6,8 @@ ask equally loudly.
     R_k learns to minimise (1/B) Σ_n |R_k v_n − ∂L_k/∂(R_k z_n)|²
     w_k = C / |G_k|,  C = Σ_k α_k |G_k|,  α_k ∝ |G_k| / |G_k at the start|          direction on z = Σ_k w_k G_k
 
-R_k = Q_k exp(A_k − A_kᵀ), and what is learned of A_k is the triangle below the diagonal (0 at the start; the rest stays
-0), as in the authors' package. Were all of A_k learned, R_k would turn twice as fast at the same rate. As R_k keeps
+R_k = Q_k exp(A_k − A_kᵀ), and what is learnt of A_k is the triangle below the diagonal (0 at the start; the rest stays
+0), as in the authors' package. Were all of A_k learnt, R_k would turn twice as fast at the same rate. As R_k keeps
 lengths, the rotation loss is const − (2/B) tr(R_kᵀ M_k) with M_k = Σ_n ∂L_k/∂(R_k z_n) v_nᵀ: its gradient on R_k is
 −(2/B) M_k, and only the exponential is differentiated.
 

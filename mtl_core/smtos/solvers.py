@@ -1,4 +1,4 @@
-"""The K×K subproblems: Gramian in, weights out. float64 on the host by numpy and LAPACK, no state, no optimiser inside.
+"""The K×K subproblems: Gramian in, weights out. float64 on the host by numpy and LAPACK, no state, no optimizer inside.
 
 Each solver takes the Gramian G [K, K] of K ≥ 1 gradients, none of them zero, and gives a `Solution`. All begin alike:
 

@@ -180,11 +180,9 @@ def search_selection_bias(table: pd.DataFrame) -> Axes:
             for _, runs in table[table.smto == smto].groupby("seed")
         ]
         shortest = min(map(len, curves))
-        values = np.array([curve[:shortest] for curve in curves])
-        at = np.arange(1, shortest + 1)
-        ax.plot(at, values.mean(axis=0), linewidth=1.6, markersize=5, **look.line(smto))
-        if len(values) > 1:
-            ax.fill_between(at, values.min(axis=0), values.max(axis=0), color=LOOK[smto].colour, alpha=0.1, lw=0)
+        each = [(smto, n, luck) for curve in curves for n, luck in enumerate(curve[:shortest], 1)]
+        drawn = pd.DataFrame(each, columns=["smto", "tried", "luck"])
+        canvas.lines(ax, drawn, "tried", "luck", errorbar=("pi", 100), markersize=5, markevery=1)
     ax.axhline(0, color=GREY, linewidth=0.8, zorder=1)
     canvas.counting_axis(ax, "configurations tried")
     ax.set_ylabel("luck on validation, points")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
@@ -19,7 +19,7 @@ from matplotlib.typing import ColorType
 from numpy.typing import ArrayLike
 
 from mtl_study.artifacts import save_figure, save_table, warning
-from mtl_study.look import FAMILIES, GREY, INK, LONG, PROBLEMS, line
+from mtl_study.look import FAMILIES, GREY, INK, LONG, PROBLEMS, in_order, label, line, look, problems_in_order
 from mtl_study.teaching.guesses import guess_at
 from mtl_study.teaching.live import Live, bundle
 from mtl_study.words import untagged
@@ -91,17 +91,62 @@ def mean_and_sd(over_seeds: Any) -> tuple[Any, Any]:
     return over_seeds.mean(), over_seeds.std(ddof=1).fillna(0)
 
 
-def band(ax: Axes, over_seeds: Any, least: float | pd.Series = -math.inf, **style: Any) -> None:
-    """A line, the mean over seeds, in a band of ± 1 standard deviation between them.
+def one_sd(floor: Callable[[float], float] = lambda mean: -math.inf) -> Callable[[Any], tuple[float, float]]:
+    """A band as seaborn asks for it: ± 1 standard deviation between seeds, no lower than a floor, by their mean."""
+    return lambda values: (
+        max(values.mean() - values.std(ddof=1), floor(values.mean())),
+        values.mean() + values.std(ddof=1),
+    )
+
+
+def drawn_as(by: str, keys: Sequence[str]) -> dict[str, Any]:
+    """What makes seaborn draw methods (`by` is "smto") or problems ("problem") as in every other figure."""
+    if by == "smto":
+        return look(keys)
+    lines = {key: problem_line(key) for key in keys}
+    dashes = {key: line.get("linestyle", (0, ""))[1] for key, line in lines.items()}
+    palette, markers = ({key: line[what] for key, line in lines.items()} for what in ("color", "marker"))
+    return dict.fromkeys(("hue", "style"), by) | dict.fromkeys(("hue_order", "style_order"), keys) | {
+        "palette": palette, "dashes": dashes, "markers": markers,
+    }  # fmt: skip
+
+
+def lines(
+    ax: Axes, table: pd.DataFrame, x: str, y: str, by: str = "smto", errorbar: Any = None, **style: Any
+) -> list[str]:
+    """A line per method or problem, the mean over seeds, with its name for a legend; returns what is drawn.
 
     Args:
-        over_seeds: a column grouped by what is drawn across. least: the band ends there, where it would reach lower.
-        style: of the line, with its "color".
+        table: a row per seed and place. errorbar: the band around a line: None, `one_sd()`, or ("pi", 100), from the
+            least to the greatest; where there is one seed there is none. style: of all lines.
+
+    Raises:
+        ValueError: the axis is not linear: seaborn would average logarithms.
     """
-    mean, sd = mean_and_sd(over_seeds)
-    line: dict[str, Any] = {"linewidth": 1.6, "markersize": 4.5, "markevery": max(1, len(mean) // 6), **style}
-    ax.plot(mean.index, mean, **line)
-    ax.fill_between(mean.index, (mean - sd).clip(lower=least), mean + sd, color=style["color"], alpha=0.15, lw=0)
+    import seaborn as sns
+
+    if ax.get_yscale() != "linear":
+        raise ValueError("the axis is not linear, so seaborn would average logarithms: draw first, then set the scale.")
+    table = table.dropna(subset=[x, y])
+    keys = in_order(table[by]) if by == "smto" else problems_in_order(table[by])
+    said, before = (ax.get_xlabel(), ax.get_ylabel()), len(ax.lines)
+    style = {"linewidth": 1.6, "markersize": 4.5, "markevery": max(1, table[x].nunique() // 6), **style}
+    if keys:
+        shade = {"alpha": 0.15, "linewidth": 0} if errorbar else {}
+        sns.lineplot(
+            table, x=x, y=y, errorbar=errorbar, err_kws=shade, legend=False, ax=ax, **drawn_as(by, keys), **style
+        )
+    for drawn, key in zip(ax.lines[before:], keys, strict=True):
+        drawn.set_label(label(key) if by == "smto" else problem_line(key)["label"])
+    ax.set(xlabel=said[0], ylabel=said[1])
+    return keys
+
+
+def dots(ax: Axes, x: Any, y: Any, colour: ColorType, marker: str, orient: str = "x", **style: Any) -> None:
+    """A mark per seed at these places, across and up; seaborn moves none. `orient` is as seaborn has it."""
+    import seaborn as sns
+
+    sns.stripplot(x=x, y=y, orient=orient, native_scale=True, jitter=False, color=colour, marker=marker, ax=ax, **style)
 
 
 def strip(
@@ -120,8 +165,8 @@ def strip(
         half: half the length of the bar.
     """
     at, bar, mean = [place] * len(values), [place - half, place + half], [values.mean()] * 2
-    dots: dict[str, Any] = {"color": colour, "linestyle": "none", "marker": marker, "markersize": 4.5, "alpha": 0.75}
-    ax.plot(*((at, values) if upright else (values, at)), label=label, **dots)
+    x, y, orient = (at, values, "x") if upright else (values, at, "y")
+    dots(ax, x, y, colour, marker, orient, size=4.5, alpha=0.75, label=label)
     ax.plot(*((bar, mean) if upright else (mean, bar)), color=INK, linewidth=1.4)
 
 

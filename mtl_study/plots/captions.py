@@ -67,6 +67,8 @@ def learning_rates(rates: Mapping[str, float]) -> str:
     return f"Learning rate: {most:g}, but {listed(others)}."
 
 
+NAMED = 4  # more methods whose runs diverged are counted, not named
+
 LEVELS = (
     "95 % interval: of the level of Δm, with the error of the single-task models, which all methods share; it does not "
     "cancel there, as it does in differences."
@@ -107,6 +109,8 @@ def diverged(selected: pd.DataFrame) -> str:
     found = selected[selected.diverged].groupby(["problem", "smto"], sort=False).size()
     if found.empty:
         return ""
+    if len(found) > NAMED:
+        return f"{found.sum()} runs diverged; they are read at their best epoch before, if any."
     several = selected.problem.nunique() > 1
     runs = [
         f"{n} of {label(smto)}" + (f" on {problem_label(problem)}" if several else "")

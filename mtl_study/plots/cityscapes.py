@@ -238,32 +238,29 @@ def ladder(selected: pd.DataFrame, settings: pd.DataFrame | None = None) -> np.n
     smtos = look.in_order(selected.smto)
     _, axes = plt.subplots(2, 1, figsize=(8.5, 5.8), sharex=True, height_ratios=[3, 2], layout="constrained")
     table, at = gaps(selected), np.arange(len(steps))
-    for i, smto in enumerate(smtos):
-        for ax, column in zip(axes, ("delta_m", "gap"), strict=True):
-            if column == "gap" and smto == "unit_scal":
-                continue
-            own = table[table.smto == smto]
-            canvas.band(ax, own[column].groupby(own.problem.map(steps.index)), markersize=6, **look.line(smto))
-            for x, step in enumerate(steps):
-                values = table[(table.smto == smto) & (table.problem == step)][column]
-                where = np.full(len(values), x + 0.06 * (i - (len(smtos) - 1) / 2))
-                ax.plot(where, values, "_", color=LOOK[smto].colour, markersize=7, alpha=0.7, zorder=2)
+    table = table.assign(step=table.problem.map(steps.index))
+    for ax, column in zip(axes, ("delta_m", "gap"), strict=True):
+        shown = table if column == "delta_m" else table[table.smto != "unit_scal"]
+        for smto in canvas.lines(ax, shown, "step", column, errorbar=canvas.one_sd(), markersize=6):
+            own, apart = shown[shown.smto == smto], 0.06 * (smtos.index(smto) - (len(smtos) - 1) / 2)
+            ax.plot(own.step + apart, own[column], "_", color=LOOK[smto].colour, markersize=7, alpha=0.7, zorder=2)
     for ax, words in zip(axes, ("Δm, % (higher is better)", "minus Unit. Scal., points"), strict=True):
         canvas.zero_line(ax)
         canvas.despine(ax)
         ax.set_ylabel(words)
     axes[1].set_xticks(at, [STEPS[step] for step in steps])
     canvas.legend_above(axes[0], handles=[canvas.legend_entry(smto) for smto in smtos], ncols=len(smtos))
-    rates = [f"{STEPS[step]} ({words})" for step, words in unequal_rates(selected).items()]
+    unequal = unequal_rates(selected)
+    rates = [STEPS[step] + (f" ({words})" if len(unequal) < 2 else "") for step, words in unequal.items()]
     canvas.caption(
         axes,
-        f"Above: Δm, mean of {captions.seeds(selected)}, with bands for all lines alike (D31); a stroke is a seed. "
-        "Below: minus Unit. Scal. at the same seed.",
-        f"The learning rates differ on {listed(rates)}: a gap there is not that of the methods alone." if rates else "",
+        f"Mean of {captions.seeds(selected)}, with bands for all lines alike (D31); a stroke is a seed.",
         "With two tasks the two forms of IMTL are one (D24)." if "imtl_transposed" in smtos else "",
         captions.diverged(selected),
         captions.elsewhere(selected),
-        captions.chosen(settings),
+        f"The learning rates differ on {listed(rates)}: a gap there is not the method's alone."
+        if rates
+        else captions.chosen(settings),
     )
     return axes
 
@@ -394,9 +391,9 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
     canvas.despine(right, grid="x")
     canvas.caption(
         figure.axes[0],
-        f"Left: Δm of {look.label(smto)} minus that of Unit. Scal. at the same seed ({captions.seeds(rows)}). Right: "
-        "what each change adds to it, the mean over the four corners with it minus that without; ×: by how much "
-        "changes do more together. The intervals have one error variance in common (table below). A stroke is a seed."
+        f"Left: Δm minus that of Unit. Scal., paired ({captions.seeds(rows)}). Right: what each change adds, the mean "
+        "over the four corners with it minus that without; ×: by how much changes do more together. Strokes: seeds.",
+        "Intervals share one error variance (table below)."
         if len(found) > 1
         else "With one seed there is no interval.",
         captions.diverged(rows),

@@ -90,8 +90,7 @@ def leads(table: pd.DataFrame, setting: str) -> Axes:
     for place, smto in enumerate(smtos):
         rows = table[table.smto == smto]
         shift = 1 + 0.02 * (place - (len(smtos) - 1) / 2)
-        means = rows.groupby("value")["lead"].mean()
-        ax.plot(means.index * shift, means, **look.line(smto) | {"markersize": 4, "linewidth": 1.6})
+        canvas.lines(ax, rows.assign(value=rows["value"] * shift), "value", "lead", markersize=4, markevery=1)
         ax.plot(rows["value"] * shift, rows["lead"], ".", color=look.LOOK[smto].colour, alpha=0.5, markersize=5)
     ax.set_xscale("log", base=2)
     ax.set_xticks(values, [f"{value:g}" for value in values])

@@ -63,10 +63,9 @@ def learning_curves(
     for smto in found:
         if smto not in highlight:
             ax.plot(curves.columns, curves.loc[smto], color=look.FAINT, linewidth=0.9, zorder=1)
-    bold = [smto for smto in found if smto in highlight]
-    for smto in bold:
-        style = look.line(smto) | {"markersize": 4, "linewidth": 1.8, "zorder": 4 if smto == "unit_scal" else 3}
-        ax.plot(curves.columns, curves.loc[smto], **style)
+    table = gains.rename("gain").reset_index().query("smto in @highlight")
+    table = table.assign(epoch=table.epoch + 1)
+    bold = canvas.lines(ax, table, "epoch", "gain", markersize=4, linewidth=1.8, markevery=1, zorder=3)
     canvas.zero_line(ax)
     ax.set_ylim(_worth_seeing(each), None)
     canvas.counting_axis(ax, "epochs trained")

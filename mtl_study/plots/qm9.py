@@ -191,11 +191,8 @@ def learning(runs: Sequence[Run], baselines: Sequence[Run], mean: pd.Series) -> 
     """Test error over that of the mean predictor after every epoch: each method, and the single-task models."""
     found, alone = against_mean(runs, mean), against_mean(baselines, mean)
     _, ax = canvas.figure(8, 4.2)
-    last = {}
-    for smto in look.in_order(found.smto):
-        curve = found[found.smto == smto].groupby("epoch").error.mean()
-        ax.plot(curve.index + 1, curve, linewidth=1.6, markersize=4, **look.line(smto))
-        last[smto] = curve.iloc[-1]
+    smtos = canvas.lines(ax, found.assign(epoch=found.epoch + 1), "epoch", "error", markersize=4, markevery=1)
+    last = {smto: line.get_ydata()[-1] for smto, line in zip(smtos, ax.lines, strict=True)}
     curve = alone.groupby("epoch").error.mean()
     ax.plot(curve.index + 1, curve, color=GREY, linewidth=2.2, zorder=1)
     ax.axhline(1, color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), zorder=1)
@@ -412,9 +409,7 @@ def figure_9(losses: pd.DataFrame, batches: Mapping[str, int]) -> np.ndarray:
     figure, axes = canvas.figure(10, 3.7, columns=2)
     problems = look.problems_in_order(losses.problem)
     for ax, column in zip(axes, ("rotation_loss", "relative"), strict=True):
-        for problem in problems:
-            over_seeds = losses[losses.problem == problem].groupby("progress")[column]
-            canvas.band(ax, over_seeds, least=over_seeds.mean() / 10, **canvas.problem_line(problem))
+        canvas.lines(ax, losses, "progress", column, "problem", canvas.one_sd(lambda mean: mean / 10))
         ax.set(xlabel="training, %", xlim=(-3, 103))
         canvas.despine(ax)
     axes[0].set_yscale("log")

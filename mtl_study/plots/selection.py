@@ -59,37 +59,24 @@ def figure_1(selected: pd.DataFrame, scale: Scale = "linear", settings: pd.DataF
 
 
 def box(ax: Axes, x: float, values: np.ndarray, smto: str, width: float = 0.62) -> None:
-    """One method's box; its seeds on top where they are few."""
+    """One method's box, of quartiles; its seeds on top where they are few."""
     if not len(values):
         ax.annotate("no value", (x, 0), ha="center", va="bottom", rotation=90, fontsize=7, color=GREY)
         return
-    colour = LOOK[smto].colour
+    import seaborn as sns
+
+    _, colour, _, marker = LOOK[smto]
     few = len(values) <= FEW
-    line = {"color": colour, "linewidth": 1.1}
-    ax.boxplot(
-        values,
-        positions=[x],
-        widths=width,
-        manage_ticks=False,
-        showfliers=not few,
-        patch_artist=True,
-        boxprops={"facecolor": (*to_rgb(colour), 0.18), "edgecolor": colour, "linewidth": 1.1},
-        whiskerprops=line,
-        capprops=line,
-        medianprops={"color": colour, "linewidth": 2},
-        flierprops={"marker": LOOK[smto].marker, "markersize": 4, "markerfacecolor": "none", "markeredgecolor": colour},
-        zorder=2,
-    )
+    sns.boxplot(
+        x=np.full(len(values), x), y=values, orient="x", native_scale=True, width=width, ax=ax,
+        showfliers=not few, flierprops={"marker": marker, "markersize": 4, "markerfacecolor": "none"},
+        boxprops={"facecolor": (*to_rgb(colour), 0.18)}, medianprops={"linewidth": 2},
+        linecolor=colour, linewidth=1.1, zorder=2,
+    )  # fmt: skip
     if few:
         spread = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else np.zeros(1)
-        style: dict[str, Any] = {
-            "marker": LOOK[smto].marker,
-            "s": 60 if LOOK[smto].marker == "*" else 24,  # of a small star little is left
-            "edgecolor": "white",
-            "linewidth": 0.6,
-            "zorder": 3,
-        }
-        ax.scatter(x + spread, values, color=colour, **style)
+        size = 7.7 if marker == "*" else 4.9  # of a small star little is left
+        canvas.dots(ax, x + spread, values, colour, marker, size=size, edgecolor="white", linewidth=0.6, zorder=3)
 
 
 def forest(
@@ -141,8 +128,8 @@ def forest(
     canvas.caption(
         ax,
         f"Differences at the same seed: mean of {captions.seeds(selected)} and interval.",
-        "Small strokes: the seeds." if len(each) <= STROKES else "",
-        "Hollow: the difference of the paper's means." if not reference.empty else "",
+        "Strokes: the seeds." if len(each) <= STROKES else "",
+        "Hollow: the paper's." if not reference.empty else "",
         f"Grey: both at one learning rate, where theirs differ{moved}." if one_rate is not None else "",
         f"Shaded: ±{margin:g} points, equally good." if margin is not None else "",
         "With one seed there is no interval." if found.n.max() < 2 else "",

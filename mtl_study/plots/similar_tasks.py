@@ -55,8 +55,8 @@ def figure_2(
     none = [smto for smto in look.in_order(selected.smto) if smto not in {*shown, "unit_scal"}]
     canvas.caption(
         axes,
-        f"Left: Δm of {captions.seeds(selected)} per method. Right: how far the first task's share of the weights is "
-        "from ½, as the paper logs them: Nash-MTL's before its clip, IMTL's without the learnt scales (D25).",
+        f"Left: Δm of {captions.seeds(selected)} per method. Right: weights as the paper logs them: Nash-MTL's before "
+        "its clip, IMTL's without the learnt scales (D25).",
         f"Without weights: {', '.join(look.label(s) for s in none)}." if none else "",
         captions.diverged(selected),
         captions.elsewhere(selected),
@@ -83,10 +83,8 @@ def _boxes(ax: Axes, selected: pd.DataFrame) -> None:
 
 def _curves(ax: Axes, distances: pd.DataFrame) -> list[str]:
     """One line per method, mean over seeds, in a band of ± 1 sd; returns the methods drawn."""
-    smtos = look.in_order(distances.smto)
-    for smto in smtos:
-        over_seeds = distances[distances.smto == smto].groupby(distances.epoch + 1)["distance"]
-        canvas.band(ax, over_seeds, least=0, **look.line(smto))
+    shown = distances.assign(epoch=distances.epoch + 1)
+    smtos = canvas.lines(ax, shown, "epoch", "distance", errorbar=canvas.one_sd(lambda mean: 0))
     ax.set_ylabel("|w₁ − ½|")
     canvas.counting_axis(ax)
     ax.set_ylim(bottom=0)
@@ -280,10 +278,8 @@ def _by_family(problems: Sequence[str]) -> list[list[str]]:
 def _statistics(axes: np.ndarray, table: pd.DataFrame) -> None:
     """A row of Figure 7: the three statistics of some problems."""
     for ax, column in zip(axes, COLUMNS_OF_FIGURE_7, strict=True):
-        for problem in look.problems_in_order(table.problem):
-            least = 1.0 if column == "norm_ratio" else -math.inf
-            over_seeds = table[table.problem == problem].groupby("progress")[column]
-            canvas.band(ax, over_seeds, least, **canvas.problem_line(problem))
+        floor = 1.0 if column == "norm_ratio" else -math.inf
+        canvas.lines(ax, table, "progress", column, "problem", canvas.one_sd(lambda mean, floor=floor: floor))
         ax.set_xlim(-3, 103)
         canvas.despine(ax)
     for num_tasks in sorted(table.num_tasks.unique()):

@@ -479,8 +479,8 @@ def neither(
     Args:
         gradients: of the two tasks on two features [2, 2].
         draws: updates of GradDrop [n, 2].
-        rotations: that RotoGrad has learned, R_k [2, 2, 2].
-        lambdas: pairs of a gradient on a second batch [2] and the weights that Auto-Lambda has learned from it [2].
+        rotations: that RotoGrad has learnt, R_k [2, 2, 2].
+        lambdas: pairs of a gradient on a second batch [2] and the weights that Auto-Lambda has learnt from it [2].
     """
     _, axes = figure(11, 2.7, 2 + len(lambdas))
     reach = np.abs(gradients).max() * 1.3
@@ -507,7 +507,7 @@ def neither(
     caption(
         axes,
         "Grey: the gradients at the start of the toy, downhill. GradDrop: the updates that it can make, and how often.",
-        "RotoGrad: the same gradients as the learned rotations show them to the encoder. Auto-Lambda: the direction of",
+        "RotoGrad: the same gradients as the learnt rotations show them to the encoder. Auto-Lambda: the direction of",
         "its step after some steps in one place; −v is downhill, on the second batch, for both tasks together.",
     )
     return axes

@@ -61,9 +61,9 @@ def figure_5(
     rates = sorted({frames.setting(config, "lr") for rows in fixed.values() for config in rows.config})
     canvas.caption(
         ax,
-        f"Δm of {captions.seeds(every)} each. Dashes: the median of {look.label(smto)} itself, not of the uniform loss "
-        f"(D46). The fixed weights are the last moving average of the weights of one {look.label(smto)} run; whatever "
-        f"its learning rate, they are trained at {', '.join(f'{lr:g}' for lr in rates)} (D34).",
+        f"Δm of {captions.seeds(every)} each. Dashes: the median of {look.label(smto)} itself (D46). The fixed weights "
+        f"are the last moving average of one {look.label(smto)} run and are trained at "
+        f"{', '.join(f'{lr:g}' for lr in rates)} (D34).",
         captions.diverged(every[every.smto == smto]),
         captions.chosen(settings),
     )

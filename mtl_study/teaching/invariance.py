@@ -46,7 +46,7 @@ Units = Sequence[float]
 class Setting:
     """A way to train, and whether theory says that it cannot tell the losses' units.
 
-    group: the claim that it belongs to. frozen: the encoder stays as it is. matched: learned weights start where the
+    group: the claim that it belongs to. frozen: the encoder stays as it is. matched: learnt weights start where the
     units would have brought them. options: of a `RunConfig`.
     """
 

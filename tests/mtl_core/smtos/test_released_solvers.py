@@ -86,7 +86,7 @@ def test_slsqp_finds_the_dual_where_gradients_are_long() -> None:
 
 
 def test_slsqp_minimises_what_the_released_code_does() -> None:
-    """Against another optimiser on the objective as published, with its 1e-8s, where these are felt least and where
+    """Against another optimizer on the objective as published, with its 1e-8s, where these are felt least and where
     they rule: gradients 1e-5 long (there SLSQP stays, and |g_0| counts as 1e-4, ten times its length)."""
     c = 0.5
     radius = c * np.sqrt(G1.mean() + 1e-8) + 1e-8

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from mtl_study import artifacts
+from mtl_study import artifacts, look
 from mtl_study.analysis import alignment
 from mtl_study.plots import canvas, forest, selection, similar_tasks
 
@@ -28,19 +28,49 @@ def overlapping_labels(figure):
 
 
 def test_a_band_is_the_mean_and_one_standard_deviation_between_seeds():
-    """By hand, of 1 and 3: 2 ± √2, and at the second place 5 ± 0, where there is one seed."""
-    table = pd.DataFrame({"at": [1, 1, 2], "value": [1.0, 3.0, 5.0]})
+    """By hand, of 1 and 3: 2 ± √2; at the second place, where there is one seed, 5 and no band."""
+    table = pd.DataFrame({"at": [1, 1, 2], "value": [1.0, 3.0, 5.0], "smto": "edm"})
     _, ax = canvas.figure()
-    canvas.band(ax, table.groupby("at").value, color="#123456", label="it")
+    assert canvas.lines(ax, table, "at", "value", errorbar=canvas.one_sd()) == ["edm"]
     (line,), (band,) = ax.lines, ax.collections
+    assert (line.get_label(), line.get_color()) == ("EDM", look.LOOK["edm"].colour)
     assert line.get_xydata().tolist() == [[1, 2], [2, 5]]
     heights = band.get_paths()[0].vertices
     at_first = heights[heights[:, 0] == 1, 1]
     assert at_first.min() == pytest.approx(2 - math.sqrt(2)) and at_first.max() == pytest.approx(2 + math.sqrt(2))
-    assert set(heights[heights[:, 0] == 2, 1]) == {5}
+    assert set(heights[:, 0]) == {1}
     _, other = canvas.figure()
-    canvas.band(other, table.groupby("at").value, least=1.5, color="#123456")
+    canvas.lines(other, table, "at", "value", errorbar=canvas.one_sd(lambda mean: 1.5))
     assert other.collections[0].get_paths()[0].vertices[:, 1].min() == 1.5
+    assert (other.get_xlabel(), other.get_ylabel()) == ("", "")  # not the names of columns
+    _, logarithmic = canvas.figure()
+    logarithmic.set_yscale("log")
+    with pytest.raises(ValueError, match="average logarithms"):
+        canvas.lines(logarithmic, table, "at", "value")
+
+
+def test_seaborn_draws_problems_as_they_are_drawn_elsewhere():
+    problems = ["multimnist/CL_RR", "cityscapes/HR"]
+    table = pd.DataFrame([(p, at, at) for p in problems for at in (0, 1)], columns=["problem", "at", "value"])
+    _, ax = canvas.figure()
+    canvas.lines(ax, table, "at", "value", "problem")
+    for line, problem in zip(ax.lines, problems, strict=True):
+        drawn = canvas.problem_line(problem)
+        assert [line.get_label(), line.get_marker(), line.get_color()] == [
+            drawn[k] for k in ("label", "marker", "color")
+        ]
+        assert (line.get_linestyle() == "--") == ("linestyle" in drawn)
+
+
+def test_a_strip_has_a_mark_per_seed_and_its_mean_across_or_upright():
+    for upright in (False, True):
+        _, ax = canvas.figure()
+        canvas.strip(ax, 3, pd.Series([1.0, 2.0, 6.0]), "k", "o", upright=upright, label="it")
+        (marks,), (bar,) = ax.collections, ax.lines
+        assert marks.get_offsets()[:, int(upright)].tolist() == [1, 2, 6]
+        assert marks.get_offsets()[:, int(not upright)].tolist() == [3, 3, 3]
+        assert bar.get_xydata()[:, int(upright)].tolist() == [3, 3] and marks.get_label() == "it"
+        assert bar.get_xydata()[:, int(not upright)] == pytest.approx([2.7, 3.3])
 
 
 def test_lines_of_reference_are_at_zero():

@@ -1,8 +1,55 @@
-"""Captions say what is shown, how many, and who chose."""
+"""Captions say what is shown, how many, and who chose; and none is long."""
+
+import ast
+from pathlib import Path
 
 import pandas as pd
+import pytest
 
+from mtl_study import look, plots
 from mtl_study.plots import canvas, captions, selection, similar_tasks
+
+WORDS = {"chosen": 14, "diverged": 12, "elsewhere": 0, "seeds": 2, "listed": 6, "interval_words": 10, "spanned": 4,
+         "learning_rates": 9, "_looks": 12, "_paced": 8, "_on": 3, "join": 4, "counted": 2}  # fmt: skip
+
+
+def longest(node):
+    """The longest text that an expression of a caption can be, with as many words as a call usually gives."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(longest(part) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return longest(node.value)
+    if isinstance(node, ast.IfExp):
+        return max(longest(node.body), longest(node.orelse), key=lambda text: len(text.split()))
+    if isinstance(node, ast.BinOp):
+        return longest(node.left) + longest(node.right)
+    if isinstance(node, ast.Call):
+        return " ".join(["word"] * WORDS.get(ast.unparse(node.func).split(".")[-1], 1))
+    return "word"
+
+
+@pytest.mark.parametrize("path", sorted(Path(plots.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+def test_no_figure_can_have_a_caption_of_more_than_sixty_words(path):
+    """With every condition that makes it longer, whatever the preset; tables may say more."""
+    found = {}
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(function, ast.FunctionDef) and "DataFrame" not in ast.unparse(function.returns or ast.Name("")):
+            for call in ast.walk(function):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) in ("canvas.caption", "caption"):
+                    text = " ".join(longest(sentence) for sentence in call.args[1:])
+                    found[f"{function.name}: {text}"] = len(text.split())
+    assert {text: words for text, words in found.items() if words > 60} == {}
+
+
+def test_many_methods_that_diverged_are_counted():
+    smtos = list(look.LOOK)[:5]
+    table = pd.DataFrame({"problem": "qm9", "smto": smtos, "seed": 1, "diverged": True})
+    assert captions.diverged(table).startswith("5 runs diverged;")
+    assert (
+        captions.diverged(table[:1]) == "Runs that diverged, read at their best epoch before, if any: 1 of Unit. Scal.."
+    )
 
 
 def test_every_caption_says_what_is_shown_how_many_and_who_chose(all_methods, two_problems):

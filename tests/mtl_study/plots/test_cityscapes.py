@@ -301,7 +301,7 @@ def test_table_and_figure_show_the_same_intervals():
         assert shown["all: by itself"].iloc[i] == captions.interval(row.own_low, row.own_high)
     text = shown.attrs["caption"]
     assert "one error variance in common" in text and "14 degrees of freedom" in text and "This assumes" in text
-    assert "one error variance in common (table below)" in canvas.figure_of(right).get_label()
+    assert "Intervals share one error variance (table below)" in canvas.figure_of(right).get_label()
 
 
 def test_one_seed_has_no_intervals():

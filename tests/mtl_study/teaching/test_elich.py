@@ -218,7 +218,7 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
     runs = pd.DataFrame({"smto": ["uw", "si"], "delta CL": [0.1, 0.2], "difference CL": [1.0, 2.0]})
     drawn = figures.transfers(runs)
     assert [text.get_text() for text in drawn.flat[0].get_yticklabels()] == ["CL, UW", "CL, SI"]
-    assert [ax.lines[0].get_xdata().tolist() for ax in drawn.flat] == [[0.1], [1.0]]
+    assert [ax.collections[0].get_offsets()[:, 0].tolist() for ax in drawn.flat] == [[0.1], [1.0]]
     assert [ax.get_xlabel().split(",")[0] for ax in drawn.flat] == ["δ", "difference"]
     assert figures.corrupted(torch.rand(1, 28, 28), severities=[5]).shape == (1, 10)
     table = figures.toy_table({"float32": THEIRS}, THEIRS)
