@@ -240,7 +240,8 @@ def of_population(config: PopulationConfig) -> dict[str, Any]:
         ((m, e) for m in range(config.size) for e in range(epochs)), key=lambda at: members[at[0]]["score"][at[1]]
     )
     weights = members[best]["weights"][epoch]
-    past = of_run(config.member(weights)).history[: epoch + 1]
+    lives = config.member(weights).model_copy(update={"lr": min(config.base.lr, DIVERGES)})
+    past = of_run(lives).history[: epoch + 1]
     place = {"member": best, "epoch": epoch, "score": members[best]["score"][epoch]}
     winner = {**place, "weights": weights, "history": past}
     return {"members": members, "best": winner, "epochs_trained": config.size * epochs}
@@ -276,7 +277,7 @@ def write(folder: Path, configs: Sequence[Config]) -> None:
 
 
 class Drawn:
-    """Stands where the runner trains what is missing: draws it."""
+    """In place of what trains the missing runs: it draws them."""
 
     def __init__(self, configs: list[Any], store: Store[Any, Any], engine: Any, *_: Any) -> None:
         self.configs, self.store = configs, store

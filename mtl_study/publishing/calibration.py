@@ -59,7 +59,9 @@ def shape(config: RunConfig) -> Shape:
     whole = config.definition
     classes = getattr(whole.data, "classes", 0) if "S" in whole.task_names else 0
     network = whole.name.split("/")[0], whole.feature_shape, len(whole.tasks), classes
-    options = tuple((k, v) for k, v in sorted(config.problem_options.items()) if k in ("width", "slim", "max_atoms"))
+    options = tuple(
+        (k, v) for k, v in sorted(config.problem_options.items()) if k in ("width", "slim", "max_atoms", "upsampling")
+    )
     method = smtos.get(config.smto)
     way: str = method.space if method.space in STANDS_FOR and not MORE & {*method.needs} else config.smto
     return Shape(_first(network, options, whole.name), options, config.batch_size, way)
