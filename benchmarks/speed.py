@@ -768,22 +768,22 @@ class Part(NamedTuple):
     seconds: tuple[float, float]
 
     def time(self, rounds: int, before: last.Result | None) -> float:
-        """Seconds: as it took here the last time, or as it took elsewhere; in proportion to the rounds."""
+        """Seconds: as it took here the last time, or as it took elsewhere; in proportion to the rounds. 0: unknown."""
         each, besides = self.seconds
         usual = besides + each * rounds
-        return usual * before.seconds / (besides + each * before.rounds) if before else usual
+        return usual if not before else before.seconds * (usual / (besides + each * before.rounds) if usual else 1)
 
 
 PARTS = {
     "steps": Part(_steps, 60, (2, 10)),
-    "waits": Part(_waits, 1, (0, 30)),
-    "entry": Part(_entry, 60, (3, 20)),
-    "loading": Part(_load, 20, (3, 60)),
+    "waits": Part(_waits, 1, (0, 40)),
+    "entry": Part(_entry, 60, (4, 10)),
+    "loading": Part(_load, 20, (0.8, 160)),
     "encoder": Part(_encoder, 5, (7, 30)),
     "data": Part(_data, 1, (0, 40)),
-    "solvers": Part(_solvers, 9, (10, 10)),
-    "records": Part(_records, 1, (0, 120)),
-    "epochs": Part(_epochs, 1, (0, 3600)),
+    "solvers": Part(_solvers, 9, (1.8, 6)),
+    "records": Part(_records, 1, (0, 130)),
+    "epochs": Part(_epochs, 1, (0, 0)),  # for a GPU; nobody has measured how long
 }
 
 
@@ -810,8 +810,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     seconds = {name: part.time(number[name], before[name]) for name, part in wanted.items()}
-    each = ", ".join(f"{name} {duration(taken)}" for name, taken in seconds.items())
-    print(f"This takes about {duration(sum(seconds.values()))}{f': {each}' if len(seconds) > 1 else ''}.", flush=True)
+    each = ", ".join(f"{name} {duration(taken) if taken else 'a time not known'}" for name, taken in seconds.items())
+    print(
+        f"This takes about {duration(sum(seconds.values()))}: {each}." if len(seconds) > 1 else f"Time: {each}.",
+        flush=True,
+    )
     for name, part in wanted.items():
         start = time.perf_counter()
         measured = part.measure(number[name], device)
