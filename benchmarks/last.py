@@ -70,7 +70,7 @@ def labels(table: pd.DataFrame) -> list[str]:
     return [", ".join(map(str, key)) if isinstance(key, tuple) else str(key) for key in table.index]
 
 
-def beside(table: pd.DataFrame, last: Result) -> pd.DataFrame:
+def next_to(table: pd.DataFrame, last: Result) -> pd.DataFrame:
     """The table, with the last value after each that can be compared (NaN where there was none)."""
     found: dict[str, Sequence[Any]] = {}
     for name in table:

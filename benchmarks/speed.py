@@ -679,7 +679,7 @@ class Measured(NamedTuple):
 
     def shown(self, before: last.Result | None) -> str:
         """As text, next to the result before, if there is one."""
-        table = last.beside(self.table, before) if before else self.table
+        table = last.next_to(self.table, before) if before else self.table
         keyed = all(table.index.names)
         table = table.reset_index() if keyed else table
         shapes = {
@@ -761,7 +761,7 @@ def _epochs(rounds: int, device: torch.device) -> Measured:
 
 class Part(NamedTuple):
     """How a part is measured; its rounds (1 where it is done once); seconds on two cores of a server, of each round
-    and besides."""
+    and apart from them."""
 
     measure: Callable[[int, torch.device], Measured]
     rounds: int
@@ -769,9 +769,9 @@ class Part(NamedTuple):
 
     def time(self, rounds: int, before: last.Result | None) -> float:
         """Seconds: as it took here the last time, or as it took elsewhere; in proportion to the rounds. 0: unknown."""
-        each, besides = self.seconds
-        usual = besides + each * rounds
-        return usual if not before else before.seconds * (usual / (besides + each * before.rounds) if usual else 1)
+        each, fixed = self.seconds
+        usual = fixed + each * rounds
+        return usual if not before else before.seconds * (usual / (fixed + each * before.rounds) if usual else 1)
 
 
 PARTS = {
