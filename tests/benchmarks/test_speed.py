@@ -187,7 +187,7 @@ def test_the_time_is_estimated_before_and_learns_from_the_last(toy, capsys):
     unknown = part._replace(seconds=(0, 0))
     assert unknown.time(1, None) == 0 and unknown.time(1, last.Result({}, 1, 15.0)) == 15
     speed.main([])
-    assert "This takes about 4 minutes: steps " in capsys.readouterr().out
+    assert "This takes about 2 minutes: steps no seconds, solvers 2 minutes." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
