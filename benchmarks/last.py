@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ def labels(table: pd.DataFrame) -> list[str]:
 
 def next_to(table: pd.DataFrame, last: Result) -> pd.DataFrame:
     """The table, with the last value after each that can be compared (NaN where there was none)."""
-    found: dict[str, Sequence[Any]] = {}
+    found: dict[str, Any] = {}
     for name in table:
         found[name] = table[name]
         if name in comparable(table):
