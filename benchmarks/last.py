@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,9 +73,9 @@ def labels(table: pd.DataFrame) -> list[str]:
     return [", ".join(map(str, key)) if isinstance(key, tuple) else str(key) for key in table.index]
 
 
-def beside(table: pd.DataFrame, last: Result) -> pd.DataFrame:
+def next_to(table: pd.DataFrame, last: Result) -> pd.DataFrame:
     """The table, with the last value after each that can be compared (NaN where there was none)."""
-    found: dict[str, Sequence[Any]] = {}
+    found: dict[str, Any] = {}
     for name in table:
         found[name] = table[name]
         if name in comparable(table):

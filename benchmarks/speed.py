@@ -705,7 +705,7 @@ class Measured(NamedTuple):
 
     def shown(self, before: last.Result | None) -> str:
         """As text, next to the result before, if there is one."""
-        table = last.beside(self.table, before) if before else self.table
+        table = last.next_to(self.table, before) if before else self.table
         keyed = all(table.index.names)
         table = table.reset_index() if keyed else table
         shapes = {
@@ -792,30 +792,30 @@ def _epochs(rounds: int, device: torch.device) -> Measured:
 
 class Part(NamedTuple):
     """How a part is measured; its rounds (1 where it is done once); seconds on two cores of a server, of each round
-    and besides."""
+    and apart from them."""
 
     measure: Callable[[int, torch.device], Measured]
     rounds: int
     seconds: tuple[float, float]
 
     def time(self, rounds: int, before: last.Result | None) -> float:
-        """Seconds: as it took here the last time, or as it took elsewhere; in proportion to the rounds."""
-        each, besides = self.seconds
-        usual = besides + each * rounds
-        return usual * before.seconds / (besides + each * before.rounds) if before else usual
+        """Seconds: as it took here the last time, or as it took elsewhere; in proportion to the rounds. 0: unknown."""
+        each, fixed = self.seconds
+        usual = fixed + each * rounds
+        return usual if not before else before.seconds * (usual / (fixed + each * before.rounds) if usual else 1)
 
 
 PARTS = {
     "steps": Part(_steps, 60, (2, 10)),
-    "waits": Part(_waits, 1, (0, 30)),
-    "entry": Part(_entry, 60, (3, 20)),
-    "loading": Part(_load, 20, (3, 60)),
+    "waits": Part(_waits, 1, (0, 40)),
+    "entry": Part(_entry, 60, (4, 10)),
+    "loading": Part(_load, 20, (0.8, 160)),
     "upsampling": Part(_upsampling, 20, (1, 10)),
     "encoder": Part(_encoder, 5, (7, 30)),
     "data": Part(_data, 1, (0, 40)),
-    "solvers": Part(_solvers, 9, (10, 10)),
-    "records": Part(_records, 1, (0, 120)),
-    "epochs": Part(_epochs, 1, (0, 3600)),
+    "solvers": Part(_solvers, 9, (1.8, 6)),
+    "records": Part(_records, 1, (0, 130)),
+    "epochs": Part(_epochs, 1, (0, 0)),  # for a GPU; nobody has measured how long
 }
 
 
@@ -841,8 +841,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     number = {name: (given.rounds or part.rounds) if part.rounds > 1 else 1 for name, part in wanted.items()}
     before = {name: last.find(last.file(name, device.type)) for name in wanted}
     seconds = {name: part.time(number[name], before[name]) for name, part in wanted.items()}
-    each = ", ".join(f"{name} {duration(taken)}" for name, taken in seconds.items())
-    print(f"This takes about {duration(sum(seconds.values()))}{f': {each}' if len(seconds) > 1 else ''}.", flush=True)
+    each = ", ".join(f"{name} {duration(taken) if taken else 'a time not known'}" for name, taken in seconds.items())
+    print(
+        f"This takes about {duration(sum(seconds.values()))}: {each}." if len(seconds) > 1 else f"Time: {each}.",
+        flush=True,
+    )
     for name, part in wanted.items():
         start = time.perf_counter()
         measured = part.measure(number[name], device)

@@ -166,7 +166,7 @@ def offline(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
     done = subprocess.run([*command, *for_processors("torch")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for made in environment(tmp_path_factory.mktemp("offline"), wheel):
-        from_folder = ["install", "--quiet", "--no-index", "--find-links", str(folder), "mtl_core"]
+        from_folder = ["install", "--quiet", "--no-compile", "--no-index", "--find-links", str(folder), "mtl_core"]
         done = made.python("-m", "pip", *from_folder, PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")
         assert done.returncode == 0, done.stderr
         shutil.rmtree(folder)
@@ -310,7 +310,7 @@ def test_the_core_alone_says_what_its_problems_need(core: Environment) -> None:
 
 
 def test_the_core_alone_takes_one_gigabyte_without_cuda(offline: Environment) -> None:
-    """Installed without an index, and it works."""
+    """Installed without an index and, as everywhere here, without bytecode; and it works."""
     from mtl_core.smtos import keys
 
     assert offline.size() <= 1_000_000_000
