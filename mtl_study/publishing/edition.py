@@ -61,9 +61,7 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
     bodies = {name: (title, _local(markdown(text), documents)) for name, (title, text) in documents.items()}
     bodies["questions.html"] = (questions.TITLE, questions.body(questions.read(), titles))
     for name, (title, body) in bodies.items():
-        page = template.get_template("document.html.j2").render(
-            title=title, body=body, around=_around(contents, name)
-        )
+        page = template.get_template("document.html.j2").render(title=title, body=body, around=_around(contents, name))
         files.write_atomically(target / name, page)
     pages.write_index(target, preset, notebooks.find(repository / "notebooks"), _around(contents, "index.html"))
     return target / "index.html"

@@ -152,7 +152,9 @@ def test_the_student_copy_lacks_the_solutions_and_has_a_store_of_its_own(reposit
 
 
 def test_each_check_has_a_cell_of_its_own_for_nbgrader():
-    source = 'x = 1  # before\n\ncheck("least_c", my_c)\ncheck(\n    "gate", my_gate\n)\nif accepted("gate"):\n    x = 2'
+    source = (
+        'x = 1  # before\ncheck("least_c", my_c)\ncheck(\n    "gate", my_gate\n)\nif accepted("gate"):\n    x = 2'
+    )
     cells = handouts.student(new_notebook(cells=[new_code_cell(source, id="c")])).cells
     assert [cell.id for cell in cells] == ["c", "c-2", "c-3", "c-4"]
     assert [cell.source for cell in cells][0::3] == ["x = 1  # before", 'if accepted("gate"):\n    x = 2']

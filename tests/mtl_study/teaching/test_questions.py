@@ -56,7 +56,9 @@ def losses():
 
 
 def alike():
-    draws = [guarantees.weights(key, pair(1, a)) for key in ("edm", "cagrad", "nash_mtl", "pcgrad") for a in (20, 90, 170)]
+    draws = [
+        guarantees.weights(key, pair(1, a)) for key in ("edm", "cagrad", "nash_mtl", "pcgrad") for a in (20, 90, 170)
+    ]
     return "all of them equal weights" if all(np.allclose(w / w.sum(), 0.5, atol=1e-4) for w in draws) else "its own"
 
 
