@@ -23,7 +23,7 @@ AGAIN = 0.01  # seconds until another try, where the code itself has caught the 
 
 
 class Stopped(BaseException):
-    """Why a call was stopped. No Exception: `except Exception` in the code that is stopped does not catch it."""
+    """Why a call was stopped. No Exception, so that `except Exception` in the code itself does not catch it."""
 
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
