@@ -149,6 +149,7 @@ def test_the_student_copy_lacks_the_solutions_and_has_a_store_of_its_own(reposit
     assert store.archive == folder / "results" and (folder / "results/toy/edm.jsonl").exists()
     assert store.folder == folder / "runs/results"
     assert json.loads((folder / "student.json").read_text()) == {"seed": 7}
+    assert capsys.readouterr().out.endswith(f"/jupyter lab {folder}\n")
 
 
 def test_each_check_has_a_cell_of_its_own_for_nbgrader():
@@ -182,10 +183,10 @@ def test_answers_are_not_overwritten(repository, tmp_path, capsys):
     text = (folder / "01_toy.ipynb").read_text().replace("my_weights = None", "my_weights = [1, 0]")
     (folder / "01_toy.ipynb").write_text(text)
     assert handouts.main(command, repository) == 2
-    assert "worked in 1 notebook of" in capsys.readouterr().out and (folder / "01_toy.ipynb").read_text() == text
+    assert "worked in 1 notebook of" in capsys.readouterr().err and (folder / "01_toy.ipynb").read_text() == text
 
 
 def test_a_folder_that_cannot_be_written_is_named(repository, tmp_path, capsys):
     (tmp_path / "file").write_text("a file where the folder should be")
     assert handouts.main(["--folder", str(tmp_path / "file")], repository) == 1
-    assert f"cannot write {tmp_path / 'file' / '01_toy.ipynb'}: " in capsys.readouterr().out
+    assert f"cannot write {tmp_path / 'file' / '01_toy.ipynb'}: " in capsys.readouterr().err
