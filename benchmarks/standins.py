@@ -285,7 +285,7 @@ class Drawn:
 
     def run(self) -> dict[str, Record]:
         write(self.store.folder, self.configs)
-        return {config.key: self.store.get(config) for config in self.configs}
+        return {config.key: stand_in(config) for config in self.configs}
 
 
 def in_a_kernel(folder: str) -> None:

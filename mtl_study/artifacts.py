@@ -110,9 +110,10 @@ def folder(preset: str) -> Path:
 def clear(folder: Path, stem: str) -> None:
     """Remove what an earlier execution of a notebook left in a folder of artifacts; others may do so at the same time.
     Raises CannotWrite if something stays."""
-    left = ("figures/{0}_*", "tables/{0}_*", "claims/{1}.json", "claims/{1}/*", "notebooks/{1}.*")
-    left += ("findings/{1}.json", "explorer/{1}.json")
-    for pattern in left:
+    for pattern in (
+        *("figures/{0}_*", "tables/{0}_*", "claims/{1}.json", "claims/{1}/*", "notebooks/{1}.*"),
+        *("findings/{1}.json", "explorer/{1}.json"),
+    ):
         for path in folder.glob(pattern.format(number_of(stem), stem)):
             try:
                 path.unlink(missing_ok=True)

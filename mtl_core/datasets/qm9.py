@@ -122,6 +122,7 @@ PROPERTIES = {
     "GAtom": Property("atomisation free energy at 298.15 K", "meV", 1000.0, -70.8366542, 9.49834233),
     "Cv": Property("heat capacity at 298.15 K", "cal/(mol K)", 1.0, 31.620364, 4.06758086),
 }
+scales = {name: known.std * known.factor for name, known in PROPERTIES.items()}  # what a value of 1 means, in `unit`
 
 
 # -- a molecule from its SMILES and its geometry -----------------------------------------------------------------------

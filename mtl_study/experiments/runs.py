@@ -323,7 +323,8 @@ def fingerprint(smto: type) -> str:
         if function.__module__ != smto.__module__ or smto.__module__.startswith("mtl_study."):
             return
         for name in sorted(_globals_of(function.__code__) - helpers.keys()):
-            found = inspect.unwrap(function.__globals__.get(name))
+            found: Any = function.__globals__.get(name)
+            found = inspect.unwrap(found)
             if isinstance(found, CONSTANTS) or getattr(found, "__module__", "") == smto.__module__:
                 helpers[name] = None  # one that uses itself is told once
                 helpers[name] = _attributes(found, told) if isinstance(found, type) else told(found)

@@ -141,4 +141,4 @@ def _marker(marker: str) -> str:
     """A marker of matplotlib as the path of an SVG."""
     style = MarkerStyle(marker)
     (outline,) = style.get_path().transformed(style.get_transform()).to_polygons()
-    return "M" + "L".join(f"{x:.3g},{-y:.3g}" for x, y in outline) + "Z"
+    return "M" + "L".join(f"{x:.3g},{-y:.3g}" for x, y in np.asarray(outline)) + "Z"

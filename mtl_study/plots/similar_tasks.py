@@ -278,8 +278,8 @@ def _by_family(problems: Sequence[str]) -> list[list[str]]:
 def _statistics(axes: np.ndarray, table: pd.DataFrame) -> None:
     """A row of Figure 7: the three statistics of some problems."""
     for ax, column in zip(axes, COLUMNS_OF_FIGURE_7, strict=True):
-        floor = 1.0 if column == "norm_ratio" else -math.inf
-        canvas.lines(ax, table, "progress", column, "problem", canvas.one_sd(lambda mean, floor=floor: floor))
+        band = canvas.one_sd(lambda mean: 1.0) if column == "norm_ratio" else canvas.one_sd()
+        canvas.lines(ax, table, "progress", column, "problem", band)
         ax.set_xlim(-3, 103)
         canvas.despine(ax)
     for num_tasks in sorted(table.num_tasks.unique()):

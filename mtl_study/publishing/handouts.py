@@ -55,7 +55,8 @@ def _parts(cell: NotebookNode) -> list[NotebookNode]:
     and without a progress bar."""
     if cell.cell_type != "code" or not notebooks.checks_in(cell.source):
         return [cell]
-    lines, parts, cut = cell.source.split("\n"), [], [0]
+    lines, cut = cell.source.split("\n"), [0]
+    parts: list[NotebookNode] = []
     calls = {node.lineno: ast.unparse(node) for node in notebooks.check_calls(cell.source)}
     for statement in ast.parse(cell.source).body:
         if isinstance(statement, ast.Expr) and calls.get(statement.lineno) == ast.unparse(statement):

@@ -67,4 +67,7 @@ def bundle(figure: Figure, live: Live) -> dict[str, Any]:
     from IPython.core.pylabtools import print_figure
 
     shown = {"image/png": print_figure(figure, base64=True), "text/plain": repr(figure), MIME: asdict(live)}
-    return {**shown, **widget(live)._repr_mimebundle_()[0]} if has_frontend() else shown
+    if not has_frontend():
+        return shown
+    of_widget = widget(live)._repr_mimebundle_()
+    return {**shown, **(of_widget[0] if of_widget else {})}
