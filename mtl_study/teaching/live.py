@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import anywidget
     from matplotlib.figure import Figure
 
-MIME = "application/vnd.mtl-study.live+json"
+MIME, VIEW = "application/vnd.mtl-study.live+json", "application/vnd.jupyter.widget-view+json"
 FILES = (
     "weights.js",
     "elements.js",
@@ -67,7 +67,6 @@ def bundle(figure: Figure, live: Live) -> dict[str, Any]:
     from IPython.core.pylabtools import print_figure
 
     shown = {"image/png": print_figure(figure, base64=True), "text/plain": repr(figure), MIME: asdict(live)}
-    if not has_frontend():
-        return shown
-    of_widget = widget(live)._repr_mimebundle_()
-    return {**shown, **(of_widget[0] if of_widget else {})}
+    if has_frontend():
+        shown[VIEW] = {"version_major": 2, "version_minor": 0, "model_id": widget(live).model_id}
+    return shown
