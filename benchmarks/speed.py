@@ -694,7 +694,7 @@ def _missed(
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-class Measured(NamedTuple):
+class Benched(NamedTuple):
     """A part of the bench: a heading, a table and a remark; formats: of columns, others are shown as `digits` says."""
 
     heading: str
@@ -726,28 +726,28 @@ def _where(device: torch.device) -> str:
     return "one thread" if device.type == "cpu" else torch.cuda.get_device_name(device)
 
 
-def _steps(rounds: int, device: torch.device) -> Measured:
+def _steps(rounds: int, device: torch.device) -> Benched:
     heading = f"One training step on multimnist/CL_RR, batch {BATCH}, {_where(device)}: median of {rounds} rounds"
-    return Measured(heading, steps(rounds=rounds, device=device).sort_values("ms"))
+    return Benched(heading, steps(rounds=rounds, device=device).sort_values("ms"))
 
 
-def _waits(rounds: int, device: torch.device) -> Measured:
+def _waits(rounds: int, device: torch.device) -> Benched:
     heading = "What the host waits for in one training step on a GPU, three tasks, counted without one"
-    return Measured(heading, waits().sort_values("waits", kind="stable"), digits="{:.0f}")
+    return Benched(heading, waits().sort_values("waits", kind="stable"), digits="{:.0f}")
 
 
-def _entry(rounds: int, device: torch.device) -> Measured:
+def _entry(rounds: int, device: torch.device) -> Benched:
     table = entry(rounds=rounds, device=device)
     cost = 100 * (table["× trainer's step"].drop(GROUPS) - 1)
     remark = f"It costs at most {cost.max():.1f} % over the trainer's step ({cost.idxmax()}); limit {ENTRY_LIMIT} %."
     heading = f"The same through mtl_core.Balancer, {_where(device)}: median of {rounds} rounds"
-    return Measured(heading, table, remark, digits="{:.3f}")
+    return Benched(heading, table, remark, digits="{:.3f}")
 
 
-def _load(rounds: int, device: torch.device) -> Measured:
+def _load(rounds: int, device: torch.device) -> Benched:
     table = loading(rounds, device=device)
     cost = table["fewer by, %"]
-    return Measured(
+    return Benched(
         f"Loading, at the settings of the quick presets, but for the row of the paper's size; {_where(device)}\n"
         "(medians over rounds; fewer by: of the ratios per round)",
         table,
@@ -756,45 +756,45 @@ def _load(rounds: int, device: torch.device) -> Measured:
     )
 
 
-def _upsampling(rounds: int, device: torch.device) -> Measured:
+def _upsampling(rounds: int, device: torch.device) -> Benched:
     heading = f"Predictions of 19C to its pixels, forward and backward, {_where(device)}: median of {rounds} rounds"
-    return Measured(heading, upsampling(rounds, device))
+    return Benched(heading, upsampling(rounds, device))
 
 
-def _encoder(rounds: int, device: torch.device) -> Measured:
+def _encoder(rounds: int, device: torch.device) -> Benched:
     heading = "QM9's encoder, forward and backward, 120 real molecules, one thread"
-    return Measured(f"{heading}: median of {rounds} rounds", encoder(rounds))
+    return Benched(f"{heading}: median of {rounds} rounds", encoder(rounds))
 
 
-def _data(rounds: int, device: torch.device) -> Measured:
+def _data(rounds: int, device: torch.device) -> Benched:
     seconds, ways = reading()
     heading = f"Reading QM9, all cores: {sum(ways.values()):,} molecules in {seconds:.0f} s, once"
-    return Measured(heading, pd.DataFrame({"molecules": pd.Series(ways)}), digits="{:,.0f}")
+    return Benched(heading, pd.DataFrame({"molecules": pd.Series(ways)}), digits="{:,.0f}")
 
 
-def _solvers(rounds: int, device: torch.device) -> Measured:
+def _solvers(rounds: int, device: torch.device) -> Benched:
     table = solver_times(rounds)
     heading = f"The K×K subproblems: median of {rounds} Gramians; A: {GRAMIANS['A']}, B: {GRAMIANS['B']}"
     formats = {name: "{:.0e}" for name in table if name.endswith("misses by")}
-    return Measured(heading, table.set_index(["subproblem", "Gramian", "K"]), in_short(table), "{:.0f}", formats)
+    return Benched(heading, table.set_index(["subproblem", "Gramian", "K"]), in_short(table), "{:.0f}", formats)
 
 
-def _records(rounds: int, device: torch.device) -> Measured:
+def _records(rounds: int, device: torch.device) -> Benched:
     found = {f"{length} epochs": records(epochs=length) for length in (10, 100)}
     heading = "20,000 records that are all there, found again by a sweep, once"
-    return Measured(heading, pd.concat(found), digits="{:.1f}")
+    return Benched(heading, pd.concat(found), digits="{:.1f}")
 
 
-def _epochs(rounds: int, device: torch.device) -> Measured:
+def _epochs(rounds: int, device: torch.device) -> Benched:
     heading = f"The second epoch of every method, evaluations included; full width; {_where(device)}"
-    return Measured(heading, epochs(device).set_index(["problem", "method"]))
+    return Benched(heading, epochs(device).set_index(["problem", "method"]))
 
 
-class Part(NamedTuple):
+class BenchPart(NamedTuple):
     """How a part is measured; its rounds (1 where it is done once); seconds on two cores of a server, of each round
     and apart from them."""
 
-    measure: Callable[[int, torch.device], Measured]
+    measure: Callable[[int, torch.device], Benched]
     rounds: int
     seconds: tuple[float, float]
 
@@ -806,16 +806,16 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "steps": Part(_steps, 60, (2, 10)),
-    "waits": Part(_waits, 1, (0, 40)),
-    "entry": Part(_entry, 60, (4, 10)),
-    "loading": Part(_load, 20, (0.8, 160)),
-    "upsampling": Part(_upsampling, 20, (1, 10)),
-    "encoder": Part(_encoder, 5, (7, 30)),
-    "data": Part(_data, 1, (0, 40)),
-    "solvers": Part(_solvers, 9, (1.8, 6)),
-    "records": Part(_records, 1, (0, 130)),
-    "epochs": Part(_epochs, 1, (0, 0)),  # for a GPU; nobody has measured how long
+    "steps": BenchPart(_steps, 60, (2, 10)),
+    "waits": BenchPart(_waits, 1, (0, 40)),
+    "entry": BenchPart(_entry, 60, (4, 10)),
+    "loading": BenchPart(_load, 20, (0.8, 160)),
+    "upsampling": BenchPart(_upsampling, 20, (1, 10)),
+    "encoder": BenchPart(_encoder, 5, (7, 30)),
+    "data": BenchPart(_data, 1, (0, 40)),
+    "solvers": BenchPart(_solvers, 9, (1.8, 6)),
+    "records": BenchPart(_records, 1, (0, 130)),
+    "epochs": BenchPart(_epochs, 1, (0, 0)),  # for a GPU; nobody has measured how long
 }
 
 

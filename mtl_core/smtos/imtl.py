@@ -173,7 +173,7 @@ class IMTL(IMTLG):
 
 @register
 class IMTLL(LossWeighting):
-    """Learned scales alone."""
+    """Learnt scales alone."""
 
     key = "imtl_l"
     head_policy = "scaled"

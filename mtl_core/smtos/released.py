@@ -2,7 +2,7 @@
 numbers that they add: scipy's general optimizers, started at equal weights, and a search for the point of least norm.
 `solvers` has what is used otherwise.
 
-scipy.optimize is imported where it is used: it takes half a second, and only these options need it.
+scipy's solvers are imported where they are used: that takes half a second, and only these options need it.
 """
 
 from __future__ import annotations

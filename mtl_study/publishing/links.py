@@ -9,7 +9,6 @@ command then removes those of before.
 from __future__ import annotations
 
 import re
-import sys
 import tomllib
 from pathlib import Path
 from urllib.parse import quote
@@ -19,7 +18,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from mtl_core import files
-from mtl_study import artifacts
+from mtl_study import artifacts, commands
 from mtl_study.publishing import notebooks
 
 START, END = "<!-- links -->\n", "<!-- end of the links -->\n"
@@ -142,5 +141,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    artifacts.need_checkout()
-    sys.exit(main())
+    commands.run(main)

@@ -161,8 +161,8 @@ def toy(monkeypatch, tmp_path):
         "solvers": pd.DataFrame({"K": [2], "scipy, ×": [7.0]}, index=pd.MultiIndex.from_tuples([("dual", "A")])),
     }
     parts = {
-        name: speed.Part(
-            lambda rounds, device, name=name: speed.Measured(f"# {name}, {rounds}", tables[name]), 60, (2, 10)
+        name: speed.BenchPart(
+            lambda rounds, device, name=name: speed.Benched(f"# {name}, {rounds}", tables[name]), 60, (2, 10)
         )
         for name in tables
     }

@@ -118,8 +118,8 @@ def still_edm(given: Given) -> str:
 
 
 @exercise()
-def equal_rates(given: Given, learned: np.ndarray) -> str:
-    """Weights for which all losses fall at the same relative rate. learned: FAMO's, after its walk in one place [2]."""
+def equal_rates(given: Given, learnt: np.ndarray) -> str:
+    """Weights for which all losses fall at the same relative rate. learnt: FAMO's, after its walk in one place [2]."""
     mine, losses = method(given), np.array([7.0, 1.5])
     G = np.array([[20.0, -3.0], [-3.0, 1.25]])
 
@@ -152,6 +152,6 @@ def equal_rates(given: Given, learned: np.ndarray) -> str:
     share = shares(np.linalg.solve(G, losses))[0]
     return (
         f"{said} At θ = (0, 2) they give task 1 a share of {number(share, 3)}. In the figure of methods with a memory "
-        f"FAMO came to rest at {number(float(shares(learned)[0]), 3)}: its steps are not infinitely small, and a "
+        f"FAMO came to rest at {number(float(shares(learnt)[0]), 3)}: its steps are not infinitely small, and a "
         "weight decay pulls it back a little."
     )

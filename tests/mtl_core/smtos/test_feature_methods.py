@@ -286,7 +286,7 @@ def test_rotation_gradient_is_that_of_the_rotation_loss(shape, size, reduction) 
 
 
 def triangle_runs(optimizer: partial, steps: int, size: int, base: torch.Tensor, scale: float) -> list[torch.Tensor]:
-    """RotoGrad's rotations [2, m, m] step by step, by its definition alone. What is learned are the m (m − 1)/2 angles
+    """RotoGrad's rotations [2, m, m] step by step, by its definition alone. What is learnt are the m (m − 1)/2 angles
     of one triangle per task; the loss is written out, differentiated automatically and scaled by `scale`."""
     rows, columns = torch.tril_indices(size, size, -1)
     angles = torch.zeros(2, len(rows), dtype=torch.float64, requires_grad=True)
