@@ -73,7 +73,7 @@ def iou(m, absent=True, union=1):
 MIOU = problems.get("cityscapes/R18").tasks[0].metrics["mIoU"]
 DIFFERENCES = {f"method {i}": np.random.default_rng(i).normal(0.1 * i, 1, 5) for i in range(4)}
 FACTS = {
-    "equal_rates": {"learned": np.array([0.3, 0.7])},
+    "equal_rates": {"learnt": np.array([0.3, 0.7])},
     "epoch_gains": {"runs": [run(1), run(2)], "package": gains, "accuracy": 0.9, "mse": 0.1},
     "two_one_sided_tests": {"differences": DIFFERENCES, "margin": 0.5},
     "fair_length": {"reached": reached},
