@@ -135,14 +135,15 @@ def markdown(source: str, leads: Callable[[str], str] = inside, seen: Counter[st
 
 
 def headed(page: str) -> str:
-    """A page in whose tables each cell knows the head of its column, for narrow screens."""
+    """A page for narrow screens: each cell of a table knows the head of its column, and wide code scrolls by key."""
 
     def cells(table: re.Match[str]) -> str:
         heads = [re.sub(r"<[^>]*>", "", head) for head in re.findall(r"<th\b[^>]*>(.*?)</th>", table[0], re.DOTALL)]
         column = itertools.cycle(html.escape(html.unescape(head).strip()) for head in heads or [""])
         return re.sub(r"<td\b", lambda _: f'<td data-head="{next(column)}"', table[0])
 
-    return re.sub(r"<table.*?</table>", cells, page, flags=re.DOTALL)
+    page = re.sub(r"<table.*?</table>", cells, page, flags=re.DOTALL)
+    return page.replace("<pre>", '<pre tabindex="0">')
 
 
 def formula(tex: str, display: Literal["inline", "block"] = "inline") -> str:

@@ -105,7 +105,7 @@ def test_pictures_have_a_size_and_a_text(browser: Browser, all_pages: list[Path]
 def test_formulas_are_drawn(browser: Browser, all_pages: list[Path]) -> None:
     script = """() => { const boxes = [...document.querySelectorAll("math")].map(m => m.getBoundingClientRect());
         const prose = document.querySelector("main").cloneNode(true);
-        prose.querySelectorAll("pre, code, .highlight").forEach(e => e.remove());
+        prose.querySelectorAll("pre, code, .highlight, script").forEach(e => e.remove());
         const empty = boxes.filter(b => b.width < 3 || b.height < 5).length;
         return [boxes.length, empty, prose.textContent.match(/\\$|\\\\[a-z]+/g)]; }"""
     formulas = 0

@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
-from mtl_study.publishing import edition, questions, running
+from mtl_study.publishing import edition, questions
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUESTIONS = questions.read()
@@ -19,10 +19,10 @@ pytestmark = [
 
 
 @pytest.fixture
-def address(house, monkeypatch):
+def address(house, rendered, monkeypatch):
     monkeypatch.setattr(edition, "_api", lambda target: "")
     (house.repository / "docs").mkdir()
-    running.render_again(house.folder)
+    rendered(house.folder)
     return (edition.write("quick", house.repository).parent / "questions.html").as_uri()
 
 
