@@ -23,15 +23,19 @@ export function player(box, setup) {
     const style = { ...stroke(colour, dash), fill: "none", "vector-effect": "non-scaling-stroke" };
     lines.set(key, [element("polyline", style), element("circle", { r: 0.24, fill: style.stroke })]);
   }
-  const start = tip(plane, EXTENT, "Start of the walks", () => state.start, (at) => change({ start: at }));
+  const start = tip(plane, EXTENT, "Start of the walks", () => state.start, (at) => {
+    named.selectedIndex = -1; // a start that is in no list
+    change({ start: at });
+  });
   plane.append(goal, ...[...lines.values()].flat(), start.made);
 
   const play = element("button", { type: "button", onclick: () => run(!running) }, "play");
   const once = element("button", { type: "button", onclick: () => { run(false); advance(1); draw(); } }, "one step");
   const again = element("button", { type: "button", onclick: () => change({}) }, "back to the start");
   const starts = setup.starts.map((at) => [at, `(${at.map(short).join(", ")})`]);
+  const named = choice(starts, starts[0][0], (at) => change({ start: [...at] }));
   const fields = [
-    labelled("start", choice(starts, starts[0][0], (at) => change({ start: [...at] }))),
+    labelled("start", named),
     labelled("optimizer", choice(Object.entries(WAYS), state.optimizer, (optimizer) => change({ optimizer }))),
     labelled("step size", choice(setup.rates.map((x) => [x, String(x)]), state.rate, (rate) => change({ rate }))),
     labelled("weight of L₁", choice(setup.goals.map(([x]) => [x, String(x)]), state.weight, (weight) => change({ weight }))),
@@ -41,13 +45,13 @@ export function player(box, setup) {
   const body = element("tbody");
   for (const method of setup.methods) {
     const cells = [element("td"), element("td")];
-    const named = methodBox(method, shown.has(method.key), (on) => {
+    const toggle = methodBox(method, shown.has(method.key), (on) => {
       if (on) shown.add(method.key);
       else shown.delete(method.key);
       change({});
     });
     rows.set(method.key, cells);
-    body.append(element("tr", { "data-key": method.key }, element("th", { scope: "row" }, named), ...cells));
+    body.append(element("tr", { "data-key": method.key }, element("th", { scope: "row" }, toggle), ...cells));
   }
   const heads = ["method", "loss", "where it is"].map((text) => element("th", { scope: "col" }, text));
   const table = element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body);
