@@ -295,7 +295,7 @@ class TestBrowser:
         assert said.text_content().startswith("Step 0.")
         page.get_by_role("slider", name="Start of the walks").focus()
         page.keyboard.press("ArrowDown")
-        assert page.get_by_label("start", exact=True).evaluate("list => list.selectedIndex") == -1
+        assert page.get_by_role("combobox", name="start").evaluate("list => list.selectedIndex") == -1
         page.get_by_role("button", name="play").click()
         page.wait_for_function(
             "[...document.querySelectorAll('button')].every((one) => one.textContent !== 'pause')", timeout=60_000
