@@ -345,6 +345,7 @@ def write_index(folder: Path, preset: str, sources: list[Path], around: Around =
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # the explorer offers metrics in their order
     environment.filters |= {"tone": TONES.get, "value": value, "remarks": remarks, "anchor": anchor}
     page = environment.get_template("index.html.j2").render(
         preset=preset,

@@ -218,11 +218,13 @@ def test_what_notebooks_left_for_the_explorer_is_in_the_page(house):
     """As data for its script, in which no tag can end; without such a file there is no explorer, and a damaged one is
     named."""
     assert 'id="explorer"' not in house.index()
-    one = {"problem": "p", "label": "</script>", "metrics": {}, "methods": {}, "rows": {}}
+    metrics = {"delta_m": "Δm", "CL": "class"}  # not in the order of letters: Δm is offered first
+    one = {"problem": "p", "label": "</script>", "metrics": metrics, "methods": {}, "rows": {}}
     artifacts.save_findings({"problems": [one]}, "01_lines", "quick", kind="explorer")
     page = house.index()
     data = re.search(r'<script type="application/json" id="explored">(.*?)</script>', page)[1]
     assert json.loads(data) == [one] and '<a href="#explorer">' in page
+    assert list(json.loads(data)[0]["metrics"]) == list(metrics)
     (house.folder / "explorer/01_lines.json").write_text('{"problems": [{"problem": "p"}]}')
     assert "a problem lacks its metrics, methods or rows. Run this notebook again." in house.index()
 
