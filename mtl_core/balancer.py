@@ -144,7 +144,8 @@ class Balancer:
 
     def begin_step(self) -> None:
         """Called before the forward pass where there is dropout, for `after_step` to meet the same masks."""
-        self._random_state = RandomState.capture(self.device)
+        if any(smto.replay for smto in self.smtos):
+            self._random_state = RandomState.capture(self.device)
 
     def transform(self, z: Tensor, k: int | str) -> Tensor:
         """What head k sees of the features [B, …]; z itself for most methods."""
@@ -203,9 +204,9 @@ class Balancer:
                 "no tensor of floats is in features; give tensors, in any nest of lists, tuples and dicts."
             )
         self._check(named, bool(z), targets, second_batch)
-        values = [loss.detach().to(self.last) for loss in named.values() if isinstance(loss, Tensor)]
         last = self.last
         if None in named.values():
+            values = [loss.detach().to(last) for loss in named.values() if loss is not None]
             last = torch.where(last.isnan(), torch.stack(values).mean(), last)
         another = None if second_batch is None else self._evaluated(second_batch)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))

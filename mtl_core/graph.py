@@ -324,9 +324,10 @@ def leaves(roots: Iterable[Tensor], doors: set[tuple[Any, int]]) -> tuple[list[A
             met = True
         elif edge[0] is not None and edge[0] not in seen:
             seen.add(edge[0])
-            if edge[0].name() == "CheckpointFunctionBackward":
+            name = edge[0].name()
+            if name == "CheckpointFunctionBackward":
                 raise ValueError("a checkpoint hides the parameters behind it; make it with use_reentrant=False.")
-            if hasattr(edge[0], "variable"):
+            if name == "torch::autograd::AccumulateGrad":
                 found.append(edge[0].variable)
             todo.extend(edge[0].next_functions)
     return found, met
