@@ -328,7 +328,7 @@ def leaves(roots: Iterable[Tensor], doors: set[tuple[Any, int]]) -> tuple[list[A
             if name == "CheckpointFunctionBackward":
                 raise ValueError("a checkpoint hides the parameters behind it; make it with use_reentrant=False.")
             if name == "torch::autograd::AccumulateGrad":
-                found.append(edge[0].variable)
+                found.append(edge[0].variable)  # type: ignore[attr-defined]
             todo.extend(edge[0].next_functions)
     return found, met
 
