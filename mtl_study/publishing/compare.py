@@ -17,9 +17,10 @@ from mtl_study.plots import canvas
 from mtl_study.plots import newcomer as drawn
 from mtl_study.publishing.rendering import markdown, size
 
-STYLE = "body {max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif} \
+STYLE = ":root {color-scheme: light dark} pre {white-space: pre-wrap} td {white-space: nowrap} \
+body {max-width: 66rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif} \
 table {border-collapse: collapse; display: block; overflow-x: auto} th, td {padding: .2rem .6rem} \
-tr:nth-child(even) {background: #8881} img {max-width: 100%; height: auto} pre {overflow-x: auto}"
+tr:nth-child(even) {background: #8881} img {max-width: 100%; height: auto}"
 
 
 def write(found: newcomer.Found, folder: Path) -> Path:
