@@ -47,8 +47,8 @@ class Balancer:
         groups: lists of shared parameters. Each is a problem of its own to a method that reads the Gramian on the
             shared parameters; heads get the mean of their weights.
         seed: of the method's own random numbers.
-        log: `self.log` keeps a row for each step and task: loss, weight, length of the gradient (on the features where
-            given), its lowest cosine with another task's (NaN: there is none), conflicts: with how many it is below 0.
+        log: `self.log` keeps a row for each step (or its part) and task: loss, weight, length of the gradient (on the
+            given features), its lowest cosine with another task's (or NaN), conflicts: with how many it is below 0.
         together: the processes of torch.distributed, if there are several, take every step together: losses, gradients
             and weights are those of all their batches, of equal size. The network is called as it is or in
             DistributedDataParallel, whose own averaging has then nothing to do.
@@ -80,6 +80,8 @@ class Balancer:
             if num_tasks is None and tasks is None:
                 raise BadOption("Balancer: how many tasks are there? Give num_tasks=2, or their names: tasks=[…].")
             smto = build(smto, len(tasks or range(num_tasks or 0)))
+        elif not isinstance(smto, SMTO):
+            raise BadOption(f"Balancer: {smto!r} is no SMTO; give its key, or build(…), or from_torchjd(…)(num_tasks).")
         elif num_tasks not in (None, smto.num_tasks):
             raise BadOption(f"Balancer: num_tasks = {num_tasks}, but {smto.key} was made for {smto.num_tasks} tasks.")
         self.smto, self.key, self.num_tasks = smto, smto.key, smto.num_tasks
@@ -89,12 +91,15 @@ class Balancer:
         if wrong := {type(p).__name__ for p in (*given, *shared) if not isinstance(p, nn.Parameter)}:
             raise BadOption(f"Balancer: expected shared parameters, not {', '.join(wrong)}: shared=trunk.parameters().")
         if groups is not None and (len(set(shared)) < len(shared) or {p for p in given if p.requires_grad} - {*shared}):
-            raise BadOption(
-                "Balancer: one group for each shared parameter; there is one that two groups have, or none."
-            )
+            raise BadOption("Balancer: one group for each shared parameter; two groups have one, or none has.")
         self.groups = None if groups is None else [[p for p in part if p.requires_grad] for part in parts]
         if not any(p.requires_grad for p in shared):
             raise BadOption("Balancer: shared holds no trainable parameter; give those of the part that all tasks use.")
+        if heads is not None:
+            self.tasks = self.tasks or list(heads)
+            if set(heads) != set(self.tasks):
+                raise BadOption(f"Balancer: heads {list(heads)} for tasks {self.tasks}; call them by the same names.")
+            heads = {task: heads[task] for task in self.tasks}
         self.model = MultiTaskModel(nn.ParameterList(shared), heads or {})
         smto.check_model(self.model)
         self.needs, self.wraps = smto.required(), isinstance(smto, Wrapping)
@@ -175,7 +180,7 @@ class Balancer:
         losses: Losses,
         features: Any = None,
         *,
-        targets: Sequence[Tensor] | None = None,
+        targets: Mapping[str, Tensor] | Sequence[Tensor] | None = None,
         second_batch: Callable[[], Losses] | None = None,
         scaler: torch.amp.GradScaler | None = None,
     ) -> StepResult:
@@ -187,7 +192,7 @@ class Balancer:
                 its last one (the mean of the others before it has any).
             features: what the heads took in, tensors in any nest of lists, tuples and dicts. With them the K passes end
                 there for a method that reads features, and the heads are passed through once.
-            targets: one tensor per task. second_batch: computes the losses of another batch.
+            targets: one tensor per task, as the losses come. second_batch: computes the losses of another batch.
             scaler: the gradients come out times its scale, as scaler.step expects them; the method sees plain ones. A
                 step whose gradients overflow leaves the method as it was.
 
@@ -198,19 +203,18 @@ class Balancer:
             Unmet: the method lacks something. NonFinite, BadOption, ValueError: as for the method and for GraphStep.
         """
         named = self._in_order(losses)
+        aims: Any = None if targets is None else list(self._in_order(targets, "targets").values())
         z = [t for t in tree_leaves(features) if isinstance(t, Tensor) and t.is_floating_point()]
         if features is not None and not z:
-            raise ValueError(
-                "no tensor of floats is in features; give tensors, in any nest of lists, tuples and dicts."
-            )
-        self._check(named, bool(z), targets, second_batch)
+            raise ValueError("no tensor of floats is in features; give some, in any nest of lists, tuples and dicts.")
+        self._check(named, bool(z), aims, second_batch)
         last = self.last
         if None in named.values():
             values = [loss.detach().to(last) for loss in named.values() if loss is not None]
             last = torch.where(last.isnan(), torch.stack(values).mean(), last)
         another = None if second_batch is None else self._evaluated(second_batch)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
-        step = GraphStep(self.model, named, last, z, self.replicas, scale, targets or (), another, self.wraps)
+        step = GraphStep(self.model, named, last, z, self.replicas, scale, aims or (), another, self.wraps)
         gramian = step.gramian("features" if z else "parameters") if self.logs else None
         result = self._balanced(step)
         if gramian is not None:
@@ -219,7 +223,7 @@ class Balancer:
         return result
 
     def _note(self, tasks: Sequence[str], losses: Tensor, gramian: Tensor, result: StepResult) -> None:
-        norms, number = gramian.diagonal().sqrt(), self.log[-1]["step"] + 1 if self.log else 0
+        norms, number = gramian.diagonal().sqrt(), self.log[-1]["step"] + (self._part == 0) if self.log else 0
         cosines = (gramian / norms.outer(norms)).fill_diagonal_(torch.nan)
         lowest = cosines.nan_to_num(2).amin(1)
         weights = result.weights.view(-1, len(tasks)).mean(0)
@@ -240,7 +244,8 @@ class Balancer:
         step, self._pending = self._pending, None
         if step is None:
             return
-        compute, start, replay = self._evaluated(losses), self._random_state, any(smto.replay for smto in self.smtos)
+        compute, replay = self._evaluated(losses), any(smto.replay for smto in self.smtos)
+        start, self._random_state = self._random_state, None
 
         def again() -> Tensor:
             if not replay:
@@ -256,17 +261,21 @@ class Balancer:
         step.losses, step.again = self.before, again
         self.smto.after_step(step)
 
-    def _in_order(self, losses: Losses) -> dict[str, Tensor | None]:
-        """The losses by name, in the tasks' order."""
+    def skip_step(self) -> None:
+        """Called instead of optimizer.step() where you leave a step out, as after a gradient that is not finite."""
+        self._pending, self._own = None, []
+
+    def _in_order(self, losses: Losses, what: str = "losses") -> dict[str, Tensor | None]:
+        """The losses, or what is called so, by name, in the tasks' order."""
         if not isinstance(losses, Mapping):
             values = [losses] if isinstance(losses, Tensor) and not losses.dim() else list(losses)
             if len(values) != self.num_tasks:
-                raise ValueError(f"{len(values)} losses for {self.num_tasks} tasks; give None for a missing one.")
+                raise ValueError(f"{len(values)} {what} for {self.num_tasks} tasks; give None for a missing one.")
             return dict(zip(self.tasks or map(str, range(self.num_tasks)), values, strict=True))
         if self.tasks is None and len(losses) == self.num_tasks:
             self.tasks = list(losses)
         if self.tasks is None or not set(losses) <= set(self.tasks):
-            raise ValueError(f"losses of {list(losses)} for tasks {self.tasks}; name all: Balancer(…, tasks=[…]).")
+            raise ValueError(f"{what} of {list(losses)} for tasks {self.tasks}; name all: Balancer(…, tasks=[…]).")
         return {name: losses.get(name) for name in self.tasks}
 
     def _check(self, named: Mapping[str, Tensor | None], features: bool, targets: Any, second_batch: Any) -> None:
@@ -279,19 +288,22 @@ class Balancer:
             "begin_epoch": not self.epoch,
             "transform": any(loss is not None and k not in self._seen for k, loss in enumerate(named.values())),
             "features": not features,
-            "targets": targets is None,
+            "targets": targets is None or any(target is None for target in targets),
             "second_batch": second_batch is None,
         }
         self._refuse(need for need in self.needs if lacks.get(need))
         if "targets" in self.needs and missing:
             raise ValueError(f"{self.key} reads every task's targets; {missing} are missing from this batch.")
         if self._part == 0 and self._pending is not None:
-            self._refuse(["after_step"], "; it has not come after the last step.")
+            self._refuse(["after_step"], "; it has not come after the last step. (balance.skip_step?)")
         if self._part == 0 and self._own and all(p._version == v and p.equal(old) for p, v, old in self._own):
-            self._refuse(["parameters"], "; nothing has moved them since the last backward. (balance.accumulate?)")
+            words = "; nothing has moved them since the last backward. (balance.accumulate? balance.skip_step?)"
+            self._refuse(["parameters"], words)
 
     def _evaluated(self, function: Callable[[], Losses]) -> Callable[[], Tensor]:
         """A function that computes losses, under the present autocast, as one that gives a tensor [K]."""
+        if not callable(function):
+            raise ValueError("give a function that computes the losses, not their values: lambda: losses.")
         autocast = autocast_as_now(self.device)
 
         def evaluate() -> Tensor:
@@ -335,6 +347,8 @@ class Balancer:
     def _solved(self, step: GraphStep) -> StepResult:
         if self.groups is None:
             return self.smto.backward(step)
+        if sum(map(len, self.groups)) != len(step.shared):
+            raise ValueError("shared parameters were frozen or unfrozen since; make a new Balancer.")
         results, on_heads, start = [], [], 0
         for smto, group in zip(self.smtos, self.groups, strict=True):
             part = GroupStep(step, group, start)
@@ -371,10 +385,13 @@ class Balancer:
     def state_dict(self) -> dict[str, Any]:
         """The state between two steps. torch.load reads it with its defaults."""
         remembered = {name: getattr(self, name) for name in REMEMBERED}
-        return {"smtos": [smto.state_dict() for smto in self.smtos], **remembered}
+        return {"method": [self.key, self.num_tasks], "smtos": [smto.state_dict() for smto in self.smtos], **remembered}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from that state, in a Balancer made with the same arguments."""
+        for name, here in (("method", [self.key, self.num_tasks]), ("tasks", self.tasks)):
+            if name not in state or (here and state[name] and state[name] != here):
+                raise ValueError(f"this state has {name} = {state.get(name)}; this Balancer has {here}.")
         if len(state["smtos"]) != len(self.smtos):
             raise ValueError(f"saved with {len(state['smtos'])} groups; there are {len(self.smtos)} here.")
         for smto, own in zip(self.smtos, state["smtos"], strict=True):

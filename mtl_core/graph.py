@@ -123,8 +123,12 @@ class GraphStep(Step):
         past = any(p in shared for reached, _ in found for p in reached)
         if doors and not any(passed for _, passed in found):
             raise ValueError("no loss depends on the features that were given; give what the heads took in.")
-        if not past and shared.isdisjoint(leaves(self.features, set())[0]):
+        below = leaves(self.features, set())[0]
+        if not past and shared.isdisjoint(below):
             raise ValueError("no loss depends on a shared parameter; give `shared` those of the part all tasks use.")
+        if lost := [list(p.shape) for p in below if isinstance(p, nn.Parameter) and p not in shared]:
+            words = "not in `shared` and would get no gradient. Give all parameters below the features, or no features."
+            raise ValueError(f"the features come from parameters (of shapes {str(lost)[1:-1]}) that are {words}")
         self.through_features = bool(doors) and not past
 
     @property

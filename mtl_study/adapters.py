@@ -65,7 +65,10 @@ def _make_room(smto: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
 
 
 def from_torchjd(aggregator: Any, key: str = "torchjd") -> type[SMTO]:
-    """A class of SMTOs that follow an aggregator of torchjd; every one begins with a copy of it."""
+    """A class of SMTOs that follow an aggregator of torchjd; every one begins with a copy of it. Raises BadOption for a
+    class in its place."""
+    if isinstance(aggregator, type):
+        raise BadOption(f"from_torchjd: {aggregator.__name__} is a class; give an aggregator: {aggregator.__name__}().")
     return type("FromTorchjd", (Torchjd,), {"key": key, "aggregator": aggregator, "of_whom": repr(aggregator)})
 
 

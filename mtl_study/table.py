@@ -25,7 +25,7 @@ from torch import Tensor
 from mtl_core.names import nearest
 from mtl_core.tasks import Metric, Task
 from mtl_study.analysis import delta, inference
-from mtl_study.words import number
+from mtl_study.words import listed, number
 
 SIGNS = {"↑": True, "up": True, "↓": False, "down": False}
 
@@ -74,6 +74,11 @@ def gains(frame: pd.DataFrame, single: str = "single", level: float = 0.95) -> p
     values = frame[list(meaning)].apply(pd.to_numeric, errors="coerce")
     if wrong := [f"{c!r}, row {i + 2}" for c in meaning for i in np.flatnonzero(values[c].isna() & ~_empty(frame[c]))]:
         raise BadTable(f"not a number: {'; '.join(wrong)}.")
+    zero = values[names == single] == 0  # Δm divides by it
+    infinite = np.isinf(values)
+    for words, where in (("infinite", infinite), (f"0 in a row of {single!r}, which Δm divides by", zero)):
+        if wrong := [c for c in meaning if where[c].any()]:
+            raise BadTable(f"{words}: {', '.join(map(repr, wrong))}.")
     seeds = frame["seed"] if "seed" in frame else frame.groupby(names, sort=False).cumcount() + 1
     long = values.rename(columns=meaning).assign(smto=names, seed=seeds.to_numpy()).set_index(["smto", "seed"])
     long.columns = pd.MultiIndex.from_tuples([key[:2] for key in long.columns], names=["task", "metric"])
@@ -136,12 +141,14 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         table = gains(pd.read_csv(Path(given.table).expanduser(), skipinitialspace=True), given.single, given.level)
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, BadTable) as error:
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, BadTable) as error:
         print(f"{given.table}: {error}", file=sys.stderr)
         return 2
     intervals = [f"[{number(low, 2)}, {number(high, 2)}]" for low, high in zip(table.low, table.high, strict=True)]
     shown = table.assign(**{f"{100 * given.level:g} % interval": intervals}).drop(columns=["low", "high"])
     print(shown.to_string(float_format=lambda x: number(x, 2)))
+    if alone := list(table.index[~np.isfinite(table.high)]):
+        print(f"No interval: {listed(alone)}. It takes two seeds that the method shares with every single-task model.")
     return 0
 
 

@@ -151,7 +151,7 @@ class IMTL(IMTLG):
 
     def solve(self, gramian: np.ndarray, losses: np.ndarray | None = None) -> np.ndarray:
         """Gramian of the plain gradients [K, K] and losses [K] to α e^s [K]; then s takes its step."""
-        self.scales = np.exp(self.s.double().numpy())
+        self.scales = np.exp(self.s.numpy().astype(float))
         weights = super().solve(gramian, losses)
         losses = np.ones(self.num_tasks) if losses is None else np.maximum(losses, self.floor)
         self.optimizer.step(self.s, torch.from_numpy(self.scales * losses - 1))

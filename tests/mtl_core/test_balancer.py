@@ -85,6 +85,29 @@ def test_gradients_are_those_of_autograd(key: str, tied: bool, features: bool) -
     assert_close(grads(net), by_autograd(net, expected, result))
 
 
+@pytest.mark.parametrize("key", ["unit_scal", "uw", "rlw_normal", "dwa", "si", "famo"])
+def test_in_mixed_precision_weights_on_losses_are_those_of_the_result(key: str) -> None:
+    """Against autograd of Σ w_k L_k in one precision, to six digits; the trainer sums in another order."""
+    torch.manual_seed(0)
+    net = nn.ModuleList([nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 2)])
+    x = torch.randn(16, 6)
+
+    def forward() -> tuple[Tensor, list[Tensor]]:
+        with torch.autocast("cpu", torch.bfloat16):
+            z = net[0](x).tanh()
+            return z, [net[1](z).float().square().mean(), 3 * net[2](z).float().abs().mean()]
+
+    balance = mtl_core.Balancer(key, net[0].parameters(), 2, lr=0.1, likelihoods=["gaussian", "laplace"])
+    balance.parameters()
+    balance.begin_epoch()
+    z, losses = forward()
+    result = balance.backward(losses, z)
+    total = torch.dot(result.weights, torch.stack(forward()[1]))
+    names, parameters = zip(*net.named_parameters(), strict=True)
+    expected = dict(zip(names, torch.autograd.grad(total, parameters), strict=True))
+    assert_close(grads(net), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_the_step_replaces_and_the_balancer_adds() -> None:
     torch.manual_seed(0)
     model = MultiTaskModel(nn.Linear(3, 2), {"a": nn.Linear(2, 1), "b": nn.Linear(2, 1)})
@@ -212,6 +235,16 @@ def test_the_log_has_a_row_per_step_and_task_and_moves_nothing() -> None:
         assert row["conflicts"] == (cosine < 0)
 
 
+def test_parts_of_a_step_have_its_number_in_the_log() -> None:
+    net, x = make()
+    balance = mtl_core.Balancer("edm", net.shared, 2, log=True)
+    for _ in range(2):
+        with balance.accumulate(2):
+            for _ in range(2):
+                balance.backward(net.losses(net.features(x)))
+    assert [row["step"] for row in balance.log] == [0] * 4 + [1] * 4
+
+
 def test_the_log_compares_the_tasks_that_are_there() -> None:
     """Of a task that is missing there is no cosine; the two others have theirs."""
     shared, rows = nn.Parameter(torch.ones(2)), [torch.tensor([1.0, 0.0]), None, torch.tensor([-1.0, 1.0])]
@@ -317,12 +350,103 @@ def test_what_is_forgotten_is_named_at_the_next_backward() -> None:
         once(balance)
 
 
-def test_a_state_with_other_groups_is_refused() -> None:
+def test_a_step_may_be_left_out() -> None:
+    """Its gradients were not finite, say: neither the look after it nor a moved parameter is missed."""
+    net, x = make()
+    for key in ("famo", "ldc_mtl"):
+        balance = mtl_core.Balancer(key, net.shared, 2)
+        balance.parameters()
+        for _ in range(3):
+            z = net.features(x)
+            balance.backward([loss.square() for loss in net.losses(z)], z)
+            balance.skip_step()
+
+
+def test_masks_of_an_earlier_step_serve_no_later_one() -> None:
+    net, x = make(dropout=0.5)
+    balance = mtl_core.Balancer(build("famo", 2), net.shared)
+    balance.begin_step()
+    for first in (True, False):
+        z = net.features(x)
+        balance.backward(net.losses(z), z)
+        if first:
+            balance.after_step(lambda: net.losses(net.features(x)))
+        else:
+            with pytest.raises(Unmet, match=r"balance\.begin_step\(\) before the forward pass"):
+                balance.after_step(lambda: net.losses(net.features(x)))
+
+
+def test_no_parameter_below_the_features_is_left_without_a_gradient() -> None:
+    """Those that `shared` lacks are named, whether they come before it, next to it, or were unfrozen later."""
+    torch.manual_seed(0)
+    first, second, x = nn.Linear(3, 4), nn.Linear(4, 2), torch.randn(5, 3)
+    for key in ("cagrad", "unit_scal", "mgda_ub"):
+        z = second(first(x).relu())
+        with pytest.raises(ValueError, match=r"parameters \(of shapes \[4, 3\], \[4\]|\[4\], \[4, 3\]\)"):
+            mtl_core.Balancer(key, second.parameters(), 2).backward([z.sum(), z.square().sum()], z)
+        assert not grads(first) and not grads(second)
+    first.requires_grad_(False)
+    balance = mtl_core.Balancer("edm", second.parameters(), 2)
+    z = second(first(x).relu())
+    balance.backward([z.sum(), z.square().sum()], z)
+    first.requires_grad_(True)
+    z = second(first(x).relu())
+    with pytest.raises(ValueError, match="not in `shared` and would get no gradient"):
+        balance.backward([z.sum(), z.square().sum()], z)
+
+
+def test_heads_and_targets_come_by_name_or_in_order() -> None:
+    """BayesAgg looks at each head together with its task's targets: another order of heads moves no gradient."""
+    found = []
+    for order, by_name in (("ab", True), ("ba", True), ("ab", False)):
+        torch.manual_seed(0)
+        trunk, x = nn.Linear(4, 3), torch.randn(6, 4)
+        both = {"a": nn.Linear(3, 2), "b": nn.Linear(3, 4)}
+        heads = nn.ModuleDict({name: both[name] for name in order})
+        targets = {"a": torch.randint(2, (6,)), "b": torch.randint(4, (6,))}
+        balance = mtl_core.Balancer(
+            build("bayesagg_mtl", 2, warm_up=0),
+            trunk.parameters(),
+            tasks=["a", "b"],
+            likelihoods=["softmax"] * 2,
+            feature_shape=[3],
+            heads=heads,
+        )
+        for _ in range(3):
+            balance.begin_epoch()
+            z = trunk(x)
+            losses = {name: F.cross_entropy(heads[name](z), y) for name, y in targets.items()}
+            balance.backward(losses, z, targets=targets if by_name else list(targets.values()))
+        found.append(grads(trunk))
+    assert_close(found[0], found[1])
+    assert_close(found[0], found[2])
+    z = trunk(x)
+    losses = [F.cross_entropy(heads[name](z), y) for name, y in targets.items()]
+    for words, given in (("1 targets for 2 tasks", [targets["a"]]), ("targets of \\['a', 'c'\\]", {"a": x, "c": x})):
+        with pytest.raises(ValueError, match=words):
+            balance.backward(losses, z, targets=given)
+    with pytest.raises(Unmet, match="bayesagg_mtl needs"):
+        balance.backward(losses, z, targets=[targets["a"], None])
+    with pytest.raises(BadOption, match="heads \\['a', 'b'\\] for tasks \\['a', 'c'\\]"):
+        mtl_core.Balancer("edm", trunk.parameters(), tasks=["a", "c"], heads=heads)
+
+
+def test_a_state_of_something_else_is_refused() -> None:
     net, _ = make()
     groups = [list(net.embedding.parameters()), list(net.lstm.parameters())]
     saved = mtl_core.Balancer("edm", num_tasks=2, groups=groups).state_dict()
     with pytest.raises(ValueError, match="saved with 2 groups; there are 1 here"):
         mtl_core.Balancer("edm", net.shared, 2).load_state_dict(saved)
+    cagrad = mtl_core.Balancer("cagrad", net.shared, tasks=["a", "b"])
+    for other, words in (
+        (mtl_core.Balancer("famo", net.shared, 2), r"method = \['cagrad', 2\]; this Balancer has \['famo', 2\]"),
+        (mtl_core.Balancer("cagrad", net.shared, 3), r"method = \['cagrad', 2\]; this Balancer has \['cagrad', 3\]"),
+        (mtl_core.Balancer("cagrad", net.shared, tasks=["b", "a"]), r"tasks = \['a', 'b'\]; this Balancer has"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            other.load_state_dict(cagrad.state_dict())
+    with pytest.raises(ValueError, match="this state has method = None"):
+        cagrad.load_state_dict({})
 
 
 def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
@@ -366,6 +490,15 @@ def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
     for groups in ([embedding, embedding], [lstm]):
         with pytest.raises(BadOption, match="one group for each shared parameter"):
             mtl_core.Balancer("edm", embedding, 2, groups=groups)
+    balance = mtl_core.Balancer("edm", net.shared, 2, groups=[embedding, lstm, list(net.norm.parameters())])
+    net.embedding.requires_grad_(False)
+    with pytest.raises(ValueError, match="frozen or unfrozen since; make a new Balancer"):
+        balance.backward(net.losses(net.features(x)))
+    net.embedding.requires_grad_(True)
+    with pytest.raises(BadOption, match="is no SMTO; give its key"):
+        mtl_core.Balancer(object(), net.shared, 2)
+    with pytest.raises(ValueError, match="a function that computes the losses, not their values"):
+        mtl_core.Balancer("modo", net.shared, 2).backward(losses, second_batch=losses)
     with pytest.raises(BadOption, match="1 likelihoods for 2 tasks"):
         mtl_core.Balancer("uw", net.shared, 2, likelihoods=["softmax"])
     with pytest.raises(BadOption, match="made for 2 tasks"):

@@ -64,6 +64,8 @@ def test_without_a_column_of_seeds_rows_count_as_seeds():
         ((".0171", "abc"), "not a number: 'depth ↓', row 6"),
         (("mgda, 2, .53", "mgda, 2, "), "empty cells: mgda .seed 2"),
         (("mgda, 2", "mgda, 1"), "twice in the table: mgda .seed 1"),
+        (("single, 1, .50", "single, 1, 0"), "0 in a row of 'single', which Δm divides by: 'seg/mIoU ↑'"),
+        ((".0171", "inf"), "infinite: 'depth ↓'"),
         ((".0160\nsingle, 2, , , .0170", "\nsingle, 2, , , "), "no row of 'single' has a value of depth"),
     ],
 )
@@ -82,3 +84,12 @@ def test_the_command_prints_a_row_per_method(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "90 % interval" in said and "−2.04" in said and "mgda" in said
     assert table.main([str(tmp_path / "none.csv")]) == 2
+
+
+def test_a_missing_interval_has_its_reason(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text(TEXT.strip().replace("mgda, ", "mgda, 1"), encoding="utf-8")
+    assert table.main([str(tmp_path / "t.csv")]) == 0
+    assert "No interval: mgda. It takes two seeds that the method shares" in capsys.readouterr().out
+    (tmp_path / "t.csv").write_bytes("method, a up\nmgdä, 1".encode("latin-1"))
+    assert table.main([str(tmp_path / "t.csv")]) == 2
+    assert "utf-8" in capsys.readouterr().err
