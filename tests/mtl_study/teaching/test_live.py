@@ -312,7 +312,7 @@ class TestBrowser:
             const { data } = pen.getImageData(0, 0, 900, 900), halves = [0, 0];
             for (let i = 3; i < data.length; i += 4) halves[i < data.length / 2 ? 0 : 1] += data[i];
             const lines = [...plane.querySelectorAll("polyline")].filter((e) => e.style.display !== "none");
-            const tick = (e) => [e.textContent, e.x.baseVal[0].value, -e.y.baseVal[0].value];
+            const tick = (e) => [e.textContent, e.x.baseVal[0].value, 0 - e.y.baseVal[0].value];
             return { lines: lines.map((e) => [...e.points].map(({ x, y }) => [x, -y])), halves,
                 ends: lines.map(({ nextSibling: e }) => [e.cx.baseVal.value, -e.cy.baseVal.value]),
                 goal: plane.querySelector(".goal").getAttribute("transform"),
