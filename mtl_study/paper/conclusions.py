@@ -638,7 +638,7 @@ def of_fixed_weights(
         Sentence(
             f"On {len(equal)} of {len(replaced)} problems fixed weights are shown to be as good as the method that "
             "they come from, within one standard deviation between its seeds.",
-            f"on {listed(unknown)} they are not shown to be." if unknown else "",
+            f"on {listed(unknown)} they are not shown to be." if unknown and equal else "",
         ),
     ]
     means = {lr: float(table.delta_m.mean()) for lr, table in by_source.items()}
@@ -777,7 +777,7 @@ def of_other_ways(
             Sentence(
                 f"Weights that populations find end at {percent(means['population'])} on CL_RR, {random} at "
                 f"{percent(means[random])} for the same cost: {points(ahead)} between them.",
-                f"the weights by '{best}' end at {percent(means[best])}." if others[best] > means["population"] else "",
+                f"another way ({best}) ends at {percent(means[best])}." if others[best] > means["population"] else "",
             )
         )
     equal = _leads_by_rate(by_rate)

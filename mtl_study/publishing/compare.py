@@ -55,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, help="training processes; default: one per core")
     parser.add_argument("--data", help="the folder that holds MNIST/raw, for overnight")
     given = parser.parse_args(arguments)
+    if not given.method:
+        parser.error("which method? make compare METHOD=mine.py, a Python file with one class under @register")
     settings = parameters.settings_of(given.preset, given.problem)
     found = newcomer.against_shipped(
         given.method,

@@ -155,9 +155,11 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser = argparse.ArgumentParser(
         prog="python -m mtl_study.publishing.grading", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("folder", type=Path, help="with the handed-in notebooks")
+    parser.add_argument("folder", help="with the handed-in notebooks")
     given = parser.parse_args(arguments)
-    grades = grade(given.folder.expanduser(), repository)
+    if not given.folder:
+        parser.error("which folder? make grade FOLDER=handed_in, with handed_in/<name>/NN_….ipynb")
+    grades = grade(Path(given.folder).expanduser(), repository)
     page = "\n".join([
         "# Grades",
         "",

@@ -4,9 +4,10 @@
     python -m mtl_study.publishing.handouts --seed 7          likewise; exercises with numbers have other ones
     python -m mtl_study.publishing.handouts --instructor      the instructor's, into artifacts/instructor/
 
-A student's notebook holds no solution. What a student trains goes into a store in the student's folder; the shipped
-records are read through a link there. A folder with answers in it is never overwritten. Each check has a cell of its
-own, with the metadata by which nbgrader gives it a point: docs/teaching.md.
+A student's notebook holds no solution, and says by itself which numbers its exercises have. What a student trains goes
+into a store in the student's folder; the shipped records are read through a link there. A folder with answers in it is
+never overwritten. Each check has a cell of its own, with the metadata by which nbgrader gives it a point:
+docs/teaching.md.
 """
 
 from __future__ import annotations
@@ -26,12 +27,11 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from mtl_core import files
 from mtl_study import artifacts, commands
 from mtl_study.publishing import notebooks
-from mtl_study.teaching import guesses
 from mtl_study.words import counted
 
 OURS = "mtl_study"  # our part of a notebook's metadata
@@ -103,15 +103,19 @@ def timing(notebook: NotebookNode) -> str:
     return "\n".join([whole, "", "| section | minutes |", "| :--- | ---: |", *rows])
 
 
-def handed_out(notebook: NotebookNode, store: str, docs: str) -> NotebookNode:
-    """A copy at home in another folder: it trains into this store, its links lead to these docs, and it says what its
-    cells were, so that answers can be told."""
+def handed_out(notebook: NotebookNode, store: str, docs: str, seed: int) -> NotebookNode:
+    """A copy at home in another folder: it trains into this store, its links lead to these docs, its exercises have the
+    numbers of this seed, and it says what its cells were, so that answers can be told."""
     for cell in notebook.cells:
         if notebooks.tagged(cell, "parameters"):
             cell.source = re.sub(rf'^(store: str = )"{SHIPPED}"', rf"\1{json.dumps(store)}", cell.source, flags=re.M)
         elif cell.cell_type == "markdown":
             cell.source = cell.source.replace("](../docs/", f"]({docs}/")
-    notebook.metadata[OURS] = {"handed_out": digest(notebook)}
+    if seed:
+        first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+        code = f"from mtl_study.teaching.marking import seeded\n\nseeded({seed})  # the numbers of your exercises"
+        notebook.cells.insert(first, new_code_cell(code, id="seed"))
+    notebook.metadata[OURS] = {"handed_out": digest(notebook), "seed": seed}
     return notebook
 
 
@@ -130,11 +134,16 @@ def answered(path: Path) -> bool:
     return notebook.metadata.get(OURS, {}).get("handed_out") != digest(notebook)
 
 
+def seed_of(path: Path) -> int:
+    """With which seed a notebook was handed out; 0 where there is none."""
+    return int(notebooks.read(path).metadata.get(OURS, {}).get("seed", 0)) if path.exists() else 0
+
+
 def write(repository: Path, folder: Path, seed: int | None = None, solutions: bool = False) -> list[Path]:
     """Write the notebooks into a folder.
 
     Args:
-        seed: of the numbers in exercises; None: what the folder has, or the standard ones.
+        seed: of the numbers in exercises, 0 for those of the notebooks; None: what the folder has.
         solutions: for the instructor.
 
     Raises:
@@ -155,7 +164,8 @@ def write(repository: Path, folder: Path, seed: int | None = None, solutions: bo
     docs = Path(os.path.relpath(repository / "docs", folder)).as_posix()
     for path, target in zip(sources, targets, strict=True):
         copied = (instructor if solutions else student)(notebooks.read(path))
-        files.write_atomically(target, nbformat.writes(handed_out(copied, store, docs)) + "\n")
+        own = handed_out(copied, store, docs, seed_of(target) if seed is None else seed)
+        files.write_atomically(target, nbformat.writes(own) + "\n")
     if not shipped.exists():
         try:
             shipped.symlink_to(repository / SHIPPED, target_is_directory=True)
@@ -163,9 +173,6 @@ def write(repository: Path, folder: Path, seed: int | None = None, solutions: bo
             raise files.CannotWrite(
                 error.errno, f"cannot link {shipped} to the shipped records: {error.strerror}"
             ) from error
-    if seed is not None:
-        note = folder / guesses.FILE
-        files.write_json(note, {**guesses.content(note), "seed": seed})
     return targets
 
 

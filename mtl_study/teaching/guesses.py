@@ -1,9 +1,8 @@
-"""What a reader keeps in the folder of the notebook, in a small file called student.json: guesses, and a seed.
+"""The guesses of a reader, kept in the folder of the notebook, in a small file called student.json.
 
 predict("00_walks", "all end at …")      keeps a guess; `publish` shows it again under the figure of that name
-seed()                                   which numbers the exercises ask for: 0, unless the file says another
 
-Without such a file there are no guesses and the seed is 0. Nothing is written before somebody guesses.
+Nothing is written before somebody guesses.
 """
 
 from __future__ import annotations
@@ -46,16 +45,10 @@ def guess_at(figure: str) -> str:
     return str(guesses.get(figure, "")) if isinstance(guesses, dict) else ""
 
 
-def seed() -> int:
-    """Which numbers this reader's exercises have; 0 where the folder has no file that says so."""
-    found = content().get("seed", 0)
-    return found if isinstance(found, int) and found >= 0 else 0
-
-
-def content(path: Path = Path(FILE)) -> dict[str, Any]:
+def content() -> dict[str, Any]:
     """What the file holds; nothing where there is none, or where it is damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(Path(FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

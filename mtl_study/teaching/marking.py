@@ -1,5 +1,6 @@
 """Answers to exercises: read, checked, and answered in a sentence. A wrong answer never stops a notebook.
 
+seeded(7)                                gives the exercises below the numbers of a reader with this seed
 numbers = ask("edm_weights")             the numbers of this reader's exercise; prints them
 check("edm_weights", my_weights)         prints "✓ Right.", "○ Not answered yet." or "✗ Not yet." with a hint
 accepted("edm_weights")                    the answer as it was read, if the last check found it right; else None
@@ -19,6 +20,7 @@ import os
 import pkgutil
 import random
 import textwrap
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -27,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from mtl_core.names import nearest, plain
-from mtl_study.teaching import guesses, limits
+from mtl_study.teaching import limits
 from mtl_study.words import counted, listed, minus
 
 RIGHT, UNANSWERED, WRONG = "✓ Right.", "○ Not answered yet.", "✗ Not yet."
@@ -73,6 +75,7 @@ class Exercise:
 
 BOOK: dict[str, Exercise] = {}
 _accepted: dict[str, Any] = {}
+_reader = {"seed": 0}
 
 
 def exercise(words: str = "", **numbers: Sequence[Any]) -> Callable[[Callable[..., str | None]], Callable[..., Any]]:
@@ -104,9 +107,15 @@ def find(name: str) -> Exercise:
 # -- for notebooks -----------------------------------------------------------------------------------------------------
 
 
+def seeded(seed: int) -> None:
+    """Choose the numbers of all exercises that follow. `make student SEED=7` writes this call into its notebooks, so
+    that a handed-in notebook says by itself which answers are right."""
+    _reader["seed"] = seed
+
+
 def ask(name: str) -> SimpleNamespace:
-    """The numbers of an exercise, by name; it prints them. They depend on the seed in student.json."""
-    asked = find(name).asked(guesses.seed())
+    """The numbers of an exercise, by name; it prints them."""
+    asked = find(name).asked(_reader["seed"])
     _print(f"Your numbers: {find(name).words.format(**asked)}.")
     return SimpleNamespace(**asked)
 
@@ -126,7 +135,7 @@ def check(name: str, answer: Any, **facts: Any) -> None:
     try:
         if unanswered(answer) or (isinstance(answer, tuple | list) and any(map(unanswered, answer))):
             raise Unanswered
-        said = limits.within(SECONDS, lambda: one.judge(given, **one.asked(guesses.seed()), **facts))
+        said = limits.within(SECONDS, lambda: one.judge(given, **one.asked(_reader["seed"]), **facts))
     except Unanswered:
         print(UNANSWERED)
     except (Wrong, limits.Stopped) as wrong:
@@ -181,10 +190,10 @@ class Given:
         """One finite number per name: a list, an array, or a table by these names."""
         values = self.raw
         if isinstance(values, Mapping):
-            by_name = {plain(str(key)): value for key, value in values.items()}
-            if set(by_name) != set(map(plain, names)):
+            by_name = {typed(str(key)): value for key, value in values.items()}
+            if set(by_name) != set(map(typed, names)):
                 raise Wrong(f"A number each for {listed(names)} is asked for.")
-            values = [by_name[plain(name)] for name in names]
+            values = [by_name[typed(name)] for name in names]
         if any(isinstance(value, bool | str) for value in [values, *_items(values)]):
             raise Wrong(f"{_asked_for(names)} asked for; words are no numbers.")
         if callable(values):
@@ -217,12 +226,12 @@ class Given:
             known: the keys that there are, with their labels.
         """
         names = {plain(label): key for key, label in known.items()} | {plain(key): key for key in known}
-        items = [self.raw] if isinstance(self.raw, str) else list(_items(self.raw))
+        items = self.raw.split(",") if isinstance(self.raw, str) else list(_items(self.raw))
         if callable(self.raw) or not all(isinstance(item, str) for item in items):
             raise Wrong(f"A set of names is asked for, of {listed(known)}.")
         for item in items:
             if plain(item) not in names:
-                raise Wrong(f"{item!r} is none of {listed(known)}{nearest(item, known)}.")
+                raise Wrong(f"{item.strip()!r} is none of {listed(known)}{nearest(item, known)}.")
         found = {names[plain(item)] for item in items}
         self._read(found, listed((key for key in known if key in found), none="no name"))
         if not found:
@@ -248,7 +257,8 @@ class Given:
         """Something that can be called."""
         if not callable(self.raw):
             raise Wrong(f"The {what} itself is asked for: its name, without brackets and quotation marks.")
-        self.said = f"the {what} {getattr(self.raw, '__name__', 'without a name')}"
+        kind = "class" if inspect.isclass(self.raw) else "function"
+        self.said = f"the {kind} {getattr(self.raw, '__name__', 'without a name')}"
         return self.raw
 
     def output(self, function: Callable[..., Any], one: Any, shape: tuple[int, ...], of: str) -> np.ndarray:
@@ -345,13 +355,18 @@ def describe(value: Any) -> str:
         array = np.asarray(value, dtype=float)
     except Exception:
         return textwrap.shorten(repr(value), 100, placeholder=" …")
-    text = np.array2string(array, precision=4, separator=", ", suppress_small=True, threshold=20, edgeitems=2)
-    return " ".join(text.split())
+    shown = np.array2string(array, separator=", ", formatter={"float_kind": short}, threshold=20, edgeitems=2)
+    return " ".join(shown.split())
 
 
 def short(value: float) -> str:
     """A number to four digits, with a true minus."""
     return minus(f"{value:.4g}")
+
+
+def typed(name: str) -> str:
+    """A name as it is typed, without capitals and signs: "w₁", "w_1" and "W1" are one."""
+    return plain(unicodedata.normalize("NFKC", name))
 
 
 def named(names: Sequence[str], values: Iterable[float]) -> str:

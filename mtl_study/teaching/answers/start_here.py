@@ -74,6 +74,8 @@ def method(given: Given) -> type[GramianWeighting]:
         raise Wrong("A class is asked for, derived from GramianWeighting: `class Mine(GramianWeighting): …`.")
     if "weights" not in vars(found):
         raise Wrong("Your class has no function called `weights`.")
+    if not isinstance(getattr(found, "key", None), str):
+        raise Wrong('Your class has no key: a line `key = "mine"` above its function is missing.')
     return found
 
 

@@ -27,7 +27,12 @@ export function player(box, setup) {
     named.selectedIndex = -1; // a start that is in no list
     change({ start: at });
   });
-  plane.append(goal, ...[...lines.values()].flat(), start.made);
+  const ticks = [-8, -4, 0, 4, 8].flatMap((at) => {
+    const text = String(at).replace("-", "−");
+    return [element("text", { x: at, y: EXTENT - 0.5 }, text), element("text", { x: 0.8 - EXTENT, y: -at }, text)];
+  });
+  ticks.forEach((tick) => set(tick, { class: "tick", "aria-hidden": "true" }));
+  plane.append(...ticks, goal, ...[...lines.values()].flat(), start.made);
 
   const play = element("button", { type: "button", onclick: () => run(!running) }, "play");
   const once = element("button", { type: "button", onclick: () => { run(false); advance(1); draw(); } }, "one step");
@@ -56,7 +61,7 @@ export function player(box, setup) {
   const heads = ["method", "loss", "where it is"].map((text) => element("th", { scope: "col" }, text));
   const table = element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body);
   const said = element("p", { role: "status", class: "said" });
-  const hint = element("p", { class: "hint" }, `Drag the start; or focus it with Tab and press the arrow keys. Star: the optimum of the weighted sum; grey: lines on which that sum is equal. Play goes faster the longer it lasts, up to ${setup.steps.toLocaleString("en")} steps.`);
+  const hint = element("p", { class: "hint" }, `Drag the start; or focus it with Tab and press the arrow keys. Across: x₁, up: x₂. Star: the optimum of the weighted sum; grey: lines on which that sum is equal. Play goes faster the longer it lasts, up to ${setup.steps.toLocaleString("en")} steps.`);
   const left = element("div", { class: "left" }, element("div", { class: "stage" }, ground, plane), said, hint);
   const controls = element("div", { class: "fields" }, play, once, again, ...fields);
   box.append(left, element("div", { class: "right" }, controls, table));
@@ -120,6 +125,7 @@ export function player(box, setup) {
     const place = (x) => ((x + EXTENT) / (2 * EXTENT)) * PIXELS;
     pen.clearRect(0, 0, PIXELS, PIXELS);
     pen.strokeStyle = "#8a8a8a";
+    pen.lineWidth = 2; // of 900, also seen on a phone
     pen.beginPath();
     const height = (at) => {
       const { losses } = parts(at);

@@ -89,7 +89,7 @@ export function playground(box, setup) {
       draw();
     },
   }, "back to the start");
-  const hint = element("p", { class: "hint" }, "Drag the two tips; or focus one with Tab and press the arrow keys (Shift: ten times as far). Shaded: steps that raise no loss. Dashed: all mixtures of the two; ◆ is the shortest.");
+  const hint = element("p", { class: "hint" }, "Drag the two tips; or focus one with Tab and press the arrow keys (Shift: ten times as far). Shaded: steps that raise no loss. Dashed: all mixtures of the two; ◆ is the shortest. In the cone: between −g₁ and −g₂. On ◆: in its direction.");
   const out = setup.left_out.map(({ label, reason }) => element("li", {}, element("b", {}, label), ` ${reason}`));
   const others = element("details", {}, element("summary", {}, `${out.length} methods are not here`), element("ul", {}, ...out));
   const left = element("div", { class: "left" }, plane, said, element("div", { class: "fields" }, ...fields, labelled("steps are", lengths), again), hint);

@@ -427,7 +427,7 @@ def test_other_ways_say_what_a_search_finds_and_what_explains_a_lead():
     found = ways()
     text = says(found)
     assert "populations find end at 1.1 % on CL_RR, 4 random points at −0.9 % for the same cost: 2.0 points" in text
-    assert "**But** the weights by 'mean' end at 2.0 %." in text
+    assert "**But** another way (mean) ends at 2.0 %." in text
     assert (
         "CAGrad lead the uniform loss on CL_RR by 10.0 at 0.001 and 8.0 at 0.0025 points (means). **But** the lead is"
         in text

@@ -93,6 +93,12 @@ def test_a_doubtful_mark_gives_no_point():
     }
 
 
+def test_without_a_folder_nothing_is_read(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        grading.main([""], tmp_path)
+    assert "which folder? make grade FOLDER=handed_in" in capsys.readouterr().err
+
+
 def test_an_empty_folder_is_named(tmp_path, capsys):
     assert grading.main([str(tmp_path)], tmp_path) == 2
     assert f"{tmp_path} holds no handed-in notebooks" in capsys.readouterr().err

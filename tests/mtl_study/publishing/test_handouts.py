@@ -141,14 +141,14 @@ def test_the_student_copy_lacks_the_solutions_and_has_a_store_of_its_own(reposit
     assert handouts.main(["--folder", str(folder), "--seed", "7"], repository) == 0
     ours, theirs = sources(repository / "notebooks/01_toy.ipynb"), sources(folder / "01_toy.ipynb")
     assert theirs[0] == ours[0].replace("../docs", "../../docs")
-    assert theirs[1] == 'store: str = "artifacts/student/results"  # folder'
-    assert theirs[2:] == [*ours[2:4], ours[5]]
+    assert theirs[1].endswith("seeded(7)  # the numbers of your exercises")
+    assert theirs[2] == 'store: str = "artifacts/student/results"  # folder'
+    assert theirs[3:] == [*ours[2:4], ours[5]]
     store = RunStore(
         folder / "results"
     )  # the shipped records are read there, and new ones go into the student's folder
     assert store.archive == folder / "results" and (folder / "results/toy/edm.jsonl").exists()
     assert store.folder == folder / "runs/results"
-    assert json.loads((folder / "student.json").read_text()) == {"seed": 7}
     assert capsys.readouterr().out.endswith(f"/jupyter lab {folder}\n")
 
 
@@ -175,15 +175,31 @@ def test_answers_are_not_overwritten(repository, tmp_path, capsys):
     folder, source = tmp_path / "course", repository / "notebooks/01_toy.ipynb"
     command = ["--folder", str(folder)]
     assert handouts.main(command, repository) == 0
-    (folder / "student.json").write_text('{"guesses": {"01_x": "up"}}')
     files.write_atomically(source, source.read_text().replace("# Toy", "# Another"))
     assert handouts.main([*command, "--seed", "3"], repository) == 0
     assert sources(folder / "01_toy.ipynb")[0].startswith("# Another")
-    assert json.loads((folder / "student.json").read_text()) == {"guesses": {"01_x": "up"}, "seed": 3}
+    files.write_atomically(source, source.read_text().replace("# Another", "# Toy"))
+    assert handouts.main(command, repository) == 0  # the seed stays
+    assert sources(folder / "01_toy.ipynb")[0].startswith("# Toy")
+    assert "\nseeded(3)" in sources(folder / "01_toy.ipynb")[1]
     text = (folder / "01_toy.ipynb").read_text().replace("my_weights = None", "my_weights = [1, 0]")
     (folder / "01_toy.ipynb").write_text(text)
     assert handouts.main(command, repository) == 2
     assert "worked in 1 notebook of" in capsys.readouterr().err and (folder / "01_toy.ipynb").read_text() == text
+
+
+def test_a_handed_in_notebook_is_checked_with_its_own_numbers_wherever_it_runs(repository, tmp_path):
+    """Without any other file of the student."""
+    assert handouts.main(["--folder", str(tmp_path / "ada"), "--seed", "7"], repository) == 0
+    notebook = notebooks.read(tmp_path / "ada/01_toy.ipynb")
+    ratio = marking.find("edm_weights").asked(7)["ratio"]
+    assert ratio != marking.find("edm_weights").asked(0)["ratio"]
+    said, place = [], {"check": lambda name, answer: marking.check(name, answer) or said.append(marking.accepted(name))}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            exec(cell.source.replace("None", f"[{ratio / (ratio + 1)}, {1 / (ratio + 1)}]"), place)
+    marking.seeded(0)
+    assert len(said) == 1 and said[0] is not None
 
 
 def test_a_folder_that_cannot_be_written_is_named(repository, tmp_path, capsys):

@@ -24,7 +24,8 @@ CELLS = [
     new_code_cell("my_properties = None"),
     new_code_cell('check("edm_weights", my_weights)\ncheck("kept_properties", my_properties)\nprint("on")'),
 ]
-ANSWERS = {"ada": ("[0.75, 0.25]", "['mu', 'Cv']"), "bob": ("[0.25, 0.75]", "['mu', 'Cv']"), "eve": ("[1]", "None")}
+SEED = 7  # with which the second gradient is 4 times as long
+ANSWERS = {"ada": ("[0.8, 0.2]", "['mu', 'Cv']"), "bob": ("[0.75, 0.25]", "['mu', 'Cv']"), "eve": ("[1]", "None")}
 pytestmark = pytest.mark.slow
 
 
@@ -66,9 +67,9 @@ def put(notebook, *places):
 
 
 def test_its_points_are_ours(tool, tmp_path):
-    """On its side by running the notebooks, on ours by reading what they printed."""
+    """On its side by running the notebooks, each with the numbers of its seed, on ours by reading what they printed."""
     source = new_notebook(cells=CELLS)
-    handed_out = handouts.student(source)
+    handed_out = handouts.handed_out(handouts.student(source), "results", "docs", SEED)
     put(source, tmp_path / "repository/notebooks/01_toy.ipynb")
     put(handed_out, tool.course / "source/01_toy/01_toy.ipynb")
     tool.nbgrader("generate_assignment", "01_toy")
@@ -76,8 +77,8 @@ def test_its_points_are_ours(tool, tmp_path):
     assert [cell.source for cell in released.cells] == [cell.source for cell in handed_out.cells]
     for name, (weights, properties) in ANSWERS.items():
         done = notebooks.read(tool.course / "release/01_toy/01_toy.ipynb")
-        done.cells[2].source = f"my_weights = {weights}"
-        done.cells[3].source = f"my_properties = {properties}"
+        done.cells[3].source = f"my_weights = {weights}"
+        done.cells[4].source = f"my_properties = {properties}"
         NotebookClient(done, timeout=60, kernel_name="python3").execute(cwd=str(tmp_path))
         put(done, tool.course / "submitted" / name / "01_toy/01_toy.ipynb")
     tool.nbgrader("autograde", "01_toy", "--create")

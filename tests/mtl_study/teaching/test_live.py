@@ -22,6 +22,7 @@ from numpy.testing import assert_allclose
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from mtl_core import smtos
+from mtl_study.look import label
 from mtl_study.plots import canvas, start_here
 from mtl_study.publishing.rendering import to_html
 from mtl_study.teaching import grid, landscape, live, two_tasks
@@ -254,6 +255,79 @@ class TestBrowser:
         page.mouse.move(x + 150, y, steps=5)
         page.mouse.up()
         assert row(page, "unit_scal")[2] == "none rises"
+        page.close()
+
+    def test_the_playground_draws_what_the_table_says(self, browser, address):
+        """All arrows downhill, as the package has them; shaded is where no loss rises; ◆ is the shortest mixture."""
+        page = opened(browser, address)
+        found = page.evaluate("""() => {
+            const all = (what) => [...document.querySelectorAll(what)], good = document.querySelector(".good");
+            const place = (e) => { const { e: x, f: y } = e.transform.baseVal[0].matrix; return [x, -y]; };
+            const tip = (arrow) => place(arrow.querySelector("path"));
+            const end = ({ x2, y2 }) => [x2.baseVal.value, -y2.baseVal.value];
+            const inside = ([x, y]) => good.isPointInFill(new DOMPoint(x, -y));
+            const steps = all(".plane .step").map((arrow, i) => [all("tr[data-key]")[i], arrow]);
+            const told = ([row, arrow]) => [row.dataset.key, {
+                tip: tip(arrow), shaft: end(arrow.querySelector("line")), inside: inside(tip(arrow)),
+                drawn: arrow.style.display !== "none", label: row.querySelector("th").textContent }];
+            return { tasks: all(".plane .task").map(tip), nearest: place(document.querySelector(".nearest")),
+                steps: Object.fromEntries(steps.map(told)) }; }""")
+        assert_allclose(found["tasks"], -PAIR.gradients, atol=1e-5)
+        assert_allclose(found["nearest"], -asked_unscaled(PAIR) @ PAIR.gradients, atol=1e-5)
+        assert list(found["steps"]) == ported()
+        for key, drawn in found["steps"].items():
+            update = asked(key, PAIR.gramian, PAIR.losses) @ PAIR.gradients
+            assert_allclose(drawn["tip"], -1.6 * update / np.linalg.norm(update), atol=1e-5, err_msg=key)
+            assert (
+                np.dot(drawn["shaft"], drawn["tip"]) > 0 and abs(np.linalg.det([drawn["shaft"], drawn["tip"]])) < 1e-5
+            )
+            assert (drawn["drawn"], drawn["label"]) == (key in SHOWN, label(key))
+            assert drawn["inside"] == (start_here.made_worse(PAIR, asked(key, PAIR.gramian, PAIR.losses)) == "")
+        page.close()
+
+    def test_a_key_moves_a_tip_by_a_hundredth_of_the_drawing(self, browser, address):
+        """Of its width; ten times as far with Shift."""
+        page = opened(browser, address)
+        first = page.get_by_role("slider", name="Tip of −g₁")
+        first.focus()
+        places = []
+        for key in ("", "ArrowRight", "ArrowUp", "Shift+ArrowLeft", "Shift+ArrowDown"):
+            page.keyboard.press(key) if key else None
+            places.append(first.get_attribute("transform").removeprefix("translate(").removesuffix(")").split())
+        step = 0.01 * page.evaluate("document.querySelector('.plane').viewBox.baseVal.width")
+        moved = np.diff(np.array(places, dtype=float), axis=0) / step
+        assert_allclose(moved, [[1, 0], [0, -1], [-10, 0], [0, 10]], atol=1e-5)
+        page.close()
+
+    def test_the_player_draws_where_the_walks_are(self, browser, address):
+        """From the chosen start, step by step, with x₂ up, and over the lines of this landscape."""
+        page = opened(browser, address)
+        begun = player(["unit_scal", "mgda"], 0.9, 0.1, 3000).setup
+        begin, (x, y) = begun["starts"][3], dict(begun["goals"])[0.9]
+        page.get_by_role("combobox", name="start").select_option(index=3)
+        for _ in range(2):
+            page.get_by_role("button", name="one step").click()
+        script = """() => {
+            const plane = document.querySelectorAll(".plane")[1], pen = plane.previousSibling.getContext("2d");
+            const { data } = pen.getImageData(0, 0, 900, 900), halves = [0, 0];
+            for (let i = 3; i < data.length; i += 4) halves[i < data.length / 2 ? 0 : 1] += data[i];
+            const lines = [...plane.querySelectorAll("polyline")].filter((e) => e.style.display !== "none");
+            const tick = (e) => [e.textContent, e.x.baseVal[0].value, 0 - e.y.baseVal[0].value];
+            return { lines: lines.map((e) => [...e.points].map(({ x, y }) => [x, -y])), halves,
+                ends: lines.map(({ nextSibling: e }) => [e.cx.baseVal.value, -e.cy.baseVal.value]),
+                goal: plane.querySelector(".goal").getAttribute("transform"),
+                ticks: [...plane.querySelectorAll(".tick")].map(tick) }; }"""
+        found = page.evaluate(script)
+        assert found["goal"] == f"translate({x} {-y})" and y < 0
+        assert found["halves"][1] > 1.3 * found["halves"][0]  # both bowls are below, where lines are close
+        assert all(text.replace("−", "-") in (f"{x:g}", f"{y:g}") for text, x, y in found["ticks"])
+        plan = pd.DataFrame(
+            [("adam", key, 0.1, 0, 0.9) for key in ("unit_scal", "mgda")], columns=[*landscape.PLAN, "weight"]
+        )
+        methods = {key: two_tasks.METHODS[key] for key in plan.method}
+        walked = landscape.walk(plan, 2, "float64", [begin], keep=[0, 1, 2], methods=methods).paths
+        assert_allclose(np.array(found["lines"]).swapaxes(0, 1), walked, atol=2e-3)
+        assert_allclose(found["ends"], walked[-1], atol=1e-5)
         page.close()
 
     def test_losses_are_noticed_by_those_that_read_them(self, browser, address):
