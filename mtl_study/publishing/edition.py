@@ -143,8 +143,10 @@ def _documents(folder: Path) -> dict[str, tuple[str, str, str]]:
 def _api(target: Path) -> list[str]:
     """Write the API of mtl_core by pdoc; the addresses of its pages, the first page first."""
     import pdoc
+    from pygments.formatters import HtmlFormatter
 
-    pdoc.render.configure(docformat="markdown", show_source=True, template_directory=TEMPLATES / "api")
+    pdoc.render.env.globals["dark_code"] = HtmlFormatter(style="github-dark").get_style_defs(".pdoc-code")
+    pdoc.render.configure(docformat="google", show_source=True, template_directory=TEMPLATES / "api")
     with (
         warnings.catch_warnings()
     ):  # of annotations that are imported for type checkers only: they are shown as written
