@@ -153,7 +153,18 @@ def _api(target: Path) -> list[str]:
         warnings.simplefilter("ignore", UserWarning)
         pdoc.pdoc("mtl_core", output_directory=target / "api")
     made = sorted(path.relative_to(target).as_posix() for path in (target / "api" / "mtl_core").rglob("*.html"))
-    return ["api/mtl_core.html", *made]
+    for address in (found := ["api/mtl_core.html", *made]):
+        page = target / address
+        files.write_atomically(page, _reachable(page.read_text(encoding="utf-8")))
+    return found
+
+
+def _reachable(page: str) -> str:
+    """A page of pdoc for a keyboard and a screen reader: links have names, what scrolls takes the focus, and what is
+    called a heading, always by the same id, is text."""
+    page = re.sub(r'(<a class="headerlink" href="#([^"]*)")>', r'\1 aria-label="Link to \2">', page)
+    page = re.sub(r"<h6 id=[^>]*>(.*?)</h6>", r"<p>\1</p>", page)
+    return page.replace("<pre>", '<pre tabindex="0">')
 
 
 @commands.ends(failed=(FileNotFoundError,))
