@@ -160,8 +160,9 @@ def _api(target: Path) -> list[str]:
 
 
 def _reachable(page: str) -> str:
-    """A page of pdoc for a keyboard and a screen reader: links have names, what scrolls takes the focus, and what is
-    called a heading, always by the same id, is text."""
+    """A page of pdoc for a keyboard and a screen reader: links have names, what scrolls takes the focus, what is called
+    a heading, always by the same id, is text, and the only picture has a size."""
+    page = page.replace('alt="pdoc logo"', 'alt="pdoc logo" width="50" height="27"')
     page = re.sub(r'(<a class="headerlink" href="#([^"]*)")>', r'\1 aria-label="Link to \2">', page)
     page = re.sub(r"<h6 id=[^>]*>(.*?)</h6>", r"<p>\1</p>", page)
     return page.replace("<pre>", '<pre tabindex="0">')
