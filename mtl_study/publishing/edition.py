@@ -143,9 +143,9 @@ def _documents(folder: Path) -> dict[str, tuple[str, str, str]]:
 def _api(target: Path) -> list[str]:
     """Write the API of mtl_core by pdoc; the addresses of its pages, the first page first."""
     import pdoc
-    from pygments.formatters import HtmlFormatter
 
-    pdoc.render.env.globals["dark_code"] = HtmlFormatter(style="github-dark").get_style_defs(".pdoc-code")
+    dark = type(pdoc.render_helpers.formatter)(style="github-dark")
+    pdoc.render.env.globals["dark_code"] = dark.get_style_defs(".pdoc-code")
     pdoc.render.configure(docformat="google", show_source=True, template_directory=TEMPLATES / "api")
     with (
         warnings.catch_warnings()
