@@ -144,14 +144,28 @@ def _api(target: Path) -> list[str]:
     """Write the API of mtl_core by pdoc; the addresses of its pages, the first page first."""
     import pdoc
 
-    pdoc.render.configure(docformat="markdown", show_source=True, template_directory=TEMPLATES / "api")
+    dark = type(pdoc.render_helpers.formatter)(style="github-dark")
+    pdoc.render.env.globals["dark_code"] = dark.get_style_defs(".pdoc-code")
+    pdoc.render.configure(docformat="google", show_source=True, template_directory=TEMPLATES / "api")
     with (
         warnings.catch_warnings()
     ):  # of annotations that are imported for type checkers only: they are shown as written
         warnings.simplefilter("ignore", UserWarning)
         pdoc.pdoc("mtl_core", output_directory=target / "api")
     made = sorted(path.relative_to(target).as_posix() for path in (target / "api" / "mtl_core").rglob("*.html"))
-    return ["api/mtl_core.html", *made]
+    for address in (found := ["api/mtl_core.html", *made]):
+        page = target / address
+        files.write_atomically(page, _reachable(page.read_text(encoding="utf-8")))
+    return found
+
+
+def _reachable(page: str) -> str:
+    """A page of pdoc for a keyboard and a screen reader: links have names, what scrolls takes the focus, what is called
+    a heading, always by the same id, is text, and the only picture has a size."""
+    page = page.replace('alt="pdoc logo"', 'alt="pdoc logo" width="50" height="27"')
+    page = re.sub(r'(<a class="headerlink" href="#([^"]*)")>', r'\1 aria-label="Link to \2">', page)
+    page = re.sub(r"<h6 id=[^>]*>(.*?)</h6>", r"<p>\1</p>", page)
+    return page.replace("<pre>", '<pre tabindex="0">')
 
 
 @commands.ends(failed=(FileNotFoundError,))

@@ -33,6 +33,7 @@ from mtl_study.teaching import live
 from mtl_study.words import slug
 
 TEMPLATES = Path(__file__).parent / "templates"
+WORDS = 32  # letters: a cell of a table with more of them is text, whose lines break
 
 
 class BadFormula(ValueError):
@@ -135,12 +136,17 @@ def markdown(source: str, leads: Callable[[str], str] = inside, seen: Counter[st
 
 
 def headed(page: str) -> str:
-    """A page for narrow screens: each cell of a table knows the head of its column, and wide code scrolls by key."""
+    """A page for narrow screens: each cell of a table knows the head of its column and whether it is more than a number
+    or a name, and wide code scrolls by key."""
+
+    def cell(found: re.Match[str], head: str) -> str:
+        kind = ' class="text"' if len(re.sub(r"<[^>]*>", "", found[2])) > WORDS else ""
+        return f'<td data-head="{head}"{kind}{found[1]}'
 
     def cells(table: re.Match[str]) -> str:
         heads = [re.sub(r"<[^>]*>", "", head) for head in re.findall(r"<th\b[^>]*>(.*?)</th>", table[0], re.DOTALL)]
         column = itertools.cycle(html.escape(html.unescape(head).strip()) for head in heads or [""])
-        return re.sub(r"<td\b", lambda _: f'<td data-head="{next(column)}"', table[0])
+        return re.sub(r"<td\b([^>]*>(.*?)</td>)", lambda m: cell(m, next(column)), table[0], flags=re.DOTALL)
 
     page = re.sub(r"<table.*?</table>", cells, page, flags=re.DOTALL)
     return page.replace("<pre>", '<pre tabindex="0">')

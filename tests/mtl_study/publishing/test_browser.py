@@ -217,6 +217,11 @@ def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_verdict_comes_first
         assert page.evaluate("document.scrollingElement.scrollWidth") <= PHONE, path.name
         page.close()
     page = opened(browser, all_pages[0], PHONE)
+    per_cell = """() => {
+        const rows = [...document.querySelectorAll(".numbers tbody tr")].filter(r => r.cells.length > 8);
+        const sum = (all) => all.reduce((a, b) => a + b, 0);
+        return sum(rows.map(r => r.offsetHeight)) / sum(rows.map(r => r.cells.length)); }"""
+    assert page.evaluate(per_cell) < 18  # pixels: several numbers share a line
     script = """() => [...document.querySelectorAll("table.claims tbody tr")].filter(row => {
         const badge = row.querySelector(".badge").getBoundingClientRect(), id = row.cells[0].getBoundingClientRect();
         return badge.top > id.top || badge.right > innerWidth || badge.width < 20; }).length"""
@@ -438,15 +443,24 @@ def test_the_pages_of_the_edition_are_sound(browser: Browser, site: Path) -> Non
         "docs/glossary.html",
         "docs/cheat_sheet.html",
         "docs/teaching.html",
+        "docs/own_loops.html",
+        "docs/methods.html",
+        "questions.html",
+        "api/mtl_core/balancer.html",
+        "api/mtl_core/step.html",
         "index.html",
     ):
-        for width, scheme in ((PHONE, "dark"), (DESK, "light")):
+        for width, scheme in ((PHONE, "dark"), (DESK, "light"), (DESK, "dark")):
             page = browser.new_page(viewport={"width": width, "height": 900}, offline=True, color_scheme=scheme)
             page.goto(f"{site.as_uri()}/{name}")
             assert page.evaluate("document.scrollingElement.scrollWidth") <= width, (name, width)
+            paper = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+            assert (max(paper[:3]) < 60) == (scheme == "dark"), (name, scheme)
             bad = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
             assert [(v["id"], v["nodes"][0]["html"][:150]) for v in bad] == [], (name, scheme)
             links = page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
+            page.emulate_media(media="print")
+            assert not page.locator(".search:visible").count(), name
             page.close()
             for link in links:
                 parts = urlsplit(link)

@@ -164,7 +164,10 @@ def test_the_api_of_the_core_is_part_of_it(docs):
     folder = edition.write("quick", docs.repository).parent
     page = (folder / "api/mtl_core/balancer.html").read_text()
     assert "backward" in page and not re.findall(r'(?:src|<link[^>]*href)="https?:', page)
-    assert 'href="../../search.html"' in page
+    assert 'href="../../search.html"' in page and 'aria-label="Link to Balancer.backward"' in page
+    assert "<strong>losses:</strong>" in page  # an argument, in a list
+    assert all('width="' in image and 'height="' in image for image in re.findall(r"<img\b[^>]*>", page))
+    assert len(ids := re.findall(r' id="([^"]*)"', page)) == len(set(ids)), ids
     assert 'href="api/mtl_core.html"' in (folder / "index.html").read_text()
     assert 'href="../api/mtl_core/smtos/edm.html">the file' in (folder / "docs/methods.html").read_text()
     sections = (folder / "search/sections.js").read_text()

@@ -151,3 +151,10 @@ def test_the_size_of_a_picture_is_in_its_first_bytes():
     assert rendering.size(png(31, 7)[:24]) == (31, 7)
     with pytest.raises(ValueError, match="no PNG"):
         rendering.size(b"GIF89a")
+
+
+def test_cells_know_their_head_and_whether_they_are_text():
+    table = "| rule | <b>n</b> |\n| --- | ---: |\n| Δm | 1 |\n| the whole interval is above the line | 2 |\n"
+    page = rendering.headed(rendering.markdown(table))
+    assert '<td data-head="rule">Δm' in page and '<td data-head="n" style="text-align:right">2' in page
+    assert re.findall(r'class="text">([^<]*)<', page) == ["the whole interval is above the line"]
