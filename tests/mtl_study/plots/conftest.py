@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from mtl_core import problems
 from mtl_study.analysis import delta
 from mtl_study.experiments.runs import Gradients
+from mtl_study.look import GREY
 from mtl_study.paper import published
 
 CL_RR, CL_CR, RL_RR = "multimnist/CL_RR", "multimnist/CL_CR", "multimnist/RL_RR"
@@ -34,7 +35,7 @@ def figures():
 
 def wrong_entries(figure):
     """Entries of legends that show another dash, colour or marker than the lines of their name, or of their colour and
-    marker, or a dash that their marker hides."""
+    marker; those in a colour that is nowhere drawn; those with a dash that their marker hides."""
     legends = [*figure.legends, *filter(None, (ax.get_legend() for ax in figure.axes))]
     drawn = [line for ax in figure.axes for line in ax.lines if len(line.get_xdata())]
     found = []
@@ -47,9 +48,21 @@ def wrong_entries(figure):
                     alike and not named and looks(sample)[2] not in [looks(line)[2] for line in alike]
                 ):
                     found.append((text.get_text(), "is not what is drawn"))
+                if looks(sample)[0] not in {GREY, *colours_of(figure)}:  # a sample in grey is of all colours
+                    found.append((text.get_text(), "has a colour in which nothing is drawn"))
                 if not shows_its_dash(sample, legend.handlelength * text.get_fontsize()):
                     found.append((text.get_text(), "has a dash that cannot be seen"))
     return found
+
+
+def colours_of(figure):
+    """Of all lines, marks and areas that are drawn, without their opacity."""
+    lines = [line for ax in figure.axes for line in ax.lines if len(line.get_xdata())]
+    areas = [patch for ax in figure.axes for patch in ax.patches]
+    marks = [to_hex(colour) for ax in figure.axes for c in ax.collections for colour in c.get_facecolor()]
+    edges = [to_hex(colour) for ax in figure.axes for c in ax.collections for colour in c.get_edgecolor()]
+    return {*marks, *edges, *(to_hex(c) for line in lines for c in (line.get_color(), line.get_markerfacecolor())
+            if not isinstance(c, str) or c != "none"), *(to_hex(patch.get_facecolor()) for patch in areas)}  # fmt: skip
 
 
 def looks(line):
