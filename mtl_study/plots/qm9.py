@@ -488,8 +488,9 @@ def imtl(groups: Mapping[str, Sequence[Run]]) -> np.ndarray:
     for i, (name, runs) in enumerate(groups.items()):
         colour = mpl.colormaps["viridis"](0.05 + 0.8 * i / max(len(groups) - 1, 1))
         style: dict[str, Any] = {"color": colour, "marker": "os^Dv"[i % 5], "markersize": 3, "linewidth": 1.2}
-        handles.append(Line2D([], [], label=name, **style))
         course = imtl_course(runs)
+        if len(course):
+            handles.append(Line2D([], [], label=name, **style))
         course["condition"] = 10**course.condition
         for run in runs:
             of_seed = course[course.seed == run.config.seed]
