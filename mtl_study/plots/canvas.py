@@ -175,7 +175,10 @@ def legend(of: Axes | Figure, **settings: Any) -> Legend:
     """A legend; where a line in it is dashed, its samples are long enough for dashes on both sides of a marker."""
     handles = settings.get("handles") or (of.get_legend_handles_labels()[0] if isinstance(of, Axes) else [])
     dashed = any(isinstance(handle, Line2D) and handle.get_linestyle() not in ("-", "None") for handle in handles)
-    return of.legend(**{"frameon": False, **({"handlelength": 3.8} if dashed else {}), **settings})
+    if dashed:
+        settings.setdefault("handlelength", 3.8)
+    settings.setdefault("frameon", False)
+    return of.legend(**settings)
 
 
 def legend_right(ax: Axes, **settings: Any) -> None:
