@@ -34,7 +34,7 @@ def figures():
 
 
 def wrong_entries(figure):
-    """Entries of legends that show another dash, colour or marker than the lines of their name, or of their colour and
+    """Entries of legends that show another dash or colour than the lines of their name, or of their colour and
     marker; those in a colour that is nowhere drawn; those with a dash that their marker hides."""
     legends = [*figure.legends, *filter(None, (ax.get_legend() for ax in figure.axes))]
     drawn = [line for ax in figure.axes for line in ax.lines if len(line.get_xdata())]
@@ -44,11 +44,14 @@ def wrong_entries(figure):
             if isinstance(sample, Line2D):
                 named = [line for line in drawn if line.get_label() == text.get_text()]
                 alike = [line for line in drawn if looks(line)[:2] == looks(sample)[:2] and has_marker(line)]
-                if any(looks(line) != looks(sample) for line in named) or (
+                if any(looks(line)[::2] != looks(sample)[::2] for line in named) or (
                     alike and not named and looks(sample)[2] not in [looks(line)[2] for line in alike]
                 ):
                     found.append((text.get_text(), "is not what is drawn"))
-                if looks(sample)[0] not in {GREY, *colours_of(figure)}:  # a sample in grey is of all colours
+                if sample.get_linestyle() != "None" and looks(sample)[0] not in {
+                    GREY,
+                    *colours_of(figure),
+                }:  # a sample in grey is of all colours
                     found.append((text.get_text(), "has a colour in which nothing is drawn"))
                 if not shows_its_dash(sample, legend.handlelength * text.get_fontsize()):
                     found.append((text.get_text(), "has a dash that cannot be seen"))
