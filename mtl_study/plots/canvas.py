@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
@@ -170,17 +171,27 @@ def strip(
     ax.plot(*((bar, mean) if upright else (mean, bar)), color=INK, linewidth=1.4)
 
 
+def legend(of: Axes | Figure, **settings: Any) -> Legend:
+    """A legend; where a line in it is dashed, its samples are long enough for dashes on both sides of a marker."""
+    handles = settings.get("handles") or (of.get_legend_handles_labels()[0] if isinstance(of, Axes) else [])
+    dashed = any(isinstance(handle, Line2D) and handle.get_linestyle() not in ("-", "None") for handle in handles)
+    if dashed:
+        settings.setdefault("handlelength", 3.8)
+    settings.setdefault("frameon", False)
+    return of.legend(**settings)
+
+
 def legend_right(ax: Axes, **settings: Any) -> None:
     """A legend to the right of the axes."""
-    ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=8.5, labelspacing=0.35, **settings)
+    legend(ax, bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=8.5, labelspacing=0.35, **settings)
 
 
 def legend_above(of: Axes | Figure, **settings: Any) -> None:
     """A legend above the axes, or above all axes of a figure; below them it would cover the small print."""
     if isinstance(of, Axes):
-        of.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8.5, **settings)
+        legend(of, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8.5, **settings)
     else:
-        of.legend(loc="outside upper center", frameon=False, fontsize=9, **settings)
+        legend(of, loc="outside upper center", fontsize=9, **settings)
 
 
 def label_points(

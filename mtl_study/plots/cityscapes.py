@@ -105,7 +105,7 @@ def scenes(columns: Mapping[str, Tensor], depth: Tensor, offsets: Tensor) -> np.
         ax.set_title(title, fontsize=9)
     handles = [handle for title, values in columns.items() if values.ndim == 3 for handle in _key(title, values)]
     # to the right: at the foot it would cover the small print once a saved figure is cropped
-    key = figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8, handlelength=1.2)
+    key = canvas.legend(figure, handles=handles, loc="outside right center", fontsize=8, handlelength=1.2)
     for text in key.get_texts():
         text.set_fontweight("bold" if text.get_text() in columns else "normal")
     canvas.caption(
@@ -426,7 +426,7 @@ def trajectories(runs: Iterable[Run], factor: float = 0.9) -> np.ndarray:
         ax.set_title(f"seed {seed}", loc="left", fontsize=10)
     axes[0, 0].set_ylabel("weight (they sum to 1)")
     handles = [Line2D([], [], linewidth=2, label=name, **task_line(k)) for k, name in enumerate(names)]
-    figure.legend(handles=handles, loc="outside right center", frameon=False, title="task")
+    canvas.legend(figure, handles=handles, loc="outside right center", title="task")
     canvas.caption(
         axes,
         f"Weights of {look.label(first.config.smto)} on {look.problem_label(first.config.problem)}: faint, the "

@@ -31,7 +31,7 @@ def similarity(selected: pd.DataFrame, found: pd.DataFrame) -> Axes:
         ax.plot(points["similarity"], points["delta_m"], **style)
     ax.set(xlim=(-0.02, 1.02), xlabel="similarity of the weighted gradients' lengths (1: equally long)")
     ax.set_ylabel("test Δm, % (higher is better)")
-    ax.legend(frameon=False, fontsize=8.5)
+    canvas.legend(ax, fontsize=8.5)
     canvas.despine(ax, grid="both")
     rho = inference.t_interval(balance.agreement(selected, found)["rho"])
     said = f"Rank correlation, one per seed: {number(rho.mean, 2)}"

@@ -72,7 +72,9 @@ def learning_curves(
     ax.set_ylabel("validation Δm, % (higher is better)")
     last = curves.iloc[:, -1]
     order = sorted(bold, key=lambda smto: -last[smto])
-    handles = [canvas.legend_entry(smto) for smto in order] + [Line2D([], [], color=look.FAINT, label="the others")]
+    handles = [canvas.legend_entry(smto) for smto in order]
+    if len(found) > len(bold):
+        handles.append(Line2D([], [], color=look.FAINT, label="the others"))
     canvas.legend_right(ax, handles=handles)
     canvas.despine(ax)
     seeds = len({run.config.seed for run in runs})

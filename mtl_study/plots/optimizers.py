@@ -107,7 +107,7 @@ def changing_weights(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_xticks(range(len(settings)), [f"β = {a:g}, {b:g}" for a, b in settings])
     ax.set_ylim(bottom=0)
     ax.set_ylabel("distance over way")
-    ax.legend(frameon=False)
+    canvas.legend(ax)
     canvas.despine(ax)
     canvas.caption(
         ax,

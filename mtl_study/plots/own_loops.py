@@ -43,5 +43,5 @@ def log(rows: Sequence[Mapping[str, Any]], mean_over: int = 1) -> np.ndarray:
     shares = frame.assign(met=frame.conflicts > 0).groupby("task", sort=False).met.mean()
     words = "; ".join(f"{task} {100 * share:.0f} %" for task, share in shares.items())
     axes[-1].set_xlabel(f"step (steps with a conflict: {words})")
-    axes[0].legend(title="task")
+    canvas.legend(axes[0], title="task")
     return np.asarray(axes)

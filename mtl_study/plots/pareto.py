@@ -144,7 +144,7 @@ def objectives(
     ax.set(xlim=(low[0] - slack[0], high[0] + slack[0]), ylim=(low[1] - slack[1], high[1] + slack[1]))
     ax.set(xlabel=f"gain on {x}, % (to the right: better)", ylabel=f"gain on {y}, % (up: better)")
     canvas.despine(ax, grid="both")
-    ax.legend(frameon=False, fontsize=8.5, loc="lower left")
+    canvas.legend(ax, fontsize=8.5, loc="lower left")
     canvas.label_points(ax, points, names, colours, np.concatenate(passed), fontsize=8)
     canvas.caption(
         ax,

@@ -138,7 +138,7 @@ def _key(ax: Axes, without: Mapping[str, str], negative: Sequence[str]) -> None:
         hatched = Patch(facecolor="white", edgecolor=DARK, hatch="////", linewidth=0)
     line = mpl.lines.Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
     explained = ["the step makes one task worse", "Assumption 1: equal lengths"]
-    ax.legend([hatched, line], explained, loc="upper left", bbox_to_anchor=(0, 0.6), frameon=False, fontsize=9)
+    canvas.legend(ax, handles=[hatched, line], labels=explained, loc="upper left", bbox_to_anchor=(0, 0.6), fontsize=9)
     beyond = [f"{listed(negative)}: the darkest where a weight is below 0, too", ""] if negative else []
     missing = [f"{label(key)}: {why}" for key, why in without.items()]
     text = "\n".join([*beyond, "Not a field over these two numbers:", *missing])
@@ -284,9 +284,7 @@ def famo(walks: Mapping[str, Walk], noisy: Mapping[float, np.ndarray]) -> np.nda
     for (noise, paths), shade in zip(sorted(noisy.items(), reverse=True), shades, strict=True):
         right.plot(paths.T, color=shade, linewidth=0.7, alpha=0.85)
         right.plot([], [], color=shade, linewidth=2, label=f"{noise:g} × its mean")
-    right.legend(
-        frameon=False, fontsize=8.5, title="noise in the improvement", title_fontsize=8.5, loc="upper left", ncols=3
-    )
+    canvas.legend(right, fontsize=8.5, title="noise in the improvement", title_fontsize=8.5, loc="upper left", ncols=3)
     for ax, title in zip(axes, ("equal losses that do not stay equal", "equal tasks, noisy losses"), strict=True):
         ax.axhline(0.5, color=GREY, linewidth=0.8, zorder=1)
         ax.set(xlabel="step", ylim=(0, 1))

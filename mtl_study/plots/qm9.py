@@ -265,7 +265,7 @@ def per_property(selected: pd.DataFrame, baselines: pd.DataFrame, mean: pd.Serie
         Line2D([], [], color=GREY, linewidth=1.4, label="single-task model"),
         Line2D([], [], color=GREY, linewidth=1, linestyle=(0, (1, 1.5)), label="mean predictor,\nwhere it is near"),
     ]
-    last.legend(handles=key_lines, loc="center", frameon=False, fontsize=9)
+    canvas.legend(last, handles=key_lines, loc="center", fontsize=9)
     canvas.caption(
         axes,
         f"Mean absolute error on test molecules (lower is better): bar, mean of {captions.seeds(selected)}; strokes, "
@@ -488,8 +488,9 @@ def imtl(groups: Mapping[str, Sequence[Run]]) -> np.ndarray:
     for i, (name, runs) in enumerate(groups.items()):
         colour = mpl.colormaps["viridis"](0.05 + 0.8 * i / max(len(groups) - 1, 1))
         style: dict[str, Any] = {"color": colour, "marker": "os^Dv"[i % 5], "markersize": 3, "linewidth": 1.2}
-        handles.append(Line2D([], [], label=name, **style))
         course = imtl_course(runs)
+        if len(course):
+            handles.append(Line2D([], [], label=name, **style))
         course["condition"] = 10**course.condition
         for run in runs:
             of_seed = course[course.seed == run.config.seed]
@@ -504,7 +505,7 @@ def imtl(groups: Mapping[str, Sequence[Run]]) -> np.ndarray:
         ax.set_yscale("log" if top > 10 * bottom > 0 else "linear")
         canvas.counting_axis(ax, "epochs trained")
         canvas.despine(ax)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(groups), 3), frameon=False, fontsize=9)
+    canvas.legend(figure, handles=handles, loc="outside lower center", ncols=min(len(groups), 3), fontsize=9)
     canvas.caption(
         axes,
         "IMTL, a line per seed, a marker per epoch. Left: condition number of M, the matrix of the closed form (Mᵀ in "
@@ -604,7 +605,7 @@ def forms_by_cosine(num_tasks: int = 11, alike: int = 4, draws: int = 60) -> np.
         canvas.despine(ax)
     axes[0].set_title("largest |α|", loc="left", fontsize=10)
     axes[1].set_title("spread of the projections over the largest", loc="left", fontsize=10)
-    axes[0].legend(frameon=False, fontsize=9)
+    canvas.legend(axes[0], fontsize=9)
     canvas.caption(
         axes,
         f"Computed, not measured: {num_tasks} random gradients of random lengths, {alike} of them the closer to each "

@@ -122,7 +122,7 @@ def forest(
             Line2D([], [], label="here", **style),
             Line2D([], [], label="paper", markerfacecolor="white", **style),
         ]
-        ax.legend(handles=entries, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8.5)
+        canvas.legend(ax, handles=entries, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8.5)
     ax.set_xlabel("Δm minus that of Unit. Scal., points (to the right: better)")
     canvas.despine(ax, grid="x")
     canvas.caption(

@@ -51,7 +51,7 @@ def figure_2(
         left.set_title(look.PROBLEMS[problem][0], loc="left", fontsize=10)
         shown += _curves(right, distances[(distances.problem == problem) & (distances.smto != "unit_scal")])
     lines = [canvas.legend_entry(smto) for smto in look.in_order(shown)]
-    figure.legend(handles=lines, loc="outside right center", frameon=False, fontsize=8.5, title="weights of")
+    canvas.legend(figure, handles=lines, loc="outside right center", fontsize=8.5, title="weights of")
     none = [smto for smto in look.in_order(selected.smto) if smto not in {*shown, "unit_scal"}]
     canvas.caption(
         axes,

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from mtl_core import smtos
 from mtl_core.smtos.base import ProblemInfo
 from mtl_study.look import FAINT, GREY, INK, LOOK, label, line
-from mtl_study.plots.canvas import caption, despine, figure, legend_entry
+from mtl_study.plots.canvas import caption, despine, figure, legend, legend_entry
 from mtl_study.teaching.toys import Pair, Toy, Walk, weigh
 from mtl_study.words import minus
 
@@ -211,7 +211,7 @@ def one_step(toy: Toy, theta: ArrayLike, weights: Mapping[str, np.ndarray], scal
         arrow(ax, theta, theta - w @ jacobian, LOOK[smto].colour, width=2.2, size=14)
     ax.plot(*theta, "o", color=INK, markersize=5, zorder=6)
     handles = [Line2D([], [], color=LOOK[s].colour, lw=2.2, label=f"−d, {label(s)}") for s in weights]
-    ax.legend(handles=handles, loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
+    legend(ax, handles=handles, loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
     caption(
         ax,
         "Solid contours: L₁. Dashed: L₂. Broad grey band: the Pareto set, where no step improves both.",
@@ -237,7 +237,7 @@ def walks(toy: Toy, walked: Mapping[str, Sequence[Walk]]) -> np.ndarray:
     losses.set(xlabel="L₁", ylabel="L₂", xlim=(0, 1.05 * ends[..., 0].max()), ylim=(0, 1.05 * ends[..., 1].max()))
     despine(losses, grid="both")
     handles = [legend_entry(smto) for smto in walked]
-    fig.legend(handles=handles, loc="outside lower center", ncols=len(walked), frameon=False)
+    legend(fig, handles=handles, loc="outside lower center", ncols=len(walked))
     caption(
         axes,
         "Left: the paths over the contours of both losses. Right: the same paths as losses. Black dots: starts.",
@@ -593,7 +593,7 @@ def real_pairs(pairs: Mapping[str, Pair], tasks: Sequence[str], keys: Sequence[s
         bare(ax)
         ax.set_title(name, fontsize=10)
     handles = [Line2D([], [], color=LOOK[key].colour, lw=2, label=label(key)) for key in keys]
-    fig.legend(handles=handles, loc="outside lower center", ncols=len(keys), frameon=False)
+    legend(fig, handles=handles, loc="outside lower center", ncols=len(keys))
     caption(
         axes,
         "The plane that the two gradients span. Grey: the gradients, downhill, in true proportion. Colours: the steps,",

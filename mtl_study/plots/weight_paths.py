@@ -93,7 +93,7 @@ def figure_6(mnist: Run, city: Run, qm9: Sequence[Run], factor: float = 0.9) -> 
         ax.set_ylim(bottom=0)
         lines = [Line2D([], [], label=t, linewidth=2, **task_line(k)) for k, t in enumerate(names)]
         place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": max(len(lines), 1)}
-        ax.legend(handles=lines, frameon=False, fontsize=8.5, **place)
+        canvas.legend(ax, handles=lines, fontsize=8.5, **place)
     panels = [found[f"c{i}"] for i in range(len(qm9))]
     names = []
     for ax, run in zip(panels, qm9, strict=True):

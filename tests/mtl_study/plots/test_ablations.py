@@ -60,6 +60,9 @@ def test_a_lead_that_regularisation_explains(rows):
     assert [ax.get_title(loc="left") for ax in axes] == ["last epoch", "with early stopping"]
     of_edm = [next(line for line in ax.lines if line.get_label() == "EDM").get_ydata()[0] for ax in axes]
     assert of_edm == pytest.approx([4, 7])
+    drawn = {line.get_label(): (line.get_color(), line.get_marker()) for line in axes[0].lines if len(line.get_xdata())}
+    for smto in leads:
+        assert drawn[LOOK[smto].label] == (LOOK[smto].colour, LOOK[smto].marker)
     with pytest.raises(ValueError, match="no run of unit_scal without"):
         ablations.table_of_regularisation(table[table.dropout > 0])
 

@@ -49,6 +49,24 @@ def test_a_band_is_the_mean_and_one_standard_deviation_between_seeds():
         canvas.lines(logarithmic, table, "at", "value")
 
 
+def test_a_cross_is_the_mean_and_one_standard_deviation_between_seeds():
+    """By hand, of 1 and 3: 2 and √2; of one seed 0."""
+    mean, sd = canvas.mean_and_sd(pd.DataFrame({"method": ["a", "a", "b"], "value": [1.0, 3.0, 5.0]}).groupby("method"))
+    assert mean.value.tolist() == [2, 5] and sd.value.tolist() == pytest.approx([math.sqrt(2), 0])
+
+
+def test_a_legend_shows_the_dashes_on_both_sides_of_a_marker():
+    """Nash-MTL's and RotoGrad's first gap would be under the marker of a sample of the usual length."""
+    _, ax = canvas.figure()
+    smtos = ["edm", "nash_mtl", "rotograd"]
+    handles = [canvas.legend_entry(smto) for smto in smtos]
+    canvas.lines(ax, pd.DataFrame([(s, at, at) for s in smtos for at in (0, 1)], columns=["smto", "x", "y"]), "x", "y")
+    for dashed, shown in ((False, handles[:1]), (True, handles)):
+        found = canvas.legend(ax, handles=shown, fontsize=8.5)
+        assert (found.handlelength > 3) == dashed and not found.get_frame_on()
+    assert [sample.is_dashed() for sample in found.legend_handles] == [False, True, True]
+
+
 def test_seaborn_draws_problems_as_they_are_drawn_elsewhere():
     problems = ["multimnist/CL_RR", "cityscapes/HR"]
     table = pd.DataFrame([(p, at, at) for p in problems for at in (0, 1)], columns=["problem", "at", "value"])

@@ -150,6 +150,7 @@ def test_the_ladder_has_both_methods_above_and_their_difference_below():
     band = next(c for c in above.collections if tuple(c.get_facecolor()[0][:3]) == to_rgb(look.LOOK["imtl"].colour))
     top = band.get_paths()[0].vertices[:, 1].max()
     assert top == pytest.approx(max(means["imtl", step] + sd[step] for step in STEPS))
+    assert [entry.get_text() for entry in above.get_legend().get_texts()] == ["Unit. Scal.", "IMTL"]
     text = canvas.figure_of(above).get_label()
     assert "3 seeds" in text and "bands for all lines alike (D31)" in text
 

@@ -27,6 +27,7 @@ def test_a_learning_curve_is_the_mean_over_seeds_of_validation_delta_m(make_run,
     drawn = next(line for line in ax.lines if line.get_label() == look.label("edm"))
     assert list(drawn.get_xdata()) == [1, 2]
     np.testing.assert_allclose(drawn.get_ydata(), [-7, -3])
+    assert ax.get_ylim()[0] < ax.get_ylim()[1]  # up is better
     assert "mean over 2 seeds" in ax.figure.get_label()
 
 

@@ -146,6 +146,9 @@ def test_error_over_the_mean_predictors(make_run):
     assert found.error.tolist() == pytest.approx([0.5, 0.25, 0.75])
     ax = qm9.learning(runs[:1], runs[1:], pd.Series(4.0, index=list(PROPERTIES)))
     assert ax.get_legend().get_texts()[-1].get_text() == "single-task models"
+    of_method, alone = ax.lines[:2]
+    assert of_method.get_xydata() == pytest.approx(np.array([[1, 0.5], [2, 0.25]]))
+    assert alone.get_xydata() == pytest.approx(np.array([[1, 0.75]]))
 
 
 def test_table_1_stands_beside_the_papers_and_ranks_the_papers_methods_only(selected):

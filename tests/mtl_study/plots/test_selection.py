@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.markers import MarkerStyle
 
 from mtl_study import look
 from mtl_study.analysis import comparisons, inference
@@ -34,6 +36,10 @@ def test_a_box_has_quartiles_and_whiskers_of_one_and_a_half_lengths():
     assert patch.get_path().vertices[:, 1].min() == 2 and patch.get_path().vertices[:, 1].max() == 6
     assert max(line.get_ydata().max() for line in ax.lines if len(line.get_ydata()) == 2) == 7
     assert any(list(line.get_ydata()) == [4, 4] for line in ax.lines)
+    selection.box(ax, 4, np.array([0, 1, 2]), "edm")
+    mark = MarkerStyle(look.LOOK["edm"].marker)
+    expected = mark.get_path().transformed(mark.get_transform()).vertices
+    assert ax.collections[0].get_paths()[0].vertices == pytest.approx(expected)
 
 
 def test_the_trade_off_has_each_name_at_its_mean_and_lines_of_equal_delta_m(experiment):
@@ -41,6 +47,10 @@ def test_the_trade_off_has_each_name_at_its_mean_and_lines_of_equal_delta_m(expe
     ax = selection.trade_off(table)
     means = table.groupby("smto")[["CL", "RR"]].mean()
     named = {text.get_text(): text.xy for text in ax.texts if text.get_text()}
+    for smto, own in table.groupby("smto"):
+        drawn = [c for c in ax.collections if to_hex(c.get_facecolor()[0]).upper() == look.LOOK[smto].colour]
+        at = np.concatenate([np.asarray(c.get_offsets()) for c in drawn])
+        np.testing.assert_allclose(at, [*own[["CL", "RR"]].to_numpy(), means.loc[smto].to_numpy()])
     assert named["EDM"] == pytest.approx(means.loc["edm"]) and named["Unit. Scal."] == pytest.approx(
         means.loc["unit_scal"]
     )
@@ -151,3 +161,6 @@ def test_differences_stand_beside_those_at_one_rate(all_methods):
     assert "no runs of EDM and Unit. Scal. at one rate" in found.attrs["caption"]
     ax = selection.forest(table, one_rate=one_rate)
     assert "(no runs: EDM)" in canvas.figure_of(ax).get_label()
+    row = [tick.get_text() for tick in ax.get_yticklabels()].index("FAMO")
+    (grey,) = [line for line in ax.lines if line.get_color() == look.GREY and line.get_markersize() == 7]
+    assert grey.get_xydata()[0] == pytest.approx([found.loc["FAMO", "at one rate"], row - 0.27])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 
 from mtl_study import artifacts, look
 from mtl_study.analysis import alignment, comparisons, task_weights
@@ -31,8 +32,22 @@ def test_figure_2_has_boxes_to_the_left_and_a_line_per_method_with_weights_to_th
         assert [line.get_ydata()[0] for line in dashed] == [uniform.delta_m.median()]
         assert [line.get_label() for line in right.lines] == [look.label(s) for s in KEPT if s != "rotograd"]
         assert right.get_ylim()[0] == 0
+        assert all(line.get_xdata().tolist() == [1, 2, 3, 4] for line in right.lines)
+        assert seeds_under_names(left) == {
+            look.label(smto): [(gain, look.LOOK[smto].colour) for gain in sorted(own.delta_m)]
+            for smto, own in table[table.problem == problem].groupby("smto")
+        }
     widths = [ax.get_gridspec().get_width_ratios() for ax in axes.flat]
     assert widths[0] == [65, 35]
+
+
+def seeds_under_names(ax):
+    """The seeds over each name of the axis across: {name: [(height, colour)]}."""
+    names, found = [tick.get_text() for tick in ax.get_xticklabels()], {}
+    for dots in ax.collections:
+        for x, height in np.asarray(dots.get_offsets()):
+            found.setdefault(names[round(x)], []).append((height, to_hex(dots.get_facecolor()[0]).upper()))
+    return {name: sorted(drawn) for name, drawn in found.items()}
 
 
 def test_figure_2_draws_the_mean_over_seeds(two_problems):
