@@ -4,6 +4,7 @@ import re
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,15 +19,23 @@ def wheel(folder, name, needs=()):
     info, path = f"{name}-1.0.dist-info", pathlib.Path(folder) / f"{name}-1.0-py3-none-any.whl"
     needed = "".join(f"Requires-Dist: {need}\\n" for need in needs)
     with zipfile.ZipFile(path, "w") as packed:
-        packed.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 1.0\\nProvides-Extra: dev\\n{needed}")
-        packed.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        said = f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 1.0\\nProvides-Extra: dev\\n"
+        packed.writestr(f"{info}/METADATA", said + needed)
+        packed.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         packed.writestr(f"{info}/RECORD", "")
     return path.name
 
 def build_wheel(folder, config_settings=None, metadata_directory=None):
     return wheel(folder, "mtl_core", ['tiny; extra == "dev"'])
 '''
-TOOL = '[build-system]\nrequires = []\nbuild-backend = "builds"\nbackend-path = ["mtl_core"]\n[project]\nname = "mtl_core"\nversion = "1.0"\n'
+TOOL = """[build-system]
+requires = []
+build-backend = "builds"
+backend-path = ["mtl_core"]
+[project]
+name = "mtl_core"
+version = "1.0"
+"""
 
 
 @pytest.fixture
@@ -41,7 +50,7 @@ def lab(tmp_path, monkeypatch):
     (repository / "constraints.txt").write_text("tiny==1.0\n")
     (repository / "results/record.json").write_text("{}\n")
     (site / "index.html").write_text("<h1>Results</h1>")
-    made: dict = {}
+    made: dict[str, Any] = {}
     exec(BUILDS, made)
     made["wheel"](wheels, "tiny")
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
