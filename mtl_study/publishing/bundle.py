@@ -38,7 +38,7 @@ You need {system} on {machine}, Python {python} and make. Check the files, insta
 
     sha256sum --check --quiet {sums}
     cd repository
-    make reproduce WHEELS=../wheels
+    make reproduce WHEELS=../wheels BASE=python{python}
 
 The environment is made in repository/.venv, from the wheels alone; more is in repository/docs/install.md.
 To read without installing anything, open site/index.html in a browser.

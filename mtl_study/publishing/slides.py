@@ -11,6 +11,7 @@ lines with their value. Of the exercises the questions are shown, and nothing th
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from mtl_core import files
 from mtl_study import artifacts, commands
+from mtl_study.plots import explorer
 from mtl_study.publishing import notebooks
 from mtl_study.publishing.rendering import TEMPLATES, NotebookPage, inside, prepared
 from mtl_study.words import counted
@@ -31,11 +33,11 @@ ASSETS = ("reveal.js", "reveal.css", "slides.js", "slides.css")  # next to the s
 FAILED = ".failed.ipynb"  # ends the name of a notebook that was executed in part
 HIDDEN = ("parameters", "injected-parameters", "solution")  # cells of which nothing is shown
 WORDS, SENTENCES, BEFORE = 130, 42, 60  # at most: on a slide, of a paragraph, before a figure
-ROWS, CELLS = 16, 240  # of a table on a slide at most: rows, and words in them
+ROWS, CELLS = 17, 270  # of a table on a slide at most: rows, and words in them
 LINES, SHORT = 20, 6  # of code or printed text at most; of code that is shown with its value
 WHOLE = ("#", "|", ">", "```", "$$", "**Predict", "**What to look for")  # begin what is shown in full
 HEADING = re.compile(r"(#{1,3}) (.*)")  # what begins a slide; one of a lower level is a title of what follows
-ENDS = re.compile(r"(?<=[.?!])(?<!Unit\.)(?<!Inst\.)\s+(?=[A-Z*`$\"“(])")
+ENDS = re.compile(r"(?<=[.?!])(?<!Unit\.)(?<!Inst\.)(?<!al\.)\s+(?=[A-Z*`$\"“(])")
 ITEM = re.compile(r"^(?=(?:[*-]|\d+\.) )", re.MULTILINE)
 
 
@@ -115,7 +117,7 @@ def _outputs(cell: NotebookNode) -> Iterator[NotebookNode]:
                 figure.metadata["caption"] = shortened(source)
                 figure = None
                 continue
-            found = texts(source)
+            found = [text for text in texts(source) if explorer.PAGE not in text]
             if "text/html" in data:  # a verdict: its table, not the rules below it
                 found = [text for text in found if text.startswith("|")]
             yield from map(new_markdown_cell, found)
@@ -152,14 +154,12 @@ def texts(source: str, whole: bool = False) -> list[str]:
     return found
 
 
-def _tables(lines: list[str]) -> Iterator[str]:
-    """A table in parts that fit, each under the same head."""
+def _tables(lines: list[str]) -> list[str]:
+    """A table in parts that fit, equally long, each under the same head."""
     head, rows = lines[:2], lines[2:]
-    while rows:
-        part = [rows.pop(0)]
-        while rows and len(part) < ROWS and sum(len(row.split()) - row.count("|") for row in [*part, rows[0]]) < CELLS:
-            part.append(rows.pop(0))
-        yield "\n".join([*head, *part])
+    words = sum(len(row.split()) - row.count("|") for row in rows)
+    length = math.ceil(len(rows) / max(math.ceil(len(rows) / ROWS), math.ceil(words / CELLS), 1)) or 1
+    return ["\n".join([*head, *rows[at : at + length]]) for at in range(0, len(rows), length)]
 
 
 def shortened(paragraph: str) -> str:

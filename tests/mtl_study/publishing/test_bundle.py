@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,10 @@ def test_a_bundle_has_wheels_tracked_files_the_site_and_checksums(lab, capfd):
         *("repository/constraints.txt", "repository/results/record.json"),
     }
     says = (folder / "README.txt").read_text()
-    assert "make reproduce WHEELS=../wheels" in says and len(says.splitlines()) <= 12
+    assert (
+        f"make reproduce WHEELS=../wheels BASE=python3.{sys.version_info.minor}\n" in says
+        and len(says.splitlines()) <= 12
+    )
     check = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
     assert len((folder / "SHA256SUMS").read_text().splitlines()) == len(held) - 1
     assert subprocess.run(check, cwd=folder, check=False).returncode == 0

@@ -69,12 +69,13 @@ def test_a_figure_takes_the_sentences_before_it_along():
     assert "draw()" not in page and "What it shows." in page
 
 
-def test_a_long_table_is_cut_and_each_part_has_its_head():
+def test_a_long_table_is_cut_into_equal_parts_and_each_has_its_head():
     rows = [f"| {n} | x |" for n in range(slides.ROWS + 2)]
     table = "\n".join(["| n | x |", "| :- | :- |", *rows])
     first, second = slides.texts(table)
     assert first.split("\n")[:2] == second.split("\n")[:2] == ["| n | x |", "| :- | :- |"]
     assert first.split("\n")[2:] + second.split("\n")[2:] == rows
+    assert abs(first.count("\n") - second.count("\n")) <= 1
 
 
 def test_of_a_paragraph_the_first_sentences_are_shown():
