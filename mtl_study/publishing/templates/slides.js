@@ -12,7 +12,7 @@ function fit(slide) {
   while (full(slide) && --size >= SMALLEST);
 }
 
-const fitAll = () => document.querySelectorAll(".slides section section").forEach(fit);
+const fitAll = () => document.querySelectorAll(".slides section section, .slides .pdf-page > section").forEach(fit);
 Reveal.on("ready", fitAll);
 Reveal.on("pdf-ready", fitAll);
 Reveal.on("slidechanged", (event) => fit(event.currentSlide));
