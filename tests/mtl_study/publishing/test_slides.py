@@ -91,7 +91,10 @@ def test_of_a_paragraph_the_first_sentences_are_shown():
 
 
 def test_nothing_that_solves_an_exercise_is_shown():
+    told = [new_output("display_data", {"text/markdown": "So it is one.", "text/plain": ""})]
     made = notebook(
+        "## Before",
+        new_code_cell("show_source(answer)", metadata={"tags": ["solution"]}, outputs=told),
         "## Exercises\n\n### 1. Predict\n\nWhat is it? " + " ".join(["Long."] * 60),
         new_code_cell("answer = 1", metadata={"tags": ["solution"]}),
         new_code_cell("check(answer)", outputs=[new_output("stream", name="stdout", text="Right: it is one.\n")]),
