@@ -56,7 +56,8 @@ def deck(notebook: NotebookNode) -> NotebookNode:
             add(part, "slide" if len(head[1]) < 3 else "-" if alone else "subslide")
             heading, held = f"{'#' * max(2, len(head[1]))} {head[2]}", 0
             continue
-        figure, led = part.cell_type == "code", []
+        figure = part.cell_type == "code"
+        led: list[NotebookNode] = []
         if held and (held > BEFORE if figure else held + _room(part) > WORDS):
             while _leads(cells[-1], (led or [part])[0]) and sum(map(_room, [cells[-1], *led])) <= BEFORE:
                 led.insert(0, cells.pop())
