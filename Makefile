@@ -15,7 +15,7 @@ $(shell $(SOUND) || rm -f $(READY))
 
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
 
-.PHONY: help reproduce plan figure audit doctor records merge digits test test-all bench report site lint student grade clean compare
+.PHONY: help reproduce plan figure audit doctor records merge digits test test-all bench report site slides bundle lint student grade clean compare
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -88,6 +88,12 @@ report: $(READY) ## write REPORT.md and its figures from artifacts/quick; DROP=1
 
 site: $(READY) ## build artifacts/site, the edition to publish, from the artifacts of PRESET=quick: results, notebooks, methods, API
 	@$(PYTHON) -m mtl_study.publishing.edition $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)")
+
+slides: $(READY) ## write reveal.js slides of the notebooks that PRESET=quick executed, to artifacts/slides; they need no network
+	@$(PYTHON) -m mtl_study.publishing.slides $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)")
+
+bundle: $(READY) ## for a lab without internet: wheels, repository and site in artifacts/bundle, tried out; FOLDER=folder, WHEELS=folder (of wheels that are there), TORCH=cpu
+	@$(PYTHON) -m mtl_study.publishing.bundle $(if $(FOLDER),--folder "$(FOLDER)") $(if $(WHEELS),--wheels "$(WHEELS)") $(if $(TORCH),--torch "$(TORCH)")
 
 lint: $(READY) ## check style and types
 	$(PYTHON) -m ruff check .

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 UNIFORM = "unit_scal"
 OWN, ONE_RATE = "own", "one_rate"
+PAGE = "The page of results"  # begins the sentence that says where the explorer is
 DIGITS = 4  # of what is drawn
 HEADS = ("places", "method", "ties", "minus Unit. Scal.", "95 % interval", "seeds", "rate", "gain")
 CAPTIONS = {
@@ -57,7 +58,7 @@ def leave(selected: pd.DataFrame, one_rate: pd.DataFrame, *, preset: str, notebo
     ]
     artifacts.save_findings({"problems": found}, notebook, preset, kind="explorer")
     shown = counted(len(found), "problem")
-    return say(f"The page of results draws {shown} of this notebook again for the methods that you choose: *Explore*.")
+    return say(f"{PAGE} draws {shown} of this notebook again for the methods that you choose: *Explore*.")
 
 
 def of_problem(selected: pd.DataFrame, one_rate: pd.DataFrame, data: str = "") -> dict[str, Any]:

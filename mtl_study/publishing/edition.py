@@ -1,6 +1,6 @@
 """The published edition: the results of one preset, its executed notebooks in reading order, questions before and
-after the course, a page per method, the other docs, the API of mtl_core and a search over all of them, as a folder that
-needs no network.
+after the course, slides, a page per method, the other docs, the API of mtl_core and a search over all of them, as a
+folder that needs no network.
 
     python -m mtl_study.publishing.edition --preset quick      writes artifacts/site/ from artifacts/quick/
 """
@@ -20,7 +20,7 @@ import jinja2
 
 from mtl_core import files
 from mtl_study import artifacts, commands
-from mtl_study.publishing import notebooks, pages, questions, searching
+from mtl_study.publishing import notebooks, pages, questions, searching, slides
 from mtl_study.publishing.rendering import TEMPLATES, Around, headed, markdown, to_html
 from mtl_study.words import slug
 
@@ -54,6 +54,7 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
         ("Results", "index.html"),
         *lessons,
         (questions.TITLE, "questions.html"),
+        ("Slides", "slides/index.html"),
         *((title, address) for address, (title, *_) in documents.items()),
     ]
     api = _api(target)
@@ -81,6 +82,10 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
     }
     asked = questions.body(questions.read(), titles)
     bodies["questions.html"] = (questions.TITLE, asked, around("questions.html"))
+    talks = slides.write({stem: read[stem] for stem in read if not stem.endswith(".failed")}, target / "slides")
+    listed = "\n".join(f"* [{title}]({name})" for name, title in talks.items())
+    told = f"# Slides\n\nMade of the notebooks, for a talk; arrow keys turn them.\n\n{listed}\n"
+    bodies["slides/index.html"] = ("Slides", markdown(told, str), around("slides/index.html"))
     for address, (title, body, here) in bodies.items():
         page = template.get_template("document.html.j2").render(title=title, body=body, around=here)
         files.write_atomically(target / address, page)

@@ -359,7 +359,7 @@ def describe(value: Any) -> str:
     return " ".join(shown.split())
 
 
-def short(value: float) -> str:
+def short(value: float | np.floating) -> str:
     """A number to four digits, with a true minus."""
     return minus(f"{value:.4g}")
 

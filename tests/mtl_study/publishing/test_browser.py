@@ -21,7 +21,7 @@ from mtl_study import artifacts
 from mtl_study.look import LOOK
 from mtl_study.paper import rules
 from mtl_study.plots import explorer
-from mtl_study.publishing import edition, notebooks, pages, reproduce
+from mtl_study.publishing import edition, notebooks, pages, reproduce, slides
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PHONE, DESK, PAPER = 390, 1280, 794  # widths; that of A4 at 96 pixels per inch
@@ -469,3 +469,39 @@ def test_the_pages_of_the_edition_are_sound(browser: Browser, site: Path) -> Non
                     assert target.is_file(), (name, link)
                     text = ids.setdefault(target, target.read_text(encoding="utf-8") if id_ else "")
                     assert not id_ or f'id="{id_}"' in (text or target.read_text(encoding="utf-8")), (name, link)
+
+
+SLIDE = """() => { const slide = Reveal.getCurrentSlide(), box = slide.getBoundingClientRect();
+    const out = [...slide.querySelectorAll("*")].filter(e => { const b = e.getBoundingClientRect();
+        return b.width && (b.left < box.left - 1 || b.right > box.right + 1 || b.bottom > box.bottom - 20); });
+    const prose = slide.cloneNode(true);
+    prose.querySelectorAll("pre, code").forEach(e => e.remove());
+    const maths = [...slide.querySelectorAll("math")].map(m => m.getBoundingClientRect());
+    const images = [...slide.querySelectorAll("img")].map(i => i.getBoundingClientRect());
+    return { out: out.map(e => e.outerHTML.slice(0, 80)), size: parseFloat(getComputedStyle(slide).fontSize),
+        raw: prose.textContent.match(/\\$|\\\\[a-z]+/g), empty: maths.filter(b => b.width < 3 || b.height < 5).length,
+        formulas: maths.length, heights: images.map(b => b.height), text: slide.innerText.trim() }; }"""
+
+
+def test_every_slide_fits_and_no_request_leaves(browser: Browser, folder: Path, tmp_path: Path) -> None:
+    """At 1280 × 720 nothing is cut off and nothing is too small to be read, pictures and formulas are drawn."""
+    read = {path.stem: notebooks.read(path) for path in sorted((folder / "notebooks").glob("*.ipynb"))}
+    wrong, formulas, pictures = [], 0, 0
+    for name in slides.write(read, tmp_path):
+        page = browser.new_page(viewport={"width": 1280, "height": 720}, offline=True)
+        page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+        page.on("requestfailed", lambda r: wrong.append(r.url))
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto((tmp_path / name).as_uri())
+        page.wait_for_function("Reveal.isReady() && [...document.images].every(i => i.complete && i.naturalWidth)")
+        for h, v in page.evaluate("Reveal.getSlides().map(s => Reveal.getIndices(s)).map(at => [at.h, at.v || 0])"):
+            page.evaluate("([h, v]) => Reveal.slide(h, v, 99)", [h, v])
+            slide = page.evaluate(SLIDE)
+            assert (slide["out"], slide["raw"], slide["empty"]) == ([], None, 0), (name, h, v)
+            assert slide["size"] >= 18 and slide["text"], (name, h, v, slide["size"])
+            assert all(height >= 250 for height in slide["heights"]), (name, h, v, slide["heights"])
+            formulas, pictures = formulas + slide["formulas"], pictures + len(slide["heights"])
+        page.close()
+    assert wrong == []
+    assert formulas > 100 and pictures > 40

@@ -88,6 +88,9 @@ def test_every_page_is_there_and_every_link_answers(docs, monkeypatch):
         "notebooks/01_lines.html",
         "notebooks/02_proofs.html",
         "questions.html",
+        "slides/index.html",
+        "slides/01_lines.html",
+        "slides/02_proofs.html",
         "docs/methods.html",
         "docs/method-edm.html",
         "docs/method-imtl-imtl-g.html",
@@ -124,7 +127,7 @@ def test_what_a_page_says_is_found_under_its_heading(docs, monkeypatch):
     assert of["notebooks/01_lines.html#on-01_lines"].heading == "On 01_lines"
     assert {address.partition("#")[0] for address in of} == {
         str(path.relative_to(folder)) for path in folder.rglob("*.html")
-    } - {"search.html"}
+    } - {"search.html", "slides/01_lines.html", "slides/02_proofs.html"}
     for address in of:
         page, _, id_ = address.partition("#")
         assert not id_ or f'id="{id_}"' in (folder / page).read_text(), address
