@@ -8,6 +8,7 @@ folder that needs no network.
 from __future__ import annotations
 
 import argparse
+import pkgutil
 import posixpath
 import re
 import shutil
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 import jinja2
 
+import mtl_core
 from mtl_core import files
 from mtl_study import artifacts, commands
 from mtl_study.publishing import notebooks, pages, questions, searching, slides
@@ -152,11 +154,10 @@ def _api(target: Path) -> list[str]:
     dark = type(pdoc.render_helpers.formatter)(style="github-dark")
     pdoc.render.env.globals["dark_code"] = dark.get_style_defs(".pdoc-code")
     pdoc.render.configure(docformat="google", show_source=True, template_directory=TEMPLATES / "api")
-    with (
-        warnings.catch_warnings()
-    ):  # of annotations that are imported for type checkers only: they are shown as written
-        warnings.simplefilter("ignore", UserWarning)
-        pdoc.pdoc("mtl_core", output_directory=target / "api")
+    modules = [name for _, name, _ in pkgutil.walk_packages(mtl_core.__path__, "mtl_core.")]  # __all__ hides some
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # annotations for type checkers only are shown as written
+        pdoc.pdoc("mtl_core", *modules, output_directory=target / "api")
     made = sorted(path.relative_to(target).as_posix() for path in (target / "api" / "mtl_core").rglob("*.html"))
     for address in (found := ["api/mtl_core.html", *made]):
         page = target / address
