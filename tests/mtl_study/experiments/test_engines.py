@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -97,6 +98,23 @@ def test_as_many_processes_as_gpus_or_runs_per_gpu(monkeypatch, tmp_path):
         with pytest.raises(BadConfig, match="that is all"):
             runner.run(configs, tmp_path, workers=given)
     assert made == [(2, ["0", "1"]), (6, ["0", "1"]), (5, ["0", "1"])]
+    monkeypatch.setenv("MTL_RUNS_PER_GPU", "0")
+    with pytest.raises(BadConfig, match="MTL_RUNS_PER_GPU = 0: give at least 1, or unset it"):
+        runner.run(configs, tmp_path)
+
+
+def test_runs_per_gpu_without_a_gpu_are_said_to_have_no_effect(monkeypatch, tmp_path):
+    """Once, and not where they were not asked for. No process at all, 0 workers, may be asked for."""
+    monkeypatch.delenv("MTL_RUNS_PER_GPU", raising=False)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        runner.run([config(seed=0)], tmp_path, workers=0, device="cpu")
+        assert not said
+        monkeypatch.setenv("MTL_RUNS_PER_GPU", "4")
+        monkeypatch.setenv("MTL_WORKERS", "0")
+        for seed in (1, 2):
+            runner.run([config(seed=seed)], tmp_path, device="cpu")
+    assert [str(one.message) for one in said] == ["MTL_RUNS_PER_GPU = 4 has no effect: the runs go to cpu"]
 
 
 def test_the_gpus_that_are_visible(monkeypatch):
