@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,7 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
+from mtl_study.artifacts import REPOSITORY
 from mtl_study.experiments import engines, runner, training
 from mtl_study.experiments.engines import Failure, Local
 from mtl_study.experiments.runs import BadConfig, RunConfig
@@ -540,6 +542,51 @@ def test_kills_at_random_moments(tmp_path, monkeypatch, engine, notebook, kills)
 def scheduler(tmp_path, start_cluster):
     """A Dask cluster of two workers: (address, scheduler, workers)."""
     return start_cluster(tmp_path, {"PYTHONPATH": os.pathsep.join(sys.path), "MTL_TEST": str(tmp_path)})
+
+
+CLUSTER_PAGE = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
+
+
+def test_each_way_to_a_cluster_is_tried_or_said_to_be_not_run():
+    for title, marked in (
+        ("A workstation", "A test runs these two lines, with two workers"),
+        ("One worker per GPU", "These lines have not been run"),
+        ("SLURM", "This has not been run"),
+        ("One GPU, or several in one machine", "None of these commands has been run"),
+    ):
+        section = CLUSTER_PAGE.split(f"## {title}\n")[1].split("\n## ")[0]
+        assert marked in section, title
+
+
+@pytest.mark.cluster
+def test_the_lines_for_a_workstation(tmp_path, monkeypatch):
+    """As the page gives them, but for the port, the number of workers, and the dashboard's port."""
+    section = CLUSTER_PAGE.split("## A workstation\n")[1].split("\n## ")[0]
+    scheduler, worker = [line.split() for line in section.splitlines() if line.startswith("    .venv/bin/dask ")]
+    address = f"tcp://127.0.0.1:{free_port()}"
+    at = worker.index("--nworkers") + 1
+    worker[at], worker[2] = "2", address
+    processes = []
+    try:
+        for words in ([*scheduler, "--port", address.rsplit(":")[-1], "--no-dashboard"], worker):
+            command = [sys.executable, "-m", f"distributed.cli.dask_{words[1]}", *words[2:]]
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+            processes.append(subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL))
+        monkeypatch.setenv("MTL_ADDRESS", address)
+        configs = [config(seed=seed) for seed in range(3)]
+        found = runner.run(configs, tmp_path / "dask", engine="dask")
+        assert [run.history for run in found] == [training.train(one, device="cpu").history for one in configs]
+        assert psutil.Process(processes[1].pid).children() != []  # a nanny per worker
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(60)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def beside_dask(workers: list[subprocess.Popen]) -> list[psutil.Process]:
