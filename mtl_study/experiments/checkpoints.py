@@ -110,6 +110,8 @@ def complete(build: Callable[[], W], place: Checkpoint | None, every: float = EV
     if place and state is not None:
         try:
             work.load_state_dict(state)
+        except torch.OutOfMemoryError:  # a RuntimeError, but the checkpoint is sound
+            raise
         except (KeyError, RuntimeError, TypeError, ValueError) as error:  # of other code under the same key
             place.discard(f"{type(error).__name__}: {str(error).splitlines()[0]}")
             work, state = build(), None

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Generic, cast
@@ -134,9 +135,11 @@ def records(
         _check(missing, store, data_dir)
         if workers is None:
             workers = workers_wanted()
+        runs_per_gpu = runs_per_gpu_wanted()
+        if runs_per_gpu and not gpus:
+            warnings.warn(f"MTL_RUNS_PER_GPU = {runs_per_gpu} has no effect: the runs go to {where}", stacklevel=1)
         if workers is None:
-            on_cores = joblib.cpu_count() if where.type == "cpu" else 1
-            workers = len(gpus) * (wanted("MTL_RUNS_PER_GPU") or 1) or on_cores
+            workers = len(gpus) * (runs_per_gpu or 1) or (joblib.cpu_count() if where.type == "cpu" else 1)
         name, address = engine or os.environ.get("MTL_ENGINE") or "local", address or os.environ.get("MTL_ADDRESS")
         try:
             chosen = engines.engine(name, min(workers, len(missing)), address or None, time_limit, gpus)
@@ -148,15 +151,18 @@ def records(
     return [cast(R, found[key].serving(config)) for key, config in zip(keys, configs, strict=True)]
 
 
-def wanted(name: str) -> int | None:
-    """A number of processes in the environment, where it is set. Raises BadConfig: it is none."""
+def wanted(name: str, least: int = 0) -> int | None:
+    """A number of processes in the environment, where it is set. Raises BadConfig: it is none, or less than `least`."""
     text = os.environ.get(name, "").strip()
     if text and not (text.isascii() and text.isdigit() and int(text) <= 10_000):
         raise BadConfig(f"{name} = {text!r} is no number of processes; give a whole number, or unset it.")
+    if text and int(text) < least:
+        raise BadConfig(f"{name} = {text}: give at least {least}, or unset it.")
     return int(text) if text else None
 
 
 workers_wanted = functools.partial(wanted, "MTL_WORKERS")
+runs_per_gpu_wanted = functools.partial(wanted, "MTL_RUNS_PER_GPU", least=1)
 
 
 class RunFailed(RuntimeError):

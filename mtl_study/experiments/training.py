@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import scipy
@@ -28,6 +28,7 @@ from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 
 from mtl_core import __version__, smtos
 from mtl_core.datasets.base import Split, SplitName
+from mtl_core.datasets.cityscapes import Cityscapes
 from mtl_core.smtos.base import SMTO, ProblemInfo, StepResult
 from mtl_core.smtos.geometry import NonFinite
 from mtl_core.step import MultiTaskModel, RandomState, Space, Step
@@ -38,6 +39,7 @@ from mtl_study.experiments.checkpoints import Checkpoint, complete
 from mtl_study.experiments.runs import LAST_STEPS, BadConfig, Epoch, Gradients, Run, RunConfig
 
 PATIENCE, LEAST_LR = 5, 1e-5  # of the plateau schedules: epochs without improvement, and where the step size stays
+P = ParamSpec("P")
 Loss = Callable[[Tensor, Tensor], Tensor]
 META_BATCH = 100  # of the validation split, for bi-level methods that ask for it
 
@@ -150,6 +152,31 @@ def method(config: RunConfig, model: MultiTaskModel) -> SMTO:
     return smto
 
 
+def what_helps(config: RunConfig) -> str:
+    """Where a GPU's memory did not do for a run."""
+    ways = ["fewer runs per GPU (MTL_RUNS_PER_GPU, or fewer WORKERS)"]
+    problem = config.definition
+    space = smtos.build(config.smto, len(problem.tasks), **config.options).space
+    if space == "parameters" and config.keep_jacobian and config.optimizer != "adam_per_task":
+        ways.append(f"keep_jacobian: false ({config.smto} keeps {len(problem.tasks)} gradients of the encoder)")
+    if isinstance(problem.data, Cityscapes) and not os.environ.get("MTL_STREAM"):
+        ways.append("MTL_STREAM=1 (images and maps stay on the host)")
+    return f"What helps: {', or '.join([*ways, 'a smaller batch_size, which is another run'])}."
+
+
+def _helped(work: Callable[Concatenate[Training, P], None]) -> Callable[Concatenate[Training, P], None]:
+    """A part of a run that says what helps where memory runs out in it."""
+
+    @functools.wraps(work)
+    def helped(run: Training, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            work(run, *args, **kwargs)
+        except torch.OutOfMemoryError as error:
+            raise torch.OutOfMemoryError(f"{str(error).split('. ')[0]}. {what_helps(run.config)}") from None
+
+    return helped
+
+
 class Training:
     """A run on its way, epoch by epoch. Several may take turns in one process: each keeps its own random state.
 
@@ -159,6 +186,7 @@ class Training:
         diverged: where, or nothing.
     """
 
+    @_helped
     def __init__(self, config: RunConfig, device: torch.device, data_dir: str | None) -> None:
         self.config, self.device = config, device
         self.problem = config.definition
@@ -224,6 +252,7 @@ class Training:
         )
         return run.serving(self.config) or run
 
+    @_helped
     def epoch(self) -> None:
         """Train and evaluate one more epoch. A loss or gradient that is not finite leaves none: the run has
         diverged."""
@@ -236,8 +265,6 @@ class Training:
             for step, index in enumerate(self._batches()):
                 self._step(step, index, log)
             found = log.first_not_finite()
-        except torch.OutOfMemoryError as error:
-            raise torch.OutOfMemoryError(f"{str(error).split('. ')[0]}. {self._what_helps()}") from None
         except NonFinite:
             earlier = log.first_not_finite()
             found = step if earlier is None else earlier
@@ -250,15 +277,6 @@ class Training:
         self.clock.append(round(time.perf_counter() - self.begun, 2))
         self.schedule.step(log.last_losses, self.history)
         self.random_state = RandomState.capture(self.device)
-
-    def _what_helps(self) -> str:
-        """Where a GPU's memory did not do."""
-        ways = ["fewer runs per GPU (MTL_RUNS_PER_GPU, or fewer WORKERS)"]
-        if "parameters" in self.smto.space and self.config.keep_jacobian and self.per_task is None:
-            ways.append(f"keep_jacobian: false ({self.config.smto} keeps {len(self.tasks)} gradients of the encoder)")
-        if hasattr(self.data["train"], "maps") and not os.environ.get("MTL_STREAM"):
-            ways.append("MTL_STREAM=1 (images and maps stay on the host)")
-        return f"What helps: {', or '.join([*ways, 'a smaller batch_size, which is another run'])}."
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two epochs: a run that continues from here is the same, bit for bit."""
@@ -278,6 +296,7 @@ class Training:
             "before_divergence": self.before_divergence,
         }
 
+    @_helped
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue this very run where another process left it."""
         self.model.load_state_dict(state["model"])

@@ -129,7 +129,7 @@ def _unmet(found: Parameters) -> list[str]:
             wrong.append(str(error).rstrip("."))
     if isinstance(found, OnData):
         looks: list[Callable[[], Any]] = [partial(training.find_device, found.device), partial(_precision, found)]
-        looks += [partial(runner.wanted, name) for name in ("MTL_WORKERS", "MTL_RUNS_PER_GPU")]
+        looks += [runner.workers_wanted, runner.runs_per_gpu_wanted]
         for look in looks:
             try:
                 look()

@@ -6,11 +6,13 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
+from mtl_study.artifacts import REPOSITORY
 from mtl_study.experiments import engines, runner, training
 from mtl_study.experiments.engines import Failure, Local
 from mtl_study.experiments.runs import BadConfig, RunConfig
@@ -97,6 +100,23 @@ def test_as_many_processes_as_gpus_or_runs_per_gpu(monkeypatch, tmp_path):
         with pytest.raises(BadConfig, match="that is all"):
             runner.run(configs, tmp_path, workers=given)
     assert made == [(2, ["0", "1"]), (6, ["0", "1"]), (5, ["0", "1"])]
+    monkeypatch.setenv("MTL_RUNS_PER_GPU", "0")
+    with pytest.raises(BadConfig, match="MTL_RUNS_PER_GPU = 0: give at least 1, or unset it"):
+        runner.run(configs, tmp_path)
+
+
+def test_runs_per_gpu_without_a_gpu_are_said_to_have_no_effect(monkeypatch, tmp_path):
+    """Once, and not where they were not asked for. No process at all, 0 workers, may be asked for."""
+    monkeypatch.delenv("MTL_RUNS_PER_GPU", raising=False)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        runner.run([config(seed=0)], tmp_path, workers=0, device="cpu")
+        assert not said
+        monkeypatch.setenv("MTL_RUNS_PER_GPU", "4")
+        monkeypatch.setenv("MTL_WORKERS", "0")
+        for seed in (1, 2):
+            runner.run([config(seed=seed)], tmp_path, device="cpu")
+    assert [str(one.message) for one in said] == ["MTL_RUNS_PER_GPU = 4 has no effect: the runs go to cpu"]
 
 
 def test_the_gpus_that_are_visible(monkeypatch):
@@ -522,6 +542,51 @@ def test_kills_at_random_moments(tmp_path, monkeypatch, engine, notebook, kills)
 def scheduler(tmp_path, start_cluster):
     """A Dask cluster of two workers: (address, scheduler, workers)."""
     return start_cluster(tmp_path, {"PYTHONPATH": os.pathsep.join(sys.path), "MTL_TEST": str(tmp_path)})
+
+
+CLUSTER_PAGE = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
+
+
+def test_each_way_to_a_cluster_is_tried_or_said_to_be_not_run():
+    for title, marked in (
+        ("A workstation", "A test runs these two lines, with two workers"),
+        ("One worker per GPU", "These lines have not been run"),
+        ("SLURM", "This has not been run"),
+        ("One GPU, or several in one machine", "None of these commands has been run"),
+    ):
+        section = CLUSTER_PAGE.split(f"## {title}\n")[1].split("\n## ")[0]
+        assert marked in section, title
+
+
+@pytest.mark.cluster
+def test_the_lines_for_a_workstation(tmp_path, monkeypatch):
+    """As the page gives them, but for the port, the number of workers, and the dashboard's port."""
+    section = CLUSTER_PAGE.split("## A workstation\n")[1].split("\n## ")[0]
+    scheduler, worker = [line.split() for line in section.splitlines() if line.startswith("    .venv/bin/dask ")]
+    address = f"tcp://127.0.0.1:{free_port()}"
+    at = worker.index("--nworkers") + 1
+    worker[at], worker[2] = "2", address
+    processes = []
+    try:
+        for words in ([*scheduler, "--port", address.rsplit(":")[-1], "--no-dashboard"], worker):
+            command = [sys.executable, "-m", f"distributed.cli.dask_{words[1]}", *words[2:]]
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+            processes.append(subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL))
+        monkeypatch.setenv("MTL_ADDRESS", address)
+        configs = [config(seed=seed) for seed in range(3)]
+        found = runner.run(configs, tmp_path / "dask", engine="dask")
+        assert [run.history for run in found] == [training.train(one, device="cpu").history for one in configs]
+        assert psutil.Process(processes[1].pid).children() != []  # a nanny per worker
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(60)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def beside_dask(workers: list[subprocess.Popen]) -> list[psutil.Process]:

@@ -257,6 +257,29 @@ def test_where_memory_runs_out_it_is_said_what_helps(monkeypatch):
         assert "MTL_STREAM" not in str(error.value)  # digits are few
 
 
+@pytest.mark.parametrize("place", ["load", "to", "_step", "_evaluate", "load_state_dict"])
+def test_wherever_memory_runs_out(monkeypatch, tmp_path, place):
+    """In loading, where the maps may stay on the host, in setting up, training, evaluating and continuing. A checkpoint
+    that could not be continued for that reason is kept."""
+
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    streets = {"problem": "cityscapes/19C", "problem_options": {"width": 32, "slim": 32}, "batch_size": 4}
+    one = config(**streets, train_size=8, val_size=3, test_size=3, epochs=1)
+    if place == "load_state_dict":
+        training.train(one, checkpoint=tmp_path / "a", keep=True)
+    owners = {"load": type(one.definition.data), "to": torch.nn.Module, "load_state_dict": torch.optim.Optimizer}
+    monkeypatch.setattr(owners.get(place, training.Training), place, full)
+    with pytest.raises(torch.OutOfMemoryError, match=r"What helps: .*, or MTL_STREAM=1") as error:
+        training.train(one, checkpoint=tmp_path / "a")
+    assert str(error.value).count("What helps") == 1
+    monkeypatch.setenv("MTL_STREAM", "1")
+    with pytest.raises(torch.OutOfMemoryError, match=r"What helps: fewer runs") as error:
+        training.train(one, checkpoint=tmp_path / "a")
+    assert "MTL_STREAM" not in str(error.value) and (tmp_path / "a").exists() == (place == "load_state_dict")
+
+
 def test_a_users_global_settings_change_no_number_and_are_put_back():
     """Default dtype, oneDNN, deterministic mode, precision of products and convolutions, the choice of kernels by their
     speed, autocast, gradients switched off."""

@@ -5,6 +5,7 @@ reads losses, one transfer of a K×K Gramian in one that solves a problem on the
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from mtl_core.smtos.base import GramianWeighting, LossWeighting, ProblemInfo
 from mtl_core.smtos.registry import build, keys
 from mtl_core.step import MultiTaskModel, Step
+from mtl_study.artifacts import REPOSITORY
 from mtl_study.experiments import inner
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.training import Training
@@ -83,6 +85,12 @@ def test_a_step_waits_for_nothing_but_a_gramian() -> None:
         assert applied.weights.is_meta and applied.weights.shape == (K,), key
         assert all(p.grad.is_meta and p.grad.shape == p.shape for p in [*model.parameters(), *smto.parameters()]), key
     assert {case: was for case, (was, _) in found.items()} == {case: expected for case, (_, expected) in found.items()}
+
+
+def test_the_page_names_every_exception() -> None:
+    page = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
+    named = page.split("exceptions:")[1].split("`python -m")[0]
+    assert set(re.findall(r"`(\w+)`", named)) == set(READ) and "a second wait" in named
 
 
 def test_waits_are_seen() -> None:
