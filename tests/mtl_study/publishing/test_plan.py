@@ -156,7 +156,10 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert "hours, 4 devices" in head and [re.match(r"\| (\d\d[a-z]?)_", line)[1] for line in lines[:2]] == ["04", "06"]
     first, second = json.loads(next(tmp_path.rglob("plan.json")).read_text())["notebooks"]
     assert first["hours_on_all"] == first["hours"] / 4 > 0 and second["runs"] == 0
-    assert plan.main(["--preset", "papr"]) == 2
+    capsys.readouterr()
+    assert plan.main(["--preset", "papper"]) == 2
+    says = capsys.readouterr().err.splitlines()
+    assert len(says) == 1 and "no preset 'papper' (did you mean 'paper'?). Presets are" in says[0]
     assert plan.main(["--devices", "0"]) == 2
 
 
