@@ -98,14 +98,20 @@ def batch(whole: problems.Problem, n: int, device: torch.device) -> tuple[Any, l
     return torch.randn(n, 3, high, wide, **on), targets
 
 
-def one_step(found: Shape, device: torch.device, amp: bool = False) -> Callable[[], None]:
-    """A training step of a fresh network, on samples that are drawn once."""
+def one_step(
+    found: Shape, device: torch.device, amp: bool = False, given: Mapping[str, Any] | None = None
+) -> Callable[[], None]:
+    """A training step of a fresh network, on samples that are drawn once.
+
+    Args:
+        given: options of the method.
+    """
     whole = problems.get(found.problem, **dict(found.options))
     torch.manual_seed(0)
     with device:
         model: MultiTaskModel = whole.build_model(0.0)
     model.to(memory_format=torch.channels_last)
-    smto = smtos.build(STANDS_FOR.get(found.way, found.way), len(whole.tasks))
+    smto = smtos.build(STANDS_FOR.get(found.way, found.way), len(whole.tasks), **(given or {}))
     smto.set_up(ProblemInfo(tuple(t.likelihood for t in whole.tasks), whole.feature_shape, 1e-3, 0.0), seed=0)
     smto.to(device)
     smto.begin_epoch(0, None, 1e-3)
