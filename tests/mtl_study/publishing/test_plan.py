@@ -183,9 +183,12 @@ def test_memory_per_gpu_has_the_maps_of_every_process(monkeypatch):
 
 
 def test_why_published_takes_more_is_said_where_it_does():
-    dear, cheap = (plan.Row(name, 1, 1, 1, 2.0, hours, 1.0, 1.0, 0.0, 1.0) for name, hours in (("05", 3), ("01", 1)))
+    dear, cheap = (
+        plan.Row(name, 1, 1, 1, 2.0, hours, 1.0, 1.0, 0.0, 1.0)
+        for name, hours in (("05_fixed_weights", 3), ("04_qm9", 1))
+    )
     says = plan.notes("paper", "one core", [dear, cheap])
-    assert any(line.startswith("05 take more with `search: published`") for line in says)
+    assert any(line.startswith("05_fixed_weights take more with `search: published`") for line in says)
     assert not any("take more" in line for line in plan.notes("paper", "one core", [cheap]))
     assert any("lower bound: without workspace" in line for line in says)
 
