@@ -31,7 +31,7 @@ reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|overnight|paper, ON
 		$(if $(CHECK),--check) $(if $(CHANGED),--changed "$(CHANGED)") $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(MEMORY),--memory "$(MEMORY)")
 
 plan: $(READY) ## what a preset takes, before any of it is run: PRESET=paper, ONLY=01, DEVICES=n (that share the runs), README=1 (writes the table there, too); needs no data
-	@$(PYTHON) -m mtl_study.publishing.plan --preset "$(PRESET)" $(if $(ONLY),--only "$(ONLY)") $(if $(DEVICES),--devices "$(DEVICES)") $(if $(README),--readme)
+	@$(PYTHON) -m mtl_study.publishing.plan $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(ONLY),--only "$(ONLY)") $(if $(DEVICES),--devices "$(DEVICES)") $(if $(README),--readme)
 
 figure: $(READY) ## draw one figure or table again, from the records that are there: NAME=01_figure_1, PRESET=quick, STORE=folder
 	@$(PYTHON) -m mtl_study.publishing.excerpts "$(NAME)" $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(STORE),--store "$(STORE)")

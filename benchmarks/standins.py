@@ -37,7 +37,7 @@ import numpy as np
 from mtl_core import __version__, files, problems, progress
 from mtl_core.datasets import cityscapes, multimnist
 from mtl_core.models import deeplab
-from mtl_study import artifacts, streets
+from mtl_study import artifacts, commands, streets
 from mtl_study.experiments import probes, runner, runs, transfer
 from mtl_study.experiments.corruptions import SEVERITIES
 from mtl_study.experiments.population import Population, PopulationConfig, PopulationStore
@@ -49,6 +49,7 @@ from mtl_study.experiments.training import processor
 from mtl_study.experiments.transfer import Transfer, TransferConfig, TransferStore
 from mtl_study.publishing import plan
 from mtl_study.publishing.planned import Config
+from mtl_study.publishing.reproduce import BadRequest
 from mtl_study.publishing.running import GIB, NONE, Job, Limits, NotebookFailed, run
 
 SCENES = {"train": 24, "val": 8}  # that are drawn; Cityscapes' other names are links to their files
@@ -429,8 +430,9 @@ def table(found: Sequence[Taken]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+@commands.ends((BadRequest,))
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Returns 0, or 1 where a notebook stopped."""
+    """The command. Returns 0, 1 where a notebook stopped, or 2 where the request is refused."""
     parser = argparse.ArgumentParser(prog="standins", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--preset", default="paper", help="a folder of params/")
     parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="notebooks by number; default: all")

@@ -24,7 +24,16 @@ from mtl_study.parameters.checking import BadParameters, completed, explain, fro
 from mtl_study.parameters.schemas import FAMILIES, SCHEMAS, OnData, Parameters, Sized, family
 from mtl_study.words import listed
 
-__all__ = ["SCHEMAS", "BadParameters", "check", "for_experiment", "preset_values", "problems_of", "settings_of"]
+__all__ = [
+    "SCHEMAS",
+    "BadParameters",
+    "check",
+    "folder_of",
+    "for_experiment",
+    "preset_values",
+    "problems_of",
+    "settings_of",
+]
 
 INJECTED = "# Parameters\n"  # how the cell begins into which papermill writes what it was given
 
@@ -179,7 +188,7 @@ def settings_of(preset: str, problem: str) -> dict[str, Any]:
     Raises:
         BadParameters: there is no such preset.
     """
-    values = preset_values(REPOSITORY / "params" / preset / "05_fixed_weights.yaml")
+    values = preset_values(folder_of(preset) / "05_fixed_weights.yaml")
     data, of_no_run = family(problem), ("sweep_seeds", "search_seeds", "grid")
     of_runs = {name: value for name, value in values["details"][data].items() if name not in of_no_run}
     return {"source": values["source"][data], **of_runs}
@@ -199,6 +208,16 @@ def for_experiment(
         "device": device,
         **{name: details[name] for name in names if name in details},
     }
+
+
+def folder_of(preset: str, params: Path = REPOSITORY / "params") -> Path:
+    """That with a preset's parameters. Raises BadParameters if there is no such preset."""
+    if preset not in (presets := _presets(params)):
+        raise BadParameters(
+            f"there is no preset {preset!r}{nearest(preset, presets)}. Presets are the folders of {params}: "
+            f"{', '.join(presets) or 'none'}."
+        )
+    return params / preset
 
 
 def preset_values(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from mtl_study.analysis.frames import configuration
 from mtl_study.experiments.store import RunStore
 from mtl_study.paper import claims, rules
 from mtl_study.publishing import excerpts, reproduce, retrain
-from mtl_study.publishing.reproduce import BadRequest
+from mtl_study.publishing.reproduce import BadRequest, preset_folder
 from mtl_study.publishing.running import NotebookFailed
 from mtl_study.words import counted
 
@@ -143,6 +143,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     given = parser.parse_args(arguments)
     if not given.claim and not given.runs:
         raise BadRequest("Say what to audit: CLAIM=C3b, or RUNS=3.")
+    preset_folder(repository, given.preset)
     if given.claim:
         audit(repository, given.preset, given.claim, given.store)
     return retrain.again(given.store or repository / "results", given.runs, given.seed) if given.runs else 0

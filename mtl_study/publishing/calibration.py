@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_core import problems, smtos
+from mtl_core.datasets import cityscapes
 from mtl_core.models import deeplab
 from mtl_core.molecules import Group, Molecules
 from mtl_core.smtos.base import ProblemInfo
@@ -32,6 +35,7 @@ ROUNDS, ENOUGH = 4, 0.5  # steps at most, and seconds after which there are no m
 SLOW = 1e10  # operations per second, of a device of which nothing is known yet
 STANDS_FOR = {"losses": "unit_scal", "features": "mgda_ub", "parameters": "cagrad"}  # of all methods of a space
 MORE = {"second_batch", "after_step", "transform"}  # what makes a method's step longer than that of its space
+PER_PIXEL = {"images": 3, "labels": 1, "instances": 1, "disparity": 1}  # numbers in Cityscapes' maps
 NOWHERE = torch.device("meta")
 
 
@@ -98,14 +102,20 @@ def batch(whole: problems.Problem, n: int, device: torch.device) -> tuple[Any, l
     return torch.randn(n, 3, high, wide, **on), targets
 
 
-def one_step(found: Shape, device: torch.device, amp: bool = False) -> Callable[[], None]:
-    """A training step of a fresh network, on samples that are drawn once."""
+def one_step(
+    found: Shape, device: torch.device, amp: bool = False, given: Mapping[str, Any] | None = None
+) -> Callable[[], None]:
+    """A training step of a fresh network, on samples that are drawn once.
+
+    Args:
+        given: options of the method.
+    """
     whole = problems.get(found.problem, **dict(found.options))
     torch.manual_seed(0)
     with device:
         model: MultiTaskModel = whole.build_model(0.0)
     model.to(memory_format=torch.channels_last)
-    smto = smtos.build(STANDS_FOR.get(found.way, found.way), len(whole.tasks))
+    smto = smtos.build(STANDS_FOR.get(found.way, found.way), len(whole.tasks), **(given or {}))
     smto.set_up(ProblemInfo(tuple(t.likelihood for t in whole.tasks), whole.feature_shape, 1e-3, 0.0), seed=0)
     smto.to(device)
     smto.begin_epoch(0, None, 1e-3)
@@ -231,3 +241,18 @@ def memory(found: Shape) -> int:
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
     shared = sum(p.numel() * p.element_size() for p in model.encoder.parameters())
     return activations + 4 * parameters + copies * shared
+
+
+def maps(configs: Iterable[RunConfig | Any]) -> int:
+    """Bytes of Cityscapes' maps that a process keeps on a GPU: those of the two largest folders that its runs read
+    (`cityscapes._open_maps`), nothing where they are streamed."""
+    bases = [config.base for config in configs if config.base.problem.startswith("cityscapes/")]
+    if os.environ.get("MTL_STREAM"):
+        return 0
+    pixel = sum(np.dtype(cityscapes.ARRAYS[name]).itemsize * n for name, n in PER_PIXEL.items())
+    found = set()
+    for base in bases:
+        data: Any = base.definition.data
+        scenes = sum(base.sizes if base.source == "embedded" else data.sizes(base.source))
+        found.add((scenes * data.width * (data.width // 2) * pixel, data.aligned))
+    return sum(size for size, _ in sorted(found)[-2:])

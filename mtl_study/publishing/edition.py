@@ -21,7 +21,7 @@ import jinja2
 
 import mtl_core
 from mtl_core import files
-from mtl_study import artifacts, commands
+from mtl_study import artifacts, commands, parameters
 from mtl_study.publishing import notebooks, pages, questions, searching, slides
 from mtl_study.publishing.rendering import TEMPLATES, Around, headed, markdown, to_html
 from mtl_study.words import slug
@@ -174,13 +174,13 @@ def _reachable(page: str) -> str:
     return page.replace("<pre>", '<pre tabindex="0">')
 
 
-@commands.ends(failed=(FileNotFoundError,))
+@commands.ends((parameters.BadParameters,), failed=(FileNotFoundError,))
 def main(arguments: list[str] | None = None) -> int:
-    """The command. Returns its exit code: 1 where there is nothing to publish."""
+    """The command. Returns its exit code: 1 where there is nothing to publish, 2 where there is no such preset."""
     parser = argparse.ArgumentParser(prog="edition", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--preset", default="quick", help="whose artifacts; default: quick")
     given = parser.parse_args(arguments)
-    print(f"Open {write(given.preset)}")
+    print(f"Open {write(parameters.folder_of(given.preset).name)}")
     return 0
 
 

@@ -18,31 +18,34 @@ from typing import Any
 
 import torch
 
-from mtl_core import files
+from mtl_core import files, problems
 from mtl_study import artifacts, commands, parameters
 from mtl_study.experiments import training
+from mtl_study.experiments.runner import wanted
 from mtl_study.experiments.runs import BadConfig
 from mtl_study.parameters import BadParameters
 from mtl_study.publishing import calibration, notebooks, planned
 from mtl_study.publishing.calibration import Shape, Steps
 from mtl_study.publishing.planned import Config
-from mtl_study.publishing.reproduce import BadRequest, choose
-from mtl_study.words import listed
+from mtl_study.publishing.reproduce import BadRequest, choose, preset_folder
+from mtl_study.words import counted, listed
 
 GIB, HOUR = 2**30, 3600
 EVALUATED = 1 / 3  # of a training step of the uniform loss is the forward pass that evaluates as many samples
-HEAD = [
-    *("notebook", "runs", "epochs", "steps", "hours", "hours, `search: published`", "hours, `precision: amp`"),
-    *("GiB per run", "GiB of records"),
-]
 START, END = "<!-- plan -->\n", "<!-- end of the plan -->\n"  # around the table in README.md
+LARGEST = (  # of each network, at the paper's size
+    *(Shape("multimnist/CL_RR", (), 256, ""), Shape("qm9", (), 120, "")),
+    *(Shape(f"cityscapes/{name}", (), 32, "") for name in ("R18", "R50", "19C")),
+)
+MEMORY = "<!-- memory -->\n", "<!-- end of the memory -->\n"  # around the table in docs/cluster.md
+LOWER_BOUND = "Memory is a lower bound: without workspace and without data"
 
 
 @dataclass(frozen=True)
 class Row:
     """Of a notebook: what it trains that none before it in the same store does. hours: on one device; published: with
-    the paper's settings in place of a search; amp: under autocast to bfloat16. memory: GiB of the largest run. disk:
-    GiB of all records."""
+    the paper's settings in place of a search; amp: under autocast to bfloat16. memory: GiB of the largest run. maps: of
+    Cityscapes', which each process keeps on a GPU. disk: GiB of all records."""
 
     notebook: str
     runs: int
@@ -52,7 +55,12 @@ class Row:
     hours_published: float
     hours_amp: float
     memory: float
+    maps: float
     disk: float
+
+    def on_gpu(self, runs: int) -> float:
+        """GiB on a GPU that so many runs share."""
+        return runs * (self.memory + self.maps)
 
 
 def steps(config: Config) -> int:
@@ -92,9 +100,9 @@ def bytes_per_epoch(repository: Path) -> float:
 
 def read(repository: Path, preset: str, only: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The parameters of the notebooks, by name, in reading order. Raises BadRequest, with all that is wrong."""
-    found, wrong = {}, []
+    folder, found, wrong = preset_folder(repository, preset), {}, []
     for notebook in choose(notebooks.find(repository / "notebooks"), list(only)):
-        path = repository / "params" / preset / f"{notebook.stem}.yaml"
+        path = folder / f"{notebook.stem}.yaml"
         try:
             found[notebook.stem] = parameters.preset_values(path)
         except BadParameters as error:
@@ -174,23 +182,61 @@ def rows(
             known.hours(taken_published[name]),
             known.hours(taken[name], amp=True),
             max(map(calibration.memory, taken[name]), default=0) / GIB,
+            calibration.maps(configs) / GIB,
             sum(config.epochs_in_all for config in configs) * per_epoch / GIB,
         )
         for name, configs in as_given.items()
     ], known.notes(everything)
 
 
-def table(found: Sequence[Row], devices: int = 1) -> str:
-    """As Markdown."""
-    several = [f"hours, {devices} devices"] if devices > 1 else []
-    lines = [[*HEAD[:5], *several, *HEAD[5:]]]
+def table(found: Sequence[Row], devices: int = 1, device: str = "core", runs_per_gpu: int = 1) -> str:
+    """As Markdown.
+
+    Args:
+        device: that hours are of: "core" or "GPU".
+    """
+    several = [f"hours, {devices} {device}s"] if devices > 1 else []
+    shared = f"GiB per GPU, {runs_per_gpu} runs" if runs_per_gpu > 1 else "GiB per GPU"
+    head = ["notebook", "runs", "epochs", "steps", f"hours, one {device}", *several, "hours, `search: published`"]
+    lines = [[*head, "hours, `precision: amp`", "GiB per run", shared, "GiB of records"]]
     lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
     for row in found:
         cells = [row.notebook, *(f"{n:,}" for n in (row.runs, row.epochs, row.steps))]
         of_several = [row.hours / devices] if devices > 1 else []
         cells += [_rounded(x) for x in (row.hours, *of_several, row.hours_published, row.hours_amp)]
-        lines.append([*cells, _rounded(row.memory), _rounded(row.disk)])
+        lines.append([*cells, *map(_rounded, (row.memory, row.on_gpu(runs_per_gpu), row.disk))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def memory_table() -> str:
+    """GiB of a run by network and kind of method, as Markdown."""
+    lines = [["network", "tasks", "batch", *(f"reads {way}" for way in calibration.STANDS_FOR)]]
+    lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
+    for one in LARGEST:
+        cells = [f"{calibration.memory(one._replace(way=way)) / GIB:.2g}" for way in calibration.STANDS_FOR]
+        lines.append([one.problem, str(len(problems.get(one.problem).tasks)), str(one.batch), *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def notes(preset: str, where: str, found: Sequence[Row], runs_per_gpu: int = 1) -> list[str]:
+    """What the table means."""
+    said = [
+        f"Preset {preset}; hours on {where}, also those at `precision: amp`, one run after the other on each device, "
+        "evaluation included, without loading.",
+        "A notebook's row leaves out what one before it has trained into the same store.",
+        "Where a search decides, runs are counted as if it chose what the paper chose.",
+        f"{LOWER_BOUND}. Per GPU it is that of {counted(runs_per_gpu, 'run')} (MTL_RUNS_PER_GPU), each with "
+        "Cityscapes' maps (none with MTL_STREAM=1).",
+        "Records take that much on all devices together.",
+    ]
+    if dearer := [row.notebook for row in found if row.hours_published > row.hours]:
+        said.append(
+            f"{listed(dearer)} take more with `search: published`: some of their runs a search has trained already, "
+            "and they count in the rows before."
+        )
+    if partly := [row.notebook for row in found if planned.partly(row.notebook)]:
+        said.append(f"Of {listed(partly)} only those runs are counted that its parameters name.")
+    return said
 
 
 def _rounded(x: float) -> str:
@@ -207,34 +253,39 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser.add_argument("--devices", type=int, default=1, help="devices that share the runs evenly")
     parser.add_argument("--device", default="auto", help="that steps are measured on")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md, too")
+    parser.add_argument("--memory", action="store_true", help="only write docs/cluster.md's table of memory")
     given = parser.parse_args(arguments)
     if given.devices < 1:
         raise BadRequest(f"DEVICES={given.devices}: give a whole number from 1.")
-    device = training.find_device(given.device)
+    if given.memory:
+        within(repository / "docs/cluster.md", MEMORY, memory_table())
+        return 0
+    device, runs_per_gpu = training.find_device(given.device), wanted("MTL_RUNS_PER_GPU") or 1
     values = read(repository, given.preset, [name for text in given.only for name in text.split()])
     with training.determinism(1):
         seconds = partial(calibration.seconds, device=device)
         found, how = rows(values, seconds, bytes_per_epoch(repository))
+    kind = "GPU" if device.type == "cuda" else "core"
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"one core of {training.processor()}"
-    notes = [
-        f"Preset {given.preset}; hours on {where}, one run after the other, evaluation included, without loading.",
-        "A notebook's row leaves out what one before it has trained into the same store.",
-        "Where a search decides, runs are counted as if it chose what the paper chose.",
-    ]
-    if partly := [row.notebook for row in found if planned.partly(row.notebook)]:
-        notes.append(f"Of {listed(partly)} only those runs are counted that its parameters name.")
-    text = f"{table(found, given.devices)}\n\n" + "\n".join(notes)
+    said = notes(given.preset, where, found, runs_per_gpu)
+    text = f"{table(found, given.devices, kind, runs_per_gpu)}\n\n" + "\n".join(said)
     print(text + "\n\n" + "\n".join(how))
     path = artifacts.folder(given.preset) / "plan.json"
-    told = {"preset": given.preset, "device": where, "devices": given.devices, "notes": notes, "measured": how}
-    report = {**told, "notebooks": [asdict(row) | {"hours_on_all": row.hours / given.devices} for row in found]}
+    told = {"preset": given.preset, "device": where, "devices": given.devices, "runs_per_gpu": runs_per_gpu}
+    more = [{"hours_on_all": row.hours / given.devices, "memory_per_gpu": row.on_gpu(runs_per_gpu)} for row in found]
+    each = [asdict(row) | one for row, one in zip(found, more, strict=True)]
+    report = {**told, "notes": said, "measured": how, "notebooks": each}
     files.write_atomically(path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     print(f"Wrote {path}")
     if given.readme:
-        readme = repository / "README.md"
-        before, rest = readme.read_text(encoding="utf-8").split(START)
-        files.write_atomically(readme, f"{before}{START}\n{text}\n\n{END}{rest.split(END)[1]}")
+        within(repository / "README.md", (START, END), text)
     return 0
+
+
+def within(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Put a text between two marks of a page, in place of what is there."""
+    (start, end), (before, rest) = marks, page.read_text(encoding="utf-8").split(marks[0])
+    files.write_atomically(page, f"{before}{start}\n{text}\n\n{end}{rest.split(end)[1]}")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,14 @@ def store_at(given: Path) -> str:
         raise BadRequest(f"STORE = {str(given)!r} {error}.") from None
 
 
+def preset_folder(repository: Path, preset: str) -> Path:
+    """That with its parameters. Raises BadRequest if there is no such preset."""
+    try:
+        return parameters.folder_of(preset, repository / "params")
+    except BadParameters as error:
+        raise BadRequest(str(error)) from None
+
+
 def plan(repository: Path, preset: str, only: list[str], overrides: dict[str, Any]) -> list[Job]:
     """The notebooks to run, in reading order, with their parameters.
 
@@ -53,16 +61,10 @@ def plan(repository: Path, preset: str, only: list[str], overrides: dict[str, An
     Raises:
         BadRequest: with everything that is wrong, in one message.
     """
-    params = repository / "params"
-    presets = sorted(folder.name for folder in params.glob("*") if folder.is_dir())
-    if preset not in presets:
-        raise BadRequest(
-            f"there is no preset {preset!r}{nearest(preset, presets)}. Presets are the folders of {params}: "
-            f"{', '.join(presets) or 'none'}."
-        )
+    folder = preset_folder(repository, preset)
     problems, jobs = [], []
     for notebook in choose(notebooks.find(repository / "notebooks"), only):
-        path = params / preset / f"{notebook.stem}.yaml"
+        path = folder / f"{notebook.stem}.yaml"
         try:
             notebooks.parameters(notebook)
             values = parameters.preset_values(path)
@@ -70,7 +72,7 @@ def plan(repository: Path, preset: str, only: list[str], overrides: dict[str, An
             problems.append(str(error))
             continue
         given = {**values, **{k: v for k, v in overrides.items() if k in values}}
-        problems += [f"{path}: {problem}." for problem in parameters.problems_of(notebook.stem, given, params)]
+        problems += [f"{path}: {problem}." for problem in parameters.problems_of(notebook.stem, given, folder.parent)]
         if values.get("preset", preset) != preset:
             problems.append(f"{path}: preset is {values['preset']!r}, expected {preset!r}, the name of its folder.")
         jobs.append(Job(notebook, given))
@@ -210,7 +212,8 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     )
     parser.add_argument("--drop", action="store_true", help="with --report: leave out what only the last report has")
     given = parser.parse_args(arguments)
-    given.preset = given.preset or ("quick" if given.check or given.report else "smoke")
+    if given.preset is None:
+        given.preset = "quick" if given.check or given.report else "smoke"
 
     if given.artifacts:
         os.environ["MTL_ARTIFACTS"] = os.path.abspath(os.path.expanduser(given.artifacts))  # for the kernels, too
@@ -226,6 +229,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
             raise BadRequest("ONLY is blank: name notebooks by number, such as 01, or leave it out for all of them.")
         overrides = {"store": store_at(given.store)} if given.store else {}
         if given.report:
+            preset_folder(repository, given.preset)
             sources = notebooks.find(repository / "notebooks")
             _say(f"Wrote {report.write_report(repository, given.preset, sources, given.drop)}")
             return commands.PASSED

@@ -75,3 +75,8 @@ def test_a_notebook_of_the_paper_preset_is_shown_from_stand_ins(tmp_path, monkey
     assert {"store", "artifacts", "data"} <= places
     [manifest, *_] = sorted((tmp_path / "artifacts" / "paper").glob("figures/02b_*.json"))
     assert json.loads(manifest.read_text())["preset"] == "paper"
+
+
+def test_an_unknown_preset_is_refused_by_name(capsys):
+    assert standins.main(["--preset", "papper"]) == 2
+    assert "no preset 'papper' (did you mean 'paper'?)" in capsys.readouterr().err

@@ -271,3 +271,8 @@ def test_papermill_shows_the_type_of_every_parameter():
             assert parameter["inferred_type_name"].split("[")[0] == type(given).__name__, (path.stem, name)
         cells = [c.source for c in notebooks.read(path).cells if c.cell_type == "code" and c.id != links.SETUP]
         assert "parameters.check(" in cells[1] and "parameters.check(" not in "".join(cells[2:])
+
+
+def test_an_unknown_preset_has_no_settings():
+    with pytest.raises(BadParameters, match=r"no preset 'quik' \(did you mean 'quick'\?\). Presets are the folders of"):
+        parameters.settings_of("quik", "qm9")

@@ -59,6 +59,7 @@ def test_what_is_not_there_is_refused_with_the_nearest_name(capsys):
     for arguments, says in (
         (["--claim", "C33"], "no claim 'C33' (did you mean 'C3"),
         (["--claim", "C3b", "--preset", "quik"], "no preset 'quik' (did you mean 'quick'?)"),
+        (["--runs", "1", "--preset", "quik"], "no preset 'quik' (did you mean 'quick'?)"),
         ([], "CLAIM=C3b, or RUNS=3"),
         (["--runs", "100000"], "RUNS=100000: expected 1 to"),
     ):

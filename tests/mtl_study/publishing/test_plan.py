@@ -151,13 +151,52 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
     monkeypatch.setattr(calibration, "seconds", lambda shape, device, amp=False: 0.001)
     monkeypatch.setattr(calibration, "work", lambda one: 1e6 * one.batch)
+    monkeypatch.setenv("MTL_RUNS_PER_GPU", "3")
     assert plan.main(["--preset", "smoke", "--only", "04 06", "--devices", "4"]) == 0
     head, _, *lines = capsys.readouterr().out.splitlines()
-    assert "hours, 4 devices" in head and [re.match(r"\| (\d\d[a-z]?)_", line)[1] for line in lines[:2]] == ["04", "06"]
+    assert "hours, one core | hours, 4 cores" in head and "GiB per GPU, 3 runs" in head
+    assert [re.match(r"\| (\d\d[a-z]?)_", line)[1] for line in lines[:2]] == ["04", "06"]
     first, second = json.loads(next(tmp_path.rglob("plan.json")).read_text())["notebooks"]
     assert first["hours_on_all"] == first["hours"] / 4 > 0 and second["runs"] == 0
-    assert plan.main(["--preset", "papr"]) == 2
+    assert first["memory_per_gpu"] == 3 * first["memory"] > 0
+    capsys.readouterr()
+    assert plan.main(["--preset", "papper"]) == 2
+    says = capsys.readouterr().err.splitlines()
+    assert len(says) == 1 and "no preset 'papper' (did you mean 'paper'?). Presets are" in says[0]
     assert plan.main(["--devices", "0"]) == 2
+
+
+def test_memory_per_gpu_has_the_maps_of_every_process(monkeypatch):
+    """4.5 GB at width 512 and 1.1 at 256, as the data say of themselves; a process keeps both."""
+    monkeypatch.delenv("MTL_STREAM", raising=False)
+    large, small, digits = (
+        RunConfig.of(problem=name, smto="uw", source=source, seed=1, epochs=1, batch_size=32, lr=1e-4)
+        for name, source in (("cityscapes/19C", "full"), ("cityscapes/R18", "full"), ("multimnist/CL_RR", "embedded"))
+    )
+    one, both = calibration.maps([large, large]), calibration.maps([large, small, digits])
+    assert one / 1e9 == pytest.approx(4.55, abs=0.05) and both == pytest.approx(1.25 * one)
+    row = plan.Row("03", 1, 1, 1, 1.0, 1.0, 1.0, memory=7.0, maps=both / plan.GIB, disk=1.0)
+    assert row.on_gpu(2) == 2 * row.on_gpu(1) == 2 * (7.0 + both / plan.GIB)
+    assert plan._rounded(row.on_gpu(2)) in plan.table([row], runs_per_gpu=2)
+    monkeypatch.setenv("MTL_STREAM", "1")
+    assert calibration.maps([large]) == 0
+
+
+def test_why_published_takes_more_is_said_where_it_does():
+    dear, cheap = (
+        plan.Row(name, 1, 1, 1, 2.0, hours, 1.0, 1.0, 0.0, 1.0)
+        for name, hours in (("05_fixed_weights", 3), ("04_qm9", 1))
+    )
+    says = plan.notes("paper", "one core", [dear, cheap])
+    assert any(line.startswith("05_fixed_weights take more with `search: published`") for line in says)
+    assert not any("take more" in line for line in plan.notes("paper", "one core", [cheap]))
+    assert any("lower bound: without workspace" in line for line in says)
+
+
+def test_the_page_has_the_memory_of_each_kind_of_method():
+    text = (artifacts.REPOSITORY / "docs/cluster.md").read_text(encoding="utf-8")
+    start, end = plan.MEMORY
+    assert text.split(start)[1].split(end)[0].strip() == plan.memory_table()
 
 
 def test_the_readme_has_the_table():

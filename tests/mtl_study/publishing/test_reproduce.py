@@ -116,8 +116,10 @@ def refusal(toy, capsys, *arguments, **changed) -> str:
 
 
 def test_an_unknown_preset_is_refused_by_name(toy, capsys):
-    message = refusal(toy, capsys, "--preset", "smok")
-    assert "no preset 'smok' (did you mean 'smoke'?)" in message
+    for more in ([], ["--report"]):
+        message = refusal(toy, capsys, "--preset", "smok", *more)
+        assert "no preset 'smok' (did you mean 'smoke'?)" in message
+    assert "no preset ''. Presets are the folders of" in refusal(toy, capsys, "--preset", "")
 
 
 def test_an_unknown_notebook_is_refused_by_name(toy, capsys):
