@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from mtl_core import files
-from mtl_study import artifacts, commands
+from mtl_study import artifacts, commands, parameters
 from mtl_study.plots import explorer
 from mtl_study.publishing import notebooks
 from mtl_study.publishing.rendering import TEMPLATES, NotebookPage, inside, prepared
@@ -204,18 +204,17 @@ def write(read: Mapping[str, NotebookNode], folder: Path) -> dict[str, str]:
     return {f"{stem}.html": notebooks.title(notebook) for stem, notebook in read.items()}
 
 
-@commands.ends(failed=(FileNotFoundError,))
+@commands.ends((parameters.BadParameters,), failed=(FileNotFoundError,))
 def main(arguments: list[str] | None = None) -> int:
-    """The command. Returns its exit code: 1 where nothing was executed."""
+    """The command. Returns its exit code: 1 where nothing was executed, 2 where there is no such preset."""
     parser = argparse.ArgumentParser(prog="slides", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--preset", default="quick", help="whose executed notebooks; default: quick")
     given = parser.parse_args(arguments)
-    folder = artifacts.root() / given.preset / "notebooks"
+    preset = parameters.folder_of(given.preset).name
+    folder = artifacts.root() / preset / "notebooks"
     executed = {path.stem: path for path in sorted(folder.glob("*.ipynb")) if not path.name.endswith(FAILED)}
     if not executed:
-        raise FileNotFoundError(
-            f"{folder} has no executed notebooks; run `make reproduce PRESET={given.preset}` first."
-        )
+        raise FileNotFoundError(f"{folder} has no executed notebooks; run `make reproduce PRESET={preset}` first.")
     target = artifacts.root() / "slides"
     shutil.rmtree(target, ignore_errors=True)
     first, *others = write({stem: notebooks.read(path) for stem, path in executed.items()}, target)
