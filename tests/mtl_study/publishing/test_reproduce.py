@@ -373,6 +373,7 @@ def test_a_folder_that_cannot_be_written_is_named(toy, capsys):
 
 
 def test_a_report_of_what_was_never_run_says_what_to_run(toy, capsys):
+    (toy / "params" / "quick").mkdir()
     assert reproduce.main(["--preset", "quick", "--report"], toy) == 1
     assert "make reproduce PRESET=quick" in capsys.readouterr().out
 
