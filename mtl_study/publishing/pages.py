@@ -31,7 +31,7 @@ from mtl_study.paper.answer import Advice
 from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
 from mtl_study.plots import explorer
 from mtl_study.publishing import notebooks
-from mtl_study.publishing.rendering import ALONE, TEMPLATES, Around, anchor, headed, markdown, size
+from mtl_study.publishing.rendering import ALONE, TEMPLATES, Around, anchor, headed, markdown, size, table_anchor
 from mtl_study.words import minus, untagged
 
 DENSITY = 1.5  # pixels of a figure per pixel of a page
@@ -66,6 +66,11 @@ class Picture:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def anchor(self) -> str:
+        """Its id on the page of results; a table may have the name of a figure."""
+        return table_anchor(self.name) if self.kind == "table" else self.name
 
     @property
     def html(self) -> str:
@@ -314,7 +319,8 @@ class Trail:
 
 def trails(shown: Sequence[Section], folder: Path) -> dict[str, Trail]:
     """What is behind each verdict, by the id of the claim."""
-    pictures, found = {picture.name: picture for section in shown for picture in section.pictures}, {}
+    everything = sorted((p for section in shown for p in section.pictures), key=lambda p: p.kind, reverse=True)
+    pictures, found = {picture.name: picture for picture in everything}, {}  # of two with one name the figure
     for section in shown:
         for claim in section.claims:
             whole, cell = section.judged.get(claim["id"], ("", ""))
@@ -356,7 +362,7 @@ def write_index(folder: Path, preset: str, sources: list[Path], around: Around =
         absent=[section for section in shown if section.state == "not run"],
         trails=behind,
         shows={
-            picture.name: [id_ for id_, trail in behind.items() if picture in trail.pictures]
+            picture.anchor: [id_ for id_, trail in behind.items() if picture in trail.pictures]
             for section in shown
             for picture in section.pictures
         },

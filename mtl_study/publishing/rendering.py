@@ -183,13 +183,19 @@ def prepared(notebook: NotebookNode) -> NotebookNode:
             )
             figures = notebooks.published(cell) if drawn else []
             tables = notebooks.published(cell, "publish_table") if printed else []
-            links = [(name, f"../index.html#{name}") for name in (*figures, *tables)]
+            links = [(name, f"../index.html#{name}") for name in figures]
+            links += [(name, f"../index.html#{table_anchor(name)}") for name in tables]
             links += [(id_, f"../index.html#{anchor(id_)}") for id_, (_, at) in parts.items() if at == cell.get("id")]
             cell.metadata["results"] = links
             _note_pictures(cell, figures, heading)
     if any(live.MIME in output.get("data", {}) for cell in shown.cells for output in cell.get("outputs", [])):
         shown.metadata["live"] = {"module": live.module(), "css": live.text("live.css")}
     return shown
+
+
+def table_anchor(name: str) -> str:
+    """The id of a table on the page of results, where a figure may have its name."""
+    return f"{name}-table"
 
 
 def anchor(claim: str) -> str:

@@ -229,6 +229,15 @@ def test_what_notebooks_left_for_the_explorer_is_in_the_page(house):
     assert "a problem lacks its metrics, methods or rows. Run this notebook again." in house.index()
 
 
+def test_a_figure_and_a_table_of_one_name_have_places_of_their_own(house, monkeypatch):
+    monkeypatch.setattr(rules, "figures", lambda: {"C12": ["02_line"]})
+    artifacts.save_table(pd.DataFrame({"x": [1]}), "02_line", "quick", "Rows", "Caption.")
+    page = house.index()
+    assert len(ids := re.findall(r' id="([^"]*)"', page)) == len(set(ids)), ids
+    assert {"02_line", "02_line-table"} <= set(ids)
+    assert 'Shown in <a href="#02_line">Line</a>' in page and 'Shown in <a href="#02_line-table">' not in page
+
+
 def test_every_link_of_the_report_lands_and_claims_and_figures_link_to_each_other(house):
     """In both notebooks a figure is called "Line": the second one has another anchor."""
     text = house.report().read_text()
