@@ -125,6 +125,20 @@ def test_a_seed_that_nobody_handed_out_is_named():
     assert marks(own, cell(ANSWER, 2), cell(CHECK, 3, "✓ Right.\n")) == [("right", doubt)]
 
 
+@pytest.mark.parametrize("path", notebooks.find(artifacts.REPOSITORY / "notebooks"), ids=lambda path: path.stem)
+def test_solutions_leave_no_doubt_and_what_is_handed_out_does(path):
+    """Were every check to print that all is right."""
+    source = notebooks.read(path)
+    for theirs, doubt in ((source, ""), (handouts.student(source), "right, but there is no answer")):
+        for i, one in enumerate(one for one in theirs.cells if one.cell_type == "code"):
+            one.execution_count = i + 1
+            one.outputs = [
+                new_output("stream", name="stdout", text="✓ Right.\n" * len(notebooks.checks_in(one.source)))
+            ]
+        found = grading.marks(theirs, notebooks.checks(source))
+        assert {(row["mark"], row["doubt"]) for row in found} == {("right", doubt)}
+
+
 def test_a_folder_of_notebooks_becomes_a_table(tmp_path, capsys):
     """By folder or by the end of the file's name; what is no notebook is a row, too."""
     source = notebook(cell("my_weights = None"), cell(CHECK))
