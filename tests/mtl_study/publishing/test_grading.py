@@ -54,6 +54,7 @@ def test_two_checks_of_one_cell_are_told_apart():
         ("my_weights = [0.75, 0.25]\nmy_weights = None", 1, 2, "right, but there is no answer"),
         ("my_weights = ...", 1, 2, "right, but there is no answer"),
         ("my_weights: list = None", 1, 2, "right, but there is no answer"),
+        ("(my_weights := None)", 1, 2, "right, but there is no answer"),
         ("a, (my_weights, b) = 1, (None, 2)", 1, 2, "right, but there is no answer"),
         ("def mine(g):\n    my_weights = [0.75, 0.25]", 1, 2, "right, but there is no answer"),
         ("my_other = [0.75, 0.25]", 1, 2, "right, but there is no answer"),
