@@ -134,9 +134,9 @@ def answered(path: Path) -> bool:
     return notebook.metadata.get(OURS, {}).get("handed_out") != digest(notebook)
 
 
-def seed_of(path: Path) -> int:
-    """With which seed a notebook was handed out; 0 where there is none."""
-    return int(notebooks.read(path).metadata.get(OURS, {}).get("seed", 0)) if path.exists() else 0
+def seed_of(notebook: NotebookNode) -> int:
+    """With which seed a notebook was handed out; 0 where it does not say."""
+    return int(notebook.metadata.get(OURS, {}).get("seed", 0))
 
 
 def write(repository: Path, folder: Path, seed: int | None = None, solutions: bool = False) -> list[Path]:
@@ -164,7 +164,8 @@ def write(repository: Path, folder: Path, seed: int | None = None, solutions: bo
     docs = Path(os.path.relpath(repository / "docs", folder)).as_posix()
     for path, target in zip(sources, targets, strict=True):
         copied = (instructor if solutions else student)(notebooks.read(path))
-        own = handed_out(copied, store, docs, seed_of(target) if seed is None else seed)
+        kept = seed_of(notebooks.read(target)) if target.exists() else 0
+        own = handed_out(copied, store, docs, kept if seed is None else seed)
         files.write_atomically(target, nbformat.writes(own) + "\n")
     if not shipped.exists():
         try:

@@ -180,6 +180,12 @@ def check_calls(source: str) -> list[ast.Call]:
     return sorted(named, key=lambda call: call.lineno)
 
 
+def seeds(notebook: NotebookNode) -> list[str]:
+    """The seeds that a notebook gives its exercises, in order: what is written in `seeded(…)` in its cells."""
+    calls = (call for cell in notebook.cells for call in _calls(cell, "seeded"))
+    return [ast.unparse(value) for call in calls for value in (*call.args, *(named.value for named in call.keywords))]
+
+
 def parameters(path: Path) -> dict[str, Any]:
     """Names and default values in the cell tagged "parameters".
 
