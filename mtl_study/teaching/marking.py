@@ -408,7 +408,8 @@ def _packaged(code: Any) -> bool:
     whole = [code]
     if inspect.isfunction(code) and code.__code__.co_names:
         first, *rest = code.__code__.co_names
-        whole.append(functools.reduce(lambda value, name: getattr(value, name, None), rest, code.__globals__.get(first)))
+        named_first = code.__globals__.get(first)
+        whole.append(functools.reduce(lambda value, name: getattr(value, name, None), rest, named_first))
     return any(str(getattr(one, "__module__", "")).split(".")[0] in ("mtl_core", "mtl_study") for one in whole)
 
 

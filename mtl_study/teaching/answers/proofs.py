@@ -127,6 +127,6 @@ def equal_rows(given: Given, total: float) -> str:
         raise Wrong(f"Each row has the sum {short(C[0].sum())}; {short(total)} is asked for.")
     off = {key: proofs.worst(key, [C]) for key in ("nash_mtl", "cagrad", "edm")}
     return (
-        f"Nash-MTL, CAGrad and EDM give all four tasks the same weight, to {max(off.values()):.0e}. For four tasks rows "
-        "of equal sums make c₁₂ = c₃₄, c₁₃ = c₂₄ and c₁₄ = c₂₃, so that tasks can change places."
+        f"Nash-MTL, CAGrad and EDM give all four tasks the same weight, to {max(off.values()):.0e}. For four tasks "
+        "rows of equal sums make c₁₂ = c₃₄, c₁₃ = c₂₄ and c₁₄ = c₂₃, so that tasks can change places."
     )
