@@ -228,7 +228,7 @@ class Given:
         """
         names = {plain(label): key for key, label in known.items()} | {plain(key): key for key in known}
         items = self.raw.split(",") if isinstance(self.raw, str) else _items(self.raw)
-        several = isinstance(self.raw, Iterable) and not callable(self.raw) and getattr(self.raw, "ndim", 1)
+        several = isinstance(self.raw, Iterable) and not callable(self.raw) and getattr(self.raw, "ndim", 1) != 0
         if not several or not all(isinstance(item, str) for item in items):
             raise Wrong(f"A set of names is asked for, of {listed(known)}.")
         for item in items:
