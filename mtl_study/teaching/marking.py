@@ -3,7 +3,7 @@
 seeded(7)                                gives the exercises below the numbers of a reader with this seed
 numbers = ask("edm_weights")             the numbers of this reader's exercise; prints them
 check("edm_weights", my_weights)         prints "✓ Right.", "○ Not answered yet." or "✗ Not yet." with a hint
-accepted("edm_weights")                    the answer as it was read, if the last check found it right; else None
+accepted("edm_weights")                  the answer as it was read, if the last check found it right; else None
 
 An exercise is a function in mtl_study/teaching/answers, one file per notebook. These files are no secret: who opens one
 sees how the right answer is computed. The notebooks of the student edition hold no answers, and name these files only.
@@ -12,6 +12,7 @@ sees how the right answer is computed. The notebooks of the student edition hold
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import inspect
 import itertools
@@ -226,8 +227,9 @@ class Given:
             known: the keys that there are, with their labels.
         """
         names = {plain(label): key for key, label in known.items()} | {plain(key): key for key in known}
-        items = self.raw.split(",") if isinstance(self.raw, str) else list(_items(self.raw))
-        if callable(self.raw) or not all(isinstance(item, str) for item in items):
+        items = self.raw.split(",") if isinstance(self.raw, str) else _items(self.raw)
+        several = isinstance(self.raw, Iterable) and not callable(self.raw) and getattr(self.raw, "ndim", 1) != 0
+        if not several or not all(isinstance(item, str) for item in items):
             raise Wrong(f"A set of names is asked for, of {listed(known)}.")
         for item in items:
             if plain(item) not in names:
@@ -259,12 +261,16 @@ class Given:
             raise Wrong(f"The {what} itself is asked for: its name, without brackets and quotation marks.")
         kind = "class" if inspect.isclass(self.raw) else "function"
         self.said = f"the {kind} {getattr(self.raw, '__name__', 'without a name')}"
+        if kind == "class" and what != kind:
+            raise Wrong("This is a class. A function is asked for: `def mine(…): …`, and its name as the answer.")
+        if _packaged(self.raw):
+            raise Wrong(f"That is the package's own. Write a {what} yourself.")
         return self.raw
 
     def output(self, function: Callable[..., Any], one: Any, shape: tuple[int, ...], of: str) -> np.ndarray:
         """What a function gives for an input, which is called `of`: finite numbers in this shape."""
         try:
-            output = function(copy.deepcopy(one) if isinstance(one, np.ndarray | list) else one)  # it may change it
+            output = function(_copied(one))
         except (Exception, SystemExit) as error:
             raise Wrong(f"For {of} it stops: {type(error).__name__}: {str(error).rstrip('.')}.") from None
         if unanswered(output):
@@ -289,16 +295,23 @@ class Given:
         show: Callable[[Any], str] | None = None,
     ) -> str:
         """Hold a function against another one. A mistake is a function that gives other numbers, and the hint for it.
+        What is accepted in the end is the answer as it was read: a function that gives arrays of floats.
 
         Args:
             function: what is made of the answer, where that is not the function itself. show: an input in words.
         """
         mine, show = function or self.function(), show or describe
+        if mine is right:
+            raise Wrong("That is what the check compares with. Write a function yourself.")
+        if not inputs:
+            raise Wrong("There is nothing yet to compare it with. Run the cells above, then this one again.")
         expected = [np.asarray(right(one), dtype=float) for one in inputs]
         found = [self.output(mine, one, e.shape, show(one)) for one, e in zip(inputs, expected, strict=True)]
         off = [i for i, pair in enumerate(zip(found, expected, strict=True)) if not same(*pair)]
         if not off:
-            return f"It agrees on all {len(inputs)} inputs."
+            if function is None:
+                self.value = lambda one: np.asarray(mine(_copied(one)), dtype=float)
+            return f"It agrees on {'the one input' if len(inputs) == 1 else f'all {len(inputs)} inputs'}."
         for mistake, its_hint in mistakes:
             if all(same(value, mistake(one)) for value, one in zip(found, inputs, strict=True)):
                 raise Wrong(its_hint)
@@ -353,8 +366,8 @@ def describe(value: Any) -> str:
         if isinstance(value, str | bool):
             raise TypeError
         array = np.asarray(value, dtype=float)
-    except Exception:
-        return textwrap.shorten(repr(value), 100, placeholder=" …")
+    except (Exception, SystemExit):
+        return _written(value)
     shown = np.array2string(array, separator=", ", formatter={"float_kind": short}, threshold=20, edgeitems=2)
     return " ".join(shown.split())
 
@@ -372,6 +385,32 @@ def typed(name: str) -> str:
 def named(names: Sequence[str], values: Iterable[float]) -> str:
     """Numbers with their names: "w₁ = 0.25 and w₂ = 0.75"."""
     return listed(f"{name} = {short(value)}" for name, value in zip(names, values, strict=True))
+
+
+def _written(value: Any) -> str:
+    """What Python prints for a value, cut short; its class where it cannot be printed."""
+    try:
+        return textwrap.shorten(repr(value), 100, placeholder=" …")
+    except (Exception, SystemExit):
+        return f"an object of the class {type(value).__name__}, which cannot be printed"
+
+
+def _copied(one: Any) -> Any:
+    """An input for a function that may change it."""
+    return copy.deepcopy(one) if isinstance(one, np.ndarray | list) else one
+
+
+def _packaged(code: Any) -> bool:
+    """Whether a function or a class is one of the package's, perhaps with some arguments filled in, or names nothing
+    but one of the package's: `lambda points: fronts.nondominated(points)`."""
+    while isinstance(code, functools.partial):
+        code = code.func
+    whole = [code]
+    if inspect.isfunction(code) and code.__code__.co_names:
+        first, *rest = code.__code__.co_names
+        named_first = code.__globals__.get(first)
+        whole.append(functools.reduce(lambda value, name: getattr(value, name, None), rest, named_first))
+    return any(str(getattr(one, "__module__", "")).split(".")[0] in ("mtl_core", "mtl_study") for one in whole)
 
 
 def _items(values: Any) -> list[Any]:

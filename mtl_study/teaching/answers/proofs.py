@@ -6,7 +6,7 @@ import numpy as np
 
 from mtl_core.smtos import solvers
 from mtl_study.teaching import proofs
-from mtl_study.teaching.marking import Given, Wrong, exercise, named, short, spot
+from mtl_study.teaching.marking import Given, Wrong, exercise, named, same, short, spot
 from mtl_study.words import listed
 
 
@@ -16,6 +16,8 @@ def edm_weights(given: Given, ratio: float) -> str:
     values = given.numbers("w₁", "w₂")
     right = proofs.weights_of("edm", np.diag([1.0, ratio**2]))
     square = np.array([ratio**2, 1]) / (ratio**2 + 1)
+    total = values.sum()
+    is_one = same(total, 1, 1e-3)
     spot(
         values,
         right,
@@ -28,12 +30,12 @@ def edm_weights(given: Given, ratio: float) -> str:
                 "gradients.",
             ),
             (square[::-1], "The longer gradient has to get less, and as 1/|g|, not as 1/|g|²."),
-            ([1, 1 / ratio], "The ratio is right. Bring the sum to 1."),
             ([1, ratio], "The longer gradient has to get less; and the sum has to be 1."),
-            ([ratio, 1], "The ratio is right. Bring the sum to 1."),
+            *([] if is_one else [(right * total, f"The ratio is right, and the sum is {short(total)}. Divide by it.")]),
             ([1, 0], "Both tasks have some weight: the update is equally long along both unit gradients."),
         ],
-        "Proposition 4 has the weights for any two lengths.",
+        ("" if is_one else f"The sum of the weights has to be 1; here it is {short(total)}. ")
+        + "Proposition 4 has the weights for any two lengths.",
     )
     return "As 1/|g₁| to 1/|g₂|; the angle plays no part."
 
@@ -95,9 +97,9 @@ def equal_parts(given: Given) -> str:
     )
 
 
-@exercise()
-def equal_rows(given: Given) -> str:
-    """Cosines of four tasks whose rows have equal sums without being all equal."""
+@exercise("a sum of {total:g} in each row", total=(1.0, 1.2, 0.8, 1.4))
+def equal_rows(given: Given, total: float) -> str:
+    """Cosines of four tasks whose rows all have this sum, without being all equal."""
     try:
         C = np.asarray(given.raw, dtype=float)
     except (TypeError, ValueError):
@@ -121,5 +123,10 @@ def equal_rows(given: Given) -> str:
     least = np.linalg.eigvalsh(C).min()
     if least <= 1e-9:
         raise Wrong(f"No four independent vectors have these cosines: an eigenvalue is {short(least)}, not above 0.")
+    if not np.allclose(C.sum(0), total, atol=1e-6):
+        raise Wrong(f"Each row has the sum {short(C[0].sum())}; {short(total)} is asked for.")
     off = {key: proofs.worst(key, [C]) for key in ("nash_mtl", "cagrad", "edm")}
-    return f"Nash-MTL, CAGrad and EDM give all four tasks the same weight, to {max(off.values()):.0e}."
+    return (
+        f"Nash-MTL, CAGrad and EDM give all four tasks the same weight, to {max(off.values()):.0e}. For four tasks "
+        "rows of equal sums make c₁₂ = c₃₄, c₁₃ = c₂₄ and c₁₄ = c₂₃, so that tasks can change places."
+    )

@@ -1,6 +1,8 @@
 """Every exercise, with right answers for several readers and with wrong ones planted: each of those gets a hint of its
 own, and no answer, however strange, ends a notebook."""
 
+import ast
+import functools
 import itertools
 import math
 from types import SimpleNamespace
@@ -13,11 +15,17 @@ from scipy import stats
 
 from mtl_core import problems
 from mtl_core.datasets.qm9 import PROPERTIES
+from mtl_core.smtos import edm, solvers
 from mtl_core.smtos.base import GramianWeighting
 from mtl_core.smtos.imtl import transposed
+from mtl_study.analysis import fronts
+from mtl_study.artifacts import REPOSITORY
+from mtl_study.cosines import cosine_to_mean
 from mtl_study.plots import canvas
-from mtl_study.teaching import guesses, imbalance, marking
+from mtl_study.publishing import notebooks
+from mtl_study.teaching import guesses, imbalance, marking, proofs
 from mtl_study.teaching.marking import RIGHT, UNANSWERED, WRONG, Given, Wrong, accepted, ask, check
+from mtl_study.words import number
 
 BOOK = marking.book()
 
@@ -160,7 +168,17 @@ def cosine_where_one_is_dropped(asked):
     raise AssertionError
 
 
-CIRCULANT = [[1, 0.2, -0.4, 0.2], [0.2, 1, 0.2, -0.4], [-0.4, 0.2, 1, 0.2], [0.2, -0.4, 0.2, 1]]
+def circulant(total, aside=0.1):
+    row = [1, aside, total - 1 - 2 * aside, aside]
+    return [[row[(j - i) % 4] for j in range(4)] for i in range(4)]
+
+
+CIRCULANT = circulant(1, aside=0.2)
+
+
+def transposed_form(G):
+    return share(np.linalg.solve((G / np.sqrt(G.diagonal())[:, None]).T, np.ones(len(G))))
+
 
 RIGHT_ANSWERS = {
     "unit_keepers": lambda asked: {"SI", "edm"},
@@ -172,7 +190,7 @@ RIGHT_ANSWERS = {
         50 * ((asked.right - asked.right_alone) / asked.right_alone - asked.error / asked.error_alone + 1)
     ),
     "constant_weights": lambda asked: {"w_CL": 0.1, "w_RR": 0.9},
-    "epoch_gains": lambda asked: gains,
+    "epoch_gains": lambda asked: lambda run: gains(run),
     "unrelated_cosines": lambda asked: [(asked.ratio + 1) / np.hypot(asked.ratio, 1) / 2, asked.K**-0.5],
     "other_dropout": lambda asked: 0,
     "two_readings": lambda asked: ("unknown", "Both"),
@@ -209,7 +227,7 @@ RIGHT_ANSWERS = {
     "edm_weights": lambda asked: [asked.ratio / (1 + asked.ratio), 1 / (1 + asked.ratio)],
     "cagrad_cosine": cosine_where_one_is_dropped,
     "equal_parts": lambda asked: diagonal(-0.5),
-    "equal_rows": lambda asked: CIRCULANT,
+    "equal_rows": lambda asked: circulant(asked.total),
     "equal_bits": lambda asked: "acde",
     "felt_epsilon": lambda asked: 1e-6,
     "sign_sgd": lambda asked: sign_sgd,
@@ -229,6 +247,7 @@ PLANTED = {
         {"si"},
         {"si", "famo"},
         3,
+        (),
     ],
     "mgda_ratio": [1, 1.2, 0.5, 3, 2 / np.sqrt(3), "two", [1, 2]],
     "inverse_norms": [
@@ -387,6 +406,7 @@ PLANTED = {
     "kept_properties": [["mu", "entropy"], list(PROPERTIES), ["mu"], 3],
     "imtl_weights": [
         transposed,
+        transposed_form,
         lambda G: np.linalg.solve(G / np.sqrt(G.diagonal())[:, None], np.ones(len(G))),
         lambda G: share(np.linalg.solve(G, np.ones(len(G)))),
         diagonal(-0.5),
@@ -413,6 +433,8 @@ PLANTED = {
         [0.9, 0.1],
         [0.1, 0.9],
         [1, 1 / 3],
+        [75, 25],
+        [30, 10.1],
         [1, 3],
         [1, 0],
         [0.75],
@@ -427,6 +449,7 @@ PLANTED = {
         diagonal(0.5),
         lambda G: np.full(len(G), 1 / len(G)),
         lambda G: share(np.linalg.solve(G, np.ones(len(G)))),
+        weighing(lambda G, _: diagonal(-0.5)(G)),
         lambda G: G,
         lambda G: 1 / 0,
     ],
@@ -440,6 +463,7 @@ PLANTED = {
         np.where(np.array(CIRCULANT) < 0, -0.9, np.where(np.eye(4), 1, 0.0)) - 0.1 * (np.array(CIRCULANT) == 0.2),
         np.where(np.array(CIRCULANT) < 0, -1.2, np.where(np.eye(4), 1, 0.0)),
         np.full((4, 4), np.nan),
+        solvers.cosines(proofs.equal_rows(1, 4, np.random.default_rng(0))[0])[1],  # the notebook calls it
     ],
     "equal_bits": ["abcde", "cde", "ade", "ace", "acd", {"a", "x"}, 5],
     "felt_epsilon": [1e-8, 0, -1e-3, 2.0, "small"],
@@ -601,6 +625,144 @@ def test_an_answer_may_be_typed_in_any_way(capsys):
     assert [line.startswith(RIGHT) for line in capsys.readouterr().out.splitlines()] == [True, True]
     for answer, said in ((3, "3"), ([2.0, 1], "[2, 1]"), ([[1, -0.25]], "[[1, −0.25]]"), (math.nan, "nan")):
         assert marking.describe(answer) == said
+
+
+class Unprintable:
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+class Leaving:
+    def __repr__(self):
+        exit()
+
+
+def test_an_answer_that_cannot_be_printed_ends_no_notebook(capsys):
+    for answer in (Unprintable(), Leaving()):
+        for name in ("edm_weights", "unit_keepers", "equal_rows"):
+            check(name, answer)
+            text = " ".join(capsys.readouterr().out.split())
+            assert text.startswith(f"{WRONG} You gave an object of the class {type(answer).__name__}, which cannot be")
+
+
+def test_what_is_no_set_is_said_as_it_was_given(capsys):
+    for answer, said in ((5, "5"), (True, "True"), (np.array("x"), "array('x', dtype='<U1')"), (set(), "no name")):
+        check("unit_keepers", answer)
+        assert f"You gave {said}. " in " ".join(capsys.readouterr().out.split())
+
+
+def test_weights_in_percent_are_told_their_sum(capsys):
+    for answer, hint in (([75, 25], "The ratio is right, and the sum is 100."), ([70, 30], "here it is 100. Prop")):
+        check("edm_weights", answer)
+        assert hint in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_class_is_no_function_and_is_told_so(capsys):
+    check("equal_parts", weighing(lambda G, _: diagonal(-0.5)(G)))
+    text = capsys.readouterr().out
+    assert "This is a class. A function is asked for" in text and "BadOption" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("cosine_by_gramian", cosine_to_mean),
+        ("cosine_by_gramian", functools.partial(cosine_to_mean)),
+        ("cosine_by_gramian", lambda gramian: cosine_to_mean(gramian)),
+        ("front_filter", fronts.nondominated),
+        ("best_of", lambda given: fronts.expected_best(*given)),
+        ("imtl_weights", transposed),
+        ("inverse_norms", edm.EDM),
+    ],
+)
+def test_what_the_package_has_is_no_answer(name, answer, capsys):
+    check(name, answer)
+    assert capsys.readouterr().out.startswith(WRONG) and accepted(name) is None
+    with pytest.raises(Wrong, match=r"the package's own\. Write a (function|class) yourself"):
+        BOOK[name].judge(Given(answer), **BOOK[name].asked(0))
+
+
+def test_what_the_check_compares_with_is_no_answer(capsys):
+    check("epoch_gains", gains, **FACTS["epoch_gains"])
+    assert "That is what the check compares with" in capsys.readouterr().out
+
+
+def test_nothing_is_right_where_nothing_is_compared(capsys):
+    check("epoch_gains", lambda run: 42, **FACTS["epoch_gains"] | {"runs": []})
+    assert "There is nothing yet to compare it with." in capsys.readouterr().out
+    for answer, mark in ((lambda values: 42, WRONG), (tost, RIGHT)):
+        check("two_one_sided_tests", answer, differences={}, margin=0.5)
+        assert capsys.readouterr().out.startswith(mark)
+
+
+def loads_of(tree, names):
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)} & names
+
+
+@pytest.mark.parametrize("path", notebooks.find(REPOSITORY / "notebooks"), ids=lambda path: path.stem)
+def test_what_follows_a_check_uses_the_answer_as_it_was_read(path):
+    """A name that a reader fills in is read by its check only, since its value may be written in many ways."""
+    cells = [c for c in notebooks.read(path).cells if c.cell_type == "code" and not notebooks.tagged(c, "solution")]
+    trees = [ast.parse(cell.source) for cell in cells]
+    blanks = {
+        target.id
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value is None
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    read = []
+    for cell, tree in zip(cells, trees, strict=True):
+        in_checks = set().union(*(loads_of(call.args[1], blanks) for call in notebooks.check_calls(cell.source)), set())
+        for statement in tree.body:
+            if not notebooks.check_calls(ast.unparse(statement)):
+                read += [(cell.id, name) for name in loads_of(statement, blanks)]
+        assert not in_checks - blanks
+    assert blanks and not read
+
+
+def follow_up(stem, cell, **names):
+    """Run a cell of a notebook, less its check, with these names."""
+    (source,) = [c.source for c in notebooks.read(REPOSITORY / f"notebooks/{stem}.ipynb").cells if c.id == cell]
+    lines = [part for part in ast.parse(source).body if not notebooks.check_calls(ast.unparse(part))]
+    exec(compile(ast.Module(lines, []), cell, "exec"), {"accepted": accepted, "number": number, "np": np, **names})
+
+
+@pytest.mark.parametrize("answer", [0.3, [0.3], {"dropout": 0.3}, np.array([0.3])], ids=str)
+def test_a_dropout_in_any_form_is_trained_with(answer, capsys):
+    trained = []
+    check("other_dropout", answer)
+    run = [SimpleNamespace(config=SimpleNamespace(dropout=0.3))]
+    row = {"w₁ moves per epoch by": 0.1, "chance over improvement": 2.0}
+    follow_up(
+        *("02_two_similar_tasks", "02-64"),
+        famo_as_released=lambda dropout: trained.append(dropout) or run,
+        new_masks=run,
+        similar_tasks=SimpleNamespace(famo_table=lambda tried: pd.DataFrame([row, row], index=list(tried))),
+    )
+    assert trained == [0.3] and capsys.readouterr().out.count("dropout 0.3") == 2
+
+
+@pytest.mark.parametrize("kind", [np.array, np.int64, np.float64, list, torch.from_numpy, pd.Series])
+def test_a_filter_of_any_kind_chooses_rows(kind, capsys):
+    """Truth values, or 0 and 1; in an array, a list, a tensor or a column."""
+    check("front_filter", lambda points: kind(front(points)))
+    points = pd.DataFrame({"a": [1.0, 2.0, 0.0], "b": [2.0, 1.0, 0.0], "smto": ["edm", "si", "edm"]}, index=[5, 6, 7])
+    follow_up(
+        *("05b_sweep_or_smto", "05b-98"), gains={"x": points}, names={"x": ["a", "b"]}, CL_RR="x", in_words=str.upper
+    )
+    text = capsys.readouterr().out
+    assert "front of 3 runs" in text and "EDM 1×" in text and "SI 1×" in text
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor, lambda values: np.array(values).astype(str)], ids=str)
+def test_gains_of_any_kind_are_compared_with_what_was_selected(kind, capsys):
+    check("epoch_gains", lambda run: kind(gains(run)), **FACTS["epoch_gains"])
+    runs = FACTS["epoch_gains"]["runs"]
+    selected = pd.DataFrame({"diverged": [False, False], "delta_m": [max(gains(run)) - 1 for run in runs]})
+    follow_up(*("01_mnist_selection", "01-68"), finished=runs, selected=selected, median=pd.Series([2.0, 1.0]))
+    assert "adds 1.00 points per run, 1.00 at most" in capsys.readouterr().out
 
 
 def test_what_counts_as_the_same_answer():
