@@ -101,6 +101,22 @@ def test_parameters_are_shown_once_with_their_values_and_comments(page):
     assert "injected" not in body(page) and "extra = None" in text
 
 
+def test_a_solution_is_folded_with_what_it_prints_and_nothing_else_is():
+    """Whether or not other cells have tags."""
+    cells = [
+        new_code_cell("my_answer = None  # yours"),
+        new_code_cell(
+            "my_answer = 42", metadata={"tags": ["solution"]}, outputs=[new_output("stream", text="forty-two")]
+        ),
+        new_code_cell('check("it", my_answer)', metadata={"tags": ["other"]}),
+    ]
+    drawn = body(rendering.to_html(new_notebook(cells=cells), "01_toy"))
+    (folded,) = re.findall(r"<details class=\"solution\"><summary>Solution</summary>(.*?)</details>", drawn, re.DOTALL)
+    shown = drawn.replace(folded, "")
+    assert ">42<" in folded and "forty-two" in folded and "check" not in folded and "# yours" not in folded
+    assert ">42<" not in shown and "forty-two" not in shown and "check" in shown and "# yours" in shown
+
+
 def test_wide_code_can_be_reached_by_the_keyboard(page):
     blocks = re.findall(r"<div[^>]*class=\"highlight [^>]*>", page)
     assert blocks and all('tabindex="0"' in block for block in blocks)

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -9,6 +10,7 @@ from mtl_core import smtos
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.look import in_order, label
 from mtl_study.publishing import notebooks, sheet, syllabus
+from mtl_study.teaching import guarantees
 from mtl_study.words import slug
 
 DOCS = REPOSITORY / "docs"
@@ -45,6 +47,23 @@ def test_the_cheat_sheet_has_every_method_and_what_was_measured():
     text = sheet.TARGET.read_text(encoding="utf-8")
     rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if line.startswith("| ")][2:]
     assert rows == [label(key) for key in in_order(smtos.keys())]
+
+
+def test_the_cheat_sheet_says_truly_which_methods_were_asked():
+    """Those with marks; which of them read losses; and that the first step of CDTT is EDM's."""
+    about, _, rows = sheet.TARGET.read_text(encoding="utf-8").partition("| method |")
+    marked = {line.split(" | ")[0].strip("| ") for line in rows.splitlines() if "✓" in line or "✗" in line}
+    assert marked == {label(key) for key in guarantees.methods()}
+    unlike = {
+        label(key)
+        for key in guarantees.methods()
+        for gradients in guarantees.problems(2)[:12]
+        if not np.allclose(*(guarantees.weights(key, gradients, np.array([1.0, loss])) for loss in (1.0, 4.0)))
+    }
+    assert f"some read the losses\nof the step as well ({', '.join(sorted(unlike))})." in about
+    for gradients in guarantees.problems(2) + guarantees.problems(3):
+        assert guarantees.weights("cdtt", gradients) == pytest.approx(guarantees.weights("edm", gradients))
+    assert "function of the Gramian alone" not in about
 
 
 def test_a_notebook_says_how_long_it_takes():
