@@ -6,8 +6,8 @@
 
 A student's notebook holds no solution, and says by itself which numbers its exercises have. What a student trains goes
 into a store in the student's folder; the shipped records and the docs are read through links there, since JupyterLab
-shows nothing outside the folder that it was started in. A folder with answers in it is never overwritten. Each check has a cell of its own, with the metadata by which nbgrader gives it a point:
-docs/teaching.md.
+shows nothing outside the folder that it was started in. A folder with answers in it is never overwritten. Each check
+has a cell of its own, with the metadata by which nbgrader gives it a point: docs/teaching.md.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def timing(notebook: NotebookNode) -> str:
 
 
 def handed_out(notebook: NotebookNode, store: str, seed: int) -> NotebookNode:
-    """A copy at home in another folder: it trains into this store, its links lead to the docs in that folder, its exercises
-    have the numbers of this seed, and it says what its cells were, so that answers can be told."""
+    """A copy at home in another folder: it trains into this store, its links lead to the docs that are there, its
+    exercises have the numbers of this seed, and it says what its cells were, so that answers can be told."""
     for cell in notebook.cells:
         if notebooks.tagged(cell, "parameters"):
             cell.source = re.sub(rf'^(store: str = )"{SHIPPED}"', rf"\1{json.dumps(store)}", cell.source, flags=re.M)
