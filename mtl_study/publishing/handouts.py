@@ -5,9 +5,9 @@
     python -m mtl_study.publishing.handouts --instructor      the instructor's, into artifacts/instructor/
 
 A student's notebook holds no solution, and says by itself which numbers its exercises have. What a student trains goes
-into a store in the student's folder; the shipped records are read through a link there. A folder with answers in it is
-never overwritten. Each check has a cell of its own, with the metadata by which nbgrader gives it a point:
-docs/teaching.md.
+into a store in the student's folder; the shipped records and the docs are read through links there, since JupyterLab
+shows nothing outside the folder that it was started in. A folder with answers in it is never overwritten. Each check
+has a cell of its own, with the metadata by which nbgrader gives it a point: docs/teaching.md.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from mtl_study.words import counted
 OURS = "mtl_study"  # our part of a notebook's metadata
 NBGRADER = "nbgrader"  # its part of a cell's
 SHIPPED = "results"
+DOCS = "docs"
 
 
 class Answered(ValueError):
@@ -103,14 +104,14 @@ def timing(notebook: NotebookNode) -> str:
     return "\n".join([whole, "", "| section | minutes |", "| :--- | ---: |", *rows])
 
 
-def handed_out(notebook: NotebookNode, store: str, docs: str, seed: int) -> NotebookNode:
-    """A copy at home in another folder: it trains into this store, its links lead to these docs, its exercises have the
-    numbers of this seed, and it says what its cells were, so that answers can be told."""
+def handed_out(notebook: NotebookNode, store: str, seed: int) -> NotebookNode:
+    """A copy at home in another folder: it trains into this store, its links lead to the docs that are there, its
+    exercises have the numbers of this seed, and it says what its cells were, so that answers can be told."""
     for cell in notebook.cells:
         if notebooks.tagged(cell, "parameters"):
             cell.source = re.sub(rf'^(store: str = )"{SHIPPED}"', rf"\1{json.dumps(store)}", cell.source, flags=re.M)
         elif cell.cell_type == "markdown":
-            cell.source = cell.source.replace("](../docs/", f"]({docs}/")
+            cell.source = cell.source.replace("](../docs/", f"]({DOCS}/")
     if seed:
         first = next(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code")
         code = f"from mtl_study.teaching.marking import seeded\n\nseeded({seed})  # the numbers of your exercises"
@@ -161,20 +162,23 @@ def write(repository: Path, folder: Path, seed: int | None = None, solutions: bo
     shipped = folder / SHIPPED
     where = shipped.absolute()
     store = where.relative_to(repository).as_posix() if where.is_relative_to(repository) else str(where)
-    docs = Path(os.path.relpath(repository / "docs", folder)).as_posix()
     for path, target in zip(sources, targets, strict=True):
         copied = (instructor if solutions else student)(notebooks.read(path))
         kept = seed_of(notebooks.read(target)) if target.exists() else 0
-        own = handed_out(copied, store, docs, kept if seed is None else seed)
+        own = handed_out(copied, store, kept if seed is None else seed)
         files.write_atomically(target, nbformat.writes(own) + "\n")
-    if not shipped.exists():
-        try:
-            shipped.symlink_to(repository / SHIPPED, target_is_directory=True)
-        except OSError as error:
-            raise files.CannotWrite(
-                error.errno, f"cannot link {shipped} to the shipped records: {error.strerror}"
-            ) from error
+    for name in (SHIPPED, DOCS):
+        _link(folder / name, repository / name)
     return targets
+
+
+def _link(place: Path, target: Path) -> None:
+    """Raises CannotWrite."""
+    if not place.exists():
+        try:
+            place.symlink_to(target, target_is_directory=True)
+        except OSError as error:
+            raise files.CannotWrite(error.errno, f"cannot link {place} to {target}: {error.strerror}") from error
 
 
 @commands.ends((Answered,))

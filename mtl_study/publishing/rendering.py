@@ -3,7 +3,8 @@ script; where scripts run, what is live (`mtl_study.teaching.live`) takes the pl
 
 A picture has its size, so that nothing moves while a page loads, its title for those who do not see it, and a link to
 the whole of it. Parameters are shown once, with the values of this execution. Of cells tagged "remark", that print
-sentences, the sentences are shown and not the code. Cells that publish or judge link to the same in index.html.
+sentences, the sentences are shown and not the code. A cell tagged "solution" is folded, with what it prints. Cells that
+publish or judge link to the same in index.html.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ INLINE = {"a", "b", "code", "em", "i", "mark", "span", "strong", "sub", "sup", "
 INLINE |= {"math", "mfrac", "mi", "mn", "mo", "mover", "mrow", "msqrt", "mstyle", "msub", "msubsup", "msup", "mtext"}
 UNREAD = {"button", "nav", "script", "select", "style", "svg", "template"}  # tags, and classes:
 UNSHOWN = {"anchor-link", "chooser", "jp-InputPrompt", "jp-OutputPrompt", "links", "pdoc-code", "results"}
-UNSHOWN |= {"view-source-button"}
+UNSHOWN |= {"solution", "view-source-button"}
 
 
 class Passage(NamedTuple):

@@ -29,11 +29,15 @@ Made by `python -m mtl_study.publishing.sheet`; [methods.md](methods.md) has a p
 [the glossary](glossary.md) the words.
 
 **Guarantees.** ✓: no counterexample among small problems ([which](methods.md#what-each-guarantees)); ✗: there is one;
-empty: not asked, since the method is no function of the Gramian alone. **Cost.** Time of a training step over that of
-the plain sum of the losses, for two tasks on a small network ([measured](bench.md#one-training-step)); empty: not
-measured. A method that reads gradients on the parameters takes one backward pass through the encoder per task, so its
-cost grows with the number of tasks; one that reads losses, or gradients on the features, takes one in all. FAMO looks
-at the losses a second time.
+empty: not asked. Asked are the methods that compute all their weights from the Gramian of a step; some read the losses
+of the step as well (MGDA, MGDA-UB). A method with a memory is asked for a first step, and that of CDTT is EDM's. The
+others are not asked: their weights are constant, drawn, learnt or made from something else, or they do more than weigh
+(IMTL learns scales as well).
+
+**Cost.** Time of a training step over that of the plain sum of the losses, for two tasks on a small network
+([measured](bench.md#one-training-step)); empty: not measured. A method that reads gradients on the parameters takes one
+backward pass through the encoder per task, so its cost grows with the number of tasks; one that reads losses, or
+gradients on the features, takes one in all. FAMO looks at the losses a second time.
 """
 
 

@@ -129,6 +129,7 @@ def repository(tmp_path):
     path = tmp_path / "repository/notebooks/01_toy.ipynb"
     files.write_atomically(path, json.dumps(new_notebook(cells=cells)))
     files.write_atomically(tmp_path / "repository/results/toy/edm.jsonl", '{"key": "0123456789abcdef"}\n')
+    files.write_atomically(tmp_path / "repository/docs/glossary.md", "# Glossary\n\n## Adam\n")
     return tmp_path / "repository"
 
 
@@ -140,7 +141,7 @@ def test_the_student_copy_lacks_the_solutions_and_has_a_store_of_its_own(reposit
     folder = repository / "artifacts/student"
     assert handouts.main(["--folder", str(folder), "--seed", "7"], repository) == 0
     ours, theirs = sources(repository / "notebooks/01_toy.ipynb"), sources(folder / "01_toy.ipynb")
-    assert theirs[0] == ours[0].replace("../docs", "../../docs")
+    assert theirs[0] == ours[0].replace("../docs", "docs")
     assert theirs[1].endswith("seeded(7)  # the numbers of your exercises")
     assert theirs[2] == 'store: str = "artifacts/student/results"  # folder'
     assert theirs[3:] == [*ours[2:4], ours[5]]
@@ -150,6 +151,20 @@ def test_the_student_copy_lacks_the_solutions_and_has_a_store_of_its_own(reposit
     assert store.archive == folder / "results" and (folder / "results/toy/edm.jsonl").exists()
     assert store.folder == folder / "runs/results"
     assert capsys.readouterr().out.endswith(f"/jupyter lab {folder}\n")
+
+
+@pytest.mark.parametrize("folder", ["repository/artifacts/student", "elsewhere/ada"])
+def test_jupyterlab_finds_what_a_handed_out_notebook_links_to(repository, tmp_path, folder):
+    """It serves the folder that it was started in and nothing outside: here the student's."""
+    assert handouts.main(["--folder", str(tmp_path / folder)], repository) == 0
+    (link,) = re.findall(r"\]\(([^)#]*)#adam\)", sources(tmp_path / folder / "01_toy.ipynb")[0])
+    assert ".." not in link and (tmp_path / folder / link).read_text().startswith("# Glossary")
+
+
+def test_what_readme_says_opens_the_notebooks_with_the_docs():
+    """Started in the repository: from notebooks/ no link leads to docs/."""
+    started = re.findall(r"`([^`]*jupyter lab[^`]*)`", PAGES[0].read_text(encoding="utf-8"))
+    assert started == [".venv/bin/jupyter lab"]
 
 
 def test_each_check_has_a_cell_of_its_own_for_nbgrader():

@@ -69,7 +69,7 @@ def put(notebook, *places):
 def test_its_points_are_ours(tool, tmp_path):
     """On its side by running the notebooks, each with the numbers of its seed, on ours by reading what they printed."""
     source = new_notebook(cells=CELLS)
-    handed_out = handouts.handed_out(handouts.student(source), "results", "docs", SEED)
+    handed_out = handouts.handed_out(handouts.student(source), "results", SEED)
     put(source, tmp_path / "repository/notebooks/01_toy.ipynb")
     put(handed_out, tool.course / "source/01_toy/01_toy.ipynb")
     tool.nbgrader("generate_assignment", "01_toy")

@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mtl_study import artifacts
-from mtl_study.publishing import notebooks, rendering
+from mtl_study.publishing import notebooks, rendering, searching
 
 OWN = """\
 preset: str = "quick"  # the folder of params/ – where these come from
@@ -99,6 +99,25 @@ def test_parameters_are_shown_once_with_their_values_and_comments(page):
     text = re.sub(r"<[^>]*>", "", body(page))
     assert text.count("&quot;unit_scal&quot;") + text.count('"unit_scal"') == 1 and "# of a run" in text
     assert "injected" not in body(page) and "extra = None" in text
+
+
+def test_a_solution_is_folded_with_what_it_prints_and_nothing_else_is():
+    """Whether or not other cells have tags."""
+    cells = [
+        new_code_cell("my_answer = None  # yours"),
+        new_code_cell(
+            "my_answer = 42", metadata={"tags": ["solution"]}, outputs=[new_output("stream", text="forty-two")]
+        ),
+        new_code_cell('check("it", my_answer)', metadata={"tags": ["other"]}),
+    ]
+    page = rendering.to_html(new_notebook(cells=cells), "01_toy")
+    drawn = body(page)
+    (folded,) = re.findall(r"<details class=\"solution\"><summary>Solution</summary>(.*?)</details>", drawn, re.DOTALL)
+    shown = drawn.replace(folded, "")
+    assert ">42<" in folded and "forty-two" in folded and "check" not in folded and "# yours" not in folded
+    assert ">42<" not in shown and "forty-two" not in shown and "check" in shown and "# yours" in shown
+    (found,) = searching.sections(page, "01_toy.html", "Toy")  # nor does the search of a site show it
+    assert "# yours" in found.text and "42" not in found.text and "forty" not in found.text
 
 
 def test_wide_code_can_be_reached_by_the_keyboard(page):

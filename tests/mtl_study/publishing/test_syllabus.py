@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -9,6 +10,7 @@ from mtl_core import smtos
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.look import in_order, label
 from mtl_study.publishing import notebooks, sheet, syllabus
+from mtl_study.teaching import guarantees
 from mtl_study.words import slug
 
 DOCS = REPOSITORY / "docs"
@@ -47,11 +49,36 @@ def test_the_cheat_sheet_has_every_method_and_what_was_measured():
     assert rows == [label(key) for key in in_order(smtos.keys())]
 
 
-def test_the_glossary_has_thirty_words_and_links_lead_there():
+def test_the_cheat_sheet_says_truly_which_methods_were_asked():
+    """Those with marks; which of them read losses; and that the first step of CDTT is EDM's."""
+    about, _, rows = sheet.TARGET.read_text(encoding="utf-8").partition("| method |")
+    marked = {line.split(" | ")[0].strip("| ") for line in rows.splitlines() if "✓" in line or "✗" in line}
+    assert marked == {label(key) for key in guarantees.methods()}
+    unlike = {
+        label(key)
+        for key in guarantees.methods()
+        for gradients in guarantees.problems(2)[:12]
+        if not np.allclose(*(guarantees.weights(key, gradients, np.array([1.0, loss])) for loss in (1.0, 4.0)))
+    }
+    assert f"some read the losses\nof the step as well ({', '.join(sorted(unlike))})." in about
+    for gradients in guarantees.problems(2) + guarantees.problems(3):
+        assert guarantees.weights("cdtt", gradients) == pytest.approx(guarantees.weights("edm", gradients))
+    assert "function of the Gramian alone" not in about
+
+
+def test_a_notebook_says_how_long_it_takes():
+    """The sentence is rounded, to within half of five minutes."""
+    for path in notebooks.find(REPOSITORY / "notebooks"):
+        notebook = notebooks.read(path)
+        said = re.findall(r"Reading takes about (\d+)\s+minutes", notebook.cells[0].source)
+        assert len(said) == 1 and abs(int(said[0]) - notebooks.minutes(notebook)) <= 2.5, path.name
+
+
+def test_the_glossary_has_thirty_words_and_each_is_linked_where_a_notebook_uses_it():
     assert len(GLOSSARY) == 30
-    found = []
+    found = set()
     for path in notebooks.find(REPOSITORY / "notebooks"):
         for cell in notebooks.read(path).cells:
             if cell.cell_type == "markdown":
-                found += re.findall(r"\]\(\.\./docs/glossary\.md#([\w-]+)\)", cell.source)
-    assert len(set(found)) >= 15 and set(found) <= GLOSSARY
+                found |= set(re.findall(r"\]\(\.\./docs/glossary\.md#([\w-]+)\)", cell.source))
+    assert found == GLOSSARY
