@@ -118,7 +118,11 @@ def _a_sweep(sweep: Mapping[str, Any]) -> Iterator[str]:
 def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mapping[str, Any]) -> Iterator[str]:
     parts = []
     if three:
-        parts.append(f"on streets {three['holds']} of {three['statements']} statements hold")
+        parts.append(
+            f"the streets are drawn, and so decide none of {three['statements']} statements on Cityscapes"
+            if three["drawn"]
+            else f"on Cityscapes {three['holds']} of {three['statements']} statements hold"
+        )
     if four:
         rest = four["methods"] - four["better"] - four["worse"]
         parts.append(f"on molecules {rest} of {four['methods']} SMTOs cannot be told from the uniform loss")

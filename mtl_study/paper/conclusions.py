@@ -80,15 +80,18 @@ def points(interval: Sequence[float], unit: str = "points") -> str:
 
 
 def judged(verdicts: Iterable[Verdict]) -> Sentence:
-    """How the rules decided; what is not reproduced is the evidence against."""
+    """How the rules decided; what is not reproduced, or not decided, is the evidence against."""
     verdicts = list(verdicts)
     of = {word: [v.id for v in verdicts if v.verdict == word] for word in (REPRODUCED, NOT_REPRODUCED, OPEN, BARRED)}
-    says = f"Of {counted(len(verdicts), 'statement')} that were judged, the rules find {len(of[REPRODUCED])} reproduced"
-    says += f" ({listed(of[REPRODUCED])})." if of[REPRODUCED] else "."
+    decided = len(of[REPRODUCED]) + len(of[NOT_REPRODUCED])
+    says = f"Of {counted(len(verdicts), 'statement')} the rules decide {decided or 'none'}"
+    if decided:
+        says += f": {len(of[REPRODUCED]) or 'none'} {_are(of[REPRODUCED])} reproduced"
+        says += f" ({listed(of[REPRODUCED])})" if of[REPRODUCED] else ""
     against = [f"{listed(of[NOT_REPRODUCED])} {_are(of[NOT_REPRODUCED])} not"] if of[NOT_REPRODUCED] else []
     against += [f"{len(of[OPEN])} stay{'s' if len(of[OPEN]) == 1 else ''} open"] if of[OPEN] else []
     against += [f"{len(of[BARRED])} cannot be judged on these runs"] if of[BARRED] else []
-    return Sentence(says, f"{'; '.join(against)}." if against else "")
+    return Sentence(f"{says}.", f"{'; '.join(against)}." if against else "")
 
 
 def missed(verdicts: Iterable[Verdict], preset: str) -> str:
@@ -435,8 +438,8 @@ def of_ladder(
             )
         )
     two, three = (cosines[cosines.num_tasks == k][["cosine_to_mean", "pairwise_cosine"]].mean() for k in (2, 3))
-    numbers: dict[str, Any] = {"holds": int(holds), "statements": len(here), "basis": basis(runs)}
-    numbers |= {"gap": list(published_gap.loc[last])[:3], "turned": len(turned)}
+    numbers: dict[str, Any] = {"holds": int(holds), "statements": len(here), "drawn": drawn}
+    numbers |= {"gap": list(published_gap.loc[last])[:3], "turned": len(turned), "basis": basis(runs)}
     if two.notna().all() and three.notna().all():
         alone = 2**-0.5 - 3**-0.5
         fall = two.cosine_to_mean - three.cosine_to_mean

@@ -36,7 +36,10 @@ def test_the_answer_is_five_sentences_with_numbers(numbers):
         in four
     )
     assert "cost 22 runs of the uniform loss" in four
-    assert five.startswith("On streets 3 of 15 statements hold; on molecules 4 of 7 SMTOs cannot be told")
+    assert five.startswith(
+        "The streets are drawn, and so decide none of 15 statements on Cityscapes; on molecules 4 of 7 SMTOs cannot be "
+        "told"
+    )
     assert "over 9 problems the paper's cosine C has a rank correlation of −0.45" in five and five.endswith("−0.28.")
 
 
@@ -46,6 +49,8 @@ def test_the_answer_turns_where_the_numbers_turn(changed):
     assert "compared at one rate" not in two
     (_, two, *_) = answer.answer(changed("05c", batches=[32, 256], leads_by_rate={}))
     assert "batch" not in two and "larger one" not in two
+    *_, five = answer.answer(changed("03", drawn=False))
+    assert five.startswith("On Cityscapes 3 of 15 statements hold; on molecules")
 
 
 def test_of_some_notebooks_the_page_says_what_they_know(numbers):
