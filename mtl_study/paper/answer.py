@@ -1,6 +1,6 @@
 """The first page of the report: the answer, what it rests on, and whether to use an SMTO.
 
-    answer(found), guide(found, verdicts), basis(found)
+    answer(found), guide(found, verdicts), basis(found, verdicts)
 
 `found` are the numbers that the notebooks' conclusions left (`conclusions`), by the notebook's number; verdicts are the
 rows of claims.json by id. What a number is missing for is left out, so that a page of a part of the notebooks says what
@@ -16,7 +16,7 @@ from typing import Any
 
 from mtl_study.paper.claims import ERROR, NOT_REPRODUCED, REPRODUCED
 from mtl_study.paper.conclusions import points
-from mtl_study.words import counted, number, percent
+from mtl_study.words import counted, number, percent, spanned
 
 QUESTION = (
     "Multi-task networks are trained on several losses at once. Do specialized multi-task optimizers (SMTOs), which "
@@ -225,10 +225,21 @@ def _not_by(cosine: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
     )
 
 
-def basis(found: Found) -> dict[str, str]:
-    """By kind of data what the numbers rest on, in words; of each the first notebook that names it."""
+def basis(found: Found, verdicts: Rows) -> dict[str, str]:
+    """By kind of data what the numbers rest on, in words; of each the first notebook that names it. Seeds are those
+    of all statements that are judged by them."""
     known: dict[str, str] = {}
     for _, numbers in sorted(found.items()):
         for family, text in numbers.get("basis", {}).items():
-            known.setdefault(DATA.get(family, family), text)
+            seeds = _seeds(family, verdicts)
+            known.setdefault(DATA.get(family, family), f"{text}, {spanned(seeds, 'seed')}" if seeds else text)
     return known
+
+
+def _seeds(family: str, verdicts: Rows) -> set[int]:
+    """How many seeds the statements on one kind of data rest on; what has no runs yet rests on none."""
+    return {
+        row["n"]
+        for row in verdicts.values()
+        if row["n"] and any(str(one.get("problem", "")).partition("/")[0] == family for one in row["details"])
+    }

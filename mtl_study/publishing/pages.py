@@ -281,7 +281,12 @@ def front(shown: Sequence[Section], repository: Path = artifacts.REPOSITORY) -> 
         for advice in answer.guide(found, verdicts)
     ]
     return Front(
-        answer.QUESTION, answer.answer(found), next(iter(pictures), None), answer.basis(found), guide, _cite(repository)
+        answer.QUESTION,
+        answer.answer(found),
+        next(iter(pictures), None),
+        answer.basis(found, verdicts),
+        guide,
+        _cite(repository),
     )
 
 

@@ -55,7 +55,7 @@ def test_the_answer_turns_where_the_numbers_turn(changed):
 
 def test_of_some_notebooks_the_page_says_what_they_know(numbers):
     """Nothing of none; what became null in JSON is no value, and breaks nothing."""
-    assert answer.answer({}) == [] and answer.guide({}, {}) == [] and answer.basis({}) == {}
+    assert answer.answer({}) == [] and answer.guide({}, {}) == [] and answer.basis({}, {}) == {}
     assert len(answer.answer({"02": numbers["02"]})) == len(answer.answer({"02b": numbers["02b"]})) == 1
     unknown = {name: None if isinstance(value, float) else value for name, value in numbers["02b"].items()}
     assert "no value" in answer.answer({"02b": unknown})[0]
@@ -91,5 +91,23 @@ def test_the_guide_follows_the_verdicts(changed):
     assert "fixed weights do as well" in found["An SMTO pays"]
 
 
-def test_each_kind_of_data_is_described_once(numbers):
-    assert answer.basis(numbers) == {"Digits": "12,000 pairs", "Streets": "240 streets", "Molecules": "1,500 molecules"}
+def test_each_kind_of_data_is_described_once_with_the_seeds_of_all_its_statements(numbers):
+    """The text is that of the first notebook; more or fewer seeds in a later one are told."""
+
+    def judged(problem, n):
+        return {"n": n, "details": [{"problem": problem}]}
+
+    said = {"Digits": "12,000 pairs", "Streets": "240 streets", "Molecules": "1,500 molecules"}
+    assert answer.basis(numbers, {}) == said
+    rows = {
+        "C1a": judged("multimnist/CL_RR", 5),
+        "Xin-optimism": judged("multimnist/CL_RR", 3),
+        "Zhou-steps a": judged("multimnist/CL_CR", 7),
+        "C14a": judged("multimnist/CL_RR", 0),
+        "C7a": judged("qm9", 3),
+        "C12": {"n": 26, "details": [{"proposition": 1}]},
+    }
+    assert answer.basis(numbers, rows) == said | {
+        "Digits": "12,000 pairs, 3 to 7 seeds",
+        "Molecules": "1,500 molecules, 3 seeds",
+    }

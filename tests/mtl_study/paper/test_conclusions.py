@@ -86,13 +86,13 @@ def test_what_numbers_rest_on_is_read_from_the_runs():
     molecules = run("qm9", batch_size=30, train_size=1500, problem_options={"max_atoms": 13, "slim": 2})
     found = conclusions.basis([*digits, streets, molecules])
     assert found["multimnist"] == (
-        "12,000 pairs made of 3,500 handwritten digits; 10 epochs (the paper: 100), batch 256, 2 seeds"
+        "12,000 pairs made of 3,500 handwritten digits; 10 epochs (the paper: 100), batch 256"
     )
     assert found["cityscapes"].startswith(
         "240 synthetic streets, 64 × 128 pixels, layers of 1/4 of the width; 10 epochs"
     )
     assert found["qm9"].startswith("1,500 molecules of at most 13 atoms, layers of 1/2 of the width; 10 epochs")
-    assert conclusions.ours(digits) == f" Ours rest on {found['multimnist']}."
+    assert conclusions.ours(digits) == f" Ours rest on {found['multimnist']}, 2 seeds."
     full = conclusions.basis([run(CL_RR, source="full"), run("cityscapes/19C", source="full")])
     assert full["multimnist"].startswith("50,000 pairs made of 50,000") and "photographs" in full["cityscapes"]
 
