@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mtl_study.paper.claims import ERROR, NOT_REPRODUCED, REPRODUCED
@@ -32,7 +32,8 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Advice:
-    """One line of the guide: its topic, the advice, and where the evidence is: notebooks by number, claims by id."""
+    """One line of the guide: its topic, the advice, and where the evidence is: notebooks by number, claims by id, of
+    those only the decided."""
 
     topic: str
     says: str
@@ -144,12 +145,25 @@ def guide(found: Found, verdicts: Rows) -> list[Advice]:
     """What to try first, when an SMTO pays, what it costs, and what not to go by."""
     found = _known(found)
     one, two, cosine, five, sweep = (found.get(number_, {}) for number_ in ("01", "02", "02b", "05", "05b"))
-    return [
+    advised = [
         *_first(one, five),
         *_pays(one, two, sweep, verdicts),
         *_costs(two, sweep, verdicts),
         *_not_by(cosine, verdicts),
     ]
+    return [_by_what_is_decided(advice, verdicts) for advice in advised]
+
+
+def _by_what_is_decided(advice: Advice, verdicts: Rows) -> Advice:
+    """The advice with those of its claims that the rules decide; that none is decided is said."""
+    decided = tuple(id_ for id_ in advice.claims if _verdict(id_, verdicts) in (REPRODUCED, NOT_REPRODUCED))
+    open_ = "" if decided else " By the rules this is open: no statement on it is decided."
+    return replace(advice, says=advice.says + open_, claims=decided)
+
+
+def _verdict(id_: str, verdicts: Rows) -> str:
+    """The verdict on a claim; "" where there is none."""
+    return str(verdicts.get(id_, {}).get("verdict", ""))
 
 
 def _first(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[Advice]:
@@ -158,9 +172,9 @@ def _first(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[Advice]:
         steps.append(f"the learning rate of the uniform loss, which gave {points(one['rate_gain'])}")
     if five and five["fixed"][1] > 0:
         steps.append(f"a few fixed weights: those of a single SMTO run gave {points(five['fixed'])}")
-    says = f"Tune {'; then '.join(steps)}." if steps else "Nothing cheap helped the uniform loss here."
+    says = f"Tune {'; then '.join(steps)}." if steps else "Nothing cheap is shown to help the uniform loss."
     if one or five:
-        yield Advice("Try first", says, ("01", "05", "05c"), ("C1a", "C8a", "Xin-learning-rate"))
+        yield Advice("Try first", says, ("01", "05", "05c"), ("C8a", "Xin-learning-rate"))
 
 
 def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
@@ -185,7 +199,7 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, An
         else ""
     )
     shown = {REPRODUCED: " Whatever one wants of two tasks, fixed weights do as well."}
-    utility = shown.get(verdicts.get("Xin-utility", {}).get("verdict", ""), "")
+    utility = shown.get(_verdict("Xin-utility", verdicts), "")
     yield Advice("An SMTO pays", differ + tuned + alike + utility, ("01", "02", "05b"), ("C1a", "C3a", "Xin-utility"))
 
 
@@ -201,7 +215,7 @@ def _costs(two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> 
             f" In return {two['reach']} of {two['of']} reach the uniform loss's end on CL_RR, {two['first']} after "
             f"{percent(100 * two['first_share'], 0)} of its epochs."
         )
-    if verdicts.get("C13", {}).get("verdict") == NOT_REPRODUCED:
+    if _verdict("C13", verdicts) == NOT_REPRODUCED:
         says += " Methods that read losses only are not free either."
     yield Advice("It costs", says, ("02", "05b"), ("C13", "Time-to-target a", "Xin-compute"))
 
@@ -215,10 +229,10 @@ def _not_by(cosine: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
         f"{number(cosine['rho_of_floor'], 2)}."
     )
     tells = cosine["p"] < ERROR and abs(cosine["rho"]) > abs(cosine["rho_of_floor"])
-    if verdicts.get("C1b", {}).get("verdict") == NOT_REPRODUCED:
-        says += " Nor does the paper's order of methods, which does not come out again."
+    if _verdict("C1b", verdicts) == NOT_REPRODUCED:
+        says += " The paper's order of methods does not come out again."
     yield Advice(
-        "The cosine C tells" if tells else "The cosine C does not tell",
+        "The cosine C tells" if tells else "The cosine C is not shown to tell",
         says,
         ("02b", "04"),
         ("C10c", "C10-QM9c", "C1b"),

@@ -276,7 +276,7 @@ def front(shown: Sequence[Section], repository: Path = artifacts.REPOSITORY) -> 
         (
             advice,
             [section for section in shown if section.number in advice.notebooks],
-            [id_ for id_ in advice.claims if id_ in verdicts],
+            advice.claims,
         )
         for advice in answer.guide(found, verdicts)
     ]
