@@ -1,6 +1,6 @@
 """The first page of the report: the answer, what it rests on, and whether to use an SMTO.
 
-    answer(found), guide(found, verdicts), basis(found)
+    answer(found), guide(found, verdicts), basis(found, verdicts)
 
 `found` are the numbers that the notebooks' conclusions left (`conclusions`), by the notebook's number; verdicts are the
 rows of claims.json by id. What a number is missing for is left out, so that a page of a part of the notebooks says what
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mtl_study.paper.claims import ERROR, NOT_REPRODUCED, REPRODUCED
 from mtl_study.paper.conclusions import points
-from mtl_study.words import counted, number, percent
+from mtl_study.words import counted, number, percent, spanned
 
 QUESTION = (
     "Multi-task networks are trained on several losses at once. Do specialized multi-task optimizers (SMTOs), which "
@@ -32,7 +32,8 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Advice:
-    """One line of the guide: its topic, the advice, and where the evidence is: notebooks by number, claims by id."""
+    """One line of the guide: its topic, the advice, and where the evidence is: notebooks by number, claims by id, of
+    those only the decided."""
 
     topic: str
     says: str
@@ -118,7 +119,11 @@ def _a_sweep(sweep: Mapping[str, Any]) -> Iterator[str]:
 def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mapping[str, Any]) -> Iterator[str]:
     parts = []
     if three:
-        parts.append(f"on streets {three['holds']} of {three['statements']} statements hold")
+        parts.append(
+            f"the streets are drawn, and so decide none of {three['statements']} statements on Cityscapes"
+            if three["drawn"]
+            else f"on Cityscapes {three['holds']} of {three['statements']} statements hold"
+        )
     if four:
         rest = four["methods"] - four["better"] - four["worse"]
         parts.append(f"on molecules {rest} of {four['methods']} SMTOs cannot be told from the uniform loss")
@@ -140,12 +145,25 @@ def guide(found: Found, verdicts: Rows) -> list[Advice]:
     """What to try first, when an SMTO pays, what it costs, and what not to go by."""
     found = _known(found)
     one, two, cosine, five, sweep = (found.get(number_, {}) for number_ in ("01", "02", "02b", "05", "05b"))
-    return [
+    advised = [
         *_first(one, five),
         *_pays(one, two, sweep, verdicts),
         *_costs(two, sweep, verdicts),
         *_not_by(cosine, verdicts),
     ]
+    return [_by_what_is_decided(advice, verdicts) for advice in advised]
+
+
+def _by_what_is_decided(advice: Advice, verdicts: Rows) -> Advice:
+    """The advice with those of its claims that the rules decide; that none is decided is said."""
+    decided = tuple(id_ for id_ in advice.claims if _verdict(id_, verdicts) in (REPRODUCED, NOT_REPRODUCED))
+    open_ = "" if decided else " By the rules this is open: no statement on it is decided."
+    return replace(advice, says=advice.says + open_, claims=decided)
+
+
+def _verdict(id_: str, verdicts: Rows) -> str:
+    """The verdict on a claim; "" where there is none."""
+    return str(verdicts.get(id_, {}).get("verdict", ""))
 
 
 def _first(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[Advice]:
@@ -154,9 +172,9 @@ def _first(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[Advice]:
         steps.append(f"the learning rate of the uniform loss, which gave {points(one['rate_gain'])}")
     if five and five["fixed"][1] > 0:
         steps.append(f"a few fixed weights: those of a single SMTO run gave {points(five['fixed'])}")
-    says = f"Tune {'; then '.join(steps)}." if steps else "Nothing cheap helped the uniform loss here."
+    says = f"Tune {'; then '.join(steps)}." if steps else "Nothing cheap is shown to help the uniform loss."
     if one or five:
-        yield Advice("Try first", says, ("01", "05", "05c"), ("C1a", "C8a", "Xin-learning-rate"))
+        yield Advice("Try first", says, ("01", "05", "05c"), ("C8a", "Xin-learning-rate"))
 
 
 def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
@@ -181,7 +199,7 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, An
         else ""
     )
     shown = {REPRODUCED: " Whatever one wants of two tasks, fixed weights do as well."}
-    utility = shown.get(verdicts.get("Xin-utility", {}).get("verdict", ""), "")
+    utility = shown.get(_verdict("Xin-utility", verdicts), "")
     yield Advice("An SMTO pays", differ + tuned + alike + utility, ("01", "02", "05b"), ("C1a", "C3a", "Xin-utility"))
 
 
@@ -197,7 +215,7 @@ def _costs(two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> 
             f" In return {two['reach']} of {two['of']} reach the uniform loss's end on CL_RR, {two['first']} after "
             f"{percent(100 * two['first_share'], 0)} of its epochs."
         )
-    if verdicts.get("C13", {}).get("verdict") == NOT_REPRODUCED:
+    if _verdict("C13", verdicts) == NOT_REPRODUCED:
         says += " Methods that read losses only are not free either."
     yield Advice("It costs", says, ("02", "05b"), ("C13", "Time-to-target a", "Xin-compute"))
 
@@ -211,20 +229,31 @@ def _not_by(cosine: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
         f"{number(cosine['rho_of_floor'], 2)}."
     )
     tells = cosine["p"] < ERROR and abs(cosine["rho"]) > abs(cosine["rho_of_floor"])
-    if verdicts.get("C1b", {}).get("verdict") == NOT_REPRODUCED:
-        says += " Nor does the paper's order of methods, which does not come out again."
+    if _verdict("C1b", verdicts) == NOT_REPRODUCED:
+        says += " The paper's order of methods does not come out again."
     yield Advice(
-        "The cosine C tells" if tells else "The cosine C does not tell",
+        "The cosine C tells" if tells else "The cosine C is not shown to tell",
         says,
         ("02b", "04"),
         ("C10c", "C10-QM9c", "C1b"),
     )
 
 
-def basis(found: Found) -> dict[str, str]:
-    """By kind of data what the numbers rest on, in words; of each the first notebook that names it."""
+def basis(found: Found, verdicts: Rows) -> dict[str, str]:
+    """By kind of data what the numbers rest on, in words; of each the first notebook that names it. Seeds are those
+    of all statements that are judged by them."""
     known: dict[str, str] = {}
     for _, numbers in sorted(found.items()):
         for family, text in numbers.get("basis", {}).items():
-            known.setdefault(DATA.get(family, family), text)
+            seeds = _seeds(family, verdicts)
+            known.setdefault(DATA.get(family, family), f"{text}, {spanned(seeds, 'seed')}" if seeds else text)
     return known
+
+
+def _seeds(family: str, verdicts: Rows) -> set[int]:
+    """How many seeds the statements on one kind of data rest on; what has no runs yet rests on none."""
+    return {
+        row["n"]
+        for row in verdicts.values()
+        if row["n"] and any(str(one.get("problem", "")).partition("/")[0] == family for one in row["details"])
+    }

@@ -765,7 +765,7 @@ def _natural(rule: Compared, interval: Interval) -> Interval:
 def _suffix(unit: str) -> str:
     words = {
         "percent": " %",
-        "share": " %",
+        "share": " points",
         "standard deviations": " sd",
         "share of methods": " % of the methods",
         "share of runs": " % of the runs",
@@ -774,14 +774,15 @@ def _suffix(unit: str) -> str:
 
 
 def _factor(unit: str) -> int:
-    """What a number is multiplied by to be read in its unit: shares are read in percent."""
+    """What a number is multiplied by to be read in its unit: a share is read in percent."""
     return 100 if unit.startswith("share") else 1
 
 
 def _as_read(interval: Interval, unit: str) -> tuple[float, float, float]:
-    """Mean, low and high in the unit that is read; of a share no more than there is of it."""
+    """Mean, low and high in the unit that is read; of a share of something no more than there is of it. (A difference
+    of shares, "share" alone, may be negative.)"""
     mean, low, high = (_factor(unit) * x for x in interval[:3])
-    return (mean, max(low, 0.0), min(high, 100.0)) if unit.startswith("share") else (mean, low, high)
+    return (mean, max(low, 0.0), min(high, 100.0)) if unit.startswith("share of ") else (mean, low, high)
 
 
 def _in_unit(interval: Interval, unit: str) -> str:

@@ -20,7 +20,7 @@ from mtl_core.datasets import multimnist
 from mtl_study import artifacts
 from mtl_study.analysis import comparisons, frames, inference
 from mtl_study.analysis.inference import Interval
-from mtl_study.experiments.runs import Run
+from mtl_study.experiments.runs import Run, RunConfig
 from mtl_study.look import in_order, label, problem_label
 from mtl_study.paper import published
 from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED, Verdict, plain
@@ -80,15 +80,18 @@ def points(interval: Sequence[float], unit: str = "points") -> str:
 
 
 def judged(verdicts: Iterable[Verdict]) -> Sentence:
-    """How the rules decided; what is not reproduced is the evidence against."""
+    """How the rules decided; what is not reproduced, or not decided, is the evidence against."""
     verdicts = list(verdicts)
     of = {word: [v.id for v in verdicts if v.verdict == word] for word in (REPRODUCED, NOT_REPRODUCED, OPEN, BARRED)}
-    says = f"Of {counted(len(verdicts), 'statement')} that were judged, the rules find {len(of[REPRODUCED])} reproduced"
-    says += f" ({listed(of[REPRODUCED])})." if of[REPRODUCED] else "."
+    decided = len(of[REPRODUCED]) + len(of[NOT_REPRODUCED])
+    says = f"Of {counted(len(verdicts), 'statement')} the rules decide {decided or 'none'}"
+    if decided:
+        says += f": {len(of[REPRODUCED]) or 'none'} {_are(of[REPRODUCED])} reproduced"
+        says += f" ({listed(of[REPRODUCED])})" if of[REPRODUCED] else ""
     against = [f"{listed(of[NOT_REPRODUCED])} {_are(of[NOT_REPRODUCED])} not"] if of[NOT_REPRODUCED] else []
     against += [f"{len(of[OPEN])} stay{'s' if len(of[OPEN]) == 1 else ''} open"] if of[OPEN] else []
     against += [f"{len(of[BARRED])} cannot be judged on these runs"] if of[BARRED] else []
-    return Sentence(says, f"{'; '.join(against)}." if against else "")
+    return Sentence(f"{says}.", f"{'; '.join(against)}." if against else "")
 
 
 def missed(verdicts: Iterable[Verdict], preset: str) -> str:
@@ -130,11 +133,9 @@ def _sides(table: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
 
 def basis(runs: Iterable[Run]) -> dict[str, str]:
     """What a notebook's numbers rest on, in words by kind of data ("multimnist", …): samples, epochs here and in the
-    paper, batch and seeds. Runs of one kind all have the same data."""
+    paper, and batch. Runs of one kind all have the same data. Seeds differ from claim to claim: `answer.basis`."""
     found: dict[str, str] = {}
-    configs = [run.config for run in runs]
-    for family in dict.fromkeys(config.problem.partition("/")[0] for config in configs):
-        of = [config for config in configs if config.problem.partition("/")[0] == family]
+    for family, of in _by_family(runs).items():
         first, size = of[0], of[0].sizes[0]
         options = first.problem_options
         embedded = first.source == "embedded"
@@ -152,14 +153,25 @@ def basis(runs: Iterable[Run]) -> dict[str, str]:
         theirs = published.training(next((c.problem for c in of if c.problem in published.problems()), first.problem))
         found[family] = (
             f"{what}{slim}; {spanned({c.epochs for c in of}, 'epoch')} (the paper: {theirs.epochs}), batch "
-            f"{listed(map(str, sorted({c.batch_size for c in of})))}, {counted(len({c.seed for c in of}), 'seed')}"
+            f"{listed(map(str, sorted({c.batch_size for c in of})))}"
         )
+    return found
+
+
+def _by_family(runs: Iterable[Run]) -> dict[str, list[RunConfig]]:
+    """The settings of runs by kind of data."""
+    found: dict[str, list[RunConfig]] = {}
+    for run in runs:
+        found.setdefault(run.config.problem.partition("/")[0], []).append(run.config)
     return found
 
 
 def ours(runs: Iterable[Run]) -> str:
     """What our numbers rest on: a sentence for the captions that have the paper's numbers next to ours."""
-    return f" Ours rest on {'; on '.join(basis(runs).values())}."
+    runs = list(runs)
+    words, of = basis(runs), _by_family(runs)
+    each = (f"{words[family]}, {counted(len({c.seed for c in of[family]}), 'seed')}" for family in of)
+    return f" Ours rest on {'; on '.join(each)}."
 
 
 # -- 01: fifteen methods on two tasks that differ ----------------------------------------------------------------------
@@ -435,8 +447,8 @@ def of_ladder(
             )
         )
     two, three = (cosines[cosines.num_tasks == k][["cosine_to_mean", "pairwise_cosine"]].mean() for k in (2, 3))
-    numbers: dict[str, Any] = {"holds": int(holds), "statements": len(here), "basis": basis(runs)}
-    numbers |= {"gap": list(published_gap.loc[last])[:3], "turned": len(turned)}
+    numbers: dict[str, Any] = {"holds": int(holds), "statements": len(here), "drawn": drawn}
+    numbers |= {"gap": list(published_gap.loc[last])[:3], "turned": len(turned), "basis": basis(runs)}
     if two.notna().all() and three.notna().all():
         alone = 2**-0.5 - 3**-0.5
         fall = two.cosine_to_mean - three.cosine_to_mean

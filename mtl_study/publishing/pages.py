@@ -281,12 +281,17 @@ def front(shown: Sequence[Section], repository: Path = artifacts.REPOSITORY) -> 
         (
             advice,
             [section for section in shown if section.number in advice.notebooks],
-            [id_ for id_ in advice.claims if id_ in verdicts],
+            advice.claims,
         )
         for advice in answer.guide(found, verdicts)
     ]
     return Front(
-        answer.QUESTION, answer.answer(found), next(iter(pictures), None), answer.basis(found), guide, _cite(repository)
+        answer.QUESTION,
+        answer.answer(found),
+        next(iter(pictures), None),
+        answer.basis(found, verdicts),
+        guide,
+        _cite(repository),
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mtl_study.paper import answer
-from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED
+from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED
 
 
 @pytest.fixture
@@ -21,6 +21,9 @@ def guide(found, **verdicts):
     return {advice.topic: advice.says for advice in answer.guide(found, rows)}
 
 
+OPEN_ADVICE = " By the rules this is open: no statement on it is decided."
+
+
 def test_the_answer_is_five_sentences_with_numbers(numbers):
     one, two, three, four, five = answer.answer(numbers)
     assert "10 of 15 SMTOs surely beat the uniform loss" in one and "10.7 points of Δm ahead" in one
@@ -36,7 +39,10 @@ def test_the_answer_is_five_sentences_with_numbers(numbers):
         in four
     )
     assert "cost 22 runs of the uniform loss" in four
-    assert five.startswith("On streets 3 of 15 statements hold; on molecules 4 of 7 SMTOs cannot be told")
+    assert five.startswith(
+        "The streets are drawn, and so decide none of 15 statements on Cityscapes; on molecules 4 of 7 SMTOs cannot be "
+        "told"
+    )
     assert "over 9 problems the paper's cosine C has a rank correlation of −0.45" in five and five.endswith("−0.28.")
 
 
@@ -46,11 +52,13 @@ def test_the_answer_turns_where_the_numbers_turn(changed):
     assert "compared at one rate" not in two
     (_, two, *_) = answer.answer(changed("05c", batches=[32, 256], leads_by_rate={}))
     assert "batch" not in two and "larger one" not in two
+    *_, five = answer.answer(changed("03", drawn=False))
+    assert five.startswith("On Cityscapes 3 of 15 statements hold; on molecules")
 
 
 def test_of_some_notebooks_the_page_says_what_they_know(numbers):
     """Nothing of none; what became null in JSON is no value, and breaks nothing."""
-    assert answer.answer({}) == [] and answer.guide({}, {}) == [] and answer.basis({}) == {}
+    assert answer.answer({}) == [] and answer.guide({}, {}) == [] and answer.basis({}, {}) == {}
     assert len(answer.answer({"02": numbers["02"]})) == len(answer.answer({"02b": numbers["02b"]})) == 1
     unknown = {name: None if isinstance(value, float) else value for name, value in numbers["02b"].items()}
     assert "no value" in answer.answer({"02b": unknown})[0]
@@ -60,7 +68,7 @@ def test_the_guide_says_what_to_try_first_when_an_smto_pays_and_what_it_costs(nu
     found = guide(numbers)
     assert found["Try first"] == (
         "Tune the learning rate of the uniform loss, which gave 9.6 points (8.8 to 10.4); then a few fixed weights: "
-        "those of a single SMTO run gave 9.0 points (5.3 to 12.8)."
+        "those of a single SMTO run gave 9.0 points (5.3 to 12.8)." + OPEN_ADVICE
     )
     assert "at one learning rate 7 of the 8 that the paper keeps surely led the uniform loss" in found["An SMTO pays"]
     assert (
@@ -69,22 +77,53 @@ def test_the_guide_says_what_to_try_first_when_an_smto_pays_and_what_it_costs(nu
     assert "Where they are alike, 8 of 16 differences are shown to be below 2 points." in found["An SMTO pays"]
     assert "A run of CDTT takes 1.4 times the seconds" in found["It costs"] and "took 22 such runs" in found["It costs"]
     assert "7 of 8 reach the uniform loss's end on CL_RR, CAGrad after 50 % of its epochs" in found["It costs"]
-    assert (
-        "−0.45 with what IMTL gains (p = 0.27), the number of tasks alone −0.28" in found["The cosine C does not tell"]
-    )
-    assert all(advice.notebooks and advice.claims for advice in answer.guide(numbers, {}))
+    unshown = found["The cosine C is not shown to tell"]
+    assert "−0.45 with what IMTL gains (p = 0.27), the number of tasks alone −0.28" in unshown
+    assert all(advice.notebooks for advice in answer.guide(numbers, {}))
+
+
+def test_the_guide_names_only_claims_that_are_decided_and_says_where_none_is(numbers):
+    """A statement that stays open, or cannot be judged, is no evidence."""
+    words = {"C1a": REPRODUCED, "C3a": OPEN, "C10c": BARRED, "C10-QM9c": NOT_REPRODUCED, "C8a": BARRED}
+    advised = answer.guide(numbers, {id_: {"verdict": word} for id_, word in words.items()})
+    named = {advice.topic: advice.claims for advice in advised}
+    assert named == {
+        "Try first": (),
+        "An SMTO pays": ("C1a",),
+        "It costs": (),
+        "The cosine C is not shown to tell": ("C10-QM9c",),
+    }
+    assert all(advice.says.endswith(OPEN_ADVICE) != bool(advice.claims) for advice in advised)
 
 
 def test_the_guide_follows_the_verdicts(changed):
     nothing = changed("01", rate_gain=[0.0, -1.0, 1.0], sure_at_one_rate=0)
     nothing |= {"05": nothing["05"] | {"fixed": [0.0, -1.0, 1.0]}}
     found = guide(nothing)
-    assert found["Try first"] == "Nothing cheap helped the uniform loss here."
+    assert found["Try first"] == "Nothing cheap is shown to help the uniform loss." + OPEN_ADVICE
     assert found["An SMTO pays"].startswith("We saw no SMTO that is surely ahead")
     found = guide(changed("02b", rho=-0.9, p=0.001), C13=NOT_REPRODUCED, C1b=NOT_REPRODUCED, Xin_utility=REPRODUCED)
     assert "not free either" in found["It costs"] and "paper's order of methods" in found["The cosine C tells"]
     assert "fixed weights do as well" in found["An SMTO pays"]
 
 
-def test_each_kind_of_data_is_described_once(numbers):
-    assert answer.basis(numbers) == {"Digits": "12,000 pairs", "Streets": "240 streets", "Molecules": "1,500 molecules"}
+def test_each_kind_of_data_is_described_once_with_the_seeds_of_all_its_statements(numbers):
+    """The text is that of the first notebook; more or fewer seeds in a later one are told."""
+
+    def judged(problem, n):
+        return {"n": n, "details": [{"problem": problem}]}
+
+    said = {"Digits": "12,000 pairs", "Streets": "240 streets", "Molecules": "1,500 molecules"}
+    assert answer.basis(numbers, {}) == said
+    rows = {
+        "C1a": judged("multimnist/CL_RR", 5),
+        "Xin-optimism": judged("multimnist/CL_RR", 3),
+        "Zhou-steps a": judged("multimnist/CL_CR", 7),
+        "C14a": judged("multimnist/CL_RR", 0),
+        "C7a": judged("qm9", 3),
+        "C12": {"n": 26, "details": [{"proposition": 1}]},
+    }
+    assert answer.basis(numbers, rows) == said | {
+        "Digits": "12,000 pairs, 3 to 7 seeds",
+        "Molecules": "1,500 molecules, 3 seeds",
+    }

@@ -114,6 +114,38 @@ def test_a_verdict_reads_aloud():
     assert text.endswith("; the rule asks for between 0.65 and 0.75")
 
 
+def test_every_shipped_estimate_is_inside_the_interval_that_is_printed_with_it():
+    """Of all rows of docs/report/claims.json and their other readings; rounding moves no number out of its interval."""
+    shipped = json.loads((artifacts.REPOSITORY / "docs/report/claims.json").read_text())
+    rows = [{"reading": row["id"], **row} for row in shipped]
+    rows += [reading | {"reading": row["id"]} for row in shipped for reading in row["also"]]
+    within = 0
+    for row in rows:
+        *_, text = claims.remarks({"why": "", "settles": "", "also": [row]})
+        _, _, quantity = text.partition(f"{row['verdict']}, ")
+        printed = [float(x) for x in re.findall(r"-?\d[\d.]*", quantity.replace("−", "-").replace(",", ""))]
+        if " to " in quantity:
+            estimate, low, high = printed
+            assert low <= estimate <= high, text
+            within += 1
+    assert within > 50
+
+
+def test_a_difference_of_shares_is_read_in_points_and_may_be_negative():
+    """A share itself has no less than nothing and no more than all."""
+    rows = [
+        (CL_RR, smto, seed, moved)
+        for smto, values in {"imgrad": (0.1, 0.2, 0.3), "cagrad": (0.1, 0.3, 0.2)}.items()
+        for seed, moved in enumerate(values, 1)
+    ]
+    steps = pd.DataFrame(rows, columns=["problem", "smto", "seed", "moved"])
+    text = claims.find(claims.parts("Zhou-steps")[1], steps).text
+    assert re.fullmatch(r"0.0 points \(−[\d.]+ to [\d.]+\); the rule asks for less than 0 points", text), text
+    one = {"reading": "of all", "verdict": OPEN, "estimate": 0.5, "low": -0.9, "high": 1.9, "n": 3}
+    *_, text = claims.remarks({"why": "", "settles": "", "also": [one | {"unit": "share of methods"}]})
+    assert text == "of all: open, 50 % of the methods (0 to 100)"
+
+
 # -- counting with intervals -------------------------------------------------------------------------------------------
 
 

@@ -45,16 +45,23 @@ def run(problem, seed=1, **settings):
 # -- what all share ----------------------------------------------------------------------------------------------------
 
 
-def test_verdicts_are_counted_by_name_and_what_failed_stands_against_them():
+def test_only_decided_verdicts_count_as_decided_and_what_is_not_stands_against_them():
     mixed = [verdict("C1a", REPRODUCED), verdict("C1b", NOT_REPRODUCED), verdict("C2", OPEN), verdict("C3", BARRED)]
-    text = conclusions.words(vars(conclusions.judged(mixed)))
-    assert text == (
-        "Of 4 statements that were judged, the rules find 1 reproduced (C1a). **But** C1b is not; 1 stays open; 1 "
-        "cannot be judged on these runs."
+
+    def said(*verdicts):
+        return conclusions.words(vars(conclusions.judged(verdicts)))
+
+    assert said(*mixed) == (
+        "Of 4 statements the rules decide 2: 1 is reproduced (C1a). **But** C1b is not; 1 stays open; 1 cannot be "
+        "judged on these runs."
     )
-    assert conclusions.judged(mixed[:1]).against == ""
-    none = conclusions.judged([verdict("C2", OPEN), verdict("C3", OPEN)])
-    assert none.says.endswith("find 0 reproduced.") and none.against == "2 stay open."
+    assert said(*mixed[:1]) == "Of 1 statement the rules decide 1: 1 is reproduced (C1a)."
+    assert said(mixed[1], mixed[3]) == (
+        "Of 2 statements the rules decide 1: none are reproduced. **But** C1b is not; 1 cannot be judged on these runs."
+    )
+    assert said(*mixed[2:]) == (
+        "Of 2 statements the rules decide none. **But** 1 stays open; 1 cannot be judged on these runs."
+    )
 
 
 def test_conclusions_are_shown_and_saved_and_smoke_says_that_it_means_nothing(tmp_path, monkeypatch):
@@ -79,13 +86,13 @@ def test_what_numbers_rest_on_is_read_from_the_runs():
     molecules = run("qm9", batch_size=30, train_size=1500, problem_options={"max_atoms": 13, "slim": 2})
     found = conclusions.basis([*digits, streets, molecules])
     assert found["multimnist"] == (
-        "12,000 pairs made of 3,500 handwritten digits; 10 epochs (the paper: 100), batch 256, 2 seeds"
+        "12,000 pairs made of 3,500 handwritten digits; 10 epochs (the paper: 100), batch 256"
     )
     assert found["cityscapes"].startswith(
         "240 synthetic streets, 64 × 128 pixels, layers of 1/4 of the width; 10 epochs"
     )
     assert found["qm9"].startswith("1,500 molecules of at most 13 atoms, layers of 1/2 of the width; 10 epochs")
-    assert conclusions.ours(digits) == f" Ours rest on {found['multimnist']}."
+    assert conclusions.ours(digits) == f" Ours rest on {found['multimnist']}, 2 seeds."
     full = conclusions.basis([run(CL_RR, source="full"), run("cityscapes/19C", source="full")])
     assert full["multimnist"].startswith("50,000 pairs made of 50,000") and "photographs" in full["cityscapes"]
 
@@ -248,6 +255,7 @@ def ladder(turned=("C5b",), one_rate=2.0, source="embedded", tasks=(2, 3)):
 
 
 def test_the_ladder_tells_the_form_the_rate_and_the_number_of_tasks_apart():
+    assert ladder().numbers["drawn"] and not ladder(source="full").numbers["drawn"]
     text = says(ladder())
     assert (
         "On synthetic streets 2 of 4 statements of the section hold, 1 does not, and for 1 the seeds cannot tell."

@@ -145,7 +145,7 @@ def test_sentences_say_what_the_tables_say():
     evidence = elich.of_invariance(rows, HOLDS, True)
     judged = [claims.decide(name, evidence, preset="quick") for name in ("Elich-partial", "Elich-memoryless")]
     found = in_words(elich.findings(rows, tables, *of_training(), judged))
-    assert "the rules find 2 reproduced (Elich-partial a and Elich-partial b)." in found
+    assert "2 are reproduced (Elich-partial a and Elich-partial b)." in found
     assert "**But** Elich-partial c and Elich-memoryless are not." in found
     assert "at 5 of the 5 step sizes from 0.1." in found
     assert "by 7 % of their way" in found and "arrives at 1 of 9 step sizes or at 1" in found
