@@ -508,7 +508,7 @@ class SweepDetails(Chosen):
 
 
 class PriceDetails(SweepDetails):
-    widths: Annotated[list[Annotated[float, Field(ge=0.1, le=16)]], Field(min_length=1), Once]
+    widths: Annotated[list[Annotated[float, Field(gt=1, le=16)]], Field(min_length=1), Once]
 
 
 class OnSweeps(PaperNotebook):

@@ -97,8 +97,8 @@ def _similar(values: Mapping[str, Any]) -> Iterator[RunConfig]:
             yield from _at_one_rate(ours)
         if problem == CL_CR:
             for config in ours.of("famo"):
-                released = _changed([config], options={**config.options, "masks": "fresh"})
-                yield from [*released, *_changed(released, dropout=0.0)]  # the latter for an exercise
+                fresh = _changed([config], options={**config.options, "masks": "fresh"})
+                yield from [*fresh, *_changed(fresh, dropout=0.0)]  # the latter for an exercise
 
 
 def _cosine(values: Mapping[str, Any]) -> Iterator[RunConfig]:
