@@ -85,10 +85,11 @@ def _doubt(code: list[NotebookNode], check: int, call: ast.Call, mark: str) -> s
     bound = {name: (cell, empty) for cell in code[:check] for name, empty in _bound(_tree(cell.source)) if name in used}
     if mark == "right" and (not bound or any(empty for _, empty in bound.values())):
         return "right, but there is no answer"
-    checked, *counts = (cell.get("execution_count") for cell in (code[check], *(cell for cell, _ in bound.values())))
-    if checked is None or None in counts:
+    cells = [code[check], *(cell for cell, _ in bound.values())]
+    counts = [int(cell.get("execution_count") or 0) for cell in cells]
+    if not all(counts):
         return "an output without a run"
-    return "the answer was run again after its check" if max(counts, default=checked) > checked else ""
+    return "the answer was run again after its check" if max(counts) > counts[0] else ""
 
 
 def _tree(source: str) -> ast.Module:
