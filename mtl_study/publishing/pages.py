@@ -273,26 +273,18 @@ class Front:
 
 
 def front(shown: Sequence[Section], repository: Path = artifacts.REPOSITORY) -> Front:
-    """The first page of these sections."""
+    """The first page of these sections. Raises Unreadable where older code wrote what a notebook found."""
     found = {section.number: section.numbers for section in shown if section.numbers}
     verdicts = {claim["id"]: claim for section in shown for claim in section.claims}
     pictures = [picture for section in shown for picture in section.pictures if picture.name == answer.PICTURE]
-    guide = [
-        (
-            advice,
-            [section for section in shown if section.number in advice.notebooks],
-            advice.claims,
-        )
-        for advice in answer.guide(found, verdicts)
-    ]
-    return Front(
-        answer.QUESTION,
-        answer.answer(found),
-        next(iter(pictures), None),
-        answer.basis(found, verdicts),
-        guide,
-        _cite(repository),
-    )
+    try:
+        sentences, basis, advices = answer.answer(found), answer.basis(found, verdicts), answer.guide(found, verdicts)
+    except KeyError as missing:
+        raise Unreadable(
+            f"what a notebook found lacks {missing}: older code wrote it. Run the notebooks again."
+        ) from None
+    guide = [(one, [section for section in shown if section.number in one.notebooks], one.claims) for one in advices]
+    return Front(answer.QUESTION, sentences, next(iter(pictures), None), basis, guide, _cite(repository))
 
 
 def _cite(repository: Path) -> str:
@@ -346,6 +338,10 @@ def trails(shown: Sequence[Section], folder: Path) -> dict[str, Trail]:
 def write_index(folder: Path, preset: str, sources: list[Path], around: Around = ALONE) -> None:
     """Bring claims.json and index.html up to date with what is in the folder."""
     shown = sections(folder, sources)
+    try:
+        first = front(shown)
+    except Unreadable as error:
+        first = Front(answer.QUESTION, [str(error)], None, {}, [], "")
     claims = [claim for section in shown for claim in section.claims]
     files.write_json(folder / "claims.json", claims)
     behind = trails(shown, folder)
@@ -361,7 +357,7 @@ def write_index(folder: Path, preset: str, sources: list[Path], around: Around =
     page = environment.get_template("index.html.j2").render(
         preset=preset,
         around=around,
-        front=front(shown),
+        front=first,
         sections=shown,
         broken=[section for section in shown if section.state in ("failed", "stopped")],
         absent=[section for section in shown if section.state == "not run"],

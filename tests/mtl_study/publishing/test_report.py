@@ -211,6 +211,14 @@ def test_a_notebook_that_should_say_what_it_found_and_did_not_stops_the_report(h
     assert "lacks sentences or numbers" in house.index()
 
 
+def test_what_older_code_found_is_named_and_not_reported(house):
+    """A page says what to do; a report is not written."""
+    artifacts.save_findings({"sentences": [], "numbers": {"better": 1}}, "01_lines", "quick")
+    assert "older code wrote it. Run the notebooks again." in html.unescape(house.index())
+    with pytest.raises(pages.Unreadable, match="lacks 'methods': older code"):
+        house.report()
+
+
 # -- links and tables of the report ------------------------------------------------------------------------------------
 
 
