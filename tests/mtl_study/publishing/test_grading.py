@@ -112,7 +112,7 @@ def test_another_seed_than_the_one_handed_out_is_named(now, doubt):
     source = notebook(
         cell(ANSWER, 2), cell(CHECK, 3, "✓ Right.\n"), cell('check("least_c", my_weights)', 4, "✓ Right.")
     )
-    done = handouts.handed_out(source, "results", "docs", 7)
+    done = handouts.handed_out(source, "runs", 7)
     (place,) = [one for one in done.cells if "seeded(7)" in one.source]
     place.source = place.source.replace("seeded(7)", now)
     found = {row["exercise"]: row["doubt"] for row in grading.marks(done, ["edm_weights", "least_c"])}
