@@ -756,7 +756,9 @@ def test_a_filter_of_any_kind_chooses_rows(kind, capsys):
     assert "front of 3 runs" in text and "EDM 1×" in text and "SI 1×" in text
 
 
-@pytest.mark.parametrize("kind", [list, torch.tensor, lambda values: np.array(values).astype(str)], ids=str)
+@pytest.mark.parametrize(
+    "kind", [list, torch.tensor, lambda values: np.array(values).astype(str)], ids=["list", "tensor", "text"]
+)
 def test_gains_of_any_kind_are_compared_with_what_was_selected(kind, capsys):
     check("epoch_gains", lambda run: kind(gains(run)), **FACTS["epoch_gains"])
     runs = FACTS["epoch_gains"]["runs"]
