@@ -99,8 +99,9 @@ def scratch(prefix: str, parent: Path) -> Iterator[Path]:
     """A folder `<prefix>…` in `parent` for as long as the block lasts. Those of killed processes are removed here: each
     folder holds a file that its process has locked; a lock ends with its process, in every machine and container."""
     for leftover in parent.glob(f"{glob.escape(prefix)}*"):
-        if leftover.is_dir() and _abandoned(leftover):
-            shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(FileNotFoundError):  # it ended in this moment
+            if leftover.is_dir() and _abandoned(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder, open(Path(folder) / LOCK, "w") as lock:
         if fcntl:
             with suppress(OSError):  # a file system without locks: then its age says whether it was left behind

@@ -221,7 +221,7 @@ def test_no_preset_is_named_but_the_one_that_is_given(room: Room) -> None:
     """So that each command has its own default, also in a target that is added."""
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     targets = [rule.split(":")[0] for rule in makefile.split("\n\n") if '--preset "$(PRESET)"' in rule]
-    assert targets == ["reproduce", "plan", "figure", "audit", "records", "compare", "site"]
+    assert targets == ["reproduce", "plan", "figure", "audit", "records", "compare", "site", "slides"]
     for target in targets:
         assert "--preset" not in room.make(target)[1][-1], target
         assert room.make(target, "PRESET=papr")[1][-1].split("--preset ")[1].startswith("papr"), target

@@ -228,6 +228,15 @@ def fill(folder: Path) -> int:
     return 20
 
 
+def test_a_scratch_folder_may_end_while_another_process_looks_at_it(tmp_path, monkeypatch):
+    (tmp_path / ".x-1").mkdir()
+    look = files._abandoned
+    monkeypatch.setattr(files, "_abandoned", lambda folder: (folder.rmdir(), look(folder))[1])
+    with files.scratch(".x-", tmp_path) as place:
+        assert place.is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_processes_may_prepare_at_once(tmp_path):
     with multiprocessing.get_context("fork").Pool(2) as pool:
         assert pool.map(fill, [tmp_path, tmp_path]) == [20, 20]
