@@ -296,8 +296,7 @@ def _distances(id_: str, part: Any, effect: float | None) -> list[float]:
         effect = abs(math.log(effect))
     if effect is None or not effect > 0:
         raise BadEvidence(
-            f"{id_}: no number of the paper says how large the effect is; give effect, above 0, in "
-            f"{rule.unit or 'the unit of the rule'}."
+            f"{id_}: no number of the paper says how large the effect is; give effect, above 0, in {rule.unit}."
         )
     return [effect]
 

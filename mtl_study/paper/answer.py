@@ -110,10 +110,16 @@ def _a_sweep(sweep: Mapping[str, Any]) -> Iterator[str]:
     if sweep:
         yield (
             f"On CL_RR the best of {sweep['sweep']} fixed-weight runs reaches {percent(sweep['sweep_delta_m'])}, "
-            f"the best SMTO, {sweep['best']}, {percent(sweep['best_delta_m'])}, which is "
-            f"{number(sweep['smto_minus_sweep'])} points ({sweep['interval']}) more; to find that SMTO cost "
-            f"{number(sweep['price_of_all'], 0)} runs of the uniform loss."
+            f"the best SMTO, {sweep['best']}, {percent(sweep['best_delta_m'])}: "
+            f"{points(sweep['smto_minus_sweep'])} between them{'' if _told(sweep) else ', which may be none'}; to find "
+            f"that SMTO cost {number(sweep['price_of_all'], 0)} runs of the uniform loss."
         )
+
+
+def _told(sweep: Mapping[str, Any]) -> bool:
+    """Whether the seeds tell the best SMTO from the best of the sweep."""
+    _, low, high = sweep["smto_minus_sweep"]
+    return bool(low > 0 or high < 0)
 
 
 def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mapping[str, Any]) -> Iterator[str]:
@@ -157,7 +163,7 @@ def guide(found: Found, verdicts: Rows) -> list[Advice]:
 def _by_what_is_decided(advice: Advice, verdicts: Rows) -> Advice:
     """The advice with those of its claims that the rules decide; that none is decided is said."""
     decided = tuple(id_ for id_ in advice.claims if _verdict(id_, verdicts) in (REPRODUCED, NOT_REPRODUCED))
-    open_ = "" if decided else " By the rules this is open: no statement on it is decided."
+    open_ = "" if decided else " The rules have decided no statement on this yet."
     return replace(advice, says=advice.says + open_, claims=decided)
 
 
@@ -186,12 +192,13 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, An
         if one["sure_at_one_rate"]
         else "We saw no SMTO that is surely ahead at one learning rate."
     )
-    tuned = (
-        f" Against the best of {sweep['sweep']} runs of fixed weights, {sweep['best']} is "
-        f"{number(sweep['smto_minus_sweep'])} points ({sweep['interval']}) ahead."
-        if sweep
-        else ""
-    )
+    tuned = ""
+    if sweep:
+        mean, low, high = sweep["smto_minus_sweep"]
+        between = points((mean, low, high) if mean > 0 else (-mean, -high, -low))
+        side = "ahead" if mean > 0 else "behind"
+        says = f"is {between} {side}" if _told(sweep) else f"is not shown to be {side}: {between} between them"
+        tuned = f" Against the best of {sweep['sweep']} runs of fixed weights, {sweep['best']} {says}."
     alike = (
         f" Where they are alike, {two['small']} of {two['pairs']} differences are shown to be below {two['margin']:g} "
         "points."

@@ -109,7 +109,7 @@ def remarks(row: Mapping[str, Any]) -> list[str]:
     """What is shown below a verdict, given as a row: why, what would settle it, and the other readings."""
     words = {OPEN: "would settle it", BARRED: "would let it be judged"}
     settles = [f"{row['settles']} {words[row['verdict']]}"] if row["settles"] else []
-    return [row["why"], *settles, *(f"{o['reading']}: {o['verdict']}, {_quantity(o)}" for o in row["also"])]
+    return [row["why"], *settles, *(f"{o['reading']}: {o['verdict']}, {_of_row(o)}" for o in row["also"])]
 
 
 class Verdicts(list[Verdict]):
@@ -453,12 +453,12 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
         return f"{label(smto)}{f' on {problem_label(problem)}' if len(rule.of) > 1 else ''}"
 
     shown = {c.pair: _natural(rule, c.decisive) for c in ballot.compared}
-    deciding = shown[ballot.deciding.pair]
+    deciding, number = shown[ballot.deciding.pair], _number(rule)
     asked = "" if exact else f"; the rule asks for {_asked(rule)}"
     if not any(c.estimate.n for c in ballot.compared):
         text = "no runs yet"
     elif n == 1:
-        text = _in_unit(deciding, rule.unit) + asked
+        text = _quantity(deciding, number) + asked
     else:
         takes = "both" if u == n == 2 else f"all {n}" if u == n else u
         text = _votes(ballot, list(estimates), called) + (
@@ -466,17 +466,17 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
         )
         if n == 2 and not exact:
             methods = len({smto for _, smto in estimates}) > 1
-            text += ": " + ", ".join(
+            text += f"; {_name(number)}: " if _name(number) else ": "
+            text += ", ".join(
                 f"{label(pair[1]) if methods else problem_label(pair[0])} {_in_unit(shown[pair], rule.unit)}"
                 for pair in estimates
             )
         elif not exact and (means := [i.mean for i in shown.values() if math.isfinite(i.mean)]):
             least, most = sized(*(_factor(rule.unit) * mean for mean in (min(means), max(means))))
             place = f"the {_ordinal(u)}" if u < n else "the last"
-            text += (
-                f". Means from {least} to {most}{_suffix(rule.unit)}; {place} is {called(ballot.deciding.pair)} with "
-            )
-            text += _in_unit(deciding, rule.unit)
+            of = f" of {'the ' * (len(_name(number)) > 1)}{_name(number)}" if _name(number) else ""
+            text += f". Means{of} from {least} to {most}{_suffix(rule.unit)}; {place} is "
+            text += f"{called(ballot.deciding.pair)} with {_in_unit(deciding, rule.unit)}"
         text += asked
     averaged = any(c.against is not c.estimate for c in ballot.compared)
     method = f"Intervals over seeds, {_percent(ballot.support)} each to support it, {_percent(ballot.contradiction)} "
@@ -493,7 +493,7 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
         text=text,
         n=min(c.estimate.n for c in ballot.compared),
         estimate=deciding,
-        unit=rule.unit,
+        unit=number,
         ask=lambda: _settles(part, ballot, _seconds(rule, evidence)),
         method=method,
         details=details,
@@ -621,7 +621,7 @@ def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Findin
     words = {"order": "rank correlation"}
     if len(groups) > 1:
         words = {"order": "rank correlation within the groups", "split": "Somers' d between them"}
-    text = ", ".join(f"{words[name]} {_in_unit(shown[name], '')}" for name in order)
+    text = ", ".join(_quantity(shown[name], words[name]) for name in order)
     text += f"; the rule asks for more than {rule.above:g}{' for both' if len(groups) > 1 else ''}"
     line = f"{rule.above:g}{f' ({words[ballot.deciding.pair[1]]})' if len(groups) > 1 else ''}"
     return Finding(
@@ -630,7 +630,7 @@ def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Findin
         text="its own order" if exact else text if n else "no runs yet",
         n=n,
         estimate=interval,
-        unit="rank correlation",
+        unit=words[ballot.deciding.pair[1]],
         ask=lambda: _settles(part, ballot, _seconds(rule, evidence)),
         method=f"One number per seed, intervals over seeds, {_percent(ballot.support)} to support it, "
         f"{_percent(ballot.contradiction)} to contradict it.",
@@ -762,15 +762,34 @@ def _natural(rule: Compared, interval: Interval) -> Interval:
     return Interval(mean, 0.0 if low == -math.inf < high < math.inf else low, high, interval.n)
 
 
+#: what follows a number in a unit; what is none of these is the name of a number without one, which comes before it
+_SUFFIXES = {
+    "percent": " %",
+    "points": " points",
+    "points per doubling": " points per doubling",
+    "points per task": " points per task",
+    "times": " times",
+    "standard deviations": " sd",
+    "share": " points",
+    "share of methods": " % of the methods",
+    "share of runs": " % of the runs",
+    "share of looks": " % of the looks",
+    "share of tasks": " % of the tasks",
+}
+
+
 def _suffix(unit: str) -> str:
-    words = {
-        "percent": " %",
-        "share": " points",
-        "standard deviations": " sd",
-        "share of methods": " % of the methods",
-        "share of runs": " % of the runs",
-    }
-    return words.get(unit, f" {unit}" if unit in ("points", "times") or unit.startswith("points per") else "")
+    return _SUFFIXES.get(unit, "")
+
+
+def _name(unit: str) -> str:
+    return "" if unit in _SUFFIXES else unit
+
+
+def _number(rule: Compared) -> str:
+    """The unit or the name of what is compared with the line: "points", "C", "difference in C"."""
+    differs = rule.minus_smto or rule.minus_problem
+    return f"difference in {rule.unit}" if differs and _name(rule.unit) else rule.unit
 
 
 def _factor(unit: str) -> int:
@@ -797,9 +816,14 @@ def _in_unit(interval: Interval, unit: str) -> str:
     return f"{value}{_suffix(unit)}{f' ({bounds[0]} to {bounds[1]})' if known else ', no interval'}"
 
 
-def _quantity(row: Mapping[str, Any]) -> str:
+def _quantity(interval: Interval, unit: str) -> str:
+    """The same with its name, where it has one: "rank correlation 0.25 (0.15 to 0.35)"."""
+    return f"{_name(unit)} {_in_unit(interval, unit)}".lstrip()
+
+
+def _of_row(row: Mapping[str, Any]) -> str:
     mean, low, high = (math.nan if row[name] is None else row[name] for name in ("estimate", "low", "high"))
-    return _in_unit(Interval(mean, low, high, row["n"]), row["unit"])
+    return _quantity(Interval(mean, low, high, row["n"]), row["unit"])
 
 
 def plain(value: Any) -> Any:

@@ -174,6 +174,49 @@ def ours(runs: Iterable[Run]) -> str:
     return f" Ours rest on {'; on '.join(each)}."
 
 
+# -- 00: the start -----------------------------------------------------------------------------------------------------
+
+
+def of_first_steps(
+    ends: pd.DataFrame,
+    readers: Mapping[str, int],
+    angle: float,
+    ratio: float,
+    hurt: Mapping[str, str],
+    near: float = 0.1,
+) -> Conclusions:
+    """Notebook 00.
+
+    Args:
+        ends: `start_here.ends`, index method. readers: how many methods read the Gramian, the losses, and more than
+            either. angle: between two real gradients, in degrees; ratio: of the longer to the shorter. hurt: by method
+            the tasks that a step on these makes worse. near: ends that are closer than this in θ are one.
+    """
+    apart = list(ends.index[ends["distance of the ends"] >= near])
+    hurting = [label(smto) for smto, tasks in hurt.items() if tasks]
+    conflict = "they conflict" if angle > 90 else "they do not conflict"
+    sentences = [
+        Sentence(
+            f"Of {sum(readers.values())} methods {readers['the Gramian']} read the Gramian of the task gradients and "
+            f"{readers['the losses']} the losses alone.",
+            f"{readers['more']} need to see more, such as another batch, single features or earlier gradients."
+            if readers["more"]
+            else "",
+        ),
+        Sentence(
+            f"On the toy {len(ends) - len(apart)} of {len(ends)} methods end at one point from both starts.",
+            f"where {listed(apart)} end{'s' * (len(apart) == 1)} depends on the start." if apart else "",
+        ),
+        Sentence(
+            f"On digits two gradients of one batch are {number(angle, 0)}° apart, so {conflict}, and one is "
+            f"{number(ratio)} times as long as the other; "
+            f"{listed(hurting, none='none')} of {counted(len(hurt), 'method')} would make a task worse.",
+            "one batch at one moment of one run proves nothing: that is what the other notebooks are for.",
+        ),
+    ]
+    return Conclusions(sentences)
+
+
 # -- 01: fifteen methods on two tasks that differ ----------------------------------------------------------------------
 
 
@@ -715,8 +758,9 @@ def of_a_sweep(
     trying, enough = float(row["price of trying all"]), str(row["runs that reach it"])
     numbers: dict[str, Any] = {"price": float(row["its price"]), "price_of_all": trying, "enough": enough}
     numbers |= {"best": row["best SMTO"], "best_delta_m": float(row["its Δm"]), "sweep": int(row["runs of the sweep"])}
-    numbers |= {"sweep_delta_m": float(row["Δm of its best"]), "smto_minus_sweep": float(row["SMTO − sweep"])}
-    numbers["interval"] = str(row["95 % interval"])
+    gap = answer.attrs["gaps"][problem_label(CL_RR)]
+    may_be_none = "" if gap.low > 0 or gap.high < 0 else ", which may be none"
+    numbers |= {"sweep_delta_m": float(row["Δm of its best"]), "smto_minus_sweep": list(gap[:3])}
     count = {word: int((located.word == word).sum()) for word in ("beyond", "on", "inside", "cannot tell")}
     there = int((own.word == "beyond").sum())
     intervals = {smto: inference.t_interval(rows.delta_m - rows.wide) for smto, rows in wide.groupby("smto")}
@@ -726,8 +770,7 @@ def of_a_sweep(
         Sentence(
             f"A sweep of {numbers['sweep']} runs of fixed weights, the best kept by validation, comes to "
             f"{percent(numbers['sweep_delta_m'])} on CL_RR, the best SMTO, {numbers['best']}, to "
-            f"{percent(numbers['best_delta_m'])}: {number(numbers['smto_minus_sweep'])} points between them "
-            f"({numbers['interval']}).",
+            f"{percent(numbers['best_delta_m'])}: {points(gap)} between them{may_be_none}.",
             f"no number of the sweep's runs reaches the SMTO on average; choosing it took {number(trying)} runs of the "
             "uniform loss, since all had to be tried."
             if enough == "–"

@@ -34,10 +34,10 @@ class Compared(published.Strict):
     """A number per run, and the bounds that it is compared with.
 
     exceeds: methods or groups; the number is then the lesser of itself and what it has beyond their mean, at each
-    seed, so that both it and its lead over them have to be above the line. unit: of the number, e.g. "points"; "" for a
-    plain number; "share of runs" for a share, "share" for a difference of shares, which is read in points. log: whether
-    the columns are positive and compared by their logarithms, so that a difference is a ratio; bounds, too, are then
-    ratios.
+    seed, so that both it and its lead over them have to be above the line. unit: of the number, e.g. "points"; "share
+    of runs" for a share, "share" for a difference of shares, which is read in points; of a plain number its name, e.g.
+    "C". log: whether the columns are positive and compared by their logarithms, so that a difference is a ratio;
+    bounds, too, are then ratios.
     """
 
     value: dict[str, float]

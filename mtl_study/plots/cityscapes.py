@@ -244,7 +244,9 @@ def ladder(selected: pd.DataFrame, settings: pd.DataFrame | None = None) -> np.n
         for smto in canvas.lines(ax, shown, "step", column, errorbar=canvas.one_sd(), markersize=6):
             own, apart = shown[shown.smto == smto], 0.06 * (smtos.index(smto) - (len(smtos) - 1) / 2)
             ax.plot(own.step + apart, own[column], "_", color=LOOK[smto].colour, markersize=7, alpha=0.7, zorder=2)
-    for ax, words in zip(axes, ("Δm, % (higher is better)", "minus Unit. Scal., points"), strict=True):
+    for ax, words in zip(
+        axes, ("Δm, % (higher is better)", "minus Unit. Scal., points\n(higher is better)"), strict=True
+    ):
         canvas.zero_line(ax)
         canvas.despine(ax)
         ax.set_ylabel(words)
@@ -379,7 +381,7 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
         left.plot(x, values.mean(), marker, color=colour, markersize=7, markeredgecolor="white")
     left.axhline(0, color=look.INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     left.set_xticks(range(len(CORNERS)), [str(corner) for corner in CORNERS.values()], fontsize=8)
-    left.set_ylabel(f"Δm of {look.label(smto)} minus Unit. Scal., points")
+    left.set_ylabel(f"Δm of {look.label(smto)} minus Unit. Scal., points\n(higher is better)")
     canvas.despine(left)
     found = effects(rows)
     for y, (name, row) in enumerate(effect_intervals(found).iterrows()):

@@ -134,7 +134,7 @@ def gates(per_seed: pd.DataFrame, duties: Sequence[float], levels: Mapping[str, 
     for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
         left.axhline(level, color=INK, linewidth=0.9, linestyle=style, label=name)
     left.set_xticks(range(len(duties)), [f"{100 * duty:g} % of the steps" for duty in duties])
-    left.set_ylabel("Δm, %")
+    left.set_ylabel("Δm, % (higher is better)")
     canvas.legend(left, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
     canvas.despine(left)
     pairs = [(duty, other) for duty in duties for other in ("random", "cosine")]

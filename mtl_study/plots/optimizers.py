@@ -176,13 +176,13 @@ def under_optimizers(best: pd.DataFrame, ax: Axes | None = None) -> Axes:
             ax.plot([x] * len(rows), rows.delta_m, marker, color=colour, markerfacecolor=face, markersize=5)
         ax.plot([], [], marker, color=colour, label=OPTIMIZERS[optimizer])
     ax.set_xticks(range(len(methods)), ["single-task" if m == ALONE else label(m) for m in methods])
-    ax.set_ylabel("Δm, %")
+    ax.set_ylabel("Δm, % (higher is better)")
     canvas.zero_line(ax)
     canvas.despine(ax)
     canvas.legend_right(ax)
     canvas.caption(
         ax,
-        "Δm against the best single-task models under Adam, higher is better; a dot per seed, each pair at its best "
+        "Δm against the best single-task models under Adam; a dot per seed, each pair at its best "
         "step size by validation. Hollow: that step size is the smallest or the largest that was tried.",
     )
     return ax
@@ -202,13 +202,13 @@ def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | N
         ax.plot(mean.index, mean, label=f"{label(smto)}, {OPTIMIZERS[optimizer]}", markersize=5, linewidth=1.5, **style)
     ax.set_xscale("log")
     ax.set_xlabel("factor on the loss of the last task")
-    ax.set_ylabel("Δm, %")
+    ax.set_ylabel("Δm, % (higher is better)")
     canvas.zero_line(ax)
     canvas.despine(ax)
     canvas.legend_right(ax)
     canvas.caption(
         ax,
-        "Δm, higher is better, mean over seeds; the step size of each way to train is the best at the factor 1. A "
+        "Δm, mean over seeds; the step size of each way to train is the best at the factor 1. A "
         "rule that does not notice units is a level line.",
     )
     return ax

@@ -106,9 +106,10 @@ def answers(
             method, in runs of the uniform loss.
 
     Returns:
-        A row per problem; the caption in `.attrs["caption"]`.
+        A row per problem; the caption in `.attrs["caption"]`, the differences with their intervals in
+        `.attrs["gaps"]`.
     """
-    rows = {}
+    rows, gaps = {}, {}
     for problem, table in gains.items():
         swept = fronts.budget(table, names[problem], measure="delta_m", prices=prices[problem])
         of_sweep = swept[swept.smto == SWEEP].pivot(index="seed", columns="runs", values="value")
@@ -116,7 +117,7 @@ def answers(
         chosen = str(smtos.groupby("smto").val_delta_m.mean().idxmax())
         best = smtos[smtos.smto == chosen].set_index("seed").delta_m
         enough, runs = of_sweep.columns[of_sweep.mean() >= best.mean()], of_sweep.columns[-1]
-        gap = inference.t_interval(best - of_sweep[runs])
+        gap = gaps[problem_label(problem)] = inference.t_interval(best - of_sweep[runs])
         rows[problem_label(problem)] = {
             "best SMTO": label(chosen),
             "its price": prices[problem][chosen],
@@ -130,6 +131,7 @@ def answers(
             "runs that reach it": str(enough[0]) if len(enough) else "–",
         }
     found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("problem")
+    found.attrs["gaps"] = gaps
     found.attrs["decimals"] = {"its price": 1, "price of trying all": 1, "its Δm": 2, "± its Δm": 2} | {
         "Δm of its best": 2,
         "SMTO − sweep": 2,

@@ -424,7 +424,7 @@ def figure_9(losses: pd.DataFrame, batches: Mapping[str, int]) -> np.ndarray:
         f"RotoGrad's rotation loss, mean over tasks and each epoch, {captions.seeds(losses)}. Left: as in the paper; "
         "it falls with the square of the batch, "
         f"{listed(f'{batches[name]} on {look.problem_label(name)}' for name in problems)}. Right: over the mean "
-        "squared length of the task gradients; about 1 (dotted): the rotations achieve nothing.",
+        "squared gradient length; about 1 (dotted): rotations achieve nothing.",
     )
     return axes
 

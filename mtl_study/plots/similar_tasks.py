@@ -262,7 +262,7 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     canvas.caption(
         axes,
         f"Task gradients on the {where} under {look.label(smto)}, {captions.seeds(table)}. Left: the mean cosine of "
-        "a task's gradient to their average; dotted: orthogonal gradients of equal length. Middle: pairs of tasks. "
+        "a gradient to their average; dotted: orthogonal and equally long. Middle: pairs of tasks. "
         "Right: unequal lengths alone lower C (D29).",
         _looks(table),
     )
@@ -297,12 +297,14 @@ def _statistics(axes: np.ndarray, table: pd.DataFrame) -> None:
 
 def _looks(table: pd.DataFrame) -> str:
     """The sentences of a caption that say at which steps the gradients were looked at."""
-    every, once = Problem.sample_every, []
-    for problem in look.problems_in_order(table.problem):
+    every, once, problems = Problem.sample_every, [], look.problems_in_order(table.problem)
+    for problem in problems:
         config = table[table.problem == problem].config.iloc[0]
         samples, batch = (frames.setting(config, name) for name in ("train_size", "batch_size"))
         if samples and samples <= (every + 1) * batch:
             once.append(look.problem_label(problem))
+    if len(once) == len(problems):
+        return "Looks: the second step of each epoch (D30)."
     found = f"Looks: the second step of an epoch, then every {every}th"
     where = listed(once) if len(once) <= 3 else f"{len(once)} of the problems"
     return f"{found}; here one per epoch on {where} (D30)." if once else f"{found}."

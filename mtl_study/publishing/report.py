@@ -206,9 +206,11 @@ def _report(preset: str, shown: list[Section], page: Front, behind: Mapping[str,
             f"## {headings['part', 'claims']}",
             f"{'; '.join(counted)}. As data: [claims.json](docs/report/claims.json). `make audit CLAIM=C3b` prints the "
             "records behind a verdict, its numbers per seed and its rule.",
-            "What is said of Cityscapes is decided by Cityscapes only: a row that rests on synthetic streets cannot be "
-            "judged. An open row says what would settle it: how many seeds more would do so in four cases of five, if "
-            "mean and spread are what they seem, and how long they take, as in the records.",
+            *([f"They rest on: {'; '.join(_basis(page))}."] if page.basis else []),
+            "What is said of Cityscapes is decided by Cityscapes only: a row about it that rests on synthetic streets "
+            "cannot be judged. A row about methods may count them as one of its problems, and says so. An open row "
+            "says what would settle it: how many seeds more would do so in four cases of five, if mean and spread are "
+            "what they seem, and how long they take, as in the records.",
             _claims_table(claims, at),
         ]
     return [part for part in parts if part]
@@ -223,12 +225,16 @@ def _first_page(page: Front, at: Mapping[Key, str]) -> list[str]:
         title = words(page.picture.title)
         parts.append(f"![{title}](docs/report/{page.picture.name}.png)")
     if page.basis:
-        parts += ["**What it rests on.**", "\n".join(f"* {kind}: {words(text)}." for kind, text in page.basis.items())]
+        parts += ["**What it rests on.**", "\n".join(f"* {text}." for text in _basis(page))]
     if page.guide:
         parts += ["## Should I use an SMTO?", "\n".join(_advice(*line, at) for line in page.guide)]
     if page.cite:
         parts.append(f"**How to cite.** {words(page.cite)}")
     return parts
+
+
+def _basis(page: Front) -> list[str]:
+    return [f"{kind}: {words(text)}" for kind, text in page.basis.items()]
 
 
 def _advice(advice: Advice, sections_: Sequence[Section], ids: Sequence[str], at: Mapping[Key, str]) -> str:

@@ -1,6 +1,7 @@
 """The guesses of a reader, kept in the folder of the notebook, in a small file called student.json.
 
 predict("00_walks", "all end at …")      keeps a guess; `publish` shows it again under the figure of that name
+recall("02_seeds")                       prints it again next to an answer that is no figure
 
 Nothing is written before somebody guesses.
 """
@@ -18,11 +19,11 @@ FILE = "student.json"
 
 
 def predict(figure: str, guess: str = "") -> None:
-    """Keep a guess, in words, until the figure or table of this name is there. An empty one asks for a guess, where
-    somebody sits at the notebook. Never raises.
+    """Keep a guess, in words, until the figure or table of this name is there, or the answer that recalls it. An empty
+    one asks for a guess, where somebody sits at the notebook. Never raises.
 
     Args:
-        figure: the name under which the notebook publishes it, "00_walks".
+        figure: the name under which the notebook publishes it, "00_walks", or recalls it.
     """
     guess = str(guess or "").strip()
     if not guess:
@@ -37,6 +38,12 @@ def predict(figure: str, guess: str = "") -> None:
         print("✓ Kept. You will see it again under the figure.")
     except CannotWrite as error:
         print(f"✗ Your guess could not be kept: {error}")
+
+
+def recall(answer: str) -> None:
+    """Print what was guessed about an answer; nothing where nothing was."""
+    if guess := guess_at(answer):
+        print(f"Your guess: {guess}")
 
 
 def guess_at(figure: str) -> str:

@@ -110,8 +110,29 @@ def test_a_verdict_reads_aloud():
     two = pd.DataFrame({"problem": ["multimnist/CL_CR"] * 3 + ["multimnist/RL_RR"] * 3, "smto": "unit_scal"})
     two = two.assign(seed=[1, 2, 3] * 2, cosine_to_mean=[0.69, 0.7, 0.71, 0.1, 0.11, 0.12])
     text = says("C10", 0, two)
-    assert text.startswith("holds for 1 of 2, fails for 1 (RL_RR); it takes both: CL_CR 0.700 (")
+    assert text.startswith("holds for 1 of 2, fails for 1 (RL_RR); it takes both; C: CL_CR 0.700 (")
     assert text.endswith("; the rule asks for between 0.65 and 0.75")
+
+
+def test_a_plain_number_is_printed_with_its_name():
+    """What has no unit says what it is, and a difference that it is one: alone, of two, of several, elsewhere."""
+    values = {"cityscapes/R50": (0.70, 0.71, 0.72), CL_RR: (0.6, 0.6, 0.6), "multimnist/CL_CR": (0.65, 0.66, 0.67)}
+    values |= {"multimnist/RL_RR": (0.7, 0.71, 0.72), "qm9": (0.3, 0.3, 0.3)}
+    rows = [(problem, "unit_scal", seed, c) for problem, cs in values.items() for seed, c in enumerate(cs, 1)]
+    table = pd.DataFrame(rows, columns=["problem", "smto", "seed", "cosine_to_mean"])
+
+    def found(claim, i):
+        return claims.find(claims.parts(claim)[i], table)
+
+    assert found("C4", 0).text.startswith("difference in C 0.110 (")
+    assert "holds for both; difference in C: CL_CR 0.0600 (" in found("C10", 1).text
+    assert (
+        ". Means of the difference in C from 0.300 to 0.410; the last is CL_RR with 0.300 at"
+        in found("C10-QM9", 1).text
+    )
+    one = {"reading": "r", "verdict": OPEN, **found("C4", 0).numbers()}
+    *_, text = claims.remarks({"why": "", "settles": "", "also": [one]})
+    assert text.startswith("r: open, difference in C 0.110 (")
 
 
 def test_every_shipped_estimate_is_inside_the_interval_that_is_printed_with_it():

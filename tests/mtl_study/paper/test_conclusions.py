@@ -115,6 +115,28 @@ def test_what_a_notebook_spent_counts_a_run_once():
     assert text.endswith("diverged. No method raised a flag in any step.")
 
 
+# -- 00 ----------------------------------------------------------------------------------------------------------------
+
+
+def start(distances=(0.0, 0.35), more=11, angle=116.0, hurt=("2", "")):
+    ends = pd.DataFrame({"distance of the ends": distances}, index=["Unit. Scal.", "PCGrad"])
+    readers = {"the Gramian": 15, "the losses": 13, "more": more}
+    return says(
+        conclusions.of_first_steps(ends, readers, angle, 2.4, dict(zip(("unit_scal", "edm"), hurt, strict=True)))
+    )
+
+
+def test_the_start_says_who_reads_what_where_walks_end_and_who_would_hurt_a_task():
+    text = start()
+    assert "Of 39 methods 15 read the Gramian of the task gradients and 13 the losses alone. **But** 11 need" in text
+    assert "1 of 2 methods end at one point from both starts. **But** where PCGrad ends depends on the start." in text
+    assert "116° apart, so they conflict, and one is 2.4 times as long as the other; Unit. Scal. of 2 methods" in text
+    turned = start((0.0, 0.0), 0, 80.0, ("", ""))
+    assert "need to see more" not in turned and "2 of 2 methods end at one point" in turned
+    assert "depends on the start" not in turned and "so they do not conflict" in turned
+    assert "none of 2 methods would make a task worse" in turned
+
+
 # -- 01 ----------------------------------------------------------------------------------------------------------------
 
 TWO = intervals(edm=(10.0, 8.0, 12.0), si=(-3.0, -4.0, -2.0), uw=(0.0, -1.0, 1.0))
@@ -379,15 +401,22 @@ def test_fixed_weights_turn_their_sentences_where_the_numbers_turn():
 
 
 def swept(
-    enough="–", words=("beyond", "on", "inside", "cannot tell"), own=("beyond",) * 3, ahead=1.0, wide=(-9.0, -9.1)
+    enough="–",
+    words=("beyond", "on", "inside", "cannot tell"),
+    own=("beyond",) * 3,
+    ahead=1.0,
+    wide=(-9.0, -9.1),
+    gap=(1.5, -0.9, 4.0),
 ):
     row = {"best SMTO": "CDTT", "its price": 1.4, "price of trying all": 22.0, "its Δm": -3.4, "runs of the sweep": 14}
-    row |= {"Δm of its best": -4.9, "SMTO − sweep": 1.5, "95 % interval": "−0.9 to 4.0", "runs that reach it": enough}
+    row |= {"Δm of its best": -4.9, "runs that reach it": enough}
+    answer = pd.DataFrame([row], index=["CL_RR"])
+    answer.attrs["gaps"] = {"CL_RR": Interval(*gap, 3)}
     wider = [("edm", -5.0, wide[0]), ("edm", -5.0, wide[1]), ("cdtt", -5.0, -9.0), ("cdtt", -5.0, 9.0)]
     best = pd.DataFrame({"smto": ["edm", "edm", "fixed", "edm"], "lead": [-0.5, -2.0, ahead, -1.0]})
     return conclusions.of_a_sweep(
         JUDGED,
-        pd.DataFrame([row], index=["CL_RR"]),
+        answer,
         pd.DataFrame({"word": words}),
         pd.DataFrame({"word": own}),
         pd.DataFrame(wider, columns=["smto", "delta_m", "wide"]),
@@ -400,7 +429,10 @@ def test_a_sweep_says_what_it_reaches_what_an_smto_costs_and_for_whom():
     found = swept()
     text = says(found)
     assert "sweep of 14 runs of fixed weights, the best kept by validation, comes to −4.9 % on CL_RR" in text
-    assert "1.5 points between them (−0.9 to 4.0). **But** no number of the sweep's runs reaches" in text
+    assert (
+        "1.5 points (−0.9 to 4.0) between them, which may be none. **But** no number of the sweep's runs reaches"
+        in text
+    )
     assert "choosing it took 22.0 runs of the uniform loss" in text
     assert "Of 4 SMTOs 1 are beyond the front of the sweep, 1 on it, 1 inside; for 1 the seeds cannot tell." in text
     assert "**But** against the sweep at its own learning rate alone, 3 of 3 are beyond." in text
@@ -415,6 +447,7 @@ def test_a_sweep_turns_its_sentences_where_the_numbers_turn():
     text = says(swept(enough="5", own=("inside",), ahead=-0.1))
     assert "5 runs of the sweep reach it on average, and choosing the SMTO took 22.0." in text
     assert "at its own learning rate" not in text and "never more than" not in text
+    assert "may be none" not in says(swept(gap=(1.5, 0.1, 2.9))) + says(swept(gap=(-1.5, -2.9, -0.1)))
     worse = says(swept(wide=(9.0, 9.1)))
     assert "0 beat the uniform loss with a network 1.4 times as wide at the same learning rate, 1 are worse" in worse
 

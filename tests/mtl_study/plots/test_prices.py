@@ -64,7 +64,9 @@ def test_the_answer_pays_for_all_that_were_tried(rows):
         ignore_index=True,
     )
     price = {CL_RR: {"edm": 1.5, "imtl": 1.1, "fixed": 1.0, "unit_scal": 1.0}}
-    row = prices.answers({CL_RR: gains}, NAMES, price).loc["CL_RR"]
+    found = prices.answers({CL_RR: gains}, NAMES, price)
+    row, gap = found.loc["CL_RR"], found.attrs["gaps"]["CL_RR"]
+    assert gap.low < gap.mean == pytest.approx(row["SMTO − sweep"]) and gap.n == 2
     assert (row["best SMTO"], row["its price"], row["its Δm"], row["runs of the sweep"]) == ("EDM", 1.5, -3, 2)
     assert row["price of trying all"] == pytest.approx(2.6) and row["runs that reach it"] == "2"
     assert row["SMTO − sweep"] == pytest.approx(-3 + 2.05) and row["Δm of its best"] == pytest.approx(-2.05)

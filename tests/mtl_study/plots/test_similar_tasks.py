@@ -128,14 +128,16 @@ def test_figure_7_says_where_an_epoch_is_one_look(two_problems, make_run):
     gradients = {"parameters": Gradients(cosine_to_mean=0.7, pairwise_cosine=0.0, norms=[1.0, 1.0], norm_ratio=1.0)}
     values = {"CL": 0.9, "CR": 0.9}
     captions = []
-    for steps in (101, 102):
-        size = {"train_size": 8 * steps, "batch_size": 8}
-        made = [make_run([values], problem=p, gradients=gradients, **size) for p in (CL_CR, "cityscapes/inst_seg")]
+    for steps in ((101, 101), (101, 102), (102, 102)):
+        sizes = [{"train_size": 8 * each, "batch_size": 8} for each in steps]
+        problems = zip((CL_CR, "cityscapes/inst_seg"), sizes, strict=True)
+        made = [make_run([values], problem=p, gradients=gradients, **size) for p, size in problems]
         axes = similar_tasks.figure_7(alignment.gradient_statistics(made))
         captions.append(canvas.figure_of(axes).get_label())
     sentence = "Looks: the second step of an epoch, then every 100th"
-    assert f"{sentence}; here one per epoch on CL_CR and Inst. Seg. (D30)." in captions[0]
-    assert f"{sentence}." in captions[1]
+    assert "Looks: the second step of each epoch (D30)." in captions[0]
+    assert f"{sentence}; here one per epoch on CL_CR (D30)." in captions[1]
+    assert f"{sentence}." in captions[2]
 
 
 def test_the_legend_of_figure_7_covers_nothing(make_run):

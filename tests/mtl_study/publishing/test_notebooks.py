@@ -1,6 +1,7 @@
 """The notebooks themselves: every one runs at smoke, and the shipped records give the committed report."""
 
 import hashlib
+import itertools
 import json
 import re
 
@@ -208,6 +209,13 @@ def test_the_report_is_what_is_computed_anew(job, tmp_path, monkeypatch):
     assert NUMBER.sub("#", ours) == NUMBER.sub("#", theirs)
     values = [[float(x.replace(",", "").replace("−", "-")) for x in NUMBER.findall(text)] for text in (ours, theirs)]
     assert len(values[0]) > 20 and values[0] == pytest.approx(values[1], rel=0.01, abs=0.01)
+
+
+def test_captions_of_figures_in_the_report_have_at_most_sixty_words():
+    """With the sentence on the data, which a notebook adds."""
+    blocks = (REPOSITORY / "REPORT.md").read_text().split("\n\n")
+    captions = [caption for image, caption in itertools.pairwise(blocks) if image.startswith("![")]
+    assert len(captions) > 20 and [text for text in captions if len(text.split()) > 60] == []
 
 
 def test_every_verdict_of_the_report_is_explained_in_a_section():

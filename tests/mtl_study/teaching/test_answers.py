@@ -5,6 +5,7 @@ import ast
 import functools
 import itertools
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -788,8 +789,30 @@ def test_a_guess_is_kept_and_shown_again(capsys, tmp_path, monkeypatch):
     guesses.predict("00_walks", "all end in one point")
     guesses.predict("00_maps", "white")
     assert guesses.guess_at("00_walks") == "all end in one point"
+    capsys.readouterr()
+    guesses.recall("00_maps")
+    guesses.recall("00_nothing")
+    assert capsys.readouterr().out == "Your guess: white\n"
     shown = canvas.publish_table(pd.DataFrame({"x": [1]}), "00_walks", "smoke", "Walks")
     assert shown.data.endswith("\n\n> **Your guess:** all end in one point")
     assert "guess" not in canvas.publish_table(pd.DataFrame({"x": [1]}), "00_ends", "smoke", "Ends").data
     (tmp_path / guesses.FILE).write_text("no json")
     assert guesses.guess_at("00_walks") == ""
+
+
+@pytest.mark.parametrize("path", notebooks.find(REPOSITORY / "notebooks"), ids=lambda path: path.stem)
+def test_every_prediction_has_a_place_to_write_it_and_comes_back(path):
+    """After "Predict" comes a cell for the guess; a figure or table of that name, or `recall`, shows it again later."""
+    cells = notebooks.read(path).cells
+    sources = [cell.source for cell in cells]
+    asked = 0
+    for i, cell in enumerate(cells):
+        if cell.cell_type == "markdown" and "**Predict" in cell.source:
+            asked += 1
+            if sources[i + 1].startswith("my_guess = None"):  # an exercise of its own, which is checked
+                continue
+            (name,) = re.findall(r'^predict\("(\w+)", ""\)', sources[i + 1])
+            later = "\n".join(sources[i + 2 :])
+            shown = re.search(rf'publish(_table)?\([^"]*"{name}"', later)
+            assert shown or f'recall("{name}")' in later, (cell.id, name)
+    assert asked
