@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mtl_study import artifacts, parameters
+from mtl_study import artifacts, look, parameters
 from mtl_study.analysis import rankings
 from mtl_study.experiments import protocol
 from mtl_study.experiments.store import RunStore
@@ -56,6 +56,7 @@ def test_the_ranking_is_that_of_the_notebook(cl_rr):
 def test_the_numbers_of_the_shipped_records(cl_rr):
     """Golden: CDTT leads with its own rate, and CAGrad is among the first where the rates are equal."""
     found = explorer.of_problem(*cl_rr)
+    assert list(found["methods"]) == look.in_order(found["methods"])  # not by letters
     first, *_ = found["rows"]["own"]["delta_m"]
     assert (first["smto"], first["mean"], first["low"], first["high"]) == ("cdtt", 17.8011, 17.388, 18.2141)
     assert cells(found, "own")["cagrad"] == dict(

@@ -27,6 +27,9 @@ def test_a_learning_curve_is_the_mean_over_seeds_of_validation_delta_m(make_run,
     drawn = next(line for line in ax.lines if line.get_label() == look.label("edm"))
     assert list(drawn.get_xdata()) == [1, 2]
     np.testing.assert_allclose(drawn.get_ydata(), [-7, -3])
+    others = learning.learning_curves([*runs, make_run(with_gains([-9, -5]))], reference, TASKS, ["edm"])
+    faint = next(line for line in others.lines if line.get_color() == look.FAINT)
+    assert list(faint.get_xdata()) == [1, 2] and list(faint.get_ydata()) == pytest.approx([-9, -5])
     assert ax.get_ylim()[0] < ax.get_ylim()[1]  # up is better
     assert "mean over 2 seeds" in ax.figure.get_label()
 

@@ -70,5 +70,7 @@ def test_the_answer_pays_for_all_that_were_tried(rows):
     assert (row["best SMTO"], row["its price"], row["its Δm"], row["runs of the sweep"]) == ("EDM", 1.5, -3, 2)
     assert row["price of trying all"] == pytest.approx(2.6) and row["runs that reach it"] == "2"
     assert row["SMTO − sweep"] == pytest.approx(-3 + 2.05) and row["Δm of its best"] == pytest.approx(-2.05)
+    flattered = gains.assign(delta_m=gains.delta_m.where(gains.smto != "imtl", -1.0))  # on test data alone
+    assert prices.answers({CL_RR: flattered}, NAMES, price).loc["CL_RR", "best SMTO"] == "EDM"
     poor = prices.answers({CL_RR: gains.assign(delta_m=gains.delta_m.where(gains.smto != "fixed", -9.0))}, NAMES, price)
     assert poor["runs that reach it"]["CL_RR"] == "–"

@@ -96,6 +96,11 @@ def test_forest_draws_the_paired_intervals_and_the_papers_difference(all_methods
     assert spans == [(found.low["edm"], found.high["edm"])]
     hollow = [line.get_xdata()[0] for line in drawn if line.get_markerfacecolor() == "white"]
     assert hollow == [pytest.approx(-2.303 + 8.952)]
+    entries = ax.get_legend().get_texts(), ax.get_legend().legend_handles
+    assert {text.get_text(): sample.get_markerfacecolor() for text, sample in zip(*entries, strict=True)} == {
+        "here": look.GREY,
+        "paper": "white",
+    }
 
 
 def test_one_seed_is_drawn_without_an_interval(experiment):
