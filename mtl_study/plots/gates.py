@@ -143,12 +143,12 @@ def gates(per_seed: pd.DataFrame, duties: Sequence[float], levels: Mapping[str, 
         values = per_seed[f"ratio {duty:g}"] - per_seed[f"{other} {duty:g}"]
         names.append(f"{100 * duty:g} %: minus {NEEDS[other]}")
         draw_row(right, row, values, NEED[other][0], "D")
-    _differences(right, names, "gain in Δm, points")
+    _differences(right, names, "gain in Δm, points (to the right: better)")
     canvas.caption(
         axes,
         "CAGrad acts in the given share of the steps, elsewhere the mean loss does. Left: Δm, a mark per seed, a bar "
         "for the mean; lines: without a gate. Right: Δm behind the first gate minus that behind another at the same "
-        "seed; above 0 it is better to act where gradients are least balanced.",
+        "seed; to the right of 0 it is better to act where gradients are least balanced.",
     )
     return axes
 
@@ -176,7 +176,11 @@ def equal_radii(table: pd.DataFrame) -> np.ndarray:
             rows = table[(table.problem == problem) & (table.c == c)]
             draw_row(ax, row, rows.difference, ORANGE if c == BEST else BLUE, "D")
         names = [f"c = {c:g}" if c != BEST else "each at its best c" for c in values]
-        _differences(ax, names if ax is axes.flat[0] else [""] * len(names), "IMGrad minus CAGrad, points of Δm")
+        _differences(
+            ax,
+            names if ax is axes.flat[0] else [""] * len(names),
+            "IMGrad minus CAGrad, points of Δm\n(to the right: IMGrad is better)",
+        )
         ax.set_title(problem_label(problem), fontsize=9.5)
     canvas.caption(
         axes,

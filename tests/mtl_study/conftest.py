@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from mtl_study.experiments.runs import Epoch, Gradients, Run, RunConfig
+from tests.mtl_study.figures import figures
+
+__all__ = ["figures"]
 
 Values = Sequence[dict[str, Any]]  # one per epoch: {task: value} or {task: {metric: value}}
 

@@ -243,6 +243,8 @@ def test_a_figure_and_a_table_of_one_name_have_places_of_their_own(house, monkey
     page = house.index()
     assert len(ids := re.findall(r' id="([^"]*)"', page)) == len(set(ids)), ids
     assert {"02_line", "02_line-table"} <= set(ids)
+    assert page.count('<span class="badge yes">reproduced</span>') == 2  # the verdict on C12, there and in the table
+    assert '<span class="badge yes">1 reproduced</span>' in page
     assert 'Shown in <a href="#02_line">Line</a>' in page and 'Shown in <a href="#02_line-table">' not in page
 
 
@@ -255,6 +257,7 @@ def test_every_link_of_the_report_lands_and_claims_and_figures_link_to_each_othe
     contents = text.partition("## Contents")[2].partition("\n## ")[0]
     assert re.findall(r"\* \[(.*?)\]", contents) == ["01 · On 01_lines", "02 · On 02_proofs", "All claims"]
     assert text.index("#### C12") < text.index("## All claims") < text.index("| [C12](#c12) |")
+    assert "\n## All claims\n\n1 reproduced. As data: " in text
     for path in re.findall(r"\]\(((?:notebooks|docs)/[^)]*)\)", text):
         assert (house.repository / path).exists(), path
 
