@@ -192,3 +192,16 @@ def test_figures_are_drawn_and_explain_themselves(per_run):
     shown = [text.get_text() for text in drawn[3].flat[0].get_yticklabels()]
     assert shown == ["Unit. Scal.", "Nash-MTL, released solver", "CAGrad, c = 0.2", "IMGrad, c = 0.2"]
     assert [bar.get_width() for bar in drawn[3].flat[0].patches] == pytest.approx([30, 10, 5, 15])
+
+
+def test_the_grid_of_starts_has_its_counts_under_their_weight_and_step_size():
+    """Columns: the weights, and for each the step sizes; rows: the methods in the paper's order."""
+    cells = [(smto, w, lr) for smto in ("unit_scal", "imgrad") for w in (0.5, 0.9) for lr in (0.01, 0.1, 1.0)]
+    rows = [(smto, grid.NO_C, grid.NO_READING, w, lr, i % 6) for i, (smto, w, lr) in enumerate(cells)]
+    table = pd.DataFrame(rows, columns=["smto", "c", "reading", "weight", "lr", "reached"])
+    (ax,) = figures.reached({"float64": table.sample(frac=1, random_state=0)}).flat
+    assert ax.images[0].get_array().tolist() == [[0, 1, 2, 3, 4, 5]] * 2
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.01", "0.1", "1"] * 2
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["Unit. Scal.", "IMGrad"]
+    above = {text.get_text(): text.get_position()[0] for text in ax.texts if ":" in text.get_text()}
+    assert above == {"0.5 : 0.5": 1.0, "0.9 : 0.1": 4.0}
