@@ -203,7 +203,11 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
     assert [text.get_text() for text in ax.get_xticklabels()] == ["UW", "single-task"]
     assert {line.get_markerfacecolor() for line in ax.lines if len(line.get_xdata()) == 2} >= {"none"}
     ax = figures.over_units(best, [("uw", "adam"), ("uw", "sgd")])
-    assert [len(line.get_xdata()) for line in ax.lines[:2]] == [2, 2]
+    assert [(list(line.get_xdata()), line.get_linestyle()) for line in ax.lines[:2]] == [
+        ([0.1, 1.0], "-"),
+        ([0.1, 1.0], "--"),
+    ]
+    assert [line.get_label() for line in ax.lines[:2]] == ["UW, Adam", "UW, SGD with momentum"]
     g = np.random.default_rng(0).normal(size=(2, 8, 5))
     gramian = np.einsum("ksp,ltp->kslt", g, g)
     pairs = conflicts.pairs(Look.of(gramian, np.eye(2), np.eye(2), epoch=0, step=0))
