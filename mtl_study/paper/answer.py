@@ -107,18 +107,18 @@ def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _a_sweep(sweep: Mapping[str, Any]) -> Iterator[str]:
-    if sweep:
+    if "gap_to_sweep" in sweep:
         yield (
             f"On CL_RR the best of {sweep['sweep']} fixed-weight runs reaches {percent(sweep['sweep_delta_m'])}, "
             f"the best SMTO, {sweep['best']}, {percent(sweep['best_delta_m'])}: "
-            f"{points(sweep['smto_minus_sweep'])} between them{'' if _told(sweep) else ', which may be none'}; to find "
+            f"{points(sweep['gap_to_sweep'])} between them{'' if _told(sweep) else ', which may be none'}; to find "
             f"that SMTO cost {number(sweep['price_of_all'], 0)} runs of the uniform loss."
         )
 
 
 def _told(sweep: Mapping[str, Any]) -> bool:
     """Whether the seeds tell the best SMTO from the best of the sweep."""
-    _, low, high = sweep["smto_minus_sweep"]
+    _, low, high = sweep["gap_to_sweep"]
     return bool(low > 0 or high < 0)
 
 
@@ -193,8 +193,8 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, An
         else "We saw no SMTO that is surely ahead at one learning rate."
     )
     tuned = ""
-    if sweep:
-        mean, low, high = sweep["smto_minus_sweep"]
+    if "gap_to_sweep" in sweep:
+        mean, low, high = sweep["gap_to_sweep"]
         between = points((mean, low, high) if mean > 0 else (-mean, -high, -low))
         side = "ahead" if mean > 0 else "behind"
         says = f"is {between} {side}" if _told(sweep) else f"is not shown to be {side}: {between} between them"

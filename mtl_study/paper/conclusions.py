@@ -760,7 +760,7 @@ def of_a_sweep(
     numbers |= {"best": row["best SMTO"], "best_delta_m": float(row["its Δm"]), "sweep": int(row["runs of the sweep"])}
     gap = answer.attrs["gaps"][problem_label(CL_RR)]
     may_be_none = "" if gap.low > 0 or gap.high < 0 else ", which may be none"
-    numbers |= {"sweep_delta_m": float(row["Δm of its best"]), "smto_minus_sweep": list(gap[:3])}
+    numbers |= {"sweep_delta_m": float(row["Δm of its best"]), "gap_to_sweep": list(gap[:3])}
     count = {word: int((located.word == word).sum()) for word in ("beyond", "on", "inside", "cannot tell")}
     there = int((own.word == "beyond").sum())
     intervals = {smto: inference.t_interval(rows.delta_m - rows.wide) for smto, rows in wide.groupby("smto")}

@@ -623,6 +623,7 @@ Arms = Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], 
 
 
 class OptimizerDetails(Sized):
+    test_size: Annotated[Size, Field(ge=4)]  # the fourth is shown
     optimizers: Annotated[list[str], Field(min_length=1), Once]
     rates: RatesByOptimizer
     factors: Annotated[list[Positive], Field(min_length=2), Once]

@@ -124,7 +124,7 @@ def numbers():
             "best_delta_m": -3.4,
             "sweep": 14,
             "sweep_delta_m": -4.9,
-            "smto_minus_sweep": [1.5, -0.9, 4.0],
+            "gap_to_sweep": [1.5, -0.9, 4.0],
         }
         | {"price": 1.4, "price_of_all": 22.0},
         "05c": {"leads_by_rate": {"0.001": 10.6, "0.0025": 8.2}, "led": "CAGrad and IMTL", "batches": [256]},

@@ -171,6 +171,7 @@ REFUSED = [
         "details.sizes[0] is a whole number (2): expected greater than or equal to 3",
     ),
     ("00_start_here", {"details__resolution": 1}, "expected greater than or equal to 2"),
+    ("07_optimizers", {"details__test_size": 3}, "expected greater than or equal to 4"),  # the fourth is shown
 ]
 
 

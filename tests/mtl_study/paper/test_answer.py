@@ -57,6 +57,8 @@ def test_of_some_notebooks_the_page_says_what_they_know(numbers):
     """Nothing of none; what became null in JSON is no value, and breaks nothing."""
     assert answer.answer({}) == [] and answer.guide({}, {}) == [] and answer.basis({}, {}) == {}
     assert len(answer.answer({"02": numbers["02"]})) == len(answer.answer({"02b": numbers["02b"]})) == 1
+    older = {name: value for name, value in numbers["05b"].items() if name != "gap_to_sweep"}
+    assert answer.answer({"05b": older}) == [] and len(answer.guide({"05b": older}, {})) == 1  # of an earlier version
     unknown = {name: None if isinstance(value, float) else value for name, value in numbers["02b"].items()}
     assert "no value" in answer.answer({"02b": unknown})[0]
 
@@ -100,8 +102,8 @@ def test_the_guide_follows_the_verdicts(changed):
     assert found["An SMTO pays"].startswith("We saw no SMTO that is surely ahead")
     swept = "Against the best of 14 runs of fixed weights, CDTT is "
     ahead, behind = (
-        changed("05b", smto_minus_sweep=[2.0, 1.0, 3.0]),
-        changed("05b", smto_minus_sweep=[-2.0, -3.0, -1.0]),
+        changed("05b", gap_to_sweep=[2.0, 1.0, 3.0]),
+        changed("05b", gap_to_sweep=[-2.0, -3.0, -1.0]),
     )
     assert swept + "2.0 points (1.0 to 3.0) ahead." in guide(ahead)["An SMTO pays"]
     assert swept + "2.0 points (1.0 to 3.0) behind." in guide(behind)["An SMTO pays"]
