@@ -421,8 +421,8 @@ def figure_9(losses: pd.DataFrame, batches: Mapping[str, int]) -> np.ndarray:
     canvas.legend_above(figure, handles=handles, labels=names, ncols=max(len(problems), 1))
     canvas.caption(
         axes,
-        f"RotoGrad's rotation loss, mean over tasks and each epoch, {captions.seeds(losses)}. Left: as in the paper; "
-        "it falls with the square of the batch, "
+        f"RotoGrad's rotation loss, means over tasks and epochs, {captions.seeds(losses)}. Left: as in the paper, "
+        "falling with the square of the batch: "
         f"{listed(f'{batches[name]} on {look.problem_label(name)}' for name in problems)}. Right: over the mean "
         "squared gradient length; about 1 (dotted): rotations achieve nothing.",
     )
