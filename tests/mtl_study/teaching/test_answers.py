@@ -806,14 +806,14 @@ def test_every_prediction_has_a_place_to_write_it_and_comes_back(path):
     """After "Predict" comes a cell for the guess; a figure or table of that name, or `recall`, shows it again later."""
     cells = notebooks.read(path).cells
     sources = [cell.source for cell in cells]
-    asked = 0
+    names = []
     for i, cell in enumerate(cells):
         if cell.cell_type == "markdown" and "**Predict" in cell.source:
-            asked += 1
             if sources[i + 1].startswith("my_guess = None"):  # an exercise of its own, which is checked
                 continue
             (name,) = re.findall(r'^predict\("(\w+)", ""\)', sources[i + 1])
+            names.append(name)
             later = "\n".join(sources[i + 2 :])
             shown = re.search(rf'publish(_table)?\([^"]*"{name}"', later)
             assert shown or f'recall("{name}")' in later, (cell.id, name)
-    assert asked
+    assert names and len(names) == len(set(names))
