@@ -456,7 +456,7 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
     deciding, number = shown[ballot.deciding.pair], _number(rule)
     asked = "" if exact else f"; the rule asks for {_asked(rule)}"
     if not any(c.estimate.n for c in ballot.compared):
-        text = "no runs yet"
+        text = "no runs that count yet"
     elif n == 1:
         text = _quantity(deciding, number) + asked
     else:
@@ -586,7 +586,7 @@ def _share(part: Part, rule: Share, evidence: pd.DataFrame) -> Finding:
     estimate = inference.Proportion(((known > above) & (known < below)).to_numpy())
     ballot = _Ballot.of({pair: estimate}, (0.5, math.inf), 1, part.needs.seeds)
     interval, n = ballot.deciding.decisive, ballot.deciding.estimate.n
-    text = f"in {estimate.happened.sum()} of {counted(n, 'run')}" if n else "no runs yet"
+    text = f"in {estimate.happened.sum()} of {counted(n, 'run')}" if n else "no runs that count yet"
     if n:
         low, high = sized(*_as_read(interval, "share of runs")[1:])
         text += f", by the interval {low} to {high} % of all; the rule asks for more than half"
@@ -627,7 +627,7 @@ def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Findin
     return Finding(
         verdict=ballot.verdict,
         why="no seed has all the methods" if n == 0 else _too_few(part, ballot) or _against(ballot, line),
-        text="its own order" if exact else text if n else "no runs yet",
+        text="its own order" if exact else text if n else "no runs that count yet",
         n=n,
         estimate=interval,
         unit=words[ballot.deciding.pair[1]],

@@ -95,6 +95,14 @@ def test_a_step_size_that_diverged_at_a_seed_is_not_best():
     assert set(confounds.at_best(rows(numbers)).lr) == {0.1}
 
 
+def test_of_equal_step_sizes_the_one_inside_the_grid_is_taken():
+    """Accuracies of a few hundred digits are often equal; the edge is then no better."""
+    numbers = {("uw", "sgd", lr, 1.0): [gain] for lr, gain in ((0.1, 3.0), (0.2, 3.0), (0.4, 1.0))}
+    assert set(confounds.best_rates(rows(numbers)).values()) == {(0.2, True)}
+    flat = {("uw", "sgd", lr, 1.0): [3.0] for lr in (0.1, 0.4)}
+    assert set(confounds.best_rates(rows(flat)).values()) == {(0.1, False)}
+
+
 def test_step_sizes_are_chosen_at_the_seeds_that_all_of_them_have():
     """The first; of the one that is chosen all seeds count, however they did."""
     numbers = {("uw", "sgd", 0.1, 1.0): [2.0], ("uw", "sgd", 0.2, 1.0): [3.0, -9.0], ("uw", "sgd", 0.4, 1.0): [1.0]}

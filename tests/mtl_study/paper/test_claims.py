@@ -99,7 +99,7 @@ def test_a_verdict_reads_aloud():
     rotation = pd.DataFrame(ratio, columns=["problem", "smto", "seed", "rotation_loss"])
     text = says("C11", 0, rotation)
     assert re.fullmatch(r"[\d,]+ times \([\d,.]+ to [\d,]+\); the rule asks for more than 10 times", text)
-    assert says("C11", 0, rotation[:0]) == "no runs yet"
+    assert says("C11", 0, rotation[:0]) == "no runs that count yet"
     shares = pd.DataFrame({"problem": "qm9", "smto": "imtl_transposed", "seed": [1, 2, 3], "diverged": [0.0, 0.0, 0.0]})
     asked = "the rule asks for more than half"
     assert says("C7", 6, shares) == f"in 0 of 3 runs, by the interval 0.0 to 70.8 % of all; {asked}"
