@@ -56,8 +56,9 @@ def under_optimizers(runs: Sequence[Run], tasks: Sequence[Task]) -> pd.DataFrame
 
 def best_rates(table: pd.DataFrame) -> dict[Way, tuple[float, bool]]:
     """The best step size of each way to train, and whether a smaller and a larger one were tried: the largest mean
-    validation Δm, with the losses as they are, over the seeds that all its step sizes have; of equal ones the first that
-    has a smaller and a larger one. One that diverged at such a seed is not chosen; where all did, the way is left out."""
+    validation Δm, with the losses as they are, over the seeds that all its step sizes have. Of equal ones it is the
+    first that has a smaller and a larger one. One that diverged at such a seed is not chosen; where all did, the way is
+    left out."""
     found = {}
     for way, rows in table[table.factor == 1].groupby(["problem", "smto", "optimizer"], sort=False):
         common = set.intersection(*(set(of_rate.seed) for _, of_rate in rows.groupby("lr")))
@@ -65,7 +66,7 @@ def best_rates(table: pd.DataFrame) -> dict[Way, tuple[float, bool]]:
         if scores.notna().any():
             equal = [float(lr) for lr in scores.index[scores == scores.max()]]
             inside = [lr for lr in equal if scores.index.min() < lr < scores.index.max()]
-            found[way] = [*inside, *equal][0], bool(inside)
+            found[way] = next(iter([*inside, *equal])), bool(inside)
     return found
 
 
