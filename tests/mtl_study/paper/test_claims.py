@@ -1,6 +1,7 @@
 import json
 import math
 import re
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -165,6 +166,17 @@ def test_a_difference_of_shares_is_read_in_points_and_may_be_negative():
     one = {"reading": "of all", "verdict": OPEN, "estimate": 0.5, "low": -0.9, "high": 1.9, "n": 3}
     *_, text = claims.remarks({"why": "", "settles": "", "also": [one | {"unit": "share of methods"}]})
     assert text == "of all: open, 50 % of the methods (0 to 100)"
+
+
+@pytest.mark.parametrize("odds", [(0, 0.4, 0.6), (0.1, 0.2, 0.7), (0.05, 0.3, 0.65), (0.2, 0, 0.8)], ids=str)
+def test_a_share_of_two_tasks_is_seldom_decided_where_its_mean_is_on_the_line(odds):
+    """By simulation: none, half or all of the tasks agree, with these odds and the mean 0.8, at the seeds asked for."""
+    part, rng, found = claims.parts("Elich-transfer")[1], np.random.default_rng(0), Counter()
+    n = part.needs.seeds
+    table = pd.DataFrame({"problem": CL_RR, "smto": ["unit_scal"] * n + ["cagrad"] * n, "seed": [*range(1, n + 1)] * 2})
+    for _ in range(200):
+        found[claims.find(part, table.assign(agree=rng.choice([0, 0.5, 1], p=odds, size=2 * n))).verdict] += 1
+    assert found[REPRODUCED] <= 14 and found[NOT_REPRODUCED] <= 14, found
 
 
 # -- counting with intervals -------------------------------------------------------------------------------------------
