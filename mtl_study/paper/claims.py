@@ -150,8 +150,11 @@ class Verdicts(list[Verdict]):
             beneath = "<br>".join(map(html.escape, remarks(vars(p))))
             badge = f'<b style="color:{COLOURS[p.verdict]}">{p.verdict}</b><br><small>{beneath}</small>'
             cells = [f"<b>{p.id}</b>", says, html.escape(p.paper), html.escape(p.ours), str(p.n), badge]
-            rows.append("<tr>" + "".join(f"<td {cell}>{text}</td>" for text in cells) + "</tr>")
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+            named = zip(_HEAD, cells, strict=True)
+            rows.append(
+                "<tr>" + "".join(f'<td data-head="{name}" {cell}>{text}</td>' for name, text in named) + "</tr>"
+            )
+        return f'<table class="verdicts"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 _HEAD = ("Claim", "Statement", "Paper", "We measured", "n", "Verdict")
