@@ -209,7 +209,7 @@ class Balancer:
             raise ValueError("no tensor of floats is in features; give some, in any nest of lists, tuples and dicts.")
         self._check(named, bool(z), aims, second_batch)
         last = self.last
-        if None in named.values():
+        if any(loss is None for loss in named.values()):  # (`None in` would compare each loss with it)
             values = [loss.detach().to(last) for loss in named.values() if loss is not None]
             last = torch.where(last.isnan(), torch.stack(values).mean(), last)
         another = None if second_batch is None else self._evaluated(second_batch)
@@ -363,11 +363,16 @@ class Balancer:
 
     def _count(self, named: Mapping[str, Tensor | None], step: GraphStep, result: StepResult) -> None:
         """Losses join the means of the epoch and of an accumulated step."""
-        self.last, share = step.losses, 1 / self._parts
-        present = torch.tensor([float(loss is not None) for loss in named.values()]).to(self.last)
-        self.sums += present * self.last
-        self.counts += present
-        self.before = share * self.last + (self.before if self._part else 0)
+        self.last = step.losses
+        if all(loss is not None for loss in named.values()):
+            self.sums += self.last
+            self.counts += 1
+        else:
+            present = torch.tensor([float(loss is not None) for loss in named.values()]).to(self.last)
+            self.sums += present * self.last
+            self.counts += present
+        share = self.last if self._parts == 1 else self.last / self._parts
+        self.before = share if self._part == 0 else self.before + share
         self._part = (self._part + 1) % self._parts
         self._seen.clear()
         if OVERFLOW in result.flags:

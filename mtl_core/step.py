@@ -589,7 +589,7 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
 
 def single(tensor: Tensor) -> Tensor:
     """The tensor itself, or a copy in single precision of one that has less."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor if tensor.dtype.itemsize >= 4 else tensor.float()
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:

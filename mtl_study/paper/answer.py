@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mtl_study.paper.claims import ERROR, NOT_REPRODUCED, REPRODUCED
-from mtl_study.paper.conclusions import points
+from mtl_study.paper.conclusions import points, told
 from mtl_study.words import counted, number, percent, spanned
 
 QUESTION = (
@@ -111,15 +111,10 @@ def _a_sweep(sweep: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"On CL_RR the best of {sweep['sweep']} fixed-weight runs reaches {percent(sweep['sweep_delta_m'])}, "
             f"the best SMTO, {sweep['best']}, {percent(sweep['best_delta_m'])}: "
-            f"{points(sweep['gap_to_sweep'])} between them{'' if _told(sweep) else ', which may be none'}; to find "
+            f"{points(sweep['gap_to_sweep'])} between them"
+            f"{'' if told(sweep['gap_to_sweep']) else ', which may be none'}; to find "
             f"that SMTO cost {number(sweep['price_of_all'], 0)} runs of the uniform loss."
         )
-
-
-def _told(sweep: Mapping[str, Any]) -> bool:
-    """Whether the seeds tell the best SMTO from the best of the sweep."""
-    _, low, high = sweep["gap_to_sweep"]
-    return bool(low > 0 or high < 0)
 
 
 def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mapping[str, Any]) -> Iterator[str]:
@@ -194,10 +189,10 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, An
     )
     tuned = ""
     if "gap_to_sweep" in sweep:
-        mean, low, high = sweep["gap_to_sweep"]
-        between = points((mean, low, high) if mean > 0 else (-mean, -high, -low))
+        mean, low, high = gap = sweep["gap_to_sweep"]
+        between = points(gap if mean > 0 else (-mean, -high, -low))
         side = "ahead" if mean > 0 else "behind"
-        says = f"is {between} {side}" if _told(sweep) else f"is not shown to be {side}: {between} between them"
+        says = f"is {between} {side}" if told(gap) else f"is not shown to be {side}: {between} between them"
         tuned = f" Against the best of {sweep['sweep']} runs of fixed weights, {sweep['best']} {says}."
     alike = (
         f" Where they are alike, {two['small']} of {two['pairs']} differences are shown to be below {two['margin']:g} "

@@ -79,6 +79,11 @@ def points(interval: Sequence[float], unit: str = "points") -> str:
     return f"{number(mean)} {unit}" + (f" ({number(low)} to {number(high)})" if known else "")
 
 
+def told(interval: Sequence[float]) -> bool:
+    """Whether the seeds tell two things apart: the interval of their difference [mean, low, high] is without 0."""
+    return interval[1] > 0 or interval[2] < 0
+
+
 def judged(verdicts: Iterable[Verdict]) -> Sentence:
     """How the rules decided; what is not reproduced, or not decided, is the evidence against."""
     verdicts = list(verdicts)
@@ -167,11 +172,11 @@ def _by_family(runs: Iterable[Run]) -> dict[str, list[RunConfig]]:
 
 
 def ours(runs: Iterable[Run]) -> str:
-    """What our numbers rest on: a sentence for the captions that have the paper's numbers next to ours."""
+    """What our numbers rest on, for the tables that have the paper's numbers next to ours."""
     runs = list(runs)
     words, of = basis(runs), _by_family(runs)
     each = (f"{words[family]}, {counted(len({c.seed for c in of[family]}), 'seed')}" for family in of)
-    return f" Ours rest on {'; on '.join(each)}."
+    return "; on ".join(each)
 
 
 # -- 00: the start -----------------------------------------------------------------------------------------------------
@@ -759,7 +764,7 @@ def of_a_sweep(
     numbers: dict[str, Any] = {"price": float(row["its price"]), "price_of_all": trying, "enough": enough}
     numbers |= {"best": row["best SMTO"], "best_delta_m": float(row["its Δm"]), "sweep": int(row["runs of the sweep"])}
     gap = answer.attrs["gaps"][problem_label(CL_RR)]
-    may_be_none = "" if gap.low > 0 or gap.high < 0 else ", which may be none"
+    maybe = ", which may be none"
     numbers |= {"sweep_delta_m": float(row["Δm of its best"]), "gap_to_sweep": list(gap[:3])}
     count = {word: int((located.word == word).sum()) for word in ("beyond", "on", "inside", "cannot tell")}
     there = int((own.word == "beyond").sum())
@@ -770,7 +775,7 @@ def of_a_sweep(
         Sentence(
             f"A sweep of {numbers['sweep']} runs of fixed weights, the best kept by validation, comes to "
             f"{percent(numbers['sweep_delta_m'])} on CL_RR, the best SMTO, {numbers['best']}, to "
-            f"{percent(numbers['best_delta_m'])}: {points(gap)} between them{may_be_none}.",
+            f"{percent(numbers['best_delta_m'])}: {points(gap)} between them{'' if told(gap) else maybe}.",
             f"no number of the sweep's runs reaches the SMTO on average; choosing it took {number(trying)} runs of the "
             "uniform loss, since all had to be tried."
             if enough == "–"

@@ -137,12 +137,10 @@ def table_of_regularisation(table: pd.DataFrame) -> pd.DataFrame:
     found.attrs["decimals"] = 2
     canvas.caption(
         found,
-        f"""Test Δm minus that of Unit. Scal. at the same seed, in points: mean over {captions.seeds(full)}
-        and 95 % t interval. None: no dropout, no weight decay, last epoch. Best for each: with early stopping, each
-        method at the dropout and weight decay with the best mean validation Δm. "Explained" by regularisation: a lead
-        above 0 without, none that can be told from 0 with it, and the difference between the two above 0. A lead
-        remains: both above 0. No lead to explain: below 0 without. Cannot tell: anything else.
-       """,
+        f"""Test Δm minus that of Unit. Scal. at the same seed, in points, {captions.seeds(full)}. None: no dropout, no
+        weight decay, last epoch. Best for each: early stopping, dropout and weight decay by validation. "Explained": a
+        lead above 0 without, not with, and a difference above 0. "A lead remains": both above 0. "No lead": below 0
+        without.""",
     )
     return found
 

@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-A_SEED = "A seed fixes initial weights, dropout and batch order; the split belongs to the data set."
+PLACES = (
+    "Places: those that the mean may have, by 95 % intervals of the differences to all others (Bonferroni); methods "
+    "that share a letter are tied."
+)
 EVERYWHERE = (  # of figures and tables: said once, so that captions need not
     "Unless a caption says otherwise: Δm, the mean gain over the single-task models in percent, is read on test data "
     "at the epoch with the best validation Δm, and means are over seeds. A band or ± is one standard deviation between "
     "seeds. An interval is a 95 % t interval over seeds. A box has the median and the quartiles, its whiskers reach "
     "the last value within 1.5 box lengths. Up to five seeds are drawn one by one. A grey line at 0 is the single-task "
     "models, whose own error is not drawn: it moves all methods together. A black dashed line is the uniform loss "
-    f"(Unit. Scal.). A method keeps its colour and its marker in all figures. {A_SEED}"
+    "(Unit. Scal.). A method keeps its colour and its marker in all figures. In a table the interval of a method's Δm "
+    f"has the error of the single-task models in it, which cancels in differences. {PLACES} A seed fixes initial "
+    "weights, dropout and batch order; the split belongs to the data set."
 )
 
 
@@ -69,11 +74,6 @@ def learning_rates(rates: Mapping[str, float]) -> str:
 
 NAMED = 4  # more methods whose runs diverged are counted, not named
 
-LEVELS = (
-    "95 % interval: of the level of Δm, with the error of the single-task models, which all methods share; it does not "
-    "cancel there, as it does in differences."
-)
-
 
 def level(values: pd.Series, decimals: int = 1) -> str:
     """The interval of a method's level as a cell of a table, from its column of `delta.with_levels`."""
@@ -87,21 +87,12 @@ def place(row: pd.Series) -> dict[str, str]:
     return {"places": str(first) if first == last else f"{first} to {last}", "ties": row.ties}
 
 
-PLACES = (
-    "Places: those that the mean may have, by 95 % intervals of the differences to all others (Bonferroni); methods "
-    "that share a letter are tied."
-)
-
-
 def elsewhere(selected: pd.DataFrame) -> str:
     """The sentence of a caption that names the methods with runs from another kind of machine than most of their seed;
     nothing where there are none. They start from the same weights and batches, and round otherwise."""
     most = selected.groupby(["problem", "seed"]).machine.transform(lambda machines: machines.mode()[0])
-    found = selected[selected.machine != most].groupby("smto", sort=False).machine.unique()
-    if found.empty:
-        return ""
-    named = [f"{label(smto)} ({', '.join(sorted(machines))})" for smto, machines in found.items()]
-    return f"Not made on the kind of machine of the other rows ({', '.join(sorted(set(most)))}): {', '.join(named)}."
+    found = selected[selected.machine != most].smto.unique()
+    return f"Made on another kind of machine than most: {', '.join(map(label, found))}." if len(found) else ""
 
 
 def diverged(selected: pd.DataFrame) -> str:

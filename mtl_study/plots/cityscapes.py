@@ -188,10 +188,9 @@ def table_of_steps(names: Sequence[str], **options: Any) -> pd.DataFrame:
     table["weights of the encoder"] = [f"{n:,}" for n in table["weights of the encoder"]]
     canvas.caption(
         table,
-        "The steps of the ladder as they are run here. S: semantic segmentation; D: disparity; I: the way from each "
-        "pixel of a person or vehicle to the middle of its object. Dilations at work: a head has 3×3 convolutions with "
-        "several dilations; one that is no less than both sides of the map of features meets nothing but padding, and "
-        "is a 1×1 convolution.",
+        "S: semantic segmentation; D: disparity; I: the way from each pixel of a person or vehicle to the middle of "
+        "its object. Dilations at work: those of a head's 3×3 convolutions that are less than a side of the map of "
+        "features; others meet nothing but padding there.",
     )
     return table
 

@@ -32,13 +32,13 @@ def by_seed(selected: pd.DataFrame, fixed: pd.DataFrame, seeds: Sequence[int]) -
 
 
 def remembered(epochs: Mapping[str, int], factor: float = 0.9) -> str:
-    """The sentence of a caption that says how much of the first epoch a moving average still holds.
+    """The sentence that says how much of the first epoch a moving average still holds.
 
     Args:
         epochs: of training, by problem.
     """
     shares = (f"{percent(100 * factor ** (n - 1), 0)} on {problem_label(problem)}" for problem, n in epochs.items())
-    return f"The moving average behind the fixed weights still holds so much of the first epoch: {listed(shares)}. "
+    return f"The moving average behind the fixed weights still holds so much of the first epoch: {listed(shares)}."
 
 
 def table_2(
@@ -46,15 +46,12 @@ def table_2(
     selected: Mapping[str, pd.DataFrame],
     fixed: Mapping[str, pd.DataFrame],
     sets: int,
-    note: str,
-    basis: str,
 ) -> pd.DataFrame:
     """Table 2: the uniform loss, fixed weights, and the best SMTO, with the paper's means.
 
     Args:
         rows: of `by_seed`, of several problems. selected, fixed: what they come from, by problem. sets: of weights on
-            QM9, of which validation has chosen. note, basis: sentences of the caption: `remembered`, and what our
-            numbers rest on.
+            QM9, of which validation has chosen.
 
     Returns:
         A row per problem; the caption in `.attrs["caption"]`.
@@ -75,10 +72,9 @@ def table_2(
     table.attrs["decimals"] = 2
     canvas.caption(
         table,
-        "Test Δm in percent, higher is better: mean over n seeds, ± the standard deviation between seeds, and the "
-        f"paper's mean. The best SMTO and, on QM9, the best of {sets} sets of weights are those with the best mean "
-        f"validation Δm. Their learning rates, from left to right: {'; '.join(rates)}. Where they differ, so does more "
-        f"than the weights. {note}{captions.A_SEED}{basis}",
+        f"Test Δm in percent, higher is better. The best SMTO and, on QM9, the best of {sets} sets of weights: by mean "
+        f"validation Δm. Learning rates, from left to right: {'; '.join(rates)}. Where they differ, so does more than "
+        "the weights.",
     )
     return table
 

@@ -229,18 +229,10 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
     table.attrs["decimals"] = 1
     canvas.caption(
         table,
-        f"""ε+, the additive ε: what every point of the front that {placed.attrs["sweep"]} configurations of fixed
-        weights, the uniform loss among them, draw with the same seed would have to gain on both tasks to be as good as
-        the method, in standard deviations of a seed ({sd}); above 0 it is beyond the front, below 0 inside. Beyond or
-        inside: by more than {margin:g} on average, with an interval that excludes 0; on: with the whole
-        interval within ±{margin:g}. "A sweep point":
-        the same for a point of the front against the rest of the sweep, in the median; a method that is beyond by less
-        may just have met a gap between two weights. {
-            "There: against that part of the sweep only which has the method's own learning rate. The whole sweep has "
-            "several, a method has one, and a larger step moves a method, too."
-            if own is not None
-            else ""
-        }""",
+        f"""ε+: what every point of the front of {placed.attrs["sweep"]} fixed weights at the same seed would have to
+        gain on both tasks to be as good as the method, in standard deviations of a seed ({sd}).
+        Beyond, inside: by more than {margin:g}, interval without 0. On: all of it within ±{margin:g}.
+        {"There: the sweep at its own learning rate." if own is not None else ""}""",
     )
     return table
 

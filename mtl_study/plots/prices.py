@@ -87,11 +87,9 @@ def contributions(added: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame
     table.attrs["decimals"] = 1
     canvas.caption(
         table,
-        "Hypervolume contribution: by how many percent the hypervolume of the sweep grows with the points of all "
-        "SMTOs, and with the one that adds most (chosen in hindsight): mean over n seeds and 95 % t interval. A sweep "
-        "point: the same of a point of the sweep's front to the rest of it, the median over the front. Hypervolume "
-        "above a point a tenth of the front's extent below its ends. The training loss is that of the last epoch.",
-        captions.A_SEED,
+        "By how many percent the hypervolume of the sweep grows with all SMTOs, and with the one that adds most "
+        "(chosen in hindsight). A sweep point: the same of a point of its front to the rest, the median. Hypervolume "
+        "above a point a tenth of the front's extent below its ends. Training losses: of the last epoch.",
     )
     return table
 
@@ -138,10 +136,8 @@ def answers(
     }
     canvas.caption(
         found,
-        "The SMTO that is best on validation, and the sweep, of which the run that is best on validation is kept: test "
-        "Δm in percent, higher is better, and prices in runs of the uniform loss. To choose the SMTO all of them were "
-        "run; a run of the sweep costs 1. Differences are paired by seed. Runs that reach it: of the sweep, on average "
-        "over all ways to choose so many.",
-        captions.A_SEED,
+        "Test Δm in percent, higher is better, of the SMTO and of the run of the sweep that are best on validation; "
+        "prices in runs of the uniform loss. To choose the SMTO all of them were run. Differences are paired by seed. "
+        "Runs that reach it: of the sweep, on average over all ways to choose so many.",
     )
     return found

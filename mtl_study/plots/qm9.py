@@ -326,10 +326,8 @@ def table_1(selected: pd.DataFrame, tasks: Sequence[Task], settings: pd.DataFram
     table.attrs["decimals"] = 2
     canvas.caption(
         table,
-        f"""Δm: mean gain over the single-task models on the test split, in percent, higher is better; mean over n
-        seeds, ± the standard deviation between seeds. MR: the method's rank among these {len(rows)}, by its mean over
-        seeds, averaged over the 11 properties; 1 is best; a method that lost a run ranks last. Paper: 3 runs.
-        {captions.LEVELS if with_levels else ""} {captions.PLACES}
+        f"""Δm in percent, higher is better. MR: rank among these {len(rows)} by the mean over n seeds, averaged
+        over the 11 properties; 1 is best; who lost a run is last. Paper: 3 runs.
         {captions.diverged(selected)} {captions.elsewhere(selected)} {captions.chosen(settings)}""",
     )
     return table
@@ -354,7 +352,7 @@ def table_5(selected: pd.DataFrame, tasks: Sequence[Task]) -> pd.DataFrame:
     table.attrs["decimals"] = 1
     canvas.caption(
         table,
-        f"""Gain per property over the single-task model in percent, mean over {captions.seeds(selected)}: its least,
+        f"""Gain per property over the single-task model in percent, {captions.seeds(selected)}: its least,
         greatest, median and mean value over the 11 properties, and its standard deviation over them (divided by 11).
         "of 12" takes the average in as a twelfth value, which is how the paper's median and standard deviation were
         made (D32): compare these two with the paper's.""",
@@ -537,10 +535,10 @@ def imtl_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     table.attrs["decimals"] = {"largest |α|": 2, "largest e^s": 2, "e^s at rest": 1}
     canvas.caption(
         table,
-        "Largest |α|: of any step of any run. Condition number of M and largest e^s: the largest mean over an epoch of "
-        f"any run. Of a run that diverged its last steps (up to {LAST_STEPS}) count as well, each by itself. e^s at "
-        "rest: 1/L of the property with the smallest training loss in the last epoch, to which its scale is on the "
-        "way. Where a run diverged, epochs and steps count from 1. The guard is counted in full epochs.",
+        "Largest |α|: of any step. Condition number of M, largest e^s: the largest mean over an epoch; where a run "
+        f"diverged also each of its last {LAST_STEPS} steps. e^s at rest: 1/L of the property with "
+        "the smallest training loss in the last epoch. Where a run diverged, epochs and steps count from 1. Guard: in "
+        "full epochs.",
     )
     return table
 

@@ -51,13 +51,10 @@ def found(
     n, every = drawn
     canvas.caption(
         table,
-        "Test Δm on CL_RR in percent, higher is better, trained from the start with the weights found: mean over "
-        f"{counted(max(map(len, gains.values())), 'seed')}, ± the standard deviation between seeds. There is a "
-        f"population for each of {counted(len(gains.get('population', ())), 'seed')}, and the first one's weights are "
-        f"shown; the training with what it found is not counted. Random points: of {n} points of the sweep at this "
-        f"learning rate the one that is best on validation, the mean over all ways to draw {n} of {every}. They reach "
-        "further out than a population's first weights usually do. Differences are paired by seed.",
-        captions.A_SEED,
+        "Test Δm on CL_RR in percent, higher is better, trained from the start with the weights found; of each "
+        f"population ({counted(len(gains.get('population', ())), 'seed')}) the first one's. Training with what it "
+        f"found is not counted. Random points: of {n} of the sweep's {every} at this learning rate the best on "
+        "validation, the mean over all ways to draw.",
     )
     return table
 
@@ -107,6 +104,5 @@ def placed_by_rate(swept: pd.DataFrame, others: pd.DataFrame, tasks: Sequence[st
         table,
         f"Test Δm on CL_RR, mean and standard deviation over {captions.seeds(others)}, and the additive ε (ε+) "
         "against the front of the whole sweep, as in the table of all methods in notebook 05b.",
-        captions.A_SEED,
     )
     return table

@@ -240,11 +240,9 @@ def table_3(
     table.attrs["decimals"] = 2
     canvas.caption(
         table,
-        f"""Gain over the single-task models on the test split, in percent, higher is better, at the epoch with the best
-        validation Δm: mean over n seeds, ± the standard deviation between seeds (of single runs, not of their mean),
-        and the paper's mean over {len(published.seeds(str(selected.problem.iloc[0]))[1])} runs.
-        {"The paper ran IMTL in the transposed form (D24); its numbers are in both rows." if transposed else ""}
-        {captions.LEVELS if with_levels else ""} {captions.PLACES}
+        f"""Gain over the single-task models in percent, higher is better; ±: standard deviation of single runs; paper:
+        mean over {len(published.seeds(str(selected.problem.iloc[0]))[1])} runs.
+        {"The paper ran IMTL transposed (D24); its numbers are in both rows." if transposed else ""}
         {captions.diverged(selected)} {captions.elsewhere(selected)} {captions.chosen(settings)}""",
     )
     return table
@@ -286,10 +284,9 @@ def table_of_differences(
     lacking = [row["method"] for row in rows if row["one rate"] == "no runs"]
     canvas.caption(
         table,
-        "Test Δm minus that of Unit. Scal. in points, paired by seed: mean, 95 % t interval and number of pairs; first "
-        "with the learning rates that both have (the method's, that of Unit. Scal.), then both at one rate. Where the "
-        "rates differ, the first difference belongs to both.",
-        f"The store has no runs of {listed(lacking)} and Unit. Scal. at one rate." if lacking else "",
+        "Test Δm minus that of Unit. Scal. in points, paired by seed, with the number of pairs; first with the "
+        "learning rates that both have (the method's, that of Unit. Scal.), then both at one.",
+        f"No runs at one rate: {listed(lacking)}." if lacking else "",
         captions.chosen(settings),
     )
     return table

@@ -226,9 +226,8 @@ def famo_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     canvas.caption(
         found,
         """Improvement: the fall of a batch's log loss in one step, mean of the two tasks. Chance: the standard
-        deviation, over the steps of an epoch, of the difference between the two tasks' improvements. Medians over
-        epochs and seeds for these two and their ratio; means for the rest. w₁ by 1/L alone: from the least to the
-        greatest epoch, mean over seeds.""",
+        deviation, over the steps of an epoch, of the difference between the two. Medians over epochs and seeds for
+        these and their ratio; means for the rest. w₁ by 1/L alone: its range over epochs, mean over seeds.""",
     )
     return found
 
@@ -467,10 +466,9 @@ def equivalence(selected: pd.DataFrame, margin: float, one_rate: pd.DataFrame | 
     canvas.caption(
         table,
         f"""Test Δm minus that of Unit. Scal. at the same seed, in points, over {captions.seeds(selected)}. p: of two
-        one-sided t tests of "the difference is outside ±{margin:g} points"; below {inference.TOST:g}, which is where
-        the 95 % interval is within ±{margin:g}, the method is equally good by this yardstick. "Different" means that
-        the interval excludes 0. Where neither holds, the seeds are too few to tell. Each row is a test of its own.
-        {"At one rate: both with the same learning rate." if one_rate is not None else ""}""",
+        one-sided t tests of "outside ±{margin:g} points". Equal: p below {inference.TOST:g}, where the 95 % interval
+        is within ±{margin:g}. Different: the interval excludes 0. Each row is a test of its own.
+        {"At one rate: both at the same." if one_rate is not None else ""}""",
     )
     return table
 

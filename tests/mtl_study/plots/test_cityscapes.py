@@ -185,7 +185,7 @@ def test_tables_4_and_9_stand_beside_the_papers():
     both = pd.concat([table, table[table.smto == "imtl"].assign(smto="imtl_transposed")])
     found = selection.table_3(both, "table_4")
     assert found.loc["IMTL, transposed", "paper Δm"] == found.loc["IMTL", "paper Δm"] == 0.570
-    assert "The paper ran IMTL in the transposed form (D24); its numbers are in both rows." in found.attrs["caption"]
+    assert "The paper ran IMTL transposed (D24); its numbers are in both rows." in found.attrs["caption"]
     settings = [
         {
             "smto": "single_task",
