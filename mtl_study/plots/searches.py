@@ -43,6 +43,7 @@ def found(
             "epochs of search": epochs.get(name, 0),
             "Δm": values.mean(),
             "± Δm": values.std(ddof=1),
+            "n": len(values),
             "minus random points": ahead.mean if name != random else np.nan,
             "95 % interval": captions.interval(ahead.low, ahead.high) if name != random else "–",
         }
