@@ -371,7 +371,7 @@ class Balancer:
             present = torch.tensor([float(loss is not None) for loss in named.values()]).to(self.last)
             self.sums += present * self.last
             self.counts += present
-        share = self.last if self._parts == 1 else self.last / self._parts
+        share = self.last if self._parts == 1 else self.last * (1 / self._parts)
         self.before = share if self._part == 0 else self.before + share
         self._part = (self._part + 1) % self._parts
         self._seen.clear()

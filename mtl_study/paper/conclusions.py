@@ -176,7 +176,7 @@ def ours(runs: Iterable[Run]) -> str:
     runs = list(runs)
     words, of = basis(runs), _by_family(runs)
     each = (f"{words[family]}, {counted(len({c.seed for c in of[family]}), 'seed')}" for family in of)
-    return "; on ".join(each)
+    return f"our numbers rest on {'; on '.join(each)}"
 
 
 # -- 00: the start -----------------------------------------------------------------------------------------------------

@@ -138,9 +138,9 @@ def table_of_regularisation(table: pd.DataFrame) -> pd.DataFrame:
     canvas.caption(
         found,
         f"""Test Δm minus that of Unit. Scal. at the same seed, in points, {captions.seeds(full)}. None: no dropout, no
-        weight decay, last epoch. Best for each: early stopping, dropout and weight decay by validation. "Explained": a
-        lead above 0 without, not with, and a difference above 0. "A lead remains": both above 0. "No lead": below 0
-        without.""",
+        weight decay, last epoch. Best for each: early stopping, dropout and weight decay by validation. Intervals
+        decide. "Explained": above 0 without, around 0 with, shrunk. "A lead remains": above 0 both times. "No lead":
+        below 0 without.""",
     )
     return found
 

@@ -92,7 +92,7 @@ def elsewhere(selected: pd.DataFrame) -> str:
     nothing where there are none. They start from the same weights and batches, and round otherwise."""
     most = selected.groupby(["problem", "seed"]).machine.transform(lambda machines: machines.mode()[0])
     found = selected[selected.machine != most].smto.unique()
-    return f"Made on another kind of machine than most: {', '.join(map(label, found))}." if len(found) else ""
+    return f"Some runs are from another kind of machine: {', '.join(map(label, found))}." if len(found) else ""
 
 
 def diverged(selected: pd.DataFrame) -> str:

@@ -189,8 +189,8 @@ def table_of_steps(names: Sequence[str], **options: Any) -> pd.DataFrame:
     canvas.caption(
         table,
         "S: semantic segmentation; D: disparity; I: the way from each pixel of a person or vehicle to the middle of "
-        "its object. Dilations at work: those of a head's 3×3 convolutions that are less than a side of the map of "
-        "features; others meet nothing but padding there.",
+        "its object. Dilations at work: those of a head's 3×3 convolutions that are less than the longer side of the "
+        "map of features; with others they are 1×1 convolutions.",
     )
     return table
 
@@ -332,9 +332,8 @@ def pooled(found: pd.DataFrame) -> str:
     if n < 2:
         return "With one seed there is no interval."
     return (
-        f"The 95 % t intervals have one error variance in common, the mean of the {count} variances between seeds, "
-        f"with {count * (n - 1)} degrees of freedom. This assumes that the gap varies between seeds equally much in "
-        "all corners, and independently once taken out what a seed does to all of them."
+        f"Intervals: one variance, the mean of the {count} between seeds ({count * (n - 1)} degrees of freedom), as if "
+        "the gap varied equally in all corners, but for what a seed does to all."
     )
 
 
@@ -358,9 +357,8 @@ def table_of_effects(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     table.attrs["decimals"] = 2
     canvas.caption(
         table,
-        f"In points of Δm, from all eight corners; mean over {counted(n, 'seed')}. A row with × is by "
-        f"how much changes do more together than one by one, as an effect of the same kind. {pooled(first)} "
-        + (f"By itself: with each effect's own variance, {n - 1} degrees of freedom." if n > 1 else ""),
+        f"In points of Δm, from all eight corners, {counted(n, 'seed')}. × : by how much changes do more together than "
+        f"one by one. {pooled(first)} " + (f"By itself: each effect's own variance ({n - 1})." if n > 1 else ""),
     )
     return table
 

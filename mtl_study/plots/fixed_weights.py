@@ -38,7 +38,7 @@ def remembered(epochs: Mapping[str, int], factor: float = 0.9) -> str:
         epochs: of training, by problem.
     """
     shares = (f"{percent(100 * factor ** (n - 1), 0)} on {problem_label(problem)}" for problem, n in epochs.items())
-    return f"The moving average behind the fixed weights still holds so much of the first epoch: {listed(shares)}."
+    return f"The moving average behind the fixed weights still holds of the first epoch: {listed(shares)}."
 
 
 def table_2(
@@ -104,7 +104,7 @@ def replaced(pairs: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) 
         interval = inference.t_interval(difference)
         rows[problem_label(problem)] = {
             "source": label(str(source.smto.iloc[0])),
-            "trained at": f"{rate(fixed)}, source {rate(source)}",
+            "learning rates": f"{rate(fixed)}, source {rate(source)}",
             "fixed − source": interval.mean,
             "95 % interval": captions.interval(interval.low, interval.high),
             "margin": sd,
@@ -115,9 +115,8 @@ def replaced(pairs: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], note: str) 
     table.attrs["decimals"] = {"fixed − source": 2, "margin": 2, "p": 3}
     canvas.caption(
         table,
-        "Difference of test Δm in points, paired by seed; the margin is one standard deviation between seeds of the "
-        "source. Trained at: the learning rates of the two; where they differ, so does more than the weights. p is of "
-        "two one-sided tests: below 0.025, which is where the interval is within the margin, the two are equal. "
-        f"{note}",
+        "Test Δm, difference in points, paired by seed; margin: one standard deviation of the source. p: of two "
+        "one-sided tests; below 0.025, where the interval is within the margin, the two are equal.",
+        note,
     )
     return table

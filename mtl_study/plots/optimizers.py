@@ -65,8 +65,8 @@ def invariance_table(rows: pd.DataFrame) -> pd.DataFrame:
     canvas.caption(
         table,
         "Losses times 10 and 0.1 against losses as they are: the difference of two runs over the length of the way, "
-        "after the first and the last step. Equal at powers of two: to the last bit with losses times 8 and ⅛ (with a "
-        "matched start to rounding). Rounding alone: the heads' way where the start differs, by 1e-15.",
+        "after the first and last step. Equal at powers of two: to the last bit with losses times 8 and ⅛ (with a "
+        "matched start to rounding). Rounding alone: the heads' way where only the start differs, by 1e-15.",
     )
     return table
 

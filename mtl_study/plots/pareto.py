@@ -82,13 +82,13 @@ def front(
     words = ""
     if placed is not None:
         margin = f"{placed.attrs['margin']:g} standard deviations of a seed"
-        words = f"Beyond, on, inside: by more or less than {margin}, against the front of the same seed."
+        words = f"Beyond, on, inside: by {margin}, front of the same seed."
     stars = selected[selected.smto == SWEEP].config.nunique()
     canvas.caption(
         axes,
-        f"Gains, large: mean of {captions.seeds(selected)}; small: a seed. Stars: {stars} configurations of fixed "
-        "weights; thick line: the front of their means, thin: of each seed.",
-        "Hollow: not at the uniform loss's own rate." if len(rates) > 1 else "",
+        f"Large: mean of {captions.seeds(selected)}; small: a seed. Stars: {stars} runs of fixed weights; thick line: "
+        "the front of their means, thin: of each seed.",
+        "Hollow: another rate than the uniform loss." if len(rates) > 1 else "",
         words,
         diverged,
         captions.chosen(settings),
@@ -210,7 +210,7 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
             "seeds": int(row.n),
             "ε+": row.epsilon,
             "95 % interval": captions.interval(row.low, row.high, 1),
-            "a sweep point": row.yardstick,
+            "ε+ of a sweep point": row.yardstick,
             "reading": row.word,
         }
         if own is not None and smto in own.index:
@@ -219,7 +219,7 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
                 "own rate": f"{row.lr:g}",
                 "ε+ there": row.epsilon,
                 "interval there": captions.interval(row.low, row.high, 1),
-                "a sweep point there": row.yardstick,
+                "of a sweep point there": row.yardstick,
                 "reading there": row.word,
             }
         rows.append(cells)
@@ -229,10 +229,10 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
     table.attrs["decimals"] = 1
     canvas.caption(
         table,
-        f"""ε+: what every point of the front of {placed.attrs["sweep"]} fixed weights at the same seed would have to
-        gain on both tasks to be as good as the method, in standard deviations of a seed ({sd}).
-        Beyond, inside: by more than {margin:g}, interval without 0. On: all of it within ±{margin:g}.
-        {"There: the sweep at its own learning rate." if own is not None else ""}""",
+        f"""ε+: what every point of the front of {placed.attrs["sweep"]} runs of fixed weights, same seed, would need on
+        both tasks to equal the method, in standard deviations of a seed ({sd}). Beyond, inside: by over {margin:g},
+        interval without 0. On: interval within ±{margin:g}.
+        {"There: against the sweep at the method's rate." if own is not None else ""}""",
     )
     return table
 

@@ -88,7 +88,7 @@ def contributions(added: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame
     canvas.caption(
         table,
         "By how many percent the hypervolume of the sweep grows with all SMTOs, and with the one that adds most "
-        "(chosen in hindsight). A sweep point: the same of a point of its front to the rest, the median. Hypervolume "
+        "(chosen in hindsight). A sweep point: what one of its front adds to the rest, the median. Hypervolume "
         "above a point a tenth of the front's extent below its ends. Training losses: of the last epoch.",
     )
     return table

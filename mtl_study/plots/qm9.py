@@ -319,7 +319,7 @@ def table_1(selected: pd.DataFrame, tasks: Sequence[Task], settings: pd.DataFram
             "paper Δm": theirs.delta_m[smto],
         }
         if with_levels:
-            row["95 % interval"] = captions.level(runs[f"{LEVEL}delta_m"], decimals=0)
+            row["Δm, 95 % interval"] = captions.level(runs[f"{LEVEL}delta_m"], decimals=0)
         row |= captions.place(places.loc[smto]) | {"MR": ranks[smto], "paper MR": theirs.mr[smto]}
         rows[look.label(smto)] = row | {f"{k} by MR": v for k, v in captions.place(by_rank.loc[smto]).items()}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method").astype({"n": int})
@@ -536,9 +536,8 @@ def imtl_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     canvas.caption(
         table,
         "Largest |α|: of any step. Condition number of M, largest e^s: the largest mean over an epoch; where a run "
-        f"diverged also each of its last {LAST_STEPS} steps. e^s at rest: 1/L of the property with "
-        "the smallest training loss in the last epoch. Where a run diverged, epochs and steps count from 1. Guard: in "
-        "full epochs.",
+        f"diverged, each of its last steps, too (up to {LAST_STEPS}). e^s at rest: 1/L of the property with the "
+        "smallest training loss in the last epoch. Where: counted from 1. Steps with the guard: those of full epochs.",
     )
     return table
 

@@ -43,7 +43,7 @@ def found(
             "epochs of search": epochs.get(name, 0),
             "Δm": values.mean(),
             "± Δm": values.std(ddof=1),
-            "n": len(values),
+            "n": int(values.notna().sum()),
             "minus random points": ahead.mean if name != random else np.nan,
             "95 % interval": captions.interval(ahead.low, ahead.high) if name != random else "–",
         }
@@ -52,10 +52,10 @@ def found(
     n, every = drawn
     canvas.caption(
         table,
-        "Test Δm on CL_RR in percent, higher is better, trained from the start with the weights found; of each "
-        f"population ({counted(len(gains.get('population', ())), 'seed')}) the first one's. Training with what it "
-        f"found is not counted. Random points: of {n} of the sweep's {every} at this learning rate the best on "
-        "validation, the mean over all ways to draw.",
+        "Test Δm on CL_RR in percent, higher is better, trained from the start with the weights found. A population "
+        f"for each of {counted(len(gains.get('population', ())), 'seed')}; shown are the first one's weights. What the "
+        f"search trained is not counted. Random points: of {n} of the sweep's {every} at this learning rate the best "
+        "on validation, the mean over all ways to draw.",
     )
     return table
 
@@ -95,12 +95,12 @@ def placed_by_rate(swept: pd.DataFrame, others: pd.DataFrame, tasks: Sequence[st
                 "± Δm": runs.delta_m.std(ddof=1),
                 "ε+": spot.epsilon,
                 "95 % interval": captions.interval(spot.low, spot.high, 1),
-                "a sweep point": spot.yardstick,
+                "ε+ of a sweep point": spot.yardstick,
                 "reading": spot.word,
             }
         )
     table = pd.DataFrame(rows, columns=None if rows else ["method"]).set_index("method")
-    table.attrs["decimals"] = {"Δm": 2, "± Δm": 2, "ε+": 1, "a sweep point": 1}
+    table.attrs["decimals"] = {"Δm": 2, "± Δm": 2, "ε+": 1, "ε+ of a sweep point": 1}
     canvas.caption(
         table,
         f"Test Δm on CL_RR, mean and standard deviation over {captions.seeds(others)}, and the additive ε (ε+) "

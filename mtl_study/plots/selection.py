@@ -233,7 +233,7 @@ def table_3(
                 row[f"± {name}"] = runs[column].std(ddof=1)
             row[f"paper {name}"] = reference[column].get(smto.removesuffix("_transposed"), np.nan)
         if with_levels:
-            row["95 % interval"] = captions.level(runs[f"{LEVEL}delta_m"])
+            row["Δm, 95 % interval"] = captions.level(runs[f"{LEVEL}delta_m"])
         rows.append(row | captions.place(places.loc[smto]))
     table = pd.DataFrame(rows).set_index("method")
     transposed = "imtl_transposed" in set(selected.smto)
@@ -284,8 +284,8 @@ def table_of_differences(
     lacking = [row["method"] for row in rows if row["one rate"] == "no runs"]
     canvas.caption(
         table,
-        "Test Δm minus that of Unit. Scal. in points, paired by seed, with the number of pairs; first with the "
-        "learning rates that both have (the method's, that of Unit. Scal.), then both at one.",
+        "Test Δm minus that of Unit. Scal. in points, paired by seed, with the number of pairs: at the learning "
+        "rates of both (method, Unit. Scal.), then at one.",
         f"No runs at one rate: {listed(lacking)}." if lacking else "",
         captions.chosen(settings),
     )

@@ -227,7 +227,7 @@ def famo_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
         found,
         """Improvement: the fall of a batch's log loss in one step, mean of the two tasks. Chance: the standard
         deviation, over the steps of an epoch, of the difference between the two. Medians over epochs and seeds for
-        these and their ratio; means for the rest. w₁ by 1/L alone: its range over epochs, mean over seeds.""",
+        these and their ratio; means for the rest. w₁ by 1/L alone: the range over epochs of its mean over seeds.""",
     )
     return found
 
@@ -468,7 +468,7 @@ def equivalence(selected: pd.DataFrame, margin: float, one_rate: pd.DataFrame | 
         f"""Test Δm minus that of Unit. Scal. at the same seed, in points, over {captions.seeds(selected)}. p: of two
         one-sided t tests of "outside ±{margin:g} points". Equal: p below {inference.TOST:g}, where the 95 % interval
         is within ±{margin:g}. Different: the interval excludes 0. Each row is a test of its own.
-        {"At one rate: both at the same." if one_rate is not None else ""}""",
+        {"At one rate: both at the same one." if one_rate is not None else ""}""",
     )
     return table
 

@@ -92,7 +92,7 @@ def test_what_numbers_rest_on_is_read_from_the_runs():
         "240 synthetic streets, 64 × 128 pixels, layers of 1/4 of the width; 10 epochs"
     )
     assert found["qm9"].startswith("1,500 molecules of at most 13 atoms, layers of 1/2 of the width; 10 epochs")
-    assert conclusions.ours(digits) == f"{found['multimnist']}, 2 seeds"
+    assert conclusions.ours(digits) == f"our numbers rest on {found['multimnist']}, 2 seeds"
     full = conclusions.basis([run(CL_RR, source="full"), run("cityscapes/19C", source="full")])
     assert full["multimnist"].startswith("50,000 pairs made of 50,000") and "photographs" in full["cityscapes"]
 

@@ -90,6 +90,6 @@ def test_rows_of_another_kind_of_machine_are_named(make_run):
     """By seed: a block is kept as it was made, and what came to it from elsewhere is named."""
     rows = [("unit_scal", 1, "A"), ("edm", 1, "A"), ("cagrad", 1, "B"), ("unit_scal", 2, "B"), ("cagrad", 2, "B")]
     table = pd.DataFrame(rows, columns=["smto", "seed", "machine"]).assign(problem="multimnist/CL_RR")
-    assert captions.elsewhere(table) == "Made on another kind of machine than most: CAGrad."
+    assert captions.elsewhere(table) == "Some runs are from another kind of machine: CAGrad."
     assert captions.elsewhere(table[table.seed == 2]) == ""
     assert make_run([{"CL": 0.5}]).machine == "device unknown, instruction set unknown"

@@ -54,5 +54,5 @@ def test_fixed_weights_replace_a_method_from_which_they_do_not_differ(rows, tabl
     near = rows("fixed", [(x + 1.0 + 0.1 * x / 20, x + 1.0) for x, _ in five])
     table = fixed_weights.replaced({CL_RR: (near, rows("edm", five)), "qm9": (fixed[:0], edm)}, "Note.")
     assert table["fixed − source"]["CL_RR"] == pytest.approx(1, abs=0.1) and table.p["CL_RR"] < 0.001
-    assert table["trained at"].tolist() == ["0.001, source 0.001", "–, source 0.002"]
+    assert table["learning rates"].tolist() == ["0.001, source 0.001", "–, source 0.002"]
     assert table.n.tolist() == [5, 0] and table.attrs["caption"].endswith("equal. Note.")

@@ -21,7 +21,7 @@ def test_ways_to_find_weights_are_compared_with_random_points():
     assert table["of CL, RR"].tolist() == ["0.500, 0.500", "0.900, 0.100", "–"]
     assert table["epochs of search"].tolist() == [0, 40, 20] and table["Δm"].tolist() == [1, 5, 4]
     assert table["minus random points"].tolist()[:2] == [-3, 2] and pd.isna(table["minus random points"].iloc[2])
-    assert "each population (1 seed)" in table.attrs["caption"]
+    assert "A population for each of 1 seed;" in table.attrs["caption"]
     assert "of 2 of the sweep's 7 at this learning rate" in table.attrs["caption"]
 
 

@@ -144,9 +144,9 @@ def test_table_3_says_how_sure_a_level_and_a_place_are(all_methods):
     wide = table.groupby("smto").delta_m.transform("mean") + 5 * (table.seed - 2)
     found = selection.table_3(table.assign(**{"level delta_m": wide}))
     mean, low, high, _ = inference.t_interval(wide[table.smto == "uw"])
-    assert found["95 % interval"]["UW"] == captions.interval(low, high, 1) and high - mean > 10
+    assert found["Δm, 95 % interval"]["UW"] == captions.interval(low, high, 1) and high - mean > 10
     assert found.places["SI"] == "15 to 16" and set(found.ties["SI"]) & set(found.ties["UW"])
-    assert "95 % interval" not in selection.table_3(table)
+    assert "Δm, 95 % interval" not in selection.table_3(table)
 
 
 def test_differences_stand_beside_those_at_one_rate(all_methods):

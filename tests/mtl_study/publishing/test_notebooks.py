@@ -208,6 +208,8 @@ def test_the_whole_report_is_what_the_shipped_records_give(tmp_path, monkeypatch
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
     for job in QUICK:
         reproduce.run(job, REPOSITORY, artifacts.folder("quick"))
+    made = [json.loads(path.read_text())["caption"] for path in artifacts.folder("quick").glob("[ft]*/*.json")]
+    assert [text for text in made if len(text.split(" Data: ")[0].split()) > 60] == []
     copy = tmp_path / "repository"
     copy.mkdir()
     shutil.copy(REPOSITORY / "CITATION.cff", copy)
@@ -218,11 +220,13 @@ def test_the_whole_report_is_what_the_shipped_records_give(tmp_path, monkeypatch
     assert len(values[0]) > 5000 and values[0] == pytest.approx(values[1], rel=0.01, abs=0.01)
 
 
-def test_captions_of_figures_in_the_report_have_at_most_sixty_words():
-    """With the sentence on the data, which a notebook adds."""
+def test_captions_in_the_report_have_at_most_sixty_words():
+    """Of figures with the sentence on the data, which a notebook adds; of tables without what the numbers rest on."""
     blocks = (REPOSITORY / "REPORT.md").read_text().split("\n\n")
     captions = [caption for image, caption in itertools.pairwise(blocks) if image.startswith("![")]
-    assert len(captions) > 20 and [text for text in captions if len(text.split()) > 60] == []
+    of_tables = [caption.split(" Data: ")[0] for caption, table in itertools.pairwise(blocks) if table.startswith("| ")]
+    assert len(captions) > 20 and len(of_tables) > 10
+    assert [text for text in captions + of_tables if len(text.split()) > 60] == []
 
 
 def test_every_verdict_of_the_report_is_explained_in_a_section_and_counted():
