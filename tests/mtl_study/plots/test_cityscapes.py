@@ -301,7 +301,7 @@ def test_table_and_figure_show_the_same_intervals():
         assert shown["all: 95 % interval"].iloc[i] == captions.interval(row.low, row.high)
         assert shown["all: by itself"].iloc[i] == captions.interval(row.own_low, row.own_high)
     text = shown.attrs["caption"]
-    assert "one variance, the mean of the" in text and "14 degrees of freedom" in text and "This assumes" in text
+    assert "one variance, the mean of the" in text and "(14 degrees of freedom), as if" in text
     assert "Intervals share one error variance (table below)" in canvas.figure_of(right).get_label()
 
 
