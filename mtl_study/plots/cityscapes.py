@@ -357,7 +357,7 @@ def table_of_effects(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     table.attrs["decimals"] = 2
     canvas.caption(
         table,
-        f"In points of Δm, from all eight corners, {counted(n, 'seed')}. × : by how much changes do more together than "
+        f"In points of Δm, from all eight corners, {counted(n, 'seed')}. ×: by how much changes do more together than "
         f"one by one. {pooled(first)} " + (f"By itself: each effect's own variance ({n - 1})." if n > 1 else ""),
     )
     return table

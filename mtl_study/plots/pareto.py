@@ -82,7 +82,7 @@ def front(
     words = ""
     if placed is not None:
         margin = f"{placed.attrs['margin']:g} standard deviations of a seed"
-        words = f"Beyond, on, inside: by {margin}, front of the same seed."
+        words = f"Beyond, on, inside: by {margin}, against its front."
     stars = selected[selected.smto == SWEEP].config.nunique()
     canvas.caption(
         axes,
