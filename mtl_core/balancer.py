@@ -364,13 +364,10 @@ class Balancer:
     def _count(self, named: Mapping[str, Tensor | None], step: GraphStep, result: StepResult) -> None:
         """Losses join the means of the epoch and of an accumulated step."""
         self.last = step.losses
-        if all(loss is not None for loss in named.values()):
-            self.sums += self.last
-            self.counts += 1
-        else:
-            present = torch.tensor([float(loss is not None) for loss in named.values()]).to(self.last)
-            self.sums += present * self.last
-            self.counts += present
+        there = [loss is not None for loss in named.values()]
+        present = 1 if all(there) else torch.tensor(there).to(self.last)
+        self.sums += self.last * present
+        self.counts += present
         share = self.last if self._parts == 1 else self.last * (1 / self._parts)
         self.before = share if self._part == 0 else self.before + share
         self._part = (self._part + 1) % self._parts
