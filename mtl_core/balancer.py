@@ -120,6 +120,7 @@ class Balancer:
         self.sums, self.counts = torch.zeros_like(self.last), torch.zeros_like(self.last)  # in this epoch
         self.before = torch.zeros_like(self.last)  # sum of the losses of the step's parts, for after_step
         self._parts, self._part = 1, 0  # of an accumulated step: how many, and how many have been
+        self._lost, self._start = False, list[dict[str, Any]]()  # an overflow in this step; the state at its start
         self._pending: GraphStep | None = None  # a step that after_step has not looked at
         self._handed_over = False
         self._own: list[tuple[nn.Parameter, int, Tensor]] = []  # own parameters, versions, values at the last backward
@@ -318,21 +319,26 @@ class Balancer:
         own = [p for smto in self.smtos for p in smto.parameters()]
         everyone = list(dict.fromkeys([*step.shared, *itertools.chain(*step.specific), *own]))
         kept, result = [p.grad for p in everyone], None
-        states = None if step.scale is None else copy.deepcopy([smto.state_dict() for smto in self.smtos])
+        if self._part == 0:
+            self._lost = False
+            self._start = [] if step.scale is None else copy.deepcopy([smto.state_dict() for smto in self.smtos])
         for p in everyone:
             p.grad = None
         try:
             result = self._solved(step)
         except NonFinite:
-            if states is None or not step.losses.isfinite().all():
+            if step.scale is None or not step.losses.isfinite().all():
                 raise
         finally:
             found = [p.grad for p in everyone]
             for p, old in zip(everyone, kept, strict=True):
                 p.grad = old
-        if states is not None and not (result and all(bool(g.isfinite().all()) for g in found if g is not None)):
-            for smto, state in zip(self.smtos, states, strict=True):
+        finite = result and (step.scale is None or all(bool(g.isfinite().all()) for g in found if g is not None))
+        self._lost = self._lost or not finite
+        if self._lost:
+            for smto, state in zip(self.smtos, self._start, strict=True):
                 smto.load_state_dict(state)
+        if not finite:
             found = [torch.full_like(p, torch.inf) for p in everyone]
             none = torch.full_like(step.losses, torch.nan)
             result = StepResult(none, none, flags=(OVERFLOW,))
@@ -372,7 +378,7 @@ class Balancer:
         self.before = share if self._part == 0 else self.before + share
         self._part = (self._part + 1) % self._parts
         self._seen.clear()
-        if OVERFLOW in result.flags:
+        if self._lost:
             self._pending, self._own = None, []
             return
         if "after_step" in self.needs:

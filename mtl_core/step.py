@@ -133,6 +133,8 @@ class Step:
         replay: bool = False,
         keep_jacobian: bool = True,
     ) -> None:
+        if hasattr(model, "_orig_mod"):
+            raise ValueError("torch.compile(model) compiles what a Step never calls; compile model.encoder and heads.")
         self.model, self.x, self.targets = model, x, targets
         self.loss_functions, self.second_batch = loss_functions, second_batch
         self.transform_features = transform_features or unchanged

@@ -93,6 +93,9 @@ def _calls(node, function):
     return isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == function
 
 
+STORES = {"smoke": "runs/smoke", "quick": "results", "overnight": "results", "paper": "runs/paper"}  # shipped: results
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_a_preset_fits_its_notebook(path, preset):
@@ -103,6 +106,7 @@ def test_a_preset_fits_its_notebook(path, preset):
     assert list(values) == [name for name in schemas.TURNED if name in values] + ["details"]
     assert list(values) == list(defaults) and list(values["details"]) == list(defaults["details"])
     assert values["preset"] == preset
+    assert values.get("store") in (None, STORES[preset])
 
 
 def test_every_preset_belongs_to_a_notebook():

@@ -361,9 +361,7 @@ class Cityscapes:
 
     def __post_init__(self) -> None:
         if self.width < 2 or self.width % 2:
-            raise ValueError(
-                f"Cityscapes: width is {self.width}; it must be even, for images are half as high as wide."
-            )
+            raise ValueError(f"Cityscapes: width is {self.width}; it must be even: images are half as high as wide.")
         if self.classes not in (7, 19):
             raise ValueError(f"Cityscapes: classes is {self.classes}; known: 7, 19.")
 

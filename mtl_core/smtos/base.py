@@ -80,9 +80,9 @@ def _checked(backward: Callable[[Any, Step], StepResult]) -> Callable[[Any, Step
     @functools.wraps(backward)
     def checked(self: SMTO, step: Step) -> StepResult:
         if step.num_tasks != self.num_tasks:
-            raise BadOption(
-                f"{self.key}: made for num_tasks = {self.num_tasks}, but the model has {step.num_tasks} heads."
-            )
+            raise BadOption(f"{self.key}: made for num_tasks = {self.num_tasks}; the model has {step.num_tasks} heads.")
+        if not self.is_set_up and (lacking := [n for n in self.needs if n in ProblemInfo.__dataclass_fields__]):
+            raise BadOption(f"{self.key} needs {' and '.join(lacking)}: set_up(ProblemInfo(…), seed) comes first.")
         if step.losses.device.type == "cpu" and not torch.isfinite(step.losses).all():
             raise NonFinite(f"{self.key}: a loss is not finite: {step.losses.tolist()}.")
         with without_autocast(step.losses.device):
@@ -139,7 +139,7 @@ class SMTO(nn.Module):
         if num_tasks < 1:
             raise BadOption(f"{self.key}: num_tasks is {num_tasks}; at least one task is needed.")
         self.num_tasks = num_tasks
-        self.generator = torch.Generator().manual_seed(0)
+        self.generator, self.is_set_up = torch.Generator().manual_seed(0), False
         self.pending: tuple[str, ...] = ()  # flags met between epochs; the next step's record carries them
 
     def required(self) -> list[str]:
@@ -149,6 +149,7 @@ class SMTO(nn.Module):
     def set_up(self, info: ProblemInfo, seed: int) -> None:
         """Called once, before the optimizer is made, to size parameters by the problem. Seeds the generator."""
         self.generator.manual_seed(seed)
+        self.is_set_up = True
 
     def check_model(self, model: MultiTaskModel) -> None:
         """Called before training. Raises BadOption for a model that this method cannot work with."""

@@ -77,9 +77,7 @@ class IMGrad(CAGrad):
     ) -> None:
         super().__init__(num_tasks, c, rescale, solver)
         if reading != "code" and solver != "exact":
-            raise BadOption(
-                f"imgrad: solver = {solver!r} is of the reading 'code'; give solver='exact' with {reading!r}."
-            )
+            raise BadOption(f"imgrad: solver = {solver!r} is of reading 'code'; give solver='exact' with {reading!r}.")
         self.reading = reading
 
     def weights(self, gramian: np.ndarray) -> np.ndarray:

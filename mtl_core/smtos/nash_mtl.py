@@ -121,9 +121,7 @@ class Procedure:
         self.options = {"max_iters": 100} if conic == "ECOS" else {}
         self.programs: dict[int, Any] = {}
         if self(np.eye(num_tasks), np.ones(num_tasks))[1]:
-            raise BadOption(
-                f"nash_mtl: the solver {conic!r} cannot solve this programme, which has logarithms; try ECOS."
-            )
+            raise BadOption(f"nash_mtl: the solver {conic!r} cannot solve a programme with logarithms; try ECOS.")
 
     def __call__(self, gramian: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, int]:
         """Gramian [K, K] and the last step's α [K] to α [K] and the number of failed solves (0 or 1)."""

@@ -47,9 +47,7 @@ class UW(LossWeighting):
     def __init__(self, num_tasks: int, likelihoods: list[Likelihood] | None = None) -> None:
         super().__init__(num_tasks)
         if likelihoods is not None and len(likelihoods) != num_tasks:
-            raise BadOption(
-                f"uw: {len(likelihoods)} likelihoods for {num_tasks} tasks: {likelihoods}; give one per task."
-            )
+            raise BadOption(f"uw: {len(likelihoods)} likelihoods for {num_tasks} tasks: {likelihoods}; one per task.")
         self.likelihoods = likelihoods
         self.needs = ("parameters",) if likelihoods else ("likelihoods", "parameters")
         self.eta = nn.Parameter(torch.zeros(num_tasks))

@@ -109,7 +109,8 @@ def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[str]:
 def _a_sweep(sweep: Mapping[str, Any]) -> Iterator[str]:
     if "gap_to_sweep" in sweep:
         yield (
-            f"On CL_RR the best of {sweep['sweep']} fixed-weight runs reaches {percent(sweep['sweep_delta_m'])}, "
+            f"On CL_RR, over {counted(sweep['seeds'], 'seed')}, the best of {sweep['sweep']} fixed-weight runs reaches "
+            f"{percent(sweep['sweep_delta_m'])}, "
             f"the best SMTO, {sweep['best']}, {percent(sweep['best_delta_m'])}: "
             f"{points(sweep['gap_to_sweep'])} between them"
             f"{'' if told(sweep['gap_to_sweep']) else ', which may be none'}; to find "
@@ -210,7 +211,7 @@ def _costs(two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> 
         return
     says = (
         f"A run of {sweep['best']} takes {number(sweep['price'])} times the seconds of the uniform loss, and to find "
-        f"out that it is the best took {number(sweep['price_of_all'], 0)} such runs."
+        f"out that it is the best took as long as {number(sweep['price_of_all'], 0)} runs of the uniform loss."
     )
     if two.get("reach"):
         says += (

@@ -215,7 +215,7 @@ def of_first_steps(
         Sentence(
             f"On digits two gradients of one batch are {number(angle, 0)}° apart, so {conflict}, and one is "
             f"{number(ratio)} times as long as the other; "
-            f"{listed(hurting, none='none')} of {counted(len(hurt), 'method')} would make a task worse.",
+            f"of {counted(len(hurt), 'method')} {listed(hurting, none='none')} would make a task worse.",
             "one batch at one moment of one run proves nothing: that is what the other notebooks are for.",
         ),
     ]
@@ -249,10 +249,10 @@ def of_selection(
     lead = float(paired["mean"].reindex(kept).median())
     sentences = [
         Sentence(
-            f"With the paper's settings {len(better)} of {len(paired)} SMTOs beat the uniform loss on CL_RR with their "
-            f"whole interval; the {len(kept)} that the paper keeps lead it by {number(lead)} points of Δm (median)."
+            f"With the paper's settings {len(better)} of {len(paired)} SMTOs surely beat the uniform loss on CL_RR (by "
+            f"C1a's intervals); the {len(kept)} that the paper keeps lead it by {number(lead)} points of Δm (median)."
             if better
-            else f"None of {len(paired)} SMTOs beats the uniform loss on CL_RR with its whole interval.",
+            else f"None of {len(paired)} SMTOs surely beats the uniform loss on CL_RR.",
             f"{listed(map(label, worse))} {_are(worse)} surely worse." if worse else "",
         )
     ]
@@ -765,7 +765,7 @@ def of_a_sweep(
     numbers |= {"best": row["best SMTO"], "best_delta_m": float(row["its Δm"]), "sweep": int(row["runs of the sweep"])}
     gap = answer.attrs["gaps"][problem_label(CL_RR)]
     maybe = ", which may be none"
-    numbers |= {"sweep_delta_m": float(row["Δm of its best"]), "gap_to_sweep": list(gap[:3])}
+    numbers |= {"sweep_delta_m": float(row["Δm of its best"]), "gap_to_sweep": list(gap[:3]), "seeds": gap.n}
     count = {word: int((located.word == word).sum()) for word in ("beyond", "on", "inside", "cannot tell")}
     there = int((own.word == "beyond").sum())
     intervals = {smto: inference.t_interval(rows.delta_m - rows.wide) for smto, rows in wide.groupby("smto")}

@@ -292,6 +292,13 @@ def test_the_second_batch_leaves_no_trace() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_step_refuses_a_compiled_model() -> None:
+    """It calls encoder and heads, which torch.compile(model) leaves as they are."""
+    model = MultiTaskModel(nn.Linear(2, 2), {"a": nn.Linear(2, 1)})
+    with pytest.raises(ValueError, match=r"compile model\.encoder and heads"):
+        Step(torch.compile(model), [F.mse_loss], torch.ones(1, 2), [torch.ones(1, 1)])  # type: ignore[arg-type]
+
+
 # -- a GradScaler ------------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +321,29 @@ def test_an_overflow_leaves_the_method_as_it_was(key: str) -> None:
     assert_close(balance.smto.state_dict(), before)
     with pytest.raises(NonFinite):
         balance.backward([loss * torch.inf for loss in net.losses(net.features(x))], scaler=scaler)
+
+
+def test_an_overflow_in_one_part_of_a_step_leaves_the_method_as_it_was() -> None:
+    """The scaler leaves out the whole step; so nothing has moved the method's own parameters, and that is no mistake.
+    The parts after the overflow must not be remembered either."""
+    for key in ("uw", "imtl_l"):
+        net, x = make()
+        net.float()
+        balance = mtl_core.Balancer(key, net.shared, 2, lr=0.1, likelihoods=["gaussian", "gaussian"])
+        groups: list[Any] = [{"params": list(net.parameters())}, *balance.parameters()]
+        optimizer, scaler = torch.optim.SGD(groups, lr=0.1), torch.amp.GradScaler("cpu", init_scale=1e30)
+        before = copy.deepcopy(balance.smto.state_dict())
+        for sizes, left_out in (((1e12, 1), True), ((1, 1), False)):
+            optimizer.zero_grad()
+            with balance.accumulate(2):
+                for size in sizes:
+                    z = net.features(x)
+                    result = balance.backward([size * loss for loss in net.losses(z)], z, scaler=scaler)
+            assert result.flags == ()
+            scaler.step(optimizer)
+            scaler.update()
+            now = balance.smto.state_dict()
+            assert all(torch.equal(v, now[k]) for k, v in before.items() if isinstance(v, Tensor)) == left_out
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

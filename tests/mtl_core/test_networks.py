@@ -453,7 +453,7 @@ def test_what_no_method_can_work_with_is_refused_in_one_way() -> None:
                 {"a": nn.Linear(SIZE, 4), "b": nn.Linear(SIZE, 3), "c": nn.Linear(SIZE, 2)}
             )
         few = build(key, 2, **({"weights": [0.5, 0.5]} if key == "fixed" else {}))
-        with pytest.raises(BadOption, match=f"{key}: made for num_tasks = 2, but the model has 3 heads"):
+        with pytest.raises(BadOption, match=f"{key}: made for num_tasks = 2; the model has 3 heads"):
             few.backward(network.step())
         smto = ready(key, {"weights": [0.2, 0.3, 0.5]} if key == "fixed" else {}, torch.float32)
         before = copy.deepcopy(smto.state_dict())

@@ -125,6 +125,7 @@ def numbers():
             "sweep": 14,
             "sweep_delta_m": -4.9,
             "gap_to_sweep": [1.5, -0.9, 4.0],
+            "seeds": 3,
         }
         | {"price": 1.4, "price_of_all": 22.0},
         "05c": {"leads_by_rate": {"0.001": 10.6, "0.0025": 8.2}, "led": "CAGrad and IMTL", "batches": [256]},

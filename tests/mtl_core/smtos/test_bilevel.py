@@ -27,6 +27,17 @@ def ready(key: str, toy, weight_decay: float = 0.0, **options) -> SMTO:
     return smto.double()
 
 
+@pytest.mark.parametrize("key", ["auto_lambda", "imtl", "uw", "rotograd"])
+def test_a_method_that_was_not_set_up_is_refused(key, toy) -> None:
+    """Also one that was restored from a state: its λ would stay where they are without a word."""
+    state = ready(key, toy).state_dict()
+    fresh = build(key, len(toy.losses)).double()
+    if key != "rotograd":  # which has no size before
+        fresh.load_state_dict(state)
+    with pytest.raises(BadOption, match=f"{key} needs .*: set_up"):
+        fresh.backward(toy.step())
+
+
 def meta_loss(toy, lambdas: Tensor, lr: float, weight_decay: float) -> Tensor:
     """Σ L on batch 1 after one step of gradient descent on Σ λ L of batch 0: what Auto-Lambda lowers."""
     model = copy.deepcopy(toy.model)

@@ -584,6 +584,7 @@ def test_space_decides_whose_gramian_is_read(key, toy) -> None:
     weights = {}
     for space in ("features", "parameters"):
         smto = build(key, 2, space=space)
+        smto.set_up(toy.setting, seed=1)
         weights[space] = smto.backward(toy.step()).weights
         assert_allclose(weights[space], build(key, 2).solve(step.gramian(space).numpy(), step.losses.numpy()))
     assert not np.allclose(weights["features"], weights["parameters"])
