@@ -267,11 +267,16 @@ class Step:
             elif self._walk is None or self._jacobian is not None:
                 gramian = inner_products(self.jacobian)
             else:
-                gradients = self.feature_gradients.to(self._z)
                 self._check_graph()
-                gramian = self._walk.gramian(gradients, self._past_z)
+                gramian = self._walk.gramian(self.feature_gradients.to(self._z), self._past_z)
             self._gramians[space] = gramian
         return self._gramians[space]
+
+    def on_host(self, space: Space) -> Tensor:
+        """The Gramian and, below it, the losses, float64 [K + 1, K], on the host: the one wait for a GPU in a step."""
+        if (key := f"{space}, on the host") not in self._gramians:
+            self._gramians[key] = torch.cat([self.gramian(space), in_float64(self.losses)[None]]).cpu()
+        return self._gramians[key]
 
     def unflatten(self, flat: Tensor) -> list[Tensor]:
         """Views of a flat vector [P], shaped and laid out in memory like the shared parameters."""
@@ -470,7 +475,7 @@ class ScaledStep(Step):
 
     def __init__(self, step: Step, scales: Tensor) -> None:
         self.step, self.scales = step, scales.to(step.losses)
-        self.losses = step.losses * self.scales
+        self.losses, self._gramians = step.losses * self.scales, {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.step, name)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mtl_core.options import BadOption, check_options, parameters
 from mtl_core.smtos.geometry import NonFinite, check_gramian, is_stationary
 from mtl_core.smtos.solvers import Solution
-from mtl_core.step import MultiTaskModel, Space, Step, in_float64, without_autocast
+from mtl_core.step import MultiTaskModel, Space, Step, without_autocast
 from mtl_core.tasks import Likelihood
 
 Losses = TypeVar("Losses", Tensor, np.ndarray)
@@ -296,15 +296,11 @@ class GramianWeighting(SMTO):
         mean = weights[self.active].mean()
         return np.where(np.isin(np.arange(len(weights)), self.active), weights, mean)
 
-    def on_host(self, gramian: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
-        """Gramian [K, K] and losses [K] to weights on encoder and heads, [K] each; solved on the host, moved back."""
-        there = torch.cat([gramian, in_float64(losses)[None]]).cpu().numpy()  # the one wait for a GPU in a step
-        weights = self.solve(there[:-1], there[-1])
-        back = torch.from_numpy(np.stack([weights, self.head_weights(weights)])).to(gramian.device, non_blocking=True)
-        return back[0], back[1]
-
     def backward(self, step: Step) -> StepResult:
-        weights, head_weights = self.on_host(step.gramian(self.space), step.losses)
+        there = step.on_host(self.space).numpy()
+        solved = self.solve(there[:-1], there[-1])
+        both = torch.from_numpy(np.stack([solved, self.head_weights(solved)]))
+        weights, head_weights = both.to(step.gramian(self.space).device, non_blocking=True)
         step.apply(weights, None if self.head_policy == "plain" else head_weights)
         return StepResult(weights, head_weights, dict(self.diagnostics), tuple(self.flags))
 

@@ -70,8 +70,7 @@ class Gated(Wrapping):
         return opened
 
     def backward(self, step: Step) -> StepResult:
-        gramian = step.gramian("parameters")
-        need = self.need(gramian.cpu().numpy())
+        need = self.need(step.on_host("parameters")[:-1].numpy())
         if self.opens(need) and self.inner is not None:
             result = self.inner.backward(step)
         else:
