@@ -203,8 +203,7 @@ def waits() -> pd.DataFrame:
     rows = {}
     for key in progress.bar(smtos.keys(), "methods", leave=False):
         shape = SUITED.get(key, THREE_TASKS)._replace(way=key)
-        given = {"warm_up": 0} if key == "bayesagg_mtl" else needed(key, len(problems.get(shape.problem).tasks))
-        one = calibration.one_step(shape, calibration.NOWHERE, given=given)
+        one = calibration.one_step(shape, calibration.NOWHERE)
         with Waits() as found:
             one()
         rows[key] = {"waits": found.count, "read": ", ".join(map(str, found.read))}

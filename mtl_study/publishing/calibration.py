@@ -9,6 +9,7 @@ import functools
 import math
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -16,14 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_core import problems, smtos
 from mtl_core.datasets import cityscapes
 from mtl_core.models import deeplab
 from mtl_core.molecules import Group, Molecules
-from mtl_core.smtos.base import ProblemInfo
+from mtl_core.smtos.base import SMTO, ProblemInfo
 from mtl_core.step import MultiTaskModel, Step
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.waits import Waits
@@ -36,6 +38,7 @@ SLOW = 1e10  # operations per second, of a device of which nothing is known yet
 STANDS_FOR = {"losses": "unit_scal", "features": "mgda_ub", "parameters": "cagrad"}  # of all methods of a space
 MORE = {"second_batch", "after_step", "transform"}  # what makes a method's step longer than that of its space
 PER_PIXEL = {"images": 3, "labels": 1, "instances": 1, "disparity": 1}  # numbers in Cityscapes' maps
+PER_SAMPLE = {"multimnist": 2 * 4 * 28 * 28, "qm9": 800}  # bytes; a pair of digits comes with the picture of one
 NOWHERE = torch.device("meta")
 
 
@@ -102,20 +105,21 @@ def batch(whole: problems.Problem, n: int, device: torch.device) -> tuple[Any, l
     return torch.randn(n, 3, high, wide, **on), targets
 
 
-def one_step(
-    found: Shape, device: torch.device, amp: bool = False, given: Mapping[str, Any] | None = None
-) -> Callable[[], None]:
-    """A training step of a fresh network, on samples that are drawn once.
+def method(found: Shape) -> SMTO:
+    """The one that a shape's way names, as it is after a warm-up."""
+    key, tasks = STANDS_FOR.get(found.way, found.way), len(problems.get(found.problem).tasks)
+    options = {"fixed": {"weights": [1 / tasks] * tasks}, "bayesagg_mtl": {"warm_up": 0}}
+    return smtos.build(key, tasks, **options.get(key, {}))
 
-    Args:
-        given: options of the method.
-    """
+
+def one_step(found: Shape, device: torch.device, amp: bool = False) -> Callable[[], None]:
+    """A training step of a fresh network, on samples that are drawn once."""
     whole = problems.get(found.problem, **dict(found.options))
     torch.manual_seed(0)
     with device:
         model: MultiTaskModel = whole.build_model(0.0)
     model.to(memory_format=torch.channels_last)
-    smto = smtos.build(STANDS_FOR.get(found.way, found.way), len(whole.tasks), **(given or {}))
+    smto = method(found)
     smto.set_up(ProblemInfo(tuple(t.likelihood for t in whole.tasks), whole.feature_shape, 1e-3, 0.0), seed=0)
     smto.to(device)
     smto.begin_epoch(0, None, 1e-3)
@@ -159,13 +163,51 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+class Alive(TorchDispatchMode):
+    """Bytes of all tensors without numbers that are alive: now, and at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.known: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.is_meta:
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self.known:
+                    self.known[storage._cdata] = storage.nbytes()
+                    self.now += storage.nbytes()
+                    self.most = max(self.most, self.now)
+                    weakref.finalize(storage, self._gone, storage._cdata)
+        return made
+
+    def _gone(self, key: int) -> None:
+        self.now -= self.known.pop(key)
+
+
 @functools.cache
+def _counted(found: Shape) -> tuple[float, int]:
+    """Operations of a step, and bytes at most in a second one, which has the averages that Adam begins in the first."""
+    with Alive() as alive, Waits():
+        one = one_step(found, NOWHERE)
+        with FlopCounterMode(display=False) as counter:
+            one()
+        alive.most = alive.now
+        one()
+    return float(counter.get_total_flops()), alive.most
+
+
 def work(found: Shape) -> float:
     """Operations of a step: products and convolutions."""
-    one = one_step(found, NOWHERE)
-    with FlopCounterMode(display=False) as counter, Waits():
-        one()
-    return float(counter.get_total_flops())
+    return _counted(found)[0]
+
+
+def memory(found: Shape) -> int:
+    """Bytes of one run, at most: network, gradients and Adam's averages, what the backward pass needs, and what the
+    method makes. Without the data and what the device's libraries take."""
+    return _counted(found)[1]
 
 
 class Steps(dict[Shape, float]):
@@ -216,33 +258,6 @@ def in_turn(taken: Mapping[Shape, float]) -> list[Shape]:
     return list(dict.fromkeys([*light.values(), *sorted(taken, key=lambda one: -taken[one])]))
 
 
-@functools.cache
-def memory(found: Shape) -> int:
-    """Bytes of one run: what the forward pass keeps for the backward one, and parameters with their gradients and
-    Adam's two averages; where the method reads the gradients on the parameters, those of every task, too. Without the
-    data and what the device's libraries take."""
-    whole = problems.get(found.problem, **dict(found.options))
-    with NOWHERE:
-        model: MultiTaskModel = whole.build_model(0.0)
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
-
-    x, targets = batch(whole, found.batch, NOWHERE)
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        z = model.encoder(x)
-        heads = zip(whole.tasks, model.heads.values(), targets, strict=True)
-        losses = [task.loss(head(z), target) for task, head, target in heads]
-    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    activations = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
-    copies = len(losses) if smtos.get(STANDS_FOR.get(found.way, found.way)).space == "parameters" else 0
-    parameters = sum(p.numel() * p.element_size() for p in model.parameters())
-    shared = sum(p.numel() * p.element_size() for p in model.encoder.parameters())
-    return activations + 4 * parameters + copies * shared
-
-
 def maps(configs: Iterable[RunConfig | Any]) -> int:
     """Bytes of Cityscapes' maps that a process keeps on a GPU: those of the two largest folders that its runs read
     (`cityscapes._open_maps`), nothing where they are streamed."""
@@ -256,3 +271,9 @@ def maps(configs: Iterable[RunConfig | Any]) -> int:
         scenes = sum(base.sizes if base.source == "embedded" else data.sizes(base.source))
         found.add((scenes * data.width * (data.width // 2) * pixel, data.aligned))
     return sum(size for size, _ in sorted(found)[-2:])
+
+
+def samples(configs: Iterable[RunConfig | Any]) -> int:
+    """Bytes of the other samples that a process keeps: those of the run that has most of them."""
+    bases = [config.base for config in configs]
+    return max((sum(base.sizes) * PER_SAMPLE.get(base.problem.split("/")[0], 0) for base in bases), default=0)

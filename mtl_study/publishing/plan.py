@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,9 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
-from mtl_core import files, problems
+from mtl_core import files, problems, progress, smtos
+from mtl_core.options import BadOption
 from mtl_study import artifacts, commands, parameters
 from mtl_study.experiments import training
 from mtl_study.experiments.runner import wanted
@@ -38,14 +41,15 @@ LARGEST = (  # of each network, at the paper's size
     *(Shape(f"cityscapes/{name}", (), 32, "") for name in ("R18", "R50", "19C")),
 )
 MEMORY = "<!-- memory -->\n", "<!-- end of the memory -->\n"  # around the table in docs/cluster.md
-LOWER_BOUND = "Memory is a lower bound: without workspace and without data"
+LOWER_BOUND = "Memory is a lower bound, without the libraries' workspace"
 
 
 @dataclass(frozen=True)
 class Row:
     """Of a notebook: what it trains that none before it in the same store does. hours: on one device; published: with
-    the paper's settings in place of a search; amp: under autocast to bfloat16. memory: GiB of the largest run. maps: of
-    Cityscapes', which each process keeps on a GPU. disk: GiB of all records."""
+    the paper's settings in place of a search; amp: under autocast to bfloat16. memory: GiB of the largest run. maps,
+    samples: GiB of data that a process keeps; those of a host share Cityscapes' maps, which are in files. disk: GiB of
+    all records."""
 
     notebook: str
     runs: int
@@ -56,11 +60,16 @@ class Row:
     hours_amp: float
     memory: float
     maps: float
+    samples: float
     disk: float
 
     def on_gpu(self, runs: int) -> float:
         """GiB on a GPU that so many runs share."""
-        return runs * (self.memory + self.maps)
+        return runs * (self.memory + self.maps + self.samples)
+
+    def on_host(self, runs: int, process: float) -> float:
+        """GiB of a host where so many cores train. process: of one that has nothing to train yet."""
+        return runs * (self.memory + self.samples + process) + self.maps if self.runs else 0
 
 
 def steps(config: Config) -> int:
@@ -183,50 +192,69 @@ def rows(
             known.hours(taken[name], amp=True),
             max(map(calibration.memory, taken[name]), default=0) / GIB,
             calibration.maps(configs) / GIB,
+            calibration.samples(configs) / GIB,
             sum(config.epochs_in_all for config in configs) * per_epoch / GIB,
         )
         for name, configs in as_given.items()
     ], known.notes(everything)
 
 
-def table(found: Sequence[Row], devices: int = 1, device: str = "core", runs_per_gpu: int = 1) -> str:
+def table(
+    found: Sequence[Row], devices: int = 1, device: str = "core", runs_per_gpu: int = 1, process: float = 0
+) -> str:
     """As Markdown.
 
     Args:
-        device: that hours are of: "core" or "GPU".
+        device: that hours are of: "core" or "GPU". process: see `Row.on_host`.
     """
     several = [f"hours, {devices} {device}s"] if devices > 1 else []
     shared = f"GiB per GPU, {runs_per_gpu} runs" if runs_per_gpu > 1 else "GiB per GPU"
     head = ["notebook", "runs", "epochs", "steps", f"hours, one {device}", *several, "hours, `search: published`"]
-    lines = [[*head, "hours, `precision: amp`", "GiB per run", shared, "GiB of records"]]
+    on_host = [f"GiB, {counted(devices, 'core')} of one host"] if device == "core" else []
+    lines = [[*head, "hours, `precision: amp`", "GiB per run", *on_host, shared, "GiB of records"]]
     lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
     for row in found:
         cells = [row.notebook, *(f"{n:,}" for n in (row.runs, row.epochs, row.steps))]
         of_several = [row.hours / devices] if devices > 1 else []
         cells += [_rounded(x) for x in (row.hours, *of_several, row.hours_published, row.hours_amp)]
-        lines.append([*cells, *map(_rounded, (row.memory, row.on_gpu(runs_per_gpu), row.disk))])
+        of_host = [row.on_host(devices, process)] if on_host else []
+        lines.append([*cells, *map(_rounded, (row.memory, *of_host, row.on_gpu(runs_per_gpu), row.disk))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def memory_table() -> str:
-    """GiB of a run by network and kind of method, as Markdown."""
-    lines = [["network", "tasks", "batch", *(f"reads {way}" for way in calibration.STANDS_FOR)]]
-    lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
-    for one in LARGEST:
-        cells = [f"{calibration.memory(one._replace(way=way)) / GIB:.2g}" for way in calibration.STANDS_FOR]
-        lines.append([one.problem, str(len(problems.get(one.problem).tasks)), str(one.batch), *cells])
+    """GiB of a run by method and network, as Markdown; methods that take as much on all networks share a row."""
+    same: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for key in progress.bar(smtos.keys(), "methods", leave=False):
+        same[tuple(_gib(one._replace(way=key)) for one in LARGEST)].append(key)
+    lines = [["methods", *(f"{one.problem}, batch {one.batch}" for one in LARGEST)]]
+    lines.append(["---", *["---:"] * len(LARGEST)])
+    lines += [[", ".join(methods), *cells] for cells, methods in sorted(same.items(), key=lambda row: -len(row[1]))]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def notes(preset: str, where: str, found: Sequence[Row], runs_per_gpu: int = 1) -> list[str]:
+def _gib(found: Shape) -> str:
+    """Memory of a run, or – where the method does not suit the network."""
+    with calibration.NOWHERE:
+        model = problems.get(found.problem).build_model(0.0)
+    try:
+        calibration.method(found).check_model(model)
+    except BadOption:
+        return "–"
+    return f"{calibration.memory(found) / GIB:.2g}"
+
+
+def notes(preset: str, where: str, found: Sequence[Row], runs_per_gpu: int = 1, process: float = 0) -> list[str]:
     """What the table means."""
     said = [
         f"Preset {preset}; hours on {where}, also those at `precision: amp`, one run after the other on each device, "
         "evaluation included, without loading.",
         "A notebook's row leaves out what one before it has trained into the same store.",
         "Where a search decides, runs are counted as if it chose what the paper chose.",
-        f"{LOWER_BOUND}. Per GPU it is that of {counted(runs_per_gpu, 'run')} (MTL_RUNS_PER_GPU), each with "
-        "Cityscapes' maps (none with MTL_STREAM=1).",
+        f"{LOWER_BOUND}. Per GPU it is that of {counted(runs_per_gpu, 'run')} (MTL_RUNS_PER_GPU), each with its data "
+        "(Cityscapes' maps stay in files with MTL_STREAM=1).",
+        f"A host has a process per core: {_rounded(process)} GiB for Python and its libraries, one run, digits or "
+        "molecules. All of them share Cityscapes' maps, which the system may leave in their files.",
         "Records take that much on all devices together.",
     ]
     if dearer := [row.notebook for row in found if row.hours_published > row.hours]:
@@ -260,6 +288,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     if given.memory:
         within(repository / "docs/cluster.md", MEMORY, memory_table())
         return 0
+    begun, process = time.perf_counter(), psutil.Process().memory_info().rss / GIB
     device, runs_per_gpu = training.find_device(given.device), wanted("MTL_RUNS_PER_GPU") or 1
     values = read(repository, given.preset, [name for text in given.only for name in text.split()])
     with training.determinism(1):
@@ -267,14 +296,19 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         found, how = rows(values, seconds, bytes_per_epoch(repository))
     kind = "GPU" if device.type == "cuda" else "core"
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"one core of {training.processor()}"
-    said = notes(given.preset, where, found, runs_per_gpu)
-    text = f"{table(found, given.devices, kind, runs_per_gpu)}\n\n" + "\n".join(said)
+    taken = round(time.perf_counter() - begun)
+    said = [*notes(given.preset, where, found, runs_per_gpu, process), f"Counting and measuring took {taken} s."]
+    text = f"{table(found, given.devices, kind, runs_per_gpu, process)}\n\n" + "\n".join(said)
     print(text + "\n\n" + "\n".join(how))
     path = artifacts.folder(given.preset) / "plan.json"
     told = {"preset": given.preset, "device": where, "devices": given.devices, "runs_per_gpu": runs_per_gpu}
-    more = [{"hours_on_all": row.hours / given.devices, "memory_per_gpu": row.on_gpu(runs_per_gpu)} for row in found]
-    each = [asdict(row) | one for row, one in zip(found, more, strict=True)]
-    report = {**told, "notes": said, "measured": how, "notebooks": each}
+    each = [
+        asdict(row)
+        | {"hours_on_all": row.hours / given.devices, "memory_per_gpu": row.on_gpu(runs_per_gpu)}
+        | {"memory_on_one_host": row.on_host(given.devices, process)}
+        for row in found
+    ]
+    report = {**told, "process": process, "seconds": taken, "notes": said, "measured": how, "notebooks": each}
     files.write_atomically(path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     print(f"Wrote {path}")
     if given.readme:

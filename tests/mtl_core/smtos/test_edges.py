@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose
 
 from benchmarks import oracles

