@@ -41,7 +41,6 @@ LARGEST = (  # of each network, at the paper's size
     *(Shape(f"cityscapes/{name}", (), 32, "") for name in ("R18", "R50", "19C")),
 )
 MEMORY = "<!-- memory -->\n", "<!-- end of the memory -->\n"  # around the table in docs/cluster.md
-LOWER_BOUND = "Memory is a lower bound, without the libraries' workspace"
 
 
 @dataclass(frozen=True)
@@ -251,10 +250,11 @@ def notes(preset: str, where: str, found: Sequence[Row], runs_per_gpu: int = 1, 
         "evaluation included, without loading.",
         "A notebook's row leaves out what one before it has trained into the same store.",
         "Where a search decides, runs are counted as if it chose what the paper chose.",
-        f"{LOWER_BOUND}. Per GPU it is that of {counted(runs_per_gpu, 'run')} (MTL_RUNS_PER_GPU), each with its data "
-        "(Cityscapes' maps stay in files with MTL_STREAM=1).",
-        f"A host has a process per core: {_rounded(process)} GiB for Python and its libraries, one run, digits or "
-        "molecules. All of them share Cityscapes' maps, which the system may leave in their files.",
+        "Memory is a lower bound, without the libraries' workspace. Per GPU it is that of "
+        f"{counted(runs_per_gpu, 'run')} (MTL_RUNS_PER_GPU), each with its data (Cityscapes' maps stay in files with "
+        "MTL_STREAM=1).",
+        f"A host has a process per core, each with up to {_rounded(process)} GiB for Python and its libraries, one "
+        "run, and digits or molecules; all share Cityscapes' maps, which the system may leave in their files.",
         "Records take that much on all devices together.",
     ]
     if dearer := [row.notebook for row in found if row.hours_published > row.hours]:

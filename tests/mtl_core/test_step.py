@@ -472,7 +472,8 @@ def test_a_scaled_step_is_a_step_with_scaled_losses(space: str, head_weights: Te
     def seen(step: Step) -> list[Tensor]:
         found = [step.losses, torch.tensor(step.num_tasks), step.reevaluate()]
         if space != "losses":
-            found += [step.gramian(space), step.feature_gradients, step.gradients_on(step.shared[-2])]
+            found += [step.gramian(space), step.on_host(space)]
+            found += [step.feature_gradients, step.gradients_on(step.shared[-2])]
         if space == "parameters":
             found += [step.jacobian]
         step.apply(WEIGHTS, head_weights)
@@ -480,6 +481,20 @@ def test_a_scaled_step_is_a_step_with_scaled_losses(space: str, head_weights: Te
 
     expected = seen(Step(model, scaled, x, targets, replay=True))
     assert_close(seen(ScaledStep(Step(model, LOSSES, x, targets, replay=True), scales)), expected)
+
+
+@pytest.mark.parametrize("space", ["features", "parameters"])
+def test_what_the_host_has_read_is_kept_by_step_and_space(space: str) -> None:
+    """The Gramian and the losses below it, once; a step seen through scales has its own."""
+    model, x, targets = problem()
+    step = Step(model, LOSSES, x, targets)
+    step.on_host("features"), step.on_host("parameters")
+    there = step.on_host(space)
+    assert there is step.on_host(space)
+    assert torch.equal(there, torch.cat([step.gramian(space), step.losses.double()[None]]))
+    scaled = ScaledStep(step, torch.tensor([2.0, 2.0, 2.0]))
+    assert torch.equal(scaled.on_host(space), torch.cat([4 * there[:-1], 2 * there[-1:]]))
+    assert step.on_host(space) is there
 
 
 def test_a_scaled_step_scales_the_heads_only_where_the_direction_is_given() -> None:

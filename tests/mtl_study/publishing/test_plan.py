@@ -237,29 +237,17 @@ def test_why_published_takes_more_is_said_where_it_does():
     assert any("lower bound, without the libraries' workspace" in line for line in says)
 
 
-def memory_on_the_page():
-    """By method, what the table of docs/cluster.md says of each network."""
+def test_the_page_has_the_memory_of_every_method():
+    """Each once; some of the numbers, counted again."""
     text = (artifacts.REPOSITORY / "docs/cluster.md").read_text(encoding="utf-8")
     head, _, *lines = text.split(plan.MEMORY[0])[1].split(plan.MEMORY[1])[0].strip().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *lines)]
     assert rows[0] == ["methods", *(f"{one.problem}, batch {one.batch}" for one in plan.LARGEST)]
-    return [(key, dict(zip(plan.LARGEST, row[1:], strict=True))) for row in rows[1:] for key in row[0].split(", ")]
-
-
-def test_the_page_has_the_memory_of_every_method():
-    """Each once; some of the numbers, counted again."""
-    rows = memory_on_the_page()
-    assert sorted(key for key, _ in rows) == sorted(smtos.keys())
+    said = [(key, dict(zip(plan.LARGEST, row[1:], strict=True))) for row in rows[1:] for key in row[0].split(", ")]
+    assert sorted(key for key, _ in said) == sorted(smtos.keys())
     digits, *_, streets = plan.LARGEST
     for key, network in (("uw", digits), ("modo", digits), ("bayesagg_mtl", digits), ("cagrad", streets)):
-        assert dict(rows)[key][network] == plan._gib(network._replace(way=key)), key
-
-
-@pytest.mark.slow
-def test_the_page_has_all_memory_as_it_is_counted_today():
-    text = (artifacts.REPOSITORY / "docs/cluster.md").read_text(encoding="utf-8")
-    start, end = plan.MEMORY
-    assert text.split(start)[1].split(end)[0].strip() == plan.memory_table()
+        assert dict(said)[key][network] == plan._gib(network._replace(way=key)), key
 
 
 def test_the_readme_has_the_table():
