@@ -108,7 +108,10 @@ def batch(whole: problems.Problem, n: int, device: torch.device) -> tuple[Any, l
 def method(found: Shape) -> SMTO:
     """The one that a shape's way names, as it is after a warm-up."""
     key, tasks = STANDS_FOR.get(found.way, found.way), len(problems.get(found.problem).tasks)
-    options = {"fixed": {"weights": [1 / tasks] * tasks}, "bayesagg_mtl": {"warm_up": 0}}
+    options: dict[str, dict[str, Any]] = {
+        "fixed": {"weights": [1 / tasks] * tasks},
+        "bayesagg_mtl": {"warm_up": 0},
+    }
     return smtos.build(key, tasks, **options.get(key, {}))
 
 
