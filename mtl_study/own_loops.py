@@ -232,7 +232,7 @@ def by_trainer(key: str, way: Way) -> list[Tensor]:
             means = torch.stack([torch.stack(s).mean() for s in seen]) if number else None
             if number:
                 schedule.step()
-            smto.begin_epoch(number // 2, means, schedule.get_last_lr()[0])
+            smto.begin_epoch(number // 2, means, optimizer.param_groups[0]["lr"])
             seen = [[] for _ in range(K)]
         torch.manual_seed(number)
         missing = way.missing(number)
@@ -312,7 +312,7 @@ class Loop:
         if number % 2 == 0:
             if number:
                 self.schedule.step()
-            self.balance.begin_epoch(lr=self.schedule.get_last_lr()[0])
+            self.balance.begin_epoch(lr=self.optimizer.param_groups[0]["lr"])
         torch.manual_seed(number)
         self.balance.begin_step()
         self.optimizer.zero_grad()
