@@ -44,8 +44,8 @@ class Way:
     tasks are missing from some batches. saved: everything is saved and restored in new objects before this step.
     replicas: each process has its share of every batch. features: whether they are given. half: network and data are
     in bfloat16. scheduled: gradients are clipped, and every epoch halves the step size. apart: each task has batches of
-    its own. wrap: what is around the encoder. network: layers and a transformer with dropout give one tensor of
-    features, an LSTM a dict with a list in it.
+    its own. frozen: the encoder's first layer is, before this step. wrap: what is around the encoder. network: layers
+    and a transformer with dropout give one tensor of features, an LSTM a dict with a list in it.
     """
 
     amp: bool = False
@@ -58,6 +58,7 @@ class Way:
     half: bool = False
     scheduled: bool = False
     apart: bool = False
+    frozen: int = -1
     wrap: Literal["", "checkpointed", "compiled"] = ""
     network: Literal["layers", "transformer", "lstm"] = "layers"
 
@@ -83,6 +84,7 @@ WAYS = {
     "two processes": Way(replicas=(0, 2)),
     "clipping, scheduler": Way(scheduled=True),
     "a dataset per task": Way(apart=True),
+    "a layer frozen midway": Way(frozen=3),
     "checkpointing": Way(wrap="checkpointed"),
     "torch.compile": Way(wrap="compiled"),
     "all bfloat16": Way(half=True),
@@ -91,8 +93,11 @@ WAYS = {
 }
 TABLES = list(WAYS)[:7], list(WAYS)[7:]  # the columns of the two tables
 ONE_TENSOR = ("bayesagg_mtl", "graddrop", "rotograd")  # of features is what they look at
-REFUSED = {("bayesagg_mtl", "partial labels")} | {
-    (key, name) for key in ONE_TENSOR for name, way in WAYS.items() if way.apart or way.network == "lstm"
+PER_PARAMETER = ("db_mtl", "excess_mtl", "moco")  # is what they remember of earlier steps
+REFUSED = {
+    ("bayesagg_mtl", "partial labels"),
+    *((key, name) for key in ONE_TENSOR for name, way in WAYS.items() if way.apart or way.network == "lstm"),
+    *((key, "a layer frozen midway") for key in PER_PARAMETER),
 }
 
 
@@ -200,6 +205,12 @@ def gradients(*modules: nn.Module) -> Tensor:
     return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in everyone])
 
 
+def frozen(way: Way, model: MultiTaskModel, number: int) -> None:
+    if number == way.frozen:
+        for p in next(model.encoder.children()).parameters():
+            p.requires_grad_(False).grad = None
+
+
 def clipped(way: Way, model: nn.Module) -> None:
     if way.scheduled:
         nn.utils.clip_grad_norm_(model.parameters(), 0.5)
@@ -235,6 +246,7 @@ def by_trainer(key: str, way: Way) -> list[Tensor]:
             smto.begin_epoch(number // 2, means, optimizer.param_groups[0]["lr"])
             seen = [[] for _ in range(K)]
         torch.manual_seed(number)
+        frozen(way, model, number)
         missing = way.missing(number)
         constant = {k: lambda p, y, value=last[k]: value + 0 * p.sum() for k in missing}
         losses = [constant.get(k, LOSSES[k]) for k in range(K)]
@@ -249,7 +261,7 @@ def by_trainer(key: str, way: Way) -> list[Tensor]:
             seen[k].append(last[k])
         own = [*model.parameters(), *smto.parameters()]
         for p, part in zip(own, total.split([p.numel() for p in own]), strict=True):
-            p.grad = part.view_as(p).to(p.dtype, copy=True)
+            p.grad = part.view_as(p).to(p.dtype, copy=True) if p.requires_grad else None
         clipped(way, model)
         optimizer.step()
         smto.after_step(whole)
@@ -314,6 +326,7 @@ class Loop:
                 self.schedule.step()
             self.balance.begin_epoch(lr=self.optimizer.param_groups[0]["lr"])
         torch.manual_seed(number)
+        frozen(self.way, self.model, number)
         self.balance.begin_step()
         self.optimizer.zero_grad()
         with self.balance.accumulate(self.way.parts):

@@ -351,9 +351,10 @@ GradScaler; in two processes with half a batch each. Digits are of the largest e
 
 NETWORKS = """\
 Likewise with clipped gradients and a step size that falls every epoch, of which the method is told; with a batch and
-a forward pass for each task; with an encoder that is checkpointed, or compiled; with network and data in bfloat16; with
-a transformer, dropout included; and with an LSTM whose features come in a dict with a list in it. Three methods look at
-one tensor of features and refuse several, in words.
+a forward pass for each task; with a layer frozen before the fourth step; with an encoder that is checkpointed, or
+compiled; with network and data in bfloat16; with a transformer, dropout included; and with an LSTM whose features come
+in a dict with a list in it. Three methods look at one tensor of features and refuse several, three remember each shared
+parameter and refuse others, in words.
 """
 
 AGREEMENTS = """\

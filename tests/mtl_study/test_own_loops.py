@@ -56,7 +56,11 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
 
 def test_what_is_refused_is_refused_by_name() -> None:
     for key, name in REFUSED:
-        words = "missing" if WAYS[name].partial else r"one tensor of features|transform\(z, k\)"
+        words = (
+            "missing"
+            if WAYS[name].partial
+            else r"one tensor of features|transform\(z, k\)|remembers each shared parameter"
+        )
         with pytest.raises((ValueError, Unmet), match=words):
             by_hand(key, WAYS[name])
 
