@@ -319,7 +319,8 @@ class Balancer:
         """The method's own backward; its gradients are added to .grad."""
         own = [p for smto in self.smtos for p in smto.parameters()]
         everyone = list(dict.fromkeys([*step.shared, *itertools.chain(*step.specific), *own]))
-        self.replicas.check_alike([*everyone, self.smto.generator.get_state().to(self.device)])
+        if self.replicas.count > 1 and not self.replicas.alike:
+            self.replicas.check_alike([*everyone, self.smto.generator.get_state().to(self.device)])
         kept, result = [p.grad for p in everyone], None
         if self._part == 0:
             self._lost = False

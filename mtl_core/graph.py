@@ -33,15 +33,14 @@ class Replicas:
         return processes() if self.together else 1
 
     def check_alike(self, tensors: Iterable[Tensor]) -> None:
-        """Once: what all processes begin with is the same. Raises ValueError."""
-        if self.count > 1 and not self.alike:
-            sizes = self.gather(torch.stack([t.detach().float().abs().sum() for t in tensors])[None])
-            self.alike = sizes.allclose(sizes[:1].expand_as(sizes), equal_nan=True)
-            if not self.alike:
-                raise ValueError(
-                    "the processes begin with other parameters, or the methods with other seeds: give all the same, as "
-                    "DistributedDataParallel(network) does; or together=False, if each trains by itself."
-                )
+        """Raises ValueError where the processes begin with something else each."""
+        sizes = self.gather(torch.stack([t.detach().float().abs().sum() for t in tensors])[None])
+        self.alike = sizes.allclose(sizes[:1].expand_as(sizes), equal_nan=True)
+        if not self.alike:
+            raise ValueError(
+                "the processes begin with other parameters, or the methods with other seeds: give all the same, as "
+                "DistributedDataParallel(network) does; or together=False, if each trains by itself."
+            )
 
     def mean(self, tensor: Tensor) -> Tensor:
         """The mean over the processes, in each of them."""

@@ -137,7 +137,7 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor) -> Any:
         states, (last, _) = self.lstm(x.unsqueeze(2))
         parts = [last[0], states.mean(1)]
-        return torch.cat(parts, 1) if self.joined else {"last": parts[0], "others": parts[1:], "mask": x > 0}
+        return torch.cat(parts, 1) if self.joined else {"last": parts[0], "others": parts[1:], "mask": (x > 0).to(x)}
 
 
 class Part(nn.Linear):
