@@ -191,8 +191,8 @@ class Balancer:
             losses: one scalar per task, in order or by name, averaged over the batch. A task that is None, or whose
                 name is not there, is missing from this batch: it has no gradient, and a method that reads losses sees
                 its last one (the mean of the others before it has any).
-            features: what the heads took in, tensors in any nest of lists, tuples and dicts. With them the K passes end
-                there for a method that reads features, and the heads are passed through once.
+            features: what the heads took in, tensors in any nest of lists, tuples and dicts; constants are passed over.
+                With them the K passes end there for a method that reads features, and heads are passed through once.
             targets: one tensor per task, as the losses come. second_batch: computes the losses of another batch.
             scaler: the gradients come out times its scale, as scaler.step expects them; the method sees plain ones. A
                 step whose gradients overflow leaves the method as it was.
@@ -205,9 +205,10 @@ class Balancer:
         """
         named = self._in_order(losses)
         aims: Any = None if targets is None else list(self._in_order(targets, "targets").values())
-        z = [t for t in tree_leaves(features) if isinstance(t, Tensor) and t.is_floating_point()]
+        z = [t for t in tree_leaves(features) if isinstance(t, Tensor) and t.requires_grad]
         if features is not None and not z:
-            raise ValueError("no tensor of floats is in features; give some, in any nest of lists, tuples and dicts.")
+            words = "no tensor of floats is in the nest of lists, tuples and dicts, or all are detached"
+            raise ValueError(f"the features carry no gradient: {words}, or made under torch.no_grad().")
         self._check(named, bool(z), aims, second_batch)
         last = self.last
         if any(loss is None for loss in named.values()):  # (`None in` would compare each loss with it)
@@ -318,6 +319,8 @@ class Balancer:
         """The method's own backward; its gradients are added to .grad."""
         own = [p for smto in self.smtos for p in smto.parameters()]
         everyone = list(dict.fromkeys([*step.shared, *itertools.chain(*step.specific), *own]))
+        if self.replicas.count > 1 and not self.replicas.alike:
+            self.replicas.check_alike([*everyone, self.smto.generator.get_state().to(self.device)])
         kept, result = [p.grad for p in everyone], None
         if self._part == 0:
             self._lost = False
@@ -348,6 +351,8 @@ class Balancer:
                 new = new if self._parts == 1 else new / self._parts
                 new = new if step.scale is None else new * step.scale
                 p.grad = new if old is None else old.add_(new)
+                for hook in (p._post_accumulate_grad_hooks or {}).values():
+                    hook(p)
         return result
 
     def _solved(self, step: GraphStep) -> StepResult:

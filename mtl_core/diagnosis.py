@@ -85,11 +85,5 @@ def diagnose(
     with np.errstate(divide="ignore", invalid="ignore"):
         cosines, squares = gramian / np.outer(norms, norms), norms[:, None] ** 2 + norms**2
         inverse = 1 / norms
-        return Diagnosis(
-            list(named),
-            norms,
-            cosines,
-            within,
-            2 * np.outer(norms, norms) / squares,
-            inverse / inverse.sum(),
-        )
+        similarity = 2 * np.outer(norms, norms) / squares
+        return Diagnosis(list(named), norms, cosines, within, similarity, inverse / inverse.sum())

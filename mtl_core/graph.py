@@ -16,21 +16,31 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from mtl_core.step import MultiTaskModel, Space, Step, check_scalars, inner_products, moved, single, unseen
+from mtl_core.step import MultiTaskModel, Space, Step, check_scalars, inner_products, moved, processes, single, unseen
 
 Again = Callable[[], Tensor]  # the losses [K] of a batch under the parameters as they are when it is called
 
 
 class Replicas:
-    """The processes that take each step together: all of torch.distributed's, or this one alone.
-
-    Attributes:
-        count: how many they are. rank: which this one is.
-    """
+    """The processes that take each step together: all of torch.distributed's, or this one alone."""
 
     def __init__(self, together: bool = True) -> None:
-        several = together and distributed.is_available() and distributed.is_initialized()
-        self.count, self.rank = (distributed.get_world_size(), distributed.get_rank()) if several else (1, 0)
+        self.together, self.alike = together, False
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return processes() if self.together else 1
+
+    def check_alike(self, tensors: Iterable[Tensor]) -> None:
+        """Raises ValueError where the processes begin with something else each."""
+        sizes = self.gather(torch.stack([t.detach().float().abs().sum() for t in tensors])[None])
+        self.alike = sizes.allclose(sizes[:1].expand_as(sizes), equal_nan=True)
+        if not self.alike:
+            raise ValueError(
+                "the processes begin with other parameters, or the methods with other seeds: give all the same, as "
+                "DistributedDataParallel(network) does; or together=False, if each trains by itself."
+            )
 
     def mean(self, tensor: Tensor) -> Tensor:
         """The mean over the processes, in each of them."""
@@ -113,8 +123,6 @@ class GraphStep(Step):
     def _sort_out(self) -> None:
         """What belongs to the heads; whether all losses reach what is shared through the features alone."""
         shared, doors = set(self.shared), {(z.grad_fn, z.output_nr) for z in self.features}
-        if any(not z.requires_grad for z in self.features):
-            raise ValueError("the features carry no gradient: they are detached, or made under torch.no_grad().")
         each = [[root] for root in self.roots.values()] if doors else [list(self.roots.values())]
         found = [leaves(roots, doors) for roots in each]
         behind = [[p for p in reached if p not in shared] for reached, _ in found]
@@ -243,7 +251,8 @@ class GraphStep(Step):
         self._check_graph()
         if not self.through_features:
             raise ValueError("a loss reaches shared parameters past the features; this method needs all to pass them.")
-        own = direction.chunk(self.replicas.count)[self.replicas.rank] * self.replicas.count
+        count = self.replicas.count
+        own = direction.chunk(count)[distributed.get_rank() if count > 1 else 0] * count
         self._apply_on(self._pull(self.features, [own], self.shared, keep=False), head_weights)
 
     def _apply_on(self, gradients: Sequence[Tensor | None], head_weights: Tensor | None) -> None:

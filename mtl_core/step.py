@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 Space = Literal["features", "parameters"]
@@ -119,7 +119,8 @@ class Step:
         ValueError: heads, loss functions and targets are not equally many; features are no floating-point tensor or
             do not depend on the shared parameters; a loss is no scalar. When gradients are asked for: a loss reaches a
             parameter of the encoder past z, and no head has it.
-        RuntimeError: gradients are asked for, or applied, after they have been applied.
+        RuntimeError: several processes of torch.distributed run; or gradients are asked for, or applied, after they
+            have been applied.
     """
 
     def __init__(
@@ -135,6 +136,11 @@ class Step:
     ) -> None:
         if hasattr(model, "_orig_mod"):
             raise ValueError("torch.compile(model) compiles what a Step never calls; compile model.encoder and heads.")
+        if processes() > 1:
+            raise RuntimeError(
+                f"a Step sees one process's batch, and the {processes()} of torch.distributed would drift apart; use "
+                "mtl_core.Balancer: they take each step together, or with together=False each by itself."
+            )
         self.model, self.x, self.targets = model, x, targets
         self.loss_functions, self.second_batch = loss_functions, second_batch
         self.transform_features = transform_features or unchanged
@@ -556,6 +562,11 @@ def moved(parameters: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:
     finally:
         for p, value in here.items():
             p.data = value
+
+
+def processes() -> int:
+    """How many processes torch.distributed runs; 1 where it does not."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def check_scalars(losses: Mapping[str, Any]) -> None:

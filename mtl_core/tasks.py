@@ -129,35 +129,23 @@ def segmentation(classes: int) -> Task:
     only where it is not predicted would average over different classes for different models. To predict it is an error
     all the same: a pixel missed (FN) of the class that is there.
     """
-    confusion = functools.partial(_confusion, classes)
-    return Task(
-        "S",
-        f"segmentation into {classes} classes",
-        "softmax",
-        _cross_entropy_per_image,
-        {
-            "acc": Metric(True, "fraction", confusion, _pixel_accuracy),
-            "mIoU": Metric(True, "fraction", confusion, _mean_iou),
-        },
-        pooled=_cross_entropy_pooled,
-    )
+    label, confusion = f"segmentation into {classes} classes", functools.partial(_confusion, classes)
+    metrics = {
+        "acc": Metric(True, "fraction", confusion, _pixel_accuracy),
+        "mIoU": Metric(True, "fraction", confusion, _mean_iou),
+    }
+    return Task("S", label, "softmax", _cross_entropy_per_image, metrics, pooled=_cross_entropy_pooled)
 
 
 def disparity() -> Task:
     """D: pixels by which the right eye's image is shifted, [B, 1, H, W] against [B, 1, H, W], 0 where unknown. Absolute
     error. Metrics over all valid pixels of the split: l1_abs, in pixels; l1_rel, the error as a fraction of the truth,
     ruled by far pixels (D17)."""
-    return Task(
-        "D",
-        "disparity",
-        "laplace",
-        _disparity_per_image,
-        {
-            "l1_abs": Metric(False, "pixels", _masked_total, _mean),
-            "l1_rel": Metric(False, "fraction", _relative_disparity_error, _mean),
-        },
-        pooled=_masked_pooled,
-    )
+    metrics = {
+        "l1_abs": Metric(False, "pixels", _masked_total, _mean),
+        "l1_rel": Metric(False, "fraction", _relative_disparity_error, _mean),
+    }
+    return Task("D", "disparity", "laplace", _disparity_per_image, metrics, pooled=_masked_pooled)
 
 
 def instances() -> Task:

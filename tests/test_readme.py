@@ -192,9 +192,8 @@ def test_what_is_measured_and_kept_is_shown(capsys: pytest.CaptureFixture[str]) 
     assert len(names["balance"].log) == 8
 
 
-@pytest.mark.parametrize("key", ["cagrad", "famo"])
-def test_the_callback_trains_in_lightning(key: str, tmp_path: Path) -> None:
-    """The same weights as in a plain loop."""
+def in_lightning(key: str, folder: Path) -> SimpleNamespace:
+    """A module of two tasks, a callback with a method, what trains them for so many epochs, and the batches."""
     lightning = pytest.importorskip("lightning", reason="Lightning is not installed")
 
     class Module(lightning.LightningModule):  # type: ignore[name-defined, misc]
@@ -202,8 +201,10 @@ def test_the_callback_trains_in_lightning(key: str, tmp_path: Path) -> None:
             super().__init__()
             torch.manual_seed(0)
             self.trunk, self.heads = nn.Linear(8, 5), nn.ModuleList([nn.Linear(5, 1), nn.Linear(5, 1)])
+            self.autocast: list[bool] = []
 
         def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+            self.autocast.append(torch.is_autocast_enabled("cpu"))
             self.features = self.trunk(batch[0])
             self.losses = [(head(self.features) - k).square().mean() for k, head in enumerate(self.heads)]
             return torch.stack(self.losses).sum()
@@ -211,35 +212,57 @@ def test_the_callback_trains_in_lightning(key: str, tmp_path: Path) -> None:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    data = torch.randn(12, 8, generator=torch.Generator().manual_seed(1)).split(4)
+    data = torch.randn(12, 8, generator=torch.Generator().manual_seed(1))
     names: dict[str, Any] = {}
     exec(under("In Lightning")[0], names)
     module = Module()
     callback = names["Balance"](mtl_core.Balancer(key, module.trunk.parameters(), 2))
-    trainer = lightning.Trainer(
-        max_epochs=2,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[callback],
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(
-        module, torch.utils.data.DataLoader(torch.cat(data), batch_size=4, collate_fn=lambda rows: [torch.stack(rows)])
-    )
 
-    plain = Module()
+    def fit(epochs: int, path: Path | None = None, **given: Any) -> Any:
+        quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+        trainer = lightning.Trainer(
+            max_epochs=epochs, accelerator="cpu", callbacks=[callback], default_root_dir=folder, **quiet, **given
+        )
+        loader = torch.utils.data.DataLoader(data, batch_size=4, collate_fn=lambda rows: [torch.stack(rows)])
+        trainer.fit(module, loader, ckpt_path=path)
+        return trainer
+
+    return SimpleNamespace(module=module, fit=fit, batches=data.split(4), fresh=Module)
+
+
+@pytest.mark.parametrize("key", ["cagrad", "famo"])
+def test_the_callback_trains_in_lightning(key: str, tmp_path: Path) -> None:
+    """The same weights as in a plain loop."""
+    there = in_lightning(key, tmp_path)
+    there.fit(2)
+    plain = there.fresh()
     balance, optimizer = mtl_core.Balancer(key, plain.trunk.parameters(), 2), plain.configure_optimizers()
     for _ in range(2):
-        for x in data:
+        for x in there.batches:
             plain.training_step([x], 0)
             optimizer.zero_grad()
             balance.backward(plain.losses, features=plain.features)
             optimizer.step()
             balance.after_step(lambda x=x: plain.training_step([x], 0) and plain.losses)
-    assert_close(list(module.parameters()), list(plain.parameters()), rtol=0, atol=0)
+    assert_close(list(there.module.parameters()), list(plain.parameters()), rtol=0, atol=0)
+
+
+def test_lightning_continues_from_its_checkpoint(tmp_path: Path) -> None:
+    """With the method's state: the same weights as without a break."""
+    whole, first, second = (in_lightning("famo", tmp_path) for _ in range(3))
+    whole.fit(4)
+    first.fit(2).save_checkpoint(tmp_path / "middle.ckpt")
+    second.fit(4, tmp_path / "middle.ckpt")
+    assert_close(list(second.module.parameters()), list(whole.module.parameters()), rtol=0, atol=0)
+
+
+def test_lightning_keeps_mixed_precision_and_scales_nothing(tmp_path: Path) -> None:
+    """Both looks of FAMO are under autocast; what Lightning would do to a loss of its own is refused."""
+    there = in_lightning("famo", tmp_path)
+    there.fit(1, precision="bf16-mixed")
+    assert there.module.autocast == [True] * 6
+    with pytest.raises(ValueError, match="a loss that is not differentiated"):
+        in_lightning("famo", tmp_path).fit(1, accumulate_grad_batches=2)
 
 
 def test_the_gramian_is_answered() -> None:

@@ -44,13 +44,8 @@ class ClassificationHead(nn.Sequential):
 
     def __init__(self, dropout: float = 0.0, width: float = 1) -> None:
         hidden = round(50 * width)
-        super().__init__(
-            nn.Linear(features(width), hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, 10),
-            nn.LogSoftmax(dim=1),
-        )
+        first = nn.Linear(features(width), hidden)
+        super().__init__(first, nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 10), nn.LogSoftmax(dim=1))
 
 
 class ReconstructionHead(nn.Sequential):
@@ -58,10 +53,5 @@ class ReconstructionHead(nn.Sequential):
 
     def __init__(self, dropout: float = 0.0, width: float = 1) -> None:
         hidden = round(256 * width)
-        super().__init__(
-            nn.Linear(features(width), hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, 784),
-            nn.Unflatten(1, (28, 28)),
-        )
+        first = nn.Linear(features(width), hidden)
+        super().__init__(first, nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 784), nn.Unflatten(1, (28, 28)))

@@ -325,6 +325,13 @@ def floored(key: str, losses: Losses, floor: float) -> tuple[Losses, tuple[str, 
     return (losses, ()) if smallest >= floor else (losses.clip(min=floor), ("floored_loss",))
 
 
+def kept(key: str, before: Tensor, now: Tensor) -> Tensor:
+    """Numbers of earlier steps [K, P] in this step's type. Raises ValueError where another number is trained now."""
+    if before.shape != now.shape:
+        raise ValueError(f"{key} remembers each shared parameter; some were frozen or unfrozen since: make a new one.")
+    return before.to(now)
+
+
 REGISTRY: dict[str, type[SMTO]] = {}  #: every SMTO by its key; `registry` finds and builds them
 
 

@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtl_core.smtos.base import SMTO, StepResult, floored, register
+from mtl_core.smtos.base import SMTO, StepResult, floored, kept, register
 from mtl_core.step import Step
 
 EPSILON = 1e-8
@@ -56,7 +56,7 @@ class DBMTL(SMTO):
         beta = self.beta / self.steps**self.sigma
         if beta == 0:
             return gradients
-        before = torch.zeros_like(gradients) if self.average is None else self.average.to(gradients)
+        before = torch.zeros_like(gradients) if self.average is None else kept(self.key, self.average, gradients)
         self.average = before.lerp(gradients, 1 - beta)
         return self.average
 

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtl_core.smtos.base import SMTO, StepResult, register
+from mtl_core.smtos.base import SMTO, StepResult, kept, register
 from mtl_core.smtos.geometry import NonFinite
 from mtl_core.step import Step
 
@@ -48,7 +48,7 @@ class ExcessMTL(SMTO):
     def excess(self, gradients: Tensor) -> Tensor:
         """Gradients [K, P] to e [K], ≥ 0; S takes its step."""
         squares = gradients.square()
-        self.squares = squares if self.squares is None else self.squares.to(squares) + squares
+        self.squares = squares if self.squares is None else kept(self.key, self.squares, squares) + squares
         return (squares / (self.squares + 1e-7).sqrt()).sum(1)
 
     def weights(self, excess: Tensor) -> Tensor:

@@ -18,17 +18,11 @@ from mtl_core.smtos.base import REGISTRY, SMTO
 
 #: what other libraries call a method, where the spelling says nothing: the plain name to the key
 ELSEWHERE = {
-    "ew": "unit_scal",
-    "ls": "unit_scal",
-    "linearscalarization": "unit_scal",
-    "mean": "unit_scal",
-    "sum": "unit_scal",
+    **dict.fromkeys(("ew", "ls", "linearscalarization", "mean", "sum"), "unit_scal"),
+    **dict.fromkeys(("uncertainty", "uncertaintyweighting"), "uw"),
+    **dict.fromkeys(("rlw", "random"), "rlw_normal"),
     "scaleinvls": "si",
-    "uncertainty": "uw",
-    "uncertaintyweighting": "uw",
     "dynamicweightaverage": "dwa",
-    "rlw": "rlw_normal",
-    "random": "rlw_normal",
     "constant": "fixed",
 }
 

@@ -185,7 +185,7 @@ class RotoGrad(Wrapping):
         per = batch if self.reduction == "mean" or gradients.dim() > 3 else 1
         rows = gradients[:, :, :size].movedim(2, -1).flatten(1, -2)  # R_kᵀ ∂L_k/∂(R_k z), at every sample [K, …, m]
         target = target[:, :size].movedim(1, -1).flatten(0, -2)  # v […, m]
-        products = rows.mT @ target  # R_kᵀ M_k
+        products = (rows.mT @ target).to(rotations)  # R_kᵀ M_k
         (self.angles.grad,) = torch.autograd.grad(rotations, self.angles, -2 / per * (rotations.detach() @ products))
         inner = products.diagonal(dim1=1, dim2=2).sum(1)
         losses: Tensor = (target.square().sum() + rows.square().sum((1, 2)) - 2 * inner) / per

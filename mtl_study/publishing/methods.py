@@ -17,7 +17,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -326,14 +326,17 @@ def agreed() -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("method").astype({"digits": "Int64"})
 
 
-def loops() -> pd.DataFrame:
-    """What each method needs in your own loop, and to how many digits that loop takes the trainer's gradients."""
-    rows = []
-    for key in in_order(smtos.keys()):
-        needs = own_loops.method(key).required()
-        cells = {way: own_loops.digits(key, way) or "refused" for way in own_loops.WAYS}
-        rows.append({"method": label(key), "needs": ", ".join(f"`{need}`" for need in needs), **cells})
-    return pd.DataFrame(rows).set_index("method")
+def needs() -> pd.DataFrame:
+    """What each method needs in your own loop."""
+    cells = [", ".join(f"`{need}`" for need in own_loops.method(key).required()) for key in in_order(smtos.keys())]
+    return pd.DataFrame({"needs": cells}, index=pd.Index(map(label, in_order(smtos.keys())), name="method"))
+
+
+def loops(ways: Sequence[str]) -> pd.DataFrame:
+    """To how many digits your own loop takes the trainer's gradients, by method and way of training."""
+    keys = in_order(smtos.keys())
+    cells = {way: [own_loops.digits(key, way) or "refused" for key in keys] for way in ways}
+    return pd.DataFrame(cells, index=pd.Index(map(label, keys), name="method"))
 
 
 LOOPS = """\
@@ -344,6 +347,14 @@ how many digits its gradients are those of the trainer's step: in the plain loop
 missing from batches; saved, and restored in new objects; with the forward pass in bfloat16 on the CPU; likewise with a
 GradScaler; in two processes with half a batch each. Digits are of the largest entry, over six steps, on three tasks.
 `tests/mtl_study/test_own_loops.py` measures every cell.
+"""
+
+NETWORKS = """\
+Likewise with clipped gradients and a step size that falls every epoch, of which the method is told; with a batch and
+a forward pass for each task; with a layer frozen before the fourth step; with an encoder that is checkpointed, or
+compiled; with network and data in bfloat16; with a transformer, dropout included; and with an LSTM whose features come
+in a dict with a list in it. Three methods look at one tensor of features and refuse several, three remember each shared
+parameter and refuse others, in words.
 """
 
 AGREEMENTS = """\
@@ -374,7 +385,9 @@ def markdown() -> str:
     frame["key"], frame["options"] = frame.key.map("`{}`".format), frame.options.map(lambda t: f"`{t}`" if t else "")
     tables = [
         LOOPS,
-        artifacts.to_markdown(loops()),
+        artifacts.to_markdown(pd.concat([needs(), loops(own_loops.TABLES[0])], axis=1)),
+        NETWORKS,
+        artifacts.to_markdown(loops(own_loops.TABLES[1])),
         AGREEMENTS,
         artifacts.to_markdown(agreed()),
         GUARANTEES,
