@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mtl_core.progress import has_frontend
 from mtl_study import artifacts
 
 PLACES = {"store", "data_dir", "device"}  # where a run happens, not what it is
@@ -40,18 +41,3 @@ def changed(values: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, A
         else:
             found[name] = ours
     return found
-
-
-def has_frontend() -> bool:
-    """Whether somebody sits at this notebook, so that a widget makes sense.
-
-    Every request to run a cell says whether its sender could answer a question of the code (`allow_stdin`): JupyterLab,
-    the classic notebook and VS Code say yes; papermill and nbconvert, which run a notebook with nobody there, say no.
-    """
-    try:
-        from IPython.core.getipython import get_ipython
-    except ImportError:
-        return False
-    kernel = getattr(get_ipython(), "kernel", None)  # None in a plain interpreter and in a terminal
-    request = kernel.get_parent("shell") if kernel is not None else {}
-    return bool(request.get("content", {}).get("allow_stdin", False))
