@@ -86,5 +86,10 @@ def diagnose(
         cosines, squares = gramian / np.outer(norms, norms), norms[:, None] ** 2 + norms**2
         inverse = 1 / norms
         return Diagnosis(
-            list(named), norms, cosines, within, 2 * np.outer(norms, norms) / squares, inverse / inverse.sum()
+            list(named),
+            norms,
+            cosines,
+            within,
+            2 * np.outer(norms, norms) / squares,
+            inverse / inverse.sum(),
         )

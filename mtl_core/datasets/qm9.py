@@ -722,8 +722,9 @@ class QM9:
                 return smiles[piece], numbers[mine], positions[mine], counts[piece], index[piece]
 
             workers = min(joblib.cpu_count(), len(pieces))
-            jobs = (joblib.delayed(_graphs)(*arguments(piece)) for piece in pieces)
-            work = joblib.Parallel(workers, return_as="generator")(jobs)
+            work = joblib.Parallel(workers, return_as="generator")(
+                joblib.delayed(_graphs)(*arguments(piece)) for piece in pieces
+            )
             bar = progress.bar(work, "QM9: bonds", len(pieces), unit=f" × {CHUNK:,}", delay=2, mininterval=1)
             flags, bonds, ways = (np.concatenate(parts) for parts in zip(*bar, strict=True))
             found = Arrays(rows, counts[rows], numbers[own], positions[own], flags, bonds, ways, targets[rows])

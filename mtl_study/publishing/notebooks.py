@@ -18,8 +18,8 @@ from nbconvert.filters import strip_ansi
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 
-from mtl_core.progress import has_frontend
 from mtl_study.artifacts import NAME, REPOSITORY, number_of
+from mtl_study.execution import has_frontend
 from mtl_study.paper import rules
 from mtl_study.parameters.checking import BadParameters
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_core.files import CannotWrite, write_json
-from mtl_core.progress import has_frontend
+from mtl_study.execution import has_frontend
 
 FILE = "student.json"
 

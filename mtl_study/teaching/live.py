@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from mtl_core.progress import has_frontend
+from mtl_study.execution import has_frontend
 
 if TYPE_CHECKING:
     import anywidget
