@@ -109,16 +109,13 @@ FORMULAS = """() => { const boxes = [...document.querySelectorAll("math")].map(m
     prose.querySelectorAll("pre, code, .highlight, script").forEach(e => e.remove());
     const empty = boxes.filter(b => b.width < 3 || b.height < 5).length;
     return [boxes.length, empty, prose.textContent.match(/\\$|\\\\[a-z]+/g)]; }"""
-ANCHORS = """async () => { const off = [];
-    for (const link of document.querySelectorAll('a[href^="#"]')) {
-        const id = decodeURIComponent(link.hash.slice(1)), target = document.getElementById(id);
-        if (!target) { off.push([id, "nowhere"]); continue; }
-        location.hash = link.hash;
-        await new Promise(requestAnimationFrame);
-        const top = target.getBoundingClientRect().top, root = document.scrollingElement;
-        const end = root.scrollTop + root.clientHeight >= root.scrollHeight - 2;
-        if (Math.abs(top) > 30 && !(end && top > 0)) off.push([id, top]);
-    } return off; }"""
+ANCHORS = """() => [...new Set([...document.querySelectorAll('a[href^="#"]')].map(link => link.hash))].map(hash => {
+    const id = decodeURIComponent(hash.slice(1)), target = document.getElementById(id);
+    if (!target) return [id, "nowhere"];
+    target.scrollIntoView();  // as a browser does it, without a drawing for each
+    const top = target.getBoundingClientRect().top, root = document.scrollingElement;
+    const end = root.scrollTop + root.clientHeight >= root.scrollHeight - 2;
+    return Math.abs(top) > 30 && !(end && top > 0) ? [id, top] : null; }).filter(off => off)"""
 
 
 def test_no_request_leaves_and_no_error_is_said(browser: Browser, all_pages: list[Path]) -> None:
@@ -470,7 +467,8 @@ def test_every_page_of_the_edition_is_sound(browser: Browser, site: Path, part: 
     """Without a network: nothing is asked of one, no error is said, pictures and formulas are drawn, every anchor
     lands, every link answers, axe finds nothing serious in the light or in the dark, and a phone is wide enough."""
     page, texts = browser.new_page(offline=True), dict[Path, str]()
-    wrong, paths = listened(page), sorted(site.glob(part))
+    leads_on = site / "api" / "index.html"  # to the first page of the API
+    wrong, paths = listened(page), sorted({*site.glob(part)} - {leads_on})
     assert paths
     for path in paths:
         name = str(path.relative_to(site))
