@@ -72,6 +72,9 @@ def widget() -> type[tqdm[Any]]:
         return tqdm
 
     class Widget(notebook.tqdm):
+        displayed: bool
+        place: Any  # where it is displayed
+
         def __init__(self, *args: Any, **settings: Any) -> None:
             super().__init__(*args, **settings, display=False)
             if not self.disable and not self.delay:
