@@ -1,4 +1,5 @@
-"""What a notebook says of itself when it begins: which preset it runs, what was changed in it, and who sits at it.
+"""What a notebook says of itself when it begins: which preset it runs, what was changed in it, and who sits at it; a
+reader gets widgets as progress bars.
 
 A run of an unchanged preset is the same however it was started: by `make reproduce`, by papermill, or by nbconvert.
 One with other parameters, or in JupyterLab, is labelled and has a folder of its own (`artifacts.begin`).
@@ -9,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tqdm import tqdm
+
+from mtl_core import progress
 from mtl_study import artifacts
 
 PLACES = {"store", "data_dir", "device"}  # where a run happens, not what it is
@@ -23,6 +27,7 @@ def begin(stem: str, values: Mapping[str, Any], preset: Mapping[str, Any]) -> ar
     """
     execution = artifacts.Execution(str(values["preset"]), changed(values, preset), has_frontend())
     artifacts.begin(execution, stem)
+    progress.kind = widget() if has_frontend() else tqdm
     return execution
 
 
@@ -55,3 +60,35 @@ def has_frontend() -> bool:
     kernel = getattr(get_ipython(), "kernel", None)  # None in a plain interpreter and in a terminal
     request = kernel.get_parent("shell") if kernel is not None else {}
     return bool(request.get("content", {}).get("allow_stdin", False))
+
+
+def widget() -> type[tqdm[Any]]:
+    """A progress bar for somebody who sits at a notebook: a widget while it runs, and then its last line, or nothing.
+    A widget that stayed would be an error message when the notebook is opened again. Without ipywidgets: lines."""
+    from IPython.display import display
+    from tqdm import notebook
+
+    if notebook.IProgress is None:
+        return tqdm
+
+    class Widget(notebook.tqdm):
+        displayed: bool
+        place: Any  # where it is displayed
+
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings, display=False)
+            if not self.disable and not self.delay:
+                self.refresh()
+
+        def display(self, *args: Any, check_delay: bool = True, **signals: Any) -> None:
+            super().display(*args, check_delay=False, **signals)
+            if check_delay and not self.displayed:
+                self.place, self.displayed = display(self.container, display_id=True), True
+
+        def close(self) -> None:
+            shown = not self.disable and self.displayed
+            super().close()
+            if shown:
+                self.place.update({"text/plain": str(self)} if self.leave else {}, raw=True)
+
+    return Widget

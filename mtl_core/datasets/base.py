@@ -32,7 +32,6 @@ class Split(Protocol):
             generator: for training batches; augmentation draws from it, so that a run is a function of its seed.
                 None: no augmentation.
         """
-        ...
 
 
 class Dataset(Protocol):
@@ -43,18 +42,14 @@ class Dataset(Protocol):
 
     def sizes(self, source: str) -> Sizes:
         """How many samples a run takes that does not say how many."""
-        ...
 
     def check(self, source: str, sizes: Sizes, data_dir: str | None) -> None:
         """Before training, raises DataNotFound for missing or damaged data, ValueError for sizes beyond the source."""
-        ...
 
     def prepare(self, source: str, sizes: Sizes, data_dir: str | None) -> None:
         """Writes the files that are read later, once, whole or not at all; does nothing where they exist."""
-        ...
 
     def load(
         self, source: str, sizes: Sizes, data_dir: str | None, device: torch.device, dtype: torch.dtype
     ) -> Mapping[SplitName, Split]:
         """The splits on a device, kept for the next run of the same process."""
-        ...

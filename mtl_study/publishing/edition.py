@@ -166,8 +166,10 @@ def _api(target: Path) -> list[str]:
 
 
 def _reachable(page: str) -> str:
-    """A page of pdoc for a keyboard and a screen reader: links have names, what scrolls takes the focus, what is called
-    a heading, always by the same id, is text, and the only picture has a size."""
+    """A page of pdoc for a keyboard and a screen reader: links have names and lead somewhere, what scrolls takes the
+    focus, what is called a heading, always by the same id, is text, and the only picture has a size."""
+    ids = set(re.findall(r'\bid="([^"]*)"', page))
+    page = re.sub(r'<a href="#([^"]*)">(.*?)</a>', lambda link: link[0] if link[1] in ids else link[2], page)
     page = page.replace('alt="pdoc logo"', 'alt="pdoc logo" width="50" height="27"')
     page = re.sub(r'(<a class="headerlink" href="#([^"]*)")>', r'\1 aria-label="Link to \2">', page)
     page = re.sub(r"<h6 id=[^>]*>(.*?)</h6>", r"<p>\1</p>", page)

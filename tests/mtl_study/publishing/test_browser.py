@@ -21,7 +21,7 @@ from mtl_study import artifacts
 from mtl_study.look import LOOK
 from mtl_study.paper import rules
 from mtl_study.plots import explorer
-from mtl_study.publishing import edition, notebooks, pages, reproduce, slides
+from mtl_study.publishing import edition, notebooks, pages, reproduce
 from mtl_study.publishing.rendering import table_anchor
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -75,44 +75,73 @@ def opened(browser: Browser, path: Path, width: int = DESK, **settings: str) -> 
     return page
 
 
+def listened(page: Page) -> list[tuple[str, str]]:
+    """What goes wrong on a page from now on, and where: requests that leave or fail, errors that are said."""
+    wrong: list[tuple[str, str]] = []
+    page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else wrong.append((page.url, r.url)))
+    page.on("requestfailed", lambda r: wrong.append((page.url, r.url)))
+    page.on("console", lambda said: wrong.append((page.url, said.text)) if said.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append((page.url, str(error))))
+    return wrong
+
+
+def wait_for_pictures(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+
+
+def serious(page: Page) -> list[tuple[str, str]]:
+    """What axe finds that is serious, with the first place of each."""
+    found = Axe().run(page).response["violations"]
+    return [(v["id"], v["nodes"][0]["html"][:150]) for v in found if v["impact"] in ("serious", "critical")]
+
+
+def is_dark(page: Page) -> bool:
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    return max(paper[:3]) < 60
+
+
+PICTURES = """() => [...document.images].filter(i => !i.getAttribute("width") || !i.getAttribute("height") || !i.alt
+    || Math.abs(i.width / i.height - i.getAttribute("width") / i.getAttribute("height")) > 0.05)
+    .map(i => i.outerHTML.slice(0, 200))"""
+FORMULAS = """() => { const boxes = [...document.querySelectorAll("math")].map(m => m.getBoundingClientRect());
+    const prose = document.querySelector("main").cloneNode(true);
+    prose.querySelectorAll("pre, code, .highlight, script").forEach(e => e.remove());
+    const empty = boxes.filter(b => b.width < 3 || b.height < 5).length;
+    return [boxes.length, empty, prose.textContent.match(/\\$|\\\\[a-z]+/g)]; }"""
+ANCHORS = """() => [...new Set([...document.querySelectorAll('a[href^="#"]')].map(link => link.hash))].map(hash => {
+    const id = decodeURIComponent(hash.slice(1)), target = document.getElementById(id);
+    if (!target) return [id, "nowhere"];
+    target.scrollIntoView();  // as a browser does it, without a drawing for each
+    const top = target.getBoundingClientRect().top, root = document.scrollingElement;
+    const end = root.scrollTop + root.clientHeight >= root.scrollHeight - 2;
+    return Math.abs(top) > 30 && !(end && top > 0) ? [id, top] : null; }).filter(off => off)"""
+
+
 def test_no_request_leaves_and_no_error_is_said(browser: Browser, all_pages: list[Path]) -> None:
-    wrong = []
+    page = browser.new_page(offline=True)
+    wrong = listened(page)
     for path in all_pages:
-        page = browser.new_page(offline=True)
-        page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
-        page.on("requestfailed", lambda r: wrong.append(r.url))
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto(path.as_uri())
-        page.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
-        page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
-        page.close()
+        wait_for_pictures(page)
     assert wrong == []
 
 
 def test_pictures_have_a_size_and_a_text(browser: Browser, all_pages: list[Path]) -> None:
     """And what was said is how they are drawn: a page does not move while it loads."""
-    script = """() => [...document.images].filter(i => !i.getAttribute("width") || !i.getAttribute("height") || !i.alt
-        || Math.abs(i.width / i.height - i.getAttribute("width") / i.getAttribute("height")) > 0.05)
-        .map(i => i.outerHTML.slice(0, 200))"""
     for path in all_pages:
         page = opened(browser, path)
-        assert page.evaluate(script) == [], path.name
+        assert page.evaluate(PICTURES) == [], path.name
         if path.name == "index.html":
             assert page.evaluate("document.images.length") > 10
         page.close()
 
 
 def test_formulas_are_drawn(browser: Browser, all_pages: list[Path]) -> None:
-    script = """() => { const boxes = [...document.querySelectorAll("math")].map(m => m.getBoundingClientRect());
-        const prose = document.querySelector("main").cloneNode(true);
-        prose.querySelectorAll("pre, code, .highlight, script").forEach(e => e.remove());
-        const empty = boxes.filter(b => b.width < 3 || b.height < 5).length;
-        return [boxes.length, empty, prose.textContent.match(/\\$|\\\\[a-z]+/g)]; }"""
     formulas = 0
     for path in all_pages:
         page = opened(browser, path)
-        drawn, empty, raw = page.evaluate(script)
+        drawn, empty, raw = page.evaluate(FORMULAS)
         assert (empty, raw) == (0, None), path.name
         formulas += drawn
         page.close()
@@ -121,19 +150,9 @@ def test_formulas_are_drawn(browser: Browser, all_pages: list[Path]) -> None:
 
 def test_every_anchor_lands(browser: Browser, all_pages: list[Path]) -> None:
     """Within 30 pixels of the upper edge, or as near as the end of the page allows; also when the page opens there."""
-    script = """async () => { const off = [];
-        for (const link of document.querySelectorAll('a[href^="#"]')) {
-            const id = decodeURIComponent(link.hash.slice(1)), target = document.getElementById(id);
-            if (!target) { off.push([id, "nowhere"]); continue; }
-            location.hash = link.hash;
-            await new Promise(requestAnimationFrame);
-            const top = target.getBoundingClientRect().top, root = document.scrollingElement;
-            const end = root.scrollTop + root.clientHeight >= root.scrollHeight - 2;
-            if (Math.abs(top) > 30 && !(end && top > 0)) off.push([id, top]);
-        } return off; }"""
     for path in all_pages:
         page = opened(browser, path)
-        assert page.evaluate(script) == [], path.name
+        assert page.evaluate(ANCHORS) == [], path.name
         page.close()
     index = all_pages[0]
     ids = opened(browser, index).evaluate("[...document.querySelectorAll('figure[id], article[id]')].map(e => e.id)")
@@ -201,13 +220,7 @@ def test_axe_finds_nothing_serious(browser: Browser, all_pages: list[Path]) -> N
     for path in all_pages:
         for scheme in ("light", "dark") if path.name == "index.html" else ("light",):
             page = opened(browser, path, color_scheme=scheme)
-            found = Axe().run(page).response["violations"]
-            serious = [
-                (rule["id"], len(rule["nodes"]), rule["nodes"][0]["html"][:150])
-                for rule in found
-                if rule["impact"] in ("serious", "critical")
-            ]
-            assert serious == [], (path.name, scheme)
+            assert serious(page) == [], (path.name, scheme)
             page.close()
 
 
@@ -381,10 +394,7 @@ def results(page: Page) -> list[list[str]]:
 def test_the_search_finds_all_kinds_of_pages_and_leads_there(browser: Browser, site: Path) -> None:
     """From any page, without a network; what is found is there, and says the words."""
     page = opened(browser, site / "docs" / "glossary.html")
-    wrong: list[str] = []
-    page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    wrong = listened(page)
     page.fill(".search input", "gramian")
     page.keyboard.press("Enter")
     page.wait_for_url("**/search.html?q=gramian")
@@ -437,40 +447,48 @@ def test_the_api_keeps_a_search_of_its_own(browser: Browser, site: Path) -> None
     assert page.get_attribute("nav.pdoc a >> nth=1", "href") == "../../search.html"
 
 
-def test_the_pages_of_the_edition_are_sound(browser: Browser, site: Path) -> None:
-    """Those that only the edition has: every link answers, nothing is wider than a phone, axe finds nothing serious."""
-    ids: dict[Path, str] = {}
-    for name in (
-        "search.html?q=gramian",
-        "docs/glossary.html",
-        "docs/cheat_sheet.html",
-        "docs/teaching.html",
-        "docs/own_loops.html",
-        "docs/methods.html",
-        "questions.html",
-        "api/mtl_core/balancer.html",
-        "api/mtl_core/step.html",
-        "index.html",
-    ):
-        for width, scheme in ((PHONE, "dark"), (DESK, "light"), (DESK, "dark")):
-            page = browser.new_page(viewport={"width": width, "height": 900}, offline=True, color_scheme=scheme)
-            page.goto(f"{site.as_uri()}/{name}")
-            assert page.evaluate("document.scrollingElement.scrollWidth") <= width, (name, width)
-            paper = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
-            assert (max(paper[:3]) < 60) == (scheme == "dark"), (name, scheme)
-            bad = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
-            assert [(v["id"], v["nodes"][0]["html"][:150]) for v in bad] == [], (name, scheme)
-            links = page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
-            page.emulate_media(media="print")
-            assert not page.locator(".search:visible").count(), name
-            page.close()
-            for link in links:
-                parts = urlsplit(link)
-                if parts.scheme == "file":
-                    target, id_ = Path(unquote(parts.path)), unquote(parts.fragment)
-                    assert target.is_file(), (name, link)
-                    text = ids.setdefault(target, target.read_text(encoding="utf-8") if id_ else "")
-                    assert not id_ or f'id="{id_}"' in (text or target.read_text(encoding="utf-8")), (name, link)
+def dead(page: Page, texts: dict[Path, str]) -> list[str]:
+    """The links of a page that do not answer: no such file, or no such place in it. texts: of files, once read."""
+    found = []
+    for link in page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)"):
+        parts = urlsplit(link)
+        target, id_ = Path(unquote(parts.path)), unquote(parts.fragment)
+        if parts.scheme != "file" or (target.is_file() and not id_):
+            continue
+        if target.is_file() and target not in texts:
+            texts[target] = target.read_text(encoding="utf-8")
+        if f'id="{id_}"' not in texts.get(target, ""):
+            found.append(link)
+    return found
+
+
+@pytest.mark.parametrize("part", ["*.html", "notebooks/*.html", "docs/*.html", "api/**/*.html", "slides/index.html"])
+def test_every_page_of_the_edition_is_sound(browser: Browser, site: Path, part: str) -> None:
+    """Without a network: nothing is asked of one, no error is said, pictures and formulas are drawn, every anchor
+    lands, every link answers, axe finds nothing serious in the light or in the dark, and a phone is wide enough."""
+    page, texts = browser.new_page(offline=True), dict[Path, str]()
+    leads_on = site / "api" / "index.html"  # to the first page of the API
+    wrong, paths = listened(page), sorted({*site.glob(part)} - {leads_on})
+    assert paths
+    for path in paths:
+        name = str(path.relative_to(site))
+        page.set_viewport_size({"width": DESK, "height": 900})
+        page.emulate_media(media="screen")
+        page.goto(path.as_uri() + ("?q=gramian" if name == "search.html" else ""))
+        wait_for_pictures(page)
+        assert page.evaluate(PICTURES) == [], name
+        assert page.evaluate(FORMULAS)[1:] == [0, None], name
+        assert page.evaluate(ANCHORS) == [], name
+        assert dead(page, texts) == [], name
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert is_dark(page) == (scheme == "dark"), name
+            assert serious(page) == [], (name, scheme)
+        page.set_viewport_size({"width": PHONE, "height": 900})
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= PHONE, name
+        page.emulate_media(media="print")
+        assert not page.locator(".search:visible").count(), name
+    assert wrong == []
 
 
 SLIDE = """() => { const slide = Reveal.getCurrentSlide(), box = slide.getBoundingClientRect();
@@ -485,18 +503,20 @@ SLIDE = """() => { const slide = Reveal.getCurrentSlide(), box = slide.getBoundi
         formulas: maths.length, heights: images.map(b => b.height), text: slide.innerText.trim() }; }"""
 
 
-def test_every_slide_fits_and_no_request_leaves(browser: Browser, folder: Path, tmp_path: Path) -> None:
-    """At 1280 × 720 nothing is cut off and nothing is too small to be read, pictures and formulas are drawn."""
-    read = {path.stem: notebooks.read(path) for path in sorted((folder / "notebooks").glob("*.ipynb"))}
-    wrong, formulas, pictures = [], 0, 0
-    for name in slides.write(read, tmp_path):
-        page = browser.new_page(viewport={"width": 1280, "height": 720}, offline=True)
-        page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
-        page.on("requestfailed", lambda r: wrong.append(r.url))
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto((tmp_path / name).as_uri())
+def test_every_slide_fits_and_no_request_leaves(browser: Browser, site: Path) -> None:
+    """At 1280 × 720 nothing is cut off and nothing is too small to be read, pictures and formulas are drawn, links
+    answer, and a dark screen gets dark slides."""
+    page, texts = browser.new_page(viewport={"width": 1280, "height": 720}, offline=True), dict[Path, str]()
+    wrong, formulas, pictures = listened(page), 0, 0
+    for path in sorted({*site.glob("slides/*.html")} - {site / "slides" / "index.html"}):
+        name = path.name
+        page.goto(path.as_uri())
         page.wait_for_function("Reveal.isReady() && [...document.images].every(i => i.complete && i.naturalWidth)")
+        assert dead(page, texts) == [], name
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert is_dark(page) == (scheme == "dark"), name
+            assert serious(page) == [], (name, scheme)
         for h, v in page.evaluate("Reveal.getSlides().map(s => Reveal.getIndices(s)).map(at => [at.h, at.v || 0])"):
             page.evaluate("([h, v]) => Reveal.slide(h, v, 99)", [h, v])
             slide = page.evaluate(SLIDE)
@@ -504,6 +524,5 @@ def test_every_slide_fits_and_no_request_leaves(browser: Browser, folder: Path, 
             assert slide["size"] >= 18 and slide["text"], (name, h, v, slide["size"])
             assert all(height >= 250 for height in slide["heights"]), (name, h, v, slide["heights"])
             formulas, pictures = formulas + slide["formulas"], pictures + len(slide["heights"])
-        page.close()
     assert wrong == []
     assert formulas > 100 and pictures > 40

@@ -173,6 +173,8 @@ def test_the_api_of_the_core_is_part_of_it(docs):
     assert "<strong>losses:</strong>" in page  # an argument, in a list
     assert all('width="' in image and 'height="' in image for image in re.findall(r"<img\b[^>]*>", page))
     assert len(ids := re.findall(r' id="([^"]*)"', page)) == len(set(ids)), ids
+    methods = (folder / "api/mtl_core/smtos.html").read_text()  # with docs of torch, which link to what it alone has
+    assert set(re.findall(r'<a [^>]*href="#([^"]+)"', methods)) <= set(re.findall(r'\bid="([^"]*)"', methods))
     assert 'href="api/mtl_core.html"' in (folder / "index.html").read_text()
     assert 'href="../api/mtl_core/smtos/edm.html"' in (folder / "docs/methods.html").read_text()
     sections = (folder / "search/sections.js").read_text()
