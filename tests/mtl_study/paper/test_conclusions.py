@@ -343,7 +343,9 @@ def molecules(paired=TWO, diverged=0, steps=(600, 110_000), agree=0.2, c11=True)
     imtl = pd.DataFrame({"runs": [3, 3], "diverged": [0, diverged]})
     cosines = pd.Series({"cosine_to_mean": 0.42, "pairwise_cosine": agree, "floor": 0.30})
     judged = [verdict("C11a", REPRODUCED, 57.5, 36.9, 89.5), verdict("C11c", NOT_REPRODUCED, 1.15, 0.86, 1.53)]
-    return conclusions.of_molecules(judged if c11 else [verdict("C7a", OPEN)], paired, imtl, cosines, steps, [run("qm9")])
+    return conclusions.of_molecules(
+        judged if c11 else [verdict("C7a", OPEN)], paired, imtl, cosines, steps, [run("qm9")]
+    )
 
 
 def test_molecules_say_who_is_better_and_what_the_seeds_cannot_tell():
