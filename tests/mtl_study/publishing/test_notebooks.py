@@ -97,6 +97,15 @@ def test_the_papers_section_stands_in_each_title_and_in_one_table():
     assert all(section.startswith(f"section 3.{int(n[:2])}") for n, section in numbers.items() if "01" <= n < "06")
 
 
+def test_the_report_has_three_to_six_findings_of_every_notebook_each_with_what_speaks_against_it():
+    part = (REPOSITORY / "REPORT.md").read_text().partition("\n## What we found\n")[2].partition("\n## ")[0]
+    _, *blocks = re.split(r"^\*\*\[(.+)\]\(#.+\)\*\*$", part, flags=re.MULTILINE)
+    assert blocks[::2] == [f"{number_of(path.stem)} · {notebooks.title(notebooks.read(path))}" for path in NOTEBOOKS]
+    found = [[line for line in block.splitlines() if line.startswith("* ")] for block in blocks[1::2]]
+    assert {len(sentences) for sentences in found} <= {3, 4, 5, 6}
+    assert [line for sentences in found for line in sentences if not re.search(r"\. \*\*But\*\* \w", line)] == []
+
+
 def test_figure_7_is_published_once_and_its_parts_once():
     """All problems in 04; 02b has the digits, with their features, and 03 the ladder."""
     cells = [cell for path in NOTEBOOKS for cell in notebooks.read(path).cells if "figure_7(" in cell.source]
