@@ -247,7 +247,7 @@ def budget(table: pd.DataFrame) -> Axes:
     measure = table.attrs.get("measure", "hypervolume")
     table = table.assign(cost=table.groupby(["smto", "runs"]).cost.transform("mean"))  # it differs from seed to seed
     sweep = table.smto == SWEEP
-    style = {"errorbar": ("pi", 100), "markevery": 1, "markeredgewidth": 0.6, "zorder": 3}
+    style: dict[str, Any] = {"errorbar": ("pi", 100), "markevery": 1, "markeredgewidth": 0.6, "zorder": 3}
     canvas.lines(ax, table[sweep], "cost", "value", linewidth=2, markersize=10, **style)
     ax.lines[-1].set_linestyle("-")
     canvas.lines(ax, table[~sweep], "cost", "value", linewidth=1.4, markersize=7, **style)
