@@ -192,15 +192,16 @@ def test_selection_says_how_much_of_the_lead_is_the_learning_rate():
 
 
 def test_selection_says_where_nothing_is_ahead_and_where_rates_explain_nothing():
-    level = intervals(edm=(0.0, -1.0, 1.0))
+    level = intervals(edm=(0.0, -1.0, 1.0), uw=(-0.5, -1.0, 1.0))
     text = says(selection(level, level * math.nan, Interval(0.5, -1.0, 2.0, 5)))
     assert (
-        "None of 1 SMTOs surely beats" in text
+        "None of 2 SMTOs surely beats" in text
         and "does not surely help the uniform loss: 0.5 points (−1.0 to 2.0). **But** a gain of 2.0 points is" in text
     )
     assert "**But** EDM, which gains most, is at 0.0 points." in text
     assert "**But** for 1 the seeds cannot tell." in says(selection(TWO.drop(index="si")))
-    assert "**But** EDM, which gains least, is at +10.0 points." in says(selection(TWO[:1]))
+    ahead = intervals(si=(20.0, 18.0, 22.0), edm=(10.0, 8.0, 12.0))
+    assert "**But** EDM, which gains least, is at +10.0 points." in says(selection(ahead))
     assert "no runs at one rate for both" in says(selection(one_rate=TWO * math.nan))
     assert "rates explain nothing. **But** compared at one rate each" in says(selection(rates=(0.0025, 0.0025)))
     assert "50.0 %. **But** under EDM it is 20.0 % and 50.0 %." in says(selection(gains=GAINS.assign(CL=-50.0)))
