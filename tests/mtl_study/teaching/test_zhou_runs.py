@@ -154,14 +154,16 @@ def test_what_was_found_is_said_with_what_speaks_against_it():
         given = (looks, steps, behind(5.0, 6.0, 3.0), DUTIES, 7.0, apart)
         return [(one.says, one.against) for one in zhou.findings([gated], walks, hurt, *given).sentences]
 
-    imgrad, repairs, ratio, asked, gates, judged = found(hurt, of_steps(), differences())
+    apart = differences()
+    apart["difference"] = apart.difference.where(apart.c != BEST, 3.0)
+    imgrad, repairs, ratio, asked, gates, judged = found(hurt, of_steps(), apart)
     assert "in 0 of 1 cell (float64), and in training at equal c it is ahead" in imgrad[0]
     assert "no failure" in repairs[0] and "at 2.0 % of the looks" in repairs[1]
     assert "on CL_RR, by a factor of 4.3." in ratio[0] and ratio[1].endswith(" 2.5 is left of it.")
     assert "hurts a task at" in asked[0] and "Adam's steps" in asked[1]
     assert "gains +2.0 and +2.0 points" in gates[0] and "a Δm of 7.0 %, and behind the best" in gates[1]
     assert "+0.5 points on CL_RR and −1.0 points on q: what it" in imgrad[0]
-    assert imgrad[1] == "each at its own best c, it is ahead by +0.5 points on CL_RR and −1.0 points on q."
+    assert imgrad[1] == "each at its own best c, it is ahead by +3.0 points on CL_RR and +3.0 points on q."
     assert judged[0].startswith("Of 4 statements")
     large = found(hurt, of_steps(), differences().assign(difference=2.0))[0]
     assert large[0].endswith("+2.0 points on q.")
