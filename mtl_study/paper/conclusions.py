@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,22 +27,33 @@ from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED, Ver
 from mtl_study.words import counted, duration, listed, number, percent, spanned, untagged
 
 CL_RR, UNIFORM = "multimnist/CL_RR", "unit_scal"
+FEWEST, MOST = 3, 6  # sentences of a notebook
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One finding, and what speaks against it; "" where nothing does that these runs show."""
+    """One finding, and the strongest evidence against it. Raises ValueError where that is missing."""
 
     says: str
-    against: str = ""
+    against: str
+
+    def __post_init__(self) -> None:
+        if not self.against:
+            raise ValueError(f"nothing is said against {self.says!r}; compute what speaks most against it.")
 
 
 @dataclass(frozen=True)
 class Conclusions:
-    """What a notebook found: its sentences, and the numbers that the report joins with those of others, by name."""
+    """What a notebook found: three to six sentences, and the numbers that the report joins with those of others, by
+    name. Raises ValueError for fewer sentences, or more."""
 
     sentences: list[Sentence]
     numbers: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not FEWEST <= len(self.sentences) <= MOST:
+            said = "; ".join(sentence.says for sentence in self.sentences)
+            raise ValueError(f"{len(self.sentences)} findings, expected {FEWEST} to {MOST}; merge or drop some: {said}")
 
     def _repr_markdown_(self) -> str:
         return untagged("\n".join(f"* {words(asdict(sentence))}" for sentence in self.sentences))
@@ -50,8 +61,7 @@ class Conclusions:
 
 def words(sentence: Mapping[str, str]) -> str:
     """A sentence and what speaks against it, as Markdown."""
-    against = sentence["against"]
-    return sentence["says"] + (f" **But** {against}" if against else "")
+    return f"{sentence['says']} **But** {sentence['against']}"
 
 
 def conclude(found: Conclusions, *, preset: str, notebook: str) -> Conclusions:
@@ -61,10 +71,9 @@ def conclude(found: Conclusions, *, preset: str, notebook: str) -> Conclusions:
         CannotWrite: the record could not be written.
     """
     if preset == artifacts.SMOKE:
-        warned = Sentence(
-            "The preset smoke shows that the code runs; its numbers, those below among them, mean nothing."
-        )
-        found = Conclusions([warned, *found.sentences], found.numbers)
+        first, *rest = found.sentences
+        warning = "The preset smoke shows that the code runs; its numbers, these and those below, mean nothing."
+        found = replace(found, sentences=[replace(first, says=f"{warning} {first.says}"), *rest])
     artifacts.save_findings(plain(asdict(found)), notebook, preset)
     return found
 
@@ -85,7 +94,8 @@ def told(interval: Sequence[float]) -> bool:
 
 
 def judged(verdicts: Iterable[Verdict]) -> Sentence:
-    """How the rules decided; what is not reproduced, or not decided, is the evidence against."""
+    """How the rules decided; what is not reproduced, or not decided, is the evidence against, and where that is
+    nothing, how little one of them rests on."""
     verdicts = list(verdicts)
     of = {word: [v.id for v in verdicts if v.verdict == word] for word in (REPRODUCED, NOT_REPRODUCED, OPEN, BARRED)}
     decided = len(of[REPRODUCED]) + len(of[NOT_REPRODUCED])
@@ -96,7 +106,10 @@ def judged(verdicts: Iterable[Verdict]) -> Sentence:
     against = [f"{listed(of[NOT_REPRODUCED])} {_are(of[NOT_REPRODUCED])} not"] if of[NOT_REPRODUCED] else []
     against += [f"{len(of[OPEN])} stay{'s' if len(of[OPEN]) == 1 else ''} open"] if of[OPEN] else []
     against += [f"{len(of[BARRED])} cannot be judged on these runs"] if of[BARRED] else []
-    return Sentence(f"{says}.", f"{'; '.join(against)}." if against else "")
+    if not against:
+        least = min(verdicts, key=lambda v: v.n)
+        against = [f"{least.id} rests on {counted(least.n, 'check' if least.unit == 'checks' else 'seed')}, the fewest"]
+    return Sentence(f"{says}.", f"{'; '.join(against)}.")
 
 
 def missed(verdicts: Iterable[Verdict], preset: str) -> str:
@@ -198,19 +211,21 @@ def of_first_steps(
             the tasks that a step on these makes worse. near: ends that are closer than this in θ are one.
     """
     apart = list(ends.index[ends["distance of the ends"] >= near])
+    farthest = ends["distance of the ends"].idxmax()
     hurting = [label(smto) for smto, tasks in hurt.items() if tasks]
     conflict = "they conflict" if angle > 90 else "they do not conflict"
     sentences = [
         Sentence(
             f"Of {sum(readers.values())} methods {readers['the Gramian']} read the Gramian of the task gradients and "
             f"{readers['the losses']} the losses alone.",
-            f"{readers['more']} need to see more, such as another batch, single features or earlier gradients."
-            if readers["more"]
-            else "",
+            f"{readers['more']} need to see more, such as another batch, single features or earlier gradients.",
         ),
         Sentence(
             f"On the toy {len(ends) - len(apart)} of {len(ends)} methods end at one point from both starts.",
-            f"where {listed(apart)} end{'s' * (len(apart) == 1)} depends on the start." if apart else "",
+            f"where {listed(apart)} end{'s' * (len(apart) == 1)} depends on the start."
+            if apart
+            else f"two starts are few, and those of {farthest} end "
+            f"{number(ends['distance of the ends'][farthest], 2)} apart.",
         ),
         Sentence(
             f"On digits two gradients of one batch are {number(angle, 0)}° apart, so {conflict}, and one is "
@@ -253,7 +268,7 @@ def of_selection(
             f"C1a's intervals); the {len(kept)} that the paper keeps lead it by {number(lead)} points of Δm (median)."
             if better
             else f"None of {len(paired)} SMTOs surely beats the uniform loss on CL_RR.",
-            f"{listed(map(label, worse))} {_are(worse)} surely worse." if worse else "",
+            f"{listed(map(label, worse))} {_are(worse)} surely worse." if worse else _least_sure(paired, better),
         )
     ]
     own, larger = rates
@@ -270,7 +285,7 @@ def of_selection(
     )
     if larger <= own:
         sentences.append(
-            Sentence("No method has a larger learning rate than the uniform loss, so rates explain nothing.")
+            Sentence("No method has a larger learning rate than the uniform loss, so rates explain nothing.", still)
         )
     elif faster.low > 0:
         share = f", {percent(100 * faster.mean / lead, 0)} of that lead" if lead > 0 else ""
@@ -285,21 +300,33 @@ def of_selection(
         sentences.append(
             Sentence(
                 f"A learning rate of {larger:g} in place of {own:g} does not surely help the uniform loss: "
-                f"{points(faster)}."
+                f"{points(faster)}.",
+                f"a gain of {number(faster.high)} points is within the interval.",
             )
         )
-    if UNIFORM in gains.index:
+    others = gains.drop(index=UNIFORM, errors="ignore")
+    if UNIFORM in gains.index and len(others):
         cl, rr = gains.CL[UNIFORM], gains.RR[UNIFORM]
+        best = others[["CL", "RR"]].mean(axis=1).idxmax()
+        under_best = f"under {label(str(best))} it is {percent(-others.RR[best])} and {percent(-others.CL[best])}"
         sentences.append(
             Sentence(
                 f"Under the uniform loss the reconstruction is {percent(-rr)} worse than alone, the classification "
                 f"{percent(-cl)}.",
-                "the two rulers differ: an accuracy near 100 % cannot fall as far as an error can rise."
+                f"the two rulers differ: an accuracy near 100 % cannot fall as far as an error can rise; {under_best}."
                 if -rr > -cl > 0
-                else "",
+                else f"{under_best}.",
             )
         )
     return Conclusions([*sentences, judged(verdicts)], numbers)
+
+
+def _least_sure(paired: pd.DataFrame, better: Sequence[str]) -> str:
+    """Where no method is surely worse than the uniform loss: what is left to say against the sentence on them."""
+    if better and len(better) < len(paired):
+        return f"for {len(paired) - len(better)} the seeds cannot tell."
+    which, at = ("least", paired["mean"].idxmin()) if better else ("most", paired["mean"].idxmax())
+    return f"{label(str(at))}, which gains {which}, is at {number(paired['mean'][at], 1, sign=True)} points."
 
 
 # -- 02: two similar tasks, and time to target -------------------------------------------------------------------------
@@ -345,10 +372,8 @@ def of_similar_tasks(
             Sentence(
                 f"Learnt weights stay within {number(farthest, 2)} of ½ there on average; {nearer} of {len(compared)} "
                 "are nearer to it than the same method's where the tasks differ.",
-                f"FAMO as the paper ran it strays by {number(theirs, 3)} on CL_CR, ours by {number(ours, 3)}: the "
-                "released code looks at a batch again under new dropout masks (D42)."
-                if theirs > ours
-                else "",
+                f"FAMO as the paper ran it strays by {number(theirs, 3)} on CL_CR, ours by {number(ours, 3)}"
+                + (": the released code looks at a batch again under new masks (D42)." if theirs > ours else "."),
             )
         )
     if len(reach):
@@ -358,16 +383,25 @@ def of_similar_tasks(
         slow = int((reach.share_of_seconds > 1).sum())
         against = [f"{counted(slow, 'of them takes', 'of them take')} more seconds than it does"] if slow else []
         against += [f"{methods - len(reach)} never do"] if methods > len(reach) else []
+        last = reach.share_of_seconds.idxmax()
+        against = against or [
+            f"{label(str(last))} takes {percent(100 * reach.share_of_seconds[last], 0)} of the seconds"
+        ]
         sentences.append(
             Sentence(
                 f"On CL_RR {len(reach)} of {methods} SMTOs reach what the uniform loss ends with at the same settings, "
                 f"the first, {numbers['first']}, after {percent(100 * first.share, 0)} of its epochs and "
                 f"{percent(100 * first.share_of_seconds, 0)} of its seconds (medians).",
-                f"{listed(against)}." if against else "",
+                f"{listed(against)}.",
             )
         )
     else:
-        sentences.append(Sentence("No SMTO reaches what the uniform loss ends with on CL_RR in half of its runs."))
+        sentences.append(
+            Sentence(
+                "No SMTO reaches what the uniform loss ends with on CL_RR in half of its runs.",
+                f"only {counted(methods, 'method')} were timed, each in one setting.",
+            )
+        )
     return Conclusions([*sentences, judged(verdicts)], numbers)
 
 
@@ -394,8 +428,9 @@ def of_the_cosine(
     lowest = str(features.pairwise_cosine.idxmin())
     turned = (
         f"on the features the lowest pairwise cosine, {number(features.pairwise_cosine[lowest], 2)}, is that of "
-        f"{problem_label(lowest)}, whose tasks are alike."
+        f"{problem_label(lowest)}, whose tasks {'differ' if lowest == different else 'are alike'}."
     )
+    there = float(features.cosine_to_mean.drop(index=different).mean() - features.cosine_to_mean[different])
     sentences = [
         Sentence(
             f"Under the uniform loss the gradients of the two tasks are at {each}."
@@ -405,7 +440,7 @@ def of_the_cosine(
                 if (degrees - 90).abs().max() < _RIGHT
                 else ""
             ),
-            turned if lowest != different else "",
+            turned,
         ),
         Sentence(
             f"C is {number(drop, 2)} lower on {problem_label(different)} than on the problems with similar tasks."
@@ -415,7 +450,7 @@ def of_the_cosine(
             f"{number(math.sqrt((1 + angles.pairwise_cosine[different]) / 2), 2)} there, not "
             f"{number(angles.cosine_to_mean[different], 2)}: the rest comes from unequal lengths."
             if drop > 0
-            else "",
+            else f"on the features it is {number(abs(there), 2)} {'lower' if there > 0 else 'higher'} there.",
         ),
     ]
     gap = ranking.columns[-1]
@@ -465,7 +500,7 @@ def of_ladder(
         Sentence(
             f"On {on} {holds} of {len(here)} statements of the section hold, {counted(fails, 'does', 'do')} not, and "
             f"for {len(here) - holds - fails} the seeds cannot tell.",
-            "drawn streets decide nothing about Cityscapes, whatever they show." if drawn else "",
+            "drawn streets decide nothing about Cityscapes, whatever they show." if drawn else f"{ours(runs)}.",
         )
     ]
     published_gap, matched, other = (_gaps(table, smto) for table, smto in _forms(both_forms, one_rate))
@@ -526,11 +561,13 @@ def _gaps(table: pd.DataFrame, smto: str) -> pd.DataFrame:
 
 
 def _moved_by_rates(as_published: pd.DataFrame, matched: pd.DataFrame) -> str:
-    """Where the gap at one rate is another than with the published ones."""
+    """Where the gap at one rate is another than with the published ones; or the problem with the most different gap."""
     both = as_published.join(matched.add_suffix("_matched")).dropna()
     moved = both[(both["mean"] - both.mean_matched).abs() > 1e-9]
     if moved.empty:
-        return ""
+        gaps = as_published["mean"]
+        other = (gaps - gaps.iloc[-1]).abs().idxmax()
+        return f"on {problem_label(str(other))} it is {number(gaps[other], 1, sign=True)} points."
     each = [
         f"on {problem_label(str(problem))} a gap of {number(row['mean'], 1, sign=True)} points becomes "
         f"{number(row.mean_matched, 1, sign=True)} at one learning rate"
@@ -548,7 +585,7 @@ def of_molecules(
     imtl: pd.DataFrame,
     cosines: pd.Series,
     steps: tuple[int, int],
-    runs: Iterable[Run],
+    runs: Sequence[Run],
 ) -> Conclusions:
     """Notebook 04.
 
@@ -563,9 +600,8 @@ def of_molecules(
         Sentence(
             f"On QM9 {len(better)} of {len(paired)} SMTOs are surely better than the uniform loss, {len(worse)} surely "
             f"worse; for {len(open_)} the seeds cannot tell.",
-            f"an interval reaches {number(half, 0)} points to either side (median): this says little either way."
-            if len(open_) > len(paired) / 2
-            else "",
+            f"an interval reaches {number(half, 0)} points to either side (median)"
+            + (": this says little either way." if len(open_) > len(paired) / 2 else "."),
         )
     ]
     form = ("its correct form", "the transposed one that the paper ran (D24)")
@@ -573,13 +609,13 @@ def of_molecules(
         f"{int(row.diverged)} of {int(row.runs)} runs of {name}"
         for name, (_, row) in zip(form, imtl.iterrows(), strict=True)
     ]
-    ours, theirs = steps
+    here, theirs = steps
     sentences.append(
         Sentence(
             f"IMTL, which the paper drops because it overflows, overflows in {listed(lost)}.",
-            f"these are {ours:,} steps of the paper's {theirs:,}; what happens later is not seen."
-            if ours < theirs
-            else "",
+            f"these are {here:,} steps of the paper's {theirs:,}; what happens later is not seen."
+            if here < theirs
+            else f"{ours(runs)}.",
         )
     )
     numbers: dict[str, Any] = {"better": len(better), "worse": len(worse), "methods": len(paired), "half": half}
@@ -689,16 +725,22 @@ def of_fixed_weights(
     best = label(str(rows.best.iloc[0]))
     equal = list(replaced.index[replaced.p < inference.TOST])
     unknown = [problem for problem in replaced.index if problem not in equal]
+    near = replaced.p.fillna(1).idxmin() if unknown else replaced.p.idxmax()
     sentences = [
         Sentence(
             f"Weights taken from one run of {label(source)} on CL_RR and then held fixed are {points(ahead)} ahead of "
             "the uniform loss.",
-            f"the SMTO that validation prefers, {best}, is {points(behind)} ahead of them." if behind.mean > 0 else "",
+            f"the SMTO that validation prefers, {best}, is {points(behind)} ahead of them."
+            if behind.mean > 0
+            else f"at the seed that is worst for them it is {number((rows.fixed - rows.unit_scal).min())} points.",
         ),
         Sentence(
             f"On {len(equal)} of {len(replaced)} problems fixed weights are shown to be as good as the method that "
             "they come from, within one standard deviation between its seeds.",
-            f"on {listed(unknown)} they are not shown to be." if unknown and equal else "",
+            f"on {listed(unknown)} they are not shown to be."
+            if unknown and equal
+            else f"on {near} {'they come nearest to it' if unknown else 'it is least clear'} (p = "
+            f"{number(replaced.p[near], 3)}; the rule asks for less than {inference.TOST:g}).",
         ),
     ]
     means = {lr: float(table.delta_m.mean()) for lr, table in by_source.items()}
@@ -719,7 +761,9 @@ def of_fixed_weights(
             Sentence(
                 f"Of {counted(len(intervals), 'pair')} of a problem and a method whose weights move, {slower} slow "
                 f"down with their whole interval, {faster} speed up.",
-                "the learning rate falls, too, so weights that follow the network slow down with it." if slower else "",
+                "the learning rate falls, too, so weights that follow the network slow down with it."
+                if slower
+                else f"for {len(intervals) - faster} the seeds cannot tell.",
             )
         )
     return Conclusions([*sentences, judged(verdicts)], {"fixed": list(ahead[:3])})
@@ -770,6 +814,8 @@ def of_a_sweep(
     there = int((own.word == "beyond").sum())
     intervals = {smto: inference.t_interval(rows.delta_m - rows.wide) for smto, rows in wide.groupby("smto")}
     better, worse = (sum(1 for i in intervals.values() if test(i)) for test in (_above_zero, _below_zero))
+    odd = (min if better >= worse else max)(intervals, key=lambda smto: intervals[smto].mean)
+    odds = intervals[odd].mean
     changes = int((best.smto != best.smto.shift()).sum()) - 1
     sentences = [
         Sentence(
@@ -785,22 +831,20 @@ def of_a_sweep(
         Sentence(
             f"Of {len(located)} SMTOs {count['beyond']} are beyond the front of the sweep, {count['on']} on it, "
             f"{count['inside']} inside; for {count['cannot tell']} the seeds cannot tell.",
-            f"against the sweep at its own learning rate alone, {there} of {len(own)} are beyond."
-            if there > count["beyond"]
-            else "",
+            f"against the sweep at its own learning rate alone, {there} of {len(own)} are beyond.",
         ),
         Sentence(
             f"Of {len(intervals)} methods that read the gradients of the parameters, {better} beat the uniform loss "
             f"with a network {width:g} times as wide at the same learning rate, {worse} are worse.",
-            f"for {len(intervals) - better - worse} the seeds cannot tell." if better + worse < len(intervals) else "",
+            f"for {len(intervals) - better - worse} the seeds cannot tell."
+            if better + worse < len(intervals)
+            else f"{label(odd)} is {number(abs(odds), 1)} points {'ahead of' if odds > 0 else 'behind'} it.",
         ),
         Sentence(
             f"Which method is best depends on what one wants: first place changes {counted(changes, 'time')} on the "
             "way from one task alone to the other alone.",
-            f"the sweep is never more than {number(max(-float(best.lead.min()), 0.0))} points behind the best SMTO, "
-            f"and up to {number(float(best.lead.max()))} ahead."
-            if best.lead.max() > 0
-            else "",
+            f"the sweep is never more than {number(max(-float(best.lead.min()), 0.0))} points behind the best SMTO"
+            + (f", and up to {number(float(best.lead.max()))} ahead." if best.lead.max() > 0 else "."),
         ),
     ]
     return Conclusions([*sentences, judged(verdicts)], numbers)
@@ -837,32 +881,30 @@ def of_other_ways(
             Sentence(
                 f"Weights that populations find end at {percent(means['population'])} on CL_RR, {random} at "
                 f"{percent(means[random])} for the same cost: {points(ahead)} between them.",
-                f"another way ({best}) ends at {percent(means[best])}." if others[best] > means["population"] else "",
+                f"{'another' if others[best] > means['population'] else 'the next best'} way ({best}) ends at "
+                f"{percent(means[best])}.",
             )
         )
     equal = _leads_by_rate(by_rate)
     names = listed(label(smto) for smto in in_order(by_rate.smto) if smto != UNIFORM)
     numbers |= {"leads_by_rate": {f"{lr:g}": lead_there for lr, lead_there in equal.items()}, "led": names}
-    if len(equal) > 1:
-        each = [f"{number(value)} at {lr:g}" for lr, value in equal.items()]
-        falls = list(equal.values())[-1] < max(equal.values())
-        sentences.append(
-            Sentence(
-                f"At equal learning rates {names} lead the uniform loss on CL_RR by {listed(each)} points (means).",
-                "the lead is smaller at the largest rate than at its best: part of it is speed." if falls else "",
-            )
-        )
-    sizes = sorted({batch, *by_batch["value"]}) if len(by_batch) else [batch]
-    numbers["batches"] = [int(size) for size in sizes]
-    sentences.append(_of_batches(by_batch, sizes))
+    numbers["batches"] = [int(size) for size in sorted({batch, *by_batch["value"]})]
+    several = by_batch["value"].nunique() > 1
+    sentences.append(_of_rates(names, equal, None if several else batch))
+    if several:
+        sentences.append(_of_batches(by_batch))
     leads = lead.groupby("smto")[["lead_plain", "lead_tuned"]].mean().dropna()
     if len(leads):
         bare, tuned = float(leads.lead_plain.mean()), float(leads.lead_tuned.mean())
+        share, stays = leads.lead_tuned / leads.lead_plain, tuned > bare / 2
+        odd = share.idxmin() if stays else share.idxmax()
         sentences.append(
             Sentence(
                 f"With dropout, weight decay and early stopping tuned for everybody {number(tuned)} of {number(bare)} "
                 "points of lead on CL_RR remain"
-                + (": it is not regularisation, in trainings as short as these." if tuned > bare / 2 else "."),
+                + (": it is not regularisation, in trainings as short as these." if stays else "."),
+                f"{'least' if stays else 'most'} remains for {label(str(odd))}: {number(leads.lead_tuned[odd])} of "
+                f"{number(leads.lead_plain[odd])}.",
             )
         )
     apart = parts.groupby("smto")[["generalisation", "optimisation"]].mean().dropna()
@@ -876,7 +918,8 @@ def of_other_ways(
                 f"at equal training loss they still lead by {number(float(apart.generalisation.mean()))} points of Δm "
                 "(mean)."
                 if apart.generalisation.mean() > 0
-                else "",
+                else f"at equal training loss {label(str(apart.generalisation.idxmax()))} leads by "
+                f"{number(apart.generalisation.max())} points.",
             )
         )
     return Conclusions([*sentences, judged(verdicts)], numbers)
@@ -891,18 +934,31 @@ def _leads_by_rate(by_rate: pd.DataFrame) -> dict[float, float]:
     return found
 
 
-def _of_batches(by_batch: pd.DataFrame, sizes: Sequence[float]) -> Sentence:
-    """What the batch does to the lead, or what is missing to say it."""
-    named = listed(f"{size:g}" for size in sizes)
-    if len(by_batch) == 0 or by_batch["value"].nunique() < 2:
-        return Sentence(
-            f"All runs have the batch {named}, so how much of the lead belongs to the batch is not known; it takes "
-            "runs of the uniform loss and of the SMTOs at another one."
-        )
+def _of_rates(names: str, leads: Mapping[float, float], batch: int | None) -> Sentence:
+    """The lead over the uniform loss by learning rate, and what may be speed, or the batch if there is but one."""
+    each = [f"{number(value)} at {lr:g}" for lr, value in leads.items()]
+    largest = max(leads)
+    against = (
+        ["the lead is smaller at the largest rate than at its best: part of it is speed"]
+        if leads[largest] < max(leads.values())
+        else [f"no rate above {largest:g} was tried"]
+    )
+    if batch:
+        against.append(f"all these runs have the batch {batch}, so what the batch does is not known")
+    at = "equal learning rates" if len(leads) > 1 else "the one learning rate that both have"
+    return Sentence(
+        f"At {at} {names} lead the uniform loss on CL_RR by {listed(each)} points (means).", f"{'; '.join(against)}."
+    )
+
+
+def _of_batches(by_batch: pd.DataFrame) -> Sentence:
+    """What the batch does to the lead."""
     means = by_batch.groupby("value").lead.mean()
+    last = by_batch[by_batch["value"] == means.index[-1]].lead
     return Sentence(
         f"From batch {means.index[0]:g} to {means.index[-1]:g} the lead over the uniform loss on CL_RR goes from "
-        f"{number(means.iloc[0])} to {number(means.iloc[-1])} points (means over methods)."
+        f"{number(means.iloc[0])} to {number(means.iloc[-1])} points (means over methods).",
+        f"single runs at batch {means.index[-1]:g} go from {number(last.min())} to {number(last.max())}.",
     )
 
 
@@ -922,8 +978,6 @@ def of_proofs(
     failed = [
         f"{row.check} (Proposition {row.proposition})" for row in record[~record.passed.astype(bool)].itertuples()
     ]
-    unequal = {smto: share for smto, share in apart.items() if share > 1 / 3 + 1e-6}
-    most = max(unequal, key=lambda smto: unequal[smto], default="")
     constant, growing = heads
     sentences = [
         Sentence(
@@ -931,10 +985,9 @@ def of_proofs(
             if failed
             else f"All {len(record)} checks of the propositions pass: with two gradients of equal length the methods "
             "give equal weights, under the conditions that are given with them.",
-            f"with three tasks equal lengths are not enough: {listed(map(label, unequal))} weigh them unequally, "
-            f"{label(most)} up to {number(unequal[most], 2)} for one."
-            if unequal
-            else "",
+            _unless_three(apart)
+            if not failed
+            else f"the other {counted(len(record) - len(failed), 'check passes', 'checks pass')}.",
         ),
         Sentence(
             f"Under Adam a constant weight on a loss moves its head by {percent(100 * constant, 3)} of its way.",
@@ -943,3 +996,14 @@ def of_proofs(
         ),
     ]
     return Conclusions([*sentences, judged(verdicts)])
+
+
+def _unless_three(apart: Mapping[str, float]) -> str:
+    unequal = {smto: share for smto, share in apart.items() if share > 1 / 3 + 1e-6}
+    if not unequal:
+        return f"three tasks were tried with {counted(len(apart), 'method')} alone."
+    most = max(unequal, key=lambda smto: unequal[smto])
+    return (
+        f"with three tasks equal lengths are not enough: {listed(map(label, unequal))} weigh them unequally, "
+        f"{label(most)} up to {number(unequal[most], 2)} for one."
+    )

@@ -245,23 +245,20 @@ def budget(table: pd.DataFrame) -> Axes:
     """
     _, ax = canvas.figure(8.5, 4.2)
     measure = table.attrs.get("measure", "hypervolume")
-    points: list[tuple[float, float]] = []
-    passed: list[tuple[float, float]] = []
+    table = table.assign(cost=table.groupby(["smto", "runs"]).cost.transform("mean"))  # it differs from seed to seed
+    sweep = table.smto == SWEEP
+    style: dict[str, Any] = {"errorbar": ("pi", 100), "markevery": 1, "markeredgewidth": 0.6, "zorder": 3}
+    canvas.lines(ax, table[sweep], "cost", "value", linewidth=2, markersize=10, **style)
+    ax.lines[-1].set_linestyle("-")
+    canvas.lines(ax, table[~sweep], "cost", "value", linewidth=1.4, markersize=7, **style)
+    over_seeds = table.groupby(["smto", "cost"]).value
+    for (smto, at), values in over_seeds:  # a band has no width where there is one cost alone
+        if table[table.smto == smto].cost.nunique() == 1:
+            ax.vlines(at, values.min(), values.max(), color=LOOK[smto].colour, linewidth=1.2, zorder=2)
+    passed = [(at, mean) for (_, at), mean in over_seeds.mean().items()]
     smtos = look.in_order(table.smto)
-    for smto in smtos:
-        over_seeds = table[table.smto == smto].groupby("runs")
-        at, mean = over_seeds.cost.mean(), over_seeds.value.mean()
-        low, high = over_seeds.value.min(), over_seeds.value.max()
-        style = {**look.line(smto), "linewidth": 1.4, "markersize": 7, "zorder": 3}
-        if smto == SWEEP:
-            style |= {"linestyle": "-", "linewidth": 2, "markersize": 10}
-        ax.plot(at, mean, markeredgecolor="white", markeredgewidth=0.6, **style)
-        points.append((at.iloc[-1], mean.iloc[-1]))
-        passed += list(zip(at, mean, strict=True))
-        if len(at) > 1:
-            ax.fill_between(at, low, high, color=LOOK[smto].colour, alpha=0.12, lw=0)
-        else:
-            ax.vlines(at, low, high, color=LOOK[smto].colour, linewidth=1.2, zorder=2)
+    last = over_seeds.mean().reset_index().groupby("smto").last()
+    points = [(last.cost[smto], last.value[smto]) for smto in smtos]
     if measure == "hypervolume":
         ax.set_ylim(bottom=0)
     ax.set_xlim(left=0)

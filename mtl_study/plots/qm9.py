@@ -580,21 +580,16 @@ def both_forms(gramian: np.ndarray) -> dict[str, float]:
 
 def forms_by_cosine(num_tasks: int = 11, alike: int = 4, draws: int = 60) -> np.ndarray:
     """What four nearly parallel gradients among eleven do to IMTL's two forms; computed on random gradients."""
-    angles = np.geomspace(90, 0.1, 19)  # between two of the four
-    rows = []
-    for angle in angles:
-        found = pd.DataFrame(
-            [both_forms(collinear(num_tasks, alike, math.cos(math.radians(angle)), seed)) for seed in range(draws)]
-        )
-        rows.append(found.quantile([0.25, 0.5, 0.75]))
+    columns, rows = ["largest |α|", "unequal"], []
+    for angle in np.geomspace(90, 0.1, 19):  # between two of the four
+        for draw in range(draws):
+            found = both_forms(collinear(num_tasks, alike, math.cos(math.radians(angle)), draw))
+            for smto, form in (("imtl", "correct"), ("imtl_transposed", "transposed")):
+                rows.append((angle, smto, *(found[f"{form}: {column}"] for column in columns)))
+    table = pd.DataFrame(rows, columns=["angle", "smto", *columns])
     _, axes = canvas.figure(10, 3.5, columns=2)
-    looks = {"correct": LOOK["imtl"], "transposed": LOOK["imtl_transposed"]}
-    for ax, column in zip(axes, ("largest |α|", "unequal"), strict=True):
-        for name, drawn in looks.items():
-            low, middle, high = np.array([row[f"{name}: {column}"].to_numpy() for row in rows]).T
-            dash = (0, drawn.dash) if drawn.dash else "-"
-            ax.plot(angles, middle, color=drawn.colour, linestyle=dash, marker=drawn.marker, markersize=4, label=name)
-            ax.fill_between(angles, low, high, color=drawn.colour, alpha=0.12, lw=0)
+    for ax, column in zip(axes, columns, strict=True):
+        canvas.lines(ax, table, "angle", column, errorbar=("pi", 50), estimator="median", markevery=1)
         ax.set_xscale("log")
         ax.set_yscale("log")
         canvas.plain_log_ticks(ax.xaxis)

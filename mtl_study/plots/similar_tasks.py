@@ -24,7 +24,7 @@ from mtl_study.plots.forest import forest_plot, interval_words
 from mtl_study.plots.selection import box
 from mtl_study.words import listed
 
-TOGETHER = 4  # up to so many problems share a row of Figure 7
+TOGETHER = 6  # up to so many problems share a row of Figure 7
 COLUMNS_OF_FIGURE_7 = ("cosine_to_mean", "pairwise_cosine", "norm_ratio")
 
 # -- Figure 2 ----------------------------------------------------------------------------------------------------------
@@ -235,19 +235,23 @@ def famo_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
 # -- angles between gradients: Figures 3(a) and 7 ----------------------------------------------------------------------
 
 
-def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "unit_scal") -> np.ndarray:
-    """Figures 3(a) and 7, C during training, with the pairwise cosine and the ratio of the lengths.
+def figure_7(statistics: pd.DataFrame, spaces: Sequence[str] = ("parameters",), smto: str = "unit_scal") -> np.ndarray:
+    """Figures 3(a) and 7, C during training, with the pairwise cosine and the ratio of the lengths; a row of panels per
+    space, and per family where there are many problems.
 
     Args:
-        statistics: `alignment.gradient_statistics` of the runs of several problems. space: "parameters" (the paper's)
-            or "features". smto: under which method; the paper's is the uniform loss.
+        statistics: `alignment.gradient_statistics` of the runs of several problems. spaces: of "parameters" (the
+            paper's) and "features". smto: under which method; the paper's is the uniform loss.
     """
-    table = statistics[(statistics.space == space) & (statistics.smto == smto)]
+    table = statistics[statistics.space.isin(spaces) & (statistics.smto == smto)]
     problems = look.problems_in_order(table.problem)
-    rows = [problems] if len(problems) <= TOGETHER else _by_family(problems)
+    families = [problems] if len(problems) <= TOGETHER else _by_family(problems)
+    rows = [(space, members) for space in spaces for members in families]
     figure, axes = canvas.grid_of_axes(len(rows), [1, 1, 1], 10.5, 3.5 if len(rows) == 1 else 2.4)
-    for row, members in zip(axes, rows, strict=True):
-        _statistics(row, table[table.problem.isin(members)])
+    for row, (space, members) in zip(axes, rows, strict=True):
+        _statistics(row, table[(table.space == space) & table.problem.isin(members)])
+        if len(spaces) > 1:
+            row[0].set_ylabel(f"on the {space}")
     for column, title in zip(axes.T, COLUMNS_OF_FIGURE_7, strict=True):
         column[0].set_title(look.NAMES[title], loc="left", fontsize=10)
         column[-1].set_xlabel("training, %")
@@ -257,7 +261,7 @@ def figure_7(statistics: pd.DataFrame, space: str = "parameters", smto: str = "u
     lines = [canvas.problem_line(problem) for problem in problems]
     handles = [Line2D([], [], markersize=5, **line) for line in lines]
     canvas.legend_above(figure, handles=handles, ncols=min(max(len(problems), 1), 4))
-    where = "shared parameters" if space == "parameters" else "features"
+    where = listed("shared parameters" if space == "parameters" else space for space in spaces)
     canvas.caption(
         axes,
         f"Task gradients on the {where} under {look.label(smto)}, {captions.seeds(table)}. Left: the mean cosine of "

@@ -278,17 +278,11 @@ def findings(
     verdicts: Iterable[Verdicts],
 ) -> Conclusions:
     """What the notebook found, each statement with the strongest evidence against it."""
-    used, decayed = rows[rows.group == "head, as used"].heads
     arrive = [int(table.loc[("gd", "unit_scal")].notna().sum()) for table in tables.values()]
     count = len(next(iter(tables.values())).columns)
     steps = of_toy(tables, landscape.published())
     steps = steps[steps.proposition == "unit_scal"]
     near, of_large = int(steps.passed.sum()), len(steps)
-    exact = Sentence(
-        "Adam cancels the unit of a loss in the head of its task, to the last bit, in the limit of a small ε.",
-        f"with the usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of their way, "
-        f"and with a weight decay of 1e-5 in the gradient by {percent(100 * decayed, 0)}.",
-    )
     toy = Sentence(
         "On the landscape of the paper's first figure Adam takes the uniform loss to the optimum within 3 % of the "
         f"published numbers of steps at {near} of the {of_large} step sizes from {LARGE:g}.",
@@ -296,12 +290,33 @@ def findings(
         f"{listed(tables, last='or')} is asked.",
     )
     judged = conclusions.judged(part for found in verdicts for part in found)
-    return Conclusions([exact, toy, *_of_training(interactions, spreads, per_run, robust), judged])
+    trained = _of_training(interactions, per_run, robust)
+    return Conclusions([_of_units(rows, spreads), toy, *trained, judged])
 
 
-def _of_training(
-    interactions: pd.DataFrame, spreads: pd.DataFrame, per_run: pd.DataFrame, robust: pd.DataFrame
-) -> Iterator[Sentence]:
+def _of_units(rows: pd.DataFrame, spreads: pd.DataFrame) -> Sentence:
+    """What Adam hides of the unit of a loss: by theory, as it is used, and in training where there are runs."""
+    used, decayed = rows[rows.group == "head, as used"].heads
+    usual, invariant = "unit_scal adam", "si sgd"
+    exact = "Adam cancels the unit of a loss in the head of its task, to the last bit, in the limit of a small ε"
+    if spreads.empty or not spreads[[f"delta_m {usual}", f"delta_m {invariant}"]].notna().all(axis=None):
+        return Sentence(
+            f"{exact}.",
+            f"with the usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of their "
+            f"way, and with a weight decay of 1e-5 in the gradient by {percent(100 * decayed, 0)}.",
+        )
+    here, there = (spreads[f"delta_m {arm}"].mean() for arm in (usual, invariant))
+    felt, unfelt = (number(spreads[f"spread {arm}"].mean(), 1) for arm in (usual, invariant))
+    so = ": not to notice units is not what makes Adam good." if there < here else "."
+    return Sentence(
+        f"{exact}; the usual ε of 1e-8 leaves {percent(100 * used, 0)} of the head's way.",
+        f"in training the unit of one loss makes Δm vary by {felt} points for the uniform loss under Adam; under SGD "
+        f"SI, which does not notice units ({unfelt} points), has a Δm of {percent(there, 1)}, against "
+        f"{percent(here, 1)}{so}",
+    )
+
+
+def _of_training(interactions: pd.DataFrame, per_run: pd.DataFrame, robust: pd.DataFrame) -> Iterator[Sentence]:
     """A sentence for each experiment that has runs."""
     if not interactions.empty:
         gain, alone = interactions.gain.mean(), interactions.groupby("seed").gain_alone.first().mean()
@@ -311,27 +326,14 @@ def _of_training(
             f"single-task models gain {number(alone, 1, sign=True)}: in trainings as short as these, Adam helps "
             f"multi-task training {more}.",
         )
-    usual, invariant = "unit_scal adam", "si sgd"
-    if not spreads.empty and spreads[[f"delta_m {usual}", f"delta_m {invariant}"]].notna().all(axis=None):
-        here, there = (spreads[f"delta_m {arm}"].mean() for arm in (usual, invariant))
-        yield Sentence(
-            f"The unit of one loss makes Δm vary by {number(spreads[f'spread {usual}'].mean(), 1)} points "
-            f"for the uniform loss under Adam and by {number(spreads[f'spread {invariant}'].mean(), 1)} for SI under "
-            "SGD, which does not notice units.",
-            f"their Δm is {percent(here, 1)} and {percent(there, 1)}"
-            + (": not to notice units is not what makes Adam good." if there < here else "."),
-        )
     means = per_run.groupby("problem", sort=False)[["magnitude_gap", "magnitude_left"]].mean()
     name, row = means.magnitude_gap.idxmin(), means.loc[means.magnitude_gap.idxmin()]
     other = means.magnitude_gap.idxmax()
-    contrast = (
-        f"on {problem_label(str(other))} it is {number(means.magnitude_gap[other], 2, sign=True)} against theirs."
-    )
+    contrast = f", and on {problem_label(str(other))} it is {number(means.magnitude_gap[other], 2, sign=True)}"
     yield Sentence(
         f"Gradients of tasks differ most in length on {problem_label(str(name))}: their magnitude similarity is "
-        f"{number(-row.magnitude_gap, 2)} below that of samples, of which one constant weight leaves "
-        f"{number(-row.magnitude_left, 2)}.",
-        contrast if other != name else "",
+        f"{number(-row.magnitude_gap, 2)} below that of samples.",
+        f"one constant weight leaves {number(-row.magnitude_left, 2)} of this{contrast if other != name else ''}.",
     )
     if not robust.empty:
         yield Sentence(

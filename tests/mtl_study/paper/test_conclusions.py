@@ -16,8 +16,8 @@ from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED
 CL_RR, CL_CR = "multimnist/CL_RR", "multimnist/CL_CR"
 
 
-def verdict(id_, word, mean=None, low=None, high=None):
-    return SimpleNamespace(id=id_, verdict=word, estimate=mean, low=low, high=high)
+def verdict(id_, word, mean=None, low=None, high=None, n=5, unit="points"):
+    return SimpleNamespace(id=id_, verdict=word, estimate=mean, low=low, high=high, n=n, unit=unit)
 
 
 def intervals(**rows):
@@ -55,7 +55,11 @@ def test_only_decided_verdicts_count_as_decided_and_what_is_not_stands_against_t
         "Of 4 statements the rules decide 2: 1 is reproduced (C1a). **But** C1b is not; 1 stays open; 1 cannot be "
         "judged on these runs."
     )
-    assert said(*mixed[:1]) == "Of 1 statement the rules decide 1: 1 is reproduced (C1a)."
+    assert said(*mixed[:1]).endswith("decide 1: 1 is reproduced (C1a). **But** C1a rests on 5 seeds, the fewest.")
+    checks = verdict("C12", REPRODUCED, n=2, unit="checks")
+    assert said(mixed[0], checks) == (
+        "Of 2 statements the rules decide 2: 2 are reproduced (C1a and C12). **But** C12 rests on 2 checks, the fewest."
+    )
     assert said(mixed[1], mixed[3]) == (
         "Of 2 statements the rules decide 1: none are reproduced. **But** C1b is not; 1 cannot be judged on these runs."
     )
@@ -68,16 +72,31 @@ def test_conclusions_are_shown_and_saved_and_smoke_says_that_it_means_nothing(tm
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
     provenance.forget()
     provenance.note("multimnist/CL_RR/edm/0123456789abcdef", "f" * 64)
-    found = conclusions.Conclusions([conclusions.Sentence("A < B.", "c.")], {"rho": math.nan, "n": 3})
-    assert conclusions.conclude(found, preset="quick", notebook="01_x")._repr_markdown_() == "* A < B. **But** c."
+    sentences = [conclusions.Sentence("A < B.", "c."), *2 * [conclusions.Sentence("D.", "e.")]]
+    found = conclusions.Conclusions(sentences, {"rho": math.nan, "n": 3})
+    shown = conclusions.conclude(found, preset="quick", notebook="01_x")._repr_markdown_()
+    assert shown == "* A < B. **But** c.\n* D. **But** e.\n* D. **But** e."
     saved = json.loads((tmp_path / "quick/findings/01_x.json").read_text())
-    assert saved["sentences"] == [{"says": "A < B.", "against": "c."}]
+    assert saved["sentences"][0] == {"says": "A < B.", "against": "c."}
     assert saved["numbers"] == {"rho": None, "n": 3}
     assert saved["records"] == {"multimnist/CL_RR/edm/0123456789abcdef": "f" * 64}
     at_smoke = conclusions.conclude(found, preset="smoke", notebook="01_x")
-    assert "mean nothing" in at_smoke.sentences[0].says and len(at_smoke.sentences) == 2
+    assert at_smoke.sentences[0].says.endswith("mean nothing. A < B.") and at_smoke.sentences[1:] == sentences[1:]
     artifacts.clear(tmp_path / "quick", "01_x")
     assert not (tmp_path / "quick/findings/01_x.json").exists()
+
+
+def test_a_notebook_finds_three_to_six_things_and_says_what_speaks_against_each():
+    """Whatever a notebook concludes is made of these, so this holds for all of them, whatever their numbers are."""
+    with pytest.raises(ValueError, match=r"nothing is said against 'A\.'"):
+        conclusions.Sentence("A.", "")
+    one = conclusions.Sentence("A.", "b.")
+    for count in range(9):
+        if 3 <= count <= 6:
+            assert len(conclusions.Conclusions([one] * count).sentences) == count
+        else:
+            with pytest.raises(ValueError, match=f"{count} findings, expected 3 to 6"):
+                conclusions.Conclusions([one] * count)
 
 
 def test_what_numbers_rest_on_is_read_from_the_runs():
@@ -134,16 +153,16 @@ def test_the_start_says_who_reads_what_where_walks_end_and_who_would_hurt_a_task
         "116° apart, so they conflict, and one is 2.4 times as long as the other; of 2 methods Unit. Scal. would"
         in text
     )
-    turned = start((0.0, 0.0), 0, 80.0, ("", ""))
-    assert "need to see more" not in turned and "2 of 2 methods end at one point" in turned
-    assert "depends on the start" not in turned and "so they do not conflict" in turned
+    turned = start((0.0, 0.05), 11, 80.0, ("", ""))
+    assert "2 of 2 methods end at one point from both starts. **But** two starts are few, and those of PCGrad" in turned
+    assert "end 0.05 apart." in turned and "so they do not conflict" in turned
     assert "of 2 methods none would make a task worse" in turned
 
 
 # -- 01 ----------------------------------------------------------------------------------------------------------------
 
 TWO = intervals(edm=(10.0, 8.0, 12.0), si=(-3.0, -4.0, -2.0), uw=(0.0, -1.0, 1.0))
-GAINS = pd.DataFrame({"CL": [-2.0], "RR": [-40.0]}, index=["unit_scal"])
+GAINS = pd.DataFrame({"CL": [-2.0, -1.0, -4.0], "RR": [-40.0, -20.0, -30.0]}, index=["unit_scal", "edm", "cagrad"])
 
 
 FASTER = Interval(9.0, 8.0, 10.0, 5)
@@ -168,20 +187,25 @@ def test_selection_says_how_much_of_the_lead_is_the_learning_rate():
     )
     assert "1 of 1 kept SMTOs still lead with their whole interval, by 10.0 points" in text
     assert "the reconstruction is 40.0 % worse than alone, the classification 2.0 %. **But** the two rulers" in text
+    assert "as far as an error can rise; under EDM it is 20.0 % and 1.0 %." in text
     assert found.numbers["rate_gain"] == [9.0, 8.0, 10.0] and found.numbers["sure_at_one_rate"] == 1
 
 
 def test_selection_says_where_nothing_is_ahead_and_where_rates_explain_nothing():
-    level = intervals(edm=(0.0, -1.0, 1.0))
+    level = intervals(edm=(0.0, -1.0, 1.0), uw=(-0.5, -1.0, 1.0))
     text = says(selection(level, level * math.nan, Interval(0.5, -1.0, 2.0, 5)))
     assert (
-        "None of 1 SMTOs surely beats" in text
-        and "does not surely help the uniform loss: 0.5 points (−1.0 to 2.0)" in text
+        "None of 2 SMTOs surely beats" in text
+        and "does not surely help the uniform loss: 0.5 points (−1.0 to 2.0). **But** a gain of 2.0 points is" in text
     )
+    assert "**But** EDM, which gains most, is at 0.0 points." in text
+    assert "**But** for 1 the seeds cannot tell." in says(selection(TWO.drop(index="si")))
+    ahead = intervals(si=(20.0, 18.0, 22.0), edm=(10.0, 8.0, 12.0))
+    assert "**But** EDM, which gains least, is at +10.0 points." in says(selection(ahead))
     assert "no runs at one rate for both" in says(selection(one_rate=TWO * math.nan))
-    assert "rates explain nothing" in says(selection(rates=(0.0025, 0.0025)))
-    assert "rulers" not in says(selection(gains=GAINS.assign(CL=-50.0)))
-    assert "reconstruction" not in says(selection(gains=GAINS[:0]))
+    assert "rates explain nothing. **But** compared at one rate each" in says(selection(rates=(0.0025, 0.0025)))
+    assert "50.0 %. **But** under EDM it is 20.0 % and 50.0 %." in says(selection(gains=GAINS.assign(CL=-50.0)))
+    assert "reconstruction" not in says(selection(gains=GAINS[1:])) + says(selection(gains=GAINS[:1]))
 
 
 # -- 02 ----------------------------------------------------------------------------------------------------------------
@@ -239,10 +263,13 @@ def test_similar_tasks_say_what_is_small_and_what_is_not_known():
 
 def test_similar_tasks_leave_out_what_is_not_there():
     text = says(similar(reach=REACH[:0], weights=WEIGHTS[1:]))
-    assert "No SMTO reaches what the uniform loss ends with" in text
+    assert "No SMTO reaches what the uniform loss ends with" in text and "**But** only 3 methods were timed" in text
     assert "Learnt weights" not in text
-    assert "dropout masks" not in says(similar(famo=FAMO[::-1]))
+    assert "ours by 0.030: the released code looks at a batch again under new masks (D42)." in says(similar())
+    assert "by 0.030 on CL_CR, ours by 0.080. *" in says(similar(famo=FAMO[::-1])).replace(" On", " *")
     assert "never" not in says(similar(reach=pd.concat([REACH, REACH[:1]])))
+    quick = pd.concat([REACH[:1], REACH.assign(share_of_seconds=0.8)], ignore_index=True).set_axis(["edm", "si", "uw"])
+    assert "**But** SI takes 80 % of the seconds." in says(similar(reach=quick))
 
 
 # -- 02b ---------------------------------------------------------------------------------------------------------------
@@ -263,8 +290,11 @@ def test_the_cosine_says_how_it_ranks_problems_and_what_a_low_one_comes_from():
 def test_the_cosine_turns_its_sentences_and_leaves_out_what_is_not_there():
     far = ANGLES.assign(pairwise_cosine=[0.5, 0.6, 0.02], cosine_to_mean=[0.7, 0.72, 0.8])
     text = says(cosine(far, far, [math.nan] * 5))
-    assert "right angle" not in text and "on the features" not in text and "rank correlation" not in text
-    assert "C is not lower on CL_RR" in text and "unequal lengths" not in text
+    assert "right angle" not in text and "rank correlation" not in text and "unequal lengths" not in text
+    assert "**But** on the features the lowest pairwise cosine, 0.02, is that of CL_RR, whose tasks differ." in text
+    assert "C is not lower on CL_RR" in text and "**But** on the features it is 0.09 higher there." in text
+    lower = says(cosine(far, ANGLES, [math.nan] * 5))
+    assert "C is not lower on CL_RR" in lower and "**But** on the features it is 0.11 lower there." in lower
 
 
 # -- 03 ----------------------------------------------------------------------------------------------------------------
@@ -302,7 +332,9 @@ def test_the_ladder_tells_the_form_the_rate_and_the_number_of_tasks_apart():
 def test_the_ladder_says_no_more_than_its_runs_do():
     text = says(ladder(turned=(), one_rate=-4.5, source="full", tasks=(2, 2)))
     assert "no statement comes out otherwise with it" in text and "becomes" not in text
-    assert "On Cityscapes 2 of 4" in text and "nothing about" not in text and "C falls" not in text
+    assert "ahead of the uniform loss on 19C. **But** on R18 it is −4.5 points." in text and "C falls" not in text
+    assert "On Cityscapes 2 of 4" in text and "nothing about" not in text
+    assert "**But** our numbers rest on" in text and "photographs of Cityscapes" in text
 
 
 # -- 04 ----------------------------------------------------------------------------------------------------------------
@@ -312,7 +344,9 @@ def molecules(paired=TWO, diverged=0, steps=(600, 110_000), agree=0.2, c11=True)
     imtl = pd.DataFrame({"runs": [3, 3], "diverged": [0, diverged]})
     cosines = pd.Series({"cosine_to_mean": 0.42, "pairwise_cosine": agree, "floor": 0.30})
     judged = [verdict("C11a", REPRODUCED, 57.5, 36.9, 89.5), verdict("C11c", NOT_REPRODUCED, 1.15, 0.86, 1.53)]
-    return conclusions.of_molecules(judged if c11 else [], paired, imtl, cosines, steps, [run("qm9")])
+    return conclusions.of_molecules(
+        judged if c11 else [verdict("C7a", OPEN)], paired, imtl, cosines, steps, [run("qm9")]
+    )
 
 
 def test_molecules_say_who_is_better_and_what_the_seeds_cannot_tell():
@@ -333,6 +367,8 @@ def test_molecules_say_that_wide_intervals_say_little_and_leave_out_what_is_not_
     assert "reaches 70 points to either side (median): this says little either way" in says(molecules(wide))
     text = says(molecules(diverged=2, steps=(110_000, 110_000), agree=-0.1, c11=False))
     assert "2 of 3 runs of the transposed one" in text and "is not seen" not in text
+    assert "(D24). **But** our numbers rest on" in text
+    assert "reaches 1 points to either side (median). " in text
     assert "RotoGrad" not in text and "these gradients conflict" in text
 
 
@@ -402,7 +438,12 @@ def test_fixed_weights_say_what_they_reach_and_whether_they_settle():
 def test_fixed_weights_turn_their_sentences_where_the_numbers_turn():
     text = says(fixed(best=-1.0, p=(0.001, 0.001), sources=(0.001,), moved=drift(edm=[1.0, 1.1])))
     assert "validation prefers" not in text and "not shown" not in text and "by the run that" not in text
+    assert "**But** at the seed that is worst for them it is 8.9 points." in text
+    assert "On 2 of 2 problems" in text and "**But** on CL_RR it is least clear (p = 0.001; the rule asks for" in text
+    assert "On 0 of 2 problems" in (none := says(fixed(p=(0.4, 0.3))))
+    assert "**But** on QM9 they come nearest to it (p = 0.300; the rule asks for less than 0.025)." in none
     assert "1 pair of a problem and a method whose weights move, 0 slow down" in text and "rate falls" not in text
+    assert "1 speed up. **But** for 0 the seeds cannot tell." in text
     assert "pair" not in says(fixed(moved=drift(edm=[math.nan])))
 
 
@@ -412,13 +453,14 @@ def swept(
     own=("beyond",) * 3,
     ahead=1.0,
     wide=(-9.0, -9.1),
+    other=(-9.0, 9.0),
     gap=(1.5, -0.9, 4.0),
 ):
     row = {"best SMTO": "CDTT", "its price": 1.4, "price of trying all": 22.0, "its Δm": -3.4, "runs of the sweep": 14}
     row |= {"Δm of its best": -4.9, "runs that reach it": enough}
     answer = pd.DataFrame([row], index=["CL_RR"])
     answer.attrs["gaps"] = {"CL_RR": Interval(*gap, 3)}
-    wider = [("edm", -5.0, wide[0]), ("edm", -5.0, wide[1]), ("cdtt", -5.0, -9.0), ("cdtt", -5.0, 9.0)]
+    wider = [("edm", -5.0, wide[0]), ("edm", -5.0, wide[1]), *(("cdtt", -5.0, w) for w in other)]
     best = pd.DataFrame({"smto": ["edm", "edm", "fixed", "edm"], "lead": [-0.5, -2.0, ahead, -1.0]})
     return conclusions.of_a_sweep(
         JUDGED,
@@ -452,10 +494,14 @@ def test_a_sweep_says_what_it_reaches_what_an_smto_costs_and_for_whom():
 def test_a_sweep_turns_its_sentences_where_the_numbers_turn():
     text = says(swept(enough="5", own=("inside",), ahead=-0.1))
     assert "5 runs of the sweep reach it on average, and choosing the SMTO took 22.0." in text
-    assert "at its own learning rate" not in text and "never more than" not in text
+    assert "alone, 0 of 1 are beyond." in text and "never more than 2.0 points behind the best SMTO. " in text
     assert "may be none" not in says(swept(gap=(1.5, 0.1, 2.9))) + says(swept(gap=(-1.5, -2.9, -0.1)))
     worse = says(swept(wide=(9.0, 9.1)))
     assert "0 beat the uniform loss with a network 1.4 times as wide at the same learning rate, 1 are worse" in worse
+    sure = {"wide": (-9.0, -9.1), "other": (-9.2, -9.3)}
+    assert "0 are worse. **But** EDM is 4.0 points ahead of it." in says(swept(**sure))
+    sure = {"wide": (-1.0, -1.1), "other": (-1.2, -1.3)}
+    assert "2 are worse. **But** CDTT is 3.8 points behind it." in says(swept(**sure))
 
 
 def ways(rates=(0.001, 0.0025), by_batch=NONE, tuned=9.0, population=True, other=2.0, still=1.0):
@@ -464,7 +510,8 @@ def ways(rates=(0.001, 0.0025), by_batch=NONE, tuned=9.0, population=True, other
     by_strategy["4 random points"] = pd.Series([-1.0, -0.8])
     leads = dict(zip((0.001, 0.0025), (10.0, 8.0), strict=True))
     by_rate = pd.concat([gains(unit_scal=-20, cagrad=-20 + leads[lr]).assign(lr=lr) for lr in rates])
-    lead = pd.DataFrame({"smto": "cagrad", "seed": [1, 2], "lead_plain": 10.0, "lead_tuned": tuned})
+    both = {"smto": ["cagrad", "edm"], "seed": 1, "lead_plain": 10.0, "lead_tuned": [tuned - 1, tuned + 1]}
+    lead = pd.DataFrame(both)
     rows = [("cagrad", still, 5.0), ("edm", 6.0 * still, 1.0), ("rlw_normal", -3.0, -4.0)]
     parts = pd.DataFrame(rows, columns=["smto", "generalisation", "optimisation"])
     return conclusions.of_other_ways(JUDGED, by_strategy, "4 random points", by_rate, by_batch, 256, lead, parts)
@@ -479,8 +526,9 @@ def test_other_ways_say_what_a_search_finds_and_what_explains_a_lead():
         "CAGrad lead the uniform loss on CL_RR by 10.0 at 0.001 and 8.0 at 0.0025 points (means). **But** the lead is"
         in text
     )
-    assert "All runs have the batch 256, so how much of the lead belongs to the batch is not known" in text
+    assert "part of it is speed; all these runs have the batch 256, so what the batch does is not known." in text
     assert "9.0 of 10.0 points of lead on CL_RR remain: it is not regularisation" in text
+    assert "as short as these. **But** least remains for CAGrad: 8.0 of 10.0." in text
     assert "Of 2 SMTOs that lead the uniform loss in the same settings, 1 owe more of it to optimisation" in text
     assert "at equal training loss they still lead by 3.5 points of Δm (mean)." in text
     assert found.numbers["leads_by_rate"] == {"0.001": pytest.approx(10), "0.0025": pytest.approx(8)}
@@ -488,11 +536,15 @@ def test_other_ways_say_what_a_search_finds_and_what_explains_a_lead():
 
 
 def test_other_ways_turn_their_sentences_where_the_numbers_turn():
-    by_batch = pd.DataFrame({"value": [32, 256], "smto": "cagrad", "seed": 1, "lead": [4.0, 10.0]})
+    by_batch = pd.DataFrame({"value": [32, 256, 256], "smto": "cagrad", "seed": [1, 1, 2], "lead": [4.0, 8.0, 12.0]})
     text = says(ways(rates=(0.001,), by_batch=by_batch, tuned=2.0, other=0.0, still=-0.1))
-    assert "'mean'" not in text and "At equal learning rates" not in text and "still lead" not in text
+    assert "**But** the next best way (mean) ends at 0.0 %." in text and "still lead" not in text
+    assert "At the one learning rate that both have CAGrad lead" in text and "so what the batch does" not in text
+    assert "by 10.0 at 0.001 points (means). **But** no rate above 0.001 was tried." in text
     assert "From batch 32 to 256 the lead over the uniform loss on CL_RR goes from 4.0 to 10.0 points" in text
-    assert "2.0 of 10.0 points of lead on CL_RR remain." in text
+    assert "**But** single runs at batch 256 go from 8.0 to 12.0." in text
+    assert "2.0 of 10.0 points of lead on CL_RR remain. **But** most remains for EDM: 3.0 of 10.0." in text
+    assert "**But** at equal training loss CAGrad leads by −0.1 points." in text
     assert "populations" not in says(ways(population=False))
 
 
@@ -501,12 +553,14 @@ def test_other_ways_turn_their_sentences_where_the_numbers_turn():
 
 def test_proofs_say_what_holds_where_it_ends_and_what_fails():
     record = pd.DataFrame({"proposition": [1, 4], "check": ["equal", "bisector"], "passed": True})
-    judged = [verdict("C12", REPRODUCED)]
+    judged = [verdict("C12", REPRODUCED, n=26, unit="checks")]
     text = says(conclusions.of_proofs(judged, record, {"edm": 0.4, "cdtt": 0.5, "pcgrad": 1 / 3}, (0.0002, 0.28)))
     assert "All 2 checks of the propositions pass" in text
     assert "EDM and CDTT weigh them unequally, CDTT up to 0.50 for one." in text
     assert "moves its head by 0.020 % of its way. **But** a weight that grows tenfold half way moves it by 28 %" in text
     failed = says(conclusions.of_proofs(judged, record.assign(passed=[True, False]), {"edm": 1 / 3}, (0.0, 0.0)))
-    assert (
-        failed.startswith("bisector (Proposition 4) does not hold as the paper has it.") and "unequally" not in failed
+    assert failed.startswith(
+        "bisector (Proposition 4) does not hold as the paper has it. **But** the other 1 check passes."
     )
+    equal = says(conclusions.of_proofs(judged, record, {"edm": 1 / 3}, (0.0, 0.0)))
+    assert "**But** three tasks were tried with 1 method alone." in equal

@@ -83,6 +83,15 @@ def test_budget_is_a_line_for_the_sweep_and_a_point_for_a_method(sweep):
     assert named["EDM"] == pytest.approx(edm.get_xydata()[0]) and "sweep of fixed weights" in named
     means = table.groupby(["smto", "runs"]).value.mean()
     assert of_sweep.get_ydata().tolist() == pytest.approx(means["fixed"].tolist())
+    ends = table[table.smto == "fixed"].groupby("runs").value
+    (band,) = [shape for shape in ax.collections if np.ptp(shape.get_paths()[0].vertices[:, 0]) > 0]
+    corners = band.get_paths()[0].vertices
+    for n in range(1, 8):  # from the least to the greatest of the seeds
+        heights = corners[np.isclose(corners[:, 0], n), 1]
+        assert (heights.min(), heights.max()) == pytest.approx((ends.min()[n], ends.max()[n]))
+    (stroke,) = [shape.get_segments()[0] for shape in ax.collections if hasattr(shape, "get_segments")]
+    of_edm = table[table.smto == "edm"].value
+    assert stroke.tolist() == [[1.5, pytest.approx(of_edm.min())], [1.5, pytest.approx(of_edm.max())]]
 
 
 def test_utility_is_relative_to_the_best_and_counts_its_changes(sweep):

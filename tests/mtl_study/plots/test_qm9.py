@@ -14,6 +14,7 @@ from mtl_study import artifacts
 from mtl_study.analysis import delta, rankings
 from mtl_study.experiments import protocol
 from mtl_study.experiments.runs import Gradients
+from mtl_study.look import label
 from mtl_study.paper import claims, published
 from mtl_study.plots import canvas, qm9
 
@@ -403,6 +404,19 @@ def test_synthetic_streets_do_not_decide_c11s_part_on_cityscapes(preset, source,
     assert claims.decide("C11", table, preset=preset, source=source)[1].verdict == verdict
     on_digits = claims.decide("C11", rotation(50), preset=preset, source=source)[0]
     assert on_digits.verdict == claims.REPRODUCED  # whatever Cityscapes rests on
+
+
+def test_imtls_forms_are_drawn_by_their_median_and_quartiles_over_draws():
+    axes = qm9.forms_by_cosine(draws=4)
+    found = [qm9.both_forms(qm9.collinear(11, 4, math.cos(math.radians(90)), draw)) for draw in range(4)]
+    for ax, column in zip(axes, ("largest |α|", "unequal"), strict=True):
+        assert [line.get_label() for line in ax.lines] == [label("imtl"), label("imtl_transposed")]
+        for form, line, band in zip(("correct", "transposed"), ax.lines, ax.collections, strict=True):
+            low, middle, high = np.percentile([one[f"{form}: {column}"] for one in found], [25, 50, 75])
+            corners = band.get_paths()[0].vertices
+            heights = corners[np.isclose(corners[:, 0], 90), 1]
+            assert line.get_ydata()[np.isclose(line.get_xdata(), 90)] == pytest.approx([middle])
+            assert (heights.min(), heights.max()) == pytest.approx((low, high))
 
 
 def test_every_figure_says_what_it_shows(selected):

@@ -123,6 +123,22 @@ def test_figure_7_draws_each_statistic_in_its_column_and_a_row_per_family(make_r
         assert all(ax.get_ylim()[0] < y < ax.get_ylim()[1] for ax, y in zip(row, drawn, strict=True))  # nothing is cut
 
 
+def test_figure_7_draws_each_space_in_a_row_of_its_own(make_run):
+    values = {"cosine_to_mean": 0.7, "pairwise_cosine": 0.2, "norm_ratio": 3.0}
+    features = {"cosine_to_mean": 0.6, "pairwise_cosine": -0.1, "norm_ratio": 2.0}
+    both = {
+        "parameters": Gradients(norms=[1.0, 3.0], **values),
+        "features": Gradients(norms=[1.0, 2.0], **features),
+    }
+    table = alignment.gradient_statistics([make_run([{"CL": 0.9}], problem=CL_RR, gradients=both)])
+    axes = similar_tasks.figure_7(table, spaces=["parameters", "features"])
+    assert [[ax.lines[0].get_ydata()[0] for ax in row] for row in axes] == [[*values.values()], [*features.values()]]
+    assert [row[0].get_ylabel() for row in axes] == ["on the parameters", "on the features"]
+    assert "on the shared parameters and features under" in canvas.figure_of(axes).get_label()
+    (alone,) = {len(similar_tasks.figure_7(table[table.space == "parameters"])[0].lines)}
+    assert [len(row[0].lines) for row in axes] == [alone, alone]
+
+
 def test_figure_7_says_where_an_epoch_is_one_look(two_problems, make_run):
     """A look at the second step and every hundredth after it: one per epoch up to 101 steps, two from 102 on."""
     gradients = {"parameters": Gradients(cosine_to_mean=0.7, pairwise_cosine=0.0, norms=[1.0, 1.0], norm_ratio=1.0)}

@@ -80,11 +80,36 @@ def test_a_notebook_is_one_lesson():
 
 
 def test_cells_are_short():
-    """No cell has more than twenty lines, except those that hold the parameters or a solution."""
+    """No cell, of code or of text, has more than twenty lines, except the one that holds the parameters."""
     for path in NOTEBOOKS:
-        code = [cell for cell in notebooks.read(path).cells if cell.cell_type == "code"]
-        shown = [c for c in code if not notebooks.tagged(c, "parameters") and not notebooks.tagged(c, "solution")]
-        assert [c.source for c in shown if len(c.source.splitlines()) > 20] == [], path.stem
+        shown = [cell for cell in notebooks.read(path).cells if not notebooks.tagged(cell, "parameters")]
+        assert [cell.source for cell in shown if len(cell.source.splitlines()) > 20] == [], path.stem
+
+
+def test_the_papers_section_stands_in_each_title_and_in_one_table():
+    """The README's table has every notebook in order: its file, and the section that ends its title."""
+    rows = re.findall(
+        r"^\| \[(\w+)\]\(notebooks/(\w+)\.ipynb\) \| ([^|]+?) \|", (REPOSITORY / "README.md").read_text(), re.MULTILINE
+    )
+    titles = [re.fullmatch(r".+ \((.+)\)", notebooks.title(notebooks.read(path))) for path in NOTEBOOKS]
+    assert rows == [(path.stem, path.stem, title and title[1]) for path, title in zip(NOTEBOOKS, titles, strict=True)]
+    numbers = {number_of(stem): section for stem, _, section in rows}
+    assert all(section.startswith(f"section 3.{int(n[:2])}") for n, section in numbers.items() if "01" <= n < "06")
+
+
+def test_the_report_has_three_to_six_findings_of_every_notebook_each_with_what_speaks_against_it():
+    part = (REPOSITORY / "REPORT.md").read_text().partition("\n## What we found\n")[2].partition("\n## ")[0]
+    _, *blocks = re.split(r"^\*\*\[(.+)\]\(#.+\)\*\*$", part, flags=re.MULTILINE)
+    assert blocks[::2] == [f"{number_of(path.stem)} · {notebooks.title(notebooks.read(path))}" for path in NOTEBOOKS]
+    found = [[line for line in block.splitlines() if line.startswith("* ")] for block in blocks[1::2]]
+    assert {len(sentences) for sentences in found} <= {3, 4, 5, 6}
+    assert [line for sentences in found for line in sentences if not re.search(r"\. \*\*But\*\* \w", line)] == []
+
+
+def test_figure_7_is_published_once_and_its_parts_once():
+    """All problems in 04; 02b has the digits, with their features, and 03 the ladder."""
+    cells = [cell for path in NOTEBOOKS for cell in notebooks.read(path).cells if "figure_7(" in cell.source]
+    assert [notebooks.published(cell) for cell in cells] == [["02b_figure_7"], ["03_figure_7"], ["04_figure_7"]]
 
 
 def test_the_report_shows_at_most_forty_figures_and_notebooks_publish_them():

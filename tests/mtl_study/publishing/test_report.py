@@ -205,8 +205,8 @@ def test_a_notebook_that_should_say_what_it_found_and_did_not_stops_the_report(h
     nbformat.write(new_notebook(cells=cells), house.sources[0])
     with pytest.raises(report.NothingToShow, match="01_lines: nothing on what it found"):
         house.report()
-    artifacts.save_findings({"sentences": [{"says": "A.", "against": ""}], "numbers": {}}, "01_lines", "quick")
-    assert "* A.\n" in house.report(drop=True).read_text()
+    artifacts.save_findings({"sentences": [{"says": "A.", "against": "b."}], "numbers": {}}, "01_lines", "quick")
+    assert "* A. **But** b.\n" in house.report(drop=True).read_text()
     (house.folder / "findings/01_lines.json").write_text('{"sentences": []}')
     assert "lacks sentences or numbers" in house.index()
 

@@ -148,24 +148,32 @@ def test_what_was_found_is_said_with_what_speaks_against_it():
     walks = {"float64": grid.walk([0.9], [0.1], [0.4], ["code"], 20, "float64")}
     hurt = pd.DataFrame({"problem": [CL_RR, "q"], "repairs": [0, 0], "cagrad": [0.02, 0.01]})
 
-    def found(hurt, steps):
-        given = (looks, steps, behind(5.0, 6.0, 3.0), DUTIES, 7.0, differences())
-        return [(one.says, one.against) for one in zhou.findings([], walks, hurt, *given).sentences]
+    gated = claims.decide("Zhou-gates", behind(5.0, 6.0, 3.0), preset="quick")
 
-    landscape, repairs, ratio, asked, gates, equal_c, judged = found(hurt, of_steps())
-    assert "in 0 of 1 cell (float64)" in landscape[0]
+    def found(hurt, steps, apart):
+        given = (looks, steps, behind(5.0, 6.0, 3.0), DUTIES, 7.0, apart)
+        return [(one.says, one.against) for one in zhou.findings([gated], walks, hurt, *given).sentences]
+
+    apart = differences()
+    apart["difference"] = apart.difference.where(apart.c != BEST, 3.0)
+    imgrad, repairs, ratio, asked, gates, judged = found(hurt, of_steps(), apart)
+    assert "in 0 of 1 cell (float64), and in training at equal c it is ahead" in imgrad[0]
     assert "no failure" in repairs[0] and "at 2.0 % of the looks" in repairs[1]
     assert "on CL_RR, by a factor of 4.3." in ratio[0] and ratio[1].endswith(" 2.5 is left of it.")
     assert "hurts a task at" in asked[0] and "Adam's steps" in asked[1]
     assert "gains +2.0 and +2.0 points" in gates[0] and "a Δm of 7.0 %, and behind the best" in gates[1]
-    assert "+0.5 points on CL_RR and −1.0 points on q: what it" in equal_c[0]
-    assert judged[0].startswith("Of no statements")
-    told = found(hurt.assign(repairs=[2, 1]), of_steps().iloc[:0])
+    assert "+0.5 points on CL_RR and −1.0 points on q: what it" in imgrad[0]
+    assert imgrad[1] == "each at its own best c, it is ahead by +3.0 points on CL_RR and +3.0 points on q."
+    assert judged[0].startswith("Of 4 statements")
+    large = found(hurt, of_steps(), differences().assign(difference=2.0))[0]
+    assert large[0].endswith("+2.0 points on q.")
+    told = found(hurt.assign(repairs=[2, 1]), of_steps().iloc[:0], differences()[:0])
+    assert told[0][0].endswith("cell (float64).") and told[0][1].startswith("of the variance between cells")
     assert told[1] == (
         "On the gradients that a run of the uniform loss met IMGrad repairs 3 failures of CAGrad.",
-        "against the theorem.",
+        "the theorem says that there are none to repair.",
     )
-    assert len(told) == 6  # nothing is said of steps
+    assert len(told) == 5  # nothing is said of steps
 
 
 def test_a_gate_by_hand():
