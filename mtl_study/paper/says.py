@@ -96,9 +96,9 @@ def _molecules() -> Says:
     best, worst = str(of.idxmax()), str(of.idxmin())
     return Says(
         "section 3.4, figure 8, table 1",
-        f"QM9 is the hardest: of {counted(len(of), 'method')} the best, {label(best)}, has a Δm of {percent(of[best])}, "
-        f"the worst, {label(worst)}, {percent(of[worst])}, the uniform loss {percent(of['unit_scal'])}. IMTL overflows "
-        "in most runs, and RotoGrad does not converge.",
+        f"QM9 is the hardest: of {counted(len(of), 'method')} the best, {label(best)}, has a Δm of "
+        f"{percent(of[best])}, the worst, {label(worst)}, {percent(of[worst])}, the uniform loss "
+        f"{percent(of['unit_scal'])}. IMTL overflows in most runs, and RotoGrad does not converge.",
     )
 
 

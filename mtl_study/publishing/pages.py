@@ -281,8 +281,8 @@ def _load(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class Link:
-    """From a sentence to its evidence on the same page: a section by its name, a claim by its id, a figure or a table by
-    the id that it has on the page of results."""
+    """From a sentence to its evidence on the same page: a section by its name, a claim by its id, a figure or a table
+    by the id that it has on the page of results."""
 
     text: str
     kind: Literal["section", "claim", "picture"]

@@ -220,9 +220,10 @@ def _report(
     if ("part", "found") in at:
         parts.append(f"## {headings['part', 'found']}")
         for section in (section for section in shown if section.found):
+            to = _link(section.title, at["section", section.stem])
             parts += [
                 f"### {headings['found', section.stem]}",
-                f"{_link(section.title, at['section', section.stem])} · {records.link(section.stem)} · {_code(section)}",
+                f"{to} · {records.link(section.stem)} · {_code(section)}",
                 "\n".join(f"* {_found(one, at)}" for one in section.found),
             ]
     shows: dict[str, list[str]] = {}
