@@ -10,9 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 QUIET = "MTL_QUIET"  # set where a notebook is executed into a log
-kind: Callable[..., tqdm[Any]] = (
-    tqdm  # what a bar is; `mtl_study.execution` puts a widget here for who sits at a notebook
-)
+kind: Callable[..., tqdm[Any]] = tqdm  # `mtl_study.execution` puts a widget here for who sits at a notebook
 
 
 def bar(*args: Any, **settings: Any) -> tqdm[Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mtl_study.paper.claims import ERROR, NOT_REPRODUCED, REPRODUCED
-from mtl_study.paper.conclusions import points, told
+from mtl_study.paper.conclusions import between, points, told
 from mtl_study.words import counted, number, percent, spanned
 
 QUESTION = (
@@ -31,14 +31,21 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Advice:
-    """One line of the guide: its topic, the advice, and where the evidence is: notebooks by number, claims by id, of
-    those only the decided."""
+class Said:
+    """One sentence of the answer, and where the evidence is: notebooks by number, claims by id, and figures and tables
+    by the ids that they have on the page of results."""
 
-    topic: str
     says: str
-    notebooks: tuple[str, ...]
-    claims: tuple[str, ...]
+    notebooks: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Advice(Said):
+    """One line of the guide, with its topic; of the claims only those that are decided."""
+
+    topic: str = ""
 
 
 def _known(found: Found) -> Found:
@@ -52,7 +59,7 @@ def _known(found: Found) -> Found:
     return {notebook: {name: known(value) for name, value in numbers.items()} for notebook, numbers in found.items()}
 
 
-def answer(found: Found) -> list[str]:
+def answer(found: Found) -> list[Said]:
     """The answer in five sentences, fewer where numbers are missing."""
     found = _known(found)
     one, two, sweep, ways = (found.get(number_, {}) for number_ in ("01", "02", "05b", "05c"))
@@ -65,16 +72,18 @@ def answer(found: Found) -> list[str]:
     ]
 
 
-def _where_tasks_differ(one: Mapping[str, Any]) -> Iterator[str]:
+def _where_tasks_differ(one: Mapping[str, Any]) -> Iterator[Said]:
     if one:
-        yield (
+        yield Said(
             f"Where two tasks differ (CL_RR: name one digit, redraw the other), {one['better']} of {one['methods']} "
             f"SMTOs surely beat the uniform loss with the paper's settings; the {one['kept']} that the paper keeps are "
-            f"{number(one['lead'])} points of Δm ahead (median)."
+            f"{number(one['lead'])} points of Δm ahead (median).",
+            claims=("C1a",),
+            pictures=("01_figure_1", "01_table_3-table"),
         )
 
 
-def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Iterator[str]:
+def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Iterator[Said]:
     if not one:
         return
     own, larger = one["rates"]
@@ -93,32 +102,35 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
     left += f", and where both have the larger one {ways['led']} lead by {number(both)}" if both is not None else ""
     batches = ways.get("batches", [])
     batch = f"; the batch was {batches[0]} throughout, so its part is not known" if len(batches) == 1 else ""
-    yield f"{gains}{left}{batch}."
+    shown = ("05c_lr_vs_seed", "01_differences-table")
+    yield Said(f"{gains}{left}{batch}.", claims=("C1a", "Xin-learning-rate"), pictures=shown)
 
 
-def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[str]:
+def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[Said]:
     if two:
         name, apart = two["largest"]
-        yield (
+        yield Said(
             f"Where two tasks are alike, {two['small']} of {two['pairs']} differences are shown to be smaller than "
             f"{two['margin']:g} points, {two['unknown']} are not known, and the largest is "
-            f"{number(apart, 1, sign=True)} points ({name})."
+            f"{number(apart, 1, sign=True)} points ({name}).",
+            claims=("C3a", "C3b"),
+            pictures=("02_figure_2", "02_equivalence-table"),
         )
 
 
-def _a_sweep(sweep: Mapping[str, Any]) -> Iterator[str]:
+def _a_sweep(sweep: Mapping[str, Any]) -> Iterator[Said]:
     if "gap_to_sweep" in sweep:
-        yield (
+        yield Said(
             f"On CL_RR, over {counted(sweep['seeds'], 'seed')}, the best of {sweep['sweep']} fixed-weight runs reaches "
-            f"{percent(sweep['sweep_delta_m'])}, "
-            f"the best SMTO, {sweep['best']}, {percent(sweep['best_delta_m'])}: "
-            f"{points(sweep['gap_to_sweep'])} between them"
-            f"{'' if told(sweep['gap_to_sweep']) else ', which may be none'}; to find "
-            f"that SMTO cost {number(sweep['price_of_all'], 0)} runs of the uniform loss."
+            f"{percent(sweep['sweep_delta_m'])}, the best SMTO, {sweep['best']}, {percent(sweep['best_delta_m'])}: "
+            f"{between(sweep['gap_to_sweep'])}; to find that SMTO cost {number(sweep['price_of_all'], 0)} runs of the "
+            "uniform loss.",
+            claims=("Xin-front a", "Xin-utility"),
+            pictures=(PICTURE, "05b_answer-table"),
         )
 
 
-def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mapping[str, Any]) -> Iterator[str]:
+def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mapping[str, Any]) -> Iterator[Said]:
     parts = []
     if three:
         parts.append(
@@ -132,12 +144,17 @@ def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mappin
     if cosine.get("problems"):
         parts.append(
             f"over {cosine['problems']} problems the paper's cosine C has a rank correlation of "
-            f"{number(cosine['rho'], 2)} with what IMTL gains, the number of tasks alone "
+            f"{number(cosine['rho'], 2)} with what IMTL gains at one learning rate, the number of tasks alone "
             f"{number(cosine['rho_of_floor'], 2)}"
         )
     if parts:
         text = "; ".join(parts)
-        yield f"{text[0].upper()}{text[1:]}."
+        yield Said(
+            f"{text[0].upper()}{text[1:]}.",
+            ("03",) if three else (),
+            (*(("C7b",) if four else ()), *(("C10-ranking a",) if cosine.get("problems") else ())),
+            (*(("04_figure_8",) if four else ()), *(("02b_ranking-table",) if cosine.get("problems") else ())),
+        )
 
 
 # -- should I use an SMTO? ---------------------------------------------------------------------------------------------
@@ -176,7 +193,7 @@ def _first(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[Advice]:
         steps.append(f"a few fixed weights: those of a single SMTO run gave {points(five['fixed'])}")
     says = f"Tune {'; then '.join(steps)}." if steps else "Nothing cheap is shown to help the uniform loss."
     if one or five:
-        yield Advice("Try first", says, ("01", "05", "05c"), ("C8a", "Xin-learning-rate"))
+        yield Advice(says, ("01", "05", "05c"), ("C8a", "Xin-learning-rate"), topic="Try first")
 
 
 def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
@@ -191,9 +208,8 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, An
     tuned = ""
     if "gap_to_sweep" in sweep:
         mean, low, high = gap = sweep["gap_to_sweep"]
-        between = points(gap if mean > 0 else (-mean, -high, -low))
-        side = "ahead" if mean > 0 else "behind"
-        says = f"is {between} {side}" if told(gap) else f"is not shown to be {side}: {between} between them"
+        apart, side = (gap, "ahead") if mean > 0 else ((-mean, -high, -low), "behind")
+        says = f"is {points(apart)} {side}" if told(gap) else f"is not shown to be {side}: {points(apart)} between them"
         tuned = f" Against the best of {sweep['sweep']} runs of fixed weights, {sweep['best']} {says}."
     alike = (
         f" Where they are alike, {two['small']} of {two['pairs']} differences are shown to be below {two['margin']:g} "
@@ -203,7 +219,8 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, An
     )
     shown = {REPRODUCED: " Whatever one wants of two tasks, fixed weights do as well."}
     utility = shown.get(_verdict("Xin-utility", verdicts), "")
-    yield Advice("An SMTO pays", differ + tuned + alike + utility, ("01", "02", "05b"), ("C1a", "C3a", "Xin-utility"))
+    says = differ + tuned + alike + utility
+    yield Advice(says, ("01", "02", "05b"), ("C1a", "C3a", "Xin-utility"), topic="An SMTO pays")
 
 
 def _costs(two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
@@ -220,7 +237,7 @@ def _costs(two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> 
         )
     if _verdict("C13", verdicts) == NOT_REPRODUCED:
         says += " Methods that read losses only are not free either."
-    yield Advice("It costs", says, ("02", "05b"), ("C13", "Time-to-target a", "Xin-compute"))
+    yield Advice(says, ("02", "05b"), ("C13", "Time-to-target a", "Xin-compute"), topic="It costs")
 
 
 def _not_by(cosine: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
@@ -228,18 +245,14 @@ def _not_by(cosine: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
         return
     says = (
         f"Over {counted(cosine['problems'], 'problem')} it has a rank correlation of {number(cosine['rho'], 2)} with "
-        f"what IMTL gains (p = {number(cosine['p'], 2)}), the number of tasks alone "
+        f"what IMTL gains at one learning rate (p = {number(cosine['p'], 2)}), the number of tasks alone "
         f"{number(cosine['rho_of_floor'], 2)}."
     )
     tells = cosine["p"] < ERROR and abs(cosine["rho"]) > abs(cosine["rho_of_floor"])
     if _verdict("C1b", verdicts) == NOT_REPRODUCED:
         says += " The paper's order of methods does not come out again."
-    yield Advice(
-        "The cosine C tells" if tells else "The cosine C is not shown to tell",
-        says,
-        ("02b", "04"),
-        ("C10c", "C10-QM9c", "C1b"),
-    )
+    topic = "The cosine C tells" if tells else "The cosine C is not shown to tell"
+    yield Advice(says, ("02b", "04"), ("C10c", "C10-QM9c", "C1b"), topic=topic)
 
 
 def basis(found: Found, verdicts: Rows) -> dict[str, str]:

@@ -93,6 +93,11 @@ def told(interval: Sequence[float]) -> bool:
     return interval[1] > 0 or interval[2] < 0
 
 
+def between(interval: Sequence[float]) -> str:
+    """ "1.6 points (−0.9 to 4.0) between them, which may be none": how far two things are apart."""
+    return f"{points(interval)} between them{'' if told(interval) else ', which may be none'}"
+
+
 def judged(verdicts: Iterable[Verdict]) -> Sentence:
     """How the rules decided; what is not reproduced, or not decided, is the evidence against, and where that is
     nothing, how little one of them rests on."""
@@ -808,7 +813,6 @@ def of_a_sweep(
     numbers: dict[str, Any] = {"price": float(row["its price"]), "price_of_all": trying, "enough": enough}
     numbers |= {"best": row["best SMTO"], "best_delta_m": float(row["its Δm"]), "sweep": int(row["runs of the sweep"])}
     gap = answer.attrs["gaps"][problem_label(CL_RR)]
-    maybe = ", which may be none"
     numbers |= {"sweep_delta_m": float(row["Δm of its best"]), "gap_to_sweep": list(gap[:3]), "seeds": gap.n}
     count = {word: int((located.word == word).sum()) for word in ("beyond", "on", "inside", "cannot tell")}
     there = int((own.word == "beyond").sum())
@@ -821,7 +825,7 @@ def of_a_sweep(
         Sentence(
             f"A sweep of {numbers['sweep']} runs of fixed weights, the best kept by validation, comes to "
             f"{percent(numbers['sweep_delta_m'])} on CL_RR, the best SMTO, {numbers['best']}, to "
-            f"{percent(numbers['best_delta_m'])}: {points(gap)} between them{'' if told(gap) else maybe}.",
+            f"{percent(numbers['best_delta_m'])}: {between(gap)}.",
             f"no number of the sweep's runs reaches the SMTO on average; choosing it took {number(trying)} runs of the "
             "uniform loss, since all had to be tried."
             if enough == "–"

@@ -24,6 +24,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "mtl_study.paper.conclusions",
         "mtl_study.paper.claims",
         "mtl_study.paper.rules",
+        "mtl_study.paper.says",
     ),
     "what a notebook is given": ("mtl_study.parameters",),
     "protocol": (

@@ -119,10 +119,10 @@ def concludes(notebook: NotebookNode) -> bool:
 
 
 def place_of(notebook: NotebookNode, picture: str) -> tuple[int, str]:
-    """The cell in which a figure or table is named first: its position and its id; after the last one, and "", where no
-    cell names it."""
+    """The cell in which a figure or table is named first, but for a guess about it: its position and its id; after the
+    last one, and "", where no cell names it."""
     for at, cell in enumerate(notebook.cells):
-        if cell.cell_type == "code" and f'"{picture}"' in cell.source:
+        if cell.cell_type == "code" and f'"{picture}"' in cell.source.replace(f'predict("{picture}"', ""):
             return at, cell.get("id", "")
     return len(notebook.cells), ""
 

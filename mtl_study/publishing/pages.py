@@ -13,7 +13,7 @@ import json
 import platform
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,13 +22,15 @@ from urllib.parse import quote
 
 import jinja2
 import yaml
+from markupsafe import Markup, escape
 from nbformat import NotebookNode
 
 from mtl_core import files
 from mtl_study import artifacts
 from mtl_study.paper import answer, rules
-from mtl_study.paper.answer import Advice
+from mtl_study.paper.answer import Advice, Said
 from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
+from mtl_study.paper.says import Says, says
 from mtl_study.plots import explorer
 from mtl_study.publishing import notebooks
 from mtl_study.publishing.rendering import ALONE, TEMPLATES, Around, anchor, headed, markdown, size, table_anchor
@@ -52,7 +54,7 @@ class Picture:
     """A figure or a table: its files without suffix, and what its manifest says.
 
     cell: the id of the cell that publishes it, "" where none names it. markdown: the rows of a table. size: width and
-    height of a figure on a page, in pixels."""
+    height of a figure on a page, in pixels. records: the places of the run records that it rests on."""
 
     kind: Literal["figure", "table"]
     path: Path
@@ -62,10 +64,18 @@ class Picture:
     cell: str = ""
     markdown: str = ""
     size: tuple[int, int] = (0, 0)
+    records: Sequence[str] = ()
 
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def short(self) -> str:
+        """What a link in a sentence calls it: "Figure 1" of "Figure 1: all methods on CL_RR", else "figure in 05b"."""
+        head = self.title.partition(":")[0]
+        plain = f"{self.kind} in {artifacts.number_of(self.name)}"
+        return head if head.startswith(("Figure", "Table")) else plain
 
     @property
     def anchor(self) -> str:
@@ -109,6 +119,17 @@ class Section:
     @property
     def number(self) -> str:
         return artifacts.number_of(self.stem)
+
+    @property
+    def says(self) -> Says | None:
+        """What the papers say about it."""
+        return says(self.number)
+
+    @property
+    def tally(self) -> dict[str, list[str]]:
+        """The claims that it judges, by verdict."""
+        of = {verdict: [claim["id"] for claim in self.claims if claim["verdict"] == verdict] for verdict in TONES}
+        return {verdict: ids for verdict, ids in of.items() if ids}
 
     def code(self, cell: str) -> str:
         """The address of a cell on the page of this notebook, seen from index.html; "" where there is none."""
@@ -200,9 +221,8 @@ def _pictures(folder: Path, notebook: NotebookNode, number: str) -> list[Picture
             width, height = size(path.read_bytes()) if kind == "figure" else (0, 0)
             note = _load(path.with_suffix(".json"))
             texts = (note["title"], note["caption"], note["commit"], cell, rows)
-            pictures.append(
-                Picture(kind, path.with_suffix(""), *texts, (round(width / DENSITY), round(height / DENSITY)))
-            )
+            shown = (round(width / DENSITY), round(height / DENSITY))
+            pictures.append(Picture(kind, path.with_suffix(""), *texts, shown, list(note.get("records", ()))))
         except FileNotFoundError:
             continue
         except (KeyError, TypeError):
@@ -260,15 +280,30 @@ def _load(path: Path) -> Any:
 
 
 @dataclass(frozen=True)
+class Link:
+    """From a sentence to its evidence on the same page: a section by its name, a claim by its id, a figure or a table
+    by the id that it has on the page of results."""
+
+    text: str
+    kind: Literal["section", "claim", "picture"]
+    name: str
+
+    @property
+    def anchor(self) -> str:
+        """Its id on the page of results."""
+        return anchor(self.name) if self.kind == "claim" else self.name
+
+
+@dataclass(frozen=True)
 class Front:
     """The first page, for REPORT.md and index.html alike: question, answer, the picture that carries it, what it rests
-    on, the guide (each advice with the sections and claims that are its evidence), and how to cite."""
+    on, the guide (each sentence with the links to its evidence), and how to cite."""
 
     question: str
-    answer: Sequence[str]
+    answer: Sequence[tuple[Said, Sequence[Link]]]
     picture: Picture | None
     basis: Mapping[str, str]
-    guide: Sequence[tuple[Advice, Sequence[Section], Sequence[str]]]
+    guide: Sequence[tuple[Advice, Sequence[Link]]]
     cite: str
 
 
@@ -283,8 +318,26 @@ def front(shown: Sequence[Section], repository: Path = artifacts.REPOSITORY) -> 
         raise Unreadable(
             f"what a notebook found lacks {missing}: older code wrote it. Run the notebooks again."
         ) from None
-    guide = [(one, [section for section in shown if section.number in one.notebooks], one.claims) for one in advices]
-    return Front(answer.QUESTION, sentences, next(iter(pictures), None), basis, guide, _cite(repository))
+    linked = [(one, _evidence(one, shown)) for one in sentences]
+    guide = [(one, _evidence(one, shown)) for one in advices]
+    return Front(answer.QUESTION, linked, next(iter(pictures), None), basis, guide, _cite(repository))
+
+
+def _evidence(said: Said, shown: Sequence[Section]) -> list[Link]:
+    """Where the evidence of a sentence is, of what there is."""
+    claims = {claim["id"] for section in shown for claim in section.claims}
+    pictures = {picture.anchor: picture for section in shown for picture in section.pictures}
+    return [
+        *(Link(f"notebook {s.number}", "section", s.stem) for s in shown if s.number in said.notebooks),
+        *(Link(id_, "claim", id_) for id_ in said.claims if id_ in claims),
+        *(Link(pictures[name].short, "picture", name) for name in said.pictures if name in pictures),
+    ]
+
+
+def linked(text: str, claims: Iterable[str], link: Callable[[str], str]) -> str:
+    """A text in which every claim that it names by its id is a link. link: makes one of an id."""
+    ids = "|".join(sorted(map(re.escape, claims), key=len, reverse=True))
+    return re.sub(rf"(?<![\w-])(?:{ids})(?![\w-])", lambda found: link(found[0]), text) if ids else text
 
 
 def _cite(repository: Path) -> str:
@@ -341,7 +394,7 @@ def write_index(folder: Path, preset: str, sources: list[Path], around: Around =
     try:
         first = front(shown)
     except Unreadable as error:
-        first = Front(answer.QUESTION, [str(error)], None, {}, [], "")
+        first = Front(answer.QUESTION, [(Said(str(error)), [])], None, {}, [], "")
     claims = [claim for section in shown for claim in section.claims]
     files.write_json(folder / "claims.json", claims)
     behind = trails(shown, folder)
@@ -353,7 +406,13 @@ def write_index(folder: Path, preset: str, sources: list[Path], around: Around =
         undefined=jinja2.StrictUndefined,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # the explorer offers metrics in their order
+    ids = [claim["id"] for claim in claims]
+
+    def with_links(text: str) -> Markup:
+        return Markup(linked(str(escape(text)), ids, lambda id_: f'<a href="#{anchor(id_)}">{id_}</a>'))
+
     environment.filters |= {"tone": TONES.get, "value": value, "remarks": remarks, "anchor": anchor}
+    environment.filters["linked"] = with_links
     page = environment.get_template("index.html.j2").render(
         preset=preset,
         around=around,

@@ -1,7 +1,8 @@
 """REPORT.md: what the notebooks left behind at one preset, as GitHub shows it, from the same source as index.html.
 
-It begins with the answer and ends with the table of all claims. Every claim links to the figures and tables that show
-it, each section to its notebook. Tables that are wider than a page are folded.
+It begins with the answer and ends with the table of all claims. From each sentence its rule, its figure, the records
+and the code are at most two links away: sentences link to claims, figures and sections; these to each other, to their
+notebook, and to the records in docs/report/records.md. Tables that are wider than a page are folded.
 """
 
 from __future__ import annotations
@@ -22,10 +23,24 @@ import PIL.Image
 from mtl_core import files
 from mtl_study import artifacts
 from mtl_study.paper import conclusions, rules
-from mtl_study.paper.answer import Advice
 from mtl_study.paper.claims import COLUMNS, OPEN, remarks
 from mtl_study.plots import captions
-from mtl_study.publishing.pages import TONES, Front, Picture, Section, Trail, cells, front, sections, trails, value
+from mtl_study.publishing import behind
+from mtl_study.publishing.behind import Behind
+from mtl_study.publishing.pages import (
+    TONES,
+    Front,
+    Link,
+    Picture,
+    Section,
+    Trail,
+    cells,
+    front,
+    linked,
+    sections,
+    trails,
+    value,
+)
 from mtl_study.words import slug, untagged
 
 WIDTH = 900  # pixels that GitHub gives a table
@@ -38,8 +53,8 @@ class NothingToShow(RuntimeError):
 
 
 def write_report(repository: Path, preset: str, sources: list[Path], drop: bool = False) -> Path:
-    """Write REPORT.md, the figures that it shows, docs/report/*.png, and the verdicts as data, docs/report/claims.json.
-    The same artifacts give the same bytes, and a picture that shows the same stays as it is.
+    """Write REPORT.md, the figures that it shows, docs/report/*.png, the verdicts as data, docs/report/claims.json, and
+    the records behind it all. The same artifacts give the same bytes, and a picture that shows the same stays as it is.
 
     Args:
         drop: remove what the last report showed and these artifacts lack; without it nothing is written then.
@@ -68,10 +83,33 @@ def write_report(repository: Path, preset: str, sources: list[Path], drop: bool 
     for path in gone:
         path.unlink()
     files.write_json(place / "claims.json", rows)
-    path = repository / "REPORT.md"
-    report = "\n\n".join(_report(preset, shown, front(shown, repository), trails(shown, folder)))
+    path, page, evidence = repository / "REPORT.md", front(shown, repository), trails(shown, folder)
+    headings = _outline(shown, page)
+    seen = Counter[str]()
+    at = {key: slug(heading, seen) for key, heading in headings.items()}
+    records = behind.behind(shown, _resting(shown, evidence, folder, at), repository / "results")
+    report = "\n\n".join(_report(preset, shown, page, evidence, headings, at, records))
     files.write_atomically(path, untagged(report) + "\n")
+    files.write_atomically(repository / behind.PLACE, records.text)
     return path
+
+
+def _resting(
+    shown: Sequence[Section], evidence: Mapping[str, Trail], folder: Path, at: Mapping[Key, str]
+) -> dict[str, list[behind.Resting]]:
+    """What rests on records, by notebook: the figures and tables of the report, and the verdicts."""
+    found = {}
+    for section in shown:
+        pictures = [(p.anchor, p.title, ("picture", p.anchor), p.records) for p in filter(in_report, section.pictures)]
+        claims = [
+            (id_, id_, ("claim", id_), behind.of_claim(folder, evidence[id_]))
+            for id_ in (claim["id"] for claim in section.claims)
+        ]
+        found[section.stem] = [
+            (name, f"[{words(text)}](../../REPORT.md#{at[key]})", places)
+            for name, text, key, places in (*pictures, *claims)
+        ]
+    return found
 
 
 def in_report(picture: Picture) -> bool:
@@ -131,9 +169,10 @@ def _outline(shown: Sequence[Section], page: Front) -> dict[Key, str]:
     found["part", "contents"] = "Contents"
     if any(section.found for section in shown):
         found["part", "found"] = "What we found"
+        found |= {("found", section.stem): f"Notebook {section.number}" for section in shown if section.found}
     for section in shown:
         found["section", section.stem] = f"{section.number} · {section.title}"
-        found |= {("picture", p.name): p.title for p in section.pictures if in_report(p)}
+        found |= {("picture", p.anchor): p.title for p in section.pictures if in_report(p)}
         if section.claims:
             found["verdicts", section.stem] = "Verdicts"
             found |= {("claim", claim["id"]): claim["id"] for claim in section.claims}
@@ -158,11 +197,16 @@ def _link(text: str, to: str) -> str:
 # -- the paragraphs ----------------------------------------------------------------------------------------------------
 
 
-def _report(preset: str, shown: list[Section], page: Front, behind: Mapping[str, Trail]) -> list[str]:
+def _report(
+    preset: str,
+    shown: list[Section],
+    page: Front,
+    evidence: Mapping[str, Trail],
+    headings: Mapping[Key, str],
+    at: Mapping[Key, str],
+    records: Behind,
+) -> list[str]:
     """The paragraphs of the report."""
-    headings = _outline(shown, page)
-    seen = Counter[str]()
-    at = {key: slug(heading, seen) for key, heading in headings.items()}
     claims = [claim for section in shown for claim in section.claims]
     commits = sorted({picture.commit for section in shown for picture in section.pictures})
     parts = [
@@ -176,29 +220,36 @@ def _report(preset: str, shown: list[Section], page: Front, behind: Mapping[str,
     if ("part", "found") in at:
         parts.append(f"## {headings['part', 'found']}")
         for section in (section for section in shown if section.found):
-            key = ("section", section.stem)
-            parts += [f"**{_link(headings[key], at[key])}**", "\n".join(f"* {_found(one)}" for one in section.found)]
+            to = _link(section.title, at["section", section.stem])
+            parts += [
+                f"### {headings['found', section.stem]}",
+                f"{to} · {records.link(section.stem)} · {_code(section)}",
+                "\n".join(f"* {_found(one, at)}" for one in section.found),
+            ]
     shows: dict[str, list[str]] = {}
-    for id_, trail in behind.items():
+    for id_, trail in evidence.items():
         for picture in filter(in_report, trail.pictures):
-            shows.setdefault(picture.name, []).append(_link(id_, at["claim", id_]))
+            shows.setdefault(picture.anchor, []).append(_link(id_, at["claim", id_]))
     parts.append(f"**In all figures and tables.** {captions.EVERYWHERE}")
     for section in shown:
         parts.append(f"## {words(headings['section', section.stem])}")
-        parts.append(f"From [{section.stem}](notebooks/{section.stem}.ipynb).")
+        parts += _opening(section, at, records)
         for picture in filter(in_report, section.pictures):
             title = words(picture.title)
             figure = f"![{title}](docs/report/{picture.name}.png)"
             parts += [f"### {title}", figure if picture.kind == "figure" else folded(picture.markdown)]
             parts.append(words(picture.caption))
-            if picture.name in shows:
-                parts.append(f"Shows: {', '.join(shows[picture.name])}.")
+            line = f"{_code(section, picture.cell)} · {records.link(picture.anchor)}"
+            shown_here = shows.get(picture.anchor)
+            parts.append(f"{line} · Shows: {', '.join(shown_here)}" if shown_here else line)
         if others := [f"{words(p.title)} (`{p.name}`)" for p in section.pictures if not in_report(p)]:
             parts.append(f"More figures, in the notebook and by `make figure NAME=…`: {'; '.join(others)}.")
         if section.claims:
             parts.append(f"### {headings['verdicts', section.stem]}")
             for claim in section.claims:
-                parts += [f"#### {claim['id']}", _decision(claim, behind[claim["id"]], at)]
+                trail, cell = evidence[claim["id"]], section.judged.get(claim["id"], ("", ""))[1]
+                links = f"{_code(section, cell)}. {records.link(claim['id'])}."
+                parts += [f"#### {claim['id']}", _decision(claim, trail, links, at)]
     if claims:
         counts = Counter(claim["verdict"] for claim in claims)
         counted = [f"{counts[verdict]} {verdict}" for verdict in TONES if counts[verdict]]
@@ -220,14 +271,16 @@ def _first_page(page: Front, at: Mapping[Key, str]) -> list[str]:
     """The paragraphs that the report begins with."""
     parts = [page.question]
     if page.answer:
-        parts.append("\n".join(f"{i}. {words(sentence)}" for i, sentence in enumerate(page.answer, 1)))
+        told = (f"{i}. {words(said.says)}{_see(links, at)}" for i, (said, links) in enumerate(page.answer, 1))
+        parts.append("\n".join(told))
     if page.picture:
         title = words(page.picture.title)
         parts.append(f"![{title}](docs/report/{page.picture.name}.png)")
     if page.basis:
         parts += ["**What it rests on.**", "\n".join(f"* {text}." for text in _basis(page))]
     if page.guide:
-        parts += ["## Should I use an SMTO?", "\n".join(_advice(*line, at) for line in page.guide)]
+        advised = (f"* **{a.topic}.** {words(a.says)}{_see(links, at)}" for a, links in page.guide)
+        parts += ["## Should I use an SMTO?", "\n".join(advised)]
     if page.cite:
         parts.append(f"**How to cite.** {words(page.cite)}")
     return parts
@@ -237,25 +290,47 @@ def _basis(page: Front) -> list[str]:
     return [f"{kind}: {words(text)}" for kind, text in page.basis.items()]
 
 
-def _advice(advice: Advice, sections_: Sequence[Section], ids: Sequence[str], at: Mapping[Key, str]) -> str:
-    links = [_link(f"notebook {section.number}", at["section", section.stem]) for section in sections_]
-    links += [_link(id_, at["claim", id_]) for id_ in ids]
-    return f"* **{advice.topic}.** {words(advice.says)} ({', '.join(links)})"
+def _see(links: Sequence[Link], at: Mapping[Key, str]) -> str:
+    """Behind a sentence the links to its evidence, of what the report shows."""
+    found = [_link(link.text, at[link.kind, link.name]) for link in links if (link.kind, link.name) in at]
+    return f" ({', '.join(found)})" if found else ""
 
 
-def _found(sentence: Mapping[str, str]) -> str:
-    return conclusions.words({part: words(text) for part, text in sentence.items()})
+def _code(section: Section, cell: str = "") -> str:
+    """The code of something: its notebook, and the cell if it has one."""
+    return f"Code: [{section.stem}](notebooks/{section.stem}.ipynb)" + (f", cell `{cell}`" if cell else "")
 
 
-def _decision(claim: dict[str, Any], trail: Trail, at: Mapping[Key, str]) -> str:
+def _opening(section: Section, at: Mapping[Key, str], records: Behind) -> list[str]:
+    """What a section begins with: what the papers say, and the way to everything in it."""
+    parts = []
+    if section.says:
+        parts.append(f"**What the paper says** ({section.says.where}). {words(section.says.text)}")
+    found = [f"What we found: {_link('above', at['found', section.stem])}"] if section.found else []
+    parts.append(" · ".join([*found, records.link(section.stem), _code(section)]))
+    shown = [_link(p.title, at["picture", p.anchor]) for p in filter(in_report, section.pictures)]
+    tally = [
+        f"{len(ids)} {verdict} ({', '.join(_link(id_, at['claim', id_]) for id_ in ids)})"
+        for verdict, ids in section.tally.items()
+    ]
+    parts += [f"Shown: {'; '.join(shown)}."] if shown else []
+    parts += [f"Verdicts: {'; '.join(tally)}."] if tally else []
+    return parts
+
+
+def _found(sentence: Mapping[str, str], at: Mapping[Key, str]) -> str:
+    text = conclusions.words({part: words(text) for part, text in sentence.items()})
+    claims = [name for kind, name in at if kind == "claim"]
+    return linked(text, claims, lambda id_: _link(id_, at["claim", id_]))
+
+
+def _decision(claim: dict[str, Any], trail: Trail, links: str, at: Mapping[Key, str]) -> str:
     """A claim, how its verdict came about, and what shows it."""
     beneath = "; ".join(remarks(claim)).rstrip(".")
-    shown = ", ".join(
-        _link(picture.title, at["picture", picture.name]) for picture in filter(in_report, trail.pictures)
-    )
+    shown = ", ".join(_link(p.title, at["picture", p.anchor]) for p in filter(in_report, trail.pictures))
     return (
         f"**{claim['verdict'].capitalize()}**, {beneath}. Claim ({claim['where']}): {words(claim['says'])} "
-        f"Rule: {claim['rule'].rstrip('.')}." + (f" Shown in: {shown}." if shown else "")
+        f"Rule: {claim['rule'].rstrip('.')}. {links}" + (f" Shown in: {shown}." if shown else "")
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mtl_study.paper import answer
+from mtl_study.paper import answer, rules
 from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED
 
 
@@ -21,11 +21,15 @@ def guide(found, **verdicts):
     return {advice.topic: advice.says for advice in answer.guide(found, rows)}
 
 
+def answered(found):
+    return [said.says for said in answer.answer(found)]
+
+
 OPEN_ADVICE = " The rules have decided no statement on this yet."
 
 
 def test_the_answer_is_five_sentences_with_numbers(numbers):
-    one, two, three, four, five = answer.answer(numbers)
+    one, two, three, four, five = answered(numbers)
     assert "10 of 15 SMTOs surely beat the uniform loss" in one and "10.7 points of Δm ahead" in one
     assert two == (
         "The learning rate 0.0025 in place of 0.001 alone gives the uniform loss 9.6 points (8.8 to 10.4); compared at "
@@ -44,13 +48,24 @@ def test_the_answer_is_five_sentences_with_numbers(numbers):
     assert "over 9 problems the paper's cosine C has a rank correlation of −0.45" in five and five.endswith("−0.28.")
 
 
+def test_every_sentence_names_its_evidence_and_nothing_of_notebooks_that_say_nothing(numbers):
+    """Claims, and figures or tables, that there are; of a part of the notebooks those of that part."""
+    known = {id_ for claim in rules.names() for id_, _ in rules.named_parts(claim)}
+    for said in answer.answer(numbers):
+        assert said.claims and said.pictures and set(said.claims) <= known, said
+    *_, five = answer.answer(numbers)
+    assert five.notebooks == ("03",) and five.claims == ("C7b", "C10-ranking a")
+    (molecules,) = answer.answer({"04": numbers["04"]})
+    assert (molecules.notebooks, molecules.claims, molecules.pictures) == ((), ("C7b",), ("04_figure_8",))
+
+
 def test_the_answer_turns_where_the_numbers_turn(changed):
-    (_, two, *_) = answer.answer(changed("01", rate_gain=[0.1, -1.0, 1.2], compared_at_one_rate=0))
+    (_, two, *_) = answered(changed("01", rate_gain=[0.1, -1.0, 1.2], compared_at_one_rate=0))
     assert two.startswith("A larger learning rate alone (0.0025) gives the uniform loss nothing for sure")
     assert "compared at one rate" not in two
-    (_, two, *_) = answer.answer(changed("05c", batches=[32, 256], leads_by_rate={}))
+    (_, two, *_) = answered(changed("05c", batches=[32, 256], leads_by_rate={}))
     assert "batch" not in two and "larger one" not in two
-    *_, five = answer.answer(changed("03", drawn=False))
+    *_, five = answered(changed("03", drawn=False))
     assert five.startswith("On Cityscapes 3 of 15 statements hold; on molecules")
 
 
@@ -61,7 +76,7 @@ def test_of_some_notebooks_the_page_says_what_they_know(numbers):
     older = {name: value for name, value in numbers["05b"].items() if name != "gap_to_sweep"}
     assert answer.answer({"05b": older}) == [] and len(answer.guide({"05b": older}, {})) == 1  # of an earlier version
     unknown = {name: None if isinstance(value, float) else value for name, value in numbers["02b"].items()}
-    assert "no value" in answer.answer({"02b": unknown})[0]
+    assert "no value" in answered({"02b": unknown})[0]
 
 
 def test_the_guide_says_what_to_try_first_when_an_smto_pays_and_what_it_costs(numbers):
@@ -80,7 +95,7 @@ def test_the_guide_says_what_to_try_first_when_an_smto_pays_and_what_it_costs(nu
     )
     assert "7 of 8 reach the uniform loss's end on CL_RR, CAGrad after 50 % of its epochs" in found["It costs"]
     unshown = found["The cosine C is not shown to tell"]
-    assert "−0.45 with what IMTL gains (p = 0.27), the number of tasks alone −0.28" in unshown
+    assert "−0.45 with what IMTL gains at one learning rate (p = 0.27), the number of tasks alone −0.28" in unshown
     assert all(advice.notebooks for advice in answer.guide(numbers, {}))
 
 
@@ -111,7 +126,7 @@ def test_the_guide_follows_the_verdicts(changed):
     )
     assert swept + "2.0 points (1.0 to 3.0) ahead." in guide(ahead)["An SMTO pays"]
     assert swept + "2.0 points (1.0 to 3.0) behind." in guide(behind)["An SMTO pays"]
-    assert not any("may be none" in answer.answer(found)[3] for found in (ahead, behind))
+    assert not any("may be none" in answered(found)[3] for found in (ahead, behind))
     found = guide(changed("02b", rho=-0.9, p=0.001), C13=NOT_REPRODUCED, C1b=NOT_REPRODUCED, Xin_utility=REPRODUCED)
     assert "not free either" in found["It costs"] and "paper's order of methods" in found["The cosine C tells"]
     assert "fixed weights do as well" in found["An SMTO pays"]

@@ -23,6 +23,7 @@ from mtl_study.paper import rules
 from mtl_study.plots import explorer
 from mtl_study.publishing import edition, notebooks, pages, reproduce
 from mtl_study.publishing.rendering import table_anchor
+from tests.mtl_study.publishing import crawl
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PHONE, DESK, PAPER = 390, 1280, 794  # widths; that of A4 at 96 pixels per inch
@@ -214,6 +215,10 @@ def test_from_a_claim_everything_is_near_and_leads_back(browser: Browser, folder
             seen += 1
         notebook.close()
     assert seen > 100
+
+
+def test_from_every_sentence_everything_is_two_links_away(folder: Path) -> None:
+    assert list(crawl.far_in_index((folder / "index.html").read_text(), folder)) == []
 
 
 def test_axe_finds_nothing_serious(browser: Browser, all_pages: list[Path]) -> None:

@@ -202,7 +202,7 @@ def section(report, title):
     """The lines of one section of the report, by the beginning of its title; without the links to what other notebooks
     show, and those that depend on how often a heading occurs before."""
     (found,) = re.findall(rf"^## {title}\b.*?(?=^## |\Z)", report, re.DOTALL | re.MULTILINE)
-    return re.sub(r"^Shows: .*\n\n| Shown in: .*", "", found, flags=re.MULTILINE).strip().splitlines()
+    return re.sub(r" · Shows: .*|^Shown: .*| Shown in: .*", "", found, flags=re.MULTILINE).strip().splitlines()
 
 
 def verdicts(report):

@@ -14,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from mtl_study import artifacts
 from mtl_study.paper import answer, claims, rules
 from mtl_study.publishing import notebooks, pages, report
+from tests.mtl_study.publishing import crawl
 
 PROPOSITIONS = claims.parts("C12")[0].rule.propositions
 
@@ -49,7 +50,7 @@ def test_a_picture_that_shows_the_same_keeps_its_bytes(house):
 def test_a_report_of_incomplete_artifacts_is_refused_by_name_and_nothing_is_removed(house):
     house.report()
     before = house.tracked()
-    assert {"01_line.png", "02_line.png", "claims.json", "REPORT.md"} == set(before)
+    assert {"01_line.png", "02_line.png", "claims.json", "records.md", "REPORT.md"} == set(before)
 
     def refusal():
         with pytest.raises(report.NothingToShow) as error:
@@ -183,8 +184,8 @@ def test_the_report_begins_with_the_answer_what_it_rests_on_and_the_guide(house,
     text = house.report().read_text()
     lines = text.splitlines()
     top = "\n".join(lines[:60])
-    sentences = answer.answer(numbers)
-    assert len(sentences) == 5 and all(f"{i}. {sentence}" in top for i, sentence in enumerate(sentences, 1))
+    sentences = [said.says for said in answer.answer(numbers)]
+    assert len(sentences) == 5 and all(f"{i}. {sentence} (" in top for i, sentence in enumerate(sentences, 1))
     assert all(any(digit in sentence for digit in "123456789") for sentence in sentences)
     assert f"](docs/report/{answer.PICTURE}.png)" in top and "* Digits: 12,000 pairs, 10 epochs." in top
     assert "## Should I use an SMTO?" in top and all(
@@ -267,12 +268,66 @@ def test_a_figure_that_shows_a_claim_is_linked_from_it_and_back(house, monkeypat
     text = house.report().read_text()
     own = text.partition("## 02 · ")[2]
     assert "Shown in: [Line](#line-1), [Numbers](#numbers-1)." in own
-    assert own.count("Shows: [C12](#c12).") == 2 and "Shows:" not in text.partition("## 02 · ")[0]
+    assert own.count(" · Shows: [C12](#c12)\n") == 2 and "Shows:" not in text.partition("## 02 · ")[0]
     page = house.index()
     claim = re.search(r'<article class="claim" id="claim-C12">.*?</article>', page, re.DOTALL)[0]
     assert 'href="#02_line"' in claim and 'href="claims/02_proofs/C12.json"' in claim and "decided by:" in claim
     figure = re.search(r'<figure class="card" id="02_line">.*?</figure>', page, re.DOTALL)[0]
     assert 'href="#claim-C12"' in figure and 'href="figures/02_line.json"' in figure
+
+
+def test_from_every_sentence_of_the_report_rule_figure_records_and_code_are_two_links_away():
+    """Those of the first page, of the guide and of what was found; a claim, a figure or a table has its own one link
+    away. With a link dropped it is not so."""
+    text = (artifacts.REPOSITORY / "REPORT.md").read_text()
+
+    def far(report):
+        return list(crawl.far_in_report(report, artifacts.REPOSITORY))
+
+    assert far(text) == []
+    for at_first in re.findall(r"^(?:\d\.|\*) .*( \(\[.*\))$", text.partition("## Contents")[0], re.MULTILINE):
+        assert far(text.replace(at_first, "", 1)), at_first
+    place = re.compile(r"^#### C1a\n.*?(?=^#)|^### Figure 1: .*?(?=^#)", re.DOTALL | re.MULTILINE)
+    for body in (found[0] for found in place.finditer(text)):
+        for pattern in (r"Records: \[.*?\]\([^)]*\)", r"Code: \[.*?\]\([^)]*\)", r"Sho(?:ws|wn in): .*"):
+            if "Shows" not in body or "Sho" not in pattern:
+                assert far(text.replace(body, re.sub(pattern, "", body), 1)), (body[:20], pattern)
+    assert far(re.sub(r"^Verdicts: .*", "", text, flags=re.MULTILINE)) and far(text.replace("Rule: ", ""))
+    assert far(re.sub(r"^Shown: .*", "", text, flags=re.MULTILINE))
+
+
+def test_from_every_sentence_of_the_page_everything_is_two_links_away(house, numbers, monkeypatch):
+    """As in the report, with the rule of the claim, the page of the notebook and the manifests."""
+    monkeypatch.setattr(rules, "figures", lambda: {"C12": ["02_line"]})
+    said = answer.Said("So it is.", claims=("C12",), pictures=("02_line",))
+    monkeypatch.setattr(answer, "answer", lambda found: [said])
+    artifacts.save_findings({"sentences": [{"says": "C12 holds.", "against": ""}], "numbers": {}}, "02_proofs", "quick")
+    for path in house.sources:
+        (house.folder / "notebooks" / f"{path.stem}.html").write_text("a page")
+    page = house.index()
+    assert "So it is. <span" in page and '<a href="#claim-C12">C12</a> holds.' in page
+    assert "<b>What the paper says</b> (section 3.2, figure 2)" in page
+    assert list(crawl.far_in_index(page, house.folder)) == []
+    for link in ('<a href="#claim-C12">C12</a>, <a href="#02_line">', "decided by:", "claims/02_proofs/C12.json"):
+        assert page.count(link) and list(crawl.far_in_index(page.replace(link, ""), house.folder)), link
+
+
+def test_the_records_behind_a_figure_are_named_and_led_to(house):
+    """What rests on the same records has one entry; a file that is not there has no link."""
+    folder = house.folder / "figures/01_line.json"
+    places = [f"multimnist/CL/edm/{key * 16}" for key in "ab"]
+    folder.write_text(json.dumps(json.loads(folder.read_text()) | {"records": dict.fromkeys(places, "")}))
+    (shipped := house.repository / "results/multimnist/CL/edm.jsonl").parent.mkdir(parents=True)
+    for name in ("[multimnist/CL/edm](../../results/multimnist/CL/edm.jsonl)", "multimnist/CL/edm"):
+        shipped.unlink(missing_ok=True)
+        if name.startswith("["):
+            shipped.write_text("")
+        text = house.report().read_text()
+        listed = (house.repository / "docs/report/records.md").read_text()
+        assert "Records: [2](docs/report/records.md#01-2-records)" in text
+        assert "Records: none (computed in the notebook)" in text
+        assert "### 01: 2 records\n\nBehind [Line](../../REPORT.md#line)." in listed
+        assert f"* {name}: aaaaaaaa, bbbbbbbb\n" in listed and "## 02" not in listed
 
 
 def test_every_claim_is_shown_by_pictures_that_a_notebook_publishes():
