@@ -1,5 +1,7 @@
 """The paper's problems by name: dataset + model + tasks.
 
+For instance:
+
     "multimnist/CL_RR"   classify the left digit, reconstruct the right one
     "multimnist/CL"      the same, one task alone: the single-task baseline
     "cityscapes/19C"     segment a street into 19 classes, tell disparity, point to the middle of each object

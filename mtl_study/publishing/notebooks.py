@@ -119,11 +119,13 @@ def concludes(notebook: NotebookNode) -> bool:
 
 
 def place_of(notebook: NotebookNode, picture: str) -> tuple[int, str]:
-    """The cell in which a figure or table is named first, but for a guess about it: its position and its id; after the
+    """The cell that publishes a figure or table, or else the first that names it: its position and its id; after the
     last one, and "", where no cell names it."""
-    for at, cell in enumerate(notebook.cells):
-        if cell.cell_type == "code" and f'"{picture}"' in cell.source.replace(f'predict("{picture}"', ""):
-            return at, cell.get("id", "")
+    code = [(at, cell) for at, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    named = [(at, cell) for at, cell in code if f'"{picture}"' in cell.source]
+    showing = [(at, cell) for at, cell in named if picture in published(cell) + published(cell, "publish_table")]
+    for at, cell in showing + named:
+        return at, cell.get("id", "")
     return len(notebook.cells), ""
 
 

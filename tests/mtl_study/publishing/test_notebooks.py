@@ -106,6 +106,15 @@ def test_the_report_has_three_to_six_findings_of_every_notebook_each_with_what_s
     assert [line for sentences in found for line in sentences if not re.search(r"\. \*\*But\*\* \w", line)] == []
 
 
+def test_a_figure_leads_to_the_cell_that_publishes_it():
+    """Not to the guess about it, which comes first."""
+    for path in NOTEBOOKS:
+        notebook = notebooks.read(path)
+        for picture in notebooks.pictures_of(notebook):
+            at, _ = notebooks.place_of(notebook, picture)
+            assert picture in notebooks.pictures_of(new_notebook(cells=[notebook.cells[at]])), (path.stem, picture)
+
+
 def test_figure_7_is_published_once_and_its_parts_once():
     """All problems in 04; 02b has the digits, with their features, and 03 the ladder."""
     cells = [cell for path in NOTEBOOKS for cell in notebooks.read(path).cells if "figure_7(" in cell.source]
