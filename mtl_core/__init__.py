@@ -1,7 +1,7 @@
 """Multi-task learning to take along: specialized multi-task optimizers (SMTOs), the step, models, datasets.
 
-    mtl_core.Balancer(method, shared, num_tasks)   a method in your own training loop
-    mtl_core.diagnose(losses, features)            lengths and directions of the tasks' gradients, compared
+mtl_core.Balancer(method, shared, num_tasks)   a method in your own training loop
+mtl_core.diagnose(losses, features)            lengths and directions of the tasks' gradients, compared
 """
 
 import importlib

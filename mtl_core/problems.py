@@ -1,9 +1,9 @@
 """The paper's problems by name: dataset + model + tasks.
 
-    "multimnist/CL_RR"   classify the left digit, reconstruct the right one
-    "multimnist/CL"      the same, one task alone: the single-task baseline
-    "cityscapes/19C"     segment a street into 19 classes, tell disparity, point to the middle of each object
-    "qm9"                eleven properties of a molecule
+"multimnist/CL_RR"   classify the left digit, reconstruct the right one
+"multimnist/CL"      the same, one task alone: the single-task baseline
+"cityscapes/19C"     segment a street into 19 classes, tell disparity, point to the middle of each object
+"qm9"                eleven properties of a molecule
 """
 
 from __future__ import annotations
