@@ -185,7 +185,7 @@ def test_the_report_begins_with_the_answer_what_it_rests_on_and_the_guide(house,
     lines = text.splitlines()
     top = "\n".join(lines[:60])
     sentences = [said.says for said in answer.answer(numbers)]
-    assert len(sentences) == 5 and all(f"{i}. {sentence} (" in top for i, sentence in enumerate(sentences, 1))
+    assert len(sentences) == 5 and all(f"{i}. {sentence}" in top for i, sentence in enumerate(sentences, 1))
     assert all(any(digit in sentence for digit in "123456789") for sentence in sentences)
     assert f"](docs/report/{answer.PICTURE}.png)" in top and "* Digits: 12,000 pairs, 10 epochs." in top
     assert "## Should I use an SMTO?" in top and all(
