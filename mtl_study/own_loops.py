@@ -140,7 +140,7 @@ class Recurrent(nn.Module):
         return torch.cat(parts, 1) if self.joined else {"last": parts[0], "others": parts[1:], "mask": (x > 0).to(x)}
 
 
-class Part(nn.Linear):
+class HeadOnPart(nn.Linear):
     """A head on one of two parts of the features, in a nest or joined."""
 
     def __init__(self, outputs: int, which: int) -> None:
@@ -174,7 +174,7 @@ def network(way: Way, joined: bool = False) -> MultiTaskModel:
         if way.network == "transformer":
             encoder = Transformer()
         if way.network == "lstm":
-            encoder, heads = Recurrent(joined), {"a": Part(3, 0), "b": Part(2, 1), "c": Part(1, 1)}
+            encoder, heads = Recurrent(joined), {"a": HeadOnPart(3, 0), "b": HeadOnPart(2, 1), "c": HeadOnPart(1, 1)}
         if way.apart and joined:
             heads = {name: Rows(head, k) for k, (name, head) in enumerate(heads.items())}
         return MultiTaskModel(encoder, heads).to(way.dtype)

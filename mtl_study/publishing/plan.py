@@ -36,9 +36,9 @@ from mtl_study.words import counted, listed
 GIB, HOUR = 2**30, 3600
 EVALUATED = 1 / 3  # of a training step of the uniform loss is the forward pass that evaluates as many samples
 START, END = "<!-- plan -->\n", "<!-- end of the plan -->\n"  # around the table in README.md
-LARGEST = (  # of three networks, at the paper's size
+LARGEST = (  # of each network, at the paper's size
     *(Shape("multimnist/CL_RR", (), 256, ""), Shape("qm9", (), 120, "")),
-    Shape("cityscapes/R18", (), 32, ""),
+    *(Shape(f"cityscapes/{name}", (), 32, "") for name in ("R18", "R50", "19C")),
 )
 MEMORY = "<!-- memory -->\n", "<!-- end of the memory -->\n"  # around the table in docs/cluster.md
 

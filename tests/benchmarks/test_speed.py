@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_waits_has_a_row_per_method(monkeypatch):
 
 
 def test_the_shipped_table_of_waits_has_every_method():
-    table = (artifacts.REPOSITORY / "docs/bench.md").read_text(encoding="utf-8").split("waits            read\n")[1]
+    _, table = re.split(r"waits +read\n", (artifacts.REPOSITORY / "docs/bench.md").read_text(encoding="utf-8"))
     assert {line.split()[0] for line in table.split("```")[0].splitlines()} == {*smtos.keys()}
 
 
