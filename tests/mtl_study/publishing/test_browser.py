@@ -458,7 +458,7 @@ def dead(page: Page, texts: dict[Path, str]) -> list[str]:
     for link in page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)"):
         parts = urlsplit(link)
         target, id_ = Path(unquote(parts.path)), unquote(parts.fragment)
-        if parts.scheme != "file" or (target.is_file() and not id_):
+        if parts.scheme != "file" or (target.is_file() and (not id_ or id_.startswith("/"))):  # "/2": a slide
             continue
         if target.is_file() and target not in texts:
             texts[target] = target.read_text(encoding="utf-8")
