@@ -22,7 +22,6 @@ from urllib.parse import quote
 
 import jinja2
 import yaml
-from markupsafe import Markup, escape
 from nbformat import NotebookNode
 
 from mtl_core import files
@@ -408,8 +407,8 @@ def write_index(folder: Path, preset: str, sources: list[Path], around: Around =
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # the explorer offers metrics in their order
     ids = [claim["id"] for claim in claims]
 
-    def with_links(text: str) -> Markup:
-        return Markup(linked(str(escape(text)), ids, lambda id_: f'<a href="#{anchor(id_)}">{id_}</a>'))
+    def with_links(text: str) -> str:
+        return linked(text, ids, lambda id_: f'<a href="#{anchor(id_)}">{id_}</a>')
 
     environment.filters |= {"tone": TONES.get, "value": value, "remarks": remarks, "anchor": anchor}
     environment.filters["linked"] = with_links
