@@ -93,7 +93,9 @@ def wait_for_pictures(page: Page) -> None:
 
 def serious(page: Page) -> list[tuple[str, str]]:
     """What axe finds that is serious, with the first place of each."""
-    found = Axe().run(page).response["violations"]
+    found = (
+        Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
+    )  # it would ask for the styles again
     return [(v["id"], v["nodes"][0]["html"][:150]) for v in found if v["impact"] in ("serious", "critical")]
 
 
