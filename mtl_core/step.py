@@ -25,7 +25,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 
 Space = Literal["features", "parameters"]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -526,29 +525,33 @@ class ScaledStep(Step):
         return self.scales if head_weights is None else head_weights.to(self.scales) * self.scales
 
 
+_frozen: list[Any] = []  # layers whose running statistics stay for now
+
+
+def _freeze(layer: nn.Module, _: Any) -> None:
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training and layer.track_running_stats:
+        layer.track_running_stats = False
+        _frozen.append(layer)
+
+
 @contextmanager
 def unseen(device: torch.device, start: RandomState | None = None) -> Iterator[None]:
     """Forward passes that leave no trace: random generators end where they were, and batch normalisation normalises by
     the batch without moving its running statistics. start: where the generators begin."""
-    after, frozen = RandomState.capture(device), []
+    hooks: dict[Any, Any] = nn.modules.module._global_forward_pre_hooks
+    after = RandomState.capture(device)
     torch.clear_autocast_cache()  # of weights that have moved since
-
-    def freeze(layer: nn.Module, _: Any) -> None:
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training and layer.track_running_stats:
-            layer.track_running_stats = False
-            frozen.append(layer)
-
-    hook = register_module_forward_pre_hook(freeze)
+    hooks["mtl_core"] = _freeze  # by one name: for a new one in every step torch.compile would compile again
     try:
         if start is not None:
             start.restore(device)
         yield
     finally:
-        hook.remove()
+        hooks.pop("mtl_core", None)
         torch.clear_autocast_cache()
         after.restore(device)
-        for layer in frozen:
-            layer.track_running_stats = True
+        while _frozen:
+            _frozen.pop().track_running_stats = True
 
 
 @contextmanager
