@@ -35,9 +35,7 @@ class Behind:
         return f"Records: [{n:,}]({PLACE}#{anchor})" if n else "Records: none (computed in the notebook)"
 
 
-def behind(
-    shown: Sequence[Section], resting: Mapping[str, Sequence[tuple[str, str, Sequence[str]]]], results: Path
-) -> Behind:
+def behind(shown: Sequence[Section], resting: Mapping[str, Sequence[Resting]], results: Path) -> Behind:
     """The page of these sections.
 
     Args:

@@ -39,20 +39,33 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
 
 
 def _interrupted(seconds: float, call: Callable[[], Result]) -> Result:
-    running = True
+    may_raise, late = True, False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if running:
+        nonlocal late
+        late = True
+        if may_raise:
             raise Stopped(f"It was stopped after {seconds:g} seconds. Does a loop never end? Print what it counts.")
 
-    before = signal.signal(signal.SIGALRM, stop)
+    def lost(error: sys.UnraisableHookArgs) -> None:
+        """What Python does with an error that nothing can catch, as in `__del__`: it reports it, in full. Later than
+        the limit it does not, for then it may be Stopped that was lost, and the next try is soon."""
+        nonlocal may_raise
+        if not late:
+            may_raise = False
+            report(error)
+            may_raise = True
+
+    before, report = signal.signal(signal.SIGALRM, stop), sys.unraisablehook
+    sys.unraisablehook = lost
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
         return call()
     finally:
-        running = False
+        may_raise = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        sys.unraisablehook = report
 
 
 def _announced(seconds: float, call: Callable[[], Result]) -> Result:

@@ -1,6 +1,7 @@
 """Code of a reader is stopped where it runs too long or prints without end."""
 
 import signal
+import sys
 import threading
 import time
 
@@ -52,6 +53,34 @@ def test_what_takes_too_long_is_stopped(call):
         limits.within(0.1, call)
     assert time.monotonic() - start < 5
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0) and signal.getsignal(signal.SIGALRM) is before
+
+
+def test_an_error_that_python_loses_is_tried_again(monkeypatch):
+    """The timer's own is no news to anyone; another one is reported in full, without being stopped on the way."""
+    reported = []
+
+    def report(error):
+        time.sleep(0.05)
+        reported.append(error.exc_type)
+
+    class Working:
+        def __del__(self):
+            sum(range(100_000))
+
+    class Broken:
+        def __del__(self):
+            raise KeyError
+
+    def again(kind):
+        while True:
+            kind()
+            sum(range(100_000))
+
+    monkeypatch.setattr(sys, "unraisablehook", report)
+    for kind in (Working,) * 5 + (Broken,) * 5:
+        with pytest.raises(limits.Stopped, match=LATE):
+            limits.within(0.1, lambda kind=kind: again(kind))
+    assert set(reported) == {KeyError} and sys.unraisablehook is report
 
 
 def test_what_prints_without_end_is_stopped(capsys):
