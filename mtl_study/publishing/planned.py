@@ -85,7 +85,9 @@ def _selection(values: Mapping[str, Any]) -> Iterator[RunConfig]:
         yield from one.all
     if values["details"]["train_at_one_rate"]:
         yield from _at_one_rate(ours)
-    yield from _changed(ours.of("unit_scal"), lr=max(config.lr for config in ours.runs))
+    uniform = ours.of("unit_scal")
+    yield from _changed(uniform, lr=max(config.lr for config in ours.runs))
+    yield from _changed(uniform, smto="fixed", options={"weights": [0.1, 0.9]})  # as an exercise's solution has it
 
 
 def _similar(values: Mapping[str, Any]) -> Iterator[RunConfig]:

@@ -247,5 +247,7 @@ def test_every_part_has_its_time_and_is_listed():
         if line.startswith("    python -m") and "all of them" not in line
     ]
     assert listed == list(speed.PARTS)
+    page = (artifacts.REPOSITORY / "docs" / "bench.md").read_text(encoding="utf-8")
+    assert re.findall(r"`(\w+)`", page[page.index("one part (") : page.index("`ROUNDS")]) == listed
     assert [name for name, part in speed.PARTS.items() if part.seconds == (0, 0)] == ["epochs"]
     assert all((part.rounds > 1) == (part.seconds[0] > 0) for part in speed.PARTS.values())

@@ -171,7 +171,9 @@ def test_every_internal_link_answers(browser: Browser, all_pages: list[Path]) ->
     ids, wanted = {}, set()
     for path in all_pages:
         page = opened(browser, path)
-        ids[path] = set(page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)"))
+        found = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+        ids[path] = set(found)
+        assert len(found) == len(ids[path]), (path.name, [one for one in ids[path] if found.count(one) > 1])
         addresses = page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
         wanted |= {(path.name, link) for link in addresses if link.startswith("file:")}
         page.close()
