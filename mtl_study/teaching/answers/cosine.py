@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mtl_study.cosines import cosine_to_mean
-from mtl_study.teaching.marking import Given, exercise, short, spot
+from mtl_study.teaching.marking import Given, Wrong, exercise, short, spot
 
 
 @exercise(
@@ -43,9 +43,18 @@ def unrelated_cosines(given: Given, ratio: float, K: int) -> str:
 
 @exercise()
 def longer_ratio(given: Given) -> str:
-    """How many times as long the longer of two gradients at a right angle is."""
-    ratio = given.number("ratio", low=1)
-    return f"There C is {short(cosine_to_mean(np.diag([ratio**2, 1.0])))}."
+    """How many times as long the longer of two gradients at a right angle is where C is 0.6."""
+    ratio = given.number("ratio")
+    if ratio < 1:
+        raise Wrong("The longer one is at least as long as the other: 1 or more. Have you divided the other way round?")
+    C = cosine_to_mean(np.diag([ratio**2, 1.0]))
+    if abs(C - 0.6) <= 0.01:
+        return f"There C is {short(C)}."
+    if abs(ratio - 4 / 3) < 0.01:
+        raise Wrong("There the shorter one has a cosine of 0.6 with the average. C is the mean of both cosines.")
+    if abs(cosine_to_mean(np.diag([ratio, 1.0])) - 0.6) < 0.002:
+        raise Wrong("That is the ratio of the squared lengths: there is a root.")
+    raise Wrong(f"There C is {short(C)}, and 0.6 is asked for. Try a {'longer' if C > 0.6 else 'shorter'} one.")
 
 
 @exercise()

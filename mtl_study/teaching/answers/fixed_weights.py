@@ -54,8 +54,11 @@ def moving_average(given: Given, first: float, later: float, line: float) -> str
 @exercise()
 def moving_factor(given: Given) -> str:
     """A factor of the moving average."""
-    if given.number("factor", 0, 1) == 1:
+    factor = given.number("factor", 0, 1)
+    if factor == 1:
         raise Wrong("With 1 the average would keep its first value and never learn anything.")
+    if factor == 0.9:
+        raise Wrong("That is the factor above, and nothing moves. Choose another one.")
     return ""
 
 

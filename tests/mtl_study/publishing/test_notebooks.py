@@ -86,6 +86,23 @@ def test_cells_are_short():
         assert [cell.source for cell in shown if len(cell.source.splitlines()) > 20] == [], path.stem
 
 
+def test_an_id_begins_with_its_notebook_and_a_number():
+    """The report names cells by these ids: 05b-07, 05b-07a, 05b-07-guess; no two cells of a notebook share one."""
+    for path in NOTEBOOKS:
+        ids = [cell.id for cell in notebooks.read(path).cells if cell.id not in (links.LINKS, links.SETUP)]
+        form = re.compile(rf"{number_of(path.stem)}-\d{{2,3}}[a-z]?(-[a-z0-9]+)*")
+        assert [id_ for id_ in ids if not form.fullmatch(id_)] == []
+        assert len(set(ids)) == len(ids), path.stem
+
+
+def test_a_notebook_that_judges_says_where_changed_rules_are():
+    """Some rules were changed after a look at the runs, so none may say without more that all were written before."""
+    for path in NOTEBOOKS:
+        told = [" ".join(cell.source.split()) for cell in notebooks.read(path).cells if "rules were" in cell.source]
+        assert all("; what was changed afterwards is in CHANGELOG.md." in text for text in told), path.stem
+        assert len(told) == (number_of(path.stem) not in ("00", "06")), path.stem
+
+
 def test_the_papers_section_stands_in_each_title_and_in_one_table():
     """The README's table has every notebook in order: its file, and the section that ends its title."""
     rows = re.findall(

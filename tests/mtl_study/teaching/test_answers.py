@@ -195,7 +195,7 @@ RIGHT_ANSWERS = {
     "unrelated_cosines": lambda asked: [(asked.ratio + 1) / np.hypot(asked.ratio, 1) / 2, asked.K**-0.5],
     "other_dropout": lambda asked: 0,
     "two_readings": lambda asked: ("unknown", "Both"),
-    "longer_ratio": lambda asked: 6,
+    "longer_ratio": lambda asked: (1 + np.sqrt(1 - 0.44**2)) / 0.44,  # 4C² − 1 = 0.44
     "cosine_by_gramian": lambda asked: cosine,
     "moving_average": lambda asked: [
         asked.later - (asked.later - asked.first) * 0.9**9,
@@ -321,7 +321,7 @@ PLANTED = {
         ("unknown", "different"),
         "both",
     ],
-    "longer_ratio": [0.5, "long", [1, 2]],
+    "longer_ratio": [0.232, 4 / 3, 18.6, 1, 2, 3.8, 5, 6, 1e9, "long", [1, 2]],
     "cosine_by_gramian": [
         lambda G: np.mean((G / np.sqrt(np.outer(G.diagonal(), G.diagonal())))[np.triu_indices(len(G), 1)]),
         lambda G: np.mean(G / np.sqrt(np.outer(G.diagonal(), G.diagonal()))),
@@ -418,7 +418,7 @@ PLANTED = {
     ],
     "three_points": [13, 6, 12, 14, 13 / 3, 5, "eight"],
     "fourth_point": [4, 8, 1, -1, 2, [0, 0]],
-    "moving_factor": [1, 1.5, "all"],
+    "moving_factor": [1, 1.5, 0.9, "all"],
     "front_filter": [
         lambda points: front(points, weak=True),
         lambda points: front(points, strict=True),
@@ -557,6 +557,23 @@ def test_a_planted_mistake_gets_a_hint_of_its_own(name, capsys, tmp_path, monkey
             BOOK[name].judge(Given(answer), **BOOK[name].asked(0), **FACTS.get(name, {}))
         hints.setdefault(str(wrong.value), []).append(answer)
     assert max(map(len, hints.values())) == 1, hints
+
+
+#: exercises in which a reader chooses a number, and a whole range is right
+CHOSEN = {"constant_weights", "other_dropout", "worth", "moving_factor", "some_rates", "fair_length", "felt_epsilon"}
+
+
+@pytest.mark.parametrize("name", sorted(BOOK))
+def test_only_what_a_reader_may_choose_has_a_wide_range_of_right_answers(name, capsys):
+    """All others refuse a number that is a quarter off, or has the other sign."""
+    try:
+        right = np.asarray(RIGHT_ANSWERS[name](SimpleNamespace(**BOOK[name].asked(0))), dtype=float)
+    except (TypeError, ValueError):
+        return  # words, functions and classes have their planted mistakes
+    for off in (1 / 0.75, 0.75, -1):
+        check(name, (right * off + (right == 0)).tolist(), **FACTS.get(name, {}))
+        said = capsys.readouterr().out
+        assert name in CHOSEN or said.startswith(WRONG), (off, said)
 
 
 @pytest.mark.parametrize("name", sorted(BOOK))
