@@ -229,9 +229,13 @@ def entry(problem_name: str = "multimnist/CL_RR", rounds: int = 60, device: torc
             pairs.append(interleaved(rows, -(-rounds // PAIRS), {"× trainer's step": key}, device).loc["own"])
         return pd.DataFrame(pairs).median()
 
-    trained = [key for key in smtos.keys() if key != "bayesagg_mtl"]  # noqa: SIM118  (its heads are linear ones)
-    found = {key: medians(key) for key in progress.bar(trained, "methods", leave=False)}
+    found = {key: medians(key) for key in progress.bar(entered(), "methods", leave=False)}
     return pd.DataFrame(found | {GROUPS: medians("nash_mtl", groups=True)}).T
+
+
+def entered() -> list[str]:
+    """The methods that `entry` measures: BayesAgg-MTL asks for heads of one linear layer."""
+    return [key for key in smtos.keys() if key != "bayesagg_mtl"]  # noqa: SIM118
 
 
 def _own_loop(

@@ -96,9 +96,10 @@ class Balancer:
         if not any(p.requires_grad for p in shared):
             raise BadOption("Balancer: shared holds no trainable parameter; give those of the part that all tasks use.")
         if heads is not None:
-            self.tasks = self.tasks or list(heads)
-            if set(heads) != set(self.tasks):
-                raise BadOption(f"Balancer: heads {list(heads)} for tasks {self.tasks}; call them by the same names.")
+            names = list(heads) if isinstance(heads, Mapping | nn.ModuleDict) else f"in a {type(heads).__name__}"
+            if isinstance(names, str) or set(names) != set(self.tasks or names):
+                raise BadOption(f"Balancer: heads {names} for tasks {self.tasks}; give a dict, task name to head.")
+            self.tasks = self.tasks or names
             heads = {task: heads[task] for task in self.tasks}
         self.model = MultiTaskModel(nn.ParameterList(shared), heads or {})
         smto.check_model(self.model)
@@ -108,7 +109,7 @@ class Balancer:
         for name, per_task in (("tasks", tasks), ("likelihoods", likelihoods), ("heads", heads)):
             if per_task is not None and len(per_task) != self.num_tasks:
                 raise BadOption(f"Balancer: {len(per_task)} {name} for {self.num_tasks} tasks; give one per task.")
-        self.lr, self.epoch = lr, 0
+        self.lr, self.epoch, self._handed_over = lr, 0, False
         self.replicas, self.logs, self.log = Replicas(together), log, list[dict[str, Any]]()
         self.device, dtype = shared[0].device, torch.promote_types(shared[0].dtype, torch.float32)
         smto.set_up(ProblemInfo(tuple(likelihoods or ()), tuple(feature_shape or ()), lr or 0.0, weight_decay), seed)
@@ -122,7 +123,6 @@ class Balancer:
         self._parts, self._part = 1, 0  # of an accumulated step: how many, and how many have been
         self._lost, self._start = False, list[dict[str, Any]]()  # an overflow in this step; the state at its start
         self._pending: GraphStep | None = None  # a step that after_step has not looked at
-        self._handed_over = False
         self._own: list[tuple[nn.Parameter, int, Tensor]] = []  # own parameters, versions, values at the last backward
         self._seen: set[int] = set()  # tasks whose features were transformed
         self._random_state: RandomState | None = None

@@ -578,6 +578,10 @@ def test_heads_and_targets_come_by_name_or_in_order() -> None:
         balance.backward(losses, z, targets=[targets["a"], None])
     with pytest.raises(BadOption, match="heads \\['a', 'b'\\] for tasks \\['a', 'c'\\]"):
         mtl_core.Balancer("edm", trunk.parameters(), tasks=["a", "c"], heads=heads)
+    for nameless in (nn.ModuleList(both.values()), [*both.values()]):
+        words = f"heads in a {type(nameless).__name__} for tasks \\['a', 'b'\\]; give a dict, task name to head"
+        with pytest.raises(BadOption, match=words):
+            mtl_core.Balancer("edm", trunk.parameters(), tasks=["a", "b"], heads=nameless)
 
 
 def test_a_state_of_something_else_is_refused() -> None:

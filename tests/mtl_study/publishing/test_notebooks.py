@@ -16,7 +16,7 @@ from mtl_study.experiments.population import PopulationStore
 from mtl_study.experiments.runs import Run
 from mtl_study.experiments.store import NOT_RUNS, RunStore
 from mtl_study.paper import answer, rules
-from mtl_study.publishing import grading, notebooks, pages, report, reproduce
+from mtl_study.publishing import grading, links, notebooks, pages, report, reproduce
 
 REPOSITORY = artifacts.REPOSITORY
 NOTEBOOKS = notebooks.find(REPOSITORY / "notebooks")
