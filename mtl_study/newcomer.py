@@ -4,7 +4,8 @@
     mtl_study.against_shipped("mine.py", "multimnist/CL_RR")
 
 checks the method, trains it with the seeds of the shipped runs, and compares it with every method that they have. Only
-the new method is trained, and two runs of the uniform loss that tell what a step costs on this machine.
+the new method is trained, and two runs of the uniform loss that tell what a step costs on this machine; a second method
+finds those two in the store.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Found:
     rate, as a share of its epochs; ∞ where it does not get there); difference, low, high, n: the new method minus this
     one, each at its own rate, paired by seed; and difference_at_rate, low_at_rate, high_at_rate at the rate of this
     one. Gains in percent, differences in points, higher is better. cost: seconds of the new method over those of the
-    uniform loss, trained at the same time. selected: one row per run. runs: those that were trained for it.
+    uniform loss, as recorded. selected: one row per run. runs: those that it takes. earlier: how many of these were in
+    the store before.
     """
 
     problem: str
@@ -68,6 +70,7 @@ class Found:
     rates: list[float]
     settings: dict[str, Any]
     level: float
+    earlier: int
 
     def _repr_markdown_(self) -> str:
         percent = f"{100 * self.level:g} %"
@@ -83,8 +86,7 @@ class Found:
             f"# {name} on {self.problem}",
             "",
             f"Mean Δm {number(new.delta_m, 2)} % over {counted(n, 'seed')}: place {new.place} of {len(self.table)}, "
-            f"which may be any from {new['first']} to {new['last']}. A step costs {number(self.cost, 2)} times as much "
-            "as one of the uniform loss.",
+            f"which may be any from {new['first']} to {new['last']}. {self._costs()}",
             "",
             f"**At the learning rate of each other method** it is {one_rate}; from the rest it cannot be told. Each at "
             f"its own rate, a difference that belongs to the rates as well, it is {own_rates}.",
@@ -121,6 +123,12 @@ class Found:
             "```",
         ]
         return "\n".join(lines) + "\n"
+
+    def _costs(self) -> str:
+        said = f"A step costs {number(self.cost, 2)} times as much as one of the uniform loss, by the recorded seconds"
+        if not self.earlier:
+            return f"{said}; all {len(self.runs)} runs were trained now."
+        return f"{said}; {self.earlier} of the {len(self.runs)} runs were trained earlier, perhaps under another load."
 
 
 def _interval(mean: float, low: float, high: float) -> str:
@@ -211,6 +219,8 @@ def against_shipped(
     place: dict[str, Any] = {"workers": workers, "device": device, "data_dir": data_dir}
     plan = [configs(lr, seed, smto.key) for lr in rates for seed in (*search_seeds, *seeds)]
     plan += [configs(uniform[0].lr, seed, UNIFORM) for seed in search_seeds]
+    kept = store if isinstance(store, RunStore) else RunStore(store)
+    earlier = sum(kept.get(config) is not None for config in plan)
     runs = runner.run(plan, store, title=f"{smto.key} on {problem}", **place)
     mine = [run for run in runs if run.config.smto == smto.key]
     searched = [run for run in mine if run.config.seed in search_seeds]
@@ -220,7 +230,9 @@ def against_shipped(
     table = _table(experiment, known, smto.key, lr, reported, level)
     at_own = experiment.selected([*experiment.runs, *(run for run in reported if run.config.lr == lr)])
     alike = {name: getattr(uniform[0], name) for name in ("source", "epochs", "batch_size", "train_size")}
-    return Found(problem, smto.key, lr, checks, table, _cost(runs, smto.key), at_own, runs, rates, alike, level)
+    return Found(
+        problem, smto.key, lr, checks, table, _cost(runs, smto.key), at_own, runs, rates, alike, level, earlier
+    )
 
 
 def _table(
@@ -270,7 +282,7 @@ def _reaches(experiment: protocol.Experiment, known: RunStore | str | os.PathLik
 
 
 def _cost(runs: Sequence[Run], key: str) -> float:
-    """Seconds per epoch of the method over those of the uniform loss, medians over the runs that were just trained."""
+    """Seconds per epoch of the method over those of the uniform loss, medians over the runs, as recorded."""
     seconds = {
         smto: [r.seconds / len(r.history) for r in runs if r.config.smto == smto and r.history]
         for smto in (key, UNIFORM)

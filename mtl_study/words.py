@@ -26,6 +26,11 @@ def untagged(text: str) -> str:
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
+def first_sentence(text: str) -> str:
+    """The first sentence of a text: up to a space before a capital, a sign or a digit, but not within "Unit. Scal."."""
+    return re.split(r"(?<=[.!?])(?<!Unit\.)\s+(?=[^a-z])", text.strip(), maxsplit=1)[0]
+
+
 def number(value: float, digits: int = 1, sign: bool = False) -> str:
     """A number with a true minus and a comma per thousand; with `sign` a plus before what is above zero."""
     if math.isnan(value):

@@ -1,7 +1,7 @@
 """A notebook as a page that needs no network: formulas are MathML, styles and pictures are inside. Nor does it need a
 script; where scripts run, what is live (`mtl_study.teaching.live`) takes the place of its picture.
 
-A picture has its size, so that nothing moves while a page loads, its title for those who do not see it, and a link to
+A picture has its size, so that nothing moves while a page loads, a sentence for those who do not see it, and a link to
 the whole of it. Parameters are shown once, with the values of this execution. Of cells tagged "remark", that print
 sentences, the sentences are shown and not the code. A cell tagged "solution" is folded, with what it prints. Cells that
 publish or judge link to the same in index.html.
@@ -31,7 +31,7 @@ from nbformat import NotebookNode
 
 from mtl_study.publishing import notebooks
 from mtl_study.teaching import live
-from mtl_study.words import slug
+from mtl_study.words import first_sentence, slug
 
 TEMPLATES = Path(__file__).parent / "templates"
 WORDS = 32  # letters: a cell of a table with more of them is text, whose lines break
@@ -205,14 +205,15 @@ def anchor(claim: str) -> str:
 
 
 def _note_pictures(cell: NotebookNode, figures: list[str], heading: str) -> None:
-    """Size, text and link of the pictures of a cell. A caption follows its picture; without one the section's heading
-    says what it is about."""
+    """Size, text and link of the pictures of a cell. A caption follows its picture, and its first sentence says what is
+    shown; without a caption the section's heading does."""
     pictures = [at for at, output in enumerate(cell.outputs) if "image/png" in output.get("data", {})]
     for number, at in enumerate(pictures):
         below = cell.outputs[at + 1].get("data", {}).get("text/markdown", "") if at + 1 < len(cell.outputs) else ""
-        title = re.match(r"\*\*(.+?)\.?\*\*", below)
+        title = re.match(r"\*\*(.+?)\.?\*\*(.*)", below, re.DOTALL)
+        alt = html.unescape(first_sentence(title[2]) or title[1]) if title else f"Figure: {heading}"
         width, height = size(base64.b64decode(cell.outputs[at].data["image/png"]))
-        drawn = {"width": width, "height": height, "alt": html.unescape(title[1]) if title else f"Figure: {heading}"}
+        drawn = {"width": width, "height": height, "alt": alt}
         if len(figures) == len(pictures):
             drawn["whole"] = f"../figures/{figures[number]}.png"
         if live.MIME in cell.outputs[at].data:

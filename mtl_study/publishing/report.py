@@ -236,7 +236,7 @@ def _report(
         parts += _opening(section, at, records)
         for picture in filter(in_report, section.pictures):
             title = words(picture.title)
-            figure = f"![{title}](docs/report/{picture.name}.png)"
+            figure = f"![{words(picture.alt)}](docs/report/{picture.name}.png)"
             parts += [f"### {title}", figure if picture.kind == "figure" else folded(picture.markdown)]
             parts.append(words(picture.caption))
             line = f"{_code(section, picture.cell)} · {records.link(picture.anchor)}"
@@ -274,8 +274,7 @@ def _first_page(page: Front, at: Mapping[Key, str]) -> list[str]:
         told = (f"{i}. {words(said.says)}{_see(links, at)}" for i, (said, links) in enumerate(page.answer, 1))
         parts.append("\n".join(told))
     if page.picture:
-        title = words(page.picture.title)
-        parts.append(f"![{title}](docs/report/{page.picture.name}.png)")
+        parts.append(f"![{words(page.picture.alt)}](docs/report/{page.picture.name}.png)")
     if page.basis:
         parts += ["**What it rests on.**", "\n".join(f"* {text}." for text in _basis(page))]
     if page.guide:

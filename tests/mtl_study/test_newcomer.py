@@ -81,6 +81,9 @@ def test_a_new_method_is_trained_beside_all_others(tmp_path, mine):
     page = compare.write(found, tmp_path / "page")
     text = page.read_text()
     assert "inverse_norms_of_mine" in text and "EDM" in text and ">nan" not in text
+    assert found.earlier == 0 and f"all {len(found.runs)} runs were trained now" in text
+    again = newcomer.against_shipped(mine, CL_RR, search_seeds=[7], shipped=shipped, store=store, workers=0, **TINY)
+    assert f"{len(found.runs)} of the {len(found.runs)} runs were trained earlier" in again._repr_markdown_()
     assert (tmp_path / "page" / "differences.png").stat().st_size > 5000
     assert pd.read_csv(tmp_path / "page" / "methods.csv").smto.tolist() == table.index.tolist()
 

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from mtl_study.words import counted, duration, listed, minus, number, percent, say, slug, spanned
+from mtl_study.words import counted, duration, first_sentence, listed, minus, number, percent, say, slug, spanned
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,12 @@ def test_a_heading_is_linked_as_on_github():
         "δm-in-", "what-w---means", "imtl-imtl-g", "again", "again-1", "again-2",
     ]  # fmt: skip
     assert slug("Again") == "again"
+
+
+def test_the_first_sentence_of_a_caption():
+    """Neither a decimal point nor the label of the uniform loss ends one."""
+    assert (
+        first_sentence("Gaps of 0.5 under Unit. Scal., 3 seeds. Left: C.") == "Gaps of 0.5 under Unit. Scal., 3 seeds."
+    )
+    assert first_sentence("One run each. 2: the other.") == "One run each."
+    assert first_sentence("No stop") == "No stop" and first_sentence("") == ""

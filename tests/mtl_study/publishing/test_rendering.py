@@ -50,7 +50,7 @@ def body(page):
 @pytest.fixture(scope="module")
 def page():
     picture = {"image/png": base64.b64encode(png(120, 70)).decode(), "text/plain": "Figure"}
-    caption = {"text/markdown": "**Figure 1: a &lt;b&gt; in a title.** What it shows."}
+    caption = {"text/markdown": "**Figure 1: a &lt;b&gt; in a title.** What &lt;b&gt; shows, from 0.5 on. Line: CL."}
     show = 'publish(draw(x, "a"), "01_line", preset, "Figure 1")'
     cells = [
         new_markdown_cell("# Is *this* a question?"),
@@ -90,7 +90,7 @@ def test_pictures_have_a_size_a_text_and_a_link_to_the_whole(page):
     first, second = re.findall(r"<img[^>]*>", page)
     for picture in (first, second):
         assert 'width="120"' in picture and 'height="70"' in picture
-    assert 'alt="Figure 1: a &lt;b&gt; in a title"' in first
+    assert 'alt="What &lt;b&gt; shows, from 0.5 on."' in first
     assert 'alt="Figure: The *least* mathematics"' in second
     assert re.findall(r'<a href="(\.\./figures/[^"]*)"[^>]*><img', page) == ["../figures/01_line.png"]
 
