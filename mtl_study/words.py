@@ -31,6 +31,11 @@ def first_sentence(text: str) -> str:
     return re.split(r"(?<=[.!?])(?<!Unit\.)\s+(?=[^a-z])", text.strip(), maxsplit=1)[0]
 
 
+def described(title: str, caption: str) -> str:
+    """A picture in words, for those who do not see it: its title, and the first sentence of its caption."""
+    return f"{title}: {first_sentence(caption)}" if caption.strip() else title
+
+
 def number(value: float, digits: int = 1, sign: bool = False) -> str:
     """A number with a true minus and a comma per thousand; with `sign` a plus before what is above zero."""
     if math.isnan(value):

@@ -33,7 +33,7 @@ from mtl_study.paper.says import Says, says
 from mtl_study.plots import explorer
 from mtl_study.publishing import notebooks
 from mtl_study.publishing.rendering import ALONE, TEMPLATES, Around, anchor, headed, markdown, size, table_anchor
-from mtl_study.words import first_sentence, minus, untagged
+from mtl_study.words import described, minus, untagged
 
 DENSITY = 1.5  # pixels of a figure per pixel of a page
 VERSIONS_SHOWN = ("torch", "numpy", "scipy", "pandas")
@@ -71,8 +71,8 @@ class Picture:
 
     @property
     def alt(self) -> str:
-        """What it shows, for those who do not see it: its heading is read to them already."""
-        return first_sentence(self.caption) or self.title
+        """What it shows, for those who do not see it."""
+        return described(self.title, self.caption)
 
     @property
     def short(self) -> str:

@@ -31,7 +31,7 @@ from nbformat import NotebookNode
 
 from mtl_study.publishing import notebooks
 from mtl_study.teaching import live
-from mtl_study.words import first_sentence, slug
+from mtl_study.words import described, slug
 
 TEMPLATES = Path(__file__).parent / "templates"
 WORDS = 32  # letters: a cell of a table with more of them is text, whose lines break
@@ -205,13 +205,13 @@ def anchor(claim: str) -> str:
 
 
 def _note_pictures(cell: NotebookNode, figures: list[str], heading: str) -> None:
-    """Size, text and link of the pictures of a cell. A caption follows its picture, and its first sentence says what is
-    shown; without a caption the section's heading does."""
+    """Size, text and link of the pictures of a cell. A caption follows its picture, and begins with a title; without
+    one the section's heading says what is shown."""
     pictures = [at for at, output in enumerate(cell.outputs) if "image/png" in output.get("data", {})]
     for number, at in enumerate(pictures):
         below = cell.outputs[at + 1].get("data", {}).get("text/markdown", "") if at + 1 < len(cell.outputs) else ""
         title = re.match(r"\*\*(.+?)\.?\*\*(.*)", below, re.DOTALL)
-        alt = html.unescape(first_sentence(title[2]) or title[1]) if title else f"Figure: {heading}"
+        alt = html.unescape(described(title[1], title[2])) if title else f"Figure: {heading}"
         width, height = size(base64.b64decode(cell.outputs[at].data["image/png"]))
         drawn = {"width": width, "height": height, "alt": alt}
         if len(figures) == len(pictures):

@@ -65,7 +65,7 @@ def test_a_figure_takes_the_sentences_before_it_along():
     assert figure.metadata["caption"] == "**A line.** What it shows."
     page = slides.to_html(made)
     [image] = re.findall(r'<div class="fragment">\s*<figure>\s*(<img [^>]*>)', page)
-    assert all(part in image for part in ('width="512"', 'height="256"', 'alt="What it shows."'))
+    assert all(part in image for part in ('width="512"', 'height="256"', 'alt="A line: What it shows."'))
     assert "draw()" not in page and "What it shows." in page
 
 
