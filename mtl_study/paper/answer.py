@@ -112,8 +112,8 @@ def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[Said]:
         rest = two["pairs"] - two["small"] - two["unknown"]
         yield Said(
             f"Where two tasks are alike, {two['small']} of {two['pairs']} differences are shown to be smaller than "
-            f"{two['margin']:g} points, {rest or 'none'} to be different but not so small, {two['unknown']} are not known, "
-            "and the largest is "
+            f"{two['margin']:g} points, {rest or 'none'} to be different but not so small, {two['unknown']} are not "
+            "known, and the largest is "
             f"{number(apart, 1, sign=True)} points ({name}).",
             claims=("C3a", "C3b"),
             pictures=("02_figure_2", "02_equivalence-table"),
