@@ -109,9 +109,11 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
 def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[Said]:
     if two:
         name, apart = two["largest"]
+        rest = two["pairs"] - two["small"] - two["unknown"]
         yield Said(
             f"Where two tasks are alike, {two['small']} of {two['pairs']} differences are shown to be smaller than "
-            f"{two['margin']:g} points, {two['unknown']} are not known, and the largest is "
+            f"{two['margin']:g} points, {rest or 'none'} to be different but not so small, {two['unknown']} are not "
+            "known, and the largest is "
             f"{number(apart, 1, sign=True)} points ({name}).",
             claims=("C3a", "C3b"),
             pictures=("02_figure_2", "02_equivalence-table"),
@@ -190,7 +192,10 @@ def _first(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[Advice]:
     if one and one["rate_gain"][1] > 0:
         steps.append(f"the learning rate of the uniform loss, which gave {points(one['rate_gain'])}")
     if five and five["fixed"][1] > 0:
-        steps.append(f"a few fixed weights: those of a single SMTO run gave {points(five['fixed'])}")
+        steps.append(
+            "a few fixed weights, or weights taken from one SMTO run: held fixed, those of one run gave "
+            f"{points(five['fixed'])}"
+        )
     says = f"Tune {'; then '.join(steps)}." if steps else "Nothing cheap is shown to help the uniform loss."
     if one or five:
         yield Advice(says, ("01", "05", "05c"), ("C8a", "Xin-learning-rate"), topic="Try first")

@@ -9,6 +9,7 @@ left out; nothing is said of numbers that are not there. `answer` joins the numb
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -38,6 +39,8 @@ class Sentence:
     against: str
 
     def __post_init__(self) -> None:
+        for name in ("says", "against"):  # a label may end with a full stop: "Inst. Seg."
+            object.__setattr__(self, name, re.sub(r"(?<!\.)\.\.$", ".", getattr(self, name)))
         if not self.against:
             raise ValueError(f"nothing is said against {self.says!r}; compute what speaks most against it.")
 
@@ -355,14 +358,17 @@ def of_similar_tasks(
     """
     small = int(equivalence.reading.str.contains("equal|by less than").sum())
     unknown = int((equivalence.reading == "cannot tell").sum())
+    different = int((equivalence.reading == "different").sum())
     large = equivalence.loc[equivalence.difference.abs().idxmax()]
     at_one = equivalence["reading at one rate"].str.contains("equal|by less than").sum()
-    numbers: dict[str, Any] = {"pairs": len(equivalence), "small": small, "unknown": unknown, "margin": margin}
+    numbers: dict[str, Any] = {"pairs": len(equivalence), "small": small}
+    numbers |= {"unknown": unknown, "margin": margin}
     numbers |= {"largest": [f"{large.method} on {large.problem}", float(large.difference)]}
     sentences = [
         Sentence(
             f"Where two tasks are alike, {small} of {len(equivalence)} differences to the uniform loss are shown to be "
             f"smaller than {margin:g} points of Δm ({at_one} at one learning rate).",
+            f"{different or 'none'} {'is' if different == 1 else 'are'} shown different, not so small, "
             f"{unknown} cannot be told, and {large.method} on {large.problem} differs by "
             f"{number(large.difference, 1, sign=True)} points.",
         )
@@ -435,6 +441,7 @@ def of_the_cosine(
         f"on the features the lowest pairwise cosine, {number(features.pairwise_cosine[lowest], 2)}, is that of "
         f"{problem_label(lowest)}, whose tasks {'differ' if lowest == different else 'are alike'}."
     )
+    equal = math.sqrt((1 + angles.pairwise_cosine[different]) / 2)
     there = float(features.cosine_to_mean.drop(index=different).mean() - features.cosine_to_mean[different])
     sentences = [
         Sentence(
@@ -451,9 +458,9 @@ def of_the_cosine(
             f"C is {number(drop, 2)} lower on {problem_label(different)} than on the problems with similar tasks."
             if drop > 0
             else f"C is not lower on {problem_label(different)} than on the problems with similar tasks.",
-            "with that angle and equal lengths it would be "
-            f"{number(math.sqrt((1 + angles.pairwise_cosine[different]) / 2), 2)} there, not "
-            f"{number(angles.cosine_to_mean[different], 2)}: the rest comes from unequal lengths."
+            f"with that angle and equal lengths it would be {number(equal, 2)} there, not "
+            f"{number(angles.cosine_to_mean[different], 2)}: "
+            f"{_share_of(equal - angles.cosine_to_mean[different], drop)} comes from unequal lengths."
             if drop > 0
             else f"on the features it is {number(abs(there), 2)} {'lower' if there > 0 else 'higher'} there.",
         ),
@@ -476,6 +483,12 @@ def of_the_cosine(
             )
         )
     return Conclusions([*sentences, judged(verdicts)], numbers)
+
+
+def _share_of(part: float, whole: float) -> str:
+    """How much of a difference a part of it is, in words."""
+    share = round(100 * part / whole)
+    return "all of it" if share >= 100 else f"{percent(share, 0)} of it" if share > 0 else "none of it"
 
 
 # -- 03: the ladder ----------------------------------------------------------------------------------------------------
@@ -839,7 +852,8 @@ def of_a_sweep(
         ),
         Sentence(
             f"Of {len(intervals)} methods that read the gradients of the parameters, {better} beat the uniform loss "
-            f"with a network {width:g} times as wide at the same learning rate, {worse} are worse.",
+            f"with a network {width:g} times as wide at the same learning rate, {worse} "
+            f"{'is' if worse == 1 else 'are'} worse.",
             f"for {len(intervals) - better - worse} the seeds cannot tell."
             if better + worse < len(intervals)
             else f"{label(odd)} is {number(abs(odds), 1)} points {'ahead of' if odds > 0 else 'behind'} it.",

@@ -248,7 +248,7 @@ def test_similar_tasks_say_what_is_small_and_what_is_not_known():
     found = similar()
     text = says(found)
     assert "1 of 3 differences to the uniform loss are shown to be smaller than 2 points of Δm (2 at one" in text
-    assert "**But** 1 cannot be told, and CAGrad on CL_CR differs by +6.0 points." in text
+    assert " 1 cannot be told, and CAGrad on CL_CR differs by +6.0 points." in text
     assert (
         "within 0.03 of ½ there on average; 1 of 1 are nearer" in text
         and "strays by 0.080 on CL_CR, ours by 0.030" in text
@@ -497,7 +497,7 @@ def test_a_sweep_turns_its_sentences_where_the_numbers_turn():
     assert "alone, 0 of 1 are beyond." in text and "never more than 2.0 points behind the best SMTO. " in text
     assert "may be none" not in says(swept(gap=(1.5, 0.1, 2.9))) + says(swept(gap=(-1.5, -2.9, -0.1)))
     worse = says(swept(wide=(9.0, 9.1)))
-    assert "0 beat the uniform loss with a network 1.4 times as wide at the same learning rate, 1 are worse" in worse
+    assert "0 beat the uniform loss with a network 1.4 times as wide at the same learning rate, 1 is worse" in worse
     sure = {"wide": (-9.0, -9.1), "other": (-9.2, -9.3)}
     assert "0 are worse. **But** EDM is 4.0 points ahead of it." in says(swept(**sure))
     sure = {"wide": (-1.0, -1.1), "other": (-1.2, -1.3)}
@@ -564,3 +564,15 @@ def test_proofs_say_what_holds_where_it_ends_and_what_fails():
     )
     equal = says(conclusions.of_proofs(judged, record, {"edm": 1 / 3}, (0.0, 0.0)))
     assert "**But** three tasks were tried with 1 method alone." in equal
+
+
+def test_a_sentence_ends_with_one_full_stop():
+    """A label may end with one of its own."""
+    assert conclusions.Sentence("On Inst. Seg..", "Who knows...") == conclusions.Sentence(
+        "On Inst. Seg.", "Who knows..."
+    )
+
+
+def test_a_share_of_a_difference_is_all_of_it_some_or_none():
+    shares = [conclusions._share_of(part, 0.08) for part in (0.0802, 0.08, 0.0798, 0.04, 0.0, -0.01)]
+    assert shares == ["all of it"] * 3 + ["50 % of it", "none of it", "none of it"]
