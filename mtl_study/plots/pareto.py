@@ -86,8 +86,8 @@ def front(
     stars = selected[selected.smto == SWEEP].config.nunique()
     canvas.caption(
         axes,
-        f"Large: mean of {captions.seeds(selected)}; small: a seed. Stars: {stars} runs of unequal fixed weights; thick "
-        "line: the front of their means, thin: of each seed.",
+        f"Large: mean of {captions.seeds(selected)}; small: a seed. Stars: {stars} runs of unequal fixed weights; "
+        "thick line: the front of their means, thin: of each seed.",
         "Hollow: another rate than the uniform loss." if len(rates) > 1 else "",
         words,
         diverged,
