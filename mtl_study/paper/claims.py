@@ -464,8 +464,8 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
         text = _quantity(deciding, number) + asked
     else:
         takes = "both" if u == n == 2 else f"all {n}" if u == n else u
-        text = _votes(ballot, list(estimates), called) + (
-            "" if exact or ballot.least == u == n else f"; it takes {takes}"
+        text = _votes(ballot, list(estimates), called, part.needs.seeds) + (
+            "" if exact or ballot.least == u == n or _too_few(part, ballot) else f"; it takes {takes}"
         )
         if n == 2 and not exact:
             methods = len({smto for _, smto in estimates}) > 1
@@ -700,9 +700,10 @@ def _asked(rule: Compared) -> str:
     return f"{side} {' and '.join(lines)}{' time' if lines == ['1'] and rule.unit == 'times' else _suffix(rule.unit)}"
 
 
-def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str]) -> str:
-    """ "holds for 9 of 15, not for 3 (GradDrop, …), open for 3 (SI, …)"."""
-    n = len(ballot.compared)
+def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str], seeds: int) -> str:
+    """ "holds for 9 of 15, fails for 3 (GradDrop, …), open for 3 (SI, …)". What is open for want of seeds says so, as
+    its interval may well be on one side of the line."""
+    n, few = len(ballot.compared), _few(ballot, seeds)
     all_of = f"{'both' if n == 2 else f'all {n}'}"
     if ballot.least == n:
         return f"holds for {all_of}"
@@ -710,11 +711,18 @@ def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str]) ->
     for outcome, word in (("fails", "fails for"), ("open", "open for")):
         found = {c.pair for c in ballot.having(outcome)}
         if len(found) == n:
-            return f"holds for none of {n}" if outcome == "fails" else f"open for {all_of}"
+            return f"holds for none of {n}" if outcome == "fails" else few or f"open for {all_of}"
         if found:
             named = f" ({', '.join(called(pair) for pair in pairs if pair in found)})" if len(found) < 9 else ""
-            said.append(f"{word} {len(found)}{named}")
+            said.append(f"{word} {len(found)}{named}{f': {few}' if outcome == 'open' and few else ''}")
     return ", ".join(said)
+
+
+def _few(ballot: _Ballot, seeds: int) -> str:
+    """ "too few seeds (3, it takes 5)", and for how many of those that are open, if not for all; "" for none."""
+    short = [c.estimate.n for c in ballot.having("open") if c.estimate.n < seeds and not _exact(ballot)]
+    of = f" for {len(short)}" if len(short) < len(ballot.having("open")) else ""
+    return f"too few seeds{of} ({max(short)}, it takes {seeds})" if short else ""
 
 
 def _passed(passed: int, n: int) -> str:

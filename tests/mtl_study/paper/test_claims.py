@@ -235,6 +235,41 @@ def test_too_few_seeds_never_decide(seeds):
         assert part.verdict == OPEN and "and it takes 3" in part.why
 
 
+def test_what_is_open_for_want_of_seeds_says_so_and_not_that_it_crosses_a_line():
+    """C8-loss-based a, five seeds asked for: whole intervals above and below the line at three, and mixed numbers."""
+    part, smtos = claims.parts("C8-loss-based")[0], ["famo", "rlw_dirichlet", "rlw_normal", "si", "uw"]
+
+    def says(**seeds):
+        rows = [
+            {"problem": CL_RR, "smto": smto, "seed": seed, "fixed": 9.0, "delta_m": (smto == "uw") * 20 + 0.01 * seed}
+            for smto in smtos
+            for seed in range(seeds.get(smto, seeds["others"]))
+        ]
+        found = claims.find(part, pd.DataFrame(rows))
+        assert found.verdict == (NOT_REPRODUCED if seeds.get("uw", seeds["others"]) >= 5 else OPEN)
+        return found.text
+
+    assert says(others=3).startswith("too few seeds (3, it takes 5). Means from −11.0 to 9.0 points; ")
+    assert says(others=5).startswith("holds for 4 of 5, fails for 1 (UW); it takes all 5. Means")
+    few = "holds for 3 of 5, fails for 1 (UW), open for 1 (FAMO): too few seeds (3, it takes 5); it takes all 5. Means"
+    assert says(others=5, famo=3).startswith(few)
+    assert says(others=1).startswith("too few seeds (1, it takes 5). Means from")
+
+
+def test_of_what_is_open_the_ones_with_too_few_seeds_are_counted():
+    """C8-loss-based a: three seeds of FAMO, and five of UW which cross the line; enough seeds name no seeds."""
+    part = claims.parts("C8-loss-based")[0]
+
+    def says(famo):
+        values = {smto: [0.0, 0.1] * 3 for smto in ["famo", "rlw_dirichlet", "rlw_normal", "si"]}
+        values |= {"famo": values["famo"][:famo], "uw": [0.0, 5.0] * 3}
+        rows = [(CL_RR, smto, seed, 0.0, v) for smto, vs in values.items() for seed, v in enumerate(vs)]
+        return claims.find(part, pd.DataFrame(rows, columns=["problem", "smto", "seed", "fixed", "delta_m"])).text
+
+    few = ", open for 2 (FAMO, UW): too few seeds for 1 (3, it takes 5); it takes all 5."
+    assert few in says(famo=3) and "holds for 4 of 5, open for 1 (UW); it takes all 5." in says(famo=5)
+
+
 def test_smoke_never_decides():
     for part in judge("C1", runs(), preset="smoke"):
         assert part.verdict == BARRED and part.why == "the preset smoke decides nothing"
