@@ -186,8 +186,8 @@ def test_what_survives_corruption_is_said_by_intervals_over_seeds():
     none, per_run = [table[:0] for table in of_training()], of_training()[2]
     assert says(unit_scal=-0.05, cagrad=-0.01) == (
         "By δ multi-task features are more robust to corruptions with Unit. Scal. (−0.050, −0.063 to −0.037) and "
-        "cannot be told from single-task ones with CAGrad (−0.010, −0.023 to +0.003). **But** by the scores on corrupted "
-        "pictures, in percent, they are better with Unit. Scal. (−5.0, −6.3 to −3.7) and cannot be told from "
+        "cannot be told from single-task ones with CAGrad (−0.010, −0.023 to +0.003). **But** by the scores on "
+        "corrupted pictures, in percent, they are better with Unit. Scal. (−5.0, −6.3 to −3.7) and cannot be told from "
         "single-task ones with CAGrad (−1.0, −2.3 to +0.3)."
     )
     assert "are less robust to corruptions with Unit. Scal. (+0.050, +0.037 to +0.063) and CAGrad (+0.020, " in (
