@@ -418,7 +418,12 @@ def of_similar_tasks(
 
 # -- 02b: does the cosine C tell? --------------------------------------------------------------------------------------
 
-_CORRELATED = ("C", "pairwise cosine", "1/√K")
+NUMBER_OF_TASKS = "1/√K"  # what C is where tasks have nothing to do with each other
+CALLED = {
+    NUMBER_OF_TASKS: "1/√K, which knows only the number of tasks,",
+    "norm ratio": "the longest gradient's length over the shortest's",
+    "pairwise cosine": "the pairwise cosine",
+}
 _RIGHT = 10.0  # degrees from a right angle
 
 
@@ -467,19 +472,21 @@ def of_the_cosine(
     ]
     gap = ranking.columns[-1]
     problems = ranking[ranking.C.notna() & ranking[gap].notna()]
-    c, cosine, floor = (inference.spearman(problems[name], problems[gap]) for name in _CORRELATED)
-    numbers: dict[str, Any] = {"rho": c.rho, "p": c.p, "rho_of_floor": floor.rho, "problems": len(problems)}
+    c, *others = (inference.spearman(problems[name], problems[gap]) for name in ("C", *CALLED))
+    rho = {name: other.rho for name, other in zip(CALLED, others, strict=True)}
+    rivals = sorted((name for name in CALLED if math.isfinite(rho[name])), key=lambda name: -abs(rho[name]))
+    numbers: dict[str, Any] = {"rho": c.rho, "p": c.p, "rho_of_floor": rho[NUMBER_OF_TASKS], "problems": len(problems)}
+    numbers["rival"] = [rivals[0], rho[rivals[0]]] if rivals else [NUMBER_OF_TASKS, math.nan]
     if math.isfinite(c.rho):
-        knows = (
-            f"1/√K, which knows only the number of tasks, has {number(floor.rho, 2)}, "
-            if not math.isnan(floor.rho)
-            else ""
+        rest = (
+            f"{CALLED[name]} has {number(rho[name], 2)}{' (stronger)' if abs(rho[name]) > abs(c.rho) else ''}"
+            for name in rivals
         )
         sentences.append(
             Sentence(
                 f"Over {len(problems)} problems the paper's C has a rank correlation of {number(c.rho, 2)} with IMTL's "
                 f"gain at one learning rate (p = {number(c.p, 2)}; the paper's reading asks for −1).",
-                f"{knows}and the pairwise cosine has {number(cosine.rho, 2)}; of unrelated tasks C is 1/√K (D29).",
+                f"{listed(rest)}; of unrelated tasks C is 1/√K (D29).",
             )
         )
     return Conclusions([*sentences, judged(verdicts)], numbers)

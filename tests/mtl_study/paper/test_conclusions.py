@@ -230,9 +230,9 @@ ANGLES = pd.DataFrame(
 )
 
 
-def ranking(c):
-    floor = [0.7, 0.7, 0.58, 0.3, 0.2]
-    table = pd.DataFrame({"C": c, "pairwise cosine": [0.1, 0.0, 0.2, 0.1, 0.3], "1/√K": floor, "gap": range(5)})
+def ranking(c, ratio=(1.0, 3.0, 2.0, 5.0, 4.0), floor=(0.7, 0.7, 0.58, 0.3, 0.2)):
+    table = pd.DataFrame({"C": c, "pairwise cosine": [0.1, 0.0, 0.2, 0.1, 0.3], "norm ratio": ratio, "1/√K": floor})
+    table = table.assign(gap=range(5))
     return pd.concat([table, pd.DataFrame({"C": [-1.0]}, index=["rank correlation with the gap"])])
 
 
@@ -240,8 +240,8 @@ def similar(reach=REACH, weights=WEIGHTS, famo=FAMO):
     return conclusions.of_similar_tasks([verdict("C3a", OPEN)], EQUIVALENCE, 2.0, weights, famo, reach, 3)
 
 
-def cosine(angles=ANGLES, features=ANGLES, c=(0.7, 0.6, 0.5, 0.4, 0.3)):
-    return conclusions.of_the_cosine([verdict("C10a", OPEN)], angles, features, CL_RR, ranking(list(c)))
+def cosine(angles=ANGLES, features=ANGLES, c=(0.7, 0.6, 0.5, 0.4, 0.3), **others):
+    return conclusions.of_the_cosine([verdict("C10a", OPEN)], angles, features, CL_RR, ranking(list(c), **others))
 
 
 def test_similar_tasks_say_what_is_small_and_what_is_not_known():
@@ -283,8 +283,24 @@ def test_the_cosine_says_how_it_ranks_problems_and_what_a_low_one_comes_from():
     assert "C is 0.11 lower on CL_RR than on the problems with similar tasks." in text
     assert "with that angle and equal lengths it would be 0.71 there, not 0.60" in text
     assert "Over 5 problems the paper's C has a rank correlation of −1.00 with IMTL's gain" in text
-    assert "1/√K, which knows only the number of tasks, has −0.97, and the pairwise cosine has 0.67" in text
+    assert (
+        "**But** 1/√K, which knows only the number of tasks, has −0.97, the longest gradient's length over the "
+        "shortest's has 0.80 and the pairwise cosine has 0.67; of unrelated tasks C is 1/√K (D29)." in text
+    )
+    assert found.numbers["rival"] == ["1/√K", pytest.approx(-0.97, abs=0.01)]
     assert found.numbers["problems"] == 5 and found.numbers["rho"] == pytest.approx(-1)
+
+
+def test_the_strongest_rival_of_the_cosine_is_named_first_and_so_is_that_it_is_stronger():
+    one = cosine(c=(0.7, 0.6, 0.3, 0.5, 0.4), ratio=(1, 2, 3, 4, 5), floor=[0.7] * 5)  # 1/√K has no ranks
+    assert (
+        "rank correlation of −0.70 with" in says(one)
+        and "**But** the longest gradient's length over the shortest's has 1.00 (stronger) and the pairwise cosine has "
+        "0.67; of unrelated"
+        in says(one)
+    )
+    assert one.numbers["rival"] == ["norm ratio", pytest.approx(1.0)]
+    assert cosine(c=[math.nan] * 5).numbers["rival"] == ["1/√K", pytest.approx(math.nan, nan_ok=True)]
 
 
 def test_the_cosine_turns_its_sentences_and_leaves_out_what_is_not_there():
