@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mtl_study.paper.claims import ERROR, NOT_REPRODUCED, REPRODUCED
-from mtl_study.paper.conclusions import between, points, told
+from mtl_study.paper.conclusions import CALLED, NUMBER_OF_TASKS, between, points, told
 from mtl_study.words import counted, number, percent, spanned
 
 QUESTION = (
@@ -146,8 +146,7 @@ def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mappin
     if cosine.get("problems"):
         parts.append(
             f"over {cosine['problems']} problems the paper's cosine C has a rank correlation of "
-            f"{number(cosine['rho'], 2)} with what IMTL gains at one learning rate, the number of tasks alone "
-            f"{number(cosine['rho_of_floor'], 2)}"
+            f"{number(cosine['rho'], 2)} with what IMTL gains at one learning rate, {_rivals(cosine)}"
         )
     if parts:
         text = "; ".join(parts)
@@ -157,6 +156,13 @@ def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mappin
             (*(("C7b",) if four else ()), *(("C10-ranking a",) if cosine.get("problems") else ())),
             (*(("04_figure_8",) if four else ()), *(("02b_ranking-table",) if cosine.get("problems") else ())),
         )
+
+
+def _rivals(cosine: Mapping[str, Any]) -> str:
+    """What the number of tasks has in place of C, and what has most."""
+    name, rho = cosine["rival"]
+    alone = f"the number of tasks alone {number(cosine['rho_of_floor'], 2)}"
+    return alone if name == NUMBER_OF_TASKS else f"{alone}, {CALLED[name]} {number(rho, 2)}"
 
 
 # -- should I use an SMTO? ---------------------------------------------------------------------------------------------
@@ -250,10 +256,9 @@ def _not_by(cosine: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
         return
     says = (
         f"Over {counted(cosine['problems'], 'problem')} it has a rank correlation of {number(cosine['rho'], 2)} with "
-        f"what IMTL gains at one learning rate (p = {number(cosine['p'], 2)}), the number of tasks alone "
-        f"{number(cosine['rho_of_floor'], 2)}."
+        f"what IMTL gains at one learning rate (p = {number(cosine['p'], 2)}), {_rivals(cosine)}."
     )
-    tells = cosine["p"] < ERROR and abs(cosine["rho"]) > abs(cosine["rho_of_floor"])
+    tells = cosine["p"] < ERROR and not abs(cosine["rho"]) <= abs(cosine["rival"][1])
     if _verdict("C1b", verdicts) == NOT_REPRODUCED:
         says += " The paper's order of methods does not come out again."
     topic = "The cosine C tells" if tells else "The cosine C is not shown to tell"

@@ -445,15 +445,13 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
     estimates = _estimates(rule, evidence, exact)
     ballot = _Ballot.of(estimates, rule.bounds(), rule.at_least, 1 if exact else max(part.needs.seeds, 1))
     u, n = rule.at_least, len(ballot.compared)
-    span = f"{ballot.least}" if ballot.least == ballot.most else f"{ballot.least} to {ballot.most}"
+    takes = "both" if u == n == 2 else f"all {n}" if u == n else f"{u}"
+    several = len(rule.of) > 1
+    of_problems = bool(rule.together) or (several and len({smto for _, smto in estimates}) == 1)
 
     def called(pair: Pair) -> str:
         problem, smto = pair
-        if rule.together:
-            return problem_label(problem)
-        if len({smto for _, smto in estimates}) == 1 < len(rule.of):
-            return problem_label(problem)
-        return f"{label(smto)}{f' on {problem_label(problem)}' if len(rule.of) > 1 else ''}"
+        return problem_label(problem) if of_problems else label(smto) + f" on {problem_label(problem)}" * several
 
     shown = {c.pair: _natural(rule, c.decisive) for c in ballot.compared}
     deciding, number = shown[ballot.deciding.pair], _number(rule)
@@ -463,9 +461,8 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
     elif n == 1:
         text = _quantity(deciding, number) + asked
     else:
-        takes = "both" if u == n == 2 else f"all {n}" if u == n else u
-        text = _votes(ballot, list(estimates), called) + (
-            "" if exact or ballot.least == u == n else f"; it takes {takes}"
+        text = _votes(ballot, list(estimates), called, part.needs.seeds) + (
+            "" if exact or ballot.least == u == n or _too_few(part, ballot) else f"; it takes {takes}"
         )
         if n == 2 and not exact:
             methods = len({smto for _, smto in estimates}) > 1
@@ -475,12 +472,18 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
                 for pair in estimates
             )
         elif not exact and (means := [i.mean for i in shown.values() if math.isfinite(i.mean)]):
-            least, most = sized(*(_factor(rule.unit) * mean for mean in (min(means), max(means))))
-            place = f"the {_ordinal(u)}" if u < n else "the last"
             of = f" of {'the ' * (len(_name(number)) > 1)}{_name(number)}" if _name(number) else ""
-            text += f". Means{of} from {least} to {most}{_suffix(rule.unit)}; {place} is "
-            text += f"{called(ballot.deciding.pair)} with {_in_unit(deciding, rule.unit)}"
+            least, most = sized(*(_factor(rule.unit) * mean for mean in (min(means), max(means))))
+            said = _in_unit(deciding, rule.unit)
+            if {_in_unit(interval, rule.unit) for interval in shown.values()} == {said}:
+                text += f". All means{of} are {said}"
+            else:
+                span = f"All means{of} are {least}" if least == most else f"Means{of} from {least} to {most}"
+                decides = "would decide" if ballot.verdict == OPEN else "decides"
+                text += f". {span}{_suffix(rule.unit)}; the one that {decides} is "
+                text += f"{called(ballot.deciding.pair)} with {said}"
         text += asked
+    tally = _tally(ballot, "problem" if of_problems else "pair" if several else "method")
     averaged = any(c.against is not c.estimate for c in ballot.compared)
     method = f"Intervals over seeds, {_percent(ballot.support)} each to support it, {_percent(ballot.contradiction)} "
     method += f"to contradict it{', with variances averaged over the methods' if averaged else ''}."
@@ -492,7 +495,7 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
     ]
     return Finding(
         verdict=ballot.verdict,
-        why=_why(part, ballot, rule) if n == 1 else _too_few(part, ballot) or f"{span} of {n}, and it takes {u}",
+        why=_why(part, ballot, rule) if n == 1 else _too_few(part, ballot) or f"{tally}, and it takes {takes}",
         text=text,
         n=min(c.estimate.n for c in ballot.compared),
         estimate=deciding,
@@ -700,9 +703,10 @@ def _asked(rule: Compared) -> str:
     return f"{side} {' and '.join(lines)}{' time' if lines == ['1'] and rule.unit == 'times' else _suffix(rule.unit)}"
 
 
-def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str]) -> str:
-    """ "holds for 9 of 15, not for 3 (GradDrop, …), open for 3 (SI, …)"."""
-    n = len(ballot.compared)
+def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str], seeds: int) -> str:
+    """ "holds for 9 of 15, fails for 3 (GradDrop, …), open for 3 (SI, …)". What is open for want of seeds says so, as
+    its interval may well be on one side of the line."""
+    n, few = len(ballot.compared), _few(ballot, seeds)
     all_of = f"{'both' if n == 2 else f'all {n}'}"
     if ballot.least == n:
         return f"holds for {all_of}"
@@ -710,11 +714,31 @@ def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str]) ->
     for outcome, word in (("fails", "fails for"), ("open", "open for")):
         found = {c.pair for c in ballot.having(outcome)}
         if len(found) == n:
-            return f"holds for none of {n}" if outcome == "fails" else f"open for {all_of}"
+            return f"holds for none of {n}" if outcome == "fails" else few or f"open for {all_of}"
         if found:
             named = f" ({', '.join(called(pair) for pair in pairs if pair in found)})" if len(found) < 9 else ""
-            said.append(f"{word} {len(found)}{named}")
+            said.append(f"{word} {len(found)}{named}{f': {few}' if outcome == 'open' and few else ''}")
     return ", ".join(said)
+
+
+def _tally(ballot: _Ballot, one: str) -> str:
+    """ "at least 9 of 15 methods": for how many a rule holds, as far as the intervals tell."""
+    n, least, most = len(ballot.compared), ballot.least, ballot.most
+    of = f"of {counted(n, one)}"
+    if least == most:
+        return f"{least or 'none'} {of}"
+    if most - least == n:
+        return f"none {of} is certain"
+    if ballot.verdict == REPRODUCED:
+        return f"at least {least} {of}"
+    return f"{least} to {most} {of}" if ballot.verdict == OPEN and least else f"at most {most} {of}"
+
+
+def _few(ballot: _Ballot, seeds: int) -> str:
+    """ "too few seeds (3, it takes 5)", and for how many of those that are open, if not for all; "" for none."""
+    short = [c.estimate.n for c in ballot.having("open") if c.estimate.n < seeds and not _exact(ballot)]
+    of = f" for {len(short)}" if len(short) < len(ballot.having("open")) else ""
+    return f"too few seeds{of} ({max(short)}, it takes {seeds})" if short else ""
 
 
 def _passed(passed: int, n: int) -> str:
@@ -751,10 +775,6 @@ def _settles(part: Part, ballot: _Ballot, seconds: float) -> str:
 
 def _percent(level: float) -> str:
     return f"{round(100 * level, 1):g} %"
-
-
-def _ordinal(n: int) -> str:
-    return f"{n}{'th' if 10 < n % 100 < 14 else {1: 'st', 2: 'nd', 3: 'rd'}.get(n % 10, 'th')}"
 
 
 def _natural(rule: Compared, interval: Interval) -> Interval:

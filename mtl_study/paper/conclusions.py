@@ -418,7 +418,12 @@ def of_similar_tasks(
 
 # -- 02b: does the cosine C tell? --------------------------------------------------------------------------------------
 
-_CORRELATED = ("C", "pairwise cosine", "1/√K")
+NUMBER_OF_TASKS = "1/√K"  # what C is where tasks have nothing to do with each other
+CALLED = {
+    NUMBER_OF_TASKS: "1/√K, which knows only the number of tasks,",
+    "norm ratio": "the longest gradient's length over the shortest's",
+    "pairwise cosine": "the pairwise cosine",
+}
 _RIGHT = 10.0  # degrees from a right angle
 
 
@@ -467,19 +472,21 @@ def of_the_cosine(
     ]
     gap = ranking.columns[-1]
     problems = ranking[ranking.C.notna() & ranking[gap].notna()]
-    c, cosine, floor = (inference.spearman(problems[name], problems[gap]) for name in _CORRELATED)
-    numbers: dict[str, Any] = {"rho": c.rho, "p": c.p, "rho_of_floor": floor.rho, "problems": len(problems)}
+    c, *others = (inference.spearman(problems[name], problems[gap]) for name in ("C", *CALLED))
+    rho = {name: other.rho for name, other in zip(CALLED, others, strict=True)}
+    rivals = sorted((name for name in CALLED if math.isfinite(rho[name])), key=lambda name: -abs(rho[name]))
+    numbers: dict[str, Any] = {"rho": c.rho, "p": c.p, "rho_of_floor": rho[NUMBER_OF_TASKS], "problems": len(problems)}
+    numbers["rival"] = [rivals[0], rho[rivals[0]]] if rivals else [NUMBER_OF_TASKS, math.nan]
     if math.isfinite(c.rho):
-        knows = (
-            f"1/√K, which knows only the number of tasks, has {number(floor.rho, 2)}, "
-            if not math.isnan(floor.rho)
-            else ""
+        rest = (
+            f"{CALLED[name]} has {number(rho[name], 2)}{' (stronger)' if abs(rho[name]) > abs(c.rho) else ''}"
+            for name in rivals
         )
         sentences.append(
             Sentence(
                 f"Over {len(problems)} problems the paper's C has a rank correlation of {number(c.rho, 2)} with IMTL's "
                 f"gain at one learning rate (p = {number(c.p, 2)}; the paper's reading asks for −1).",
-                f"{knows}and the pairwise cosine has {number(cosine.rho, 2)}; of unrelated tasks C is 1/√K (D29).",
+                f"{listed(rest)}; of unrelated tasks C is 1/√K (D29).",
             )
         )
     return Conclusions([*sentences, judged(verdicts)], numbers)
@@ -810,16 +817,16 @@ def of_a_sweep(
     answer: pd.DataFrame,
     located: pd.DataFrame,
     own: pd.DataFrame,
-    wide: pd.DataFrame,
+    money: Mapping[str, Sequence[str]],
     width: float,
     best: pd.DataFrame,
 ) -> Conclusions:
     """Notebook 05b, all on CL_RR.
 
     Args:
-        answer: of "An SMTO, or a sweep?", index problem. located, own: `fronts.placed` and `fronts.placed_at_own_rate`.
-            wide: rows with smto, delta_m, and wide, that of the uniform loss with a network `width` times as wide, at
-            the same rate and seed. best: `fronts.winners`.
+        verdicts: Xin-compute among them, on a network `width` times as wide. answer: of "An SMTO, or a sweep?", index
+            problem. located, own: `fronts.placed` and `fronts.placed_at_own_rate`. money: `fronts.for_the_money`.
+            best: `fronts.winners`.
     """
     row = answer.loc[problem_label(CL_RR)]
     trying, enough = float(row["price of trying all"]), str(row["runs that reach it"])
@@ -829,10 +836,15 @@ def of_a_sweep(
     numbers |= {"sweep_delta_m": float(row["Δm of its best"]), "gap_to_sweep": list(gap[:3]), "seeds": gap.n}
     count = {word: int((located.word == word).sum()) for word in ("beyond", "on", "inside", "cannot tell")}
     there = int((own.word == "beyond").sum())
-    intervals = {smto: inference.t_interval(rows.delta_m - rows.wide) for smto, rows in wide.groupby("smto")}
-    better, worse = (sum(1 for i in intervals.values() if test(i)) for test in (_above_zero, _below_zero))
-    odd = (min if better >= worse else max)(intervals, key=lambda smto: intervals[smto].mean)
-    odds = intervals[odd].mean
+    tried, bought = sum(map(len, money.values())), len(money["more"])
+    buys = f"; for the price of one run {bought} of {tried} surely buy more hypervolume than the sweep" * (bought > 0)
+    compared = pd.DataFrame(next(v.details for v in verdicts if v.id == "Xin-compute"))
+    better, worse, open_ = (int((compared.outcome == outcome).sum()) for outcome in ("fails", "holds", "open"))
+    unsure = f"for {open_} the seeds cannot tell."
+    if not open_:
+        odd = compared.loc[compared["mean"].idxmin() if better >= worse else compared["mean"].idxmax()]
+        side = "ahead of" if odd["mean"] > 0 else "behind"
+        unsure = f"{label(odd.smto)} is {number(abs(odd['mean']))} points {side} it."
     changes = int((best.smto != best.smto.shift()).sum()) - 1
     sentences = [
         Sentence(
@@ -848,15 +860,13 @@ def of_a_sweep(
         Sentence(
             f"Of {len(located)} SMTOs {count['beyond']} are beyond the front of the sweep, {count['on']} on it, "
             f"{count['inside']} inside; for {count['cannot tell']} the seeds cannot tell.",
-            f"against the sweep at its own learning rate alone, {there} of {len(own)} are beyond.",
+            f"against the sweep at its own learning rate alone, {there} of {len(own)} are beyond{buys}.",
         ),
         Sentence(
-            f"Of {len(intervals)} methods that read the gradients of the parameters, {better} beat the uniform loss "
-            f"with a network {width:g} times as wide at the same learning rate, {worse} "
-            f"{'is' if worse == 1 else 'are'} worse.",
-            f"for {len(intervals) - better - worse} the seeds cannot tell."
-            if better + worse < len(intervals)
-            else f"{label(odd)} is {number(abs(odds), 1)} points {'ahead of' if odds > 0 else 'behind'} it.",
+            f"Of {len(compared)} methods that read the gradients of the parameters, {better} surely "
+            f"{'beats' if better == 1 else 'beat'} the uniform loss with a network {width:g} times as wide at the same "
+            f"learning rate, {worse} {'is' if worse == 1 else 'are'} surely worse (by Xin-compute's intervals).",
+            unsure,
         ),
         Sentence(
             f"Which method is best depends on what one wants: first place changes {counted(changes, 'time')} on the "

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from mtl_study.analysis.confounds import ALONE, at_the_edge
+from mtl_study.analysis.inference import t_interval
 from mtl_study.experiments import inner
 from mtl_study.look import OPTIMIZERS, label, problem_label
 from mtl_study.paper import conclusions
@@ -336,12 +337,23 @@ def _of_training(interactions: pd.DataFrame, per_run: pd.DataFrame, robust: pd.D
         f"one constant weight leaves {number(-row.magnitude_left, 2)} of this{contrast if other != name else ''}.",
     )
     if not robust.empty:
+        sides = ("are more robust to corruptions", "are less robust to corruptions")
         yield Sentence(
-            f"By δ multi-task features are {'more' if robust.delta.mean() < 0 else 'less'} robust to corruptions "
-            f"({number(robust.delta.mean(), 3, sign=True)}).",
-            f"by the scores on corrupted pictures they are {'better' if robust.difference.mean() < 0 else 'worse'} "
-            f"({percent(robust.difference.mean(), 1, sign=True)}).",
+            f"By δ multi-task features {_apart(robust, 'delta', *sides, 3)}.",
+            "by the scores on corrupted pictures, in percent, they "
+            f"{_apart(robust, 'difference', 'are better', 'are worse', 1)}.",
         )
+
+
+def _apart(robust: pd.DataFrame, column: str, below: str, above: str, digits: int) -> str:
+    """What the intervals over seeds say, with which method: that a column is below 0, above it, or not told from it."""
+    found: dict[str, list[str]] = {}
+    for smto, rows in robust.groupby("smto", sort=False):
+        mean, low, high, n = t_interval(rows[column])
+        word = below if high < 0 else above if low > 0 else "cannot be told from single-task ones"
+        bounds = f", {number(low, digits, sign=True)} to {number(high, digits, sign=True)}" if n > 1 else ""
+        found.setdefault(word, []).append(f"{label(str(smto))} ({number(mean, digits, sign=True)}{bounds})")
+    return listed(f"{word} with {listed(of)}" for word, of in found.items())
 
 
 # -- an exercise -------------------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def numbers():
         },
         "02": {"pairs": 16, "small": 8, "unknown": 2, "margin": 2.0, "largest": ["EDM on RL_RR", -6.7]}
         | {"reach": 7, "of": 8, "first": "CAGrad", "first_share": 0.5},
-        "02b": {"problems": 9, "rho": -0.45, "p": 0.27, "rho_of_floor": -0.28},
+        "02b": {"problems": 9, "rho": -0.45, "p": 0.27, "rho_of_floor": -0.28, "rival": ["norm ratio", 0.67]},
         "03": {"holds": 3, "statements": 15, "drawn": True, "basis": {"cityscapes": "240 streets"}},
         "04": {"better": 1, "worse": 2, "methods": 7, "basis": {"qm9": "1,500 molecules"}},
         "05": {"fixed": [9.0, 5.3, 12.8], "basis": {"multimnist": "later"}},

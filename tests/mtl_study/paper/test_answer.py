@@ -48,7 +48,8 @@ def test_the_answer_is_five_sentences_with_numbers(numbers):
         "The streets are drawn, and so decide none of 15 statements on Cityscapes; on molecules 4 of 7 SMTOs cannot be "
         "told"
     )
-    assert "over 9 problems the paper's cosine C has a rank correlation of −0.45" in five and five.endswith("−0.28.")
+    assert "over 9 problems the paper's cosine C has a rank correlation of −0.45" in five
+    assert five.endswith("the number of tasks alone −0.28, the longest gradient's length over the shortest's 0.67.")
 
 
 def test_every_sentence_names_its_evidence_and_nothing_of_notebooks_that_say_nothing(numbers):
@@ -130,6 +131,9 @@ def test_the_guide_follows_the_verdicts(changed):
     assert swept + "2.0 points (1.0 to 3.0) ahead." in guide(ahead)["An SMTO pays"]
     assert swept + "2.0 points (1.0 to 3.0) behind." in guide(behind)["An SMTO pays"]
     assert not any("may be none" in answered(found)[3] for found in (ahead, behind))
+    (*_, five) = answered(changed("02b", rival=["1/√K", -0.28]))
+    assert five.endswith("what IMTL gains at one learning rate, the number of tasks alone −0.28.")
+    assert "The cosine C is not shown to tell" in guide(changed("02b", rho=-0.6, p=0.001))  # the lengths tell more
     found = guide(changed("02b", rho=-0.9, p=0.001), C13=NOT_REPRODUCED, C1b=NOT_REPRODUCED, Xin_utility=REPRODUCED)
     assert "not free either" in found["It costs"] and "paper's order of methods" in found["The cosine C tells"]
     assert "fixed weights do as well" in found["An SMTO pays"]

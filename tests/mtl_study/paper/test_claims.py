@@ -128,12 +128,53 @@ def test_a_plain_number_is_printed_with_its_name():
     assert found("C4", 0).text.startswith("difference in C 0.110 (")
     assert "holds for both; difference in C: CL_CR 0.0600 (" in found("C10", 1).text
     assert (
-        ". Means of the difference in C from 0.300 to 0.410; the last is CL_RR with 0.300 at"
+        ". Means of the difference in C from 0.300 to 0.410; the one that decides is CL_RR with 0.300 at"
         in found("C10-QM9", 1).text
     )
     one = {"reading": "r", "verdict": OPEN, **found("C4", 0).numbers()}
     *_, text = claims.remarks({"why": "", "settles": "", "also": [one]})
     assert text.startswith("r: open, difference in C 0.110 (")
+
+
+def c1a(better=0, equal=0, worse=0, unsure=0):
+    """C1a, at least 8 of 15, where so many methods are surely ahead, equal at every seed, behind, or not known."""
+    values = [[5.0, 5.1, 5.2]] * better + [[0.0] * 3] * equal + [[-5.0, -5.1, -5.2]] * worse + [[-1.0, 0, 1.0]] * unsure
+    rows = [(CL_RR, "unit_scal", seed, 0.0) for seed in range(3)]
+    smtos = [smto for smto in SMTOS if smto != "unit_scal"]
+    rows += [(CL_RR, smto, i, x) for smto, xs in zip(smtos, values, strict=True) for i, x in enumerate(xs)]
+    return claims.find(claims.parts("C1")[0], pd.DataFrame(rows, columns=["problem", "smto", "seed", "delta_m"]))
+
+
+@pytest.mark.parametrize(
+    ("worlds", "verdict", "why"),
+    [
+        ({"better": 9, "unsure": 6}, REPRODUCED, "at least 9 of 15 methods"),
+        ({"better": 9, "worse": 6}, REPRODUCED, "9 of 15 methods"),
+        ({"worse": 15}, NOT_REPRODUCED, "none of 15 methods"),
+        ({"worse": 10, "better": 1, "unsure": 4}, NOT_REPRODUCED, "at most 5 of 15 methods"),
+        ({"unsure": 15}, OPEN, "none of 15 methods is certain"),
+        ({"better": 2, "worse": 2, "unsure": 11}, OPEN, "2 to 13 of 15 methods"),
+        ({"worse": 2, "unsure": 13}, OPEN, "at most 13 of 15 methods"),
+    ],
+)
+def test_a_count_names_what_it_counts_and_says_as_much_as_is_known(worlds, verdict, why):
+    found = c1a(**worlds)
+    assert (found.verdict, found.why) == (verdict, f"{why}, and it takes 8")
+
+
+def test_a_count_is_of_methods_problems_or_pairs():
+    found = {part.id: part for claim in ("C3", "C10") for part in judge(claim, similar_tasks(), preset="overnight")}
+    assert found["C3b"].why.endswith(" of 8 methods, and it takes all 8")
+    assert found["C3d"].why == "13 of 13 pairs, and it takes all 13"
+    assert found["C10a"].why == "2 of 2 problems, and it takes both"
+
+
+def test_what_decides_is_named_and_what_is_equal_is_said_once():
+    decides, would = c1a(better=9, worse=6).text, c1a(better=2, worse=2, unsure=11).text
+    assert re.search(r"\. Means from −5\.10 to 5\.10 points; the one that decides is \S+ with 5\.10 points \(", decides)
+    assert "; the one that would decide is " in would
+    assert ". All means are 0.00 points at every seed; the rule asks for more than 0 points" in c1a(equal=15).text
+    assert ". All means are 0.00 points; the one that would decide is " in c1a(unsure=9, equal=6).text
 
 
 def test_every_shipped_estimate_is_inside_the_interval_that_is_printed_with_it():
@@ -233,6 +274,41 @@ def test_only_pairs_of_the_same_seed_are_compared():
 def test_too_few_seeds_never_decide(seeds):
     for part in judge("C1", runs(seeds=seeds, spread=1e-6)):
         assert part.verdict == OPEN and "and it takes 3" in part.why
+
+
+def test_what_is_open_for_want_of_seeds_says_so_and_not_that_it_crosses_a_line():
+    """C8-loss-based a, five seeds asked for: whole intervals above and below the line at three, and mixed numbers."""
+    part, smtos = claims.parts("C8-loss-based")[0], ["famo", "rlw_dirichlet", "rlw_normal", "si", "uw"]
+
+    def says(**seeds):
+        rows = [
+            {"problem": CL_RR, "smto": smto, "seed": seed, "fixed": 9.0, "delta_m": (smto == "uw") * 20 + 0.01 * seed}
+            for smto in smtos
+            for seed in range(seeds.get(smto, seeds["others"]))
+        ]
+        found = claims.find(part, pd.DataFrame(rows))
+        assert found.verdict == (NOT_REPRODUCED if seeds.get("uw", seeds["others"]) >= 5 else OPEN)
+        return found.text
+
+    assert says(others=3).startswith("too few seeds (3, it takes 5). Means from −11.0 to 9.0 points; ")
+    assert says(others=5).startswith("holds for 4 of 5, fails for 1 (UW); it takes all 5. Means")
+    few = "holds for 3 of 5, fails for 1 (UW), open for 1 (FAMO): too few seeds (3, it takes 5); it takes all 5. Means"
+    assert says(others=5, famo=3).startswith(few)
+    assert says(others=1).startswith("too few seeds (1, it takes 5). Means from")
+
+
+def test_of_what_is_open_the_ones_with_too_few_seeds_are_counted():
+    """C8-loss-based a: three seeds of FAMO, and five of UW which cross the line; enough seeds name no seeds."""
+    part = claims.parts("C8-loss-based")[0]
+
+    def says(famo):
+        values = {smto: [0.0, 0.1] * 3 for smto in ["famo", "rlw_dirichlet", "rlw_normal", "si"]}
+        values |= {"famo": values["famo"][:famo], "uw": [0.0, 5.0] * 3}
+        rows = [(CL_RR, smto, seed, 0.0, v) for smto, vs in values.items() for seed, v in enumerate(vs)]
+        return claims.find(part, pd.DataFrame(rows, columns=["problem", "smto", "seed", "fixed", "delta_m"])).text
+
+    few = ", open for 2 (FAMO, UW): too few seeds for 1 (3, it takes 5); it takes all 5."
+    assert few in says(famo=3) and "holds for 4 of 5, open for 1 (UW); it takes all 5." in says(famo=5)
 
 
 def test_smoke_never_decides():

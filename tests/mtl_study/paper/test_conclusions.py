@@ -230,9 +230,9 @@ ANGLES = pd.DataFrame(
 )
 
 
-def ranking(c):
-    floor = [0.7, 0.7, 0.58, 0.3, 0.2]
-    table = pd.DataFrame({"C": c, "pairwise cosine": [0.1, 0.0, 0.2, 0.1, 0.3], "1/√K": floor, "gap": range(5)})
+def ranking(c, ratio=(1.0, 3.0, 2.0, 5.0, 4.0), floor=(0.7, 0.7, 0.58, 0.3, 0.2)):
+    table = pd.DataFrame({"C": c, "pairwise cosine": [0.1, 0.0, 0.2, 0.1, 0.3], "norm ratio": ratio, "1/√K": floor})
+    table = table.assign(gap=range(5))
     return pd.concat([table, pd.DataFrame({"C": [-1.0]}, index=["rank correlation with the gap"])])
 
 
@@ -240,8 +240,8 @@ def similar(reach=REACH, weights=WEIGHTS, famo=FAMO):
     return conclusions.of_similar_tasks([verdict("C3a", OPEN)], EQUIVALENCE, 2.0, weights, famo, reach, 3)
 
 
-def cosine(angles=ANGLES, features=ANGLES, c=(0.7, 0.6, 0.5, 0.4, 0.3)):
-    return conclusions.of_the_cosine([verdict("C10a", OPEN)], angles, features, CL_RR, ranking(list(c)))
+def cosine(angles=ANGLES, features=ANGLES, c=(0.7, 0.6, 0.5, 0.4, 0.3), **others):
+    return conclusions.of_the_cosine([verdict("C10a", OPEN)], angles, features, CL_RR, ranking(list(c), **others))
 
 
 def test_similar_tasks_say_what_is_small_and_what_is_not_known():
@@ -283,8 +283,24 @@ def test_the_cosine_says_how_it_ranks_problems_and_what_a_low_one_comes_from():
     assert "C is 0.11 lower on CL_RR than on the problems with similar tasks." in text
     assert "with that angle and equal lengths it would be 0.71 there, not 0.60" in text
     assert "Over 5 problems the paper's C has a rank correlation of −1.00 with IMTL's gain" in text
-    assert "1/√K, which knows only the number of tasks, has −0.97, and the pairwise cosine has 0.67" in text
+    assert (
+        "**But** 1/√K, which knows only the number of tasks, has −0.97, the longest gradient's length over the "
+        "shortest's has 0.80 and the pairwise cosine has 0.67; of unrelated tasks C is 1/√K (D29)." in text
+    )
+    assert found.numbers["rival"] == ["1/√K", pytest.approx(-0.97, abs=0.01)]
     assert found.numbers["problems"] == 5 and found.numbers["rho"] == pytest.approx(-1)
+
+
+def test_the_strongest_rival_of_the_cosine_is_named_first_and_so_is_that_it_is_stronger():
+    one = cosine(c=(0.7, 0.6, 0.3, 0.5, 0.4), ratio=(1, 2, 3, 4, 5), floor=[0.7] * 5)  # 1/√K has no ranks
+    assert (
+        "rank correlation of −0.70 with" in says(one)
+        and "**But** the longest gradient's length over the shortest's has 1.00 (stronger) and the pairwise cosine has "
+        "0.67; of unrelated"
+        in says(one)
+    )
+    assert one.numbers["rival"] == ["norm ratio", pytest.approx(1.0)]
+    assert cosine(c=[math.nan] * 5).numbers["rival"] == ["1/√K", pytest.approx(math.nan, nan_ok=True)]
 
 
 def test_the_cosine_turns_its_sentences_and_leaves_out_what_is_not_there():
@@ -452,22 +468,24 @@ def swept(
     words=("beyond", "on", "inside", "cannot tell"),
     own=("beyond",) * 3,
     ahead=1.0,
-    wide=(-9.0, -9.1),
-    other=(-9.0, 9.0),
+    edm=(4.0, "fails"),
+    cdtt=(1.0, "open"),
+    more=("cagrad", "edm"),
     gap=(1.5, -0.9, 4.0),
 ):
     row = {"best SMTO": "CDTT", "its price": 1.4, "price of trying all": 22.0, "its Δm": -3.4, "runs of the sweep": 14}
     row |= {"Δm of its best": -4.9, "runs that reach it": enough}
     answer = pd.DataFrame([row], index=["CL_RR"])
     answer.attrs["gaps"] = {"CL_RR": Interval(*gap, 3)}
-    wider = [("edm", -5.0, wide[0]), ("edm", -5.0, wide[1]), *(("cdtt", -5.0, w) for w in other)]
+    wider = verdict("Xin-compute", OPEN)
+    wider.details = [{"smto": s, "mean": of[0], "outcome": of[1]} for s, of in {"edm": edm, "cdtt": cdtt}.items()]
     best = pd.DataFrame({"smto": ["edm", "edm", "fixed", "edm"], "lead": [-0.5, -2.0, ahead, -1.0]})
     return conclusions.of_a_sweep(
-        JUDGED,
+        [*JUDGED, wider],
         answer,
         pd.DataFrame({"word": words}),
         pd.DataFrame({"word": own}),
-        pd.DataFrame(wider, columns=["smto", "delta_m", "wide"]),
+        {"more": more, "less": ("uw",), "open": ("imtl",)},
         1.4,
         best,
     )
@@ -483,25 +501,38 @@ def test_a_sweep_says_what_it_reaches_what_an_smto_costs_and_for_whom():
     )
     assert "choosing it took 22.0 runs of the uniform loss" in text
     assert "Of 4 SMTOs 1 are beyond the front of the sweep, 1 on it, 1 inside; for 1 the seeds cannot tell." in text
-    assert "**But** against the sweep at its own learning rate alone, 3 of 3 are beyond." in text
-    assert "Of 2 methods that read the gradients of the parameters, 1 beat the uniform loss with a network 1.4" in text
-    assert "0 are worse. **But** for 1 the seeds cannot tell." in text
+    assert (
+        "**But** against the sweep at its own learning rate alone, 3 of 3 are beyond; for the price of one run 2 of 4 "
+        "surely buy more hypervolume than the sweep." in text
+    )
+    assert (
+        "Of 2 methods that read the gradients of the parameters, 1 surely beats the uniform loss with a network 1.4 "
+        "times as wide at the same learning rate, 0 are surely worse (by Xin-compute's intervals). **But** for 1 the "
+        "seeds cannot tell." in text
+    )
     assert "first place changes 2 times" in text
     assert "never more than 2.0 points behind the best SMTO, and up to 1.0 ahead." in text
     assert found.numbers["sweep"] == 14 and found.numbers["price_of_all"] == 22.0
 
 
 def test_a_sweep_turns_its_sentences_where_the_numbers_turn():
-    text = says(swept(enough="5", own=("inside",), ahead=-0.1))
+    text = says(swept(enough="5", own=("inside",), ahead=-0.1, more=()))
     assert "5 runs of the sweep reach it on average, and choosing the SMTO took 22.0." in text
     assert "alone, 0 of 1 are beyond." in text and "never more than 2.0 points behind the best SMTO. " in text
     assert "may be none" not in says(swept(gap=(1.5, 0.1, 2.9))) + says(swept(gap=(-1.5, -2.9, -0.1)))
-    worse = says(swept(wide=(9.0, 9.1)))
-    assert "0 beat the uniform loss with a network 1.4 times as wide at the same learning rate, 1 is worse" in worse
-    sure = {"wide": (-9.0, -9.1), "other": (-9.2, -9.3)}
-    assert "0 are worse. **But** EDM is 4.0 points ahead of it." in says(swept(**sure))
-    sure = {"wide": (-1.0, -1.1), "other": (-1.2, -1.3)}
-    assert "2 are worse. **But** CDTT is 3.8 points behind it." in says(swept(**sure))
+    assert "alone, 0 of 1 are beyond. " in text and "hypervolume" not in text
+    worse = says(swept(edm=(-4.0, "holds")))
+    assert (
+        "0 surely beat the uniform loss with a network 1.4 times as wide at the same learning rate, 1 is surely"
+        in worse
+    )
+    sure = says(swept(cdtt=(5.0, "fails")))
+    assert (
+        "2 surely beat" in sure
+        and "0 are surely worse (by Xin-compute's intervals). **But** EDM is 4.0 points ahead of it." in sure
+    )
+    sure = says(swept(edm=(-4.0, "holds"), cdtt=(-3.8, "holds")))
+    assert "2 are surely worse (by Xin-compute's intervals). **But** CDTT is 3.8 points behind it." in sure
 
 
 def ways(rates=(0.001, 0.0025), by_batch=NONE, tuned=9.0, population=True, other=2.0, still=1.0):

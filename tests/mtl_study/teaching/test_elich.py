@@ -1,5 +1,7 @@
 """The checks of notebook 07 pass where theory holds, and each fails in a world in which its claim does not."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -158,7 +160,8 @@ def test_sentences_say_what_the_tables_say():
     assert "on CL_RR: their magnitude similarity is 0.60 below that of samples. **But** one constant weight" in found
     assert "weight leaves 0.10 of this, and on RL_RR it is +0.03." in found
     assert (
-        "more robust to corruptions (−0.030). **But** by the scores on corrupted pictures they are worse (+4.0 %)"
+        "By δ multi-task features cannot be told from single-task ones with Unit. Scal. (−0.030). **But** by the "
+        "scores on corrupted pictures, in percent, they cannot be told from single-task ones with Unit. Scal. (+4.0)."
         in found
     )
     assert "7 % of their way apart with its usual ε" in elich.on_invariance(rows)
@@ -170,6 +173,27 @@ def test_sentences_say_what_the_tables_say():
     bare = in_words(elich.findings(rows, tables, *none[:2], per_run[:1], none[3], smoke))
     assert "SGD" not in bare and "weight leaves 0.10 of this." in bare
     assert "in the limit of a small ε. **But** with the usual ε of 1e-8 factors of 10 and 0.1 still move heads" in bare
+
+
+def test_what_survives_corruption_is_said_by_intervals_over_seeds():
+    """Two seeds 0.002 apart: the interval is the mean ± 0.0127, since t is 12.706 with one degree of freedom."""
+
+    def says(**by_smto):
+        rows = [(smto, x + s, 100 * (x + s)) for smto, x in by_smto.items() for s in (-0.001, 0.001)]
+        robust = pd.DataFrame(rows, columns=["smto", "delta", "difference"])
+        return in_words(SimpleNamespace(sentences=list(elich._of_training(none[0], per_run, robust))[1:]))
+
+    none, per_run = [table[:0] for table in of_training()], of_training()[2]
+    assert says(unit_scal=-0.05, cagrad=-0.01) == (
+        "By δ multi-task features are more robust to corruptions with Unit. Scal. (−0.050, −0.063 to −0.037) and "
+        "cannot be told from single-task ones with CAGrad (−0.010, −0.023 to +0.003). **But** by the scores on "
+        "corrupted pictures, in percent, they are better with Unit. Scal. (−5.0, −6.3 to −3.7) and cannot be told from "
+        "single-task ones with CAGrad (−1.0, −2.3 to +0.3)."
+    )
+    assert "are less robust to corruptions with Unit. Scal. (+0.050, +0.037 to +0.063) and CAGrad (+0.020, " in (
+        worse := says(unit_scal=0.05, cagrad=0.02)
+    )
+    assert "they are worse with Unit. Scal. (+5.0, +3.7 to +6.3) and CAGrad (+2.0, " in worse and "told" not in worse
 
 
 def test_way_of_sign_sgd_by_hand():

@@ -157,16 +157,22 @@ def test_what_was_found_is_said_with_what_speaks_against_it():
     apart = differences()
     apart["difference"] = apart.difference.where(apart.c != BEST, 3.0)
     imgrad, repairs, ratio, asked, gates, judged = found(hurt, of_steps(), apart)
-    assert "in 0 of 1 cell (float64), and in training at equal c it is ahead" in imgrad[0]
+    assert "in 0 of 1 cell (float64), and in training at equal c IMGrad minus CAGrad is +0.5" in imgrad[0]
     assert "no failure" in repairs[0] and "at 2.0 % of the looks" in repairs[1]
     assert "on CL_RR, by a factor of 4.3." in ratio[0] and ratio[1].endswith(" 2.5 is left of it.")
     assert "hurts a task at" in asked[0] and "Adam's steps" in asked[1]
     assert "gains +2.0 and +2.0 points" in gates[0] and "a Δm of 7.0 %, and behind the best" in gates[1]
-    assert "+0.5 points on CL_RR and −1.0 points on q: what it" in imgrad[0]
-    assert imgrad[1] == "each at its own best c, it is ahead by +3.0 points on CL_RR and +3.0 points on q."
+    assert "+0.5 (+0.5 to +0.5) points on CL_RR and −1.0 (−1.0 to −1.0) points on q: what it is credited" in imgrad[0]
+    each = "+3.0 (+3.0 to +3.0) points"
+    assert imgrad[1] == f"each at its own best c, the difference is {each} on CL_RR and {each} on q."
     assert judged[0].startswith("Of 4 statements")
     large = found(hurt, of_steps(), differences().assign(difference=2.0))[0]
-    assert large[0].endswith("+2.0 points on q.")
+    assert large[0].endswith("+2.0 (+2.0 to +2.0) points on q.")  # surely not less than 2
+    apart.loc[(apart.problem == "q") & (apart.c != BEST) & (apart.seed == 1), "difference"] = 0.5  # t is 12.7
+    wide = found(hurt, of_steps(), apart)[0]
+    assert "−0.2 (−9.8 to +9.3) points on q; on q it is open whether that is less than 2 points." in wide[0]
+    one = found(hurt, of_steps(), apart[apart.seed == 1])[0]  # one seed has no interval
+    assert one[0].endswith("+0.5 points on q; on CL_RR and q it is open whether that is less than 2 points.")
     told = found(hurt.assign(repairs=[2, 1]), of_steps().iloc[:0], differences()[:0])
     assert told[0][0].endswith("cell (float64).") and told[0][1].startswith("of the variance between cells")
     assert told[1] == (
