@@ -29,7 +29,7 @@ MARKS = {number: [pytest.mark.training] for number in ("00", "01", "04")}
 MARKS |= {
     number: [pytest.mark.training, pytest.mark.slow] for number in ("02", "02b", "03", "05", "05b", "05c", "07", "08")
 }
-LONG = dict.fromkeys(("02b", "05c", "08"), pytest.mark.slow)  # at quick, with all records: 08 walks
+LONG = dict.fromkeys(("02b", "03", "04", "05b", "05c", "07", "08"), pytest.mark.slow)  # at quick, with all records
 
 
 @pytest.mark.parametrize(
