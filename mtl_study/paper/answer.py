@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mtl_study.paper.claims import ERROR, NOT_REPRODUCED, REPRODUCED
-from mtl_study.paper.conclusions import CALLED, NUMBER_OF_TASKS, between, points, told
+from mtl_study.paper.conclusions import CALLED, NUMBER_OF_TASKS, between, not_so_small, points, told
 from mtl_study.words import counted, number, percent, spanned
 
 QUESTION = (
@@ -109,12 +109,10 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
 def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[Said]:
     if two:
         name, apart = two["largest"]
-        rest = two["pairs"] - two["small"] - two["unknown"]
         yield Said(
             f"Where two tasks are alike, {two['small']} of {two['pairs']} differences are shown to be smaller than "
-            f"{two['margin']:g} points, {rest or 'none'} to be different but not so small, {two['unknown']} are not "
-            "known, and the largest is "
-            f"{number(apart, 1, sign=True)} points ({name}).",
+            f"{two['margin']:g} points, {not_so_small(two['different'])}, {two['unknown']} are not known, and the "
+            f"largest is {number(apart, 1, sign=True)} points ({name}).",
             claims=("C3a", "C3b"),
             pictures=("02_figure_2", "02_equivalence-table"),
         )

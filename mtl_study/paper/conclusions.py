@@ -361,15 +361,14 @@ def of_similar_tasks(
     different = int((equivalence.reading == "different").sum())
     large = equivalence.loc[equivalence.difference.abs().idxmax()]
     at_one = equivalence["reading at one rate"].str.contains("equal|by less than").sum()
-    numbers: dict[str, Any] = {"pairs": len(equivalence), "small": small}
+    numbers: dict[str, Any] = {"pairs": len(equivalence), "small": small, "different": different}
     numbers |= {"unknown": unknown, "margin": margin}
     numbers |= {"largest": [f"{large.method} on {large.problem}", float(large.difference)]}
     sentences = [
         Sentence(
             f"Where two tasks are alike, {small} of {len(equivalence)} differences to the uniform loss are shown to be "
             f"smaller than {margin:g} points of Δm ({at_one} at one learning rate).",
-            f"{different or 'none'} {'is' if different == 1 else 'are'} shown different, not so small, "
-            f"{unknown} cannot be told, and {large.method} on {large.problem} differs by "
+            f"{not_so_small(different)}, {unknown} cannot be told, and {large.method} on {large.problem} differs by "
             f"{number(large.difference, 1, sign=True)} points.",
         )
     ]
@@ -414,6 +413,11 @@ def of_similar_tasks(
             )
         )
     return Conclusions([*sentences, judged(verdicts)], numbers)
+
+
+def not_so_small(different: int) -> str:
+    """Of differences whose interval is without 0, but reaches beyond the margin."""
+    return f"{different or 'none'} {'is' if different == 1 else 'are'} different and not shown to be that small"
 
 
 # -- 02b: does the cosine C tell? --------------------------------------------------------------------------------------

@@ -113,7 +113,8 @@ def numbers():
             "compared_at_one_rate": 8,
             "basis": {"multimnist": "12,000 pairs"},
         },
-        "02": {"pairs": 16, "small": 8, "unknown": 2, "margin": 2.0, "largest": ["EDM on RL_RR", -6.7]}
+        "02": {"pairs": 16, "small": 8, "different": 6, "unknown": 2, "margin": 2.0}
+        | {"largest": ["EDM on RL_RR", -6.7]}
         | {"reach": 7, "of": 8, "first": "CAGrad", "first_share": 0.5},
         "02b": {"problems": 9, "rho": -0.45, "p": 0.27, "rho_of_floor": -0.28, "rival": ["norm ratio", 0.67]},
         "03": {"holds": 3, "statements": 15, "drawn": True, "basis": {"cityscapes": "240 streets"}},

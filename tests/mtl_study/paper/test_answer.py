@@ -37,8 +37,8 @@ def test_the_answer_is_five_sentences_with_numbers(numbers):
         "lead by 8.2; the batch was 256 throughout, so its part is not known."
     )
     assert (
-        "8 of 16 differences are shown to be smaller than 2 points, 6 to be different but not so small, 2 are not known"
-        in three
+        "8 of 16 differences are shown to be smaller than 2 points, 6 are different and not shown to be that small, 2 "
+        "are not known, and" in three
     )
     assert "the largest is −6.7 points (EDM on RL_RR)" in three
     assert four.startswith("On CL_RR, over 3 seeds, the best of 14")

@@ -248,7 +248,13 @@ def test_similar_tasks_say_what_is_small_and_what_is_not_known():
     found = similar()
     text = says(found)
     assert "1 of 3 differences to the uniform loss are shown to be smaller than 2 points of Δm (2 at one" in text
-    assert " 1 cannot be told, and CAGrad on CL_CR differs by +6.0 points." in text
+    assert (
+        "**But** 1 is different and not shown to be that small, 1 cannot be told, and CAGrad on CL_CR differs by +6.0 "
+        "points." in text
+    )
+    said = [conclusions.not_so_small(different) for different in (0, 2)]
+    assert said == [f"{many} are different and not shown to be that small" for many in ("none", "2")]
+    assert [found.numbers[name] for name in ("pairs", "small", "different", "unknown")] == [3, 1, 1, 1]
     assert (
         "within 0.03 of ½ there on average; 1 of 1 are nearer" in text
         and "strays by 0.080 on CL_CR, ours by 0.030" in text

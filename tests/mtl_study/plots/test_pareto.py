@@ -44,7 +44,7 @@ def test_front_line_is_that_of_the_means_and_words_stand_in_the_legend(sweep):
     assert not left < -3 < right
     (frame,) = ax.patches
     assert frame.get_bbox().extents == pytest.approx([left, bottom, right, top])
-    assert "6 runs of fixed weights" in canvas.figure_of(ax).get_label()
+    assert "6 runs of unequal fixed weights" in canvas.figure_of(ax).get_label()
 
 
 def test_front_of_two_rates_tells_them_apart(rows, sweep):
@@ -69,7 +69,10 @@ def test_front_of_two_rates_tells_them_apart(rows, sweep):
 def test_table_of_placed_says_what_the_additive_epsilon_indicator_is(sweep):
     found = pareto.table_of_placed(fronts.placed(sweep, ("CL", "RR")))
     assert found.loc["EDM", ["ε+", "seeds", "reading"]].tolist() == pytest.approx([5, 3, "beyond"])
-    assert "7 runs of fixed weights" in found.attrs["caption"] and "1.00 points on RR" in found.attrs["caption"]
+    assert (
+        "7 runs of fixed weights, equal ones too, same" in found.attrs["caption"]
+        and "1.00 points on RR" in found.attrs["caption"]
+    )
 
 
 def test_budget_is_a_line_for_the_sweep_and_a_point_for_a_method(sweep):
