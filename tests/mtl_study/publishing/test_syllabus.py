@@ -43,7 +43,8 @@ def test_a_page_without_a_place_and_a_plan_without_a_notebook_are_refused(tmp_pa
 
 def test_the_cheat_sheet_has_every_method_and_what_was_measured():
     costs = sheet.costs(sheet.BENCH.read_text(encoding="utf-8"))
-    assert costs["pcgrad"] == 1.49 and set(costs) <= set(smtos.keys()) and len(costs) > 25
+    assert costs["pcgrad"] == 1.49
+    assert sorted([*costs, "bayesagg_mtl"]) == sorted(smtos.keys())  # that one asks for other heads than LeNet's
     text = sheet.TARGET.read_text(encoding="utf-8")
     rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if line.startswith("| ")][2:]
     assert rows == [label(key) for key in in_order(smtos.keys())]
