@@ -229,7 +229,7 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
     table.attrs["decimals"] = 1
     canvas.caption(
         table,
-        f"""ε+: what every point of the front of {placed.attrs["sweep"]} runs of fixed weights, equal ones too, same
+        f"""ε+: what every point of the front of {placed.attrs["sweep"]} fixed-weight runs (equal ones too), same
         seed, would need on both tasks to equal the method, in standard deviations of a seed ({sd}). Beyond, inside: by
         over {margin:g}, interval without 0. On: interval within ±{margin:g}.
         {"There: against the sweep at the method's rate." if own is not None else ""}""",

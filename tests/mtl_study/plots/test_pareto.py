@@ -70,7 +70,7 @@ def test_table_of_placed_says_what_the_additive_epsilon_indicator_is(sweep):
     found = pareto.table_of_placed(fronts.placed(sweep, ("CL", "RR")))
     assert found.loc["EDM", ["ε+", "seeds", "reading"]].tolist() == pytest.approx([5, 3, "beyond"])
     assert (
-        "7 runs of fixed weights, equal ones too, same" in found.attrs["caption"]
+        "7 fixed-weight runs (equal ones too), same" in found.attrs["caption"]
         and "1.00 points on RR" in found.attrs["caption"]
     )
 

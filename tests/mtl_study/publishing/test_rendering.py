@@ -90,7 +90,7 @@ def test_pictures_have_a_size_a_text_and_a_link_to_the_whole(page):
     first, second = re.findall(r"<img[^>]*>", page)
     for picture in (first, second):
         assert 'width="120"' in picture and 'height="70"' in picture
-    assert 'alt="A line: What &lt;b&gt; shows, from 0.5 on."' in first
+    assert 'alt="Figure 1: a &lt;b&gt; in a title: What &lt;b&gt; shows, from 0.5 on."' in first
     assert 'alt="Figure: The *least* mathematics"' in second
     assert re.findall(r'<a href="(\.\./figures/[^"]*)"[^>]*><img', page) == ["../figures/01_line.png"]
 
