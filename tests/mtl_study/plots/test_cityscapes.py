@@ -13,6 +13,7 @@ from scipy import stats
 from mtl_core import problems
 from mtl_study import look
 from mtl_study.analysis import inference
+from mtl_study.parameters import schemas
 from mtl_study.plots import canvas, captions, cityscapes, selection
 from mtl_study.plots.cityscapes import CORNERS, STEPS
 
@@ -220,6 +221,7 @@ def test_the_eight_corners_are_what_their_problems_are():
         problem = problems.get(name, width=64, slim=16)
         assert (len(problem.tasks) == 3, problem.data.classes == 19, problem.data.width == 128) == corner
     assert len(set(CORNERS.values())) == 8
+    assert set(CORNERS) == set(schemas.CORNERS)  # which `make plan` counts
 
 
 def test_effects_are_what_the_gaps_were_made_of():
