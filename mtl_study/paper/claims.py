@@ -686,21 +686,23 @@ def _exact(ballot: _Ballot) -> bool:
 
 def _why(part: Part, ballot: _Ballot, rule: Compared) -> str:
     """Where the interval of a single comparison is."""
-    return _too_few(part, ballot) or _against(ballot, " and ".join(_lines(rule)) + _suffix(rule.unit))
+    bounds = [line for line in (rule.above, rule.below) if math.isfinite(line)]
+    interval, open_ = ballot.deciding.decisive, ballot.deciding.outcome == "open"
+    crossed = [line for line in bounds if open_ and interval.low <= line <= interval.high]
+    return _too_few(part, ballot) or _against(ballot, _lines(rule, crossed or bounds))
 
 
-def _lines(rule: Compared) -> list[str]:
-    """The bounds of a rule, in its unit."""
-    factor = _factor(rule.unit)
-    return [minus(f"{factor * line:g}") for line in (rule.above, rule.below) if math.isfinite(line)]
+def _lines(rule: Compared, bounds: Sequence[float]) -> str:
+    """Bounds of a rule in its unit: "1 time", "−2 and 2 points"."""
+    lines = [minus(f"{_factor(rule.unit) * line:g}") for line in bounds]
+    return " and ".join(lines) + (" time" if lines == ["1"] and rule.unit == "times" else _suffix(rule.unit))
 
 
 def _asked(rule: Compared) -> str:
     """What a rule asks of a number: "more than 10 times", "between −2 and 2 points"."""
-    two = math.isfinite(rule.above) and math.isfinite(rule.below)
-    side = "between" if two else "more than" if math.isfinite(rule.above) else "less than"
-    lines = _lines(rule)
-    return f"{side} {' and '.join(lines)}{' time' if lines == ['1'] and rule.unit == 'times' else _suffix(rule.unit)}"
+    bounds = [line for line in (rule.above, rule.below) if math.isfinite(line)]
+    side = "between" if len(bounds) == 2 else "more than" if math.isfinite(rule.above) else "less than"
+    return f"{side} {_lines(rule, bounds)}"
 
 
 def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str], seeds: int) -> str:

@@ -297,6 +297,18 @@ def test_what_is_open_for_want_of_seeds_says_so_and_not_that_it_crosses_a_line()
     assert says(others=1).startswith("too few seeds (1, it takes 5). Means from")
 
 
+@pytest.mark.parametrize(
+    ("centre", "spread", "crossed"),
+    [(0.35, 0.02, "0.35"), (0.25, 0.02, "0.25"), (0.3, 0.2, "0.25 and 0.35")],
+)
+def test_an_open_interval_crosses_the_lines_that_are_in_it(centre, spread, crossed):
+    """C10-QM9 a asks for a C between 0.25 and 0.35."""
+    values = centre + spread * np.array([-1.0, 0.0, 1.0])
+    rows = [{"problem": "qm9", "smto": "unit_scal", "seed": i, "cosine_to_mean": c} for i, c in enumerate(values)]
+    found = claims.find(claims.parts("C10-QM9")[0], pd.DataFrame(rows))
+    assert (found.verdict, found.why) == (OPEN, f"the interval crosses {crossed}")
+
+
 def test_of_what_is_open_the_ones_with_too_few_seeds_are_counted():
     """C8-loss-based a: three seeds of FAMO, and five of UW which cross the line; enough seeds name no seeds."""
     part = claims.parts("C8-loss-based")[0]
