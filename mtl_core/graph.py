@@ -130,10 +130,10 @@ class GraphStep(Step):
         self.specific = [next(theirs) if k in self.roots else [] for k in range(self.num_tasks)]
         past = any(p in shared for reached, _ in found for p in reached)
         if doors and not any(passed for _, passed in found):
-            raise ValueError("no loss depends on the features: not what the heads took in, or hidden by a compiled network.")
+            raise ValueError("no loss depends on the features; give what heads took in, of no wholly compiled network.")
         below = leaves(self.features, set())[0]
         if not past and shared.isdisjoint(below):
-            raise ValueError("no loss depends on a shared parameter (FSDP's shards are none); give those of the part all tasks use.")
+            raise ValueError("no loss depends on a shared parameter; give those that all tasks use (no shards of FSDP).")
         if lost := [list(p.shape) for p in below if isinstance(p, nn.Parameter) and p not in shared]:
             words = "not in `shared` and would get no gradient. Give all parameters below the features, or no features."
             raise ValueError(f"the features come from parameters (of shapes {str(lost)[1:-1]}) that are {words}")

@@ -692,7 +692,7 @@ def _why(part: Part, ballot: _Ballot, rule: Compared) -> str:
     return _too_few(part, ballot) or _against(ballot, _lines(rule, crossed or bounds))
 
 
-def _lines(rule: Compared, bounds: Sequence[float]) -> str:
+def _lines(rule: Compared, bounds: list[float]) -> str:
     """Bounds of a rule in its unit: "1 time", "−2 and 2 points"."""
     lines = [minus(f"{_factor(rule.unit) * line:g}") for line in bounds]
     return " and ".join(lines) + (" time" if lines == ["1"] and rule.unit == "times" else _suffix(rule.unit))
