@@ -133,7 +133,7 @@ class GraphStep(Step):
             raise ValueError("no loss depends on the features; give what heads took in, of no wholly compiled network.")
         below = leaves(self.features, set())[0]
         if not past and shared.isdisjoint(below):
-            raise ValueError("no loss depends on a shared parameter; give those that all tasks use (no shards of FSDP).")
+            raise ValueError("no loss depends on a shared parameter; give what all tasks use (no shards, as FSDP's).")
         if lost := [list(p.shape) for p in below if isinstance(p, nn.Parameter) and p not in shared]:
             words = "not in `shared` and would get no gradient. Give all parameters below the features, or no features."
             raise ValueError(f"the features come from parameters (of shapes {str(lost)[1:-1]}) that are {words}")

@@ -628,7 +628,7 @@ def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
     for features in (hidden, None):
         with pytest.raises(ValueError, match="use_reentrant=False"):
             balance.backward([hidden.sum(), hidden.square().sum()], features)
-    with pytest.raises(ValueError, match="no loss depends on a shared parameter.*FSDP"):
+    with pytest.raises(ValueError, match=r"no loss depends on a shared parameter.*FSDP"):
         mtl_core.Balancer("edm", other.shared, 2).backward(losses, z)
     with pytest.raises(ValueError, match="one tensor of features"):
         mtl_core.Balancer("graddrop", net.shared, 2).backward(losses, z)
