@@ -109,9 +109,11 @@ def test_a_solution_is_folded_with_what_it_prints_and_nothing_else_is():
             "my_answer = 42", metadata={"tags": ["solution"]}, outputs=[new_output("stream", text="forty-two")]
         ),
         new_code_cell('check("it", my_answer)', metadata={"tags": ["other"]}),
+        new_code_cell("show_source(it)", metadata={"tags": ["solution"]}),
     ]
     page = rendering.to_html(new_notebook(cells=cells), "01_toy")
     drawn = body(page)
+    assert "<summary>Code that an exercise asks for</summary>" in drawn
     (folded,) = re.findall(r"<details class=\"solution\"><summary>Solution</summary>(.*?)</details>", drawn, re.DOTALL)
     shown = drawn.replace(folded, "")
     assert ">42<" in folded and "forty-two" in folded and "check" not in folded and "# yours" not in folded
