@@ -107,7 +107,10 @@ grade: $(READY) ## a table of what handed-in notebooks say about their exercises
 	@$(PYTHON) -m mtl_study.publishing.grading "$(FOLDER)"
 
 clean: ## remove artifacts and caches; keep runs, the environment and what is handed out in a course
-	for made in artifacts/*; do test -n "$$(find "$$made" -type l -name results 2>/dev/null)" || rm -rf "$$made"; done
+	for made in artifacts/*; do \
+		test -n "$$(find "$$made" -type l -name results 2>/dev/null)" || \
+			grep -rlq --include='*.ipynb' '"handed_out"' "$$made" || rm -rf "$$made"; \
+	done
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find mtl_core mtl_study benchmarks tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
@@ -118,6 +121,7 @@ INDEX := $(if $(WHEELS),--no-index --find-links "$(WHEELS)") $(if $(TORCH),--ext
 $(READY): pyproject.toml constraints.txt
 	@case "$(TORCH)" in ""|cpu) ;; *) echo "TORCH=$(TORCH): cpu is possible, or nothing, for what a GPU needs." >&2; exit 2;; esac
 	@test -z "$(WHEELS)" || test -d "$(WHEELS)" || { echo "WHEELS=$(WHEELS): no such folder; docs/install.md fills one." >&2; exit 2; }
+	@test -n "$(TORCH)$(WHEELS)" || command -v nvidia-smi >/dev/null || echo "No GPU is seen: TORCH=cpu takes 4 GB less."
 	@test -z "$(CONDA_PREFIX)" || test -n "$(VIRTUAL_ENV)$(CONDA)" || echo "conda's base is left as it is: this goes to .venv."
 	@if test $(VENV) = .venv && test ! -L .venv && { test ! -e .venv || { test -e $(MADE) && test ! -e $@; }; }; then \
 		for python in $(BASE) python3.11 python3.12 python3; do \

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from mtl_study.artifacts import REPOSITORY
+from mtl_study.publishing import handouts
 
 PYTHON = f"""#!/bin/sh
 # A Python of the version that the file next to its folder says. As an environment's it knows the folder that it is in.
@@ -238,6 +240,12 @@ def test_clean_leaves_answers_runs_and_the_environment_alone(room: Room) -> None
         (folder / "results").symlink_to(room.folder / "results")
     gone = room.folder / "artifacts/smoke/results"  # no link
     gone.mkdir(parents=True)
+    (gone.parent / "01.ipynb").write_text("{}")
+    answers = room.folder / "artifacts/handed in/alice/01_lines.ipynb"  # as it is sent, without the folder's link
+    answers.parent.mkdir(parents=True)
+    source = nbformat.read(REPOSITORY / "notebooks" / "00_start_here.ipynb", 4)
+    nbformat.write(handouts.handed_out(source, "runs", 7), answers)
+    kept.append(answers.parent)
     others = [room.folder / path for path in ("runs/mine/a.json", "data/x", ".venv/y")]
     for path in others:
         path.parent.mkdir(parents=True)
@@ -245,6 +253,6 @@ def test_clean_leaves_answers_runs_and_the_environment_alone(room: Room) -> None
     for name in ("mtl_core", "mtl_study", "benchmarks", "tests", "notebooks"):
         (room.folder / name / "__pycache__").mkdir(parents=True)
     room.make("clean")
-    assert all(path.exists() for path in others) and all((folder / "results").is_symlink() for folder in kept)
+    assert all(path.exists() for path in (*others, *kept)) and answers.exists()
     assert not gone.exists() and not (room.folder / "tests/__pycache__").exists()
     room.make("clean")

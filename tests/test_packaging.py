@@ -175,7 +175,7 @@ def offline(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
 
 @pytest.fixture(scope="module")
 def light(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """What .binder/requirements.txt names, at the pins, with torch as the index has it."""
+    """What the line of .binder/requirements.txt names, at the pins, with torch as the index has it."""
     for made in environment(tmp_path_factory.mktemp("light"), wheel):
         made.install("[light]", *CONSTRAINTS)
         yield made
@@ -315,6 +315,20 @@ def test_the_core_alone_takes_one_gigabyte_without_cuda(offline: Environment) ->
 
     assert offline.size() <= 1_000_000_000
     assert offline.call(a_step_of_every_method).split() == keys()
+
+
+def test_pip_takes_the_file_of_the_light_install(tmp_path: Path) -> None:
+    """As Binder and the dev container give it: its paths are found, and the checkout's extra is one."""
+    for part in (".binder", "mtl_core", "mtl_study"):
+        shutil.copytree(REPOSITORY / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("pyproject.toml", "README.md", "LICENSE", "constraints.txt"):
+        shutil.copy(REPOSITORY / part, tmp_path)
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--retries", "0"]
+    done = subprocess.run(
+        [*command, "-r", ".binder/requirements.txt"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0 and "Would install mtl_core-" in done.stdout, done.stdout + done.stderr
+    assert "does not provide the extra" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["00_start_here", "06_proofs"])

@@ -1,10 +1,11 @@
 "use strict";
-// A click on a column's head sorts its table; above a table of the class "claims" are a field and a list to filter it by.
+// A click on a column's head sorts its table. Above a long one is a field to filter it by; above that of all claims a list, too.
 const order = new Intl.Collator("en", { numeric: true });
+const LONG = 20;  // rows
 
 function valueOf(cell) {
   const text = cell.textContent.trim();
-  const number = Number.parseFloat(text.replaceAll(",", "").replace("−", "-"));
+  const number = Number.parseFloat(text.replaceAll(",", "").replace("−", "-").replace(/^[<>≤≥] */, ""));
   return Number.isNaN(number) ? text : number;
 }
 
@@ -31,11 +32,11 @@ function filter(table) {
   const list = document.createElement("select");
   list.ariaLabel = "Verdict";
   list.append(new Option("all verdicts", ""), ...[...verdicts].map((verdict) => new Option(verdict, verdict)));
-  box.append(list);
+  if (verdicts.size) box.append(list);
   box.addEventListener("input", () => {
     const words = box.firstChild.value.toLowerCase();
     for (const row of table.tBodies[0].rows) {
-      const verdict = row.querySelector(".badge").textContent;
+      const verdict = row.querySelector(".badge")?.textContent;
       row.hidden = !row.textContent.toLowerCase().includes(words) || (list.value !== "" && verdict !== list.value);
     }
   });
@@ -50,5 +51,5 @@ for (const table of document.querySelectorAll("table")) {
     button.addEventListener("click", () => sort(table, column));
     head.append(button);
   });
-  if (table.classList.contains("claims")) filter(table);
+  if (table.tBodies[0]?.rows.length > LONG) filter(table);
 }

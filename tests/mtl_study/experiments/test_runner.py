@@ -93,7 +93,9 @@ def test_killed_at_any_moment_and_started_again(tmp_path):
         half.write_text("{")
         age(half)
         record.unlink()
-    for half in killed.rglob(".*.tmp"):  # a real one, where a kill came in the middle of writing: another run's, for an hour
+    for half in killed.rglob(
+        ".*.tmp"
+    ):  # a real one, where a kill came in the middle of writing: another run's, for an hour
         age(half)
     for folder in (killed, undisturbed):
         subprocess.run([sys.executable, script, folder], check=True, stderr=subprocess.DEVNULL)

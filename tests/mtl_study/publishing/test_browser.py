@@ -258,14 +258,17 @@ def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_verdict_comes_first
     )
 
 
+CUT = """() => [...document.querySelectorAll("table, pre, img, .scroll")].filter(e => e.offsetParent &&
+    (e.getBoundingClientRect().right > innerWidth + 1 || e.matches("pre, table, .scroll") &&
+     e.scrollWidth > e.clientWidth + 1)).map(e => e.outerHTML.slice(0, 150))"""  # what goes over the edge of a sheet
+
+
 def test_on_paper_no_table_is_cut(browser: Browser, all_pages: list[Path]) -> None:
     """Also for a reader whose screen is dark: paper is white."""
-    script = """() => [...document.querySelectorAll("table, pre, img")].filter(
-        e => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 150))"""
     for path in all_pages:
         page = opened(browser, path, PAPER - 2 * 48, color_scheme="dark")
         page.emulate_media(media="print", color_scheme="dark")
-        assert page.evaluate(script) == [], path.name
+        assert page.evaluate(CUT) == [], path.name
         assert page.evaluate("getComputedStyle(document.body).color").startswith(
             ("rgb(0", "rgb(1", "rgb(3", "rgba(0")
         ), path.name
@@ -284,12 +287,31 @@ def test_the_table_of_all_claims_sorts_and_filters(browser: Browser, all_pages: 
     numbers = [float(n) for n in page.evaluate(shown.format(3)) if n[0].isdigit()]
     assert numbers == sorted(numbers, reverse=True)
     assert page.get_attribute("table.claims th:nth-child(4)", "aria-sort") == "descending"
-    page.fill(".filters input", "QM9")
+    page.fill(".filters:has(+ table.claims) input", "QM9")
     found = page.evaluate(shown.format(0))
     assert 0 < len(found) < len(before)
-    page.fill(".filters input", "")
+    page.fill(".filters:has(+ table.claims) input", "")
     page.select_option(".filters select", index=1)
     assert len(set(page.evaluate(shown.format(4)))) == 1
+
+
+def test_a_long_table_filters_and_what_is_below_a_number_sorts_as_it(browser: Browser, all_pages: list[Path]) -> None:
+    page = opened(browser, all_pages[0])
+    long, other = (page.locator(f'[id="{name}-table"]') for name in ("06_methods", "07_invariance"))
+    rows = long.locator("tbody tr:not([hidden])")
+    before = rows.count()
+    long.locator(".filters input").fill("Kurin")
+    assert 0 < rows.count() < before and not other.locator(".filters").count()
+    heads = other.locator("thead th")
+    sorted_by = []
+    for place in range(1, heads.count() + 1):
+        column = other.locator(f"tbody td:nth-child({place})")
+        if any(text.strip().startswith("<") for text in column.all_text_contents()):
+            heads.nth(place - 1).locator("button").click()
+            numbers = [float(text.strip(" <")) for text in column.all_text_contents() if text.strip() != "–"]
+            sorted_by.append(numbers)
+            assert numbers == sorted(numbers)
+    assert sorted_by and len(set(sorted_by[0])) > 1
 
 
 # -- the explorer ------------------------------------------------------------------------------------------------------
@@ -495,8 +517,10 @@ def test_every_page_of_the_edition_is_sound(browser: Browser, site: Path, part: 
             assert serious(page) == [], (name, scheme)
         page.set_viewport_size({"width": PHONE, "height": 900})
         assert page.evaluate("document.scrollingElement.scrollWidth") <= PHONE, name
+        page.set_viewport_size({"width": PAPER - 2 * 48, "height": 900})
         page.emulate_media(media="print")
         assert not page.locator(".search:visible").count(), name
+        assert page.evaluate(CUT) == [], name
     assert wrong == []
 
 
@@ -506,9 +530,10 @@ SLIDE = """() => { const slide = Reveal.getCurrentSlide(), box = slide.getBoundi
     const prose = slide.cloneNode(true);
     prose.querySelectorAll("pre, code").forEach(e => e.remove());
     const maths = [...slide.querySelectorAll("math")].map(m => m.getBoundingClientRect());
-    const images = [...slide.querySelectorAll("img")].map(i => i.getBoundingClientRect());
+    const pictures = [...slide.querySelectorAll("img")], images = pictures.map(i => i.getBoundingClientRect());
     return { out: out.map(e => e.outerHTML.slice(0, 80)), size: parseFloat(getComputedStyle(slide).fontSize),
         raw: prose.textContent.match(/\\$|\\\\[a-z]+/g), empty: maths.filter(b => b.width < 3 || b.height < 5).length,
+        unsized: pictures.filter(i => !i.getAttribute("width") || !i.getAttribute("height")).length,
         formulas: maths.length, heights: images.map(b => b.height), text: slide.innerText.trim() }; }"""
 
 
@@ -529,7 +554,7 @@ def test_every_slide_fits_and_no_request_leaves(browser: Browser, site: Path) ->
         for h, v in page.evaluate("Reveal.getSlides().map(s => Reveal.getIndices(s)).map(at => [at.h, at.v || 0])"):
             page.evaluate("([h, v]) => Reveal.slide(h, v, 99)", [h, v])
             slide = page.evaluate(SLIDE)
-            assert (slide["out"], slide["raw"], slide["empty"]) == ([], None, 0), (name, h, v)
+            assert (slide["out"], slide["raw"], slide["empty"], slide["unsized"]) == ([], None, 0, 0), (name, h, v)
             assert slide["size"] >= 18 and slide["text"], (name, h, v, slide["size"])
             assert all(height >= 250 for height in slide["heights"]), (name, h, v, slide["heights"])
             formulas, pictures = formulas + slide["formulas"], pictures + len(slide["heights"])

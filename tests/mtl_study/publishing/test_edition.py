@@ -102,6 +102,8 @@ def test_every_page_is_there_and_every_link_answers(docs, monkeypatch):
     page = (folder / "notebooks/02_proofs.html").read_text()
     around = [("../notebooks/01_lines.html", "prev"), ("../questions.html", "next")]
     assert re.findall(r'href="([^"]*)" rel="(prev|next)"', page) == around
+    front = (folder / "index.html").read_text()
+    assert re.findall(r'href="([^"]*)" rel="(prev|next)"', front) == [("notebooks/01_lines.html", "next")]
     methods = (folder / "docs/methods.html").read_text()
     assert 'href="method-edm.html"' in methods and "Both." in methods and "bisector" not in methods
     assert 'href="defects.html#d1"' in methods and 'href="glossary.html#gramian"' in methods
