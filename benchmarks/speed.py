@@ -31,6 +31,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -198,7 +199,8 @@ def waits() -> pd.DataFrame:
     eleven): counted on tensors without numbers (experiments/waits.py).
 
     Returns:
-        waits: how many; read: the shapes of what the host reads, () a number, (4, 3) a Gramian and the losses.
+        waits: how many; read: the shapes of what the host reads, () a number or whether a factorisation succeeded,
+        (4, 3) a Gramian and the losses.
     """
     rows = {}
     for key in progress.bar(smtos.keys(), "methods", leave=False):
@@ -206,7 +208,9 @@ def waits() -> pd.DataFrame:
         one = calibration.one_step(shape, calibration.NOWHERE)
         with Waits() as found:
             one()
-        rows[key] = {"waits": found.count, "read": ", ".join(map(str, found.read))}
+        read = Counter(map(str, found.read))
+        words = (f"{shape} × {n}" if n > 1 else shape for shape, n in read.items())
+        rows[key] = {"waits": found.count, "read": ", ".join(words)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

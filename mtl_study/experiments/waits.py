@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
+CHECKED = (aten._linalg_check_errors.default, aten.cholesky_inverse.default)  # a solver's success is read
 
 
 class Waits(TorchDispatchMode):
-    """read: the shapes of what went from the device to the host. sent: of what the host sent there and waited for, as
-    it does unless the copy is `non_blocking`. An operation whose shape hangs on numbers (`nonzero`, a mask as an index)
-    would wait as well; on the meta device it is an error."""
+    """read: the shapes of what went from the device to the host; of what a factorisation says of its success, (). sent:
+    of what the host sent there and waited for, as it does unless the copy is `non_blocking`. An operation whose shape
+    hangs on numbers (`nonzero`, a mask as an index) would wait as well; on the meta device it is an error. What other
+    kernels wait for inside is not seen (`eigh`, which needs no check on the meta device; an index on the host)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,6 +40,9 @@ class Waits(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in CHECKED and any(isinstance(one, Tensor) and one.is_meta for one in args):
+            self.read.append(())
+            return None if func is CHECKED[0] else func(*args, **kwargs)
         if func is aten._local_scalar_dense.default and args[0].is_meta:
             self.read.append(())
             return self.stand_in(args[0]).item()

@@ -64,9 +64,10 @@ def test_the_shipped_table_of_entry_has_every_method():
 @pytest.mark.slow
 def test_waits_has_a_row_per_method(monkeypatch):
     """None is left out: not one without a default for its options, nor one that is particular about its heads."""
-    found = {"unit_scal": 0, "famo": 0, "cagrad": 1, "rotograd": 1, "fixed": 0, "bayesagg_mtl": 0}
+    found = {"unit_scal": 0, "famo": 0, "cagrad": 1, "rotograd": 1, "fixed": 0, "bayesagg_mtl": 2 * 11}
     monkeypatch.setattr(smtos, "keys", lambda: list(found))
-    assert speed.waits().waits.to_dict() == found
+    table = speed.waits()
+    assert table.waits.to_dict() == found and table["read"]["bayesagg_mtl"] == "() × 22"
 
 
 def test_the_shipped_table_of_waits_has_every_method():

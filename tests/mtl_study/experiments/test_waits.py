@@ -49,6 +49,7 @@ READ = {
     "rotograd": [()],  # how many terms the exponential takes
     "excess_mtl": [(K,)],
     "sdmgrad": [()],
+    "bayesagg_mtl": [()] * (K + 2),  # whether a matrix was factorised for each task, and inverted for two regressions
 }
 
 
@@ -124,6 +125,21 @@ def test_waits_are_seen() -> None:
     assert waits.sent == [(3,), (2,)]
     with Waits(), pytest.raises(NotImplementedError):
         matrix[matrix > 0]
+    for checked in (torch.linalg.cholesky, torch.linalg.inv, torch.cholesky_inverse):
+        with Waits() as waits:
+            assert checked(matrix).is_meta
+        assert (waits.read, waits.sent) == ([()], []), checked
+
+
+@pytest.mark.parametrize("optimizer", ["signsgd", "muon", "adam_per_task"])
+def test_optimizers_that_skip_on_the_host_ask_once_per_step(optimizer: str) -> None:
+    settings = {"problem": "multimnist/CL_RR", "smto": "unit_scal", "seed": 1, "epochs": 1, "batch_size": 4, "lr": 0.01}
+    config = RunConfig.of(**settings, optimizer=optimizer)
+    built = inner.build(config, config.definition.build_model(0).to("meta"), [])
+    built.found_inf = torch.empty((), device=NOWHERE)
+    with Waits() as waits:
+        built.step()
+    assert (waits.read, waits.sent) == ([()], [])
 
 
 # -- whole epochs ------------------------------------------------------------------------------------------------------
