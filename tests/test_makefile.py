@@ -2,6 +2,7 @@
 script of the shell that notes what it is asked for. Nothing is installed."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -209,6 +210,14 @@ def test_torch_for_processors_comes_from_its_own_index(room: Room) -> None:
     assert "TORCH=gpu: cpu is possible" in room.make("TORCH=gpu", "doctor", code=2)[0]
 
 
+def test_who_sees_no_gpu_is_told_of_the_smaller_torch(room: Room) -> None:
+    for given, told in (((), not shutil.which("nvidia-smi")), (("TORCH=cpu",), False)):
+        assert ("No GPU is seen: TORCH=cpu" in room.make(*given, "doctor")[0]) == told
+        shutil.rmtree(room.folder / ".venv")
+    room.python(room.log.parent / "usr/bin/nvidia-smi")
+    assert "No GPU is seen" not in room.make()[0]
+
+
 def test_a_folder_of_wheels_takes_the_place_of_the_index(room: Room) -> None:
     assert "WHEELS=wheels: no such folder" in room.make("WHEELS=wheels", "doctor", code=2)[0]
     (room.folder / "wheels").mkdir()
@@ -227,6 +236,13 @@ def test_no_preset_is_named_but_the_one_that_is_given(room: Room) -> None:
     for target in targets:
         assert "--preset" not in room.make(target)[1][-1], target
         assert room.make(target, "PRESET=papr")[1][-1].split("--preset ")[1].startswith("papr"), target
+
+
+def test_an_engine_and_its_address_are_handed_on(room: Room) -> None:
+    room.make()
+    said = room.make("-n", "reproduce", "ENGINE=dask", "ADDRESS=tcp://host:8786")[0]
+    assert 'MTL_ENGINE="dask" MTL_ADDRESS="tcp://host:8786"' in said.replace("\\\n", " ").replace("\t", "")
+    assert "MTL_ENGINE" not in room.make("-n", "reproduce")[0]
 
 
 # -- what clean leaves -------------------------------------------------------------------------------------------------

@@ -666,6 +666,23 @@ def test_a_killed_driver_leaves_nothing_running_on_the_cluster(tmp_path, schedul
 
 
 @pytest.mark.cluster
+def test_dasks_processes_are_spread_over_the_gpus():
+    """Of two that are started here, and are busy at the same time, each sees its own."""
+    engine = engines.Dask(None, 2, 120, ["3", "5"])
+
+    def look():
+        time.sleep(3)
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    try:
+        for name in "ab":
+            engine.submit(name, look)
+        assert sorted(all_of(engine, 2).values()) == ["3", "5"]
+    finally:
+        engine.close()
+
+
+@pytest.mark.cluster
 def test_a_sweep_claims_what_the_cluster_can_work_on(tmp_path, scheduler, monkeypatch):
     """Two runs for each thread; fewer when a worker has gone."""
     address, _, workers = scheduler
