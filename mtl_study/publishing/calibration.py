@@ -27,6 +27,7 @@ from mtl_core.models import deeplab
 from mtl_core.molecules import Group, Molecules
 from mtl_core.smtos.base import SMTO, ProblemInfo
 from mtl_core.step import MultiTaskModel, Step
+from mtl_study.experiments import training
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.waits import Waits
 
@@ -192,8 +193,9 @@ class Alive(TorchDispatchMode):
 
 @functools.cache
 def _counted(found: Shape) -> tuple[float, int]:
-    """Operations of a step, and bytes at most in a second one, which has the averages that Adam begins in the first."""
-    with Alive() as alive, Waits():
+    """Operations of a step as runs take it, and bytes at most in a second one, which has the averages that Adam begins
+    in the first."""
+    with training.determinism(1), Alive() as alive, Waits():
         one = one_step(found, NOWHERE)
         with FlopCounterMode(display=False) as counter:
             one()

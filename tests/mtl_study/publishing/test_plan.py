@@ -250,9 +250,12 @@ def test_the_page_has_the_memory_of_every_method():
     assert rows[0] == ["methods", *(f"{one.problem}, batch {one.batch}" for one in plan.LARGEST)]
     said = [(key, dict(zip(plan.LARGEST, row[1:], strict=True))) for row in rows[1:] for key in row[0].split(", ")]
     assert sorted(key for key, _ in said) == sorted(smtos.keys())
-    digits, _, r18, *_ = plan.LARGEST
+    digits, _, r18, *_, largest = plan.LARGEST
     for key, network in (("uw", digits), ("modo", digits), ("bayesagg_mtl", digits), ("cagrad", r18)):
         assert dict(said)[key][network] == plan._gib(network._replace(way=key)), key
+    readme = (artifacts.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    of_ladder = re.search(r"^\| 03_cityscapes_ladder \|.*$", readme, re.MULTILINE)[0].split("|")
+    assert float(of_ladder[9]) == float(dict(said)["auto_lambda"][largest])  # as the page says
 
 
 def test_the_readme_has_the_table():
