@@ -182,8 +182,9 @@ def as_planned(planned, held):
     whole = [one.config for one in held if not isinstance(one, Run) or len(one.history) == one.config.epochs]
     populations = [config for config in whole if isinstance(config, PopulationConfig)]
     whole = [config for config in whole if not isinstance(config, PopulationConfig)]
-    for config in populations:  # counted as so many runs
-        whole += [config.base.model_copy(update={"smto": "fixed"})] * config.size
+    for base, size in ((config.base, config.size) for config in populations):  # counted as so many runs
+        weights = [1.0] * len(base.definition.tasks)
+        whole += [base.model_copy(update={"smto": "fixed", "options": {"weights": weights}})] * size
     wanted, found = steps(planned), steps(whole)
     return {"not trained": set(wanted - found), "not planned": set(found - wanted)}
 
