@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mtl_core import problems
+from mtl_core import problems, smtos
 from mtl_study.experiments import confounds, gates, probes, protocol, sweeps, transfer
 from mtl_study.experiments.extras import ExtraConfig
 from mtl_study.experiments.population import PopulationConfig
@@ -146,18 +146,22 @@ def _fixed_weights(values: Mapping[str, Any]) -> Iterator[RunConfig]:
         yield from found[problem].all
     here = {problem: values["seeds"][family(problem)] for problem in found}
     here |= {problem: details["digits"]["sweep_seeds"] for problem in (CL_RR, CL_CR)}
-    unknown = itertools.count(1)
     taken = {problem: found[problem].of(smto)[0] for problem, smto in details["sources"].items()}
     for problem in (CL_RR, STREETS):
-        yield from _found(next(unknown), taken[problem], here[problem])
-    for lr in details["nash_lr"]:
+        yield from _found(_average(taken[problem].smto), taken[problem], here[problem])
+    for run, lr in enumerate(details["nash_lr"]):
         yield taken[QM9].model_copy(update={"lr": lr})
-        yield from _found(next(unknown), taken[QM9], here[QM9], lr=details["fixed_lr"])
+        yield from _found(_average(taken[QM9].smto, run), taken[QM9], here[QM9], lr=details["fixed_lr"])
+
+
+def _average(smto: str, run: int = 0) -> int:
+    """The number of the weights that a method's run settles on, the same for every notebook that takes them."""
+    return 1 + list(smtos.keys()).index(smto) + run * len(smtos.keys())
 
 
 def _found(number: int, like: RunConfig, seeds: Sequence[int], **changes: Any) -> list[RunConfig]:
     """Runs with weights that only another run will name: as if they were some that no other run has."""
-    weights = [1 + number / 100_000, *[1.0] * (len(like.definition.tasks) - 1)]
+    weights = [1 + number / 10_000, *[1.0] * (len(like.definition.tasks) - 1)]  # that much is not rounded away
     return sweeps.fixed(like, weights, seeds, **changes)
 
 
@@ -190,12 +194,13 @@ def _other_ways(values: Mapping[str, Any]) -> Iterator[RunConfig]:
     [alike] = _experiment(values, CL_CR, ["unit_scal"])
     yield from _swept(values, found)
     yield from _swept(values, alike)
-    here, uniform, unknown = details["sweep_seeds"], found.of("unit_scal")[0], itertools.count(101)
+    here, uniform, unknown = details["sweep_seeds"], found.of("unit_scal")[0], itertools.count(1001)
     for seed in details["population"]["seeds"]:
         for _ in range(details["population"]["size"]):  # its members, as so many runs
             yield from _found(next(unknown), uniform, [seed])
         yield from _found(next(unknown), uniform, [seed])  # trained again with what it found
-    for _ in range(4):  # inverse losses, inverse gradients, a method's moving average and its mean
+    yield from _found(_average(details["taken_from"]), uniform, here)
+    for _ in range(3):  # inverse losses, inverse gradients, and a method's mean
         yield from _found(next(unknown), uniform, here)
     for smto, lr in itertools.product(details["lr_methods"], details["lr_grid"]):
         yield from _of_seeds(found, smto, here, lr=lr)
