@@ -199,8 +199,8 @@ def waits() -> pd.DataFrame:
     eleven): counted on tensors without numbers (experiments/waits.py).
 
     Returns:
-        waits: how many; read: the shapes of what the host reads, () a number or whether a factorisation succeeded,
-        (4, 3) a Gramian and the losses.
+        waits: how many; read: the shapes of what the host reads, () a number, (4, 3) a Gramian and the losses; or the
+        linear algebra that it looks at, whether it went well, and how often.
     """
     rows = {}
     for key in progress.bar(smtos.keys(), "methods", leave=False):
@@ -208,9 +208,8 @@ def waits() -> pd.DataFrame:
         one = calibration.one_step(shape, calibration.NOWHERE)
         with Waits() as found:
             one()
-        read = Counter(map(str, found.read))
-        words = (f"{shape} × {n}" if n > 1 else shape for shape, n in read.items())
-        rows[key] = {"waits": found.count, "read": ", ".join(words)}
+        looked_at = [f"{times} × {name}" for name, times in Counter(found.checked).items()]
+        rows[key] = {"waits": found.count, "read": ", ".join([*map(str, found.read), *looked_at])}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

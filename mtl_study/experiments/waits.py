@@ -3,7 +3,7 @@ for it, one that is not there cannot answer; here it is counted, and a stand-in 
 
     with Waits() as waits:
         one step, all of its tensors on the meta device
-    waits.read, waits.sent
+    waits.read, waits.sent, waits.checked
 """
 
 from __future__ import annotations
@@ -15,23 +15,29 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
-CHECKED = (aten._linalg_check_errors.default, aten.cholesky_inverse.default)  # a solver's success is read
+#: linear algebra after which a GPU's host looks whether it went well, as torch documents it (`torch.linalg`), by the
+#: names of its operations; what is made of several (`inv`, `solve`) ends with one that says so by itself
+CHECKED = ("linalg_eig", "_linalg_eigh", "linalg_pinv", "_linalg_svd")
 
 
 class Waits(TorchDispatchMode):
-    """read: the shapes of what went from the device to the host; of what a factorisation says of its success, (). sent:
-    of what the host sent there and waited for, as it does unless the copy is `non_blocking`. An operation whose shape
-    hangs on numbers (`nonzero`, a mask as an index) would wait as well; on the meta device it is an error. What other
-    kernels wait for inside is not seen (`eigh`, which needs no check on the meta device; an index on the host)."""
+    """read: the shapes of what went from the device to the host. sent: of what the host sent there and waited for, as
+    it does unless the copy is `non_blocking`. checked: linear algebra whose success the host reads (`cholesky`, `inv`).
+
+    An operation whose shape hangs on numbers (`nonzero`, a mask as an index) would wait as well; on the meta device it
+    is an error, and so is `lstsq`. What a kernel does inside is not seen: that it reads numbers (`matrix_exp`), copies
+    an index that is on the host, waits for memory, or for a library that does. On a GPU
+    `torch.cuda.set_sync_debug_mode` sees most of that."""
 
     def __init__(self) -> None:
         super().__init__()
         self.read: list[tuple[int, ...]] = []
         self.sent: list[tuple[int, ...]] = []
+        self.checked: list[str] = []
 
     @property
     def count(self) -> int:
-        return len(self.read) + len(self.sent)
+        return len(self.read) + len(self.sent) + len(self.checked)
 
     def stand_in(self, tensor: Tensor) -> Tensor:
         """Ones, and twos on the diagonal of a matrix: losses, or a Gramian of tasks that agree."""
@@ -40,9 +46,6 @@ class Waits(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in CHECKED and any(isinstance(one, Tensor) and one.is_meta for one in args):
-            self.read.append(())
-            return None if func is CHECKED[0] else func(*args, **kwargs)
         if func is aten._local_scalar_dense.default and args[0].is_meta:
             self.read.append(())
             return self.stand_in(args[0]).item()
@@ -56,4 +59,16 @@ class Waits(TorchDispatchMode):
                 return args[0].copy_(known) if here else known.to(kwargs.get("dtype") or source.dtype)
             if to_meta and not source.is_meta and not (kwargs.get("non_blocking") or (here and args[2:] == (True,))):
                 self.sent.append(tuple(source.shape))
+        if (name := checked(func, args, kwargs)) and args[0].is_meta:
+            self.checked.append(name)
         return func(*args, **kwargs)
+
+
+def checked(func: Any, args: Any, kwargs: Any) -> str:
+    """The name of linear algebra that is checked, as in `torch.linalg`; of any other operation nothing."""
+    name = func.overloadpacket.__name__
+    if name == "_linalg_check_errors":
+        return str(args[1]).split(".")[-1]
+    if name not in CHECKED and not kwargs.get("check_errors"):
+        return ""
+    return name.removeprefix("_").removeprefix("linalg_")

@@ -15,6 +15,7 @@ from mtl_study.experiments import runner, training
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.store import RunStore
 from mtl_study.experiments.training import Training, train
+from mtl_study.experiments.waits import Waits
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")]
 
@@ -160,3 +161,30 @@ def test_a_step_of_a_method_that_reads_losses_waits_for_nothing(problem) -> None
         run._step = step  # type: ignore[method-assign]
         run.epoch()
     assert len(run.history) == 2
+
+
+def test_linear_algebra_waits_where_the_counter_says_so() -> None:
+    """What bayesagg_mtl calls, and some that others might; torch itself raises where the host would wait."""
+    matrix, right = 2 * torch.eye(3, device=GPU), torch.ones(3, 2, device=GPU)
+    for call, *given in (
+        (torch.linalg.cholesky, matrix),
+        (torch.cholesky_solve, right, matrix),
+        (torch.cholesky_inverse, matrix),
+        (lambda a, b: torch.linalg.solve_triangular(a, b, upper=True), matrix, right),
+        (torch.linalg.cholesky_ex, matrix),
+        (torch.linalg.inv, matrix),
+        (torch.linalg.solve, matrix, right),
+        (torch.linalg.eigh, matrix),
+    ):
+        with Waits() as counted:
+            call(*(tensor.to("meta") for tensor in given))
+        call(*given)  # the first one loads its library
+        torch.cuda.set_sync_debug_mode("error")
+        waited = False
+        try:
+            call(*given)
+        except RuntimeError:
+            waited = True
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert waited == bool(counted.checked), call
