@@ -385,6 +385,12 @@ def _answer(task: bytes) -> bytes:
         return pickle.dumps(Failure(f"{type(error).__name__}: {error}"))
 
 
+def gpu_of(name: object, gpus: Sequence[str]) -> str | None:
+    """The GPU of a Dask worker that was started here, which has a number for a name: in turn, so that no GPU has two
+    more than another. None where there is none to choose from."""
+    return gpus[int(str(name)) % len(gpus)] if gpus else None
+
+
 def do_beside(task: bytes, time_limit: float, gpus: Sequence[str], driver: str) -> Any:
     """In a Dask worker: run a task in a process apart, which sees the one of these GPUs that the worker has. Then it
     waits for this driver's next task. It ends when the task is cancelled, and so when the driver or the scheduler is
@@ -393,7 +399,7 @@ def do_beside(task: bytes, time_limit: float, gpus: Sequence[str], driver: str) 
 
     dask_worker = distributed.get_worker()
     key = dask_worker.get_current_task()
-    gpu = gpus[int(dask_worker.name) % len(gpus)] if gpus else None
+    gpu = gpu_of(dask_worker.name, gpus)
     worker = next(spare(gpu, driver), None) or Worker(gpu, driver)
     finished, ending = threading.Event(), threading.Lock()
 

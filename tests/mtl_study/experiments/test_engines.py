@@ -83,6 +83,32 @@ def test_processes_are_spread_over_the_gpus():
         engine.close()
 
 
+@pytest.mark.parametrize("workers", range(1, 8))
+@pytest.mark.parametrize("gpus", [["0"], ["3", "5"], ["GPU-a", "GPU-b", "GPU-c"]])
+def test_dask_workers_are_spread_over_the_gpus_as_processes_are(monkeypatch, workers, gpus):
+    """Of as many at a time, each GPU has as many with either engine. Without a GPU, and elsewhere, nothing is set."""
+    monkeypatch.setattr(engines, "spare", lambda *_: iter(()))
+    monkeypatch.setattr(engines, "Worker", StandsStill)
+    local = Local(workers, 60, gpus)
+    for number in range(workers):
+        local.submit(str(number), os.getpid)
+    of_dask = [engines.gpu_of(number, gpus) for number in range(workers)]  # as a LocalCluster names its workers
+    assert Counter(of_dask) == Counter(worker.gpu for worker in local.busy.values())
+    assert len({*of_dask}) == min(workers, len(gpus)) and engines.gpu_of("tcp://host:1", []) is None
+
+
+class StandsStill:
+    """In place of a process."""
+
+    alive = True
+
+    def __init__(self, gpu):
+        self.gpu = gpu
+
+    def do(self, task, time_limit):
+        return None
+
+
 def test_as_many_processes_as_gpus_or_runs_per_gpu(monkeypatch, tmp_path):
     made = []
 
