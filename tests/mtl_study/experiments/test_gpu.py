@@ -66,6 +66,20 @@ def test_a_run_on_the_gpu_repeats(problem) -> None:
     assert one["ended"] == "finished" and one["environment"]["device"].startswith(GPU)
 
 
+def test_runs_that_share_a_gpu_are_those_of_one_at_a_time(tmp_path, monkeypatch) -> None:
+    """Two seeds of every family, two at a time on one GPU, each in a process of its own."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", training.gpus(GPU)[0])
+    monkeypatch.delenv("MTL_WORKERS", raising=False)
+    wanted = [config(problem, seed=seed) for problem in FAMILIES for seed in (1, 2)]
+    found = {}
+    for number in ("1", "2"):
+        monkeypatch.setenv("MTL_RUNS_PER_GPU", number)
+        records = runner.run(wanted, RunStore(tmp_path / number), device=GPU)
+        assert all(record.environment["device"].startswith(GPU) for record in records)
+        found[number] = [record.model_dump(exclude=APART) for record in records]
+    assert found["1"] == found["2"]
+
+
 @pytest.mark.parametrize("smto", keys())
 def test_every_methods_epochs_on_the_gpu_are_those_on_the_cpu(smto) -> None:
     """Losses, weights and metrics of two epochs, to rounding in float64: all chance is drawn on the host."""
