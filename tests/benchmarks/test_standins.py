@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -13,6 +14,7 @@ from mtl_study.experiments.probes import LooksConfig
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.strides import StridesConfig
 from mtl_study.experiments.transfer import TransferConfig
+from mtl_study.publishing import plan
 from mtl_study.publishing.running import GIB, Limits
 
 DIGITS = {"train_size": 500, "val_size": 100, "test_size": 100, "epochs": 4}
@@ -54,6 +56,21 @@ def test_a_table_has_a_row_per_notebook_and_the_page_a_place_for_it():
     page = (artifacts.REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
     before, inside = page.split(standins.START)
     assert "python -m benchmarks.standins --docs" in before and inside.count(standins.END) == 1
+
+
+def test_the_page_says_what_is_planned_since_its_stand_ins():
+    """So many runs more as the README's plan has; where that changes, so does the note below the table."""
+    page, readme = (
+        (artifacts.REPOSITORY / name).read_text(encoding="utf-8") for name in ("docs/cluster.md", "README.md")
+    )
+    table, note = page.split(standins.END)
+    rows = re.findall(r"^\| \d\w+ \| ([\d,]+) \|", readme.split(plan.START)[1].split(plan.END)[0], re.MULTILINE)
+    then, since = re.search(r"([\d,]+) records were planned", table), re.search(r"plan has (\d+) runs more", note)
+    assert sum(map(number, rows)) == number(then[1]) + number(since[1])
+
+
+def number(text):
+    return int(text.replace(",", ""))
 
 
 def test_no_shipped_record_is_a_stand_in():
