@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from mtl_core.smtos.base import NEEDS, SMTO, GramianWeighting, ProblemInfo, Step
 from mtl_core.smtos.geometry import NonFinite
 from mtl_core.smtos.registry import build
 from mtl_core.smtos.wrapping import Wrapping
-from mtl_core.step import MultiTaskModel, RandomState, autocast_as_now, unseen
+from mtl_core.step import MultiTaskModel, RandomState, autocast_as_now, unseen, without_autocast
 from mtl_core.tasks import Likelihood
 
 OVERFLOW = "overflow"  # flag of a step whose gradients a GradScaler's factor made infinite
@@ -217,8 +217,9 @@ class Balancer:
         another = None if second_batch is None else self._evaluated(second_batch)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
         step = GraphStep(self.model, named, last, z, self.replicas, scale, aims or (), another, self.wraps)
-        gramian = step.gramian("features" if z else "parameters") if self.logs else None
-        result = self._balanced(step)
+        with without_autocast(self.device):
+            gramian = step.gramian("features" if z else "parameters") if self.logs else None
+            result = self._balanced(step)
         if gramian is not None:
             self._note(list(named), step.losses, gramian, result)
         self._count(named, step, result)
@@ -250,12 +251,9 @@ class Balancer:
         start, self._random_state = self._random_state, None
 
         def again() -> Tensor:
-            if not replay:
-                return compute()
-            with unseen(self.device, start):
-                before = torch.get_rng_state()
-                values = compute()
-                if start is None and not torch.equal(before, torch.get_rng_state()):
+            with unseen(self.device, start) if replay else nullcontext():
+                before, values = RandomState.capture(self.device), compute()
+                if replay and start is None and before != RandomState.capture(self.device):
                     words = 'call balance.begin_step() before the forward pass, or take its option masks="fresh".'
                     raise Unmet(f"{self.key} looks at the losses again under the same dropout masks: {words}")
             return values

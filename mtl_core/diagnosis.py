@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mtl_core.step import check_scalars, single
+from mtl_core.step import check_scalars, in_float64
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def diagnose(
 
     def rows(wanted: Sequence[Tensor], start: int) -> Tensor:
         found = [torch.autograd.grad(x, wanted, retain_graph=True, materialize_grads=True) for x in named.values()]
-        return torch.stack([torch.cat([single(g).double().flatten(start) for g in each], -1) for each in found])
+        dense = [[in_float64(g.to_dense() if g.is_sparse else g).flatten(start) for g in each] for each in found]
+        return torch.stack([torch.cat(each, -1) for each in dense])
 
     g = rows(shared or z, 0)
     if not g.any():

@@ -130,7 +130,7 @@ class GraphStep(Step):
         self.specific = [next(theirs) if k in self.roots else [] for k in range(self.num_tasks)]
         past = any(p in shared for reached, _ in found for p in reached)
         if doors and not any(passed for _, passed in found):
-            raise ValueError("no loss depends on the features; give what heads took in, of no wholly compiled network.")
+            raise ValueError("no loss depends on the features; give what heads took in (and compile no whole network).")
         below = leaves(self.features, set())[0]
         if not past and shared.isdisjoint(below):
             raise ValueError("no loss depends on a shared parameter; give what all tasks use (no shards, as FSDP's).")

@@ -26,11 +26,6 @@ def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 _adapter = cache(TypeAdapter)
 
 
-def _positive_zero(value: Any) -> Any:
-    """0.0 for −0.0, which means the same and is written otherwise."""
-    return value + 0.0 if isinstance(value, float) else value
-
-
 def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
     """Holds options against the signature that takes them.
 
@@ -54,10 +49,11 @@ def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Map
             raise BadOption(
                 f"{owner}: option {name} = {value!r}: {problem}. Default: {known[name].default!r}."
             ) from None
-        typed = [_positive_zero(v) for v in typed] if isinstance(typed, list) else _positive_zero(typed)
         numbers = typed if isinstance(typed, list) else [typed]
+        numbers = [number + 0.0 if isinstance(number, float) else number for number in numbers]  # 0.0 for −0.0
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise BadOption(f"{owner}: option {name} = {value!r}: expected a finite number.")
+        typed = numbers if isinstance(typed, list) else numbers[0]
         if typed != known[name].default:
             said[name] = typed
     return said

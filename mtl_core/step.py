@@ -78,16 +78,21 @@ class RandomState:
     """The state of torch's default generators, so that a second forward pass can meet the same dropout masks."""
 
     cpu: Tensor
-    cuda: Tensor | None
+    own: Tensor | None  # of a device with a generator of its own
 
     @classmethod
     def capture(cls, device: torch.device) -> RandomState:
-        return cls(torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None)
+        of = {"cuda": lambda: torch.cuda.get_rng_state(device), "mps": torch.mps.get_rng_state}.get(device.type)
+        return cls(torch.get_rng_state(), of and of())
 
     def restore(self, device: torch.device) -> None:
         torch.set_rng_state(self.cpu)
-        if self.cuda is not None:
-            torch.cuda.set_rng_state(self.cuda, device)
+        if self.own is not None:
+            torch.mps.set_rng_state(self.own) if device.type == "mps" else torch.cuda.set_rng_state(self.own, device)
+
+    def __eq__(self, other: object) -> bool:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return all(a is b or torch.equal(a, b) for a, b in pairs)
 
 
 class Step:

@@ -21,14 +21,14 @@ import pandas as pd
 from scipy import stats
 
 from mtl_core import problems, smtos
-from mtl_study.analysis import comparisons, delta, inference, rankings
+from mtl_study.analysis import comparisons, delta, inference, rankings, targets
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import BadConfig, Run, RunConfig
 from mtl_study.experiments.store import RunStore
 from mtl_study.look import label
 from mtl_study.paper import claims
 from mtl_study.paper.rules import BadEvidence, Count, named_parts, pairs
-from mtl_study.words import number
+from mtl_study.words import interval, known, number
 
 UNIFORM = "unit_scal"
 RATES = (0.0005, 0.001, 0.0025)
@@ -43,7 +43,9 @@ class Comparison:
     table: one row per method: lr (its own best), delta_m (mean), place, first, last (the places that it may have), ties
     (a letter per group that cannot be told apart); difference, low, high (to the uniform loss, each at its own best
     rate, paired by seed) and n; rate, difference_at_rate, low_at_rate, high_at_rate (both at one rate); seeds_needed
-    for `effect`. All gains in percent, differences in points, higher is better.
+    for `effect`; reaches (median over seeds of the epochs to the uniform loss's best at the same rate, as a share of
+    its epochs; ∞ where it does not get there); cost (seconds per epoch over those of the uniform loss, as recorded).
+    All gains in percent, differences in points, higher is better.
     selected: one row per run behind it. runs: their records, those of the search and of single tasks among them.
     """
 
@@ -58,8 +60,8 @@ class Comparison:
         percent = f"{100 * self.level:g} %"
         lines = [
             f"| method | learning rate | Δm | ties | minus {label(UNIFORM)} ({percent}) | at one rate ({percent}) | n "
-            f"| seeds for ±{self.effect:g} |",
-            "| :--- | ---: | ---: | :--- | ---: | ---: | ---: | ---: |",
+            f"| seeds for ±{self.effect:g} | epochs to the uniform loss's best | time per epoch, × |",
+            "| :--- | ---: | ---: | :--- | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         for smto, row in self.table.iterrows():
             own = smto == UNIFORM
@@ -71,19 +73,17 @@ class Comparison:
                 f"{row.lr:g}",
                 number(row.delta_m, 2),
                 str(row.ties),
-                "–" if own else _interval(row.difference, row.low, row.high),
+                interval(row.difference, row.low, row.high),
                 "–"
                 if own
-                else f"{_interval(row.difference_at_rate, row.low_at_rate, row.high_at_rate)} at {row.rate:g}",
+                else f"{interval(row.difference_at_rate, row.low_at_rate, row.high_at_rate)} at {row.rate:g}",
                 f"{row.n:.0f}",
                 needed,
+                known(row.reaches),
+                known(row.cost),
             ]
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines) + "\n"
-
-
-def _interval(mean: float, low: float, high: float) -> str:
-    return f"{number(mean, 2, sign=True)} [{number(low, 2)}, {number(high, 2)}]"
 
 
 def compare(
@@ -156,7 +156,9 @@ def compare(
     reference = delta.single_task_baselines(alone, whole.tasks)
     selected = delta.selected(reported, reference, whole.tasks)
     at_rate = comparisons.at_one_rate(selected, delta.selected(others, reference, whole.tasks))
+    times = targets.to_target([*reported, *others], reference, whole.tasks)
     table = _table(selected, at_rate, own, effect, level)
+    table["reaches"], table["cost"] = targets.reaches(times), targets.costs(reported)
     return Comparison(problem, table, selected, [*searched, *alone, *reported, *others], effect, level)
 
 

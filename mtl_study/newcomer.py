@@ -21,7 +21,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mtl_core import problems, smtos
@@ -35,7 +34,7 @@ from mtl_study.experiments.runs import BadConfig, Run, RunConfig
 from mtl_study.experiments.store import RunStore
 from mtl_study.look import label
 from mtl_study.paper import published
-from mtl_study.words import counted, listed, number
+from mtl_study.words import counted, interval, known, listed, number
 
 UNIFORM = "unit_scal"
 SEARCH_SEEDS = (101, 102)  # not among those that are reported: a lucky seed is not chosen by and counted, too
@@ -103,9 +102,9 @@ class Found:
                 number(row.delta_m, 2),
                 f"{first}" if first == last else f"{first} to {last}",
                 str(row.ties),
-                _interval(row.difference, row.low, row.high),
-                _interval(row.difference_at_rate, row.low_at_rate, row.high_at_rate),
-                _share(row.reaches),
+                interval(row.difference, row.low, row.high),
+                interval(row.difference_at_rate, row.low_at_rate, row.high_at_rate),
+                known(row.reaches),
             ]
             lines.append(f"| {' | '.join(cells)} |")
         settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
@@ -129,14 +128,6 @@ class Found:
         if not self.earlier:
             return f"{said}; all {len(self.runs)} runs were trained now."
         return f"{said}; {self.earlier} of the {len(self.runs)} runs were trained earlier, perhaps under another load."
-
-
-def _interval(mean: float, low: float, high: float) -> str:
-    return "–" if math.isnan(mean) else f"{number(mean, 2, sign=True)} [{number(low, 2)}, {number(high, 2)}]"
-
-
-def _share(value: float) -> str:
-    return "–" if math.isnan(value) else "∞" if math.isinf(value) else number(value, 2)
 
 
 def load(path: str | os.PathLike[str]) -> type[SMTO]:
@@ -198,10 +189,10 @@ def against_shipped(
     if smtos.get(smto.key) is not smto or smto.__module__.startswith("mtl_core."):
         raise BadMethod(f"{smto.key!r} is a method of the package; a new one has a key of its own.")
     checks = check_smto(smto, unless, **(options or {}))
-    known = RunStore(artifacts.REPOSITORY / "results") if shipped is None else shipped
+    records = RunStore(artifacts.REPOSITORY / "results") if shipped is None else shipped
     paper = problem in published.problems() or problem not in problems.PROBLEMS  # an unknown name is refused there
     others = [key for key in published.methods(problem) if key not in (UNIFORM, "fixed")] if paper else []
-    experiment = protocol.stored(problem, others, known, **settings) if paper else None
+    experiment = protocol.stored(problem, others, records, **settings) if paper else None
     if experiment is None:
         raise BadConfig(
             f"there are no records of the uniform loss and its single tasks on {problem!r} with these settings; for a "
@@ -227,17 +218,16 @@ def against_shipped(
     chosen = delta.best_configurations(experiment.selected(searched))["config"].iloc[0]
     lr = float(comparisons.setting(chosen, "lr"))
     reported = [run for run in mine if run.config.seed in seeds]
-    table = _table(experiment, known, smto.key, lr, reported, level)
+    table = _table(experiment, records, smto.key, lr, reported, level)
+    cost = float(targets.costs(runs).get(smto.key, math.nan))
     at_own = experiment.selected([*experiment.runs, *(run for run in reported if run.config.lr == lr)])
     alike = {name: getattr(uniform[0], name) for name in ("source", "epochs", "batch_size", "train_size")}
-    return Found(
-        problem, smto.key, lr, checks, table, _cost(runs, smto.key), at_own, runs, rates, alike, level, earlier
-    )
+    return Found(problem, smto.key, lr, checks, table, cost, at_own, runs, rates, alike, level, earlier)
 
 
 def _table(
     experiment: protocol.Experiment,
-    known: RunStore | str | os.PathLike[str],
+    records: RunStore | str | os.PathLike[str],
     key: str,
     lr: float,
     reported: list[Run],
@@ -261,13 +251,13 @@ def _table(
             values[["mean", "low", "high"]].add_suffix(suffix).rename(columns={f"mean{suffix}": f"difference{suffix}"})
         )
         table["n"] = values["n"]
-    table["reaches"] = _reaches(experiment, known, own)
+    table["reaches"] = _reaches(experiment, records, own)
     return table
 
 
-def _reaches(experiment: protocol.Experiment, known: RunStore | str | os.PathLike[str], own: list[Run]) -> pd.Series:
+def _reaches(experiment: protocol.Experiment, records: RunStore | str | os.PathLike[str], own: list[Run]) -> pd.Series:
     """Median over the seeds of the share of the uniform loss's epochs to its best, at the same settings."""
-    store = known if isinstance(known, RunStore) else RunStore(known)
+    store = records if isinstance(records, RunStore) else RunStore(records)
     runs = [*experiment.runs, *own]
     wanted = {}
     for run in runs:
@@ -277,14 +267,4 @@ def _reaches(experiment: protocol.Experiment, known: RunStore | str | os.PathLik
     held |= {found.key: found for config in wanted.values() if (found := store.get(config)) is not None}
     times = targets.to_target([*held.values()], experiment.reference(), experiment.problem.tasks)
     reported = {frames.configuration(run.config) for run in runs}
-    times = times[times.config.isin(reported)]
-    return times.groupby("smto").share.quantile(0.5, interpolation="higher")
-
-
-def _cost(runs: Sequence[Run], key: str) -> float:
-    """Seconds per epoch of the method over those of the uniform loss, medians over the runs, as recorded."""
-    seconds = {
-        smto: [r.seconds / len(r.history) for r in runs if r.config.smto == smto and r.history]
-        for smto in (key, UNIFORM)
-    }
-    return float(np.median(seconds[key]) / np.median(seconds[UNIFORM])) if all(seconds.values()) else math.nan
+    return targets.reaches(times[times.config.isin(reported)])

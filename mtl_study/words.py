@@ -48,6 +48,16 @@ def number(value: float, digits: int = 1, sign: bool = False) -> str:
     return minus(text)
 
 
+def known(value: float, digits: int = 2) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if math.isnan(value) else number(value, digits)
+
+
+def interval(mean: float, low: float, high: float) -> str:
+    """ "+1.20 [0.40, 2.00]", or a dash where there is none."""
+    return "–" if math.isnan(mean) else f"{number(mean, 2, sign=True)} [{number(low, 2)}, {number(high, 2)}]"
+
+
 def sized(*values: float) -> list[str]:
     """Numbers that belong together, all with as many decimals as give the largest of them three digits."""
     largest = max((abs(value) for value in values if math.isfinite(value) and value), default=1.0)

@@ -1,6 +1,7 @@
 """Time to target: how long a method takes until it is as good as the uniform loss at its end.
 
     to_target(runs, baselines, tasks)        epochs, steps and seconds until a run has reached its target
+    reaches(times), costs(runs)              by method: the median of that, and what an epoch costs
     half_way(times)                          who reaches it in half of the runs, and how soon
     ahead(runs, baselines, tasks, share)     the lead over the uniform loss's end with only a share of its epochs
     profile(times), scores(times)            over problems: who is how often within a factor τ of the fastest
@@ -43,6 +44,22 @@ def seconds_per_epoch(runs: Iterable[Run]) -> dict[str, float]:
     """By configuration, the median over its seeds, so that one run on a busy machine does not count."""
     rows = [(frames.configuration(run.config), run.seconds / len(run.history)) for run in runs if run.history]
     return {str(key): float(value) for key, value in pd.DataFrame(rows).groupby(0)[1].median().items()} if rows else {}
+
+
+def costs(runs: Iterable[Run]) -> pd.Series:
+    """Seconds per epoch of each method over those of the uniform loss, medians over the runs, as recorded."""
+    rows = [(run.config.smto, run.seconds / len(run.history)) for run in runs if run.history]
+    seconds = pd.DataFrame(rows, columns=["smto", "seconds"]).groupby("smto")["seconds"].median()
+    return seconds / seconds.get(UNIFORM, math.nan)
+
+
+def reaches(times: pd.DataFrame) -> pd.Series:
+    """Median over the seeds of each method's share of the uniform loss's epochs to its best; ∞: not reached.
+
+    Args:
+        times: of `to_target`, one problem.
+    """
+    return times.groupby("smto")["share"].quantile(0.5, interpolation="higher")
 
 
 def to_target(

@@ -288,7 +288,7 @@ class Training:
             "order": self.order.get_state(),
             "augmentation": self.augmentation.get_state(),
             "second_batch": self.second_batch.state_dict(),
-            "random_state": {"cpu": self.random_state.cpu, "cuda": self.random_state.cuda},
+            "random_state": {"cpu": self.random_state.cpu, "cuda": self.random_state.own},
             "mean_losses": self.mean_losses,
             "history": [epoch.model_dump_json() for epoch in self.history],
             "clock": self.clock,
@@ -306,7 +306,7 @@ class Training:
         self.order.set_state(state["order"])
         self.augmentation.set_state(state["augmentation"])
         self.second_batch.load_state_dict(state["second_batch"])
-        self.random_state = RandomState(**state["random_state"])
+        self.random_state = RandomState(state["random_state"]["cpu"], state["random_state"]["cuda"])
         self.mean_losses = state["mean_losses"]
         self.history = [Epoch.model_validate_json(text) for text in state["history"]]
         self.clock = list(state["clock"])

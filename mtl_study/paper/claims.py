@@ -686,10 +686,14 @@ def _exact(ballot: _Ballot) -> bool:
 
 def _why(part: Part, ballot: _Ballot, rule: Compared) -> str:
     """Where the interval of a single comparison is."""
-    bounds = [line for line in (rule.above, rule.below) if math.isfinite(line)]
+    bounds = _bounds(rule)
     interval, open_ = ballot.deciding.decisive, ballot.deciding.outcome == "open"
     crossed = [line for line in bounds if open_ and interval.low <= line <= interval.high]
     return _too_few(part, ballot) or _against(ballot, _lines(rule, crossed or bounds))
+
+
+def _bounds(rule: Compared) -> list[float]:
+    return [line for line in (rule.above, rule.below) if math.isfinite(line)]
 
 
 def _lines(rule: Compared, bounds: list[float]) -> str:
@@ -700,7 +704,7 @@ def _lines(rule: Compared, bounds: list[float]) -> str:
 
 def _asked(rule: Compared) -> str:
     """What a rule asks of a number: "more than 10 times", "between −2 and 2 points"."""
-    bounds = [line for line in (rule.above, rule.below) if math.isfinite(line)]
+    bounds = _bounds(rule)
     side = "between" if len(bounds) == 2 else "more than" if math.isfinite(rule.above) else "less than"
     return f"{side} {_lines(rule, bounds)}"
 

@@ -350,11 +350,12 @@ GradScaler; in two processes with half a batch each. Digits are of the largest e
 """
 
 NETWORKS = """\
-Likewise with clipped gradients and a step size that falls every epoch, of which the method is told; with a batch and
-a forward pass for each task; with a layer frozen before the fourth step; with an encoder that is checkpointed, or
-compiled; with network and data in bfloat16; with a transformer, dropout included; and with an LSTM whose features come
-in a dict with a list in it. Three methods look at one tensor of features and refuse several, three remember each shared
-parameter and refuse others, in words.
+Likewise with clipped gradients and a step size that falls every epoch, of which the method is told; with a batch and a
+forward pass for each task; with a layer frozen before the fourth step; with an encoder that is checkpointed, or
+compiled (torch's `aot_eager`, which needs no compiler of C++; one method is tested with torch's own); with network and
+data in bfloat16; with a transformer, dropout included; and with an LSTM whose features come in a dict with a list in
+it. Three methods look at one tensor of features and refuse several, three remember each shared parameter and refuse
+others, in words.
 """
 
 AGREEMENTS = """\

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
@@ -110,6 +111,23 @@ def test_in_mixed_precision_weights_on_losses_are_those_of_the_result(key: str) 
     assert_close(grads(net), expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("given", ["features", "nothing", "groups", "log"])
+def test_backward_inside_autocast_is_that_outside(given: str) -> None:
+    """To the bit: nothing that the forward pass had in single precision is rounded to bfloat16 on the way back."""
+    found = []
+    for inside in (False, True):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5))
+        groups = [list(net[0].parameters()), list(net[2].parameters())] if given == "groups" else None
+        balance = mtl_core.Balancer(build("edm", 2), net.parameters(), groups=groups, log=given == "log")
+        z = net(torch.randn(16, 6))
+        losses = [z[:, :2].square().mean(), 3 * (z @ torch.randn(5, 4)).abs().mean()]
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            balance.backward(losses, z if given == "features" else None)
+        found.append((grads(net), [row["norm"] for row in balance.log]))
+    assert_close(*found, rtol=0, atol=0)
+
+
 def test_the_step_replaces_and_the_balancer_adds() -> None:
     torch.manual_seed(0)
     model = MultiTaskModel(nn.Linear(3, 2), {"a": nn.Linear(2, 1), "b": nn.Linear(2, 1)})
@@ -205,6 +223,18 @@ def test_rotations_turn_features_of_another_precision() -> None:
 # -- several processes -------------------------------------------------------------------------------------------------
 
 
+class Whole(nn.Module):
+    """A network that gives its features and its losses."""
+
+    def __init__(self, model: MultiTaskModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        z = self.model.encoder(x)
+        return z, [head(z).square().mean() for head in self.model.heads.values()]
+
+
 def refusals(rank: int, meeting: str, folder: str) -> None:
     """In one of two processes: what is said of a Step, of another start and of another seed; and the gradients of a
     Balancer that was made before the processes met."""
@@ -224,8 +254,20 @@ def refusals(rank: int, meeting: str, folder: str) -> None:
 
     backward(early)
     found = grads(model)
+    whole = DistributedDataParallel(Whole(model), find_unused_parameters=True)
+
+    def partly() -> None:
+        z = model.encoder(x)
+        others().backward([head(z).sum() if k == rank else None for k, head in enumerate(model.heads.values())], z)
+
+    def wrapped() -> None:
+        z, losses = whole(x)
+        others().backward(losses, z)
+
     calls: list[Callable[[], Any]] = [
         lambda: Step(model, [F.mse_loss] * 2, x, [torch.zeros(4, 1)] * 2),
+        partly,
+        wrapped,
         lambda: backward(others(seed=rank)),
         lambda: (model.encoder.weight.data.add_(rank), backward(others(together=False))),
         lambda: backward(others()),
@@ -247,7 +289,9 @@ def test_processes_that_would_drift_apart_are_refused(tmp_path: Path) -> None:
     assert_close(one, other, rtol=0, atol=0)
     assert said == too
     assert "a Step sees one process's batch" in said[0] and "mtl_core.Balancer" in said[0]
-    assert said[2] == "" and all("the processes begin with other parameters" in said[k] for k in (1, 3))
+    assert said[1] == "tasks ['0', '1'] are missing in some processes only; all need the same in every step."
+    assert "no loss depends on the features" in said[2]
+    assert said[4] == "" and all("the processes begin with other parameters" in said[k] for k in (3, 5))
 
 
 def test_the_graph_is_let_go() -> None:
@@ -289,6 +333,43 @@ def test_each_group_is_a_problem_of_its_own() -> None:
     assert result.weights.shape == (2, 2)
     with pytest.raises(BadOption, match="famo solves no Gramian on parameters"):
         mtl_core.Balancer("famo", num_tasks=2, groups=groups)
+
+
+def test_groups_train_in_every_way() -> None:
+    """Two parts of a step are the mean of both, a missing task has no weight, a state goes on where it was, and with a
+    GradScaler gradients come out times its factor."""
+    net, x = make()
+    groups = [list(net.embedding.parameters()), [*net.lstm.parameters(), *net.norm.parameters()]]
+
+    def gradients(balance: mtl_core.Balancer, *batches: Tensor, missing: bool = False, **given: Any) -> list[Tensor]:
+        net.zero_grad()
+        with balance.accumulate(len(batches)):
+            for batch in batches:
+                a, b = net.losses(net.features(batch))
+                balance.backward([a, None if missing else b], **given)
+        return [p.grad.clone() for p in net.shared]
+
+    def new() -> mtl_core.Balancer:
+        return mtl_core.Balancer(build("imgrad", 2), groups=groups)
+
+    one, other, both = gradients(new(), x), gradients(new(), x.flip(1)), gradients(new(), x, x.flip(1))
+    assert_close(both, [(a + b) / 2 for a, b in zip(one, other, strict=True)])
+
+    alone = torch.autograd.grad(net.losses(net.features(x))[0], net.shared)
+    found = gradients(new(), x, missing=True)
+    for part in (slice(1), slice(1, None)):  # of the groups
+        mine, theirs = (torch.cat([g.flatten() for g in whole[part]]) for whole in (found, alone))
+        assert_close(torch.cosine_similarity(mine, theirs, dim=0), torch.ones((), dtype=mine.dtype))
+
+    balance = mtl_core.Balancer("nash_mtl", num_tasks=2, groups=groups)
+    gradients(balance, x)
+    copied = mtl_core.Balancer("nash_mtl", num_tasks=2, groups=groups)
+    copied.load_state_dict(balance.state_dict())
+    restored = [gradients(b, x.flip(1)) for b in (balance, copied)]
+    assert_close(*restored, rtol=0, atol=0)
+
+    scaled = gradients(new(), x, scaler=torch.amp.GradScaler("cpu", init_scale=1024.0))
+    assert_close(scaled, [1024 * g for g in one])
 
 
 def test_a_dataset_per_task() -> None:
@@ -401,6 +482,56 @@ def test_the_second_look_meets_the_same_masks() -> None:
             balance.after_step(lambda net=net, x=x: net.losses(net.features(x)))
 
 
+def test_the_second_look_under_autocast_sees_what_the_first_saw() -> None:
+    """Nothing moves, so δ = 0; in full precision the losses would be others."""
+    torch.manual_seed(0)
+    trunk, heads, x = nn.Linear(6, 8), nn.ModuleList([nn.Linear(8, 1), nn.Linear(8, 2)]), torch.randn(16, 6)
+
+    def losses() -> list[Tensor]:
+        z = F.dropout(trunk(x))
+        return [head(z).float().square().mean() for head in heads]
+
+    for again in (True, False):
+        balance = mtl_core.Balancer(build("famo", 2), trunk.parameters())
+        balance.begin_step()
+        with torch.autocast("cpu", torch.bfloat16):
+            balance.backward(losses())
+            if again:
+                balance.after_step(losses)
+        if not again:
+            balance.after_step(losses)
+        assert bool(balance.smto.improvement.any()) == (not again)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_masks_that_the_device_draws_are_missed_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device with a generator of its own, played: the host's does not move while dropout draws there."""
+    state = torch.zeros(1)
+    monkeypatch.setattr(getattr(torch, kind), "get_rng_state", lambda *_: state.clone())
+    monkeypatch.setattr(getattr(torch, kind), "set_rng_state", lambda value, *_: state.copy_(value))
+    for begun in (False, True):
+        net, x = make()
+        balance = mtl_core.Balancer(build("famo", 2), net.shared)
+        balance.device = torch.device(kind)
+        met = []
+
+        def losses(net: Net = net, x: Tensor = x, met: list[float] = met) -> list[Tensor]:
+            met.append(float(state.add_(1)))
+            return net.losses(net.features(x))
+
+        if begun:
+            balance.begin_step()
+        balance.backward(losses())
+        drawn = state.clone()
+        if begun:
+            balance.after_step(losses)
+            assert met[0] == met[1]
+        else:
+            with pytest.raises(Unmet, match=r"balance\.begin_step\(\) before the forward pass"):
+                balance.after_step(losses)
+        assert torch.equal(state, drawn)
+
+
 def test_the_second_batch_leaves_no_trace() -> None:
     net, x = make(dropout=0.5)
     balance = mtl_core.Balancer("auto_lambda", net.shared, 2, lr=0.1)
@@ -409,6 +540,22 @@ def test_the_second_batch_leaves_no_trace() -> None:
     balance.backward(net.losses(z), z, second_batch=lambda: net.losses(net.features(x.flip(0))))
     assert_close(net.state_dict(), before, rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("key", ["auto_lambda", "modo", "sdmgrad"])
+def test_the_second_batch_is_seen_under_the_autocast_of_the_call(key: str) -> None:
+    net, x = nn.Linear(6, 8), torch.randn(16, 6)
+    for autocast in (False, True):
+        balance, met = mtl_core.Balancer(key, net.parameters(), 2, lr=0.1), []
+
+        def losses(met: list[Any] = met) -> list[Tensor]:
+            z = net(x)
+            met.append(z.dtype)
+            return [z.float().square().mean(), z.float().abs().mean()]
+
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            balance.backward(losses(), second_batch=losses)
+        assert len(met) > 1 and set(met) == {torch.bfloat16 if autocast else torch.float32}
 
 
 def test_a_step_refuses_a_compiled_model() -> None:
@@ -616,7 +763,7 @@ def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
         ),
         (ValueError, "every task is missing", {"losses": [None, None]}),
         (ValueError, "the features carry no gradient", {"losses": losses, "features": z["mean"].detach()}),
-        (ValueError, "depends on the features.*wholly compiled", {"losses": losses, "features": net.features(x)}),
+        (ValueError, "on the features.*compile no whole network", {"losses": losses, "features": net.features(x)}),
         (ValueError, "name all: Balancer\\(…, tasks", {"losses": {"a": losses[0]}}),
         (ValueError, "no loss depends on a shared parameter", {"losses": [p.sum() for p in net.heads[0].parameters()]}),
         (ValueError, "1 losses for 2 tasks", {"losses": losses[0] + losses[1]}),

@@ -46,6 +46,17 @@ def test_on_shared_parameters_it_is_what_autograd_says_and_nothing_changes() -> 
     losses[0].backward()
 
 
+def test_sparse_gradients_are_compared_as_dense_ones() -> None:
+    found = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        words = nn.Embedding(7, 4, sparse=sparse)
+        z = words(torch.tensor([0, 3, 3]))
+        found.append(mtl_core.diagnose([z.square().sum(), z.exp().sum()], z, shared=words.parameters()))
+    assert_allclose(found[0].norms, found[1].norms)
+    assert_allclose(found[0].cosines, found[1].cosines)
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     z, elsewhere = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
     for losses, features, words in (

@@ -58,6 +58,8 @@ def test_methods_are_compared_at_equal_terms(tmp_path):
         == found.selected.assign(lr=[*map(comparing._lr, found.selected.config)]).groupby("smto").lr.first().to_dict()
     )
     assert table.rate["edm"] == table.lr["edm"]  # the uniform loss was run at it, too
+    assert table.reaches["unit_scal"] == table.cost["unit_scal"] == 1
+    assert table.reaches["edm"] in (1, math.inf) and table.cost["edm"] > 0  # of one epoch
     shown = found._repr_markdown_()
     assert "EDM" in shown and "Unit. Scal." in shown and "nan" not in shown
 

@@ -9,7 +9,7 @@ import mtl_study
 from mtl_core import problems, smtos
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import REGISTRY
-from mtl_study import newcomer
+from mtl_study import artifacts, newcomer, parameters
 from mtl_study.analysis import inference
 from mtl_study.checking import ChecksFailed
 from mtl_study.experiments import protocol
@@ -86,6 +86,22 @@ def test_a_new_method_is_trained_beside_all_others(tmp_path, mine):
     assert f"{len(found.runs)} of the {len(found.runs)} runs were trained earlier" in again._repr_markdown_()
     assert (tmp_path / "page" / "differences.png").stat().st_size > 5000
     assert pd.read_csv(tmp_path / "page" / "methods.csv").smto.tolist() == table.index.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_the_command_writes_a_page(tmp_path, mine, monkeypatch, capsys):
+    """From records in the repository's folder to the page; whose settings they have is the preset's to say."""
+    monkeypatch.setattr(artifacts, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
+    monkeypatch.setattr(parameters, "settings_of", lambda preset, problem: TINY)
+    results = RunStore(tmp_path / "results")
+    protocol.experiment(CL_RR, ["unit_scal", "edm", "famo"], seeds=[1, 2], store=results, workers=0, **TINY)
+    assert compare.main(["--method", str(mine), "--workers", "0"]) == 0
+    said = capsys.readouterr().out
+    page = tmp_path / "artifacts" / "compare" / "inverse_norms_of_mine-multimnist-CL_RR-quick" / "index.html"
+    assert "# inverse_norms_of_mine on multimnist/CL_RR" in said and f"The page: {page}" in said
+    assert "FAMO" in page.read_text() and len(list(RunStore(tmp_path / "runs" / "compare"))) > 4
 
 
 def test_a_class_serves_as_well_as_a_file(mine):

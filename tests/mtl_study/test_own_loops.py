@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from mtl_core.balancer import Unmet
+from mtl_core.diagnosis import diagnose
 from mtl_core.smtos.registry import keys
 from mtl_study.own_loops import REFUSED, WAYS, Way, across, apart, by_hand, by_trainer, digits, samples
 
@@ -115,6 +116,14 @@ def without_float64(among: Sequence[str]) -> dict[str, set[str]]:
 
 def test_a_device_without_float64_keeps_it_on_the_host() -> None:
     assert without_float64(("cagrad", "modo", "bayesagg_mtl", "go4align")) == {}
+
+
+def test_gradients_are_compared_without_float64_on_the_device() -> None:
+    trunk, head = torch.nn.Linear(3, 4), torch.nn.Linear(4, 1)
+    with NoFloat64() as device:
+        z = trunk(torch.randn(5, 3))
+        diagnose([head(z).square().mean(), z.abs().sum()], z, shared=trunk.parameters())
+    assert device.wrong == set()
 
 
 @pytest.mark.slow

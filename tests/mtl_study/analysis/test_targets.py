@@ -54,6 +54,16 @@ def test_a_method_reaches_the_uniform_losss_best_at_its_first_epoch_with_as_much
     np.testing.assert_allclose(best.epochs, [3, 2, math.inf, math.inf, math.inf, math.inf])
 
 
+def test_by_method_a_median_of_its_seeds(curve, baselines):
+    """EDM's three seeds take 1, 1/2 and ∞ of the uniform loss's epochs, and 3, 2 and 4 seconds for one of its 1."""
+    runs = [curve([-9, -4], "unit_scal", seed) for seed in (1, 2, 3)]
+    runs += [curve(v, "edm", seed, s) for seed, v, s in ((1, [-9, -4], 6.0), (2, [-4, -9], 4.0), (3, [-9, -9], 8.0))]
+    assert targets.reaches(targets.to_target(runs, baselines, TASKS)).to_dict() == {"edm": 1, "unit_scal": 1}
+    assert targets.costs(runs).to_dict() == {"edm": 3, "unit_scal": 1}
+    assert targets.reaches(targets.to_target(runs[:3] + runs[4:], baselines, TASKS))["edm"] == math.inf
+    assert math.isnan(targets.costs(runs[3:])["edm"])
+
+
 def test_targets_are_those_of_the_same_seed(curve, baselines):
     runs = [curve([-9, v], "unit_scal", seed) for seed, v in ((1, -2), (2, -6))]
     runs += [curve([-9, -5], "edm", seed) for seed in (1, 2, 3)]
