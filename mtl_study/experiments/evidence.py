@@ -269,18 +269,19 @@ def state(block: Block, store: RunStore) -> State:
 
 
 def seconds(config: RunConfig, held: Sequence[Run]) -> float:
-    """How long a run will take on one core: as long per sample as the same method in the held runs of this problem, or
-    as the middle one of these; NaN where there is none."""
+    """How long a run will take on one core: as long per sample as the fastest of the same method in the held runs of
+    this problem (the others may have waited), or as the middle one of these; NaN where there is none."""
 
     def per_sample(run: Run) -> float:
         return run.seconds / max(len(run.history), 1) / run.config.sizes[0]
 
     alike = [r for r in held if r.config.problem == config.problem and r.config.source == config.source and r.history]
     same = [r for r in alike if r.config.smto == config.smto and r.config.batch_size == config.batch_size]
-    found = same or [r for r in alike if r.config.smto == config.smto] or alike
-    if not found:
+    same = same or [r for r in alike if r.config.smto == config.smto]
+    if not alike:
         return math.nan
-    return statistics.median(map(per_sample, found)) * config.epochs * config.sizes[0]
+    pace = min(map(per_sample, same)) if same else statistics.median(map(per_sample, alike))
+    return pace * config.epochs * config.sizes[0]
 
 
 def outlook(states: Sequence[State]) -> str:

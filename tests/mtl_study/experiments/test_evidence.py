@@ -353,5 +353,7 @@ def test_how_long_it_takes_is_read_off_records_of_the_same_method():
     run = Stand(lambda config: 0.9).get(config.model_copy(update={"epochs": 1}))  # one epoch, one second
     other = run.model_copy(update={"config": config.model_copy(update={"smto": "uw"}), "seconds": 9.0})
     assert evidence.seconds(config, [run, other]) == pytest.approx(4.0)
+    slow = run.model_copy(update={"seconds": 90.0})  # it had no core of its own
+    assert evidence.seconds(config, [slow, run, slow, other]) == pytest.approx(4.0)
     assert evidence.seconds(config.model_copy(update={"smto": "si"}), [run, other]) == pytest.approx(20.0)
     assert evidence.seconds(config, []) != evidence.seconds(config, [])  # not known
