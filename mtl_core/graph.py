@@ -222,10 +222,10 @@ class GraphStep(Step):
         return self.replicas.mean(super().gradients_on(parameter))
 
     def gramian(self, space: Space) -> Tensor:
-        if space == "parameters":
-            return super().gramian(space)
-        products = functools.reduce(torch.add, [inner_products(self._on(z).flatten(1)) for z in self.features])
-        return self.replicas.mean(products) / self.replicas.count
+        if space == "features" and space not in self._gramians:
+            products = functools.reduce(torch.add, [inner_products(self._on(z).flatten(1)) for z in self.features])
+            self._gramians[space] = self.replicas.mean(products) / self.replicas.count
+        return super().gramian(space)
 
     # -- what an SMTO may do ------------------------------------------------------------------------------------------
 

@@ -18,10 +18,11 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 import mtl_core
+import mtl_core.graph
 from mtl_core.balancer import Unmet
 from mtl_core.options import BadOption
 from mtl_core.smtos import NonFinite, StepResult, build
-from mtl_core.step import MultiTaskModel, Step
+from mtl_core.step import MultiTaskModel, Step, inner_products
 
 
 class Net(nn.Module):
@@ -302,6 +303,18 @@ def test_the_graph_is_let_go() -> None:
         mtl_core.Balancer(key, net.shared, 2).backward(net.losses(z), z)
         with pytest.raises(RuntimeError, match="a second time"):
             z["mean"].sum().backward()
+
+
+def test_products_of_gradients_are_formed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One small matrix per tensor of features, the log included."""
+    formed = []
+    monkeypatch.setattr(mtl_core.graph, "inner_products", lambda rows: formed.append(1) or inner_products(rows))
+    for log in (False, True):
+        net, x = make()
+        z = net.features(x)
+        formed.clear()
+        mtl_core.Balancer("mgda_ub", net.shared, 2, log=log).backward(net.losses(z), z)
+        assert len(formed) == 2  # `mean` and `states`
 
 
 def test_a_penalty_counts_for_its_task() -> None:
