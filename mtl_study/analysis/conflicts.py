@@ -94,12 +94,13 @@ def per_run(records: Iterable[Looks]) -> pd.DataFrame:
     Returns:
         problem, smto, seed, seconds; the means over looks of what `per_look` says; magnitude_left, the magnitude gap
         that a constant weight leaves (`of_run`); drift, the standard deviation over looks of their mean ln r between
-        tasks; magnitude and left of tasks and of samples.
+        tasks; of tasks and of samples magnitude, left, and conflicts: the share of pairs with a cosine below 0.
     """
     rows: list[dict[str, Any]] = []
     for record in records:
         run, table = record.config.base, of_run(record.looks)
-        means = table.groupby("between")[["magnitude", "left"]].mean()
+        table["conflicts"] = table.cosine < 0
+        means = table.groupby("between")[["magnitude", "left", "conflicts"]].mean()
         drift = table[table.between == TASKS].groupby(["which", "look"]).log_ratio.mean().groupby("which").std(ddof=0)
         rows.append(
             {"problem": run.problem, "smto": run.smto, "seed": run.seed, "seconds": record.seconds}

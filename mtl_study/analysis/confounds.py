@@ -3,6 +3,7 @@
     table = under_optimizers(runs, tasks)       a row per run, with its optimizer, step size and units
     rates = best_rates(table)                   the best step size of each, and whether it is inside those tried
     best = at_best(table)                       the rows at it, single-task models joined
+    gains(best)                                 what an optimizer gives to a method, and a method under an optimizer
     interaction(best)                           what Adam does for multi-task training beyond what it does anyway
     spread(best_in_units)                       how far Δm moves with the unit of one loss
 
@@ -118,6 +119,22 @@ def interaction(best: pd.DataFrame, other: str = "sgd") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def gains(best: pd.DataFrame, other: str = "sgd") -> dict[str, float]:
+    """What Adam gives to the uniform loss over another optimizer, and what the best method gives over the uniform loss
+    under each: mean Δm over the seeds, in points. Empty where a best step size is at the edge, or there is no other
+    method.
+
+    Returns:
+        "optimizer", and a number by optimizer.
+    """
+    of_methods = best[(best.factor == 1) & (best.smto != ALONE) & best.optimizer.isin(["adam", other])]
+    mean = of_methods.groupby(["optimizer", "smto"]).delta_m.mean().unstack("smto")
+    if mean.shape[0] < 2 or "unit_scal" not in mean or mean.shape[1] < 2 or not of_methods.inside.all():
+        return {}
+    over = mean.drop(columns="unit_scal").max(axis=1) - mean.unit_scal
+    return {"optimizer": float(mean.unit_scal["adam"] - mean.unit_scal[other]), **over.to_dict()}
+
+
 def at_the_edge(best: pd.DataFrame) -> list[tuple[str, str]]:
     """The (method, optimizer) pairs whose best step size is the smallest or the largest that was tried."""
     found = best.groupby(["smto", "optimizer"], sort=False).inside.all()
@@ -128,16 +145,18 @@ def spread(table: pd.DataFrame, arms: Iterable[tuple[str, str]]) -> pd.DataFrame
     """How far Δm moves with the unit of one loss: its standard deviation over the factors, seed by seed.
 
     Args:
-        table: one row per method, optimizer, factor and seed. arms: the (method, optimizer) pairs that are asked about.
+        table: of `at_best`, one row per method, optimizer, factor and seed.
+        arms: the (method, optimizer) pairs that are asked about.
 
     Returns:
         problem, smto ("unit_scal", for the rules), seed, seconds and for each pair "spread method optimizer" and
-        "delta_m method optimizer", the latter in the unit as it is; NaN where a seed lacks a factor.
+        "delta_m method optimizer", the latter in the unit as it is; NaN where a seed lacks a factor, or the best
+        step size is the smallest or the largest that was tried.
     """
     factors = sorted({1.0, *table.factor})
     found = pd.DataFrame(index=pd.Index(sorted(set(table.seed)), name="seed"))
     for smto, optimizer in arms:
-        rows = table[(table.smto == smto) & (table.optimizer == optimizer)]
+        rows = table[(table.smto == smto) & (table.optimizer == optimizer) & table.inside.astype(bool)]
         over = rows.pivot(index="seed", columns="factor", values="delta_m").reindex(found.index, columns=factors)
         found[f"spread {smto} {optimizer}"] = over.astype(float).std(axis=1, ddof=0, skipna=False)
         found[f"delta_m {smto} {optimizer}"] = over[1.0]

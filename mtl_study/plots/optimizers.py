@@ -198,6 +198,7 @@ def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | N
             "linestyle": "--" if optimizer == "sgd" else "-",
             "marker": OPTIMIZER[optimizer][1],
         }
+        style["markerfacecolor"] = style["color"] if rows.inside.all() else "none"
         ax.plot(mean.index, mean, label=f"{label(smto)}, {OPTIMIZERS[optimizer]}", markersize=5, linewidth=1.5, **style)
     ax.set_xscale("log")
     ax.set_xlabel("factor on the loss of the last task")
@@ -208,7 +209,7 @@ def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | N
     canvas.caption(
         ax,
         "Δm, mean over seeds; the step size of each way to train is the best at the factor 1. A "
-        "rule that does not notice units is a level line.",
+        "rule that does not notice units is a level line. Hollow: that step size is the smallest or the largest tried.",
     )
     return ax
 

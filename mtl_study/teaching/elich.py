@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mtl_study.analysis.confounds import ALONE, at_the_edge
+from mtl_study.analysis.confounds import ALONE, at_the_edge, gains
 from mtl_study.analysis.inference import t_interval
 from mtl_study.experiments import inner
 from mtl_study.look import OPTIMIZERS, label, problem_label
@@ -170,12 +170,19 @@ def on_optimizers(
         why = f"the best step size of {listed(edge)} is at the edge of those tried" if edge else "there are no runs"
         return f"Nothing can be compared here: {why}."
     means = interactions.groupby("smto", sort=False)[["gain", "gain_alone", "interaction"]].mean()
+    given = gains(best)
+    methods = (
+        f" From the uniform loss to the best method it is {number(given['adam'], 1, sign=True)} points under Adam and "
+        f"{number(given['sgd'], 1, sign=True)} under SGD."
+        if given
+        else ""
+    )
     alone = means.gain_alone.mean()
     words = [f"{label(str(m))} {number(row.gain, 1, sign=True)} points" for m, row in means.iterrows()]
     return (
         f"From SGD with momentum to Adam, each at its best step size: {listed(words)}; the single-task models "
-        f"{number(alone, 1, sign=True)}. What Adam does for multi-task training beyond what it does for training is "
-        "the difference, "
+        f"{number(alone, 1, sign=True)}.{methods} What Adam does for multi-task training beyond what it does for "
+        "training is the difference, "
         f"{listed(f'{number(v, 1, sign=True)} points for {label(str(m))}' for m, v in means.interaction.items())}. "
         f"Alone, the tasks want step sizes {listed(_wanted(rates, best.problem.iloc[0]))}."
     )
@@ -196,7 +203,7 @@ def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
         return "Nothing can be compared here: there are no runs."
     spread = {arm: spreads[f"spread {arm[0]} {arm[1]}"].mean() for arm in arms}
     if not (arms := [arm for arm in arms if not np.isnan(spread[arm])]):
-        return "Nothing can be compared here: no way to train has runs at all factors."
+        return "Nothing can be compared here: no way to train has runs at all factors and its best step size inside."
     level = {arm: spreads[f"delta_m {arm[0]} {arm[1]}"].mean() for arm in arms}
     most, least = max(arms, key=lambda arm: spread[arm]), min(arms, key=lambda arm: spread[arm])
     names = {arm: f"{label(arm[0])} under {OPTIMIZERS[arm[1]]}" for arm in arms}
@@ -231,6 +238,11 @@ def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
         f"(samples: {number(row['magnitude samples'], 2)})"
         for name, row in means.iterrows()
     ]
+    often = [
+        f"{percent(100 * row['conflicts tasks'], 0)} (samples: {percent(100 * row['conflicts samples'], 0)}) on {name}"
+        for name, (_, row) in zip(names, means.iterrows(), strict=True)
+    ]
+    moves = [f"{number(np.exp(drift), 1)} on {name}" for name, drift in zip(names, means.drift, strict=True)]
     known = turned.dropna()
     share, adams, signs = (100 * known[name].mean() for name in ("conflict", "conflict_adam", "turned"))
     measured = (
@@ -242,8 +254,10 @@ def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
     )
     return (
         f"The band between tasks is inside that between samples at {listed(inside)}. The mean cosine between tasks "
-        f"minus that between samples is {listed(gaps)}. One constant weight takes the magnitude similarity between "
-        f"tasks {listed(lengths)}. {measured}"
+        f"minus that between samples is {listed(gaps)}; of the pairs of tasks {listed(often)} have a cosine below 0. "
+        f"One constant weight takes the magnitude similarity between tasks {listed(lengths)}. Over a run the ratio of "
+        f"two tasks' lengths is not steady: from look to look it moves by a factor of {listed(moves)} (one standard "
+        f"deviation of its mean logarithm). {measured}"
     )
 
 
@@ -272,6 +286,7 @@ def on_transfers(robust: pd.DataFrame) -> str:
 def findings(
     rows: pd.DataFrame,
     tables: Mapping[str, pd.DataFrame],
+    best: pd.DataFrame,
     interactions: pd.DataFrame,
     spreads: pd.DataFrame,
     per_run: pd.DataFrame,
@@ -291,7 +306,7 @@ def findings(
         f"{listed(tables, last='or')} is asked.",
     )
     judged = conclusions.judged(part for found in verdicts for part in found)
-    trained = _of_training(interactions, per_run, robust)
+    trained = _of_training(gains(best), interactions, per_run, robust)
     return Conclusions([_of_units(rows, spreads), toy, *trained, judged])
 
 
@@ -317,13 +332,21 @@ def _of_units(rows: pd.DataFrame, spreads: pd.DataFrame) -> Sentence:
     )
 
 
-def _of_training(interactions: pd.DataFrame, per_run: pd.DataFrame, robust: pd.DataFrame) -> Iterator[Sentence]:
-    """A sentence for each experiment that has runs."""
+def _of_training(
+    given: Mapping[str, float], interactions: pd.DataFrame, per_run: pd.DataFrame, robust: pd.DataFrame
+) -> Iterator[Sentence]:
+    """A sentence for each experiment that has runs. given: `confounds.gains`."""
     if not interactions.empty:
         gain, alone = interactions.gain.mean(), interactions.groupby("seed").gain_alone.first().mean()
         more = "more than it helps training" if gain > alone else "no more than it helps training"
         yield Sentence(
-            f"Methods gain {number(gain, 1, sign=True)} points of Δm from SGD to Adam.",
+            f"Methods gain {number(gain, 1, sign=True)} points of Δm from SGD to Adam"
+            + (
+                f"; the best method gains {number(given['adam'], 1, sign=True)} over the uniform loss under Adam, and "
+                f"{number(given['sgd'], 1, sign=True)} under SGD."
+                if given
+                else "."
+            ),
             f"single-task models gain {number(alone, 1, sign=True)}: in trainings as short as these, Adam helps "
             f"multi-task training {more}.",
         )

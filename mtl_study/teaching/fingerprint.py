@@ -43,17 +43,28 @@ EXPECTED = {
 }
 #: one name is enough for what is the same on one Gramian, and what draws its weights is asked without the draw
 LEFT_OUT = {
+    "auto_lambda": "its weights come from a second batch and a virtual step",
+    "bayesagg_mtl": "it looks at the last layers of the heads and at targets",
     "config": "RotoGrad and others take it inside; as a method of its own it is IMTL-G with other lengths",
+    "db_mtl": "it takes the gradients of the logarithms of the losses, which no unit changes, and remembers them",
     "dwa": "equal weights at its first step",
+    "excess_mtl": "it looks at every parameter's gradient, not at their Gramian",
     "fixed": "the uniform loss with other weights",
+    "gated": "whatever method it lets through",
+    "graddrop": "it draws for every number of the features",
+    "gradnorm": "equal weights at its first step; later they follow the lengths on one matrix",
     "imtl": "its learnt scales are 1 at its first step: IMTL-G",
     "imtl_g": "with its guard, see the variant without",
     "imtl_l": "equal weights at its first step",
     "mgda": "see its variants",
     "mgda_ub": "MGDA on the features",
+    "moco": "it remembers every parameter's gradient; equal weights at its first step",
+    "modo": "its weights come from three batches",
     "pcgrad": "see its variant",
     "rlw_dirichlet": "random weights, whatever the losses",
     "rlw_normal": "random weights, whatever the losses",
+    "rotograd": "it turns the features; lengths on them are made equal",
+    "sdmgrad": "its weights come from three batches",
     "uw": "equal weights at its first step; later equivariant (first table)",
 }
 

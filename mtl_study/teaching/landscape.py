@@ -32,7 +32,7 @@ from mtl_study.teaching.two_tasks import Method, cagrad, pcgrad, unit_scal
 KAPPA = 5e-6
 STARTS = ((-8.5, 7.5), (-8.5, -5.0), (9.0, 9.0))  # of Liu et al.
 BEST, LOWEST = (0.0, -8.3551), -15.0916  # of the mean of both losses
-REACHED = -15.0  # a walk has arrived once the mean loss is below; the one line that gives the published numbers
+REACHED = -15.0  # a walk has arrived once the mean loss is below; the line that gives the published numbers under Adam
 NEAR = 0.5  # with weights on the losses, once it is as near to their optimum
 RATES = (10.0, 5.0, 1.0, 0.5, 0.1, 0.05, 0.01, 0.005, 0.001)
 BETAS, ADAMS_EPSILON = (0.9, 0.999), 1e-8

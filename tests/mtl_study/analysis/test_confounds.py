@@ -129,10 +129,24 @@ def test_the_spread_over_units_by_hand():
         ("unit_scal", "adam", 0.2, factor): [delta] for factor, delta in ((0.01, 9.0), (1.0, -5.0), (100.0, 9.0))
     }
     numbers |= {("si", "sgd", 0.1, factor): [3.0] for factor in (0.01, 1.0, 100.0)}
-    found = confounds.spread(confounds.at_best(rows(numbers)), ARMS).iloc[0]
+    best = confounds.at_best(rows(numbers)).assign(inside=True)
+    found = confounds.spread(best, ARMS).iloc[0]
     assert found["spread unit_scal adam"] == pytest.approx(np.sqrt(2 / 3)) and found["spread si sgd"] == 0
     assert found["delta_m unit_scal adam"] == 0 and found["delta_m si sgd"] == 3
+    edge = confounds.spread(best.assign(inside=best.smto == "si"), ARMS).iloc[0]
+    assert np.isnan(edge["spread unit_scal adam"]) and np.isnan(edge["delta_m unit_scal adam"])
+    assert edge["spread si sgd"] == 0
     assert (found.smto, found.seed, found.seconds) == ("unit_scal", 1, 6)
+
+
+def test_what_an_optimizer_gives_and_what_a_method_does_by_hand():
+    """From SGD to Adam the uniform loss gains 40; CAGrad, the best, 6 over it under Adam and 20 under SGD."""
+    numbers = {("unit_scal", "adam"): -10, ("unit_scal", "sgd"): -50, ("cagrad", "adam"): -4, ("cagrad", "sgd"): -30}
+    found = [(m, o, v, 1.0, True) for (m, o), v in (numbers | {("uw", "adam"): -20, ("uw", "sgd"): -60}).items()]
+    best = pd.DataFrame(found, columns=["smto", "optimizer", "delta_m", "factor", "inside"])
+    assert confounds.gains(best) == {"optimizer": 40, "adam": 6, "sgd": 20}
+    assert confounds.gains(best.assign(inside=best.optimizer == "adam")) == {}
+    assert confounds.gains(best[best.smto == "uw"]) == confounds.gains(best[best.optimizer == "adam"]) == {}
 
 
 @pytest.mark.training
@@ -145,7 +159,7 @@ def test_runs_become_rows(tmp_path):
     best = confounds.at_best(table)
     assert best[best.smto == ALONE].delta_m.mean() == pytest.approx(0, abs=1e-9)
     assert len(table) == 2 + 4 + 6 and len(best) == 2 + 2 + 6 and table.factor.tolist().count(8.0) == 2
-    spread = confounds.spread(best[best.smto == "si"], ARMS)
+    spread = confounds.spread(best[best.smto == "si"].assign(inside=True), ARMS)
     assert spread["spread si adam"].max() < 0.5 and len(spread) == 2
 
 

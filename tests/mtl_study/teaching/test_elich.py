@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mtl_core import smtos
 from mtl_study import artifacts
 from mtl_study.analysis import conflicts
 from mtl_study.analysis.confounds import ALONE
@@ -116,6 +117,11 @@ def prints(**wrong):
     return {K: table for K in (2, 3, 11)}
 
 
+def test_every_method_has_a_fingerprint_or_a_reason():
+    named = {key for key, _ in fingerprint.methods().values()} | set(fingerprint.LEFT_OUT)
+    assert named == set(smtos.keys()) and all(fingerprint.LEFT_OUT.values())
+
+
 def test_fingerprints():
     assert verdicts("Elich-methods", elich.of_fingerprints(prints())) == [REPRODUCED]
     for wrong in ({"CAGrad": fingerprint.BOTH}, {"EDM": fingerprint.NEITHER}, {"SI": fingerprint.DIRECTION}):
@@ -138,6 +144,13 @@ def of_training():
     return [gains, pd.DataFrame([of_arms]), pd.DataFrame([conflict, alike]), pd.DataFrame([robust])]
 
 
+def under_both(**of_methods):
+    """Rows as of `confounds.at_best`: Δm under Adam and under SGD by method."""
+    columns = ["problem", "smto", "optimizer", "delta_m"]
+    rows = [("p", m, o, v) for m, pair in of_methods.items() for o, v in zip(("adam", "sgd"), pair, strict=True)]
+    return pd.DataFrame(rows, columns=columns).assign(factor=1.0, inside=True, seed=1)
+
+
 def in_words(found):
     return " ".join(conclusions.words(vars(sentence)) for sentence in found.sentences)
 
@@ -146,14 +159,17 @@ def test_sentences_say_what_the_tables_say():
     rows, tables = world(head_as_used={"heads": 0.07}), {"float32": THEIRS, "float64": THEIRS}
     evidence = elich.of_invariance(rows, HOLDS, True)
     judged = [claims.decide(name, evidence, preset="quick") for name in ("Elich-partial", "Elich-memoryless")]
-    found = in_words(elich.findings(rows, tables, *of_training(), judged))
+    best = under_both(unit_scal=(-10.0, -50.0), uw=(-4.0, -30.0))
+    found = in_words(elich.findings(rows, tables, best, *of_training(), judged))
     assert "2 are reproduced (Elich-partial a and Elich-partial b)." in found
     assert "**But** Elich-partial c and Elich-memoryless are not." in found
     assert "at 5 of the 5 step sizes from 0.1." in found
     assert "the usual ε of 1e-8 leaves 7 % of the head's way." in found
     assert "arrives at 1 of 9 step sizes or at 1" in found
     assert (
-        "Methods gain +8.0 points of Δm from SGD to Adam. **But** single-task models gain +26.0" in found
+        "Methods gain +8.0 points of Δm from SGD to Adam; the best method gains +6.0 over the uniform loss under Adam, "
+        "and +20.0 under SGD. **But** single-task models gain +26.0"
+        in found
         and "no more than it helps training" in found
     )
     assert "vary by 6.0 points for the uniform loss under Adam; under SGD SI, which does not notice units (0.0" in found
@@ -167,10 +183,10 @@ def test_sentences_say_what_the_tables_say():
     assert "7 % of their way apart with its usual ε" in elich.on_invariance(rows)
     assert "of Nash-MTL, MGDA" not in elich.on_fingerprints(prints()) and "SI" in elich.on_fingerprints(prints())
     smoke = [claims.decide("Elich-full", evidence, preset="smoke")]
-    assert "2 cannot be judged on these runs" in in_words(elich.findings(rows, tables, *of_training(), smoke))
+    assert "2 cannot be judged on these runs" in in_words(elich.findings(rows, tables, best, *of_training(), smoke))
     none = [table[:0] for table in of_training()]
     per_run = of_training()[2]
-    bare = in_words(elich.findings(rows, tables, *none[:2], per_run[:1], none[3], smoke))
+    bare = in_words(elich.findings(rows, tables, best[:0], *none[:2], per_run[:1], none[3], smoke))
     assert "SGD" not in bare and "weight leaves 0.10 of this." in bare
     assert "in the limit of a small ε. **But** with the usual ε of 1e-8 factors of 10 and 0.1 still move heads" in bare
 
@@ -181,7 +197,7 @@ def test_what_survives_corruption_is_said_by_intervals_over_seeds():
     def says(**by_smto):
         rows = [(smto, x + s, 100 * (x + s)) for smto, x in by_smto.items() for s in (-0.001, 0.001)]
         robust = pd.DataFrame(rows, columns=["smto", "delta", "difference"])
-        return in_words(SimpleNamespace(sentences=list(elich._of_training(none[0], per_run, robust))[1:]))
+        return in_words(SimpleNamespace(sentences=list(elich._of_training({}, none[0], per_run, robust))[1:]))
 
     none, per_run = [table[:0] for table in of_training()], of_training()[2]
     assert says(unit_scal=-0.05, cagrad=-0.01) == (
@@ -273,7 +289,13 @@ def test_sentences_on_runs():
         ("q/CL", "unit_scal", "adam"),
     ]
     rates = dict(zip(ways, [(0.03, True), (0.3, True), (0.1, True), (0.003, True)], strict=True))
-    found = elich.on_optimizers(pd.DataFrame({"problem": ["p"]}), runs, rates)
+    best = under_both(unit_scal=(-10.0, -50.0), uw=(-4.0, -30.0))
+    found = elich.on_optimizers(best, runs, rates)
+    assert (
+        "+26.0. From the uniform loss to the best method it is +6.0 points under Adam and +20.0 under SGD. What"
+        in found
+    )
+    assert "From the uniform" not in elich.on_optimizers(best[best.smto == "uw"], runs, rates)
     assert "of 0.03 (CL) and 0.3 (RR) under SGD with momentum and of 0.003 (CL) under Adam" in found
     assert "UW +8.0 points; the single-task models +26.0" in found and "−18.0 points for UW" in found
     edge = pd.DataFrame({"smto": ["uw"], "optimizer": ["sgd"], "inside": [False]})
@@ -295,11 +317,14 @@ def test_sentences_on_conflicts():
     rows = [("multimnist/CL_RR", 0.9, -0.17), ("multimnist/CL_RR", 0.7, -0.15), ("multimnist/CL_CR", 0.2, 0.03)]
     per_run = pd.DataFrame(rows, columns=["problem", "inside", "cosine_gap"])
     per_run = per_run.assign(**{"magnitude tasks": 0.27, "left tasks": 0.87, "magnitude samples": 0.89})
+    per_run = per_run.assign(**{"conflicts tasks": [0.6, 0.8, 0.4], "conflicts samples": 0.5, "drift": np.log(2)})
     turned = pd.DataFrame({"conflict": [1.0, 0.0], "conflict_adam": [0.0, 0.0], "turned": [1.0, 0.0]})
     found = elich.on_conflicts(per_run, turned)
     assert "inside that between samples at 80 % of the looks on CL_RR and 20 % of the looks on CL_CR." in found
-    assert "minus that between samples is −0.16 on CL_RR and +0.03 on CL_CR." in found
+    assert "minus that between samples is −0.16 on CL_RR and +0.03 on CL_CR; of the pairs" in found
     assert "between tasks on CL_RR from 0.27 to 0.87 (samples: 0.89) and on CL_CR" in found
+    assert "of the pairs of tasks 70 % (samples: 50 %) on CL_RR and 40 % (samples: 50 %) on CL_CR have a" in found
+    assert "it moves by a factor of 2.0 on CL_RR and 2.0 on CL_CR" in found
     assert "at 50 % of the looks" in found and "at 0 %; the sign is another one in 50 % of the cases" in found
     assert elich.on_conflicts(per_run, turned.assign(turned=np.nan)).endswith("Adam had no measure yet.")
 
