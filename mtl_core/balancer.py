@@ -131,8 +131,6 @@ class Balancer:
         if needs := list(needs):
             raise Unmet(f"{self.key} needs " + ", and ".join(NEEDS[need] for need in needs) + (words or "."))
 
-    # -- around the step ---------------------------------------------------------------------------------------------
-
     def parameters(self) -> list[dict[str, Any]]:
         """What the method learns by the main optimizer, as parameter groups; for most methods none:
         Adam([{"params": network.parameters()}, *balance.parameters()], lr=0.001)."""
@@ -149,12 +147,17 @@ class Balancer:
         self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
 
     def begin_step(self) -> None:
-        """Called before the forward pass where there is dropout, for `after_step` to meet the same masks."""
-        if any(smto.replay for smto in self.smtos):
+        """Called before the forward pass where there is dropout, for `after_step` to meet the same masks. In the later
+        parts of an accumulated step it does nothing."""
+        if self._part == 0 and any(smto.replay for smto in self.smtos):
             self._random_state = RandomState.capture(self.device)
 
     def transform(self, z: Tensor, k: int | str) -> Tensor:
         """What head k sees of the features [B, …]; z itself for most methods."""
+        if isinstance(k, str) and k not in (self.tasks or ()):
+            raise ValueError(
+                f"balance.transform(z, {k!r}): the tasks are {self.tasks}; name them: Balancer(…, tasks=[…])."
+            )
         k = self.tasks.index(k) if isinstance(k, str) and self.tasks else int(k)
         self._seen.add(k)
         return self.smto.transform_features(z, k)
@@ -174,8 +177,6 @@ class Balancer:
         if been:
             raise Unmet(f"balance.accumulate({parts}): the last step has had {been} of {parts} calls of backward.")
 
-    # -- the step ----------------------------------------------------------------------------------------------------
-
     def backward(
         self,
         losses: Losses,
@@ -190,7 +191,7 @@ class Balancer:
         Args:
             losses: one scalar per task, in order or by name, averaged over the batch. A task that is None, or whose
                 name is not there, is missing from this batch: it has no gradient, and a method that reads losses sees
-                its last one (the mean of the others before it has any).
+                its last one (in the first step the mean of the others).
             features: what the heads took in, tensors in any nest of lists, tuples and dicts; constants are passed over.
                 With them the K passes end there for a method that reads features, and heads are passed through once.
             targets: one tensor per task, as the losses come. second_batch: computes the losses of another batch.
@@ -205,7 +206,7 @@ class Balancer:
         """
         named = self._in_order(losses)
         aims: Any = None if targets is None else list(self._in_order(targets, "targets").values())
-        z = [t for t in tree_leaves(features) if isinstance(t, Tensor) and t.requires_grad]
+        z = list(dict.fromkeys(t for t in tree_leaves(features) if isinstance(t, Tensor) and t.requires_grad))
         if features is not None and not z:
             words = "no tensor of floats is in the nest of lists, tuples and dicts, or all are detached"
             raise ValueError(f"the features carry no gradient: {words}, or made under torch.no_grad().")
@@ -214,11 +215,11 @@ class Balancer:
         if any(loss is None for loss in named.values()):  # (`None in` would compare each loss with it)
             values = [loss.detach().to(last) for loss in named.values() if loss is not None]
             last = torch.where(last.isnan(), torch.stack(values).mean(), last)
-        another = None if second_batch is None else self._evaluated(second_batch)
+        another = None if second_batch is None else self._evaluated(second_batch, named)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
         step = GraphStep(self.model, named, last, z, self.replicas, scale, aims or (), another, self.wraps)
         with without_autocast(self.device):
-            gramian = step.gramian("features" if z else "parameters") if self.logs else None
+            gramian = step.gramian("features" if z and not step.around else "parameters") if self.logs else None
             result = self._balanced(step)
         if gramian is not None:
             self._note(list(named), step.losses, gramian, result)
@@ -259,7 +260,8 @@ class Balancer:
             return values
 
         step.losses, step.again = self.before, again
-        self.smto.after_step(step)
+        with without_autocast(self.device):
+            self.smto.after_step(step)
 
     def skip_step(self) -> None:
         """Called instead of optimizer.step() where you leave a step out, as after a gradient that is not finite."""
@@ -300,8 +302,11 @@ class Balancer:
             words = "; nothing has moved them since the last backward. (balance.accumulate? balance.skip_step?)"
             self._refuse(["parameters"], words)
 
-    def _evaluated(self, function: Callable[[], Losses]) -> Callable[[], Tensor]:
-        """A function that computes losses, under the present autocast, as one that gives a tensor [K]."""
+    def _evaluated(
+        self, function: Callable[[], Losses], first: Mapping[str, Tensor | None] | None = None
+    ) -> Callable[[], Tensor]:
+        """A function that computes losses, under the present autocast, as one that gives a tensor [K]. Those of the
+        first batch, or of a graph that was there before, are refused."""
         if not callable(function):
             raise ValueError("give a function that computes the losses, not their values: lambda: losses.")
         autocast = autocast_as_now(self.device)
@@ -309,6 +314,9 @@ class Balancer:
         def evaluate() -> Tensor:
             with autocast():
                 named = self._in_order(function())
+            old = [v for name, v in named.items() if v is not None and v is (first or {}).get(name)]
+            if old or (not torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in named.values())):
+                raise ValueError("the function gives losses that were there before; it has to compute them anew.")
             return torch.stack([self.last[k] if v is None else v.to(self.last) for k, v in enumerate(named.values())])
 
         return evaluate
@@ -348,7 +356,7 @@ class Balancer:
             if new is not None:
                 new = new if self._parts == 1 else new / self._parts
                 new = new if step.scale is None else new * step.scale
-                p.grad = new if old is None else old.add_(new)
+                p.grad = new if old is None else new + old if old.is_sparse else old.add_(new)
                 for hook in (p._post_accumulate_grad_hooks or {}).values():
                     hook(p)
         return result
@@ -375,8 +383,8 @@ class Balancer:
         self.last = step.losses
         there = [loss is not None for loss in named.values()]
         present = 1 if all(there) else torch.tensor(there).to(self.last)
-        self.sums += self.last * present
-        self.counts += present
+        if not self._lost:
+            self.sums, self.counts = self.sums + self.last * present, self.counts + present
         share = self.last if self._parts == 1 else self.last * (1 / self._parts)
         self.before = share if self._part == 0 else self.before + share
         self._part = (self._part + 1) % self._parts
@@ -390,8 +398,6 @@ class Balancer:
         if "parameters" in self.needs:
             given = [p for p in self.smto.parameters() if p.grad is not None]
             self._own = [(p, p._version, p.detach().clone()) for p in given]
-
-    # -- to be saved -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two steps. torch.load reads it with its defaults."""
@@ -409,4 +415,5 @@ class Balancer:
             smto.load_state_dict(own)
         for name in REMEMBERED:
             value = state[name]
-            setattr(self, name, value.to(self.last) if isinstance(value, Tensor) else value)
+            setattr(self, name, value.to(self.last) if isinstance(value, Tensor) else copy.copy(value))
+        self._pending, self._own, self._random_state, self._seen = None, [], None, set()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from mtl_core.graph import below_features
 from mtl_core.step import check_scalars, in_float64
 
 
@@ -60,11 +61,13 @@ def diagnose(
             K more passes; without them it is of those on the features.
 
     Raises:
-        ValueError: a loss is no scalar, or none depends on what is given.
+        ValueError: a loss is no scalar, or none depends on what is given; a feature is made of another.
     """
     named = losses if isinstance(losses, Mapping) else dict(zip(map(str, range(len(losses))), losses, strict=True))
-    z, shared = [t for t in tree_leaves(features) if isinstance(t, Tensor) and t.requires_grad], list(shared)
+    found = dict.fromkeys(t for t in tree_leaves(features) if isinstance(t, Tensor) and t.requires_grad)
+    z, shared = list(found), list(shared)
     check_scalars(named)
+    below_features(z)
     if not z:
         raise ValueError("diagnose: the features carry no gradient; give what the heads took in.")
 

@@ -50,13 +50,14 @@ class Replicas:
         distributed.all_reduce(total)
         return total / self.count
 
-    def means(self, tensors: dict[Any, Tensor]) -> dict[Any, Tensor]:
-        """The means of several tensors, sent at once."""
-        if self.count == 1 or not tensors:
-            return tensors
-        flat = self.mean(torch.cat([t.flatten() for t in tensors.values()]))
-        parts = flat.split([t.numel() for t in tensors.values()])
-        return {p: part.view(t.shape).to(t) for (p, t), part in zip(tensors.items(), parts, strict=True)}
+    def means(self, wanted: Iterable[Any], tensors: Iterable[Tensor | None]) -> dict[Any, Tensor]:
+        """The means of several tensors by what they are wanted for, sent at once; None is left out."""
+        found = {p: t for p, t in zip(wanted, tensors, strict=True) if t is not None}
+        if self.count == 1 or not found:
+            return found
+        flat = self.mean(torch.cat([t.flatten() for t in found.values()]))
+        parts = flat.split([t.numel() for t in found.values()])
+        return {p: part.view(t.shape).to(t) for (p, t), part in zip(found.items(), parts, strict=True)}
 
     def gather(self, tensor: Tensor, dim: int = 0) -> Tensor:
         """The tensors of all processes, equally large, one after the other."""
@@ -81,8 +82,8 @@ class GraphStep(Step):
         keep_graph: what is asked after the Jacobian may go through the encoder again; otherwise that frees its graph.
 
     Raises:
-        ValueError: a loss is no scalar; losses, features and shared parameters do not hang together; processes have
-            different tasks.
+        ValueError: a loss is no scalar; losses, features and shared parameters do not hang together; a feature is made
+            of another, or has a hook; processes have different tasks.
     """
 
     def __init__(
@@ -122,22 +123,22 @@ class GraphStep(Step):
 
     def _sort_out(self) -> None:
         """What belongs to the heads; whether all losses reach what is shared through the features alone."""
-        shared, doors = set(self.shared), {(z.grad_fn, z.output_nr) for z in self.features}
+        shared, doors, below = set(self.shared), doors_of(self.features), below_features(self.features)
         each = [[root] for root in self.roots.values()] if doors else [list(self.roots.values())]
         found = [leaves(roots, doors) for roots in each]
         behind = [[p for p in reached if p not in shared] for reached, _ in found]
         theirs = iter(behind if doors else behind * len(self.roots))
         self.specific = [next(theirs) if k in self.roots else [] for k in range(self.num_tasks)]
-        past = any(p in shared for reached, _ in found for p in reached)
-        if doors and not any(passed for _, passed in found):
+        past = [not shared.isdisjoint(reached) for reached, _ in found]
+        if doors and not any(met for _, met in found):
             raise ValueError("no loss depends on the features; give what heads took in (and compile no whole network).")
-        below = leaves(self.features, set())[0]
-        if not past and shared.isdisjoint(below):
+        if not any(past) and shared.isdisjoint(below):
             raise ValueError("no loss depends on a shared parameter; give what all tasks use (no shards, as FSDP's).")
-        if lost := [list(p.shape) for p in below if isinstance(p, nn.Parameter) and p not in shared]:
+        if lost := [list(p.shape) for p in below if p not in shared]:
             words = "not in `shared` and would get no gradient. Give all parameters below the features, or no features."
             raise ValueError(f"the features come from parameters (of shapes {str(lost)[1:-1]}) that are {words}")
-        self.through_features = bool(doors) and not past
+        self.through_features = bool(doors) and not any(past)
+        self.around = [k for k, p, (_, met) in zip(self.roots, past, found, strict=False) if doors and p and not met]
 
     @property
     def z(self) -> Tensor:  # type: ignore[override]
@@ -153,8 +154,6 @@ class GraphStep(Step):
         if len(self.features) != 1:
             raise ValueError(f"this method looks at one tensor of features [B, …]; there are {len(self.features)}.")
         return self.features[0]
-
-    # -- gradients of this process -----------------------------------------------------------------------------------
 
     def _pull(
         self, outputs: Sequence[Tensor], gradients: Iterable[Tensor], wanted: Sequence[Tensor], keep: bool
@@ -183,6 +182,8 @@ class GraphStep(Step):
 
     def _on(self, z: Tensor) -> Tensor:
         """∂L_k/∂z [K, …] for one tensor of features."""
+        if self.around:
+            raise ValueError(f"tasks {self.around} reach shared parameters past all features; give theirs, too.")
         none = single(torch.zeros_like(z))
         return torch.stack([self._found.get(k, {}).get(z, none) for k in range(self.num_tasks)])
 
@@ -198,15 +199,14 @@ class GraphStep(Step):
                 row = [found.get(p) for p in parameters]
             yield _dense(parameters, row)
 
-    # -- what an SMTO may look at: of all processes -------------------------------------------------------------------
-
     @property
     def feature_gradients(self) -> Tensor:
         return self.replicas.gather(self._on(self._one_feature), dim=1) / self.replicas.count
 
     @property
     def head_gradients(self) -> list[dict[nn.Parameter, Tensor]]:
-        return [self.replicas.means(self._heads(k)) for k in range(self.num_tasks)]
+        heads = map(self._heads, range(self.num_tasks))
+        return [self.replicas.means(found.keys(), found.values()) for found in heads]
 
     def _heads(self, k: int) -> dict[nn.Parameter, Tensor]:
         found = self._found.get(k, {})
@@ -227,8 +227,6 @@ class GraphStep(Step):
             self._gramians[space] = self.replicas.mean(products) / self.replicas.count
         return super().gramian(space)
 
-    # -- what an SMTO may do ------------------------------------------------------------------------------------------
-
     def apply(self, weights: Tensor, head_weights: Tensor | None = None) -> None:
         self._check_graph()
         same, weights = head_weights is weights, weights.to(self.losses)
@@ -236,7 +234,7 @@ class GraphStep(Step):
             everyone = list(dict.fromkeys([*self.shared, *itertools.chain(*self.specific)]))
             roots = list(self.roots.values())
             gradients = self._pull(roots, [weights[k] for k in self.roots], everyone, keep=False)
-            self._fill(self.replicas.means(_present(everyone, gradients)))
+            self._fill(self.replicas.means(everyone, gradients))
         elif self.through_features and self._jacobian is None:
             directions = [torch.tensordot(weights.to(g), g, 1) for g in map(self._on, self.features)]
             self._apply_on(self._pull(self.features, directions, self.shared, keep=False), head_weights)
@@ -256,7 +254,7 @@ class GraphStep(Step):
         self._apply_on(self._pull(self.features, [own], self.shared, keep=False), head_weights)
 
     def _apply_on(self, gradients: Sequence[Tensor | None], head_weights: Tensor | None) -> None:
-        self._fill(self.replicas.means(_present(self.shared, gradients)) | self._weighted_heads(head_weights))
+        self._fill(self.replicas.means(self.shared, gradients) | self._weighted_heads(head_weights))
 
     def _weighted_heads(self, head_weights: Tensor | None) -> dict[Tensor, Tensor]:
         total: dict[Tensor, Tensor] = {}
@@ -264,7 +262,7 @@ class GraphStep(Step):
             for p, gradient in self._heads(k).items():
                 weighted = gradient if head_weights is None else gradient * head_weights[k].to(gradient)
                 total[p] = total[p] + weighted if p in total else weighted
-        return self.replicas.means(total)
+        return self.replicas.means(total.keys(), total.values())
 
     def _fill(self, gradients: Mapping[Tensor, Tensor]) -> None:
         self._spent, taken = True, set[int]()
@@ -279,8 +277,6 @@ class GraphStep(Step):
         """Let go of the graph and of all gradients; the losses stay."""
         vars(self).pop("_found", None)
         self.roots, self.features, self._jacobian, self.second_batch = {}, [], None, None
-
-    # -- the same parameters, elsewhere -------------------------------------------------------------------------------
 
     def reevaluate(self, parameters: Mapping[nn.Parameter, Tensor] | None = None, fresh: bool = False) -> Tensor:
         if self.again is None or parameters is not None:
@@ -299,7 +295,7 @@ class GraphStep(Step):
         with moved(parameters), unseen(self.losses.device):
             loss = batch().sum()
             found = self._pull([loss], [torch.ones_like(loss)], list(parameters), keep=False)
-        return self.replicas.means(dict(zip(parameters, _dense(list(parameters), found), strict=True)))
+        return self.replicas.means(parameters, _dense(list(parameters), found))
 
 
 class GroupStep(Step):
@@ -327,9 +323,25 @@ class GroupStep(Step):
             p.grad = part.to(p.dtype)
 
 
+def doors_of(features: Iterable[Tensor]) -> set[tuple[Any, int]]:
+    """Where features leave the graph: a node, and which of its outputs."""
+    return {(z.grad_fn, z.output_nr) for z in features if z.grad_fn is not None}
+
+
+def below_features(features: Sequence[Tensor]) -> list[Any]:
+    """The tensors that features are differentiated for. Raises ValueError where one is made of another, or has a hook,
+    since what passes there would count twice."""
+    found = [leaves([z], doors_of(features) - doors_of([z])) for z in features]
+    if any(met for _, met in found):
+        raise ValueError("one of the features is made of another; give those that come first, or no features.")
+    if any(z._backward_hooks for z in features):
+        raise ValueError("a hook on the features would act twice; put it on what they are made of.")
+    return list(itertools.chain(*(reached for reached, _ in found)))
+
+
 def leaves(roots: Iterable[Tensor], doors: set[tuple[Any, int]]) -> tuple[list[Any], bool]:
-    """The tensors that losses are differentiated for, reached without passing a door (a node of the graph and which of
-    its outputs); and whether a door was met. Raises ValueError at a reentrant checkpoint."""
+    """The tensors that losses are differentiated for, reached without passing a door (`doors_of`); and whether
+    one was met. Raises ValueError at a reentrant checkpoint."""
     seen, todo, found, met = set(), [(root.grad_fn, root.output_nr) for root in roots], [], False
     while todo:
         edge = todo.pop()
@@ -344,10 +356,6 @@ def leaves(roots: Iterable[Tensor], doors: set[tuple[Any, int]]) -> tuple[list[A
                 found.append(edge[0].variable)  # type: ignore[attr-defined]
             todo.extend(edge[0].next_functions)
     return found, met
-
-
-def _present(wanted: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> dict[Tensor, Tensor]:
-    return {p: g for p, g in zip(wanted, gradients, strict=True) if g is not None}
 
 
 def _dense(wanted: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor]:

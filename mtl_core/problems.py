@@ -93,9 +93,6 @@ def _multimnist(names: tuple[str, ...]) -> Callable[..., Problem]:
     return build
 
 
-# -- Cityscapes --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Step:
     """A step of the ladder: what the model is and what it sees."""
@@ -182,9 +179,6 @@ _STEPS = {
     "19C/D": _Step("D", high=True),
     "19C/I": _Step("I", high=True),
 }
-
-
-# -- QM9 ---------------------------------------------------------------------------------------------------------------
 
 
 def _qm9(name: str, properties: tuple[str, ...]) -> Callable[..., Problem]:

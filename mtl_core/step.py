@@ -73,7 +73,7 @@ class MultiTaskModel(nn.Module):
             yield prediction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RandomState:
     """The state of torch's default generators, so that a second forward pass can meet the same dropout masks."""
 
@@ -586,7 +586,9 @@ def check_scalars(losses: Mapping[str, Any]) -> None:
 
 
 def in_float64(x: Tensor) -> Tensor:
-    """x in float64: on its device or, from MPS, which has none, on the host."""
+    """x in float64: on its device or, from MPS, which has none, on the host. Raises ValueError for complex numbers."""
+    if x.is_complex():
+        raise ValueError("complex numbers are not supported; give torch.view_as_real of them, made of real parameters.")
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 

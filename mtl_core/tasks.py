@@ -90,9 +90,6 @@ def reconstruction(name: str, label: str) -> Task:
     return Task(name, label, "gaussian", F.mse_loss, {"mse": MSE})
 
 
-# -- one number per sample ---------------------------------------------------------------------------------------------
-
-
 def _mse(prediction: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(prediction.reshape(target.shape), target)
 
@@ -114,9 +111,6 @@ def regression(name: str, label: str, unit: str, scale: float) -> Task:
 
 def _scaled_mean(scale: float, total: Tensor) -> Tensor:
     return scale * _mean(total)
-
-
-# -- maps --------------------------------------------------------------------------------------------------------------
 
 
 def segmentation(classes: int) -> Task:

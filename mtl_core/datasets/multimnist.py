@@ -117,9 +117,6 @@ class DigitPairs:
         return self.x.index_select(0, index), targets
 
 
-# -- the module itself is the dataset (datasets/base.py) ---------------------------------------------------------------
-
-
 def sizes(source: str) -> Sizes:
     """Pairs in train, val and test."""
     return SIZES[source]

@@ -527,9 +527,6 @@ def take(arrays: Arrays, rows: np.ndarray) -> Arrays:
     return Arrays(*(values[chosen.get(name, rows)] for name, values in arrays._asdict().items()))
 
 
-# -- the dataset -------------------------------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=1)
 def order() -> dict[SplitName, np.ndarray]:
     """The paper's split: places in torch-geometric's order, int64, in the order of a shuffled list."""

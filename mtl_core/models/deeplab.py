@@ -39,9 +39,6 @@ class WeightsNotFound(FileNotFoundError):
     """Pretrained weights are not where they were looked for, cannot be had from there, or are not whole."""
 
 
-# -- encoder -----------------------------------------------------------------------------------------------------------
-
-
 class Encoder(nn.Sequential):
     """Images [B, 3, H, W], normalised as ImageNet's, to features z [B, 512 or 2048, H/8, W/8].
 
@@ -161,9 +158,6 @@ def imagenet_weights(depth: Depth) -> dict[str, Any]:
             f"({type(error).__name__}: {error}). Download that address into that folder (the environment variable "
             "TORCH_HOME moves it; delete a broken file first), or set pretrained: false to start from random weights."
         ) from error
-
-
-# -- heads -------------------------------------------------------------------------------------------------------------
 
 
 class Head(nn.Sequential):

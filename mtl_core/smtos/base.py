@@ -9,6 +9,7 @@ host with numpy; everything with a batch in it stays on the device with torch.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,8 +38,8 @@ NEEDS = {
     "transform": "heads that take balance.transform(z, k)",
     "features": "what the heads took in: balance.backward(losses, features=z)",
     "targets": "the targets: balance.backward(…, targets=[…])",
-    "second_batch": "the losses of another batch: balance.backward(…, second_batch=lambda: losses)",
-    "after_step": "the losses once more after the step: balance.after_step(lambda: losses)",
+    "second_batch": "the losses of another batch: balance.backward(…, second_batch=lambda: losses_of(another))",
+    "after_step": "the losses once more after the step: balance.after_step(lambda: losses_of(batch))",
 }
 
 
@@ -192,15 +193,16 @@ class SMTO(nn.Module):
     def get_extra_state(self) -> dict[str, Any]:
         """What state_dict() adds to parameters and buffers: the generator and the `remembered` attributes, arrays
         as tensors, so that torch.load reads them."""
-        kept = {name: getattr(self, name) for name in self.remembered}
-        kept = {name: torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) else v for name, v in kept.items()}
+        kept = {name: copy.deepcopy(getattr(self, name)) for name in self.remembered}
+        kept = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in kept.items()}
         return {"generator": self.generator.get_state(), **kept}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["generator"].cpu())
         for name in self.remembered:
             array = isinstance(getattr(self, name), np.ndarray)
-            setattr(self, name, torch.as_tensor(state[name]).numpy().copy() if array else state[name])
+            value = copy.deepcopy(state[name])
+            setattr(self, name, torch.as_tensor(value).numpy() if array else value)
 
 
 class LossWeighting(SMTO):

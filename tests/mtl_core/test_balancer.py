@@ -166,6 +166,110 @@ def test_constants_among_the_features_are_passed_over() -> None:
     assert_close(*found, rtol=0, atol=0)
 
 
+def by_features(**given: Any) -> tuple[dict[str, Tensor], StepResult]:
+    """A step of CAGrad, or of another method, on a trunk of two layers; `features` makes them of (first, z)."""
+    torch.manual_seed(0)
+    first, second, heads = nn.Linear(3, 4), nn.Linear(4, 4), nn.ModuleList([nn.Linear(4, 1), nn.Linear(4, 1)])
+    trunk = nn.ModuleList([first, second]).double()
+    x = torch.randn(5, 3).double()
+    hidden = first(x).tanh()
+    z = second(hidden)
+    losses = [
+        head(z).square().mean() + k * hidden.sum() * given.get("past", 0) for k, head in enumerate(heads.double())
+    ]
+    balance = mtl_core.Balancer(given.get("key", "cagrad"), trunk.parameters(), 2, log=given.get("log", False))
+    result = balance.backward(losses, given.get("features", lambda hidden, z: z)(hidden, z))
+    return grads(nn.ModuleList([trunk, heads])), result
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("key", ["cagrad", "unit_scal", "mgda_ub"])
+def test_features_that_are_given_twice_count_once(key: str, log: bool) -> None:
+    once = by_features(key=key)
+    assert_close(by_features(key=key, log=log, features=lambda _, z: {"a": z, "b": z})[0], once[0])
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        lambda hidden, z: [z, z[:, 0]],
+        lambda hidden, z: [z.view(-1), z],
+        lambda hidden, z: [z, z + 1],
+        lambda hidden, z: [hidden, z],
+        lambda hidden, z: [z, *z.split(2, 1)],
+    ],
+)
+def test_a_feature_that_is_made_of_another_is_refused(features: Callable[[Tensor, Tensor], Any]) -> None:
+    """What passes both would count twice."""
+    for key in ("cagrad", "unit_scal", "mgda_ub"):
+        with pytest.raises(ValueError, match="one of the features is made of another"):
+            by_features(key=key, features=features)
+
+
+def test_parts_of_one_tensor_are_features_as_well_as_the_whole() -> None:
+    """Where they do not overlap, and the heads took them: here the whole is made of the parts."""
+    torch.manual_seed(0)
+    trunk, heads, x, found = (
+        nn.Linear(3, 4).double(),
+        nn.ModuleList([nn.Linear(2, 1)] * 2).double(),
+        torch.randn(5, 3),
+        [],
+    )
+    for parts in (True, False):
+        trunk.zero_grad()
+        z = trunk(x.double())
+        both = z.split(2, 1)
+        losses = [heads[k](both[k]).square().mean() for k in (0, 1)]
+        mtl_core.Balancer("mgda_ub", trunk.parameters(), 2).backward(losses, list(both) if parts else z)
+        found.append(grads(trunk))
+    assert_close(*found)
+
+
+def test_a_hook_on_the_features_is_refused() -> None:
+    def turned(_: Tensor, z: Tensor) -> Tensor:
+        z.register_hook(lambda g: -0.1 * g)
+        return z
+
+    with pytest.raises(ValueError, match="a hook on the features would act twice"):
+        by_features(features=turned)
+
+
+def test_a_task_that_passes_all_features_by_is_named() -> None:
+    """A method that reads features would give it no weight; others differentiate it all the way down, the log too."""
+
+    def step(key: str, **given: Any) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        trunk, heads, x = nn.Linear(3, 4), nn.ModuleList([nn.Linear(4, 1)] * 2), torch.randn(2, 5, 3)
+        a, b = trunk(x[0]), trunk(x[1])
+        losses = [heads[0](a).square().mean(), heads[1](b).abs().mean()]
+        mtl_core.Balancer(key, trunk.parameters(), 2, **given).backward(losses, a)
+        return grads(trunk)
+
+    for key in ("mgda_ub", "imtl_g", "graddrop"):
+        with pytest.raises(ValueError, match=r"tasks \[1\] reach shared parameters past all features"):
+            step(key)
+    assert_close(step("cagrad", log=True), step("cagrad"))
+
+
+def test_every_tensor_below_the_features_is_asked_for() -> None:
+    """A prompt that is no parameter would get no gradient; complex numbers would lose a part."""
+    trunk, prompt = nn.Linear(3, 4), torch.zeros(4, requires_grad=True)
+    z = trunk(torch.ones(2, 3)) + prompt
+    with pytest.raises(ValueError, match=r"of shapes \[4\]\) that are not in `shared`"):
+        mtl_core.Balancer("cagrad", trunk.parameters(), 2).backward([z.sum(), z.square().sum()], z)
+    weight = nn.Parameter(torch.ones(2, dtype=torch.cfloat))
+    with pytest.raises(ValueError, match="complex numbers are not supported"):
+        mtl_core.Balancer("mgda", [weight], 2).backward([weight.abs().sum(), weight.real.sum()])
+
+
+def test_a_sparse_gradient_that_is_there_is_added_to() -> None:
+    words = nn.Embedding(5, 2)
+    words.weight.grad = torch.sparse_coo_tensor(torch.tensor([[1]]), torch.ones(1, 2), (5, 2))
+    z = words(torch.tensor([1, 2]))
+    mtl_core.Balancer("unit_scal", words.parameters(), 2).backward([z.sum(), z.sum()])
+    assert words.weight.grad.to_dense().tolist() == [[0, 0], [2, 2], [1, 1], [0, 0], [0, 0]]
+
+
 def test_hooks_that_wait_for_the_gradient_are_called() -> None:
     """As an optimizer inside the backward pass has them: it moves every weight once, by the method's gradient."""
     for key in ("cagrad", "unit_scal"):
@@ -516,6 +620,48 @@ def test_the_second_look_under_autocast_sees_what_the_first_saw() -> None:
         assert bool(balance.smto.improvement.any()) == (not again)
 
 
+def test_after_the_step_nothing_is_computed_under_autocast() -> None:
+    """δ of FAMO is 0.3 and 0.3001: the logits go apart, as they do in full precision."""
+    found = []
+    for inside in (False, True):
+        p = nn.Parameter(torch.ones(2))
+        balance = mtl_core.Balancer("famo", [p], 2)
+        balance.backward([p[0] * 1.0, p[1] * 1.0])
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            balance.after_step(lambda: [torch.tensor(0.7), torch.tensor(0.6999)])
+        found.append(dict(balance.smto.state_dict()))
+    assert found[0].pop("_extra_state") and found[1].pop("_extra_state")
+    assert_close(*found, rtol=0, atol=0)
+
+
+def test_losses_that_were_there_before_are_refused() -> None:
+    """They would say that nothing changes."""
+    net, x = make()
+    balance = mtl_core.Balancer("famo", net.shared, 2)
+    losses = net.losses(net.features(x))
+    balance.backward(losses)
+    with pytest.raises(ValueError, match="losses that were there before; it has to compute them anew"):
+        balance.after_step(lambda: losses)
+    for key in ("auto_lambda", "modo", "sdmgrad"):
+        losses = net.losses(net.features(x))
+        with pytest.raises(ValueError, match="losses that were there before"):
+            mtl_core.Balancer(key, net.shared, 2, lr=0.1).backward(losses, second_batch=lambda kept=losses: kept)
+
+
+def test_the_parts_of_a_step_begin_with_the_first() -> None:
+    """`begin_step` before each forward pass, as the loop has it: the second look meets the masks of all parts."""
+    net, x = make(dropout=0.5)
+    balance = mtl_core.Balancer(build("famo", 2), net.shared)
+    with balance.accumulate(2):
+        for _ in range(2):
+            balance.begin_step()
+            balance.backward(net.losses(net.features(x)))
+    balance.after_step(
+        lambda: (torch.stack(net.losses(net.features(x))) + torch.stack(net.losses(net.features(x)))) / 2
+    )
+    assert not balance.smto.improvement.any()
+
+
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_masks_that_the_device_draws_are_missed_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device with a generator of its own, played: the host's does not move while dropout draws there."""
@@ -744,6 +890,28 @@ def test_heads_and_targets_come_by_name_or_in_order() -> None:
             mtl_core.Balancer("edm", trunk.parameters(), tasks=["a", "b"], heads=nameless)
 
 
+def test_a_state_is_a_copy() -> None:
+    """Of several Balancers that go on from one, each counts by itself, and what is kept does not change; a step that
+    waited for its second look is over."""
+    net, x = make()
+
+    def new() -> mtl_core.Balancer:
+        return mtl_core.Balancer("famo", net.shared, 2)
+
+    first = new()
+    first.backward(net.losses(net.features(x)))
+    first.after_step(lambda: [loss.detach() for loss in net.losses(net.features(x))])
+    state = first.state_dict()
+    before = copy.deepcopy((state["sums"], state["counts"], state["last"]))
+    for balance in (new(), new(), first):
+        balance.load_state_dict(state)
+        balance.backward(net.losses(net.features(x)))
+        assert balance.counts.tolist() == [2, 2]
+    assert_close((state["sums"], state["counts"], state["last"]), before, rtol=0, atol=0)
+    first.load_state_dict(state)
+    first.backward(net.losses(net.features(x)))
+
+
 def test_a_state_of_something_else_is_refused() -> None:
     net, _ = make()
     groups = [list(net.embedding.parameters()), list(net.lstm.parameters())]
@@ -799,6 +967,8 @@ def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
     for shared, kind in ((net, "Net"), (net.named_parameters(), "tuple"), ([torch.ones(1)], "Tensor")):
         with pytest.raises(BadOption, match=f"expected shared parameters, not {kind}: shared=trunk"):
             mtl_core.Balancer("edm", shared, 2)
+    with pytest.raises(ValueError, match=r"transform\(z, 'a'\): the tasks are None; name them"):
+        mtl_core.Balancer("edm", net.shared, 2).transform(z["mean"], "a")
     embedding, lstm = (list(part.parameters()) for part in (net.embedding, net.lstm))
     for groups in ([embedding, embedding], [lstm]):
         with pytest.raises(BadOption, match="one group for each shared parameter"):

@@ -57,6 +57,14 @@ def test_sparse_gradients_are_compared_as_dense_ones() -> None:
     assert_allclose(found[0].cosines, found[1].cosines)
 
 
+def test_features_count_once() -> None:
+    z = torch.ones(2, 2, requires_grad=True) * 1
+    losses = [z[:, 0].sum(), z.square().sum()]
+    assert_allclose(mtl_core.diagnose(losses, {"a": z, "b": z}).norms, mtl_core.diagnose(losses, z).norms)
+    with pytest.raises(ValueError, match="one of the features is made of another"):
+        mtl_core.diagnose(losses, [z, z[:, 0]])
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     z, elsewhere = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
     for losses, features, words in (
