@@ -82,7 +82,7 @@ def write_report(repository: Path, preset: str, sources: list[Path], drop: bool 
         _keep_or_write(place / f"{figure.name}.png", figure.path.with_suffix(".png").read_bytes())
     for path in gone:
         path.unlink()
-    files.write_json(place / "claims.json", rows)
+    files.write_json(place / "claims.json", [{name: _of_any_processor(v) for name, v in row.items()} for row in rows])
     path, page, evidence = repository / "REPORT.md", front(shown, repository), trails(shown, folder)
     headings = _outline(shown, page)
     seen = Counter[str]()
@@ -129,6 +129,11 @@ def _incomplete(shown: list[Section]) -> list[str]:
         elif section.silent:
             lines.append(f"{section.stem}: nothing on what it found")
     return lines
+
+
+def _of_any_processor(value: Any) -> Any:
+    """A number to ten digits; the last of all its digits are those of one processor."""
+    return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
 def _lost(place: Path, rows: list[dict[str, Any]]) -> list[str]:

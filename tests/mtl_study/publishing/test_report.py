@@ -47,6 +47,18 @@ def test_a_picture_that_shows_the_same_keeps_its_bytes(house):
     assert tracked.read_bytes() != file.getvalue()
 
 
+def test_verdicts_as_data_are_the_same_on_every_processor(house):
+    """The last digits of a number that is computed each time are those of one; the pages keep them."""
+    path = house.folder / "claims/02_proofs.json"
+    rows = json.loads(path.read_text())
+    for estimate in (1 / 3, 0.33333333333333337):
+        rows[0]["estimate"] = estimate
+        path.write_text(json.dumps(rows))
+        house.report()
+        found = json.loads((house.repository / "docs/report/claims.json").read_text())
+        assert next(row for row in found if row["id"] == rows[0]["id"])["estimate"] == 0.3333333333
+
+
 def test_a_report_of_incomplete_artifacts_is_refused_by_name_and_nothing_is_removed(house):
     house.report()
     before = house.tracked()
