@@ -24,12 +24,14 @@ SHIPPED = REPOSITORY / "results"
 RECORDS = sorted(path for path in SHIPPED.rglob("*.jsonl") if path.stem not in NOT_RUNS)
 QUICK = reproduce.plan(REPOSITORY, "quick", [], {})
 ON_RECORDS = [job for job in QUICK if job.values.get("store") == SHIPPED.name]
-# The quick ones are the first, one that trains digits, one that trains molecules, and one that proves.
-MARKS = {number: [pytest.mark.training] for number in ("00", "01", "04")}
+# The quick ones are the first, one that trains molecules, and one that proves.
+MARKS = {number: [pytest.mark.training] for number in ("00", "04")}
 MARKS |= {
-    number: [pytest.mark.training, pytest.mark.slow] for number in ("02", "02b", "03", "05", "05b", "05c", "07", "08")
+    number: [pytest.mark.training, pytest.mark.slow]
+    for number in ("01", "02", "02b", "03", "05", "05b", "05c", "07", "08")
 }
-LONG = dict.fromkeys(("02b", "03", "04", "05b", "05c", "07", "08"), pytest.mark.slow)  # at quick, with all records
+TRAINED = ("01", "02b", "03", "04", "05", "05b", "05c", "07", "08")
+LONG = dict.fromkeys(TRAINED, pytest.mark.slow)  # at quick, with all records
 
 
 @pytest.mark.parametrize(
