@@ -4,8 +4,8 @@
     u_t = the share of the last 50 steps, this one included, with more need than this one
     the inner SMTO acts where u_t < duty + (duty · t − steps with the inner SMTO before this one) / 50
 
-In the end the inner SMTO has acted in the share `duty` of the steps, whatever the need is measured by: what differs
-between two measures is when it acts, not how often.
+After T steps the inner SMTO has acted in duty · T of them, give or take 50, whatever the need is measured by: what
+differs between two measures is when it acts, and hardly how often.
 
 Source: this package, to test Zhou et al. 2025 (arXiv:2503.08006): does imbalance or conflict ask for an SMTO?
 Differs:

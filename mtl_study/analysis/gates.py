@@ -1,6 +1,6 @@
 """When an SMTO acts, and at which c: what comparisons at equal terms say. Δm is in percent, higher is better.
 
-by_duty(selected)     one row per seed: Δm behind every gate
+by_duty(selected, always)    one row per seed: Δm behind every gate, and without one
 at_radii(selected)    one row per method and seed: Δm at equal c, and at the best c by validation
 apart(selected)       one row per seed and c: IMGrad minus CAGrad
 """
@@ -18,23 +18,29 @@ WITH_RADIUS = ("cagrad", "imgrad")  # methods with the setting c
 BEST = "best"  # among the values of c: each method at its best by validation
 
 
-def by_duty(selected: pd.DataFrame) -> pd.DataFrame:
+def by_duty(selected: pd.DataFrame, always: pd.DataFrame) -> pd.DataFrame:
     """Of gated runs, one row per seed.
 
+    Args:
+        always: runs of the same method without a gate, with seed and delta_m.
+
     Returns:
-        problem, smto ("gated"), seed, seconds, and "MEASURE DUTY", Δm behind that gate: "ratio 0.3".
+        problem, smto ("gated"), seed, seconds, and "MEASURE DUTY", Δm behind that gate: "ratio 0.3"; always, Δm of the
+        method in every step (NaN where there is no such run).
     """
     options = [all_options("gated", setting(config, "options")) for config in selected.config]
     gate = [f"{one['by']} {one['duty']:g}" for one in options]
     table = selected.assign(gate=gate)
     wide = table.pivot(index=["problem", "seed"], columns="gate", values="delta_m")
     wide = wide.reindex(columns=list(dict.fromkeys(gate)))
+    wide["always"] = wide.index.get_level_values("seed").map(always.set_index("seed").delta_m)
     seconds = table.groupby(["problem", "seed"]).seconds.sum()
     return wide.assign(smto="gated", seconds=seconds).reset_index().rename_axis(columns=None)
 
 
 def duty(runs: Sequence[Run]) -> pd.DataFrame:
-    """Of gated runs: by, duty, seed, and acted, the share of steps in which the inner method has acted in the end."""
+    """Of gated runs: by, duty, seed, and acted, the share of the steps so far in which the inner method has acted, mean
+    over the steps of the last epoch."""
     rows = []
     for run in (one for one in runs if one.history):
         options = all_options("gated", run.config.options)

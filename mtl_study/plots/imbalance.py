@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from mtl_study.look import BLUE, GREY, INK, LOOK, SKY, VERMILION, in_order, label, problem_label
+from mtl_study.look import GREY, INK, LOOK, SKY, VERMILION, in_order, label, problem_label
 from mtl_study.plots import canvas
 from mtl_study.teaching import grid, imbalance, landscape
 from mtl_study.teaching.landscape import Walks
@@ -130,7 +131,8 @@ def kappas(table: pd.DataFrame) -> np.ndarray:
     more = sorted(set(table.num_tasks) - {2})
     _, axes = canvas.grid_of_axes(1, [1] * (1 + len(more)), 4.0 * (1 + len(more)) + 1.8, 3.6)
     origins = list(dict.fromkeys(table.origin))
-    looks = dict(zip(origins, ((SKY, "o"), (BLUE, "s"), *[(INK, "x")] * len(origins)), strict=False))
+    shades = [mpl.colormaps["Blues"](shade) for shade in (0.35, 0.55, 0.75, 1.0)]  # darker: a longer part is shared
+    looks = dict(zip(origins, (*zip(shades, "os^D", strict=True), *[(INK, "x")] * len(origins)), strict=False))
     for ax, tasks in zip(axes.flat, [2, *more], strict=True):
         part = table[table.num_tasks == tasks]
         for origin, own in part.groupby("origin", sort=False):

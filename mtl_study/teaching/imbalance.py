@@ -21,8 +21,7 @@ from scipy.stats import spearmanr
 
 from mtl_core.smtos.imgrad import balance
 
-NONE_IN_COMMON, IN_COMMON = "nothing in common", "something in common"  # random gradients
-SHARED = {NONE_IN_COMMON: 0.0, IN_COMMON: 1.0}  # how long the part is that all tasks have
+SHARED = (0.0, 0.5, 1.0, 2.0)  # of random gradients: how long the part is that all tasks have, in units of their own
 FEATURES = 40  # of random gradients
 
 
@@ -38,9 +37,13 @@ def kappa(ratio: float | np.ndarray, cosine: float | np.ndarray) -> np.ndarray:
     return found
 
 
-def random_gramians(kind: str, draws: int, num_tasks: int, rng: np.random.Generator) -> np.ndarray:
-    """Gramians of Gaussian gradients whose lengths lie within a factor of some 10 of each other, [draws, K, K]."""
-    J = rng.normal(size=(draws, num_tasks, FEATURES)) + SHARED[kind] * rng.normal(size=(draws, 1, FEATURES))
+def random_gramians(shared: float, draws: int, num_tasks: int, rng: np.random.Generator) -> np.ndarray:
+    """Gramians of Gaussian gradients whose lengths lie within a factor of some 10 of each other, [draws, K, K].
+
+    Args:
+        shared: how long the part is that all tasks have, in units of what each has for itself.
+    """
+    J = rng.normal(size=(draws, num_tasks, FEATURES)) + shared * rng.normal(size=(draws, 1, FEATURES))
     J *= np.exp(rng.normal(0, 0.7, (draws, num_tasks, 1)))
     found: np.ndarray = J @ J.swapaxes(1, 2)
     return found
@@ -73,7 +76,7 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         gramians, how many; deviation, the largest between κ and its closed form (NaN for more than two tasks);
         spearman, of all Gramians, and of those with a conflict and without: −1 where κ always falls as the ratio rises;
-        NaN for fewer than three.
+        NaN for fewer than three; low and high, the 95 % interval of the first (`interval`).
     """
     rows = []
     for (origin, num_tasks), part in table.groupby(["origin", "num_tasks"], sort=False):
@@ -84,7 +87,8 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
                 "num_tasks": num_tasks,
                 "gramians": len(part),
                 "deviation": (part.kappa - part.closed).abs().max(),
-                "spearman": _spearman(part),
+                "spearman": (rho := _spearman(part)),
+                **dict(zip(("low", "high"), interval(rho, len(part)), strict=True)),
                 "spearman, conflict": _spearman(part[conflict]),
                 "spearman, no conflict": _spearman(part[~conflict]),
             }
@@ -96,6 +100,13 @@ def _spearman(part: pd.DataFrame) -> float:
     if len(part) < 3 or part.kappa.nunique() == 1:
         return float("nan")
     return float(spearmanr(part.ratio, part.kappa).statistic)
+
+
+def interval(rho: float, pairs: int) -> tuple[float, float]:
+    """The 95 % interval of a rank correlation from so many pairs, more than three: Fisher's z with the standard error
+    of Bonett & Wright 2000 (Psychometrika 65, 23–28), √((1 + ρ²/2)/(n − 3))."""
+    half = 1.96 * np.sqrt((1 + rho**2 / 2) / (pairs - 3)) if pairs > 3 else np.nan
+    return float(np.tanh(np.arctanh(rho) - half)), float(np.tanh(np.arctanh(rho) + half))
 
 
 def falls(angles: int = 179, ratios: int = 200) -> bool:

@@ -28,6 +28,7 @@ ROUNDING = 1e-10  # between two ways to compute one cosine
 STRONG = -0.5  # a correlation that lets one number stand for another
 SAME = 2.0  # points within which two methods are the same, as in the rule on equal c
 FEW = 0.1  # of the walks that do not arrive
+KEPT = 2.0  # percent of the steps that a gate may be off its duty
 
 
 def of_balance(walks: Mapping[str, Walks]) -> pd.DataFrame:
@@ -72,7 +73,8 @@ def of_cosine(table: pd.DataFrame, falls: bool) -> pd.DataFrame:
         if row.num_tasks == 2:
             found.append(checked("closed form", name, row.deviation < ROUNDING, deviation=row.deviation))
         else:
-            found.append(checked(f"{row.num_tasks} tasks", name, row.spearman < STRONG, spearman=row.spearman))
+            values = {"spearman": row.spearman, "low": row.low, "high": row.high}
+            found.append(checked(f"{row.num_tasks} tasks", name, row.high < STRONG, **values))
     return pd.DataFrame(found)
 
 
@@ -137,8 +139,11 @@ def on_cosine(table: pd.DataFrame) -> str:
     if words:
         said += f" Its rank correlation with the ratio of lengths is {listed(words)}."
     for tasks, part in more.groupby("num_tasks"):
-        words = [f"{number(row.spearman, 2)} ({row.origin})" for row in part.itertuples()]
-        said += f" With {tasks} tasks it is {listed(words)}."
+        words = [
+            f"{number(row.spearman, 2)} ({number(row.low, 2)} to {number(row.high, 2)}; {row.origin})"
+            for row in part.itertuples()
+        ]
+        said += f" With {tasks} tasks it is, with 95 % intervals, {listed(words)}."
     return said
 
 
@@ -159,7 +164,16 @@ def on_failures(per_run: pd.DataFrame, cs: Sequence[float]) -> str:
         f"{shares('nash exact')}. CAGrad and IMGrad hurt one, on the problem where they do most, at {listed(words)}. "
         f"IMGrad repairs {'failures of CAGrad, against the theorem' if repairs else 'no failure of CAGrad'}, and hurts "
         f"a task where CAGrad does not {shares('hurts alone')}."
+        f"{_neither(means.index[(means.cagrad + means.imgrad) == 0])}"
     )
+
+
+def _neither(problems: Sequence[str]) -> str:
+    """Where a difference between CAGrad and IMGrad is 0 since neither fails."""
+    if not len(problems):
+        return ""
+    where = listed(problem_label(str(name)) for name in problems)
+    return f" On {where} neither of the two hurts a task at any look: there is nothing to repair."
 
 
 # -- runs (B4 to B7) ---------------------------------------------------------------------------------------------------
@@ -207,6 +221,8 @@ def on_steps(per_run: pd.DataFrame) -> str:
         else ""
     )
     least, most = means["share"].idxmin(), means["share"].idxmax()
+    pair = [smto for smto in ("cagrad", "imgrad") if smto in clean]
+    never += " So between these two there is no difference to find in directions." if len(pair) == 2 else ""
     return (
         "From the direction that is asked for to the step that Adam makes, the share of looks at which a task is hurt "
         f"goes {listed(f'for {one}' for one in both)}.{never} The cosine between the two is "
@@ -253,15 +269,20 @@ def on_gates(per_seed: pd.DataFrame, acted: pd.DataFrame, duties: Sequence[float
             f"at {percent(100 * duty, 0)} of the steps {_points(apart[0])} over random steps and {_points(apart[1])} "
             "over those most in conflict"
         )
-    off = (acted.acted - acted.duty).abs().max()
+    off = 100 * (acted.acted - acted.duty).abs().max()
+    kept = (
+        "what differs is when the method acts and hardly how often"
+        if off < KEPT
+        else "so they differ in how often the method acts, too"
+    )
     mean = {duty: per_seed[f"ratio {duty:g}"].mean() for duty in duties}
     gated = [f"{percent(value, 1)} at a duty of {percent(100 * duty, 0)}" for duty, value in mean.items()]
     without = [f"{percent(value, 1)} with {name}" for name, value in levels.items()]
     return (
         "Acting where gradients are least balanced gains, in points of Δm with 95 % intervals, "
-        f"{listed(words)}. All gates keep their duty within {percent(100 * off, 1)} of the steps: what differs is when "
-        f"the method acts and not how often. Behind that gate Δm is {listed(gated)}; without a gate it is "
-        f"{listed(without)}."
+        f"{listed(words)}. The share of the steps in which the method has acted, mean over the last epoch, is off the "
+        f"duty by {percent(off, 1)} of the steps at most, over all gates: {kept}. Behind that gate Δm is "
+        f"{listed(gated)}; without a gate it is {listed(without)}."
     )
 
 

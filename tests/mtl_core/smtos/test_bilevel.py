@@ -301,6 +301,18 @@ def test_a_gate_that_is_always_open_is_its_inner_method_and_one_that_is_never_op
             assert result.diagnostics["share"] == duty
 
 
+@pytest.mark.parametrize("duty", [0.1, 0.5, 0.9])
+def test_a_gate_keeps_its_duty_to_within_fifty_steps_whatever_the_needs(duty) -> None:
+    """Also where they always rise, always fall, never change, or are such that the gate is wrong as long as it can."""
+    for needs in (range(400), range(400, 0, -1), [1.0] * 400, None):
+        smto, off = build("gated", 2, duty=duty), 0.0
+        for t in range(400):
+            behind = smto.acted < duty * smto.steps
+            smto.opens(float((-t if behind else t) if needs is None else needs[t]))
+            off = max(off, abs(smto.acted - duty * smto.steps))
+        assert off <= 50
+
+
 @pytest.mark.agrees("its definition, worked out apart", "gated")
 def test_a_gate_keeps_its_duty_whatever_the_need_is_measured_by() -> None:
     """Also where the need drifts, so that a running quantile alone would be open too often; and it opens where the need

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from mtl_core import smtos
 from mtl_study.analysis import failures
 
 RNG = np.random.default_rng(4)
@@ -53,6 +54,28 @@ def test_one_row_per_run_and_the_theorem():
     assert_allclose(found["imgrad"], (found["imgrad 0.2"] + found["imgrad 0.5"]) / 2)
     assert_allclose(found["imgrad"] - found["cagrad"], found["hurts alone"], atol=1e-12)
     assert {"nash released", "nash exact", "fallback", "imgrad eq9 0.5"} <= set(found)
+
+
+@pytest.mark.parametrize("num_tasks", [2, 3, 11])
+def test_imgrad_in_every_reading_fails_wherever_cagrad_does(num_tasks):
+    """Its first line, too: no step of the ball, drawn at random, serves the worst-off task better than CAGrad's."""
+    J = RNG.normal(size=(15, num_tasks, 20)) * 10 ** RNG.uniform(-1, 1, (15, num_tasks, 1))
+    J[:, 1] -= (
+        1.5 * np.linalg.norm(J[:, 1], axis=-1, keepdims=True) * J[:, 0] / np.linalg.norm(J[:, 0], axis=-1)[:, None]
+    )
+    margins = failures.per_look(J @ J.swapaxes(1, 2), [0.2, 0.6])
+    for c in ("0.2", "0.6"):
+        fails = margins[f"cagrad {c}"] < -failures.ROUNDING
+        assert fails.any() and (c == "0.2" or not fails.all())
+        for reading in failures.READINGS:
+            assert (margins.loc[fails, f"{failures.imgrad(reading)} {c}"] < 0).all()
+    cagrad = smtos.build("cagrad", num_tasks, c=0.4, rescale=0)
+    for rows in J[:5]:
+        mean = rows.mean(0)
+        step = cagrad.solve(rows @ rows.T) @ rows
+        others = RNG.normal(size=(500, 20))
+        others *= 0.4 * np.linalg.norm(mean) / np.linalg.norm(others, axis=1, keepdims=True)
+        assert (rows @ step).min() >= ((mean + others) @ rows.T).min(1).max()
 
 
 def test_a_rule_outside_the_theorem_would_be_caught(monkeypatch):

@@ -78,7 +78,8 @@ def selected(rows, options):
 def test_gates_by_duty():
     rows = [("gated", seed, 10.0 * seed + i, 0.0) for seed in (1, 2) for i in range(3)]
     table = selected(rows, [{**by, "duty": 0.3} for _ in (1, 2) for by in ({}, {"by": "cosine"}, {"by": "random"})])
-    found = gates.by_duty(table)
+    found = gates.by_duty(table, pd.DataFrame({"seed": [2, 3], "delta_m": [7.0, 8.0]}))
+    assert found.always.isna().tolist() == [True, False] and found.always[1] == 7
     assert found[["ratio 0.3", "cosine 0.3", "random 0.3"]].to_numpy().tolist() == [[10, 11, 12], [20, 21, 22]]
     assert set(found.smto) == {"gated"} and found.seconds.tolist() == [3, 3]
 

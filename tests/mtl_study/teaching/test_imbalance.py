@@ -26,7 +26,7 @@ def test_kappa_by_hand():
 
 
 def test_the_formula_is_what_imgrad_computes_and_no_other_is():
-    gramians = {kind: imbalance.random_gramians(kind, 60, 2, RNG) for kind in imbalance.SHARED}
+    gramians = {shared: imbalance.random_gramians(shared, 60, 2, RNG) for shared in imbalance.SHARED}
     table = imbalance.measured(gramians)
     found = imbalance.correlations(table)
     assert found.deviation.max() < 1e-12 and set(found.gramians) == {60}
@@ -42,10 +42,37 @@ def test_a_formula_that_rises_somewhere_is_told(monkeypatch):
 
 
 def test_more_tasks_have_no_formula_and_zeros_are_left_out():
-    gramians = [*imbalance.random_gramians(imbalance.IN_COMMON, 5, 4, RNG), np.diag([1.0, 0.0, 1.0, 1.0])]
+    gramians = [*imbalance.random_gramians(1.0, 5, 4, RNG), np.diag([1.0, 0.0, 1.0, 1.0])]
     table = imbalance.measured({"some": gramians})
     assert len(table) == 5 and table.closed.isna().all() and (table.ratio >= 1).all()
     assert np.isnan(imbalance.correlations(table[:2]).spearman[0])
+
+
+def test_of_eleven_tasks_kappa_tells_less_the_more_they_share():
+    """Random Gramians by the same recipe, worked out here; each value lies within the interval of the other's."""
+    found = []
+    for shared in imbalance.SHARED:
+        J = RNG.normal(size=(400, 11, 40)) + shared * RNG.normal(size=(400, 1, 40))
+        J *= np.exp(RNG.normal(0, 0.7, (400, 11, 1)))
+        table = imbalance.measured({shared: imbalance.random_gramians(shared, 400, 11, RNG)})
+        found.append(row := imbalance.correlations(table).iloc[0])
+        other = imbalance.correlations(imbalance.measured({shared: J @ J.swapaxes(1, 2)})).spearman[0]
+        assert 2 * row.low - row.spearman < other < 2 * row.high - row.spearman
+    assert (np.diff([row.spearman for row in found]) > 0.05).all()
+    assert found[0].high < -0.7 and found[-1].low > -0.5
+
+
+@pytest.mark.parametrize("shared", [0.0, 2.0])
+def test_the_interval_of_a_rank_correlation_holds_what_it_promises(shared):
+    """Over 150 sets of 60 Gramians it holds the value of them all as often as it says, give or take chance."""
+    G = imbalance.random_gramians(shared, 9000, 5, np.random.default_rng(3))
+    table = imbalance.measured({shared: G})
+    whole = imbalance.correlations(table).spearman[0]
+    parts = [imbalance.correlations(table[i : i + 60]).iloc[0] for i in range(0, 9000, 60)]
+    assert 0.90 <= np.mean([part.low <= whole <= part.high for part in parts]) <= 0.99
+    assert np.isnan(imbalance.interval(0.5, 3)).all()
+    # by hand: z = .549, standard error √(1.125/97) = .1077
+    assert_allclose(imbalance.interval(0.5, 100), np.tanh([0.5493 - 0.2111, 0.5493 + 0.2111]), atol=1e-3)
 
 
 @pytest.mark.parametrize(("ratio", "degrees"), [(4.0, 150.0), (2.0, 100.0), (1.2, 170.0), (30.0, 120.0)])
