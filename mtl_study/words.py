@@ -58,6 +58,12 @@ def interval(mean: float, low: float, high: float) -> str:
     return "–" if math.isnan(mean) else f"{number(mean, 2, sign=True)} [{number(low, 2)}, {number(high, 2)}]"
 
 
+def bounded(mean: float, low: float, high: float) -> str:
+    """ "+1.2 (+0.4 to +2.0)", without the second half where there is no interval."""
+    bounds = "" if not math.isfinite(low) else f" ({number(low, 1, sign=True)} to {number(high, 1, sign=True)})"
+    return f"{number(mean, 1, sign=True)}{bounds}"
+
+
 def sized(*values: float) -> list[str]:
     """Numbers that belong together, all with as many decimals as give the largest of them three digits."""
     largest = max((abs(value) for value in values if math.isfinite(value) and value), default=1.0)

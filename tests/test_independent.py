@@ -11,7 +11,7 @@ import pytest
 from mtl_study.artifacts import REPOSITORY
 
 SCRIPT = Path(__file__).parent / "independent" / "verdicts.py"
-ONCE = ("Elich", "Zhou", "Kurin-length", "Royer-conflict")  # claims of notebooks 07 and 08
+ONCE = ("Elich", "MAdam", "Muon", "Zhou", "Kurin-length", "Royer-conflict")  # claims of notebooks 07 and 08
 
 
 def test_the_script_is_short_and_imports_nothing_of_ours():

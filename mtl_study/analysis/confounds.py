@@ -5,6 +5,9 @@
     best = at_best(table)                       the rows at it, single-task models joined
     gains(best)                                 what an optimizer gives to a method, and a method under an optimizer
     interaction(best)                           what Adam does for multi-task training beyond what it does anyway
+    preferences(runs, alone, tasks)             a row per run with weights on its losses, and the gain in every task
+    ends(best)                                  how far apart opposite preferences lead, by optimizer
+    front(best, tasks), orders(best)            which optimizer holds the Pareto front; whether methods keep their order
     spread(best_in_units)                       how far Δm moves with the unit of one loss
 
 Δm is in percent, higher is better, against the best single-task models under Adam, whatever trained the run.
@@ -13,13 +16,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom, kendalltau
 
 from mtl_core.tasks import Task
 from mtl_study.analysis import delta
 from mtl_study.analysis.frames import setting
+from mtl_study.analysis.fronts import nondominated
 from mtl_study.experiments.runs import Run
 
 ALONE = "single_task"  # the name of the single-task models, joined, among the methods
@@ -33,7 +39,8 @@ def under_optimizers(runs: Sequence[Run], tasks: Sequence[Task]) -> pd.DataFrame
 
     Returns:
         problem, tasks (how many), smto, optimizer, lr, factor (of the last task's loss), seed, delta_m, val_delta_m,
-        seconds. Empty where a task has no single-task model under Adam.
+        seconds, and the gain in every task that it has, in percent. Empty where a task has no single-task model under
+        Adam.
     """
     names = [task.name for task in tasks]
     by_tasks: dict[tuple[str, ...], list[Run]] = {}
@@ -41,7 +48,7 @@ def under_optimizers(runs: Sequence[Run], tasks: Sequence[Task]) -> pd.DataFrame
         by_tasks.setdefault(run.config.definition.task_names, []).append(run)
     alone = [run for name in names for run in by_tasks.get((name,), []) if run.config.optimizer == "adam"]
     if {run.config.definition.task_names[0] for run in alone} != set(names):
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=[*COLUMNS, *names])
     baselines = delta.single_task_baselines(alone, tasks)
     tables = []
     for of_tasks, found in by_tasks.items():
@@ -51,7 +58,7 @@ def under_optimizers(runs: Sequence[Run], tasks: Sequence[Task]) -> pd.DataFrame
         table["optimizer"] = [setting(config, "optimizer") for config in table.config]
         table["lr"] = [setting(config, "lr") for config in table.config]
         table["factor"] = [(setting(config, "units") or [1.0])[-1] for config in table.config]
-        tables.append(table[COLUMNS])
+        tables.append(table.reindex(columns=[*COLUMNS, *names]))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -94,13 +101,13 @@ def at_best(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([several, joined.reindex(columns=rows.columns)], ignore_index=True)
 
 
-def interaction(best: pd.DataFrame, other: str = "sgd") -> pd.DataFrame:
-    """What Adam gives over another optimizer, to methods and to single-task models, seed by seed. A method counts where
+def interaction(best: pd.DataFrame, other: str = "sgd", of: str = "adam") -> pd.DataFrame:
+    """What one optimizer gives over another, to methods and to single-task models, seed by seed. A method counts where
     all four best step sizes are inside their grids: one at an edge says only how far the grid reached.
 
     Returns:
-        problem, smto, seed, seconds; gain (points of Δm, Adam minus the other), gain_alone, and interaction, the first
-        minus the second: above 0, Adam helps multi-task training more than it helps training.
+        problem, smto, seed, seconds; gain (points of Δm, `of` minus the other), gain_alone, and interaction, the first
+        minus the second: above 0, it helps multi-task training more than it helps training.
     """
     best = best[best.factor == 1]
     problem = best.problem.iloc[0] if len(best) else ""
@@ -109,7 +116,7 @@ def interaction(best: pd.DataFrame, other: str = "sgd") -> pd.DataFrame:
     value = best.set_index(["smto", "optimizer", "seed"]).sort_index()
     rows = []
     for smto in dict.fromkeys(best.smto):
-        four = [(name, optimizer) for name in (smto, ALONE) for optimizer in ("adam", other)]
+        four = [(name, optimizer) for name in (smto, ALONE) for optimizer in (of, other)]
         if smto == ALONE or not all(inside.get(pair, False) for pair in four):
             continue
         numbers = pd.DataFrame({pair: value.delta_m.loc[pair] for pair in four}).dropna()
@@ -133,6 +140,97 @@ def gains(best: pd.DataFrame, other: str = "sgd") -> dict[str, float]:
         return {}
     over = mean.drop(columns="unit_scal").max(axis=1) - mean.unit_scal
     return {"optimizer": float(mean.unit_scal["adam"] - mean.unit_scal[other]), **over.to_dict()}
+
+
+def preferences(runs: Sequence[Run], alone: Sequence[Run], tasks: Sequence[Task]) -> pd.DataFrame:
+    """One row per run of the uniform loss with weights on its losses, for `best_rates` and `at_best`.
+
+    Args:
+        alone: single-task models; those under Adam are the yardstick, as everywhere here.
+
+    Returns:
+        COLUMNS, where smto names the weights ("0.9 : 0.1") and val_delta_m weighs the tasks' gains on validation by
+        them; preferred, the task with the largest weight; and the gain on test in every task, in percent.
+    """
+    names = [task.name for task in tasks]
+    single = [run for run in alone if run.config.optimizer == "adam" and len(run.config.definition.task_names) == 1]
+    if {run.config.definition.task_names[0] for run in single} != set(names):
+        return pd.DataFrame(columns=[*COLUMNS, "preferred", *names])
+    baselines = delta.single_task_baselines(single, tasks)
+    found, validated = (delta.selected(runs, baselines, tasks, split) for split in ("test", "val"))
+    units = [setting(config, "units") or [1.0] * len(tasks) for config in found.config]
+    weights = np.array(units, dtype=float).reshape(-1, len(tasks)) / len(tasks)
+    found["val_delta_m"] = (validated[names].to_numpy(dtype=float) * weights).sum(axis=1)
+    found["smto"] = [named(row) for row in weights]
+    found["preferred"] = [names[i] for i in weights.argmax(axis=1)]
+    for name in ("optimizer", "lr"):
+        found[name] = [setting(config, name) for config in found.config]
+    return found.assign(tasks=len(tasks), factor=1.0)[[*COLUMNS, "preferred", *names]]
+
+
+def named(weights: Iterable[float]) -> str:
+    """ "0.9 : 0.1", of the weights on the losses."""
+    return " : ".join(f"{weight:g}" for weight in weights)
+
+
+def ends(best: pd.DataFrame) -> pd.DataFrame:
+    """How far apart preferences lead, seed by seed: by how many points a task gains more where it is the preferred one
+    than where another is, mean over the tasks. 0: preferences make no difference.
+
+    Args:
+        best: `at_best` of `preferences`.
+
+    Returns:
+        problem, smto ("unit_scal", for the rules), seed, seconds, and "apart OPTIMIZER"; NaN where a seed lacks a
+        preference, or a best step size is the smallest or the largest that was tried.
+    """
+    tasks = list(dict.fromkeys(best.preferred)) if len(best) else []
+    found = pd.DataFrame(index=pd.Index(sorted(set(best.seed)), name="seed"))
+    for optimizer, rows in best.groupby("optimizer", sort=False):
+        of = {name: rows[rows.preferred == name].set_index("seed")[tasks] for name in tasks}
+        apart = [of[name][name] - of[other][name] for name in tasks for other in tasks if other != name]
+        far = sum(apart) / len(apart) if apart and rows.inside.all() else np.nan
+        found[f"apart {optimizer}"] = far
+    problem = best.problem.iloc[0] if len(best) else ""
+    return found.assign(problem=problem, smto="unit_scal", seconds=best.groupby("seed").seconds.sum()).reset_index()
+
+
+class Front(NamedTuple):
+    """Runs on a joint front: how many, how many of the first optimizer, and how often as many or more would be if in
+    every pair of runs (one method, one seed) a coin said which is whose."""
+
+    size: int
+    first: int
+    p: float
+
+
+def front(best: pd.DataFrame, tasks: Sequence[str], other: str = "sgd") -> Front:
+    """Who holds the Pareto front of the runs of all methods and seeds under Adam and another optimizer, each at its
+    best step size. The chance is exact: where one run of a pair is on the front, a coin decides; both count anyway.
+
+    Args:
+        best: `at_best`, with the gain in every task.
+    """
+    rows = best[(best.factor == 1) & (best.smto != ALONE) & best.optimizer.isin(["adam", other])]
+    rows = rows.dropna(subset=list(tasks))
+    rows = rows[rows.groupby(["smto", "seed"]).optimizer.transform("nunique") == 2]
+    if rows.empty:
+        return Front(0, 0, float("nan"))
+    on = rows[nondominated(rows[list(tasks)])]
+    first, both = int((on.optimizer == "adam").sum()), int(on.duplicated(["smto", "seed"]).sum())
+    return Front(len(on), first, float(binom.sf(first - both - 1, len(on) - 2 * both, 0.5)))
+
+
+def orders(best: pd.DataFrame, other: str = "sgd") -> float:
+    """Kendall's τ between the methods' orders by Δm under Adam and under another optimizer, mean over the seeds that
+    have all of them: 1, the same order; −1, the reverse. NaN for fewer than two methods."""
+    rows = best[(best.factor == 1) & (best.smto != ALONE)]
+    wide = rows.pivot(index="seed", columns=["optimizer", "smto"], values="delta_m").astype(float).dropna()
+    if not {"adam", other} <= set(rows.optimizer) or len(set(rows.smto)) < 2 or wide.empty:
+        return float("nan")
+    return float(
+        np.mean([kendalltau(row["adam"], row[other][row["adam"].index]).statistic for _, row in wide.iterrows()])
+    )
 
 
 def at_the_edge(best: pd.DataFrame) -> list[tuple[str, str]]:

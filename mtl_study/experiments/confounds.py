@@ -3,6 +3,7 @@
     crossed(like, methods, rates, seeds)    methods and single-task models, each under every optimizer and step size
     at_rates(like, ways, seeds)             some of these, each at a step size of its own
     in_units(like, arms, factors, seeds)    ways to train, each with one task's loss in several units
+    preferring(like, weights, rates, seeds) the uniform loss with weights, under every optimizer and step size
 
 All are plain runs: optimizer, momentum and units are settings of a run (`RunConfig`).
 """
@@ -71,3 +72,15 @@ def in_units(
     ways = [(like.problem, *arm, lr) for arm, lr in arms.items()]
     ones = [1.0] * (len(like.definition.tasks) - 1)
     return [run for factor in factors for run in at_rates(like, ways, seeds, units=[*ones, float(factor)])]
+
+
+def preferring(
+    like: RunConfig, weights: Sequence[float], rates: Mapping[str, Sequence[float]], seeds: Sequence[int]
+) -> list[RunConfig]:
+    """The uniform loss with weights on the losses, under every optimizer at each of its step sizes.
+
+    Args:
+        weights: [K], of sum 1; times K they are the runs' `units`, so that equal ones change nothing.
+    """
+    ways = [(like.problem, "unit_scal", optimizer, lr) for optimizer, found in rates.items() for lr in found]
+    return at_rates(like, ways, seeds, units=[round(len(weights) * weight, 12) for weight in weights])

@@ -627,6 +627,9 @@ class OptimizerDetails(Sized):
     test_size: Annotated[Size, Field(ge=4)]  # the fourth is shown
     optimizers: Annotated[list[str], Field(min_length=1), Once]
     rates: RatesByOptimizer
+    preferences: Annotated[
+        list[Annotated[list[Positive], Field(min_length=2, max_length=2)]], Field(min_length=2), Once
+    ]
     factors: Annotated[list[Positive], Field(min_length=2), Once]
     arms: Arms
     look_problems: Annotated[list[str], Field(min_length=1), Once]
@@ -665,6 +668,10 @@ class Optimizers(OnData):
             said.append(f"details.rates: there are no step sizes for {listed(lacking)}")
         if "adam" not in details.optimizers:
             said.append(f"details.optimizers = {details.optimizers} lacks 'adam', with which all others are compared")
+        if any(abs(sum(weights) - 1) > 1e-9 for weights in details.preferences):
+            said.append(f"details.preferences = {details.preferences}: the weights of each must have the sum 1")
+        if len({weights.index(max(weights)) for weights in details.preferences}) < len(details.preferences):
+            said.append(f"details.preferences = {details.preferences}: each must prefer another task")
         if 1.0 not in details.factors:
             said.append("details.factors: 1.0, the loss as it is, must be there: step sizes are chosen at it")
         tuned = {*self.methods, *(smto for smto, optimizer in details.arms if optimizer == "adam")}
@@ -681,6 +688,8 @@ class Optimizers(OnData):
         like = RunConfig.of(problem=CL_RR, seed=self.seeds[0], lr=0.001, source=self.source, **common)
         rates = {name: details.rates[name] for name in details.optimizers if name in details.rates}
         confounds.crossed(like, self.methods, rates, self.seeds[:1])
+        for weights in details.preferences:
+            confounds.preferring(like, weights, rates, self.seeds[:1])
         for smto, optimizer in details.arms:
             confounds.in_units(like, {(smto, optimizer): 0.001}, details.factors, self.seeds[:1])
         for problem in details.look_problems:

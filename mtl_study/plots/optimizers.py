@@ -187,6 +187,34 @@ def under_optimizers(best: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def preferences(best: pd.DataFrame, tasks: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Where preferences lead under each optimizer: the gain in the second task over that in the first, a dot per seed,
+    and a line between the means of the ends. Of `confounds.at_best` of `confounds.preferences`, of two tasks."""
+    ax = canvas.figure(6.2, 3.8)[1] if ax is None else ax
+    x, y = tasks
+    for optimizer, rows in best.groupby("optimizer", sort=False):
+        colour, marker = OPTIMIZER[str(optimizer)]
+        face = colour if rows.inside.all() else "none"
+        ax.plot(rows[x], rows[y], marker, color=colour, markerfacecolor=face, markersize=5, label=OPTIMIZERS[optimizer])
+        mean = rows.groupby("smto", sort=False)[[x, y]].mean()
+        ax.plot(mean[x], mean[y], "-", color=colour, linewidth=1.2)
+        for name, end in mean.iterrows():
+            ax.annotate(
+                str(name), (end[x], end[y]), xytext=(6, 5), textcoords="offset points", fontsize=8, color=colour
+            )
+    ax.set_xlabel(f"gain in {x}, % (higher is better)")
+    ax.set_ylabel(f"gain in {y}, %")
+    canvas.despine(ax, "both")
+    canvas.legend_right(ax)
+    canvas.caption(
+        ax,
+        f"The uniform loss with the weights {x} : {y} on its losses, each at its best step size: gains over "
+        "single-task models under Adam, a dot per seed, lines between means. The longer a line, the more preferences "
+        "matter. Hollow: a best step size is the smallest or the largest that was tried.",
+    )
+    return ax
+
+
 def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | None = None) -> Axes:
     """Δm over the factor on the last task's loss, a line per way to train: the mean over seeds."""
     ax = canvas.figure(7.5, 3.8)[1] if ax is None else ax

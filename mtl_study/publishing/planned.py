@@ -217,6 +217,9 @@ def _optimizers(values: Mapping[str, Any]) -> Iterator[Config]:
     compared = details["optimizers"]
     yield from confounds.crossed(like, values["methods"], {name: rates[name] for name in compared}, seeds[:1])
     yield from confounds.crossed(like, values["methods"], {name: [middle[name]] for name in compared}, seeds[1:])
+    for weights in details["preferences"]:
+        yield from confounds.preferring(like, weights, {name: rates[name] for name in compared}, seeds[:1])
+        yield from confounds.preferring(like, weights, {name: [middle[name]] for name in compared}, seeds[1:])
     for arm in arms:
         for lr in rates[arm[1]]:
             yield from confounds.in_units(like, {arm: lr}, [1.0], seeds[:1])

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mtl_study.analysis.confounds import ALONE, at_the_edge, gains
+from mtl_study.analysis.confounds import ALONE, at_the_edge, front, gains, orders
 from mtl_study.analysis.inference import t_interval
 from mtl_study.experiments import inner
 from mtl_study.look import OPTIMIZERS, label, problem_label
@@ -21,7 +21,7 @@ from mtl_study.paper.claims import Verdicts
 from mtl_study.paper.conclusions import Conclusions, Sentence
 from mtl_study.teaching import fingerprint, landscape
 from mtl_study.teaching.invariance import BETAS
-from mtl_study.words import counted, listed, number, percent
+from mtl_study.words import bounded, counted, listed, number, percent
 
 FELT, ROUNDING = 0.01, 1e-9  # of the way: what counts as moved, and as not
 LARGE = 0.1  # step sizes of the landscape from which on paths are not chaotic
@@ -186,6 +186,60 @@ def on_optimizers(
         f"{listed(f'{number(v, 1, sign=True)} points for {label(str(m))}' for m, v in means.interaction.items())}. "
         f"Alone, the tasks want step sizes {listed(_wanted(rates, best.problem.iloc[0]))}."
     )
+
+
+def on_front(best: pd.DataFrame, tasks: Sequence[str]) -> str:
+    """Whose runs are on the joint front, and whether methods keep their order under the other optimizer."""
+    held, tau = front(best, tasks), orders(best)
+    if not held.size:
+        return "There are no two optimizers whose runs could be on one front."
+    kept = (
+        ""
+        if np.isnan(tau)
+        else (
+            f" Kendall's τ between the methods' orders by Δm under the two is {number(tau, 2, sign=True)}, mean over "
+            f"seeds ({counted(len(set(best.smto) - {ALONE}), 'method')}; 1: the same order)."
+        )
+    )
+    return (
+        f"Of the {counted(held.size, 'run')} on the joint Pareto front under Adam and SGD with momentum {held.first} "
+        f"{'is' if held.first == 1 else 'are'} Adam's. If a coin had said which run of a pair is whose, as many or "
+        f"more would be with a probability of {number(held.p, 2)}.{kept}"
+    )
+
+
+def on_muon(of_muon: pd.DataFrame) -> str:
+    """What Muon gives over Adam to methods and to single-task models.
+
+    Args:
+        of_muon: `confounds.interaction(best, other="adam", of="muon")`.
+    """
+    if of_muon.empty:
+        return "Muon cannot be compared here: it was not trained, or a best step size is at the edge of those tried."
+    gains, alone = of_muon.groupby("smto", sort=False).gain, of_muon.groupby("seed").gain_alone.first()
+    words = [f"{_gain(values)} for {label(str(smto))}" for smto, values in gains]
+    return (
+        f"From Adam to Muon, in points of Δm with 95 % intervals: {listed(words)}, and {_gain(alone)} for the "
+        "single-task models."
+    )
+
+
+def on_preferences(best: pd.DataFrame, apart: pd.DataFrame) -> str:
+    """How far apart opposite preferences lead under each optimizer.
+
+    Args:
+        best: `confounds.at_best` of `confounds.preferences`. apart: `confounds.ends` of it.
+    """
+    known = {o: apart[f"apart {o}"] for o in dict.fromkeys(best.optimizer) if apart[f"apart {o}"].notna().any()}
+    if not known:
+        return "Nothing can be said of preferences here: best step sizes are at the edge of those tried."
+    words = [f"{_gain(values)} points under {OPTIMIZERS[o]}" for o, values in known.items()]
+    weights = listed(dict.fromkeys(best.smto), last="or")
+    return f"With the weights {weights} a task gains, where it is the preferred one, {listed(words)} more."
+
+
+def _gain(values: pd.Series) -> str:
+    return bounded(*t_interval(values)[:3])
 
 
 def _wanted(rates: Mapping[tuple[str, str, str], tuple[float, bool]], problem: str) -> list[str]:

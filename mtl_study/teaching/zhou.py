@@ -21,7 +21,7 @@ from mtl_study.paper.conclusions import Conclusions, Sentence
 from mtl_study.teaching import grid
 from mtl_study.teaching.elich import checked
 from mtl_study.teaching.landscape import Walks
-from mtl_study.words import counted, listed, number, percent
+from mtl_study.words import bounded, counted, listed, number, percent
 
 DRAWN = ("unit_scal", "pcgrad", "cagrad", "nash_mtl", "imgrad")  # whose walks the paper shows
 ROUNDING = 1e-10  # between two ways to compute one cosine
@@ -287,13 +287,7 @@ def on_gates(per_seed: pd.DataFrame, acted: pd.DataFrame, duties: Sequence[float
 
 
 def _points(values: pd.Series) -> str:
-    return _with_bounds(t_interval(values))
-
-
-def _with_bounds(interval: Interval) -> str:
-    mean, low, high, n = interval
-    bounds = f" ({number(low, 1, sign=True)} to {number(high, 1, sign=True)})" if n > 1 else ""
-    return f"{number(mean, 1, sign=True)}{bounds}"
+    return bounded(*t_interval(values)[:3])
 
 
 def on_better(apart: pd.DataFrame, chosen: pd.DataFrame) -> str:
@@ -365,7 +359,7 @@ def _leads(apart: pd.DataFrame) -> dict[str, Interval]:
 
 
 def _by_problem(leads: Mapping[str, Interval]) -> str:
-    return listed(f"{_with_bounds(lead)} points on {problem_label(problem)}" for problem, lead in leads.items())
+    return listed(f"{bounded(*lead[:3])} points on {problem_label(problem)}" for problem, lead in leads.items())
 
 
 def _so(leads: Mapping[str, Interval]) -> str:

@@ -172,6 +172,8 @@ REFUSED = [
     ),
     ("00_start_here", {"details__resolution": 1}, "expected greater than or equal to 2"),
     ("07_optimizers", {"details__test_size": 3}, "expected greater than or equal to 4"),  # the fourth is shown
+    ("07_optimizers", {"details__preferences": [[0.9, 0.2], [0.1, 0.9]]}, "the weights of each must have the sum 1"),
+    ("07_optimizers", {"details__preferences": [[0.9, 0.1], [0.8, 0.2]]}, "each must prefer another task"),
 ]
 
 

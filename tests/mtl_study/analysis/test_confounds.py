@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtl_study.analysis import confounds
+from mtl_study.analysis import confounds, delta
 from mtl_study.analysis.confounds import ALONE
 from mtl_study.experiments import confounds as configs
 from mtl_study.experiments import runner
@@ -161,6 +161,112 @@ def test_runs_become_rows(tmp_path):
     assert len(table) == 2 + 4 + 6 and len(best) == 2 + 2 + 6 and table.factor.tolist().count(8.0) == 2
     spread = confounds.spread(best[best.smto == "si"].assign(inside=True), ARMS)
     assert spread["spread si adam"].max() < 0.5 and len(spread) == 2
+
+
+def ways(optimizer, gains, seeds=(1,)):
+    """Of `preferences`: three step sizes, the middle one best; `gains` of both tasks under either preference."""
+    found = [
+        ("multimnist/CL_RR", 2, name, optimizer, lr, 1.0, s, 0.0, -off, 1.0, preferred, first - off, second - off)
+        for (name, preferred), (first, second) in zip((("0.9 : 0.1", "CL"), ("0.1 : 0.9", "RR")), gains, strict=True)
+        for lr, off in ((0.1, 5.0), (0.2, 0.0), (0.3, 5.0))
+        for s in seeds
+    ]
+    return pd.DataFrame(found, columns=[*confounds.COLUMNS, "preferred", "CL", "RR"])
+
+
+def test_how_far_preferences_lead_apart_by_hand():
+    """Under SGD the first task has 8 or −2 points, the second 6 or 0: (10 + 6)/2. Under Adam (1 + 1)/2."""
+    table = pd.concat([ways("sgd", [(8.0, 0.0), (-2.0, 6.0)]), ways("adam", [(1.0, 2.0), (0.0, 3.0)])])
+    best = confounds.at_best(table)
+    (found,) = confounds.ends(best).to_dict("records")
+    assert (found["apart sgd"], found["apart adam"], found["seconds"]) == (8, 1, 4)
+    assert (found["problem"], found["smto"], found["seed"]) == ("multimnist/CL_RR", "unit_scal", 1)
+    edge = confounds.ends(confounds.at_best(table[(table.optimizer == "sgd") | (table.lr > 0.1)])).iloc[0]
+    assert edge["apart sgd"] == 8 and np.isnan(edge["apart adam"])
+    lacking = best[(best.optimizer == "sgd") | (best.preferred == "CL")]
+    assert np.isnan(confounds.ends(lacking)["apart adam"]).all()
+    empty = confounds.ends(confounds.at_best(table[:0]))
+    assert empty.empty and {"smto", "seed", "seconds"} <= {*empty}
+
+
+def points(found):
+    """(method, optimizer, seed) → gains in both tasks."""
+    rows = [
+        {"smto": m, "optimizer": o, "seed": s, "factor": 1.0, "CL": x, "RR": y, "delta_m": (x + y) / 2}
+        for (m, o, s), (x, y) in found.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_who_holds_the_front_by_hand():
+    """On it are both runs of one pair and one run each of two more: Adam has 2 of 4, one of them by a coin; that one
+    or more of two coins say so has a chance of 3/4."""
+    found = {
+        ("uw", "adam", 1): (0.0, 9.0),
+        ("uw", "sgd", 1): (1.0, 8.0),
+        ("uw", "adam", 2): (2.0, 7.0),
+        ("uw", "sgd", 2): (1.0, 1.0),
+        ("cagrad", "adam", 1): (0.0, 0.0),
+        ("cagrad", "sgd", 1): (3.0, 6.0),
+        ("cagrad", "adam", 2): (99.0, 99.0),  # without a partner
+        (ALONE, "adam", 1): (50.0, 50.0),
+    }
+    assert confounds.front(points(found), ["CL", "RR"]) == (4, 2, 0.75)
+    assert confounds.front(points(found)[:1], ["CL", "RR"]).size == 0
+
+
+def test_the_chance_on_the_front_is_that_of_labels_that_are_exchanged():
+    rng = np.random.default_rng(0)
+    keys = [(m, o, s) for m in ("uw", "cagrad", "unit_scal") for s in (1, 2, 3) for o in ("adam", "sgd")]
+    table = points({key: rng.normal(size=2) + (key[1] == "adam") * 0.5 for key in keys})
+    first = confounds.front(table, ["CL", "RR"]).first
+    counts = []
+    for _ in range(2000):
+        flip = np.repeat(rng.random(9) < 0.5, 2)
+        labels = np.where(flip, np.where(table.optimizer == "adam", "sgd", "adam"), table.optimizer)
+        counts.append(confounds.front(table.assign(optimizer=labels), ["CL", "RR"]).first >= first)
+    assert confounds.front(table, ["CL", "RR"]).p == pytest.approx(np.mean(counts), abs=0.04)
+
+
+def test_orders_by_hand():
+    """Three methods: at seed 1 the same order, at seed 2 one of three pairs is turned, τ = 1/3; seed 3 lacks a run."""
+    gains = {"adam": {1: (1, 2, 3), 2: (1, 2, 3), 3: (1, 2, 3)}, "sgd": {1: (4, 5, 6), 2: (5, 4, 6), 3: (3, 2, np.nan)}}
+    names = ("uw", "cagrad", "unit_scal")
+    table = points(
+        {
+            (name, o, s): (value, value)
+            for o, seeds in gains.items()
+            for s, values in seeds.items()
+            for name, value in zip(names, values, strict=True)
+        }
+    )
+    assert confounds.orders(table) == pytest.approx(2 / 3)
+    assert np.isnan(confounds.orders(table[table.optimizer == "adam"]))
+    assert np.isnan(confounds.orders(table[table.smto == "uw"]))
+
+
+def test_interactions_of_any_two_optimizers():
+    numbers = {**grid("uw", "muon", [4.0]), **grid("uw", "adam", [1.0]), **grid(ALONE, "muon", [2.0])}
+    best = confounds.at_best(rows(numbers | grid(ALONE, "adam", [0.0])))
+    (found,) = confounds.interaction(best, other="adam", of="muon").to_dict("records")
+    assert (found["gain"], found["gain_alone"], found["interaction"]) == (3, 2, 1)
+    assert confounds.interaction(best).empty
+
+
+@pytest.mark.training
+def test_weights_become_units_and_choose_by_weighted_gains(tmp_path):
+    """Equal weights are the uniform loss itself; of any others the validation gains are weighed alike."""
+    assert configs.preferring(LIKE, [0.5, 0.5], {"adam": [0.001]}, [1])[0].key == LIKE.key
+    asked = configs.preferring(LIKE, [0.9, 0.1], {"adam": [0.001, 0.01]}, [1, 2])
+    assert [(c.units, c.lr, c.seed) for c in asked] == [([1.8, 0.2], lr, s) for lr in (0.001, 0.01) for s in (1, 2)]
+    alone = runner.run(configs.crossed(LIKE, [], {"adam": [0.001]}, [1, 2]), tmp_path, workers=0)
+    tasks = LIKE.definition.tasks
+    runs = runner.run(asked, tmp_path, workers=0)
+    table = confounds.preferences(runs, alone, tasks)
+    val = delta.selected(runs, delta.single_task_baselines(alone, tasks), tasks, "val")
+    assert table.val_delta_m.tolist() == pytest.approx((0.9 * val.CL + 0.1 * val.RR).tolist())
+    assert set(table.smto) == {"0.9 : 0.1"} == {confounds.named([0.9, 0.1])} and set(table.preferred) == {"CL"}
+    assert confounds.preferences(runs, [], tasks).empty
 
 
 def test_without_runs_tables_are_empty_and_have_their_columns():
