@@ -530,23 +530,22 @@ class ScaledStep(Step):
         return self.scales if head_weights is None else head_weights.to(self.scales) * self.scales
 
 
-_frozen: list[Any] = []  # layers whose running statistics stay for now
+_kept: list[tuple[nn.Module, str, Tensor, Tensor]] = []  # buffers of layers, with copies
 
 
-def _freeze(layer: nn.Module, _: Any) -> None:
-    if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training and layer.track_running_stats:
-        layer.track_running_stats = False
-        _frozen.append(layer)
+def _keep(layer: nn.Module, _: Any) -> None:
+    if layer.training:
+        _kept.extend((layer, name, buffer, buffer.clone()) for name, buffer in layer.named_buffers(recurse=False))
 
 
 @contextmanager
 def unseen(device: torch.device, start: RandomState | None = None) -> Iterator[None]:
-    """Forward passes that leave no trace: random generators end where they were, and batch normalisation normalises by
-    the batch without moving its running statistics. start: where the generators begin."""
+    """Forward passes that leave no trace: random generators and the buffers of layers, such as running statistics, end
+    where they were. start: where the generators begin."""
     hooks: dict[Any, Any] = nn.modules.module._global_forward_pre_hooks
     after = RandomState.capture(device)
     torch.clear_autocast_cache()  # of weights that have moved since
-    hooks["mtl_core"] = _freeze  # by one name: for a new one in every step torch.compile would compile again
+    hooks["mtl_core"] = _keep  # by one name: for a new one in every step torch.compile would compile again
     try:
         if start is not None:
             start.restore(device)
@@ -555,8 +554,10 @@ def unseen(device: torch.device, start: RandomState | None = None) -> Iterator[N
         hooks.pop("mtl_core", None)
         torch.clear_autocast_cache()
         after.restore(device)
-        while _frozen:
-            _frozen.pop().track_running_stats = True
+        while _kept:
+            layer, name, buffer, copy = _kept.pop()  # the first copy of a buffer is the last to go back
+            buffer.data.copy_(copy)  # by .data: a graph that needs it still may
+            layer._buffers[name] = buffer
 
 
 @contextmanager

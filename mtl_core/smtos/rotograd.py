@@ -99,6 +99,7 @@ class RotoGrad(Wrapping):
         self.base: Tensor = nn.Buffer(torch.zeros(num_tasks, 0, 0))  # Q
         self.norms_at_start: Tensor = nn.Buffer(torch.ones(num_tasks))
         self._rotations: Tensor | None = None
+        self._moved = 0  # the version of the angles that they were computed from
 
     def set_up(self, info: ProblemInfo, seed: int) -> None:
         super().set_up(info, seed)
@@ -131,6 +132,8 @@ class RotoGrad(Wrapping):
     def transform_features(self, z: Tensor, k: int) -> Tensor:
         """R_k z. In training the rotations are computed once and kept until `backward` has used them, or the optimizer
         moved them."""
+        if self._moved != self.angles._version:
+            self._rotations, self._moved = None, self.angles._version
         if self._rotations is None and torch.is_grad_enabled():
             self._rotations = self.rotations()
         rotation = self.rotations(k)[0] if self._rotations is None else self._rotations[k]
@@ -165,10 +168,6 @@ class RotoGrad(Wrapping):
         losses = self.turn(gradients, self.target(gradients, norms))
         result.diagnostics |= {"rotation_loss": losses.mean(), "rotation_loss_sum": losses.sum()}
         return result
-
-    def after_step(self, step: Step) -> None:
-        super().after_step(step)
-        self._rotations = None  # from a forward pass since then
 
     def target(self, gradients: Tensor, norms: Tensor) -> Tensor:
         """Task gradients on z [K, B, …] and their norms [K] to v [B, …]: the mean of the gradients, each brought to the

@@ -106,7 +106,8 @@ def interval(rho: float, pairs: int) -> tuple[float, float]:
     """The 95 % interval of a rank correlation from so many pairs, more than three: Fisher's z with the standard error
     of Bonett & Wright 2000 (Psychometrika 65, 23–28), √((1 + ρ²/2)/(n − 3))."""
     half = 1.96 * np.sqrt((1 + rho**2 / 2) / (pairs - 3)) if pairs > 3 else np.nan
-    return float(np.tanh(np.arctanh(rho) - half)), float(np.tanh(np.arctanh(rho) + half))
+    z = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
+    return float(np.tanh(z - half)), float(np.tanh(z + half))
 
 
 def falls(angles: int = 179, ratios: int = 200) -> bool:

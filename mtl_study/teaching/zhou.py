@@ -157,13 +157,14 @@ def on_failures(per_run: pd.DataFrame, cs: Sequence[float]) -> str:
 
     worst = {f"{c:g}": (means[f"cagrad {c:g}"].max(), means[f"imgrad {c:g}"].max()) for c in cs}
     words = [f"{percent(100 * a, 1)} and {percent(100 * b, 1)} at c = {c}" for c, (a, b) in worst.items()]
-    repairs = per_run.repairs.sum()
+    repairs, alone = per_run.repairs.sum(), shares("hurts alone")
     return (
         f"Of all looks, the uniform loss itself would have hurt a task {shares(failures.EQUAL)}. Nash-MTL with its "
         f"released solver hurts one {shares('nash released')} (it gives up {shares('fallback')}), and solved exactly "
         f"{shares('nash exact')}. CAGrad and IMGrad hurt one, on the problem where they do most, at {listed(words)}. "
-        f"IMGrad repairs {'failures of CAGrad, against the theorem' if repairs else 'no failure of CAGrad'}, and hurts "
-        f"a task where CAGrad does not {shares('hurts alone')}."
+        f"IMGrad repairs {'failures of CAGrad, against the theorem' if repairs else 'no failure of CAGrad'}, and "
+        f"{'never hurts' if alone == 'nowhere' else 'hurts'} a task where CAGrad does not"
+        f"{'' if alone == 'nowhere' else ' ' + alone}."
         f"{_neither(means.index[(means.cagrad + means.imgrad) == 0])}"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import pytest
@@ -450,13 +451,48 @@ def test_elsewhere_does_not_spoil_the_graph_of_the_step() -> None:
     assert_close(gradients(model), joint(model, x, targets, WEIGHTS, ONES))
 
 
-def test_statistics_thaw_after_an_error() -> None:
-    model, x, _ = problem(norm=True)
-    with pytest.raises(ZeroDivisionError), unseen(x.device):
-        model(x)
-        assert not model.encoder[1].track_running_stats
-        raise ZeroDivisionError
-    assert model.encoder[1].track_running_stats
+class Counts(nn.Module):
+    """A layer that moves one buffer in place and another by a new tensor, and multiplies by a third."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        for name in ("inside", "replaced", "factor"):
+            self.register_buffer(name, torch.ones(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.inside += x.detach().mean()
+        self.replaced = self.replaced + 1
+        return x * self.factor
+
+
+MOVING = {
+    "batch norm": lambda: nn.BatchNorm2d(4),
+    "instance norm": lambda: nn.InstanceNorm2d(4, track_running_stats=True),
+    "spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1)),
+    "the older spectral norm": lambda: nn.utils.spectral_norm(nn.Conv2d(4, 4, 1)),
+    "one's own": lambda: Counts(4),
+}
+
+
+@pytest.mark.parametrize("error", [False, True])
+@pytest.mark.parametrize("name", MOVING)
+def test_a_second_look_moves_no_buffer_of_any_layer(name: str, error: bool) -> None:
+    """Also after an error; and a graph from before the look can still be walked back."""
+    layer = MOVING[name]()
+    x = torch.randn(3, 4, 5, 5, requires_grad=True)
+    buffers = dict(layer.named_buffers())
+    first = layer(x)
+    before = {key: buffer.clone() for key, buffer in layer.named_buffers()}
+    with pytest.raises(ZeroDivisionError) if error else nullcontext(), unseen(x.device):
+        layer(x + 1)
+        layer(x + 2)
+        assert any(not torch.equal(buffer, before[key]) for key, buffer in layer.named_buffers())
+        if error:
+            raise ZeroDivisionError
+    first.sum().backward()
+    for key, buffer in layer.named_buffers():
+        assert torch.equal(buffer, before[key])
+        assert buffer is buffers[key] or key == "replaced"
 
 
 # -- a step seen through scales --------------------------------------------------------------------------------------
