@@ -119,11 +119,11 @@ class Balancer:
         self.smtos = [smto] + [copy.deepcopy(smto) for _ in (self.groups or [])[1:]]
         self.last = torch.full((self.num_tasks,), torch.nan, device=self.device, dtype=dtype)  # loss of each task
         self.sums, self.counts = torch.zeros_like(self.last), torch.zeros_like(self.last)  # in this epoch
-        self.before = torch.zeros_like(self.last)  # sum of the losses of the step's parts, for after_step
+        self.before, self.times = self.sums, self.counts  # the same over the step's parts, for after_step
         self._parts, self._part = 1, 0  # of an accumulated step: how many, and how many have been
         self._lost, self._start = False, list[dict[str, Any]]()  # an overflow in this step; the state at its start
         self._pending: GraphStep | None = None  # a step that after_step has not looked at
-        self._own: list[tuple[nn.Parameter, int, Tensor]] = []  # own parameters, versions, values at the last backward
+        self._own: list[tuple[nn.Parameter, int, Tensor]] = []  # what an optimizer moves, versions, values at backward
         self._seen: set[int] = set()  # tasks whose features were transformed
         self._random_state: RandomState | None = None
 
@@ -167,8 +167,8 @@ class Balancer:
         """Inside, every `backward` is one of so many parts of a step. Each part has weights of its own; their gradients
         are averaged. What a method learns itself moves with every part; `after_step` comes once, with the mean losses
         of all parts."""
-        if parts < 1:
-            raise BadOption(f"balance.accumulate({parts}): a step has at least one part.")
+        if parts < 1 or self._parts > 1:
+            raise BadOption(f"balance.accumulate({parts}): a step has at least one part, and no block is in another.")
         self._parts, self._part = parts, 0
         try:
             yield
@@ -245,11 +245,13 @@ class Balancer:
         Raises:
             Unmet: the method wants the dropout masks of the first look, and there was no `begin_step`.
         """
-        step, self._pending = self._pending, None
+        step = self._pending
         if step is None:
             return
+        if self._part or self._unmoved():
+            raise Unmet("balance.after_step comes after optimizer.step(); nothing has moved since the last backward.")
         compute, replay = self._evaluated(losses), any(smto.replay for smto in self.smtos)
-        start, self._random_state = self._random_state, None
+        start, self._random_state, self._pending = self._random_state, None, None
 
         def again() -> Tensor:
             with unseen(self.device, start) if replay else nullcontext():
@@ -259,7 +261,7 @@ class Balancer:
                     raise Unmet(f"{self.key} looks at the losses again under the same dropout masks: {words}")
             return values
 
-        step.losses, step.again = self.before, again
+        step.losses, step.again = torch.where(self.times > 0, self.before / self.times.clamp(min=1), self.last), again
         with without_autocast(self.device):
             self.smto.after_step(step)
 
@@ -290,6 +292,7 @@ class Balancer:
             "begin_epoch": not self.epoch,
             "transform": any(loss is not None and k not in self._seen for k, loss in enumerate(named.values())),
             "features": not features,
+            "every_task": bool(missing) and bool(self.last.isnan().all()),
             "targets": targets is None or any(target is None for target in targets),
             "second_batch": second_batch is None,
         }
@@ -298,9 +301,12 @@ class Balancer:
             raise ValueError(f"{self.key} reads every task's targets; {missing} are missing from this batch.")
         if self._part == 0 and self._pending is not None:
             self._refuse(["after_step"], "; it has not come after the last step. (balance.skip_step?)")
-        if self._part == 0 and self._own and all(p._version == v and p.equal(old) for p, v, old in self._own):
+        if self._part == 0 and "parameters" in self.needs and self._unmoved():
             words = "; nothing has moved them since the last backward. (balance.accumulate? balance.skip_step?)"
             self._refuse(["parameters"], words)
+
+    def _unmoved(self) -> bool:
+        return bool(self._own) and all(p._version == v and p.equal(old) for p, v, old in self._own)
 
     def _evaluated(
         self, function: Callable[[], Losses], first: Mapping[str, Tensor | None] | None = None
@@ -385,22 +391,24 @@ class Balancer:
         present = 1 if all(there) else torch.tensor(there).to(self.last)
         if not self._lost:
             self.sums, self.counts = self.sums + self.last * present, self.counts + present
-        share = self.last if self._parts == 1 else self.last * (1 / self._parts)
-        self.before = share if self._part == 0 else self.before + share
+        if self._part == 0:
+            self.before, self.times = torch.zeros_like(self.last), torch.zeros_like(self.last)
+        self.before, self.times = self.before + self.last * present, self.times + present
         self._part = (self._part + 1) % self._parts
         self._seen.clear()
         if self._lost:
             self._pending, self._own = None, []
             return
-        if "after_step" in self.needs:
+        moving = [p for p in self.smto.parameters() if p.grad is not None] if "parameters" in self.needs else []
+        if "after_step" in self.needs:  # one shared parameter tells whether the optimizer has been
             step.release()
-            self._pending = step
-        if "parameters" in self.needs:
-            given = [p for p in self.smto.parameters() if p.grad is not None]
-            self._own = [(p, p._version, p.detach().clone()) for p in given]
+            self._pending, moving = step, [min(step.shared, key=torch.numel)]
+        self._own = [(p, p._version, p.detach().clone()) for p in moving]
 
     def state_dict(self) -> dict[str, Any]:
-        """The state between two steps. torch.load reads it with its defaults."""
+        """The state between two steps. torch.load reads it with its defaults. Unmet: a step is not at its end."""
+        if self._part or self._pending is not None:
+            raise Unmet("balance.state_dict() is asked for between backward and after_step, or inside accumulate.")
         remembered = {name: getattr(self, name) for name in REMEMBERED}
         return {"method": [self.key, self.num_tasks], "smtos": [smto.state_dict() for smto in self.smtos], **remembered}
 

@@ -75,8 +75,7 @@ class GraphStep(Step):
         model: whose encoder has the shared parameters; heads only for a method that looks at them.
         losses: a scalar per task, averaged over the batch; None where the task is missing from it.
         last: what a method sees of a missing task's loss [K]. Its gradient is 0.
-        features: tensors between the shared parameters and the losses.
-        replicas: the processes that take this step together, with batches of one size.
+        features: tensors between shared parameters and losses. replicas: the processes that take this step together.
         scale: factor of a GradScaler. Losses are differentiated times this factor; gradients are without it.
         targets: one tensor per task. second_batch: see `elsewhere`.
         keep_graph: what is asked after the Jacobian may go through the encoder again; otherwise that frees its graph.
@@ -285,14 +284,14 @@ class GraphStep(Step):
             return self.replicas.mean(self.again().to(self.losses))
 
     def second_jacobian(self) -> Tensor:
-        with unseen(self.losses.device):
+        with unseen(self.losses.device, draws=True):
             losses = self.second_batch()()  # type: ignore[misc, operator]
             found = [self._pull([x], [torch.ones_like(x)], self.shared, keep=True) for x in losses]
         return self.replicas.mean(torch.stack([self.flatten(_dense(self.shared, row)) for row in found]))
 
     def elsewhere(self, parameters: Mapping[nn.Parameter, Tensor], batch: Any) -> dict[nn.Parameter, Tensor]:
         """Gradient of Σ_k L_k, for losses that `batch()` computes, at other values of the parameters."""
-        with moved(parameters), unseen(self.losses.device):
+        with moved(parameters), unseen(self.losses.device, draws=True):
             loss = batch().sum()
             found = self._pull([loss], [torch.ones_like(loss)], list(parameters), keep=False)
         return self.replicas.means(parameters, _dense(list(parameters), found))

@@ -101,8 +101,7 @@ class Step:
     Args:
         model: encoder and heads, in train mode.
         loss_functions: one per task, prediction and target to a scalar, averaged over the batch.
-        x: inputs [B, …], a tensor or whatever else the encoder takes.
-        targets: one tensor per task.
+        x: inputs [B, …], a tensor or whatever else the encoder takes. targets: one tensor per task.
         transform_features: what head k sees of z (identity by default; RotoGrad rotates).
         second_batch: returns a second batch (x, targets), for bi-level methods. None where the trainer offers none.
         replay: keep the state of the random generators, for a second look at the batch under the same dropout masks.
@@ -112,8 +111,7 @@ class Step:
             `apply(weights)` costs one encoder pass more.
 
     Attributes:
-        losses: L_k, detached [K].
-        z: the shared representation, detached [B, …].
+        losses: L_k, detached [K]. z: the shared representation, detached [B, …].
         shared: the encoder's trainable parameters, those that heads use too included. None where it is frozen or has
             none: the heads are trained then, and a warning says so. Flat vectors [P] hold them one after the other,
             each in its order in memory (row by row where it is part of something larger).
@@ -395,7 +393,7 @@ class Step:
         """`jacobian` on another second batch [K, P], by K passes through the whole model; nothing else changes."""
         if self.second_batch is None:
             raise RuntimeError("this method needs a second batch in every step: make the Step with second_batch=….")
-        with unseen(self._device):
+        with unseen(self._device, draws=True):
             losses = self._look(*self.second_batch())
             return torch.stack([self.flatten(_gradients(x, self.shared, torch.ones_like(x))) for x in losses])
 
@@ -479,8 +477,7 @@ class ScaledStep(Step):
     """The same step with losses c_k L_k: what an SMTO sees that works inside another one.
 
     Args:
-        step: the step itself.
-        scales: c, one factor per task [K].
+        step: the step itself. scales: c, one factor per task [K].
     """
 
     def __init__(self, step: Step, scales: Tensor) -> None:
@@ -539,9 +536,9 @@ def _keep(layer: nn.Module, _: Any) -> None:
 
 
 @contextmanager
-def unseen(device: torch.device, start: RandomState | None = None) -> Iterator[None]:
+def unseen(device: torch.device, start: RandomState | None = None, draws: bool = False) -> Iterator[None]:
     """Forward passes that leave no trace: random generators and the buffers of layers, such as running statistics, end
-    where they were. start: where the generators begin."""
+    where they were. start: where the generators begin. draws: they go on, for what draws a batch of its own."""
     hooks: dict[Any, Any] = nn.modules.module._global_forward_pre_hooks
     after = RandomState.capture(device)
     torch.clear_autocast_cache()  # of weights that have moved since
@@ -553,7 +550,8 @@ def unseen(device: torch.device, start: RandomState | None = None) -> Iterator[N
     finally:
         hooks.pop("mtl_core", None)
         torch.clear_autocast_cache()
-        after.restore(device)
+        if not draws:
+            after.restore(device)
         while _kept:
             layer, name, buffer, copy = _kept.pop()  # the first copy of a buffer is the last to go back
             buffer.data.copy_(copy)  # by .data: a graph that needs it still may

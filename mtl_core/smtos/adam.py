@@ -11,8 +11,7 @@ class VectorAdam(nn.Module):
     optimizer and its schedule. The formula is torch.optim.Adam's. The moments are buffers: state_dict() carries them.
 
     Args:
-        size: K.
-        lr: step size.
+        size: K. lr: step size.
         weight_decay: L2 form, added to the gradient.
     """
 

@@ -38,7 +38,8 @@ NEEDS = {
     "transform": "heads that take balance.transform(z, k)",
     "features": "what the heads took in: balance.backward(losses, features=z)",
     "targets": "the targets: balance.backward(…, targets=[…])",
-    "second_batch": "the losses of another batch: balance.backward(…, second_batch=lambda: losses_of(another))",
+    "second_batch": "the losses of another batch, a new one at every call: second_batch=lambda: losses_of(next(more))",
+    "every_task": 'every task in its first batch; or its option start="first_epoch"',
     "after_step": "the losses once more after the step: balance.after_step(lambda: losses_of(batch))",
 }
 
@@ -64,8 +65,7 @@ class ProblemInfo:
     """What an SMTO may know of the problem before training starts.
 
     likelihoods: "softmax" (cross-entropy), "gaussian" (squared error) or "laplace" (absolute error) per task.
-    feature_shape: shape of z for one sample.
-    lr, weight_decay: of the main optimizer at the start.
+    feature_shape: shape of z for one sample. lr, weight_decay: of the main optimizer at the start.
     """
 
     likelihoods: tuple[Likelihood, ...]
@@ -96,8 +96,7 @@ class SMTO(nn.Module):
     """A specialized multi-task optimizer: how much does each task count in this step?
 
     Class attributes (they fill the register of differences, docs/methods.md):
-        key: name in configurations and records.
-        space: what it looks at.
+        key: name in configurations and records. space: what it looks at.
         head_policy: what the heads get: "plain", "mean", "weighted" or "scaled".
         native_scale: how long the update is, in words.
         code_version: raised whenever the numbers it produces change, so that stored runs are not mistaken for new ones.
@@ -313,8 +312,7 @@ def floored(key: str, losses: Losses, floor: float) -> tuple[Losses, tuple[str, 
     On a GPU, where looking would mean waiting, there is no flag, and a negative loss counts as NaN: nothing is learnt.
 
     Raises:
-        NonFinite: a loss is NaN or infinite.
-        ValueError: a loss is negative.
+        NonFinite: a loss is NaN or infinite. ValueError: a loss is negative.
     """
     if isinstance(losses, Tensor) and losses.device.type != "cpu":
         return losses.where(losses >= 0, torch.nan).clip(min=floor), ()

@@ -52,7 +52,7 @@ class GradNorm(SMTO):
     ) -> None:
         super().__init__(num_tasks)
         self.alpha, self.start = alpha, start
-        self.needs = ("begin_epoch",) if start == "first_epoch" else ()
+        self.needs = ("begin_epoch",) if start == "first_epoch" else ("every_task",)
         self.begun = False  # whether L(0) is known
         self.w: Tensor = nn.Buffer(torch.ones(num_tasks))
         self.initial: Tensor = nn.Buffer(torch.ones(num_tasks))

@@ -69,6 +69,13 @@ def grads(net: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 
+def stepped(balance: mtl_core.Balancer) -> None:
+    """An optimizer has been, and its step size was 0."""
+    with torch.no_grad():
+        for p in balance.model.encoder.parameters():
+            p.add_(0)
+
+
 @pytest.mark.parametrize("features", [True, False])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("key", ["cagrad", "mgda_ub", "unit_scal", "excess_mtl", "nash_mtl"])
@@ -583,6 +590,7 @@ def test_the_second_look_meets_the_same_masks() -> None:
     z = net.features(x)
     balance.backward(net.losses(z), z)
     count, state = int(net.norm.num_batches_tracked), torch.get_rng_state()
+    stepped(balance)
     balance.after_step(lambda: net.losses(net.features(x)))
     assert not balance.smto.improvement.any()
     assert net.norm.num_batches_tracked == count and torch.equal(torch.get_rng_state(), state)
@@ -594,8 +602,10 @@ def test_the_second_look_meets_the_same_masks() -> None:
         balance.backward(net.losses(z), z)
         if dropout:
             with pytest.raises(Unmet, match=r"balance\.begin_step\(\) before the forward pass"):
+                stepped(balance)
                 balance.after_step(lambda net=net, x=x: net.losses(net.features(x)))
         else:
+            stepped(balance)
             balance.after_step(lambda net=net, x=x: net.losses(net.features(x)))
 
 
@@ -614,8 +624,10 @@ def test_the_second_look_under_autocast_sees_what_the_first_saw() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             balance.backward(losses())
             if again:
+                stepped(balance)
                 balance.after_step(losses)
         if not again:
+            stepped(balance)
             balance.after_step(losses)
         assert bool(balance.smto.improvement.any()) == (not again)
 
@@ -628,6 +640,7 @@ def test_after_the_step_nothing_is_computed_under_autocast() -> None:
         balance = mtl_core.Balancer("famo", [p], 2)
         balance.backward([p[0] * 1.0, p[1] * 1.0])
         with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            stepped(balance)
             balance.after_step(lambda: [torch.tensor(0.7), torch.tensor(0.6999)])
         found.append(dict(balance.smto.state_dict()))
     assert found[0].pop("_extra_state") and found[1].pop("_extra_state")
@@ -641,6 +654,7 @@ def test_losses_that_were_there_before_are_refused() -> None:
     losses = net.losses(net.features(x))
     balance.backward(losses)
     with pytest.raises(ValueError, match="losses that were there before; it has to compute them anew"):
+        stepped(balance)
         balance.after_step(lambda: losses)
     for key in ("auto_lambda", "modo", "sdmgrad"):
         losses = net.losses(net.features(x))
@@ -656,6 +670,7 @@ def test_the_parts_of_a_step_begin_with_the_first() -> None:
         for _ in range(2):
             balance.begin_step()
             balance.backward(net.losses(net.features(x)))
+    stepped(balance)
     balance.after_step(
         lambda: (torch.stack(net.losses(net.features(x))) + torch.stack(net.losses(net.features(x)))) / 2
     )
@@ -683,22 +698,40 @@ def test_masks_that_the_device_draws_are_missed_too(kind: str, monkeypatch: pyte
         balance.backward(losses())
         drawn = state.clone()
         if begun:
+            stepped(balance)
             balance.after_step(losses)
             assert met[0] == met[1]
         else:
             with pytest.raises(Unmet, match=r"balance\.begin_step\(\) before the forward pass"):
+                stepped(balance)
                 balance.after_step(losses)
         assert torch.equal(state, drawn)
 
 
 def test_the_second_batch_leaves_no_trace() -> None:
+    """But of the random generator, which goes on: what draws a batch of its own must not draw it again."""
     net, x = make(dropout=0.5)
     balance = mtl_core.Balancer("auto_lambda", net.shared, 2, lr=0.1)
     z = net.features(x)
     before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     balance.backward(net.losses(z), z, second_batch=lambda: net.losses(net.features(x.flip(0))))
     assert_close(net.state_dict(), before, rtol=0, atol=0)
-    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("key", ["auto_lambda", "modo", "sdmgrad"])
+def test_batches_that_are_drawn_are_new_ones(key: str) -> None:
+    net, x = make()
+    drawn = list[list[int]]()
+
+    def losses() -> list[Tensor]:
+        drawn.append(torch.randperm(1000)[:8].tolist())
+        return net.losses(net.features(x))
+
+    balance = mtl_core.Balancer(key, net.shared, 2, lr=0.1)
+    for _ in range(2):
+        balance.backward(losses(), second_batch=losses)
+    assert len(drawn) == (4 if key == "auto_lambda" else 6) == len({*map(tuple, drawn)})
 
 
 @pytest.mark.parametrize("key", ["auto_lambda", "modo", "sdmgrad"])
@@ -825,9 +858,11 @@ def test_masks_of_an_earlier_step_serve_no_later_one() -> None:
         z = net.features(x)
         balance.backward(net.losses(z), z)
         if first:
+            stepped(balance)
             balance.after_step(lambda: net.losses(net.features(x)))
         else:
             with pytest.raises(Unmet, match=r"balance\.begin_step\(\) before the forward pass"):
+                stepped(balance)
                 balance.after_step(lambda: net.losses(net.features(x)))
 
 
@@ -890,6 +925,55 @@ def test_heads_and_targets_come_by_name_or_in_order() -> None:
             mtl_core.Balancer("edm", trunk.parameters(), tasks=["a", "b"], heads=nameless)
 
 
+def test_what_comes_in_a_wrong_order_is_refused() -> None:
+    """after_step before the optimizer or inside a step with parts; a block in a block; a state before a step's end."""
+    net, x = make()
+    balance = mtl_core.Balancer("famo", net.shared, 2)
+    balance.backward(net.losses(net.features(x)))
+    with pytest.raises(Unmet, match=r"after_step comes after optimizer\.step\(\); nothing has moved"):
+        balance.after_step(lambda: net.losses(net.features(x)))
+    with pytest.raises(Unmet, match="between backward and after_step"):
+        balance.state_dict()
+    stepped(balance)
+    balance.after_step(lambda: net.losses(net.features(x)))
+    balance.state_dict()
+    with pytest.raises(Unmet, match="has had 2 of 3"), balance.accumulate(3):
+        with pytest.raises(BadOption, match="no block is in another"), balance.accumulate(2):
+            pass
+        for _ in range(2):
+            balance.backward(net.losses(net.features(x)))
+        stepped(balance)
+        for refused in (balance.state_dict, lambda: balance.after_step(lambda: net.losses(net.features(x)))):
+            with pytest.raises(Unmet, match=r"inside accumulate|comes after optimizer"):
+                refused()
+
+
+def test_tasks_of_an_accumulated_step_count_where_they_are() -> None:
+    """One task per part: FAMO compares each task's own loss, 2 and 50 before, 1 and 49 after, and no mix of both."""
+    net, x = make()
+    balance = mtl_core.Balancer("famo", net.shared, tasks=["a", "b"])
+    after = torch.tensor([1.0, 49.0], dtype=torch.float64)
+    for _ in range(2):
+        with balance.accumulate(2):
+            for k, (name, value) in enumerate({"a": 2.0, "b": 50.0}.items()):
+                loss = net.losses(net.features(x))[k]
+                balance.backward({name: loss / loss.detach() * value})
+        stepped(balance)
+        balance.after_step(lambda: dict(zip("ab", after, strict=True)))
+        improvement = balance.smto.improvement
+        assert_close(improvement, torch.tensor([2.0, 50.0], dtype=torch.float64).log() - after.log())
+
+
+def test_gradnorm_wants_every_task_in_its_first_batch() -> None:
+    net, x = make()
+    balance = mtl_core.Balancer("gradnorm", net.shared, tasks=["a", "b"])
+    a, b = net.losses(net.features(x))
+    with pytest.raises(Unmet, match='needs every task in its first batch; or its option start="first_epoch"'):
+        balance.backward({"a": a})
+    balance.backward({"a": a, "b": b})
+    balance.backward({"a": net.losses(net.features(x))[0]})
+
+
 def test_a_state_is_a_copy() -> None:
     """Of several Balancers that go on from one, each counts by itself, and what is kept does not change; a step that
     waited for its second look is over."""
@@ -900,6 +984,7 @@ def test_a_state_is_a_copy() -> None:
 
     first = new()
     first.backward(net.losses(net.features(x)))
+    stepped(first)
     first.after_step(lambda: [loss.detach() for loss in net.losses(net.features(x))])
     state = first.state_dict()
     before = copy.deepcopy((state["sums"], state["counts"], state["last"]))
