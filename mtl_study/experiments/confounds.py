@@ -26,6 +26,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adam_per_task": {"optimizer": "adam_per_task"},
 }
 Arm = tuple[str, str]  # a method and an optimizer
+WEIGHED = ("adam", "sgd")  # the optimizers under which preferences are tried
 #: ways to train that the rules of Elich-mechanism ask about
 JUDGED: tuple[Arm, ...] = (("unit_scal", "sgd"), ("unit_scal", "adam"), ("si", "sgd"), ("si", "adam"))
 
@@ -77,10 +78,10 @@ def in_units(
 def preferring(
     like: RunConfig, weights: Sequence[float], rates: Mapping[str, Sequence[float]], seeds: Sequence[int]
 ) -> list[RunConfig]:
-    """The uniform loss with weights on the losses, under every optimizer at each of its step sizes.
+    """The uniform loss with weights on the losses, under those optimizers of WEIGHED that have step sizes, at each.
 
     Args:
         weights: [K], of sum 1; times K they are the runs' `units`, so that equal ones change nothing.
     """
-    ways = [(like.problem, "unit_scal", optimizer, lr) for optimizer, found in rates.items() for lr in found]
+    ways = [(like.problem, "unit_scal", optimizer, lr) for optimizer in WEIGHED for lr in rates.get(optimizer, [])]
     return at_rates(like, ways, seeds, units=[round(len(weights) * weight, 12) for weight in weights])
