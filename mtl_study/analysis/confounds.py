@@ -195,7 +195,7 @@ def ends(best: pd.DataFrame) -> pd.DataFrame:
     return found.assign(problem=problem, smto="unit_scal", seconds=best.groupby("seed").seconds.sum()).reset_index()
 
 
-class Front(NamedTuple):
+class Held(NamedTuple):
     """Runs on a joint front: how many, how many of the first optimizer, and how often as many or more would be if in
     every pair of runs (one method, one seed) a coin said which is whose."""
 
@@ -204,7 +204,7 @@ class Front(NamedTuple):
     p: float
 
 
-def front(best: pd.DataFrame, tasks: Sequence[str], other: str = "sgd") -> Front:
+def front(best: pd.DataFrame, tasks: Sequence[str], other: str = "sgd") -> Held:
     """Who holds the Pareto front of the runs of all methods and seeds under Adam and another optimizer, each at its
     best step size. The chance is exact: where one run of a pair is on the front, a coin decides; both count anyway.
 
@@ -215,10 +215,10 @@ def front(best: pd.DataFrame, tasks: Sequence[str], other: str = "sgd") -> Front
     rows = rows.dropna(subset=list(tasks))
     rows = rows[rows.groupby(["smto", "seed"]).optimizer.transform("nunique") == 2]
     if rows.empty:
-        return Front(0, 0, float("nan"))
+        return Held(0, 0, float("nan"))
     on = rows[nondominated(rows[list(tasks)])]
     first, both = int((on.optimizer == "adam").sum()), int(on.duplicated(["smto", "seed"]).sum())
-    return Front(len(on), first, float(binom.sf(first - both - 1, len(on) - 2 * both, 0.5)))
+    return Held(len(on), first, float(binom.sf(first - both - 1, len(on) - 2 * both, 0.5)))
 
 
 def orders(best: pd.DataFrame, other: str = "sgd") -> float:
