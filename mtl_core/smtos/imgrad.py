@@ -1,4 +1,4 @@
-"""IMGrad: CAGrad that leans on the worst-off task only as far as the gradients are balanced.
+"""IMGrad: CAGrad that turns more to the worst-off task the less balanced the gradients are.
 
     κ = cos(g_0, g_m) in (0, 1],  g_m = MGDA's direction (the shortest convex combination),  g_0 the mean gradient
     w = argmin over the simplex of (3/2 − κ) g_w·g_0 + κ c |g_0| |g_w|,  g_w = Σ_k w_k g_k

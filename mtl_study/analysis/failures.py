@@ -2,6 +2,7 @@
 have kept.
 
     margin(gramian, weights)     how much of the step the worst-off task gets
+    angle(gramian, one, other)   how far two directions are apart
     per_look(gramians, cs)       what every method would have done at each look
     per_run(records, cs)         one row per run: what the rules ask for
 
@@ -30,6 +31,7 @@ from mtl_core.smtos.base import GramianWeighting
 from mtl_study.experiments.probes import Looks
 
 ROUNDING = 1e-6  # a margin above minus this is no failure
+CLOSE = 1.0  # degrees between two directions that are nearly one
 READINGS = ("code", "eq9", "eq11", "eq11_plain")  # of IMGrad's objective; its name means the first
 EQUAL = "unit_scal"
 #: name to key and options; CAGrad and IMGrad come with every c
@@ -57,6 +59,15 @@ def margin(gramian: np.ndarray, weights: np.ndarray) -> float:
     return float((gains[there] / norms[there]).min() / length)
 
 
+def angle(gramian: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
+    """Between two directions with these weights, in degrees; NaN where one has no length."""
+    lengths = [np.sqrt(max(w @ gramian @ w, 0.0)) for w in (one, other)]
+    if min(lengths) == 0:
+        return float("nan")
+    apart = one / lengths[0] - other / lengths[1]  # exact where the angle is small, unlike the inner product
+    return float(np.degrees(2 * np.arcsin(min(np.sqrt(max(apart @ gramian @ apart, 0.0)) / 2, 1.0))))
+
+
 def rules(num_tasks: int, cs: Sequence[float]) -> dict[str, GramianWeighting]:
     """Name to method, made for so many tasks: those of RULES, "cagrad 0.4", "imgrad 0.4", "imgrad eq9 0.4", …"""
     chosen = dict(RULES)
@@ -73,8 +84,8 @@ def rules(num_tasks: int, cs: Sequence[float]) -> dict[str, GramianWeighting]:
 
 
 def per_look(gramians: Iterable[ArrayLike], cs: Sequence[float]) -> pd.DataFrame:
-    """A row per look at a run: the margin of every rule's step, a column each, and `fallback`, whether the released
-    solver gave up.
+    """A row per look at a run: the margin of every rule's step, a column each; `fallback`, whether the released solver
+    gave up; and `angle 0.4`, … between the directions of CAGrad and IMGrad at this c, in degrees.
 
     Args:
         gramians: [K, K] each, in the order of the run. cs: of CAGrad and IMGrad.
@@ -83,11 +94,14 @@ def per_look(gramians: Iterable[ArrayLike], cs: Sequence[float]) -> pd.DataFrame
     for gramian in map(np.asarray, gramians):
         methods = methods or rules(len(gramian), cs)
         row: dict[str, float] = {EQUAL: margin(gramian, np.ones(len(gramian)))}
+        weights = dict[str, np.ndarray]()
         for name, smto in methods.items():
             smto.flags.clear()
-            row[name] = margin(gramian, smto.solve(gramian))
+            weights[name] = smto.solve(gramian)
+            row[name] = margin(gramian, weights[name])
             if name == "nash released":
                 row["fallback"] = float("fallback" in smto.flags)
+        row |= {f"angle {c:g}": angle(gramian, *(weights[f"{key} {c:g}"] for key in ("cagrad", "imgrad"))) for c in cs}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -97,20 +111,23 @@ def per_run(records: Iterable[Looks], cs: Sequence[float]) -> pd.DataFrame:
 
     Returns:
         problem, smto, seed, seconds; a column per rule, the share of looks at which its step hurts a task, those of
-        CAGrad and IMGrad also as means over c; fallback, the share at which the released solver gives up; hurts alone,
-        the share of looks and c at which IMGrad hurts a task and CAGrad does not, and repairs, the reverse, which the
-        theorem excludes, in any of its readings.
+        CAGrad and IMGrad also as means over c; fallback, the share at which the released solver gives up; looks, their
+        number; of looks and c, close, the share at which the directions of CAGrad and IMGrad are less than CLOSE
+        degrees apart, hurts alone, at which IMGrad hurts a task and CAGrad does not, and repairs, the reverse, which
+        the theorem excludes, in any of its readings.
     """
     rows: list[dict[str, Any]] = []
     for record in records:
         run, margins = record.config.base, per_look((look.of_batch for look in record.looks), cs)
-        fails = margins.drop(columns="fallback") < -ROUNDING
+        angles = [f"angle {c:g}" for c in cs]
+        fails = margins.drop(columns=["fallback", *angles]) < -ROUNDING
         row = {"problem": run.problem, "smto": run.smto, "seed": run.seed, "seconds": record.seconds}
         row |= fails.mean().to_dict() | {"fallback": margins.fallback.mean()}
         for name in ("cagrad", *(imgrad(reading) for reading in READINGS)):
             row[name] = float(np.mean([row[f"{name} {c:g}"] for c in cs]))
         alone = [fails[f"imgrad {c:g}"] & ~fails[f"cagrad {c:g}"] for c in cs]
         repairs = [fails[f"cagrad {c:g}"] & ~fails[f"{imgrad(r)} {c:g}"] for c in cs for r in READINGS]
+        row |= {"looks": len(margins), "close": float((margins[angles] < CLOSE).to_numpy().mean())}
         rows.append(row | {"hurts alone": np.mean(alone), "repairs": np.mean(repairs)})
     return pd.DataFrame(rows)
 

@@ -62,8 +62,8 @@ def per_run(records: Iterable[Strides]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for record in (one for one in records if one.finished):
         run, looks = record.config.base, pd.DataFrame([of_stride(one) for one in record.strides])
-        steps = np.array([one.epoch for one in record.strides])
-        late = looks[steps >= LATE * run.epochs - 1]
+        steps = np.array(sorted(record.config.steps))  # the last one of the run is among them
+        late = looks[steps >= LATE * (steps[-1] + 1)]
         losses = np.array([epoch.train_losses for epoch in record.history], dtype=float)
         progress = losses[-max(1, run.epochs // 3) :] / record.strides[0].losses
         rows.append(
@@ -83,17 +83,21 @@ def over_methods(table: pd.DataFrame, without: Sequence[str] = ("mgda",)) -> pd.
 
     Returns:
         problem, smto ("unit_scal", for the rules), seed, seconds, methods (how many); of each of MEASURES "rho NAME",
-        its rank correlation with Δm, and "rest NAME", the same without those methods.
+        its rank correlation with Δm, "rest NAME", the same without those methods, and "better NAME", the same within
+        the better half of the methods by mean Δm.
     """
     rows = []
+    means = table.groupby(["problem", "smto"]).delta_m.mean()
+    good = means >= means.groupby("problem").transform("median")
     for (problem, seed), found in table.groupby(["problem", "seed"], sort=False):
-        rest = found[~found.smto.isin(without)]
+        rest, better = found[~found.smto.isin(without)], found[found.smto.map(good[problem]).astype(bool)]
         row = {"problem": problem, "smto": "unit_scal", "seed": seed, "seconds": found.seconds.sum()}
         row |= {f"rho {name}": _rho(found, name) for name in MEASURES}
         row |= {f"rest {name}": _rho(rest, name) for name in MEASURES}
+        row |= {f"better {name}": _rho(better, name) for name in MEASURES}
         rows.append({**row, "methods": len(found)})
-    columns = ["problem", "smto", "seed", "seconds", *(f"{of} {n}" for of in ("rho", "rest") for n in MEASURES)]
-    return pd.DataFrame(rows, columns=[*columns, "methods"])
+    measured = [f"{of} {name}" for of in ("rho", "rest", "better") for name in MEASURES]
+    return pd.DataFrame(rows, columns=["problem", "smto", "seed", "seconds", *measured, "methods"])
 
 
 def _rho(table: pd.DataFrame, name: str) -> float:

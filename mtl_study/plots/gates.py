@@ -184,7 +184,7 @@ def equal_radii(table: pd.DataFrame) -> np.ndarray:
         ax.set_title(problem_label(problem), fontsize=9.5)
     canvas.caption(
         axes,
-        "The difference in Δm at the same seed, a stroke each, with mean and interval; above 0 IMGrad is better. "
+        "The difference in Δm at the same seed, a stroke each, with mean and interval; right of 0 IMGrad is better. "
         f"Shaded: ±{MARGIN:g} points, within which the two count as the same. Best c: by mean validation Δm.",
     )
     return axes

@@ -121,10 +121,11 @@ def on_balance(walks: Mapping[str, Walks]) -> str:
 def _of_lost(lost: pd.DataFrame, walks: int) -> str:
     if lost.empty:
         return f"Every one of {walks:,} walks arrives."
-    conflict, stuck = 100 * (lost.cosine < 0).mean(), 100 * grid.stuck_in_balance(lost).mean()
+    conflict, stuck = 100 * (lost.cosine < 0).mean(), int(grid.stuck_in_balance(lost).sum())
     return (
         f"Of {walks:,} walks {len(lost):,} do not arrive: {percent(conflict, 0)} of these end where gradients "
-        f"conflict, and {percent(stuck, 0)} where they do while one is less than twice as long as the other."
+        f"conflict, and {stuck:,} ({percent(100 * stuck / len(lost), 1)}) where they do while one is less than twice "
+        "as long as the other."
     )
 
 
@@ -158,14 +159,17 @@ def on_failures(per_run: pd.DataFrame, cs: Sequence[float]) -> str:
     worst = {f"{c:g}": (means[f"cagrad {c:g}"].max(), means[f"imgrad {c:g}"].max()) for c in cs}
     words = [f"{percent(100 * a, 1)} and {percent(100 * b, 1)} at c = {c}" for c, (a, b) in worst.items()]
     repairs, alone = per_run.repairs.sum(), shares("hurts alone")
+    looks = per_run.groupby("problem").looks.sum().max()
     return (
         f"Of all looks, the uniform loss itself would have hurt a task {shares(failures.EQUAL)}. Nash-MTL with its "
         f"released solver hurts one {shares('nash released')} (it gives up {shares('fallback')}), and solved exactly "
-        f"{shares('nash exact')}. CAGrad and IMGrad hurt one, on the problem where they do most, at {listed(words)}. "
-        f"IMGrad repairs {'failures of CAGrad, against the theorem' if repairs else 'no failure of CAGrad'}, and "
-        f"{'never hurts' if alone == 'nowhere' else 'hurts'} a task where CAGrad does not"
+        f"{shares('nash exact')}. CAGrad and IMGrad hurt one, on the problem where they do most, at {listed(words)} "
+        f"(there are {looks} looks). IMGrad repairs "
+        f"{'failures of CAGrad, against the theorem' if repairs else 'no failure of CAGrad'}, and, in the reading of "
+        f"its code, {'never hurts' if alone == 'nowhere' else 'hurts'} a task where CAGrad does not"
         f"{'' if alone == 'nowhere' else ' ' + alone}."
-        f"{_neither(means.index[(means.cagrad + means.imgrad) == 0])}"
+        f"{_neither(means.index[(means.cagrad + means.imgrad) == 0])} At equal c their directions are less than "
+        f"{failures.CLOSE:g}° apart {shares('close')}."
     )
 
 
@@ -223,7 +227,7 @@ def on_steps(per_run: pd.DataFrame) -> str:
     )
     least, most = means["share"].idxmin(), means["share"].idxmax()
     pair = [smto for smto in ("cagrad", "imgrad") if smto in clean]
-    never += " So between these two there is no difference to find in directions." if len(pair) == 2 else ""
+    never += " So between CAGrad and IMGrad there is no difference to find in directions." if len(pair) == 2 else ""
     return (
         "From the direction that is asked for to the step that Adam makes, the share of looks at which a task is hurt "
         f"goes {listed(f'for {one}' for one in both)}.{never} The cosine between the two is "
@@ -248,7 +252,8 @@ def on_progress(per_run: pd.DataFrame, over: pd.DataFrame) -> str:
     return (
         f"Over {counted(len(means), 'method')} the rank correlation of Δm with the gap in progress is "
         f"{number(over['rho gap'].mean(), 2, sign=True)} on average over seeds, and "
-        f"{number(over['rest gap'].mean(), 2, sign=True)} without MGDA. Progress is most even for {label(str(even))}, "
+        f"{number(over['rest gap'].mean(), 2, sign=True)} without MGDA; within the better half of the methods it is "
+        f"{number(over['better gap'].mean(), 2, sign=True)}. Progress is most even for {label(str(even))}, "
         f"which has place {place} by Δm; the best is {label(str(best))}, with a gap of {number(means.gap[best], 3)} "
         f"against {number(means.gap[even], 3)}. With the mean cosine between the gradients the correlation of Δm is "
         f"{number(over['rho cosine'].mean(), 2, sign=True)}. Late in training the sum of the gradients is longest, in "
@@ -297,7 +302,7 @@ def on_better(apart: pd.DataFrame, chosen: pd.DataFrame) -> str:
     Args:
         apart: `analysis.gates.apart`. chosen: `analysis.gates.at_radii`.
     """
-    words = []
+    words, edges, tried = [], list[str](), apart.c[apart.c != BEST].astype(float)
     for problem, rows in apart.groupby("problem", sort=False):
         equal = rows[rows.c != BEST].groupby("seed").difference.mean()
         best = rows[rows.c == BEST].set_index("seed").difference
@@ -306,7 +311,9 @@ def on_better(apart: pd.DataFrame, chosen: pd.DataFrame) -> str:
             f"on {problem_label(str(problem))} {_points(equal)} points at equal c and {_points(best)} with each at its "
             f"best (c = {c['imgrad']:g} for IMGrad, {c['cagrad']:g} for CAGrad)"
         )
-    return f"IMGrad minus CAGrad is {listed(words)}."
+        edges += [problem_label(str(problem))] * bool(c.isin([tried.min(), tried.max()]).any())
+    edge = f" On {listed(edges)} a best c is the least or the largest that was tried." if edges else ""
+    return f"IMGrad minus CAGrad is {listed(words)}, with 95 % intervals.{edge}"
 
 
 def findings(
@@ -380,8 +387,8 @@ def _of_failures(hurt: pd.DataFrame) -> Sentence:
         + (f"{counted(repairs, 'failure')} of CAGrad." if repairs else "no failure of CAGrad, as the theorem says."),
         "the theorem says that there are none to repair."
         if repairs
-        else f"there was little to repair: CAGrad hurts a task at {percent(100 * most, 1)} of the looks on the problem "
-        "where it does most.",
+        else f"there was little to repair: CAGrad, mean over c, hurts a task at {percent(100 * most, 1)} of the looks "
+        "on the problem where it does most.",
     )
 
 

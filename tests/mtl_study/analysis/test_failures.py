@@ -22,6 +22,15 @@ def test_margin_by_hand():
     assert_allclose(failures.margin(np.diag([1.0, 0.0]), np.array([1.0, 1.0])), 1)  # nothing to hurt in the other
 
 
+def test_angle_by_hand():
+    """120° between the two, none between one and its triple; a millionth of a degree is kept."""
+    assert failures.angle(G, np.array([1.0, 0.0]), np.array([0.0, 2.0])) == pytest.approx(120)
+    assert failures.angle(G, np.array([1.0, 0.0]), np.array([3.0, 0.0])) == 0
+    turned = np.array([np.cos(np.radians(1e-6)), np.sin(np.radians(1e-6))])
+    assert failures.angle(np.eye(2), np.array([1.0, 0.0]), turned) == pytest.approx(1e-6)
+    assert np.isnan(failures.angle(G, np.zeros(2), np.ones(2)))
+
+
 def gramians(count):
     J = RNG.normal(size=(count, 2, 4)) * 10 ** RNG.uniform(-1, 1, (count, 2, 1))
     J[:, 1] -= 2 * J[:, 0] / np.linalg.norm(J[:, 0], axis=-1, keepdims=True)  # in conflict
@@ -53,6 +62,7 @@ def test_one_row_per_run_and_the_theorem():
     assert (found.repairs == 0).all()
     assert_allclose(found["imgrad"], (found["imgrad 0.2"] + found["imgrad 0.5"]) / 2)
     assert_allclose(found["imgrad"] - found["cagrad"], found["hurts alone"], atol=1e-12)
+    assert (found.looks == 8).all() and found.close.between(0, 1).all()
     assert {"nash released", "nash exact", "fallback", "imgrad eq9 0.5"} <= set(found)
 
 
@@ -88,6 +98,8 @@ def test_a_rule_outside_the_theorem_would_be_caught(monkeypatch):
 
     monkeypatch.setattr(failures, "rules", planted)
     assert failures.per_run([record(1)], [0.2]).repairs.sum() > 0
+    monkeypatch.setattr(failures, "rules", lambda K, cs: (found := real(K, cs)) | {"imgrad 0.2": found["cagrad 0.2"]})
+    assert failures.per_run([record(1)], [0.2]).close.tolist() == [1]  # one method twice has one direction
 
 
 def test_a_solver_that_gives_up_is_counted():

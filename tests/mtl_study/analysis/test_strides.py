@@ -1,5 +1,7 @@
 """What steps, ratios and gates say, on numbers by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,6 +34,24 @@ def test_a_direction_that_only_rounding_turns_does_not_fail():
     assert (found["asked"], found["moved"]) == (0, 1)
 
 
+def test_late_is_the_last_fifth_of_the_steps_and_not_of_the_epochs():
+    """Of a hundred steps those from the eightieth on, in the middle of the last of two epochs. The sums there are √2
+    times 4 and 9, in geometric mean √2 · 6; all that came before is far from it."""
+    steps, lengths = [0, 50, 79, 80, 99], [100.0, 100.0, 100.0, 4.0, 9.0]
+    directions = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+    looks = [
+        Stride.of(torch.ones(2), c * J, directions, epoch=s // 50, step=s % 50)
+        for s, c in zip(steps, lengths, strict=True)
+    ]
+    history = [SimpleNamespace(train_losses=[1.0, 0.5])] * 2
+    base = SimpleNamespace(problem="p", smto="mgda", seed=1, epochs=2)
+    config = SimpleNamespace(base=base, steps=set(steps))
+    record = SimpleNamespace(config=config, strides=looks, history=history, seconds=1.0, finished=True)
+    (row,) = strides.per_run([record]).to_dict("records")
+    assert row["sum"] == pytest.approx(np.sqrt(2) * 6, rel=1e-4)
+    assert row["gap"] == pytest.approx(0.5) and row["smto"] == "mgda"
+
+
 def test_correlations_over_methods():
     """Δm falls with the gap but for MGDA, the most even and the worst."""
     rows = [("mgda", 0.0, -9.0), ("a", 0.1, 3.0), ("b", 0.2, 2.0), ("c", 0.3, 1.0)]
@@ -42,6 +62,17 @@ def test_correlations_over_methods():
     values = strides.over_methods(table.assign(cosine=table.delta_m, share=1.0, failures=0.0)).iloc[0]
     assert values["rho gap"] == pytest.approx(0.2) and values["rest gap"] == pytest.approx(-1)
     assert values["rho cosine"] == pytest.approx(1) and found["methods"] == 4
+    assert np.isnan(values["better gap"])  # of two methods there is none
+
+
+def test_the_better_half_of_the_methods_is_compared_by_itself():
+    """Over all, Δm falls with the gap; among the three best it rises. Which they are depends on the mean over seeds."""
+    rows = [("a", 0.1, 7.0), ("b", 0.2, 8.0), ("c", 0.3, 9.0), ("d", 0.7, 3.0), ("e", 0.8, 2.0), ("f", 0.9, 1.0)]
+    once = pd.DataFrame(rows, columns=["smto", "gap", "delta_m"]).assign(problem="p", seconds=2.0)
+    again = once.assign(seed=2, delta_m=once.delta_m.replace({9.0: 2.5}))  # c is worse than d here
+    table = pd.concat([once.assign(seed=1), again]).assign(cosine=0.0, share=1.0, failures=0.0)
+    found = strides.over_methods(table)
+    assert (found["rho gap"] < -0.5).all() and found["better gap"].tolist() == pytest.approx([1, -0.5])
 
 
 def looks(lengths, cosine=-0.5):
