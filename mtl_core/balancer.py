@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mtl_core.graph import GraphStep, GroupStep, Replicas
+from mtl_core.graph import GraphStep, GroupStep, Replicas, leaves, parameters_of
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import NEEDS, SMTO, GramianWeighting, ProblemInfo, StepResult
 from mtl_core.smtos.geometry import NonFinite
@@ -43,7 +44,7 @@ class Balancer:
         shared: the parameters of the part that all tasks use (for gradnorm the last matrix among them counts).
         num_tasks: K, for a key without `tasks`. tasks: their names, for losses that come by name.
         lr, weight_decay: of the optimizer at the start. likelihoods: per task, "softmax", "gaussian" or "laplace".
-        feature_shape: of one sample's features. heads: by task.
+        feature_shape: of one sample's features. heads: modules, by task's name or in order.
         groups: lists of shared parameters. Each is a problem of its own to a method that reads the Gramian on the
             shared parameters; heads get the mean of their weights.
         seed: of the method's own random numbers.
@@ -69,42 +70,41 @@ class Balancer:
         weight_decay: float = 0.0,
         likelihoods: Sequence[Likelihood] | None = None,
         feature_shape: Sequence[int] | None = None,
-        heads: Mapping[str, nn.Module] | None = None,
+        heads: Any = None,
         groups: Iterable[Iterable[nn.Parameter]] | None = None,
         seed: int = 0,
         together: bool = True,
         log: bool = False,
     ) -> None:
-        self.tasks = None if tasks is None else list(tasks)
+        by_name = isinstance(heads, Mapping | nn.ModuleDict)
+        self.tasks = list(tasks) if tasks is not None else list(heads) if by_name and heads else None
         if isinstance(smto, str):
-            if num_tasks is None and tasks is None:
+            if not (count := num_tasks or len(self.tasks or heads or ())):
                 raise BadOption("Balancer: how many tasks are there? Give num_tasks=2, or their names: tasks=[…].")
-            smto = build(smto, len(tasks or range(num_tasks or 0)))
+            smto = build(smto, count)
         elif not isinstance(smto, SMTO):
             raise BadOption(f"Balancer: {smto!r} is no SMTO; give its key, or build(…), or from_torchjd(…)(num_tasks).")
         elif num_tasks not in (None, smto.num_tasks):
             raise BadOption(f"Balancer: num_tasks = {num_tasks}, but {smto.key} was made for {smto.num_tasks} tasks.")
         self.smto, self.key, self.num_tasks = smto, smto.key, smto.num_tasks
-        given: list[Any] = [shared] if isinstance(shared, nn.Module) else list(shared)
-        parts = [given] if groups is None else [list(group) for group in groups]
+        given = parameters_of(shared, "Balancer")
+        parts = [given] if groups is None else [parameters_of(group, "Balancer") for group in groups]
         shared = list(itertools.chain(*parts))
-        if wrong := {type(p).__name__ for p in (*given, *shared) if not isinstance(p, nn.Parameter)}:
-            raise BadOption(f"Balancer: expected shared parameters, not {', '.join(wrong)}: shared=trunk.parameters().")
         if groups is not None and (len(set(shared)) < len(shared) or {p for p in given if p.requires_grad} - {*shared}):
             raise BadOption("Balancer: one group for each shared parameter; two groups have one, or none has.")
         self.groups = None if groups is None else [[p for p in part if p.requires_grad] for part in parts]
         if not any(p.requires_grad for p in shared):
             raise BadOption("Balancer: shared holds no trainable parameter; give those of the part that all tasks use.")
-        if heads is not None:
-            names = list(heads) if isinstance(heads, Mapping | nn.ModuleDict) else f"in a {type(heads).__name__}"
-            if isinstance(names, str) or set(names) != set(self.tasks or names):
-                raise BadOption(f"Balancer: heads {names} for tasks {self.tasks}; give a dict, task name to head.")
-            self.tasks = self.tasks or names
-            heads = {task: heads[task] for task in self.tasks}
-        self.model = MultiTaskModel(nn.ParameterList(shared), heads or {})
+        if not by_name and not isinstance(heads or [], Sequence | nn.ModuleList):
+            raise BadOption(f"Balancer: heads in a {type(heads).__name__}; give one per task, by name or in order.")
+        if by_name and set(heads) != set(self.tasks or ()):
+            raise BadOption(f"Balancer: heads {list(heads)} for tasks {self.tasks}; give one per task, by its name.")
+        modules = [heads[task] for task in self.tasks or ()] if by_name else heads or ()
+        self.model = MultiTaskModel(nn.ParameterList(shared), {str(k): head for k, head in enumerate(modules)})
         smto.check_model(self.model)
         self.needs, self.wraps = smto.required(), isinstance(smto, Wrapping)
         told = {"lr": lr, "likelihoods": likelihoods, "feature_shape": feature_shape, "heads": heads}
+        told["trainer"] = None  # what only a Step that runs the network itself can do
         self._refuse(need for need in self.needs if told.get(need, True) is None)
         for name, per_task in (("tasks", tasks), ("likelihoods", likelihoods), ("heads", heads)):
             if per_task is not None and len(per_task) != self.num_tasks:
@@ -124,7 +124,7 @@ class Balancer:
         self._lost, self._start = False, list[dict[str, Any]]()  # an overflow in this step; the state at its start
         self._pending: GraphStep | None = None  # a step that after_step has not looked at
         self._own: list[tuple[nn.Parameter, int, Tensor]] = []  # what an optimizer moves, versions, values at backward
-        self._seen: set[int] = set()  # tasks whose features were transformed
+        self._seen, self._first = set[int](), True  # tasks whose features were transformed; no step has been
         self._random_state: RandomState | None = None
 
     def _refuse(self, needs: Iterable[str], words: str = "") -> None:
@@ -155,9 +155,7 @@ class Balancer:
     def transform(self, z: Tensor, k: int | str) -> Tensor:
         """What head k sees of the features [B, …]; z itself for most methods."""
         if isinstance(k, str) and k not in (self.tasks or ()):
-            raise ValueError(
-                f"balance.transform(z, {k!r}): the tasks are {self.tasks}; name them: Balancer(…, tasks=[…])."
-            )
+            raise ValueError(f"balance.transform(z, {k!r}): tasks are {self.tasks}; name them: Balancer(…, tasks=[…]).")
         k = self.tasks.index(k) if isinstance(k, str) and self.tasks else int(k)
         self._seen.add(k)
         return self.smto.transform_features(z, k)
@@ -211,6 +209,8 @@ class Balancer:
             words = "no tensor of floats is in the nest of lists, tuples and dicts, or all are detached"
             raise ValueError(f"the features carry no gradient: {words}, or made under torch.no_grad().")
         self._check(named, bool(z), aims, second_batch)
+        if features is None and self._first:
+            self._warn_of_unshared([loss for loss in named.values() if loss is not None])
         last = self.last
         if any(loss is None for loss in named.values()):  # (`None in` would compare each loss with it)
             values = [loss.detach().to(last) for loss in named.values() if loss is not None]
@@ -304,6 +304,14 @@ class Balancer:
         if self._part == 0 and "parameters" in self.needs and self._unmoved():
             words = "; nothing has moved them since the last backward. (balance.accumulate? balance.skip_step?)"
             self._refuse(["parameters"], words)
+
+    def _warn_of_unshared(self, losses: Sequence[Tensor]) -> None:
+        """Without features, what all of several losses are made of should be in `shared`."""
+        self._first, own = False, set(self.model.parameters())
+        common = [list(p.shape) for p in set.intersection(*(set(leaves([loss], set())[0]) for loss in losses)) - own]
+        if len(losses) > 1 and common:
+            words = f"all losses use parameters (shapes {str(common)[1:-1]}) that are not in `shared`"
+            warnings.warn(f"{words}; they are trained as heads are.", stacklevel=3)
 
     def _unmoved(self) -> bool:
         return bool(self._own) and all(p._version == v and p.equal(old) for p, v, old in self._own)

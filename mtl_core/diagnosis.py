@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mtl_core.graph import below_features
+from mtl_core.graph import below_features, parameters_of
 from mtl_core.step import check_scalars, in_float64
 
 
@@ -61,13 +61,15 @@ def diagnose(
             K more passes; without them it is of those on the features.
 
     Raises:
-        ValueError: a loss is no scalar, or none depends on what is given; a feature is made of another.
+        ValueError: a loss is no scalar or has no graph, or none depends on what is given; a feature is made of another.
     """
     named = losses if isinstance(losses, Mapping) else dict(zip(map(str, range(len(losses))), losses, strict=True))
     found = dict.fromkeys(t for t in tree_leaves(features) if isinstance(t, Tensor) and t.requires_grad)
-    z, shared = list(found), list(shared)
+    z, trained = list(found), [p for p in parameters_of(shared, "diagnose") if p.requires_grad]
     check_scalars(named)
     below_features(z)
+    if constant := [name for name, loss in named.items() if not loss.requires_grad]:
+        raise ValueError(f"diagnose: the losses of tasks {constant} have no graph that could be differentiated.")
     if not z:
         raise ValueError("diagnose: the features carry no gradient; give what the heads took in.")
 
@@ -76,7 +78,7 @@ def diagnose(
         dense = [[in_float64(g.to_dense() if g.is_sparse else g).flatten(start) for g in each] for each in found]
         return torch.stack([torch.cat(each, -1) for each in dense])
 
-    g = rows(shared or z, 0)
+    g = rows(trained or z, 0)
     if not g.any():
         raise ValueError("diagnose: no loss depends on them; give the features that the losses were made of.")
     gramian, within = (g @ g.T).cpu().numpy(), np.full(len(g), np.nan)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from mtl_core.options import BadOption
 from mtl_core.step import MultiTaskModel, Space, Step, check_scalars, inner_products, moved, processes, single, unseen
 
 Again = Callable[[], Tensor]  # the losses [K] of a batch under the parameters as they are when it is called
@@ -135,7 +136,7 @@ class GraphStep(Step):
             raise ValueError("no loss depends on a shared parameter; give what all tasks use (no shards, as FSDP's).")
         if lost := [list(p.shape) for p in below if p not in shared]:
             words = "not in `shared` and would get no gradient. Give all parameters below the features, or no features."
-            raise ValueError(f"the features come from parameters (of shapes {str(lost)[1:-1]}) that are {words}")
+            raise ValueError(f"the features come from parameters or inputs (of shapes {str(lost)[1:-1]}) {words}")
         self.through_features = bool(doors) and not any(past)
         self.around = [k for k, p, (_, met) in zip(self.roots, past, found, strict=False) if doors and p and not met]
 
@@ -278,8 +279,7 @@ class GraphStep(Step):
         self.roots, self.features, self._jacobian, self.second_batch = {}, [], None, None
 
     def reevaluate(self, parameters: Mapping[nn.Parameter, Tensor] | None = None, fresh: bool = False) -> Tensor:
-        if self.again is None or parameters is not None:
-            raise ValueError("this option of the method looks at the batch again within the step; not in own loops.")
+        assert self.again is not None and parameters is None  # see NEEDS["trainer"]
         with torch.no_grad():
             return self.replicas.mean(self.again().to(self.losses))
 
@@ -320,6 +320,14 @@ class GroupStep(Step):
         self.head_weights = head_weights
         for p, part in zip(self.shared, self.unflatten(weights.to(self.jacobian) @ self.jacobian), strict=True):
             p.grad = part.to(p.dtype)
+
+
+def parameters_of(shared: Iterable[nn.Parameter], who: str) -> list[nn.Parameter]:
+    """The parameters, as a list. Raises BadOption for modules."""
+    given: list[Any] = [shared] if isinstance(shared, nn.Module) else list(shared)
+    if wrong := {type(p).__name__ for p in given if not isinstance(p, nn.Parameter)}:
+        raise BadOption(f"{who}: expected shared parameters, not {', '.join(wrong)}: shared=trunk.parameters().")
+    return given
 
 
 def doors_of(features: Iterable[Tensor]) -> set[tuple[Any, int]]:

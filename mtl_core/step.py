@@ -66,10 +66,8 @@ class MultiTaskModel(nn.Module):
             except RuntimeError as error:
                 if "a leaf Variable that requires grad" not in str(error):
                     raise
-                raise ValueError(
-                    f"head {name!r} changes the features in place, and the other heads see the same ones; let it work "
-                    "on z.clone(), or without inplace=True."
-                ) from error
+                words = "and the other heads see the same ones; let it work on z.clone(), or without inplace=True."
+                raise ValueError(f"head {name!r} changes the features in place, {words}") from error
             yield prediction
 
 

@@ -279,7 +279,7 @@ class Loop:
             lr=LR,
             likelihoods=INFO.likelihoods,
             feature_shape=INFO.feature_shape,
-            heads=self.model.heads,  # type: ignore[arg-type]
+            heads=self.model.heads,
             tasks=list(self.model.heads),
         )
         groups = [{"params": list(self.model.parameters())}, *self.balance.parameters()]

@@ -401,10 +401,8 @@ class Cityscapes:
         for split, rows in self._rows(folder, sizes).items():
             for task, found in zip(WHAT, valid[rows].any(0), strict=True):
                 if not found:
-                    raise ValueError(
-                        f"Cityscapes: {folder.path}: the {len(rows):,} scenes of {split} have no pixel {WHAT[task]} "
-                        f"(task {task}). {HOW}"
-                    )
+                    words = f"have no pixel {WHAT[task]} (task {task}). {HOW}"
+                    raise ValueError(f"Cityscapes: {folder.path}: the {len(rows):,} scenes of {split} {words}")
 
     def load(
         self, source: str, sizes: Sizes, data_dir: str | None, device: torch.device, dtype: torch.dtype
@@ -451,11 +449,9 @@ class Cityscapes:
                     raise ValueError(f"Cityscapes: {name}_size is {size:,}; the paper's split has {most:,} scenes.")
         for name, size, scenes in (("train", sizes[0] + sizes[1], folder.train), ("val", sizes[2], folder.val)):
             if size > len(scenes):
-                raise DataNotFound(
-                    f"Cityscapes: {folder.path / 'leftImg8bit' / name} has {len(scenes):,} images, but the sizes "
-                    f"{sizes} of train, val and test need {size:,} there. Complete the folder, or give smaller "
-                    "train_size, val_size and test_size."
-                )
+                place = f"{folder.path / 'leftImg8bit' / name} has {len(scenes):,} images"
+                words = f"{size:,} there. Complete the folder, or give smaller train_size, val_size and test_size."
+                raise DataNotFound(f"Cityscapes: {place}, but the sizes {sizes} of train, val and test need {words}")
         return folder
 
     def _check_size(self, size: tuple[int, int], what: str) -> None:
@@ -463,10 +459,8 @@ class Cityscapes:
         if width != 2 * height:
             raise ValueError(f"Cityscapes: {what} has {width}×{height} pixels, expected twice as wide as high.")
         if width % self.width:
-            raise ValueError(
-                f"Cityscapes: {what} is {width} pixels wide, which is no multiple of the working width {self.width}. "
-                f"Choose a width that divides {width}."
-            )
+            words = f"no multiple of the working width {self.width}. Choose a width that divides {width}."
+            raise ValueError(f"Cityscapes: {what} is {width} pixels wide, which is {words}")
 
     def _check_files(self, folder: Folder) -> None:
         """Looks at the first and last bytes of every file: all are PNG files of one size."""
@@ -482,10 +476,8 @@ class Cityscapes:
         ((size, most),) = Counter(sizes.values()).most_common(1)
         for file, found in sizes.items():
             if found != size:
-                raise ValueError(
-                    f"Cityscapes: {file} has {found[0]}×{found[1]} pixels, expected {size[0]}×{size[1]} like {most:,} "
-                    f"of {len(sizes):,} files. All images and maps must have the same size."
-                )
+                words = f"{size[0]}×{size[1]} like {most:,} of {len(sizes):,} files. All must have the same size."
+                raise ValueError(f"Cityscapes: {file} has {found[0]}×{found[1]} pixels, expected {words}")
         self._check_size(size, str(folder.file(folder.train[0], "image")))
 
     def _cache(self, folder: Folder) -> Path:
@@ -502,14 +494,12 @@ class Cityscapes:
             shapes = {"images": (3, *shape), "counts": (), "valid": (len(WHAT),)}
             needed, free = 10 * len(scenes) * shape[0] * shape[1], shutil.disk_usage(making).free  # bytes
             if needed > free:
-                raise OSError(
-                    f"Cityscapes at width {self.width} needs {needed / 1e9:.1f} GB in {cache_folder()}, which has "
-                    f"{free / 1e9:.1f} GB left. Make room, or set the environment variable MTL_DATA to another folder."
-                )
+                words = "Make room, or set the environment variable MTL_DATA to another folder."
+                place = f"{needed / 1e9:.1f} GB in {cache_folder()}, which has {free / 1e9:.1f} GB left"
+                raise OSError(f"Cityscapes at width {self.width} needs {place}. {words}")
+            memmap, count = np.lib.format.open_memmap, len(scenes)
             arrays = {
-                name: np.lib.format.open_memmap(
-                    making / f"{name}.npy", "w+", dtype, (len(scenes), *shapes.get(name, shape))
-                )
+                name: memmap(making / f"{name}.npy", "w+", dtype, (count, *shapes.get(name, shape)))
                 for name, dtype in ARRAYS.items()
             }
 
@@ -517,9 +507,9 @@ class Cityscapes:
                 raw = read(folder, scenes[row])
                 check_contents(folder, scenes[row], raw)
                 scene = reduce(raw, self.width, self.aligned)
-                count = scene.instances.max()
-                valid = (scene.labels.max() > IGNORED, scene.disparity.max() > 0, count > 0)
-                for array, values in zip(arrays.values(), (*scene, count, valid), strict=True):
+                most = scene.instances.max()
+                valid = (scene.labels.max() > IGNORED, scene.disparity.max() > 0, most > 0)
+                for array, values in zip(arrays.values(), (*scene, most, valid), strict=True):
                     array[row] = values
 
             jobs = (joblib.delayed(convert)(row) for row in range(len(scenes)))

@@ -613,9 +613,8 @@ def _split(arrays: Arrays, released: bool, device: torch.device, dtype: torch.dt
         parts = (torch.from_numpy(part).to(device) for part in (nodes, arrays.positions[own], codes[bonds]))
         blocks.append(_Block(*parts))
     means, stds = np.array([(p.mean, p.std) for p in PROPERTIES.values()]).T
-    targets = (arrays.targets[:, [TARGETS.index(name) for name in PROPERTIES]] - means) / stds
-    kept = torch.from_numpy(targets).to(device, dtype)
-    return MoleculeSplit(tuple(blocks), block, row, kept, np.asarray(arrays.molecules))
+    targets = torch.from_numpy((arrays.targets[:, [TARGETS.index(name) for name in PROPERTIES]] - means) / stds)
+    return MoleculeSplit(tuple(blocks), block, row, targets.to(device, dtype), np.asarray(arrays.molecules))
 
 
 @dataclass(frozen=True)
@@ -692,10 +691,8 @@ class QM9:
         for (split, places), size in zip(order().items(), sizes, strict=True):
             allowed = places if self.max_atoms is None else places[counts[places] <= self.max_atoms]
             if size > len(allowed):
-                raise ValueError(
-                    f"QM9: {split}_size is {size:,}; {len(allowed):,} molecules of that split have at most "
-                    f"{self.max_atoms} atoms."
-                )
+                words = f"{len(allowed):,} molecules of that split have at most {self.max_atoms} atoms."
+                raise ValueError(f"QM9: {split}_size is {size:,}; {words}")
             rows.append(allowed[:size])
         return np.concatenate(rows)
 
@@ -718,8 +715,7 @@ class QM9:
                 mine = _ragged(starts[piece], counts[piece])
                 return smiles[piece], numbers[mine], positions[mine], counts[piece], index[piece]
 
-            workers = min(joblib.cpu_count(), len(pieces))
-            work = joblib.Parallel(workers, return_as="generator")(
+            work = joblib.Parallel(min(joblib.cpu_count(), len(pieces)), return_as="generator")(
                 joblib.delayed(_graphs)(*arguments(piece)) for piece in pieces
             )
             bar = progress.bar(work, "QM9: bonds", len(pieces), unit=f" × {CHUNK:,}", delay=2, mininterval=1)

@@ -52,7 +52,7 @@ class AutoLambda(Wrapping):
     native_scale = "weights are 0.1 each at the start, then free"
     not_inside = ("auto_lambda", "bayesagg_mtl")
     remembered = ("lr",)
-    needs = ("lr", "second_batch")
+    needs: tuple[str, ...] = ("lr", "second_batch")
 
     def __init__(
         self,
@@ -67,10 +67,10 @@ class AutoLambda(Wrapping):
     ) -> None:
         super().__init__(num_tasks, inner, inner_options)
         if masks == "fresh" and gradients == "exact":
-            raise BadOption(
-                'auto_lambda: masks = "fresh" without gradients = "finite_difference"; exact ones take no second look.'
-            )
+            words = 'without gradients = "finite_difference"; exact ones take no second look.'
+            raise BadOption(f'auto_lambda: masks = "fresh" {words}')
         self.lr_ratio, self.meta_split, self.gradients, self.masks = lr_ratio, meta_split, gradients, masks
+        self.needs = (*AutoLambda.needs, *(["trainer"] if gradients == "finite_difference" else []))
         self.replay = self.replay or (gradients == "finite_difference" and masks == "replay")
         self.lr, self.weight_decay = 0.0, 0.0
         self.lambdas: Tensor = nn.Buffer(torch.full((num_tasks,), start))
@@ -119,10 +119,8 @@ class AutoLambda(Wrapping):
             step.apply(lambdas, lambdas)
             return StepResult(lambdas, lambdas)
         if self.inner.positive_losses and lambdas.device.type == "cpu" and lambdas.min() <= 0:
-            raise ValueError(
-                f"auto_lambda: λ has become {lambdas.tolist()}, and the inner method {self.inner.key} needs positive "
-                "losses λ_k L_k. Take a smaller lr_ratio or an inner method that reads no losses."
-            )
+            words = "needs positive losses λ_k L_k. Take a smaller lr_ratio or an inner method that reads no losses."
+            raise ValueError(f"auto_lambda: λ has become {lambdas.tolist()}, and the inner {self.inner.key} {words}")
         result = self.inner.backward(ScaledStep(step, lambdas))
         result.weights = result.weights.to(lambdas) * lambdas  # on the losses themselves
         result.head_weights = result.head_weights.to(lambdas) * lambdas

@@ -33,6 +33,7 @@ NEEDS = {
     "likelihoods": 'what each loss is, "softmax", "gaussian" or "laplace": Balancer(…, likelihoods=[…])',
     "feature_shape": "the shape of one sample's features: Balancer(…, feature_shape=(64,))",
     "heads": "the heads as modules: Balancer(…, heads={…})",
+    "trainer": 'a Step that runs the network itself, so it has no place in own loops: take gradients="exact"',
     "parameters": "its own parameters in the optimizer: Adam([…, *balance.parameters()])",
     "begin_epoch": "to be told when an epoch begins: balance.begin_epoch()",
     "transform": "heads that take balance.transform(z, k)",

@@ -82,10 +82,8 @@ class BayesAggMTL(SMTO):
         super().set_up(info, seed)
         self.likelihoods = info.likelihoods
         if "laplace" in self.likelihoods:
-            raise BadOption(
-                f"bayesagg_mtl: task {self.likelihoods.index('laplace')} has an absolute error; this method knows "
-                "squared error and cross-entropy only."
-            )
+            words = "has an absolute error; this method knows squared error and cross-entropy only."
+            raise BadOption(f"bayesagg_mtl: task {self.likelihoods.index('laplace')} {words}")
         if len(info.feature_shape) != 1:
             raise BadOption(
                 f"bayesagg_mtl: the representation has shape {info.feature_shape}; it must be a vector of features "

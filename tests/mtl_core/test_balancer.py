@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import shutil
 import warnings
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import mtl_core.graph
 from mtl_core.balancer import Unmet
 from mtl_core.options import BadOption
 from mtl_core.smtos import NonFinite, StepResult, build
+from mtl_core.smtos.registry import keys
 from mtl_core.step import MultiTaskModel, Step, inner_products
 
 
@@ -262,7 +264,7 @@ def test_every_tensor_below_the_features_is_asked_for() -> None:
     """A prompt that is no parameter would get no gradient; complex numbers would lose a part."""
     trunk, prompt = nn.Linear(3, 4), torch.zeros(4, requires_grad=True)
     z = trunk(torch.ones(2, 3)) + prompt
-    with pytest.raises(ValueError, match=r"of shapes \[4\]\) that are not in `shared`"):
+    with pytest.raises(ValueError, match=r"inputs \(of shapes \[4\]\) not in `shared`"):
         mtl_core.Balancer("cagrad", trunk.parameters(), 2).backward([z.sum(), z.square().sum()], z)
     weight = nn.Parameter(torch.ones(2, dtype=torch.cfloat))
     with pytest.raises(ValueError, match="complex numbers are not supported"):
@@ -872,7 +874,7 @@ def test_no_parameter_below_the_features_is_left_without_a_gradient() -> None:
     first, second, x = nn.Linear(3, 4), nn.Linear(4, 2), torch.randn(5, 3)
     for key in ("cagrad", "unit_scal", "mgda_ub"):
         z = second(first(x).relu())
-        with pytest.raises(ValueError, match=r"parameters \(of shapes \[4, 3\], \[4\]|\[4\], \[4, 3\]\)"):
+        with pytest.raises(ValueError, match=r"inputs \(of shapes (\[4, 3\], \[4\]|\[4\], \[4, 3\])\) not in"):
             mtl_core.Balancer(key, second.parameters(), 2).backward([z.sum(), z.square().sum()], z)
         assert not grads(first) and not grads(second)
     first.requires_grad_(False)
@@ -919,10 +921,47 @@ def test_heads_and_targets_come_by_name_or_in_order() -> None:
         balance.backward(losses, z, targets=[targets["a"], None])
     with pytest.raises(BadOption, match="heads \\['a', 'b'\\] for tasks \\['a', 'c'\\]"):
         mtl_core.Balancer("edm", trunk.parameters(), tasks=["a", "c"], heads=heads)
-    for nameless in (nn.ModuleList(both.values()), [*both.values()]):
-        words = f"heads in a {type(nameless).__name__} for tasks \\['a', 'b'\\]; give a dict, task name to head"
-        with pytest.raises(BadOption, match=words):
-            mtl_core.Balancer("edm", trunk.parameters(), tasks=["a", "b"], heads=nameless)
+    with pytest.raises(BadOption, match="heads in a Linear; give one per task, by name or in order"):
+        mtl_core.Balancer("edm", trunk.parameters(), tasks=["a", "b"], heads=both["a"])
+    with pytest.raises(BadOption, match="2 heads for 3 tasks; give one per task"):
+        mtl_core.Balancer("edm", trunk.parameters(), tasks=["a", "b", "c"], heads=list(both.values()))
+    with pytest.raises(BadOption, match="2 tasks for 3 tasks; give one per task"):
+        mtl_core.Balancer("edm", trunk.parameters(), 3, tasks=["a", "b"])
+
+
+@pytest.mark.parametrize("named", ["dict", "modules", "in order", "list"])
+def test_heads_say_how_many_tasks_there_are(named: str) -> None:
+    """And what they are called, where they come by name; a name may have a dot, or be one that a module has."""
+    one, other = nn.Linear(3, 2), nn.Linear(3, 4)
+    ways: dict[str, Any] = {
+        "dict": {"depth.abs": one, "type": other},
+        "modules": nn.ModuleDict({"depth": one, "normals": other}),
+        "in order": nn.ModuleList([one, other]),
+        "list": [one, other],
+    }
+    balance = mtl_core.Balancer("edm", [nn.Parameter(torch.ones(2))], heads=ways[named])
+    assert balance.num_tasks == 2 and list(balance.model.heads.values()) == [one, other]
+    assert balance.tasks == (list(ways[named]) if named in ("dict", "modules") else None)
+
+
+def test_what_all_losses_use_is_asked_for_once() -> None:
+    """Without features, a part of the trunk that is not in `shared` is trained as heads are: the user is told. A head
+    of one task, and layers behind the features, are nobody's mistake."""
+    torch.manual_seed(0)
+    stem, trunk, heads = nn.Linear(3, 4), nn.Linear(4, 4), [nn.Linear(4, 1), nn.Linear(4, 1)]
+    z = trunk(stem(torch.ones(5, 3)).relu())
+    losses = [head(z).square().mean() for head in heads]
+    balance = mtl_core.Balancer("cagrad", trunk.parameters(), 2)
+    with pytest.warns(UserWarning, match=r"all losses use parameters \(shapes \[.*4, 3\].* not in `shared`; they"):
+        balance.backward(losses)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        balance.backward([head(trunk(stem(torch.ones(5, 3)))).square().mean() for head in heads])
+        z = trunk(stem(torch.ones(5, 3)))
+        shared = [*stem.parameters(), *trunk.parameters()]
+        mtl_core.Balancer("cagrad", shared, 2).backward([head(z).square().mean() for head in heads])
+        z, common = trunk(stem(torch.ones(5, 3))), nn.Linear(4, 4)
+        mtl_core.Balancer("cagrad", shared, 2).backward([head(common(z)).square().mean() for head in heads], z)
 
 
 def test_what_comes_in_a_wrong_order_is_refused() -> None:
@@ -1052,7 +1091,7 @@ def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
     for shared, kind in ((net, "Net"), (net.named_parameters(), "tuple"), ([torch.ones(1)], "Tensor")):
         with pytest.raises(BadOption, match=f"expected shared parameters, not {kind}: shared=trunk"):
             mtl_core.Balancer("edm", shared, 2)
-    with pytest.raises(ValueError, match=r"transform\(z, 'a'\): the tasks are None; name them"):
+    with pytest.raises(ValueError, match=r"transform\(z, 'a'\): tasks are None; name them"):
         mtl_core.Balancer("edm", net.shared, 2).transform(z["mean"], "a")
     embedding, lstm = (list(part.parameters()) for part in (net.embedding, net.lstm))
     for groups in ([embedding, embedding], [lstm]):
@@ -1074,3 +1113,103 @@ def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Balancers'"):
         mtl_core.Balancers  # noqa: B018
     assert not grads(net)
+
+
+def test_what_needs_a_trainer_is_refused_before_the_first_step() -> None:
+    smto = build("auto_lambda", 2, gradients="finite_difference")
+    with pytest.raises(Unmet, match=r'auto_lambda needs a Step that runs the network itself.*take gradients="exact"'):
+        mtl_core.Balancer(smto, [nn.Parameter(torch.ones(2))], lr=0.1)
+
+
+# -- peculiar networks -------------------------------------------------------------------------------------------------
+
+
+class Peculiar(nn.Module):
+    """Words to three tasks. Its kind: a matrix that two heads share; a layer common to two heads; a head, or all of
+    them, that sees a layer below the features, too; a matrix of the trunk in a head; sparse gradients; parts that are
+    frozen."""
+
+    PAST = ("skip", "skips", "trunk")  # a loss reaches shared parameters past the features
+    KINDS = ("plain", "tied", "common", *PAST, "sparse", "frozen trunk", "frozen head", "half a head")
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.words = kind, nn.Embedding(9, 5, sparse=kind == "sparse")
+        self.middle, self.last, self.common = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 5)
+        self.heads = nn.ModuleList([nn.Linear(5, size) for size in (4, 3, 3)])
+        if kind == "tied":
+            self.heads[2].weight = self.heads[1].weight
+        for frozen in {
+            "frozen trunk": [self.words, self.middle.weight],
+            "frozen head": [self.heads[1]],
+            "half a head": [self.heads[1].weight],
+        }.get(kind, []):
+            frozen.requires_grad_(False)
+        self.double()
+
+    @property
+    def shared(self) -> list[nn.Parameter]:
+        return [p for part in (self.words, self.middle, self.last) for p in part.parameters()]
+
+    def losses(self, x: Tensor, transform: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, list[Tensor]]:
+        below = self.middle(self.words(x).tanh().mean(1)).tanh()
+        z, losses = self.last(below), []
+        for k, head in enumerate(self.heads):
+            seen = transform(z, k)
+            out = head(self.common(seen).tanh() if self.kind == "common" and k != 1 else seen)
+            if self.kind == "skips" or (self.kind == "skip" and k == 2):
+                out = out + below[:, : out.shape[1]]
+            if self.kind == "trunk" and k == 1:
+                out = out @ self.middle.weight[:3]
+            losses.append((k + 1) * out.square().mean() + out.logsumexp(1).mean())
+        return z, losses
+
+
+FAST = ("skip", "sparse")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[] if k in FAST else pytest.mark.slow) for k in Peculiar.KINDS])
+def test_peculiar_networks(kind: str) -> None:
+    """Every method leaves Σ w_k g_k on what is shared and Σ v_k g_k on the heads, with the weights that it says, where
+    .grad is None and where it is zero, with features and, where it takes none, without; and again in a second step.
+    MoCo's memory has no weights, and GradDrop refuses what goes past the features."""
+    options = {"fixed": {"weights": [0.2, 0.3, 0.5]}, "graddrop": {"leak": [1.0] * 3}, "db_mtl": {"beta": 0.0}}
+    x, tried = torch.tensor([[0, 1, 1], [2, 3, 4], [5, 6, 7], [8, 0, 3]]), 0
+    for key, zero, given in itertools.product(keys(), (True, False), (True, False)):
+        torch.manual_seed(0)
+        net = Peculiar(kind)
+        smto = build(key, 3, **options.get(key, {}))
+        told: dict[str, Any] = {"likelihoods": ["gaussian"] * 3, "feature_shape": (5,), "heads": net.heads, "lr": 0.01}
+        balance = mtl_core.Balancer(smto, net.shared, 3, **told)
+        if not given and "features" in balance.needs + ["features"] * (key == "bayesagg_mtl"):
+            continue
+        trained = [p for p in net.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD([{"params": trained}, *balance.parameters()], lr=0.01)
+        balance.begin_epoch()
+        if key == "graddrop" and kind in Peculiar.PAST:
+            z, losses = net.losses(x, balance.transform)
+            with pytest.raises(ValueError, match="a loss reaches shared parameters past the features"):
+                balance.backward(losses, z)
+            continue
+        for number in range(2):
+            optimizer.zero_grad(set_to_none=not zero)
+            z, losses = net.losses(x, balance.transform)
+            rows = [torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True) for loss in losses]
+            more: dict[str, Any] = {"targets": [torch.zeros(4, 2).double()] * 3}
+            more["second_batch"] = lambda net=net, to=balance.transform: net.losses(x.flip(1)[:2], to)[1]
+            result = balance.backward(losses, z if given else None, **more)
+            weights = torch.ones(3) if key == "graddrop" else result.weights
+            assert bool(weights.isnan().any()) == (key == "moco" and number > 0)
+            for i, p in enumerate(trained):
+                used = weights if any(p is q for q in net.shared) else result.head_weights
+                if used.isnan().any():
+                    continue
+                found = [row[i] if row[i] is not None else torch.zeros_like(p) for row in rows]
+                total = sum(w * g.to_dense() for w, g in zip(used.double(), found, strict=True))
+                grad = torch.zeros_like(p) if p.grad is None else p.grad.to_dense()
+                assert_close(grad, total, msg=lambda words, key=key: f"{key}: {words}")
+            assert all(p.grad is None for p in net.parameters() if not p.requires_grad)
+            optimizer.step()
+            balance.after_step(lambda net=net, to=balance.transform: net.losses(x, to)[1])
+        tried += 1
+    assert tried > 100

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 import mtl_core
+from mtl_core.options import BadOption
 
 
 def test_by_hand() -> None:
@@ -72,6 +73,20 @@ def test_what_cannot_be_compared_is_refused() -> None:
         ([z.sum()], elsewhere, "no loss depends on them"),
         ({"a": z.sum(), "b": None}, z, "the loss of task 'b' is NoneType"),
         ([z], z, r"a tensor of shape \(2,\)"),
+        ({"a": z.sum(), "b": z.detach().sum()}, z, r"the losses of tasks \['b'\] have no graph"),
     ):
         with pytest.raises(ValueError, match=words):
             mtl_core.diagnose(losses, features)
+    layer = nn.Linear(2, 2)
+    for shared in (layer, [layer]):
+        with pytest.raises(BadOption, match="diagnose: expected shared parameters, not Linear: shared=trunk"):
+            mtl_core.diagnose([z.sum()], z, shared=shared)
+
+
+def test_frozen_parameters_have_no_gradient_to_compare() -> None:
+    layer = nn.Linear(2, 3)
+    z = layer(torch.ones(4, 2))
+    losses = [z.sum(), z.square().sum()]
+    with_weight = mtl_core.diagnose(losses, z, shared=[layer.weight]).norms
+    layer.bias.requires_grad_(False)
+    assert_allclose(mtl_core.diagnose(losses, z, shared=layer.parameters()).norms, with_weight)
