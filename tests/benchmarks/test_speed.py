@@ -55,6 +55,7 @@ def test_steps_has_a_row_per_method_and_for_loops_of_ones_own(monkeypatch, capsy
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines()] == ["bayesagg_mtl:"]
 
 
+@pytest.mark.slow
 def test_entry_takes_the_steps_of_a_loop_of_ones_own(monkeypatch):
     """A row per method, and one with a small problem per layer."""
     monkeypatch.setattr(smtos, "keys", lambda: ["edm", "famo", "rotograd", "auto_lambda"])

@@ -401,6 +401,7 @@ def test_three_sweeps_on_one_store_train_each_run_once(tmp_path):
     assert len({name.split("-")[1] for name in os.listdir(tmp_path / "log")}) > 2  # they shared the work
 
 
+@pytest.mark.slow
 def test_without_shared_memory_runs_are_trained_all_the_same(tmp_path, monkeypatch):
     """A container whose /dev/shm is full or read-only has no semaphores."""
     (tmp_path / "sitecustomize.py").write_text(

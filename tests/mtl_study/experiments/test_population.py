@@ -334,6 +334,7 @@ def test_a_store_that_stops_taking_records_loses_none(tmp_path):
     shutil.rmtree(refuge.folder)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(tmp_path):
     """SIGKILL after the first record: it stays, untouched, and the others are as if nothing had happened."""
     settings = {"train_size": 256}

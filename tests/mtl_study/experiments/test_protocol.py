@@ -63,6 +63,7 @@ def test_the_runs_of_a_method_are_found_by_seed_and_gains_have_no_levels(make_ru
     assert set(gains) < set(found.selected(runs[2:]))
 
 
+@pytest.mark.slow
 def test_search_picks_by_mean_validation_delta_m(tmp_path):
     """The chosen learning rate is the one with the best mean best-epoch validation Δm over the search seeds; the extra
     seed is then run for it alone."""
