@@ -38,6 +38,7 @@ from mtl_study.teaching.landscape import Walks
 from mtl_study.words import number
 
 FLOOR = 1e-17  # where what is exactly 0 is drawn
+FRAME = 11  # of the landscape, from -11 to 11
 
 
 def invariance_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -196,14 +197,24 @@ def preferences(best: pd.DataFrame, tasks: Sequence[str], ax: Axes | None = None
         colour, marker = OPTIMIZER[str(optimizer)]
         face = colour if rows.inside.all() else "none"
         ax.plot(rows[x], rows[y], marker, color=colour, markerfacecolor=face, markersize=5, label=OPTIMIZERS[optimizer])
-        mean = rows.groupby("smto", sort=False)[[x, y]].mean()
+        of = rows.groupby("smto", sort=False)[[x, y]]
+        mean, low, high = of.mean(), of.min(), of.max()
         ax.plot(mean[x], mean[y], "-", color=colour, linewidth=1.2)
-        for name, end in mean.iterrows():
+        for name, end in mean.iterrows():  # outside the dots, away from the line
+            right = end[x] >= mean[x].mean()
             ax.annotate(
-                str(name), (end[x], end[y]), xytext=(6, 5), textcoords="offset points", fontsize=8, color=colour
+                str(name),
+                ((high if right else low)[x][name], end[y]),
+                xytext=(8 if right else -8, 0),
+                textcoords="offset points",
+                ha="left" if right else "right",
+                va="center",
+                fontsize=8,
+                color=colour,
             )
+    ax.margins(x=0.3)
     ax.set_xlabel(f"gain in {x}, % (higher is better)")
-    ax.set_ylabel(f"gain in {y}, %")
+    ax.set_ylabel(f"gain in {y}, % (higher is better)")
     canvas.despine(ax, "both")
     canvas.legend_right(ax)
     canvas.caption(
@@ -242,7 +253,7 @@ def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | N
     return ax
 
 
-BANDS = {"cosine": "cosine", "magnitude": "magnitude similarity", "left": "the same after one constant weight"}
+BANDS = {"cosine": "cosine", "magnitude": "magnitude similarity", "left": "the same after\none constant weight"}
 
 
 def bands(pairs: Mapping[str, pd.DataFrame]) -> np.ndarray:
@@ -263,7 +274,7 @@ def bands(pairs: Mapping[str, pd.DataFrame]) -> np.ndarray:
         ax.set_ylim(len(pairs) - 0.5, -0.5)
         if column != "cosine":
             ax.set_xlim(0, 1.03)
-            ax.set_xticks([0, 0.5, 1])
+            ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         ax.set_xlabel(name)
         canvas.despine(ax, "x")
     canvas.legend_right(axes.flat[2])
@@ -360,10 +371,22 @@ def toy_caption(steps: int, cap: int) -> str:
     )
 
 
+def _seen_last(path: np.ndarray) -> np.ndarray:
+    """The end of a path [T, 2] that begins in the frame; of one that ends outside, where it last crosses the edge."""
+    inside = (np.abs(path) <= FRAME).all(axis=1)
+    if inside[-1]:
+        return np.asarray(path[-1])
+    last = np.flatnonzero(inside)[-1]
+    here, there = path[last], path[last + 1]
+    out = np.abs(there) > FRAME
+    edge = (np.sign(there[out]) * FRAME - here[out]) / (there - here)[out]
+    return np.asarray(here + edge.min() * (there - here))
+
+
 def paths(walks: Walks, which: Sequence[tuple[str, str]], lr: float) -> np.ndarray:
     """Walks from the three starts over the mean loss, a panel per optimizer and method, at one step size."""
     _, axes = canvas.grid_of_axes(1, [1] * len(which), 3.1 * len(which), 3.4)
-    x, y = np.meshgrid(np.linspace(-11, 11, 160), np.linspace(-11, 11, 160))
+    x, y = np.meshgrid(*[np.linspace(-FRAME, FRAME, 160)] * 2)
     heights = landscape.losses(np.stack([x, y], axis=-1)).mean(-1)
     for ax, (optimizer, method) in zip(axes.flat, which, strict=True):
         ax.contour(x, y, heights, 24, cmap="Greys", linewidths=0.6, alpha=0.7)
@@ -375,12 +398,12 @@ def paths(walks: Walks, which: Sequence[tuple[str, str]], lr: float) -> np.ndarr
             colour = LOOK[method].colour
             ax.plot(*path.T, color=colour, linewidth=1.3)
             ax.plot(*path[0], "o", color=GREY, markersize=5)
-            ax.plot(*path[-1], "*" if arrived else "x", color=colour, markersize=9)
-        ax.set(xlim=(-11, 11), ylim=(-11, 11), xticks=[], yticks=[])
+            ax.plot(*_seen_last(path), "*" if arrived else "x", color=colour, markersize=9, clip_on=False, zorder=5)
+        ax.set(xlim=(-FRAME, FRAME), ylim=(-FRAME, FRAME), xticks=[], yticks=[])
         ax.set_title(f"{'Adam' if optimizer == 'adam' else 'Gradient descent'}, {label(method)}", fontsize=9.5)
     canvas.caption(
         axes,
         f"CAGrad's landscape, step size {lr:g}: lines of equal mean loss, walks from three starts (grey). A star: it "
-        "has arrived, a cross: it has not when the walk ends.",
+        "has arrived, a cross: it has not when the walk ends (at the frame's edge where it has left).",
     )
     return axes
