@@ -3,6 +3,7 @@
     pairs(look)       cosine, magnitude similarity and log ratio of every pair, between tasks and between samples
     per_look(look)    what one look says
     per_run(records)  one row per run: what the rules ask for
+    inside_by_chance  how often a band of few is inside one of many where nothing differs
 
 Magnitude similarity 2|g||h|/(|g|² + |h|²) is 1/cosh(ln r) with r = |g|/|h|. A constant weight on one task shifts ln r
 between tasks and so changes it: the part of it that a constant removes is the mean of ln r, the rest its spread.
@@ -22,6 +23,7 @@ import pandas as pd
 from mtl_study.experiments.probes import Look, Looks
 
 TASKS, SAMPLES = "tasks", "samples"  # between tasks on one sample; between samples of one task
+BAND = (0.025, 0.975)  # the quantiles of a 95 % band
 
 
 def pairs(look: Look) -> pd.DataFrame:
@@ -59,7 +61,6 @@ def per_look(look: Look) -> dict[str, float]:
     """
     table = pairs(look)
     found = {between: table[table.between == between] for between in (TASKS, SAMPLES)}
-    low, high = ({b: np.quantile(t.cosine, q) for b, t in found.items()} for q in (0.025, 0.975))
     centred = found[TASKS].log_ratio - found[TASKS].groupby("which").log_ratio.transform("mean")
     # between samples each ratio is as good as its inverse, so its mean is 0
     free = len(centred) - found[TASKS].which.nunique()
@@ -69,7 +70,7 @@ def per_look(look: Look) -> dict[str, float]:
         return float(found[TASKS][column].mean() - found[SAMPLES][column].mean())
 
     return {
-        "inside": float(low[SAMPLES] <= low[TASKS] and high[TASKS] <= high[SAMPLES]),
+        "inside": float(_inside(found[TASKS].cosine, found[SAMPLES].cosine)),
         "cosine_gap": gap("cosine"),
         "magnitude_gap": gap("magnitude"),
         "spread_gap": float(sd[TASKS] - sd[SAMPLES]),
@@ -92,23 +93,56 @@ def per_run(records: Iterable[Looks]) -> pd.DataFrame:
     """One row per run, as the rules take them.
 
     Returns:
-        problem, smto, seed, seconds; the means over looks of what `per_look` says; magnitude_left, the magnitude gap
-        that a constant weight leaves (`of_run`); drift, the standard deviation over looks of their mean ln r between
-        tasks; of tasks and of samples magnitude, left, and conflicts: the share of pairs with a cosine below 0.
+        problem, smto, seed, seconds; the means over looks of what `per_look` says; inside_pooled: 1 where the band of
+        all looks together is inside; magnitude_left, the magnitude gap that a constant weight leaves (`of_run`);
+        drift (`drift`, the mean over pairs of tasks); of tasks and of samples magnitude, left, pairs (at a look), and
+        conflicts: the share of pairs with a cosine below 0.
     """
     rows: list[dict[str, Any]] = []
     for record in records:
         run, table = record.config.base, of_run(record.looks)
         table["conflicts"] = table.cosine < 0
         means = table.groupby("between")[["magnitude", "left", "conflicts"]].mean()
-        drift = table[table.between == TASKS].groupby(["which", "look"]).log_ratio.mean().groupby("which").std(ddof=0)
+        moved = table[table.between == TASKS].groupby("which")[["look", "log_ratio"]].apply(drift)
         rows.append(
             {"problem": run.problem, "smto": run.smto, "seed": run.seed, "seconds": record.seconds}
             | pd.DataFrame([per_look(look) for look in record.looks]).mean().to_dict()
-            | {"magnitude_left": means.left[TASKS] - means.left[SAMPLES], "drift": float(drift.mean())}
+            | {"magnitude_left": means.left[TASKS] - means.left[SAMPLES], "drift": float(moved.mean())}
+            | {"inside_pooled": float(_inside(*(table[table.between == b].cosine for b in (TASKS, SAMPLES))))}
             | {f"{name} {between}": means[name][between] for name in means for between in means.index}
+            | {f"pairs {b}": round(count / len(record.looks)) for b, count in table.between.value_counts().items()}
         )
     return pd.DataFrame(rows)
+
+
+def drift(rows: pd.DataFrame) -> float:
+    """The variance over looks of what ln r is on average: that of the means of samples, minus the part that a mean of
+    so few samples has by chance. Without bias: where nothing drifts it is 0 on average, so it may be below 0. NaN for
+    one look, or where no look has two samples.
+
+    Args:
+        rows: with look and log_ratio, of one pair of tasks.
+    """
+    by_look = rows.groupby("look").log_ratio
+    return float(by_look.mean().var() - (by_look.var() / by_look.size()).mean())
+
+
+def _inside(tasks: np.ndarray | pd.Series, samples: np.ndarray | pd.Series) -> np.ndarray:
+    """1 where the 95 % band of the first, along the last axis, is inside that of the second, else 0."""
+    (low, high), (lowest, highest) = (np.quantile(np.asarray(values), BAND, axis=-1) for values in (tasks, samples))
+    return np.asarray((lowest <= low) & (high <= highest), dtype=float)
+
+
+def inside_by_chance(of_tasks: int, of_samples: int, wider: float = 1.0, draws: int = 4000) -> float:
+    """In what share of looks the band between tasks would be inside that between samples if all cosines were
+    independent and normal about one mean: a band of few is narrower than one of many.
+
+    Args:
+        of_tasks, of_samples: so many cosines. wider: how many times as wide those between tasks are.
+    """
+    rng = np.random.default_rng(0)
+    tasks, samples = (rng.normal(size=(draws, count)) for count in (of_tasks, of_samples))
+    return float(_inside(wider * tasks, samples).mean())
 
 
 def turned_by_adam(look: Look) -> dict[str, float]:

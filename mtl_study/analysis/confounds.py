@@ -29,7 +29,19 @@ from mtl_study.analysis.fronts import nondominated
 from mtl_study.experiments.runs import Run
 
 ALONE = "single_task"  # the name of the single-task models, joined, among the methods
-COLUMNS = ["problem", "tasks", "smto", "optimizer", "lr", "factor", "seed", "delta_m", "val_delta_m", "seconds"]
+COLUMNS = [
+    "problem",
+    "tasks",
+    "smto",
+    "optimizer",
+    "lr",
+    "factor",
+    "seed",
+    "delta_m",
+    "val_delta_m",
+    "seconds",
+    "at_end",
+]
 Way = tuple[str, str, str]  # problem, method, optimizer
 
 
@@ -39,7 +51,8 @@ def under_optimizers(runs: Sequence[Run], tasks: Sequence[Task]) -> pd.DataFrame
 
     Returns:
         problem, tasks (how many), smto, optimizer, lr, factor (of the last task's loss), seed, delta_m, val_delta_m,
-        seconds, and the gain in every task that it has, in percent. Empty where a task has no single-task model under
+        seconds, at_end (whether its best epoch by validation is the last one), and the gain in every task that it has,
+        in percent. Empty where a task has no single-task model under
         Adam.
     """
     names = [task.name for task in tasks]
@@ -55,11 +68,18 @@ def under_optimizers(runs: Sequence[Run], tasks: Sequence[Task]) -> pd.DataFrame
         theirs = baselines[baselines.index.get_level_values("task").isin(of_tasks)]
         table = delta.selected(found, theirs, [task for task in tasks if task.name in of_tasks])
         table["tasks"] = len(of_tasks)
+        table["at_end"] = _at_end(table)
         table["optimizer"] = [setting(config, "optimizer") for config in table.config]
         table["lr"] = [setting(config, "lr") for config in table.config]
         table["factor"] = [(setting(config, "units") or [1.0])[-1] for config in table.config]
         tables.append(table.reindex(columns=[*COLUMNS, *names]))
     return pd.concat(tables, ignore_index=True)
+
+
+def _at_end(found: pd.DataFrame) -> list[bool]:
+    """Whether the epoch that validation chose is the last one, row by row."""
+    chosen = zip(found.epoch.fillna(-1), found.config, strict=True)
+    return [bool(epoch == setting(config, "epochs") - 1) for epoch, config in chosen]
 
 
 def best_rates(table: pd.DataFrame) -> dict[Way, tuple[float, bool]]:
@@ -163,6 +183,7 @@ def preferences(runs: Sequence[Run], alone: Sequence[Run], tasks: Sequence[Task]
     found["val_delta_m"] = (validated[names].to_numpy(dtype=float) * weights).sum(axis=1)
     found["smto"] = [named(row) for row in weights]
     found["preferred"] = [names[i] for i in weights.argmax(axis=1)]
+    found["at_end"] = _at_end(found)
     for name in ("optimizer", "lr"):
         found[name] = [setting(config, name) for config in found.config]
     return found.assign(tasks=len(tasks), factor=1.0)[[*COLUMNS, "preferred", *names]]

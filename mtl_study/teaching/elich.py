@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mtl_study.analysis import conflicts
 from mtl_study.analysis.confounds import ALONE, at_the_edge, front, gains, orders
 from mtl_study.analysis.inference import t_interval
 from mtl_study.experiments import inner
@@ -25,6 +26,7 @@ from mtl_study.words import bounded, counted, listed, number, percent
 
 FELT, ROUNDING = 0.01, 1e-9  # of the way: what counts as moved, and as not
 LARGE = 0.1  # step sizes of the landscape from which on paths are not chaotic
+FLIPS = "IMTL-G without its guard"  # whose update may point backwards
 ALLOWED = {"unit_scal": 0.03, "cagrad": 0.03, "pcgrad": 0.15}
 
 
@@ -145,15 +147,16 @@ def on_fingerprints(tables: Mapping[int, pd.DataFrame]) -> str:
     both = [str(name) for name, row in kept.iterrows() if set(row) == {fingerprint.BOTH}]
     last = tables[max(tables)]
     turned = last.median_cosine[label("unit_scal")]
-    flips = int(last.flips.sum())
+    flips, asked = (int(last.loc[FLIPS, name]) for name in ("flips", "asked"))
     said = (
         f"Units change neither direction nor length of {listed(both)}. The uniform loss turns: with {max(tables)} "
         f"tasks the median cosine between its two updates is {number(turned, 2)}."
     )
-    if not flips:
-        return said
-    points = counted(flips, "update points", "updates point").capitalize()
-    return f"{said} {points} backwards after the change, by IMTL-G, whose weights may be negative."
+    points = "points" if flips == 1 else "point"
+    return (
+        f"{said} Of {asked:,} updates of IMTL-G, whose weights may be negative, {flips or 'none'} {points} backwards "
+        "after the change."
+    )
 
 
 def on_optimizers(
@@ -203,8 +206,9 @@ def on_front(best: pd.DataFrame, tasks: Sequence[str]) -> str:
     )
     return (
         f"Of the {counted(held.size, 'run')} on the joint Pareto front under Adam and SGD with momentum {held.first} "
-        f"{'is' if held.first == 1 else 'are'} Adam's. If a coin had said which run of a pair is whose, as many or "
-        f"more would be with a probability of {number(held.p, 2)}.{kept}"
+        f"{'is' if held.first == 1 else 'are'} Adam's. If a coin had said which run of a pair (one method, one seed) "
+        f"is whose, as many or more would be with a probability of {number(held.p, 2)}"
+        f"{', so nothing follows from it' if held.p > 0.05 else ''}.{kept}"
     )
 
 
@@ -279,13 +283,10 @@ def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
     """Tasks compared with samples, problem by problem, and what Adam's measure makes of conflicts.
 
     Args:
-        per_run: `conflicts.per_run`. turned: `conflicts.turned_by_adam`, a row per look.
+        per_run: `conflicts.per_run`. turned: `conflicts.turned_by_adam`, a row per look, with its problem.
     """
     means = per_run.groupby("problem", sort=False).mean(numeric_only=True)
     names = [problem_label(str(name)) for name in means.index]
-    inside = [
-        f"{percent(100 * share, 0)} of the looks on {name}" for name, share in zip(names, means.inside, strict=True)
-    ]
     gaps = [f"{number(gap, 2, sign=True)} on {name}" for name, gap in zip(names, means.cosine_gap, strict=True)]
     lengths = [
         f"on {problem_label(str(name))} from {number(row['magnitude tasks'], 2)} to {number(row['left tasks'], 2)} "
@@ -296,22 +297,75 @@ def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
         f"{percent(100 * row['conflicts tasks'], 0)} (samples: {percent(100 * row['conflicts samples'], 0)}) on {name}"
         for name, (_, row) in zip(names, means.iterrows(), strict=True)
     ]
-    moves = [f"{number(np.exp(drift), 1)} on {name}" for name, drift in zip(names, means.drift, strict=True)]
+    return (
+        f"{_on_bands(per_run)} The mean cosine between tasks minus that between samples is {listed(gaps)}; of the "
+        f"pairs of tasks {listed(often)} have a cosine below 0. One constant weight takes the magnitude similarity "
+        f"between tasks {listed(lengths)}.\n\n{_on_drift(per_run)}\n\n{_on_measures(turned)}"
+    )
+
+
+def _on_bands(per_run: pd.DataFrame) -> str:
+    """How often the band between tasks is inside, at single looks and over a run, and how often by chance."""
+    of_runs = per_run.groupby("problem", sort=False)
+    looks, runs, together = of_runs.inside.mean(), of_runs.size(), of_runs.inside_pooled.sum()
+    names = [problem_label(str(name)) for name in looks.index]
+    inside = [f"{percent(100 * share, 0)} of the looks on {name}" for name, share in zip(names, looks, strict=True)]
+    pooled = [f"{k:.0f} of {counted(n, 'run')} on {name}" for k, n, name in zip(together, runs, names, strict=True)]
+    few, many = (int(per_run[f"pairs {between}"].median()) for between in ("tasks", "samples"))
+    alike, wider = (percent(100 * conflicts.inside_by_chance(few, many, width), 0) for width in (1.0, 1.1))
+    return (
+        f"The band between tasks is inside that between samples at {listed(inside)}. A band of {few} pairs is narrower "
+        f"than one of {many}: if all cosines were alike it would be at {alike}, if those of tasks were spread a tenth "
+        f"wider at {wider}. With all looks of a run together it is inside in {listed(pooled)}."
+    )
+
+
+def _on_drift(per_run: pd.DataFrame) -> str:
+    """Whether the ratio of two tasks' lengths moves over a run, beyond the chance of so few samples: where the interval
+    over seeds of that variance is above 0."""
+    moves, still, unknown = [], [], []
+    for name, rows in per_run.groupby("problem", sort=False):
+        mean, low, high, n = t_interval(rows.drift)
+        times = [number(np.exp(np.sqrt(max(value, 0.0))), 1) for value in (mean, low, high)] if n > 1 else []
+        where = problem_label(str(name))
+        if not times:
+            unknown.append(where)
+        elif low > 0:
+            moves.append(f"{times[0]} ({times[1]} to {times[2]}) on {where}")
+        else:
+            still.append(f"{times[2]} on {where}")
+    said = []
+    if moves:
+        said.append(
+            "Over a run the ratio of two tasks' lengths is not steady: beyond what so few samples leave to chance it "
+            f"moves from look to look by a factor of {listed(moves)} (one standard deviation of its mean logarithm)."
+        )
+    if still:
+        least = f"by the intervals over seeds it is at most a factor of {listed(still)}"
+        said.append(
+            f"Elsewhere it moves no more than by this chance: {least}."
+            if moves
+            else "Over a run the ratio of two tasks' lengths moves no more than so few samples leave to chance: "
+            f"{least}."
+        )
+    if unknown:
+        said.append(f"Whether the ratio of two tasks' lengths moves on {listed(unknown)} takes more seeds, or looks.")
+    return " ".join(said)
+
+
+def _on_measures(turned: pd.DataFrame) -> str:
+    """How often two tasks conflict by plain gradients and as Adam measures them, problem by problem."""
     known = turned.dropna()
-    share, adams, signs = (100 * known[name].mean() for name in ("conflict", "conflict_adam", "turned"))
-    measured = (
-        f"Two tasks' gradients on a whole batch conflict at {percent(share, 0)} of the looks, and as Adam measures "
-        f"them (each coordinate divided by the root of its mean square) at {percent(adams, 0)}; the sign is another "
-        f"one in {percent(signs, 0)} of the cases."
-        if len(known)
-        else "At these looks Adam had no measure yet."
+    if known.empty:
+        return "At these looks Adam had no measure yet."
+    shares = 100 * known.groupby("problem", sort=False)[["conflict", "conflict_adam", "turned"]].mean()
+    plain, adams, signs = (
+        listed(f"{percent(share, 0)} on {problem_label(str(name))}" for name, share in shares[column].items())
+        for column in shares
     )
     return (
-        f"The band between tasks is inside that between samples at {listed(inside)}. The mean cosine between tasks "
-        f"minus that between samples is {listed(gaps)}; of the pairs of tasks {listed(often)} have a cosine below 0. "
-        f"One constant weight takes the magnitude similarity between tasks {listed(lengths)}. Over a run the ratio of "
-        f"two tasks' lengths is not steady: from look to look it moves by a factor of {listed(moves)} (one standard "
-        f"deviation of its mean logarithm). {measured}"
+        f"The share of looks at which two tasks' gradients on a whole batch conflict is {plain}; as Adam measures them "
+        f"(each coordinate divided by the root of its mean square) it is {adams}. The sign is another one at {signs}."
     )
 
 
@@ -360,7 +414,7 @@ def findings(
         f"{listed(tables, last='or')} is asked.",
     )
     judged = conclusions.judged(part for found in verdicts for part in found)
-    trained = _of_training(gains(best), interactions, per_run, robust)
+    trained = _of_training(best, interactions, per_run, robust)
     return Conclusions([_of_units(rows, spreads), toy, *trained, judged])
 
 
@@ -379,7 +433,8 @@ def _of_units(rows: pd.DataFrame, spreads: pd.DataFrame) -> Sentence:
     felt, unfelt = (number(spreads[f"spread {arm}"].mean(), 1) for arm in (usual, invariant))
     so = ": not to notice units is not what makes Adam good." if there < here else "."
     return Sentence(
-        f"{exact}; the usual ε of 1e-8 leaves {percent(100 * used, 0)} of the head's way.",
+        f"{exact}; with the usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of "
+        "their way.",
         f"in training the unit of one loss makes Δm vary by {felt} points for the uniform loss under Adam; under SGD "
         f"SI, which does not notice units ({unfelt} points), has a Δm of {percent(there, 1)}, against "
         f"{percent(here, 1)}{so}",
@@ -387,23 +442,11 @@ def _of_units(rows: pd.DataFrame, spreads: pd.DataFrame) -> Sentence:
 
 
 def _of_training(
-    given: Mapping[str, float], interactions: pd.DataFrame, per_run: pd.DataFrame, robust: pd.DataFrame
+    best: pd.DataFrame, interactions: pd.DataFrame, per_run: pd.DataFrame, robust: pd.DataFrame
 ) -> Iterator[Sentence]:
-    """A sentence for each experiment that has runs. given: `confounds.gains`."""
+    """A sentence for each experiment that has runs."""
     if not interactions.empty:
-        gain, alone = interactions.gain.mean(), interactions.groupby("seed").gain_alone.first().mean()
-        more = "more than it helps training" if gain > alone else "no more than it helps training"
-        yield Sentence(
-            f"Methods gain {number(gain, 1, sign=True)} points of Δm from SGD to Adam"
-            + (
-                f"; the best method gains {number(given['adam'], 1, sign=True)} over the uniform loss under Adam, and "
-                f"{number(given['sgd'], 1, sign=True)} under SGD."
-                if given
-                else "."
-            ),
-            f"single-task models gain {number(alone, 1, sign=True)}: in trainings as short as these, Adam helps "
-            f"multi-task training {more}.",
-        )
+        yield _of_adam(best, interactions)
     means = per_run.groupby("problem", sort=False)[["magnitude_gap", "magnitude_left"]].mean()
     name, row = means.magnitude_gap.idxmin(), means.loc[means.magnitude_gap.idxmin()]
     other = means.magnitude_gap.idxmax()
@@ -416,10 +459,39 @@ def _of_training(
     if not robust.empty:
         sides = ("are more robust to corruptions", "are less robust to corruptions")
         yield Sentence(
-            f"By δ multi-task features {_apart(robust, 'delta', *sides, 3)}.",
+            f"By δ, with 95 % intervals over seeds, multi-task features {_apart(robust, 'delta', *sides, 3)}.",
             "by the scores on corrupted pictures, in percent, they "
             f"{_apart(robust, 'difference', 'are better', 'are worse', 1)}.",
         )
+
+
+def _of_adam(best: pd.DataFrame, interactions: pd.DataFrame) -> Sentence:
+    """What methods gain from SGD to Adam. Against it speaks what single-task models gain, or, where that is less, that
+    runs under SGD are not at their end."""
+    gain, alone = interactions.gain.mean(), interactions.groupby("seed").gain_alone.first().mean()
+    given = gains(best)
+    so = (
+        f"; the best method gains {number(given['adam'], 1, sign=True)} over the uniform loss under Adam, and "
+        f"{number(given['sgd'], 1, sign=True)} under SGD."
+        if given
+        else "."
+    )
+    says = f"Methods gain {number(gain, 1, sign=True)} points of Δm from SGD to Adam"
+    single = f"single-task models {'gain ' if gain <= alone else ''}{number(alone, 1, sign=True)}"
+    if gain <= alone:
+        return Sentence(f"{says}{so}", f"{single}: Adam helps multi-task training no more than it helps training.")
+    rows = best[best.smto.isin(interactions.smto) & (best.factor == 1)].astype({"at_end": bool})
+    runs = rows.groupby("optimizer").at_end.agg(["sum", "count"])
+    late = {name: f"{row['sum']:.0f} of {row['count']:.0f}" for name, row in runs.iterrows()}
+    if not runs["sum"].get("sgd", 0):
+        return Sentence(
+            f"{says}, {single}{so}", f"this is one problem, and {counted(interactions.seed.nunique(), 'seed')}."
+        )
+    return Sentence(
+        f"{says}, {single}{so}",
+        f"trainings are short, and SGD may be merely slower: {late['sgd']} of the methods' runs under it are best on "
+        f"validation at their last epoch, {late['adam']} under Adam.",
+    )
 
 
 def _apart(robust: pd.DataFrame, column: str, below: str, above: str, digits: int) -> str:

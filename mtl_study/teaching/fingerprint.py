@@ -1,7 +1,7 @@
 """Which methods notice in which unit a loss is measured? Direction and length of a method's update before and after
 every task's loss, and with it its gradient, is multiplied by a constant.
 
-    rows = fingerprints(random_gramians(100, 3, rng))
+    rows = drawn(100, 3, rng)
 
 The update is Σ_k w_k g_k. With factors α gradients are α_k g_k, losses α_k L_k, and the update is Σ_k w'_k α_k g_k.
 Methods that remember are asked at their first step.
@@ -22,6 +22,7 @@ from mtl_study.teaching.toys import weigh
 
 FACTORS = (10.0, 0.1)  # of the first two tasks; the others keep their unit
 SAME = 1e-9  # in a cosine, and relative in a length
+TIMES = 10
 UP_TO_SIGN, DIRECTION, BOTH, NEITHER = "direction up to sign", "direction", "direction and length", "neither"
 #: methods with an option that matters here; a name and what it is built with
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -97,6 +98,23 @@ def change(key: str, options: dict[str, Any], gramian: np.ndarray, losses: np.nd
     return float(first @ gramian @ second / np.sqrt(a * b)), float(np.sqrt(b / a))
 
 
+def drawn(draws: int, num_tasks: int, rng: np.random.Generator) -> pd.DataFrame:
+    """The fingerprints of all methods on random Gramians and losses; what may point backwards does so seldom, and is
+    asked of TIMES as many."""
+    losses = np.exp(rng.normal(size=(draws, num_tasks)))
+    gramians = random_gramians(draws, num_tasks, rng)
+    (more,) = rng.spawn(1)  # the others' draws stay as they are
+    count = (TIMES - 1) * draws
+    many = np.concatenate([losses, np.exp(more.normal(size=(count, num_tasks)))])
+    seldom = [name for name, kept in EXPECTED.items() if kept == UP_TO_SIGN]
+    often = [name for name in methods() if name not in seldom]
+    tables = [
+        fingerprints(list(gramians), list(losses), often),
+        fingerprints([*gramians, *random_gramians(count, num_tasks, more)], list(many), seldom),
+    ]
+    return pd.concat(tables).loc[list(methods())].rename_axis("method")
+
+
 def fingerprints(
     gramians: Sequence[np.ndarray], losses: Sequence[np.ndarray], which: Iterable[str] | None = None
 ) -> pd.DataFrame:
@@ -106,8 +124,9 @@ def fingerprints(
         gramians: [K, K] each. losses: [K] each. which: labels of methods; all.
 
     Returns:
-        Index: label. cosine: least, median_cosine; length, longest: least and largest ratio of lengths; flips: in how
-        many cases the second update points backwards; invariant: what the method keeps, in words.
+        Index: label. asked: of how many Gramians. cosine: least, median_cosine; length, longest: least and largest
+        ratio of lengths; flips: in how many cases the second update points backwards; invariant: what the method keeps,
+        in words.
     """
     known, rows = methods(), {}
     for name in known if which is None else which:
@@ -118,6 +137,7 @@ def fingerprints(
         same_length = np.abs(lengths - 1).max() < 1e-6
         up_to_sign = np.abs(cosines).min() > 1 - SAME
         rows[name] = {
+            "asked": len(pairs),
             "cosine": cosines.min(),
             "median_cosine": np.median(cosines),
             "length": lengths.min(),

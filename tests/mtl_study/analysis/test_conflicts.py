@@ -1,6 +1,7 @@
 """Measures of conflict on gradients that are made by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mtl_study.analysis import conflicts
@@ -73,7 +74,7 @@ def test_a_run_is_the_mean_of_its_looks():
 
 def test_what_a_constant_weight_removes_and_what_drifts():
     """Task 1 four times as long at all looks: a constant removes it. Four times at one look, a quarter at the other: it
-    removes nothing, and ln r drifts by ln 4."""
+    removes nothing, and ln r has the variance of ln 4 and −ln 4."""
     g = RNG.normal(size=(2, 8, 30))
     g /= np.linalg.norm(g, axis=-1, keepdims=True)
     first = np.array([4.0, 1.0])[:, None, None]
@@ -82,7 +83,52 @@ def test_what_a_constant_weight_removes_and_what_drifts():
     )
     assert steady.magnitude_left == pytest.approx(0, abs=1e-4) and steady.drift == pytest.approx(0, abs=1e-4)
     assert steady.magnitude_gap == pytest.approx(2 * 4 / 17 - 1, abs=1e-4) == drifting.magnitude_left
-    assert drifting.drift == pytest.approx(np.log(4), abs=1e-4)
+    assert drifting.drift == pytest.approx(2 * np.log(4) ** 2, abs=1e-4)
+    assert (steady["pairs tasks"], steady["pairs samples"]) == (8, 2 * 28)
+
+
+def log_ratios(drift, noise, looks=20, samples=8):
+    """One pair of tasks, whose ln r moves from look to look with this deviation, its samples about it with that."""
+    means = RNG.normal(0, drift, (looks, 1))
+    values = means + RNG.normal(0, noise, (looks, samples))
+    return pd.DataFrame({"look": np.repeat(np.arange(looks), samples), "log_ratio": values.ravel()})
+
+
+@pytest.mark.parametrize("planted", [0.0, 0.6])
+def test_the_chance_of_few_samples_is_no_drift(planted):
+    """By simulation: a steady world has drift 0 on average, and one that drifts its own, whatever the noise. The
+    deviation of the means, which was printed before, is 0.5 in the steady one."""
+    worlds = [log_ratios(planted, 1.5) for _ in range(300)]
+    drifts = [conflicts.drift(world) for world in worlds]
+    assert np.mean(drifts) == pytest.approx(planted**2, abs=4 * np.std(drifts) / np.sqrt(300)) and min(drifts) < 0.2
+    naive = np.mean([world.groupby("look").log_ratio.mean().std() for world in worlds])
+    assert naive > np.hypot(planted, 0.5)
+
+
+def test_a_drift_takes_two_looks_and_a_look_with_two_samples():
+    assert np.isnan(conflicts.drift(log_ratios(0.5, 1.0, looks=1)))
+    assert np.isnan(conflicts.drift(log_ratios(0.5, 1.0, samples=1)))
+
+
+def test_a_band_of_few_is_inside_one_of_many_by_chance():
+    """As many and equally wide: a quarter, as either end is inside by a coin. 8 and 56: more than a half; far wider:
+    hardly ever. On looks at gradients where nothing differs, whose pairs share samples, it is about the same."""
+    assert conflicts.inside_by_chance(8, 56) == pytest.approx(0.61, abs=0.02)
+    assert conflicts.inside_by_chance(8, 56, wider=1.1) == pytest.approx(0.5, abs=0.02)
+    assert conflicts.inside_by_chance(500, 500) == pytest.approx(0.25, abs=0.03)
+    assert conflicts.inside_by_chance(8, 56, wider=3.0) < 0.05
+    alike = [conflicts.per_look(look(g))["inside"] for g in RNG.normal(size=(400, 2, 8, 20))]
+    assert np.mean(alike) == pytest.approx(0.61, abs=0.1)
+
+
+def test_all_looks_together_may_be_outside_where_single_looks_are_inside():
+    """At one look tasks reach as far as 95 % of the samples do, 0.95; over two looks, one of them narrow, those reach
+    0.90."""
+    record = looks_at(*RNG.normal(size=(2, 2, 8, 30)))
+    for one, far in zip(record.looks, (1.0, 0.1), strict=True):
+        one.of_tasks, one.of_samples = [[-0.94 * far, 0.94 * far] * 4], [list(np.linspace(-far, far, 28))] * 2
+    (row,) = conflicts.per_run([record]).to_dict("records")
+    assert (row["inside"], row["inside_pooled"]) == (1, 0)
 
 
 def test_signs_that_adam_turns():

@@ -49,7 +49,17 @@ def rows(numbers):
     """(method, optimizer, lr, factor) → Δm of the seeds; of the single-task models the same in both tasks."""
     return pd.DataFrame(
         [
-            (problem, len(problem.split("_")), "unit_scal" if smto == ALONE else smto, *key, seed, value, value, 1.0)
+            (
+                problem,
+                len(problem.split("_")),
+                "unit_scal" if smto == ALONE else smto,
+                *key,
+                seed,
+                value,
+                value,
+                1.0,
+                False,
+            )
             for (smto, *key), values in numbers.items()
             for problem in (["multimnist/CL", "multimnist/RR"] if smto == ALONE else ["multimnist/CL_RR"])
             for seed, value in enumerate(values, 1)
@@ -159,6 +169,7 @@ def test_runs_become_rows(tmp_path):
     best = confounds.at_best(table)
     assert best[best.smto == ALONE].delta_m.mean() == pytest.approx(0, abs=1e-9)
     assert len(table) == 2 + 4 + 6 and len(best) == 2 + 2 + 6 and table.factor.tolist().count(8.0) == 2
+    assert table.at_end.all() and best[best.tasks > 1].at_end.all()  # of one epoch
     spread = confounds.spread(best[best.smto == "si"].assign(inside=True), ARMS)
     assert spread["spread si adam"].max() < 0.5 and len(spread) == 2
 
@@ -166,7 +177,22 @@ def test_runs_become_rows(tmp_path):
 def ways(optimizer, gains, seeds=(1,)):
     """Of `preferences`: three step sizes, the middle one best; `gains` of both tasks under either preference."""
     found = [
-        ("multimnist/CL_RR", 2, name, optimizer, lr, 1.0, s, 0.0, -off, 1.0, preferred, first - off, second - off)
+        (
+            "multimnist/CL_RR",
+            2,
+            name,
+            optimizer,
+            lr,
+            1.0,
+            s,
+            0.0,
+            -off,
+            1.0,
+            False,
+            preferred,
+            first - off,
+            second - off,
+        )
         for (name, preferred), (first, second) in zip((("0.9 : 0.1", "CL"), ("0.1 : 0.9", "RR")), gains, strict=True)
         for lr, off in ((0.1, 5.0), (0.2, 0.0), (0.3, 5.0))
         for s in seeds

@@ -37,8 +37,8 @@ def world(**wrong):
     return pd.DataFrame(rows)
 
 
-def verdicts(name, evidence):
-    return [part.verdict for part in claims.decide(name, evidence, preset="quick")]
+def verdicts(name, evidence, preset="quick"):
+    return [part.verdict for part in claims.decide(name, evidence, preset=preset)]
 
 
 def decided(rows, equivalences=HOLDS, common=True):
@@ -112,7 +112,7 @@ def test_other_worlds_on_the_landscape():
 def prints(**wrong):
     kept = dict.fromkeys(fingerprint.methods(), fingerprint.NEITHER) | fingerprint.EXPECTED | wrong
     table = pd.DataFrame(
-        {"invariant": kept, "median_cosine": 0.5, "flips": 1 * (pd.Series(kept) == fingerprint.UP_TO_SIGN)}
+        {"invariant": kept, "median_cosine": 0.5, "flips": 1 * (pd.Series(kept) == fingerprint.UP_TO_SIGN), "asked": 40}
     )
     return {K: table for K in (2, 3, 11)}
 
@@ -126,6 +126,29 @@ def test_fingerprints():
     assert verdicts("Elich-methods", elich.of_fingerprints(prints())) == [REPRODUCED]
     for wrong in ({"CAGrad": fingerprint.BOTH}, {"EDM": fingerprint.NEITHER}, {"SI": fingerprint.DIRECTION}):
         assert verdicts("Elich-methods", elich.of_fingerprints(prints(**wrong))) == [NOT_REPRODUCED]
+
+
+def test_updates_that_point_backwards_are_counted():
+    """One of 40, then none: IMTL-G's weights may be negative, which 11 tasks show in 400 Gramians, not in 40."""
+    assert "Of 40 updates of IMTL-G, whose weights may be negative, 1 points backwards after" in elich.on_fingerprints(
+        prints()
+    )
+    none = prints(**{elich.FLIPS: fingerprint.DIRECTION})
+    assert "negative, none point backwards after the change." in elich.on_fingerprints(none)
+
+
+def test_what_seldom_turns_round_is_asked_of_more_gramians():
+    """And the others' draws are those of without it."""
+    few = fingerprint.drawn(3, 3, np.random.default_rng(5))
+    assert list(few.index) == list(fingerprint.methods()) and few.asked[elich.FLIPS] == 30
+    rng = np.random.default_rng(5)
+    losses = np.exp(rng.normal(size=(3, 3)))
+    plain = fingerprint.fingerprints(fingerprint.random_gramians(3, 3, rng), losses)
+    others = plain.index != elich.FLIPS
+    pd.testing.assert_frame_equal(few[others], plain[others])
+    fresh = np.random.default_rng(5)
+    fingerprint.drawn(3, 3, fresh)
+    assert fresh.random() == rng.random()
 
 
 def of_training():
@@ -148,7 +171,7 @@ def under_both(**of_methods):
     """Rows as of `confounds.at_best`: Δm under Adam and under SGD by method."""
     columns = ["problem", "smto", "optimizer", "delta_m"]
     rows = [("p", m, o, v) for m, pair in of_methods.items() for o, v in zip(("adam", "sgd"), pair, strict=True)]
-    return pd.DataFrame(rows, columns=columns).assign(factor=1.0, inside=True, seed=1)
+    return pd.DataFrame(rows, columns=columns).assign(factor=1.0, inside=True, seed=1, at_end=True)
 
 
 def in_words(found):
@@ -164,7 +187,7 @@ def test_sentences_say_what_the_tables_say():
     assert "2 are reproduced (Elich-partial a and Elich-partial b)." in found
     assert "**But** Elich-partial c and Elich-memoryless are not." in found
     assert "at 5 of the 5 step sizes from 0.1." in found
-    assert "the usual ε of 1e-8 leaves 7 % of the head's way." in found
+    assert "with the usual ε of 1e-8 factors of 10 and 0.1 still move heads by 7 % of their way." in found
     assert "arrives at 1 of 9 step sizes or at 1" in found
     assert (
         "Methods gain +8.0 points of Δm from SGD to Adam; the best method gains +6.0 over the uniform loss under Adam, "
@@ -176,9 +199,9 @@ def test_sentences_say_what_the_tables_say():
     assert "on CL_RR: their magnitude similarity is 0.60 below that of samples. **But** one constant weight" in found
     assert "weight leaves 0.10 of this, and on RL_RR it is +0.03." in found
     assert (
-        "By δ multi-task features cannot be told from single-task ones with Unit. Scal. (−0.030). **But** by the "
-        "scores on corrupted pictures, in percent, they cannot be told from single-task ones with Unit. Scal. (+4.0)."
-        in found
+        "By δ, with 95 % intervals over seeds, multi-task features cannot be told from single-task ones with Unit. "
+        "Scal. (−0.030). **But** by the scores on corrupted pictures, in percent, they cannot be told from single-task "
+        "ones with Unit. Scal. (+4.0)." in found
     )
     assert "7 % of their way apart with its usual ε" in elich.on_invariance(rows)
     assert "of Nash-MTL, MGDA" not in elich.on_fingerprints(prints()) and "SI" in elich.on_fingerprints(prints())
@@ -197,19 +220,42 @@ def test_what_survives_corruption_is_said_by_intervals_over_seeds():
     def says(**by_smto):
         rows = [(smto, x + s, 100 * (x + s)) for smto, x in by_smto.items() for s in (-0.001, 0.001)]
         robust = pd.DataFrame(rows, columns=["smto", "delta", "difference"])
-        return in_words(SimpleNamespace(sentences=list(elich._of_training({}, none[0], per_run, robust))[1:]))
+        return in_words(SimpleNamespace(sentences=list(elich._of_training(none[0], none[0], per_run, robust))[1:]))
 
     none, per_run = [table[:0] for table in of_training()], of_training()[2]
     assert says(unit_scal=-0.05, cagrad=-0.01) == (
-        "By δ multi-task features are more robust to corruptions with Unit. Scal. (−0.050, −0.063 to −0.037) and "
-        "cannot be told from single-task ones with CAGrad (−0.010, −0.023 to +0.003). **But** by the scores on "
-        "corrupted pictures, in percent, they are better with Unit. Scal. (−5.0, −6.3 to −3.7) and cannot be told from "
-        "single-task ones with CAGrad (−1.0, −2.3 to +0.3)."
+        "By δ, with 95 % intervals over seeds, multi-task features are more robust to corruptions with Unit. Scal. "
+        "(−0.050, −0.063 to −0.037) and cannot be told from single-task ones with CAGrad (−0.010, −0.023 to +0.003). "
+        "**But** by the scores on corrupted pictures, in percent, they are better with Unit. Scal. (−5.0, −6.3 to "
+        "−3.7) and cannot be told from single-task ones with CAGrad (−1.0, −2.3 to +0.3)."
     )
     assert "are less robust to corruptions with Unit. Scal. (+0.050, +0.037 to +0.063) and CAGrad (+0.020, " in (
         worse := says(unit_scal=0.05, cagrad=0.02)
     )
     assert "they are worse with Unit. Scal. (+5.0, +3.7 to +6.3) and CAGrad (+2.0, " in worse and "told" not in worse
+
+
+def test_what_speaks_against_adam():
+    """Single-task models that gain as much; else that runs are not at their end; else how little it rests on."""
+
+    def says(alone, at_end=(True, True)):
+        best = under_both(unit_scal=(-10.0, -50.0), uw=(-4.0, -30.0))
+        best["at_end"] = best.optimizer.map(dict(zip(("adam", "sgd"), at_end, strict=True)))
+        gains = pd.DataFrame({"smto": ["uw", "unit_scal"], "seed": 1, "gain": 8.0, "gain_alone": alone})
+        return conclusions.words(vars(elich._of_adam(best, gains)))
+
+    assert says(2.0) == (
+        "Methods gain +8.0 points of Δm from SGD to Adam, single-task models +2.0; the best method gains +6.0 over the "
+        "uniform loss under Adam, and +20.0 under SGD. **But** trainings are short, and SGD may be merely slower: 2 of "
+        "2 of the methods' runs under it are best on validation at their last epoch, 2 of 2 under Adam."
+    )
+    assert "2 of 2 of the methods' runs under it are best on validation at their last epoch, 0 of 2" in says(
+        2.0, (False, True)
+    )
+    assert says(2.0, (True, False)).endswith("**But** this is one problem, and 1 seed.")
+    assert says(9.0).endswith(
+        "**But** single-task models gain +9.0: Adam helps multi-task training no more than it helps training."
+    )
 
 
 def test_way_of_sign_sgd_by_hand():
@@ -279,6 +325,13 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
     assert artifacts.root() == tmp_path and invariance.DECIMAL == (10.0, 0.1)
 
 
+def test_a_walk_that_leaves_the_frame_ends_at_its_edge():
+    """From 10 to 30, and out of the corner: where the last step crosses 11; one that comes back ends where it is."""
+    assert figures._seen_last(np.array([[0.0, 0.0], [10.0, 1.0], [30.0, 3.0], [99.0, 0.0]])).tolist() == [11.0, 1.1]
+    assert figures._seen_last(np.array([[10.0, 10.0], [14.0, 12.0]])).tolist() == [11.0, 10.5]
+    assert figures._seen_last(np.array([[10.0, 0.0], [30.0, 0.0], [-2.0, 3.0]])).tolist() == [-2.0, 3.0]
+
+
 def test_sentences_on_runs():
     columns = ["problem", "smto", "seed", "seconds", "gain", "gain_alone", "interaction"]
     runs = pd.DataFrame([("p", "uw", s, 1.0, 8.0, 26.0, -18.0) for s in (1, 2)], columns=columns)
@@ -305,8 +358,15 @@ def test_sentences_on_runs():
     both = best.assign(**{"CL": best.delta_m, "RR": best.delta_m, "factor": 1.0, "seed": 1})
     said = elich.on_front(both, ["CL", "RR"])
     assert "no two optimizers" in elich.on_front(both[:0], ["CL", "RR"])
+    assert "(one method, one seed) is whose, as many or more would be with a probability of 0.50, so nothing" in said
+    sure = both.iloc[:2].assign(CL=[1.0, 0.0], RR=0.0)
+    sure = pd.concat(
+        [sure.assign(seed=s, CL=sure.CL * (1 + s), RR=sure.CL * (9 - s)) for s in range(6)], ignore_index=True
+    )
+    said_of_six = elich.on_front(sure, ["CL", "RR"])
+    assert "Of the 6 runs" in said_of_six and "with a probability of 0.02." in said_of_six
     assert said.startswith("Of the 1 run on the joint Pareto front under Adam and SGD with momentum 1 is Adam's.")
-    assert "with a probability of 0.50. Kendall's τ between the methods' orders by Δm under the two is" in said
+    assert "nothing follows from it. Kendall's τ between the methods' orders by Δm under the two is" in said
     arms = [("unit_scal", "sgd"), ("si", "sgd"), ("si", "adam")]
     spreads = pd.DataFrame({f"spread {m} {o}": [v] for (m, o), v in zip(arms, (6.0, 0.0, 0.1), strict=True)})
     spreads = spreads.assign(**{f"delta_m {m} {o}": [v] for (m, o), v in zip(arms, (-50.0, -40.0, -9.0), strict=True)})
@@ -318,20 +378,60 @@ def test_sentences_on_runs():
     assert "hardly" not in elich.on_units(spreads, arms[::2]) and "at all" in elich.on_units(spreads * np.nan, arms)
 
 
-def test_sentences_on_conflicts():
-    rows = [("multimnist/CL_RR", 0.9, -0.17), ("multimnist/CL_RR", 0.7, -0.15), ("multimnist/CL_CR", 0.2, 0.03)]
+def in_looks(drift=0.5, problems=("CL_RR", "CL_CR")):
+    """Rows of two runs each, as of `conflicts.per_run`; the drift of the second problem is about 0."""
+    rows = [("CL_RR", 0.9, -0.17), ("CL_RR", 0.7, -0.15), ("CL_CR", 0.2, 0.03), ("CL_CR", 0.2, 0.03)]
     per_run = pd.DataFrame(rows, columns=["problem", "inside", "cosine_gap"])
     per_run = per_run.assign(**{"magnitude tasks": 0.27, "left tasks": 0.87, "magnitude samples": 0.89})
-    per_run = per_run.assign(**{"conflicts tasks": [0.6, 0.8, 0.4], "conflicts samples": 0.5, "drift": np.log(2)})
-    turned = pd.DataFrame({"conflict": [1.0, 0.0], "conflict_adam": [0.0, 0.0], "turned": [1.0, 0.0]})
-    found = elich.on_conflicts(per_run, turned)
+    per_run = per_run.assign(**{"conflicts tasks": [0.6, 0.8, 0.4, 0.4], "conflicts samples": 0.5})
+    per_run = per_run.assign(drift=[drift, drift, 0.01, -0.01], inside_pooled=[1.0, 1.0, 1.0, 0.0])
+    per_run = per_run.assign(**{"pairs tasks": 8, "pairs samples": 56})
+    return per_run[per_run.problem.isin(problems)].assign(problem="multimnist/" + per_run.problem)
+
+
+def test_sentences_on_conflicts():
+    turned = pd.DataFrame({"problem": "multimnist/CL_RR", "conflict": [1.0, 0.0], "conflict_adam": 0.0, "turned": 0.5})
+    turned = pd.concat([turned, turned.assign(problem="multimnist/CL_CR", conflict=1.0)])
+    found = elich.on_conflicts(in_looks(), turned)
     assert "inside that between samples at 80 % of the looks on CL_RR and 20 % of the looks on CL_CR." in found
+    assert "if all cosines were alike it would be at 62 %, if those of tasks were spread a tenth wider at 50 %" in found
+    assert "With all looks of a run together it is inside in 2 of 2 runs on CL_RR and 1 of 2 runs on CL_CR." in found
     assert "minus that between samples is −0.16 on CL_RR and +0.03 on CL_CR; of the pairs" in found
     assert "between tasks on CL_RR from 0.27 to 0.87 (samples: 0.89) and on CL_CR" in found
     assert "of the pairs of tasks 70 % (samples: 50 %) on CL_RR and 40 % (samples: 50 %) on CL_CR have a" in found
-    assert "it moves by a factor of 2.0 on CL_RR and 2.0 on CL_CR" in found
-    assert "at 50 % of the looks" in found and "at 0 %; the sign is another one in 50 % of the cases" in found
-    assert elich.on_conflicts(per_run, turned.assign(turned=np.nan)).endswith("Adam had no measure yet.")
+    assert "on a whole batch conflict is 50 % on CL_RR and 100 % on CL_CR; as Adam measures them" in found
+    assert "it is 0 % on CL_RR and 0 % on CL_CR. The sign is another one at 50 % on CL_RR and 50 % on CL_CR" in found
+    assert elich.on_conflicts(in_looks(), turned.assign(turned=np.nan)).endswith("Adam had no measure yet.")
+
+
+def test_a_ratio_is_called_unsteady_only_where_it_is():
+    """Two seeds, drifts of ln² 2, then 0.01 and −0.01, whose interval is ± 0.127: a factor of 1.4."""
+    moves = elich._on_drift(in_looks(np.log(2) ** 2))
+    assert moves == (
+        "Over a run the ratio of two tasks' lengths is not steady: beyond what so few samples leave to chance it moves "
+        "from look to look by a factor of 2.0 (2.0 to 2.0) on CL_RR (one standard deviation of its mean logarithm). "
+        "Elsewhere it moves no more than by this chance: by the intervals over seeds it is at most a factor of 1.4 on "
+        "CL_CR."
+    )
+    still = elich._on_drift(in_looks(problems=["CL_CR"]))
+    assert still == (
+        "Over a run the ratio of two tasks' lengths moves no more than so few samples leave to chance: by the "
+        "intervals over seeds it is at most a factor of 1.4 on CL_CR."
+    )
+    for unknown in (in_looks(problems=["CL_RR"])[:1], in_looks(np.nan, problems=["CL_RR"])):
+        assert elich._on_drift(unknown) == (
+            "Whether the ratio of two tasks' lengths moves on CL_RR takes more seeds, or looks."
+        )
+
+
+def test_a_steady_ratio_is_seldom_called_unsteady():
+    """By simulation: seven runs of 20 looks at 8 samples, as quick has them."""
+    rng, called = np.random.default_rng(0), 0
+    for _ in range(200):
+        noise = rng.normal(0, 1.5, (7, 20, 8))
+        drifts = noise.mean(2).var(1, ddof=1) - (noise.var(2, ddof=1) / 8).mean(1)
+        called += "not steady" in elich._on_drift(pd.DataFrame({"problem": "multimnist/CL_RR", "drift": drifts}))
+    assert called <= 12
 
 
 def test_sentences_on_transfers():
@@ -394,10 +494,12 @@ def test_preferences_and_muon_in_words_and_in_a_figure():
     )
     assert elich.on_preferences(best, apart * np.nan).startswith("Nothing can be said of preferences")
     ax = figures.preferences(best, ["CL", "RR"])
+    assert ax.get_ylabel() == "gain in RR, % (higher is better)"
     of_sgd, line, of_adam = ax.lines[:3]
     assert list(of_sgd.get_xdata()) == [9, 10, -7, -6] and of_adam.get_markerfacecolor() == "none"
     assert list(line.get_xdata()) == [9.5, -6.5] and list(line.get_ydata()) == [-0.5, 5.5]
     assert [text.get_text() for text in ax.texts][:2] == ["0.9 : 0.1", "0.1 : 0.9"]
+    assert [(text.xy[0], text.get_ha()) for text in ax.texts][:2] == [(10, "left"), (-7, "right")]  # beyond all dots
     muon = pd.DataFrame(
         [("cagrad", s, 2.0, 5.0, -3.0) for s in (1, 2)], columns=["smto", "seed", "gain", "gain_alone", "interaction"]
     )
@@ -448,9 +550,10 @@ def test_worlds_of_transfer():
         return pd.DataFrame([row for smto in smtos for row in seeds_of("multimnist/CL_RR", smto, 7, **columns)])
 
     kept = rows(delta=-0.1, agree=0.95)
-    assert verdicts("Elich-transfer", kept) == [REPRODUCED] * 4
+    assert verdicts("Elich-transfer", kept, "overnight") == [REPRODUCED] * 4
     one = [REPRODUCED, "open", REPRODUCED, REPRODUCED]
-    assert verdicts("Elich-transfer", kept[kept.seed <= 3]) == one  # a share of two tasks takes seven
-    assert verdicts("Elich-transfer", rows(delta=0.1, agree=0.4)) == [NOT_REPRODUCED] * 4
+    assert verdicts("Elich-transfer", kept[kept.seed <= 3], "overnight") == one  # a share of two tasks takes seven
+    assert verdicts("Elich-transfer", rows(delta=0.1, agree=0.4), "overnight") == [NOT_REPRODUCED] * 4
     apart = rows(delta=-0.1, agree=0.95).assign(**{"delta RR": kept["delta RR"] + 0.3})
-    assert verdicts("Elich-transfer", apart) == [REPRODUCED] * 3 + [NOT_REPRODUCED]
+    assert verdicts("Elich-transfer", apart, "overnight") == [REPRODUCED] * 3 + [NOT_REPRODUCED]
+    assert verdicts("Elich-transfer", apart) == [REPRODUCED] * 2 + ["cannot be judged"] * 2  # quick's had been seen
