@@ -34,8 +34,8 @@ def equal_bits(given: Given) -> str:
 
 @exercise()
 def felt_epsilon(given: Given, moved: Callable[[float], float]) -> str:
-    """An ε that lets factors of 10 and 0.1 through. moved: how far heads come apart with it, as a share of their
-    way."""
+    """The smallest power of ten as ε that lets factors of 10 and 0.1 through. moved: how far heads come apart with it,
+    as a share of their way."""
     epsilon = given.number("ε")
     if epsilon < 0:
         raise Wrong("ε is added to a root, and is not below 0.")
@@ -43,14 +43,20 @@ def felt_epsilon(given: Given, moved: Callable[[float], float]) -> str:
         raise Wrong("Without ε the factor cancels altogether.")
     if epsilon >= 1:
         raise Wrong("That is far above all roots of v̂, and Adam is SGD with momentum. Try one below 1.")
-    share = 100 * moved(epsilon)
+    share, below = (100 * moved(value) for value in (epsilon, epsilon / 10))
     if share <= 5:
         raise Wrong(
             f"The heads come {number(share, 2)} % of their way apart. ε counts where it is not small compared with the "
             "root of v̂: take a larger one."
         )
+    if below > 5:
+        raise Wrong(
+            f"The heads come {number(share, 1)} % of their way apart, but with a tenth of this ε it is "
+            f"{number(below, 1)} % already: take a smaller one."
+        )
     return (
-        f"The heads come {number(share, 1)} % of their way apart. A typical root of v̂ in these heads is 1e-6 to 1e-3."
+        f"The heads come {number(share, 1)} % of their way apart, with a tenth of this ε {number(below, 1)} %. Adam's "
+        "usual ε is 1e-8."
     )
 
 

@@ -89,7 +89,7 @@ FACTS = {
     "mean_iou": {"package": lambda m: float(MIOU.value(torch.from_numpy(m).double()))},
     "extraction": {"runs": [np.random.default_rng(1).uniform(0.2, 3, (6, 3))]},
     "some_rates": {"grid": [0.0005, 0.001, 0.002, 0.004]},
-    "felt_epsilon": {"moved": lambda epsilon: min(1.0, 1e5 * epsilon)},
+    "felt_epsilon": {"moved": lambda epsilon: min(1.0, 6e6 * epsilon)},
 }
 
 
@@ -230,7 +230,7 @@ RIGHT_ANSWERS = {
     "equal_parts": lambda asked: diagonal(-0.5),
     "equal_rows": lambda asked: circulant(asked.total),
     "equal_bits": lambda asked: "acde",
-    "felt_epsilon": lambda asked: 1e-6,
+    "felt_epsilon": lambda asked: 1e-8,
     "sign_sgd": lambda asked: sign_sgd,
     "two_kappas": kappas,
     "least_c": lambda asked: imbalance.least_c(pair(asked)),
@@ -467,7 +467,7 @@ PLANTED = {
         solvers.cosines(proofs.equal_rows(1, 4, np.random.default_rng(0))[0])[1],  # the notebook calls it
     ],
     "equal_bits": ["abcde", "cde", "ade", "ace", "acd", {"a", "x"}, 5],
-    "felt_epsilon": [1e-8, 0, -1e-3, 2.0, "small"],
+    "felt_epsilon": [1e-9, 1e-6, 0, -1e-3, 2.0, "small"],
     "sign_sgd": [
         lambda g: sign_sgd(g, beta=0.0),
         lambda g: -sign_sgd(g),
