@@ -11,7 +11,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from mtl_core.smtos.wrapping import Wrapping
 from mtl_core.step import MultiTaskModel, RandomState, autocast_as_now, unseen, without_autocast
 from mtl_core.tasks import Likelihood
 
+EMPTY = "no_gradient"  # flag of a step without any
 OVERFLOW = "overflow"  # flag of a step whose gradients a GradScaler's factor made infinite
 REMEMBERED = ("tasks", "epoch", "last", "sums", "counts")  # what a Balancer keeps, apart from its method's state
 NOTED = ("step", "task", "loss", "weight", "norm", "cosine", "conflicts")  # in a row of the log
@@ -46,7 +47,7 @@ class Balancer:
         lr, weight_decay: of the optimizer at the start. likelihoods: per task, "softmax", "gaussian" or "laplace".
         feature_shape: of one sample's features. heads: modules, by task's name or in order.
         groups: lists of shared parameters. Each is a problem of its own to a method that reads the Gramian on the
-            shared parameters; heads get the mean of their weights.
+            shared parameters; heads get the mean of their weights, of groups with a gradient.
         seed: of the method's own random numbers.
         log: `self.log` keeps a row for each step (or its part) and task: loss, weight, length of the gradient (on the
             given features), its lowest cosine with another task's (or NaN), conflicts: with how many it is below 0.
@@ -69,7 +70,7 @@ class Balancer:
         lr: float | None = None,
         weight_decay: float = 0.0,
         likelihoods: Sequence[Likelihood] | None = None,
-        feature_shape: Sequence[int] | None = None,
+        feature_shape: Sequence[int] | int | None = None,
         heads: Any = None,
         groups: Iterable[Iterable[nn.Parameter]] | None = None,
         seed: int = 0,
@@ -92,7 +93,10 @@ class Balancer:
         shared = list(itertools.chain(*parts))
         if groups is not None and (len(set(shared)) < len(shared) or {p for p in given if p.requires_grad} - {*shared}):
             raise BadOption("Balancer: one group for each shared parameter; two groups have one, or none has.")
-        self.groups = None if groups is None else [[p for p in part if p.requires_grad] for part in parts]
+        trained = [[p for p in part if p.requires_grad] for part in parts]
+        self.groups = None if groups is None else [part for part in trained if part]
+        if len(set(self.tasks or ())) < len(self.tasks or ()):
+            raise BadOption(f"Balancer: two tasks have one name: {self.tasks}.")
         if not any(p.requires_grad for p in shared):
             raise BadOption("Balancer: shared holds no trainable parameter; give those of the part that all tasks use.")
         if not by_name and not isinstance(heads or [], Sequence | nn.ModuleList):
@@ -103,7 +107,10 @@ class Balancer:
         self.model = MultiTaskModel(nn.ParameterList(shared), {str(k): head for k, head in enumerate(modules)})
         smto.check_model(self.model)
         self.needs, self.wraps = smto.required(), isinstance(smto, Wrapping)
-        told = {"lr": lr, "likelihoods": likelihoods, "feature_shape": feature_shape, "heads": heads}
+        if unknown := set(likelihoods or ()) - set(get_args(Likelihood)):
+            raise BadOption(f"Balancer: likelihoods {sorted(unknown)}; known: {', '.join(get_args(Likelihood))}.")
+        shape = (feature_shape,) if isinstance(feature_shape, int) else tuple(feature_shape or ())
+        told = {"lr": lr, "likelihoods": likelihoods, "feature_shape": shape or None, "heads": heads}
         told["trainer"] = None  # what only a Step that runs the network itself can do
         self._refuse(need for need in self.needs if told.get(need, True) is None)
         for name, per_task in (("tasks", tasks), ("likelihoods", likelihoods), ("heads", heads)):
@@ -112,7 +119,7 @@ class Balancer:
         self.lr, self.epoch, self._handed_over = lr, 0, False
         self.replicas, self.logs, self.log = Replicas(together), log, list[dict[str, Any]]()
         self.device, dtype = shared[0].device, torch.promote_types(shared[0].dtype, torch.float32)
-        smto.set_up(ProblemInfo(tuple(likelihoods or ()), tuple(feature_shape or ()), lr or 0.0, weight_decay), seed)
+        smto.set_up(ProblemInfo(tuple(likelihoods or ()), shape, lr or 0.0, weight_decay), seed)
         smto.to(self.device, dtype)
         if self.groups is not None and not (isinstance(smto, GramianWeighting) and smto.space == "parameters"):
             raise BadOption(f"{self.key} solves no Gramian on parameters, so none per group. Leave groups out.")
@@ -123,7 +130,8 @@ class Balancer:
         self._parts, self._part = 1, 0  # of an accumulated step: how many, and how many have been
         self._lost, self._start = False, list[dict[str, Any]]()  # an overflow in this step; the state at its start
         self._pending: GraphStep | None = None  # a step that after_step has not looked at
-        self._own: list[tuple[nn.Parameter, int, Tensor]] = []  # what an optimizer moves, versions, values at backward
+        self._own: list[tuple[nn.Parameter, int, Tensor | None]] = []  # what an optimizer moves, versions, values
+        self._versions: dict[Any, int] = {}  # of all parameters, before their gradients were there
         self._seen, self._first = set[int](), True  # tasks whose features were transformed; no step has been
         self._random_state: RandomState | None = None
 
@@ -154,11 +162,13 @@ class Balancer:
 
     def transform(self, z: Tensor, k: int | str) -> Tensor:
         """What head k sees of the features [B, …]; z itself for most methods."""
-        if isinstance(k, str) and k not in (self.tasks or ()):
-            raise ValueError(f"balance.transform(z, {k!r}): tasks are {self.tasks}; name them: Balancer(…, tasks=[…]).")
-        k = self.tasks.index(k) if isinstance(k, str) and self.tasks else int(k)
-        self._seen.add(k)
-        return self.smto.transform_features(z, k)
+        known: Any = self.tasks or [] if isinstance(k, str) else range(self.num_tasks)
+        if k not in known:
+            words = f"there are {self.num_tasks} tasks, and their names are {self.tasks}: Balancer(…, tasks=[…])."
+            raise ValueError(f"balance.transform(z, {k!r}): {words}")
+        place: int = known.index(k)
+        self._seen |= {place} if torch.is_grad_enabled() else set()
+        return self.smto.transform_features(z, place)
 
     @contextmanager
     def accumulate(self, parts: int) -> Iterator[None]:
@@ -209,7 +219,7 @@ class Balancer:
             words = "no tensor of floats is in the nest of lists, tuples and dicts, or all are detached"
             raise ValueError(f"the features carry no gradient: {words}, or made under torch.no_grad().")
         self._check(named, bool(z), aims, second_batch)
-        if features is None and self._first:
+        if features is None and self._first and not isinstance(losses, Tensor):
             self._warn_of_unshared([loss for loss in named.values() if loss is not None])
         last = self.last
         if any(loss is None for loss in named.values()):  # (`None in` would compare each loss with it)
@@ -240,7 +250,7 @@ class Balancer:
 
         Args:
             losses: computes those of the same batch (of all parts of an accumulated step, their means), without a
-                graph. Running statistics and random generators are left as they are.
+                graph. Running statistics and random generators are left as they are, unless FAMO has masks="fresh".
 
         Raises:
             Unmet: the method wants the dropout masks of the first look, and there was no `begin_step`.
@@ -249,7 +259,7 @@ class Balancer:
         if step is None:
             return
         if self._part or self._unmoved():
-            raise Unmet("balance.after_step comes after optimizer.step(); nothing has moved since the last backward.")
+            raise Unmet("after_step comes after optimizer.step(); nothing has moved since. (balance.skip_step?)")
         compute, replay = self._evaluated(losses), any(smto.replay for smto in self.smtos)
         start, self._random_state, self._pending = self._random_state, None, None
 
@@ -314,7 +324,7 @@ class Balancer:
             warnings.warn(f"{words}; they are trained as heads are.", stacklevel=3)
 
     def _unmoved(self) -> bool:
-        return bool(self._own) and all(p._version == v and p.equal(old) for p, v, old in self._own)
+        return bool(self._own) and all(p._version == v and (old is None or p.equal(old)) for p, v, old in self._own)
 
     def _evaluated(
         self, function: Callable[[], Losses], first: Mapping[str, Tensor | None] | None = None
@@ -341,6 +351,7 @@ class Balancer:
         everyone = list(dict.fromkeys([*step.shared, *itertools.chain(*step.specific), *own]))
         if self.replicas.count > 1 and not self.replicas.alike:
             self.replicas.check_alike([*everyone, self.smto.generator.get_state().to(self.device)])
+        self._versions = {p: p._version for p in everyone if self.needs}
         kept, result = [p.grad for p in everyone], None
         if self._part == 0:
             self._lost = False
@@ -384,7 +395,7 @@ class Balancer:
         for smto, group in zip(self.smtos, self.groups, strict=True):
             part = GroupStep(step, group, start)
             results.append(smto.backward(part))
-            on_heads += [] if part.head_weights is None else [part.head_weights]
+            on_heads += [] if part.head_weights is None or EMPTY in results[-1].flags else [part.head_weights]
             start += sum(p.numel() for p in group)
         heads = torch.stack(on_heads).mean(0) if on_heads else None
         step.apply_shared(step.flatten([p.grad for p in step.shared if p.grad is not None]), heads)
@@ -408,10 +419,12 @@ class Balancer:
             self._pending, self._own = None, []
             return
         moving = [p for p in self.smto.parameters() if p.grad is not None] if "parameters" in self.needs else []
-        if "after_step" in self.needs:  # one shared parameter tells whether the optimizer has been
+        copied = set(moving)
+        if "after_step" in self.needs:  # versions, and the values of one, tell whether the optimizer has been
             step.release()
-            self._pending, moving = step, [min(step.shared, key=torch.numel)]
-        self._own = [(p, p._version, p.detach().clone()) for p in moving]
+            self._pending, moving = step, [p for p in step.shared if p.grad is not None]
+            copied = {min(moving, key=torch.numel)} if moving else copied
+        self._own = [(p, self._versions[p], p.detach().clone() if p in copied else None) for p in moving]
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two steps. torch.load reads it with its defaults. Unmet: a step is not at its end."""

@@ -86,7 +86,7 @@ def diagnose(
         samples = rows(z, 1)  # [K, B, …]
         lengths = samples.norm(dim=2, keepdim=True)
         total, count = (samples / lengths.where(lengths > 0, 1)).sum(1).square().sum(1), (lengths > 0).sum((1, 2))
-        within = ((total - count) / (count * (count - 1))).cpu().numpy()
+        within = ((total - count).where(count > 1, torch.nan) / (count * (count - 1))).cpu().numpy()
     norms = np.sqrt(gramian.diagonal())
     with np.errstate(divide="ignore", invalid="ignore"):
         cosines, squares = gramian / np.outer(norms, norms), norms[:, None] ** 2 + norms**2

@@ -137,10 +137,8 @@ class Step:
         if hasattr(model, "_orig_mod"):
             raise ValueError("torch.compile(model) compiles what a Step never calls; compile model.encoder and heads.")
         if processes() > 1:
-            raise RuntimeError(
-                f"a Step sees one process's batch, and the {processes()} of torch.distributed would drift apart; use "
-                "mtl_core.Balancer: they take each step together, or with together=False each by itself."
-            )
+            words = "use mtl_core.Balancer: they take each step together, or with together=False each by itself."
+            raise RuntimeError(f"a Step sees one process's batch, and all {processes()} would drift apart; {words}")
         self.model, self.x, self.targets = model, x, targets
         self.loss_functions, self.second_batch = loss_functions, second_batch
         self.transform_features = transform_features or unchanged
@@ -184,10 +182,8 @@ class Step:
         if not self.shared:
             warnings.warn("nothing is shared: the encoder has no trainable parameter; heads are trained.", stacklevel=3)
         elif not z.requires_grad:
-            raise ValueError(
-                "the features carry no gradient, though the encoder has trainable parameters: it detaches them, or the "
-                "Step is made under torch.no_grad(). To train heads alone, freeze the encoder: requires_grad_(False)."
-            )
+            words = "it detaches them, or all is under torch.no_grad(). To train heads alone, freeze the encoder."
+            raise ValueError(f"the features carry no gradient, though the encoder has trainable parameters: {words}")
 
     # -- what an SMTO may look at ------------------------------------------------------------------------------------
 
@@ -410,10 +406,8 @@ class Step:
     def _evaluate(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         counts = len(predictions), len(self.loss_functions), len(targets)
         if len(set(counts)) > 1:
-            raise ValueError(
-                "every task needs one head, one loss function and one tensor of targets; there are {} heads, {} loss "
-                "functions and {} targets.".format(*counts)
-            )
+            words = "there are {} heads, {} loss functions and {} targets.".format(*counts)
+            raise ValueError(f"every task needs one head, one loss function and one tensor of targets; {words}")
         losses = [loss(p, y) for loss, p, y in zip(self.loss_functions, predictions, targets, strict=True)]
         check_scalars(dict(zip(self.model.heads, losses, strict=True)))
         return torch.stack(losses)

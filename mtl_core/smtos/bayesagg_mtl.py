@@ -85,10 +85,8 @@ class BayesAggMTL(SMTO):
             words = "has an absolute error; this method knows squared error and cross-entropy only."
             raise BadOption(f"bayesagg_mtl: task {self.likelihoods.index('laplace')} {words}")
         if len(info.feature_shape) != 1:
-            raise BadOption(
-                f"bayesagg_mtl: the representation has shape {info.feature_shape}; it must be a vector of features "
-                "that every head's one linear layer takes in."
-            )
+            words = "it must be a vector of features that every head's one linear layer takes in."
+            raise BadOption(f"bayesagg_mtl: the representation has shape {info.feature_shape}; {words}")
 
     def begin_epoch(self, epoch: int, mean_losses: Tensor | None, lr: float) -> None:
         self.epoch = epoch
@@ -143,10 +141,9 @@ def last_layer(name: str, head: nn.Module) -> nn.Linear:
     """The one linear layer of a head. Raises BadOption if the head has parameters of anything else."""
     owners = [module for module in head.modules() if any(True for _ in module.parameters(recurse=False))]
     if len(owners) != 1 or not isinstance(owners[0], nn.Linear):
-        raise BadOption(
-            f"bayesagg_mtl: head {name!r} holds {', '.join(type(m).__name__ for m in owners) or 'no parameters'}; this "
-            "method needs every head to be one linear layer on the representation."
-        )
+        held = ", ".join(type(m).__name__ for m in owners) or "no parameters"
+        words = "this method needs every head to be one linear layer on the representation."
+        raise BadOption(f"bayesagg_mtl: head {name!r} holds {held}; {words}")
     return owners[0]
 
 

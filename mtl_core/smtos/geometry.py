@@ -49,9 +49,7 @@ def check_gramian(gramian: np.ndarray, key: str, num_tasks: int) -> np.ndarray:
         unit = np.where(norms > 0, norms, 1.0)
         smallest = np.linalg.eigvalsh(gramian / np.outer(unit, unit))[0]
         if smallest < -1e-6 * num_tasks:
-            raise NotAGramian(
-                f"{key}: a Gramian is positive semi-definite; the smallest eigenvalue of this one, scaled to unit "
-                f"diagonal, is {smallest:.2e}:\n{gramian}"
-            )
+            words = f"the smallest eigenvalue of this one, scaled to unit diagonal, is {smallest:.2e}:\n{gramian}"
+            raise NotAGramian(f"{key}: a Gramian is positive semi-definite; {words}")
     symmetric: np.ndarray = (gramian + gramian.T) / 2
     return symmetric

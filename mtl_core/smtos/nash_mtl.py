@@ -114,9 +114,8 @@ class Procedure:
         except ImportError:
             raise BadOption('nash_mtl: solver = "cvxpy" needs the package cvxpy: pip install cvxpy.') from None
         if conic not in cvxpy.installed_solvers():
-            raise BadOption(
-                f"nash_mtl: cvxpy finds no solver called {conic!r}; installed: {', '.join(cvxpy.installed_solvers())}."
-            )
+            names = ", ".join(cvxpy.installed_solvers())
+            raise BadOption(f"nash_mtl: cvxpy finds no solver called {conic!r}; installed: {names}.")
         self.conic = conic
         self.options = {"max_iters": 100} if conic == "ECOS" else {}
         self.programs: dict[int, Any] = {}

@@ -1091,7 +1091,7 @@ def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
     for shared, kind in ((net, "Net"), (net.named_parameters(), "tuple"), ([torch.ones(1)], "Tensor")):
         with pytest.raises(BadOption, match=f"expected shared parameters, not {kind}: shared=trunk"):
             mtl_core.Balancer("edm", shared, 2)
-    with pytest.raises(ValueError, match=r"transform\(z, 'a'\): tasks are None; name them"):
+    with pytest.raises(ValueError, match=r"transform\(z, 'a'\): there are 2 tasks, and their names are None"):
         mtl_core.Balancer("edm", net.shared, 2).transform(z["mean"], "a")
     embedding, lstm = (list(part.parameters()) for part in (net.embedding, net.lstm))
     for groups in ([embedding, embedding], [lstm]):
@@ -1119,6 +1119,95 @@ def test_what_needs_a_trainer_is_refused_before_the_first_step() -> None:
     smto = build("auto_lambda", 2, gradients="finite_difference")
     with pytest.raises(Unmet, match=r'auto_lambda needs a Step that runs the network itself.*take gradients="exact"'):
         mtl_core.Balancer(smto, [nn.Parameter(torch.ones(2))], lr=0.1)
+
+
+def test_what_a_loss_is_comes_from_a_list() -> None:
+    """BayesAgg took everything but a softmax for a squared error; a shape may be a number."""
+    trunk = nn.Linear(4, 3)
+    for key in ("bayesagg_mtl", "uw"):
+        given: dict[str, Any] = {"feature_shape": 3, "heads": [nn.Linear(3, 2), nn.Linear(3, 1)]}
+        with pytest.raises(BadOption, match=r"\['cross_entropy', 'mse'\]; known: softmax, gaussian, laplace"):
+            mtl_core.Balancer(key, trunk.parameters(), 2, likelihoods=["cross_entropy", "mse"], **given)
+        balance = mtl_core.Balancer(key, trunk.parameters(), 2, likelihoods=["softmax", "gaussian"], **given)
+        assert balance.num_tasks == 2
+    with pytest.raises(Unmet, match="the shape of one sample's features"):
+        mtl_core.Balancer("rotograd", trunk.parameters(), 2, lr=0.1, feature_shape=())
+    with pytest.raises(BadOption, match=r"two tasks have one name: \['a', 'a'\]"):
+        mtl_core.Balancer("edm", trunk.parameters(), tasks=["a", "a"])
+
+
+@pytest.mark.parametrize("what", ["unused", "skipped now and then", "not in the optimizer", "moved by a hook"])
+def test_the_optimizer_has_been_if_any_shared_parameter_has_moved(what: str) -> None:
+    """FAMO asked the smallest one, which may have no gradient in a step, or be another's business."""
+    torch.manual_seed(0)
+    trunk, scale = nn.Linear(3, 4), nn.Parameter(torch.ones(()))
+    balance = mtl_core.Balancer("famo", [*trunk.parameters(), scale], 2)
+    moved = trunk.parameters() if what == "not in the optimizer" else [*trunk.parameters(), scale]
+    optimizer = torch.optim.SGD(moved, lr=0.1, momentum=0.9)
+    if what == "moved by a hook":
+        for p in trunk.parameters():
+            p.register_post_accumulate_grad_hook(lambda p: p.data.sub_(0.1 * p.grad))
+            p.register_post_accumulate_grad_hook(lambda p: torch.no_grad()(p.sub_)(0.1 * p.grad))
+
+    def losses(used: bool) -> list[Tensor]:
+        z = trunk(torch.ones(5, 3))
+        z = z * scale if used else z
+        return [z.square().mean(), (z - 1).square().mean()]
+
+    for step in range(4):
+        used = what != "unused" and (what != "skipped now and then" or step % 2 == 0)
+        optimizer.zero_grad()
+        balance.backward(losses(used))
+        if what != "moved by a hook":
+            optimizer.step()
+        balance.after_step(lambda used=used: losses(used))
+    balance.backward(losses(True))
+    if what != "moved by a hook":
+        with pytest.raises(Unmet, match=r"nothing has moved since. \(balance.skip_step\?\)"):
+            balance.after_step(lambda: losses(True))
+
+
+def test_groups_without_a_gradient_have_no_part_in_the_heads() -> None:
+    """As docs/own_loops.md has it, a group per block: activations have no parameters, a block is frozen, one unused."""
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 4), nn.Tanh())
+    trunk[3].requires_grad_(False)
+    unused, heads, x = nn.Linear(4, 4), [nn.Linear(4, 1) for _ in range(3)], torch.randn(6, 3)
+    found = []
+    for blocks in ([trunk[0], trunk[2]], [*trunk, unused]):
+        balance = mtl_core.Balancer("nash_mtl", num_tasks=3, groups=[block.parameters() for block in blocks])
+        z = trunk(x)
+        losses = [(k + 1) * (head(z) - k).square().mean() for k, head in enumerate(heads)]
+        result = balance.backward(losses, z)
+        found.append([result.head_weights, *grads(nn.ModuleList(heads)).values()])
+        nn.ModuleList(heads).zero_grad()
+    assert_close(found[0], found[1])
+
+
+def test_features_that_are_transformed_in_evaluation_are_not_those_of_a_step() -> None:
+    torch.manual_seed(0)
+    trunk, heads = nn.Linear(3, 4), [nn.Linear(4, 1), nn.Linear(4, 1)]
+    balance = mtl_core.Balancer("rotograd", trunk.parameters(), 2, lr=0.1, feature_shape=4)
+    balance.parameters()
+    with torch.no_grad():
+        for k in range(2):
+            balance.transform(trunk(torch.ones(5, 3)), k)
+    z = trunk(torch.ones(5, 3))
+    with pytest.raises(Unmet, match=r"heads that take balance\.transform"):
+        balance.backward([head(z).square().mean() for head in heads], z)
+    with pytest.raises(ValueError, match=r"transform\(z, 7\): there are 2 tasks, and their names are None"):
+        balance.transform(z, 7)
+
+
+def test_a_tensor_of_losses_says_nothing_of_what_is_shared() -> None:
+    """Every loss in it depends on every head, by a graph that is one."""
+    torch.manual_seed(0)
+    trunk, heads = nn.Linear(3, 4), [nn.Linear(4, 1), nn.Linear(4, 1)]
+    z = trunk(torch.ones(5, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stacked = torch.stack([head(z).square().mean() for head in heads])
+        mtl_core.Balancer("cagrad", trunk.parameters(), 2).backward(stacked)
 
 
 # -- peculiar networks -------------------------------------------------------------------------------------------------

@@ -90,3 +90,12 @@ def test_frozen_parameters_have_no_gradient_to_compare() -> None:
     with_weight = mtl_core.diagnose(losses, z, shared=[layer.weight]).norms
     layer.bias.requires_grad_(False)
     assert_allclose(mtl_core.diagnose(losses, z, shared=layer.parameters()).norms, with_weight)
+
+
+def test_within_needs_two_samples_with_a_gradient() -> None:
+    """A batch of one, and an LSTM's state, whose first dimension is its layers: there is nothing to average."""
+    z = torch.ones(1, 3, requires_grad=True) * 1
+    assert np.isnan(mtl_core.diagnose([z.sum(), z.square().sum()], z).within).all()
+    torch.manual_seed(0)
+    _, (state, _) = nn.LSTM(3, 4, num_layers=2, batch_first=True)(torch.randn(6, 5, 3))
+    assert np.isnan(mtl_core.diagnose([state[-1].sum(), state[0].sum()], state).within).all()
