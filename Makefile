@@ -137,5 +137,5 @@ $(READY): pyproject.toml constraints.txt
 		echo "Activate another, or none. What make did not make it does not clear: remove such a .venv yourself." >&2; exit 2; }
 	@rm -f $@
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m ensurepip
-	$(PYTHON) -m pip install $(INDEX) --constraint constraints.txt --editable '.[dev]'
+	$(PYTHON) -m pip install $(INDEX) --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -67,7 +67,7 @@ class Room:
         return done.stdout + done.stderr, self.log.read_text().splitlines()
 
 
-INSTALLS = "-m pip install --constraint constraints.txt --editable .[dev]"
+INSTALLS = "-m pip install --no-compile --constraint constraints.txt --editable .[dev]"
 RUNS = "-m mtl_study.publishing.doctor"
 
 
