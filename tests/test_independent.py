@@ -35,4 +35,5 @@ def test_an_independent_script_comes_to_the_same_verdicts():
     ours = {row["id"]: row["verdict"] for row in twice}
     (preset,) = {row["preset"] for row in rows}
     printed = subprocess.run([sys.executable, str(SCRIPT), preset], capture_output=True, text=True, check=True).stdout
-    assert json.loads(printed) == ours and len(set(ours.values())) == 4
+    theirs = {claim: verdict for claim, verdict in json.loads(printed).items() if not claim.startswith(ONCE)}
+    assert theirs == ours and len(set(ours.values())) == 4
