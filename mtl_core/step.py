@@ -182,7 +182,7 @@ class Step:
         if not self.shared:
             warnings.warn("nothing is shared: the encoder has no trainable parameter; heads are trained.", stacklevel=3)
         elif not z.requires_grad:
-            words = "it detaches them, or is made under torch.no_grad(). To train heads alone, freeze the encoder."
+            words = "it detaches them, or they are made under torch.no_grad(). For heads alone, freeze the encoder."
             raise ValueError(f"the features carry no gradient, though the encoder has trainable parameters: {words}")
 
     # -- what an SMTO may look at ------------------------------------------------------------------------------------
