@@ -5,6 +5,7 @@ import graphlib
 import importlib.metadata
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -36,13 +37,11 @@ OURS = {"mtl_core", "mtl_study", "benchmarks", "tests"}
 
 def ours(*suffixes: str) -> list[Path]:
     """The files of the repository; only those with these suffixes if any are given."""
-    found = []
-    for path in sorted(REPOSITORY.rglob("*")):
-        *folders, _ = path.relative_to(REPOSITORY).parts
-        hidden = any(folder.startswith(".") and folder != ".ci" for folder in folders)  # .git, .venv, caches
-        if path.is_file() and not hidden and not MADE & set(folders) and (not suffixes or path.suffix in suffixes):
-            found.append(path)
-    return found
+    found: list[Path] = []
+    for folder, below, files in os.walk(REPOSITORY):
+        below[:] = [name for name in below if name not in MADE and (name[0] != "." or name == ".ci")]
+        found += [Path(folder, name) for name in files]
+    return sorted(path for path in found if path.is_file() and (not suffixes or path.suffix in suffixes))
 
 
 def name(path: Path) -> str:

@@ -103,15 +103,13 @@ class RotoGrad(Wrapping):
 
     def set_up(self, info: ProblemInfo, seed: int) -> None:
         super().set_up(info, seed)
-        channels = info.feature_shape[0]
-        size = channels if self.size is None else self.size
-        if size > channels:
-            raise BadOption(f"rotograd: size is {size}, but the representation has {channels} features.")
+        self.channels = info.feature_shape[0]
+        size = self.channels if self.size is None else self.size
+        if size > self.channels:
+            raise BadOption(f"rotograd: size is {size}, but the representation has {self.channels} features.")
         self.angles = nn.Parameter(torch.zeros(self.num_tasks, size, size))
-        if self.start == "haar":
-            self.base = torch.stack([haar(size, self.generator) for _ in range(self.num_tasks)])
-        else:
-            self.base = torch.eye(size, dtype=torch.float64).repeat(self.num_tasks, 1, 1)
+        drawn, eye = self.start == "haar", torch.eye(size, dtype=torch.float64)
+        self.base = torch.stack([haar(size, self.generator) if drawn else eye for _ in range(self.num_tasks)])
         self._rotations = None
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -132,6 +130,8 @@ class RotoGrad(Wrapping):
     def transform_features(self, z: Tensor, k: int) -> Tensor:
         """R_k z. In training the rotations are computed once and kept until `backward` has used them, or the optimizer
         moved them."""
+        if z.shape[1:2] != (self.channels,):
+            raise BadOption(f"rotograd: features {[*z.shape]}: axis 1 must have the {self.channels} of feature_shape.")
         if self._moved != self.angles._version:
             self._rotations, self._moved = None, self.angles._version
         if self._rotations is None and torch.is_grad_enabled():

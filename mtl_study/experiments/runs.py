@@ -172,7 +172,7 @@ class RunConfig(Config):
         for name in ("lr", "dropout", "weight_decay", "lr_decay", "momentum"):
             object.__setattr__(self, name, getattr(self, name) + 0.0)  # −0.0 is 0.0
         object.__setattr__(self, "options", registry.canonical(self.smto, self.options))
-        smtos.build(self.smto, len(problem.tasks), **self.options)
+        _refuse_options(self.smto, len(problem.tasks), self.options)
         if self.source not in problem.data.sources:
             raise ValueError(
                 f"source = {self.source!r}{nearest(self.source, problem.data.sources)}: {self.problem} has the sources "
@@ -265,6 +265,18 @@ class RunConfig(Config):
 def _key(identity: dict[str, Any]) -> str:
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _refuse_options(key: str, num_tasks: int, options: Mapping[str, Any]) -> None:
+    """Raises BadOption where the method does not take these. Each set of options is tried once: a plan has thousands
+    of runs of one."""
+    asked = smtos.get(key), num_tasks, repr(options)
+    if asked not in _TAKEN:
+        smtos.build(key, num_tasks, **options)
+        _TAKEN.add(asked)
+
+
+_TAKEN: set[tuple[type, int, str]] = set()
 
 
 def _smto_code_version(key: str, options: Mapping[str, Any]) -> Any:

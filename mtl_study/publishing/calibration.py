@@ -32,7 +32,7 @@ from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.waits import Waits
 
 ATOMS = 18  # of the usual molecule of QM9
-LONGEST = 45.0  # seconds that are measured for
+LONGEST = 45.0  # seconds that are measured for, under autocast as well
 SHARE = 1 / 3  # of the seconds that are left may go to one shape
 ROUNDS, ENOUGH = 4, 0.5  # steps at most, and seconds after which there are no more
 SLOW = 1e10  # operations per second, of a device of which nothing is known yet
@@ -238,10 +238,15 @@ class Steps(dict[Shape, float]):
         share of what is left with fewer samples, by halves down to two, or not at all."""
         end = time.perf_counter() + longest
         for one in wanted:
-            whole, left = self.expected(one), end - time.perf_counter()
-            fitting = (n for n in _halves(one.batch) if whole * n / one.batch <= SHARE * left)
-            if (n := next(fitting, None)) is not None:
-                self[one._replace(batch=n)] = clock(one._replace(batch=n))
+            few = self.fitting(one, SHARE * (end - time.perf_counter()))
+            if few is not None and few not in self:
+                self[few] = clock(few)
+
+    def fitting(self, one: Shape, most: float) -> Shape | None:
+        """The shape with so few samples, by halves down to two, that its step takes no more seconds than that."""
+        whole = self.expected(one)
+        n = next((n for n in _halves(one.batch) if whole * n / one.batch <= most), None)
+        return None if n is None else one._replace(batch=n)
 
     def expected(self, wanted: Shape) -> float:
         known = any(one.family == wanted.family for one in self)

@@ -162,11 +162,13 @@ def measured(
     Args:
         seconds: of a step, as `calibration.seconds` has them on a device.
     """
-    found, amp = Steps(), {}
-    found.measure(calibration.in_turn(taken), seconds, longest)
-    for one in found:  # the lightest of each family comes first
-        if one.family not in amp:
-            amp[one.family] = seconds(one, amp=True) / found[one]
+    found, amp, end = Steps(), {}, time.perf_counter() + longest
+    order = calibration.in_turn(taken)
+    for one in order[: len({one.family for one in taken})]:  # the lightest of each, with few samples: see `fitting`
+        few = found.fitting(one, calibration.ENOUGH) or one._replace(batch=min(2, one.batch))
+        found[few] = seconds(few)
+        amp[few.family] = seconds(few, amp=True) / found[few]
+    found.measure(order, seconds, end - time.perf_counter())
     return Measured(found, amp)
 
 

@@ -1197,6 +1197,8 @@ def test_features_that_are_transformed_in_evaluation_are_not_those_of_a_step() -
         balance.backward([head(z).square().mean() for head in heads], z)
     with pytest.raises(ValueError, match=r"transform\(z, 7\): there are 2 tasks, and their names are None"):
         balance.transform(z, 7)
+    with pytest.raises(BadOption, match=r"features \[5, 7, 4\]: axis 1 must have the 4 of feature_shape"):
+        balance.transform(torch.ones(5, 7, 4), 0)  # tokens; their places would be rotated
 
 
 def test_a_tensor_of_losses_says_nothing_of_what_is_shared() -> None:

@@ -36,11 +36,11 @@ def stopped(run, file, after=1):
 
 @pytest.mark.training
 def test_every_method_goes_on_bit_for_bit(tmp_path):
-    """Stopped after one of three epochs: weights, moments, what the method remembers, orders, masks and second batches
+    """Stopped after one of two epochs: weights, moments, what the method remembers, orders, masks and second batches
     are where they were. The checkpoint is gone at the end."""
     file = tmp_path / "run.checkpoint"
     for smto in METHODS:
-        run = config(smto=smto, options=NEEDED.get(smto, {}), epochs=3)
+        run = config(smto=smto, options=NEEDED.get(smto, {}), epochs=2)
         stopped(run, file)
         assert numbers(training.train(run, checkpoint=file)) == numbers(training.train(run)), smto
         file.unlink()

@@ -94,6 +94,25 @@ def test_hours_by_hand():
     assert known.notes(taken)[0] == "Measured: multimnist/CL_RR, unit_scal, 256 samples: 1,000 ms per step."
 
 
+def test_autocast_is_measured_within_the_same_time(monkeypatch):
+    """A processor without bfloat16 takes 16 times as long: the factor is that of a step of half a second, and what it
+    took is missing from the time that the other steps are measured for."""
+    now = [0.0]
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(calibration, "work", lambda one: calibration.SLOW * one.batch / 8)
+    asked = []
+
+    def seconds(one: Shape, amp: bool = False) -> float:
+        asked.append((one.batch, amp))
+        taken = one.batch / 8 * (16 if amp else 1)
+        now[0] += taken
+        return taken
+
+    known = plan.measured({UNIFORM._replace(batch=64): 1.0}, seconds, longest=20.0)
+    assert asked == [(4, False), (4, True), (16, False)]  # 11.5 s are left; of a third of them 32 take more
+    assert known.amp == {"multimnist": 16.0} and now[0] < 20
+
+
 def test_what_is_not_measured_is_scaled_by_its_operations(monkeypatch):
     """Of its own network first, else of its own data, else of whatever is there."""
     monkeypatch.setattr(calibration, "work", lambda one: {"losses": 3.0, "parameters": 5.0}[one.way] * one.batch)
@@ -137,7 +156,7 @@ def test_the_operations_of_a_step():
 SLIM = {"cityscapes/19C": (("slim", 32), ("width", 32)), "qm9": (("slim", 4),)}
 
 
-@pytest.mark.parametrize("problem", ["multimnist/CL_RR", "cityscapes/19C", "qm9"])
+@pytest.mark.parametrize("problem", ["multimnist/CL_RR", "qm9", pytest.param("cityscapes/19C", marks=pytest.mark.slow)])
 def test_memory_of_a_run(problem):
     """What the backward pass needs grows with the batch; a method that reads the gradients on the parameters keeps
     those of all tasks (on streets the most is in the heads' large maps, before there are any), and a second batch is a
