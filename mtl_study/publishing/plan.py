@@ -46,9 +46,9 @@ MEMORY = "<!-- memory -->\n", "<!-- end of the memory -->\n"  # around the table
 @dataclass(frozen=True)
 class Row:
     """Of a notebook: what it trains that none before it in the same store does. hours: on one device; published: with
-    the paper's settings in place of a search; amp: under autocast to bfloat16. memory: GiB of the largest run. maps,
-    samples: GiB of data that a process keeps; those of a host share Cityscapes' maps, which are in files. disk: GiB of
-    all records."""
+    the paper's settings in place of a search; amp: under autocast to bfloat16, None where the device has none. memory:
+    GiB of the largest run. maps, samples: GiB of data that a process keeps; those of a host share Cityscapes' maps,
+    which are in files. disk: GiB of all records."""
 
     notebook: str
     runs: int
@@ -56,7 +56,7 @@ class Row:
     steps: int
     hours: float
     hours_published: float
-    hours_amp: float
+    hours_amp: float | None
     memory: float
     maps: float
     samples: float
@@ -135,14 +135,19 @@ def new_runs(notebooks_: dict[str, dict[str, Any]]) -> dict[str, list[Config]]:
 
 @dataclass(frozen=True)
 class Measured:
-    """On one device: steps in float32, and how many times as long they take under autocast, by family of problems."""
+    """On one device: steps in float32, and how many times as long they take under autocast, by family of problems; None
+    where the device has no bfloat16."""
 
     float32: Steps
-    amp: dict[str, float]
+    amp: dict[str, float] | None
 
-    def hours(self, taken: Mapping[Shape, float], amp: bool = False) -> float:
-        factors = self.amp if amp else {}
-        return sum(n * self.float32.seconds(one) * factors.get(one.family, 1.0) for one, n in taken.items()) / HOUR
+    def hours(self, taken: Mapping[Shape, float]) -> float:
+        return sum(n * self.float32.seconds(one) for one, n in taken.items()) / HOUR
+
+    def hours_amp(self, taken: Mapping[Shape, float]) -> float | None:
+        if self.amp is None:
+            return None
+        return sum(n * self.float32.seconds(one) * self.amp[one.family] for one, n in taken.items()) / HOUR
 
     def notes(self, taken: Mapping[Shape, float]) -> list[str]:
         """What was measured, and what was scaled from what."""
@@ -151,29 +156,35 @@ class Measured:
             if (known := self.float32.like(one)) != one:
                 times = calibration.work(one) / calibration.work(known)
                 said.append(f"Scaled: {one}: {times:.3g} × ({known}), as the operations are.")
+        if self.amp is None:
+            return [*said, "Autocast was not measured: this device does not compute in bfloat16 itself."]
         return said + [f"Under autocast a step on {family} takes {x:.2f} × as long." for family, x in self.amp.items()]
 
 
 def measured(
-    taken: Mapping[Shape, float], seconds: Callable[..., float], longest: float = calibration.LONGEST
+    taken: Mapping[Shape, float],
+    seconds: Callable[..., float],
+    bfloat16: bool,
+    longest: float = calibration.LONGEST,
 ) -> Measured:
     """What these steps take.
 
     Args:
-        seconds: of a step, as `calibration.seconds` has them on a device.
+        seconds: of a step, as `calibration.seconds` has them on a device. bfloat16: whether the device has it.
     """
-    found, amp, end = Steps(), {}, time.perf_counter() + longest
-    order = calibration.in_turn(taken)
-    for one in order[: len({one.family for one in taken})]:  # the lightest of each, with few samples: see `fitting`
+    found, amp, order = Steps(), dict[str, float](), calibration.in_turn(taken)
+    end = time.perf_counter() + longest
+    families = len({one.family for one in taken}) if bfloat16 else 0
+    for one in order[:families]:  # the lightest of each, with few samples: see `fitting`
         few = found.fitting(one, calibration.ENOUGH) or one._replace(batch=min(2, one.batch))
         found[few] = seconds(few)
         amp[few.family] = seconds(few, amp=True) / found[few]
     found.measure(order, seconds, end - time.perf_counter())
-    return Measured(found, amp)
+    return Measured(found, amp if bfloat16 else None)
 
 
 def rows(
-    given: dict[str, dict[str, Any]], seconds: Callable[..., float], per_epoch: float
+    given: dict[str, dict[str, Any]], seconds: Callable[..., float], bfloat16: bool, per_epoch: float
 ) -> tuple[list[Row], list[str]]:
     """A row per notebook, and what the hours follow from."""
     as_given = new_runs(given)
@@ -181,7 +192,7 @@ def rows(
     taken = {name: shapes(configs) for name, configs in as_given.items()}
     taken_published = {name: shapes(configs) for name, configs in published.items()}
     everything = shapes([config for some in (*as_given.values(), *published.values()) for config in some])
-    known = measured(everything, seconds)
+    known = measured(everything, seconds, bfloat16)
     return [
         Row(
             name,
@@ -190,7 +201,7 @@ def rows(
             sum(map(steps, configs)),
             known.hours(taken[name]),
             known.hours(taken_published[name]),
-            known.hours(taken[name], amp=True),
+            known.hours_amp(taken[name]),
             max(map(calibration.memory, taken[name]), default=0) / GIB,
             calibration.maps(configs) / GIB,
             calibration.samples(configs) / GIB,
@@ -269,8 +280,10 @@ def notes(preset: str, where: str, found: Sequence[Row], runs_per_gpu: int = 1, 
     return said
 
 
-def _rounded(x: float) -> str:
-    """To two digits, or to whole ones."""
+def _rounded(x: float | None) -> str:
+    """To two digits, or to whole ones; – for what is not known."""
+    if x is None:
+        return "–"
     return f"{x:,.0f}" if x >= 10 else f"{x:.2g}"
 
 
@@ -295,7 +308,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     values = read(repository, given.preset, [name for text in given.only for name in text.split()])
     with training.determinism(1):
         seconds = partial(calibration.seconds, device=device)
-        found, how = rows(values, seconds, bytes_per_epoch(repository))
+        found, how = rows(values, seconds, calibration.has_bfloat16(device), bytes_per_epoch(repository))
     kind = "GPU" if device.type == "cuda" else "core"
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"one core of {training.processor()}"
     taken = round(time.perf_counter() - begun)

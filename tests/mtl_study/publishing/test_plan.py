@@ -1,5 +1,6 @@
 """What `make plan` counts is what is trained; what it says of time and memory follows from what it measures."""
 
+import itertools
 import json
 import os
 import re
@@ -88,15 +89,15 @@ def test_hours_by_hand():
     assert plan.steps(config) == 12
     assert taken == {UNIFORM._replace(way="parameters"): 12, UNIFORM: pytest.approx(3 * 600 / 256 / 3)}
     seconds = {"losses": 1.0, "parameters": 100.0}
-    known = plan.measured(taken, lambda one, amp=False: seconds[one.way] * (3 if amp else 1))
+    known = plan.measured(taken, lambda one, amp=False: seconds[one.way] * (3 if amp else 1), bfloat16=True)
     assert known.hours(taken) == pytest.approx((1200 + 600 / 256) / 3600)
-    assert known.hours(taken, amp=True) == pytest.approx(3 * known.hours(taken))
+    assert known.hours_amp(taken) == pytest.approx(3 * known.hours(taken))
     assert known.notes(taken)[0] == "Measured: multimnist/CL_RR, unit_scal, 256 samples: 1,000 ms per step."
 
 
 def test_autocast_is_measured_within_the_same_time(monkeypatch):
-    """A processor without bfloat16 takes 16 times as long: the factor is that of a step of half a second, and what it
-    took is missing from the time that the other steps are measured for."""
+    """The factor is that of a step of half a second, and what it took is missing from the time that the other steps are
+    measured for. Where there is no bfloat16 nothing is measured for it."""
     now = [0.0]
     monkeypatch.setattr(plan.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(calibration, "work", lambda one: calibration.SLOW * one.batch / 8)
@@ -108,9 +109,21 @@ def test_autocast_is_measured_within_the_same_time(monkeypatch):
         now[0] += taken
         return taken
 
-    known = plan.measured({UNIFORM._replace(batch=64): 1.0}, seconds, longest=20.0)
+    taken = {UNIFORM._replace(batch=64): 1.0}
+    known = plan.measured(taken, seconds, bfloat16=True, longest=20.0)
     assert asked == [(4, False), (4, True), (16, False)]  # 11.5 s are left; of a third of them 32 take more
     assert known.amp == {"multimnist": 16.0} and now[0] < 20
+    asked.clear()
+    known = plan.measured(taken, seconds, bfloat16=False, longest=20.0)
+    assert asked == [(32, False)] and known.hours_amp(taken) is None and "not measured" in known.notes(taken)[-1]
+    assert plan.table([plan.Row("01_a", 1, 1, 1, 1, 1, known.hours_amp(taken), 1, 1, 1, 1)]).count("| – |") == 1
+
+
+@pytest.mark.parametrize(("slower", "has"), [(2, True), (10, False)])
+def test_a_device_has_bfloat16_where_a_product_is_not_much_slower(monkeypatch, slower, has):
+    ticks = iter(itertools.accumulate([0, 1] * calibration.ROUNDS + [0, slower] * calibration.ROUNDS))
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: next(ticks))
+    assert calibration.has_bfloat16(torch.device("cpu")) is has
 
 
 def test_what_is_not_measured_is_scaled_by_its_operations(monkeypatch):
@@ -194,13 +207,14 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
     monkeypatch.setattr(calibration, "seconds", lambda shape, device, amp=False: 0.001)
     monkeypatch.setattr(calibration, "work", lambda one: 1e6 * one.batch)
+    monkeypatch.setattr(calibration, "has_bfloat16", lambda device: False)
     monkeypatch.setenv("MTL_RUNS_PER_GPU", "3")
     assert plan.main(["--preset", "smoke", "--only", "04 06", "--devices", "4"]) == 0
     head, _, *lines = capsys.readouterr().out.splitlines()
     assert "hours, one core | hours, 4 cores" in head and "GiB, 4 cores of one host | GiB per GPU, 3 runs" in head
     assert [re.match(r"\| (\d\d[a-z]?)_", line)[1] for line in lines[:2]] == ["04", "06"]
     first, second = json.loads(next(tmp_path.rglob("plan.json")).read_text())["notebooks"]
-    assert first["hours_on_all"] == first["hours"] / 4 > 0 and second["runs"] == 0
+    assert first["hours_on_all"] == first["hours"] / 4 > 0 and first["hours_amp"] is None and second["runs"] == 0
     assert first["memory_per_gpu"] == 3 * (first["memory"] + first["samples"]) > 0
     known = json.loads(next(tmp_path.rglob("plan.json")).read_text())
     assert first["memory_on_one_host"] == pytest.approx(4 * (first["memory"] + first["samples"] + known["process"]))
@@ -306,5 +320,6 @@ def test_the_plan_of_the_paper_preset_needs_no_data(tmp_path):
     assert list(rows) == list(parameters.SCHEMAS)
     assert {artifacts.number_of(name) for name, row in rows.items() if row["hours"] == 0} == {"00", "02b", "06"}
     for row in (row for row in rows.values() if row["hours"]):
-        assert min(row[name] for name in ("hours_published", "hours_amp", "memory", "disk")) > 0, row
+        assert min(row[name] for name in ("hours_published", "memory", "disk")) > 0, row
+        assert row["hours_amp"] is None or row["hours_amp"] > 0, row  # as the processor has bfloat16 or not
     assert not (tmp_path / "none").exists() or not any((tmp_path / "none").rglob("*.npy"))
