@@ -92,6 +92,12 @@ class Checkpoint:
             self.path.unlink(missing_ok=True)
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a GPU's memory did not do. CUDA and its libraries have several for it."""
+    words = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "alloc_failed" in words
+
+
 def complete(build: Callable[[], W], place: Checkpoint | None, every: float = EVERY, keep: bool = False) -> W:
     """Epoch by epoch to the end, from where its checkpoint left it.
 
@@ -110,9 +116,9 @@ def complete(build: Callable[[], W], place: Checkpoint | None, every: float = EV
     if place and state is not None:
         try:
             work.load_state_dict(state)
-        except torch.OutOfMemoryError:  # a RuntimeError, but the checkpoint is sound
-            raise
         except (KeyError, RuntimeError, TypeError, ValueError) as error:  # of other code under the same key
+            if out_of_memory(error):  # the checkpoint is sound
+                raise
             place.discard(f"{type(error).__name__}: {str(error).splitlines()[0]}")
             work, state = build(), None
     there, moved, last = state is not None, False, time.perf_counter()

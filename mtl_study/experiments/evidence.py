@@ -415,7 +415,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, help="stop after so many; default: when all is there")
     parser.add_argument("--store", default=str(artifacts.REPOSITORY / "results"), help="the folder of the records")
     parser.add_argument("--data", default=str(artifacts.REPOSITORY / "data"), help="the folder that holds MNIST/raw")
-    parser.add_argument("--workers", type=int, help="training processes; default: one per core")
+    parser.add_argument("--workers", type=int, help="training processes; default: one per core, or per GPU")
     parser.add_argument("--any", action="store_true", help="finish blocks that another kind of machine began, too")
     parser.add_argument("--look", action="store_true", help="train nothing; say what is there and what is missing")
     given = parser.parse_args(arguments)

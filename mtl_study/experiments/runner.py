@@ -27,7 +27,7 @@ from mtl_study.experiments.store import C, R, RunStore, Store, StoreError, recor
 
 POLL = 2.0  # seconds between looks at what others have finished
 READ_ONLY = "MTL_READ_ONLY"  # set where a missing run is an error, not work to do
-TIME_LIMIT = 24 * 3600.0  # seconds: the longest run of all presets takes a fraction of it
+TIME_LIMIT = 24  # hours after which a run counts as hanging, where MTL_TIME_LIMIT says no other
 
 Train = Callable[[C, str, str | None], R]
 
@@ -42,7 +42,7 @@ def run(
     title: str = "runs",
     engine: str | None = None,
     address: str | None = None,
-    time_limit: float = TIME_LIMIT,
+    time_limit: float | None = None,
     keep: bool | None = None,
     longest_first: bool = True,
 ) -> list[Run]:
@@ -61,7 +61,7 @@ def run(
         engine: "local", processes of this machine; "dask", a Dask cluster (docs/cluster.md). None is MTL_ENGINE, or
             local.
         address: of the Dask scheduler. None is MTL_ADDRESS, or a cluster that is started here.
-        time_limit: seconds, after which a run counts as hanging.
+        time_limit: seconds, after which a run counts as hanging. None is MTL_TIME_LIMIT, in hours, or a day.
         keep: leave each run's last checkpoint in the store, so that asking for more epochs trains only those. None:
             whether MTL_KEEP is set.
         longest_first: begin with the longest runs, so that no process is left alone with one at the end; else in the
@@ -103,7 +103,7 @@ def records(
     title: str = "records",
     engine: str | None = None,
     address: str | None = None,
-    time_limit: float = TIME_LIMIT,
+    time_limit: float | None = None,
     keep: bool = False,
     longest_first: bool = True,
 ) -> list[R]:
@@ -140,6 +140,8 @@ def records(
             warnings.warn(f"MTL_RUNS_PER_GPU = {runs_per_gpu} has no effect: the runs go to {where}", stacklevel=1)
         if workers is None:
             workers = len(gpus) * (runs_per_gpu or 1) or (joblib.cpu_count() if where.type == "cpu" else 1)
+        if time_limit is None:
+            time_limit = 3600.0 * hours_wanted()
         name, address = engine or os.environ.get("MTL_ENGINE") or "local", address or os.environ.get("MTL_ADDRESS")
         try:
             chosen = engines.engine(name, min(workers, len(missing)), address or None, time_limit, gpus)
@@ -151,11 +153,11 @@ def records(
     return [cast(R, found[key].serving(config)) for key, config in zip(keys, configs, strict=True)]
 
 
-def wanted(name: str, least: int = 0) -> int | None:
-    """A number of processes in the environment, where it is set. Raises BadConfig: it is none, or less than `least`."""
+def wanted(name: str, least: int = 0, what: str = "processes") -> int | None:
+    """A whole number in the environment, where it is set. Raises BadConfig: it is none, or less than `least`."""
     text = os.environ.get(name, "").strip()
     if text and not (text.isascii() and text.isdigit() and int(text) <= 10_000):
-        raise BadConfig(f"{name} = {text!r} is no number of processes; give a whole number, or unset it.")
+        raise BadConfig(f"{name} = {text!r} is no number of {what}; give a whole number, or unset it.")
     if text and int(text) < least:
         raise BadConfig(f"{name} = {text}: give at least {least}, or unset it.")
     return int(text) if text else None
@@ -163,6 +165,11 @@ def wanted(name: str, least: int = 0) -> int | None:
 
 workers_wanted = functools.partial(wanted, "MTL_WORKERS")
 runs_per_gpu_wanted = functools.partial(wanted, "MTL_RUNS_PER_GPU", least=1)
+
+
+def hours_wanted() -> int:
+    """After which a run counts as hanging."""
+    return wanted("MTL_TIME_LIMIT", least=1, what="hours") or TIME_LIMIT
 
 
 class RunFailed(RuntimeError):

@@ -29,7 +29,7 @@ from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 from mtl_core import __version__, smtos
 from mtl_core.datasets.base import Split, SplitName
 from mtl_core.datasets.cityscapes import Cityscapes
-from mtl_core.smtos.base import SMTO, ProblemInfo, StepResult
+from mtl_core.smtos.base import SMTO, GramianWeighting, ProblemInfo, StepResult
 from mtl_core.smtos.geometry import NonFinite
 from mtl_core.step import MultiTaskModel, RandomState, Space, Step
 from mtl_core.tasks import Task
@@ -156,8 +156,9 @@ def what_helps(config: RunConfig) -> str:
     """Where a GPU's memory did not do for a run."""
     ways = ["fewer runs per GPU (MTL_RUNS_PER_GPU, or fewer WORKERS)"]
     problem = config.definition
-    space = smtos.build(config.smto, len(problem.tasks), **config.options).space
-    if space == "parameters" and config.keep_jacobian and config.optimizer != "adam_per_task":
+    smto = smtos.build(config.smto, len(problem.tasks), **config.options)
+    of_gramian = isinstance(smto, GramianWeighting) and smto.space == "parameters"  # it reads nothing else of them
+    if of_gramian and config.keep_jacobian and config.optimizer != "adam_per_task":
         ways.append(f"keep_jacobian: false ({config.smto} keeps {len(problem.tasks)} gradients of the encoder)")
     if isinstance(problem.data, Cityscapes) and not os.environ.get("MTL_STREAM"):
         ways.append("MTL_STREAM=1 (images and maps stay on the host)")
@@ -171,7 +172,9 @@ def _helped(work: Callable[Concatenate[Training, P], None]) -> Callable[Concaten
     def helped(run: Training, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             work(run, *args, **kwargs)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not checkpoints.out_of_memory(error):
+                raise
             raise torch.OutOfMemoryError(f"{str(error).split('. ')[0]}. {what_helps(run.config)}") from None
 
     return helped

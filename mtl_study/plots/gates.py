@@ -79,8 +79,8 @@ def failures(per_run: pd.DataFrame) -> np.ndarray:
     canvas.caption(
         axes,
         "Left: the share of looks at which a task's gradient has a negative inner product with the method's direction "
-        "(grey), and with the step that Adam makes of it (orange); bars: means, dots: seeds. Right: how much of the "
-        "direction is in the step; 1 is gradient descent. CAGrad and IMGrad have the same c.",
+        "(grey), and with the step that Adam makes of it (orange); bars: means, dots: seeds. Right: the cosine between "
+        "direction and step; 1 is gradient descent. CAGrad and IMGrad have the same c.",
     )
     return axes
 

@@ -32,7 +32,7 @@ from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.waits import Waits
 
 ATOMS = 18  # of the usual molecule of QM9
-LONGEST = 40.0  # seconds that are measured for, under autocast as well
+LONGEST = 40.0  # seconds that are measured for
 SHARE = 1 / 3  # of the seconds that are left may go to one shape
 ROUNDS, ENOUGH = 4, 0.5  # steps at most, and seconds after which there are no more
 SIDE, TIMES = 1024, 3  # of a product; so many times as long in bfloat16 it takes where the device has none
@@ -266,8 +266,11 @@ class Steps(dict[Shape, float]):
         end = time.perf_counter() + longest
         for one in wanted:
             few = self.fitting(one, SHARE * (end - time.perf_counter()))
-            if few is not None and few not in self:
-                self[few] = clock(few)
+            while few is not None and few not in self:
+                try:
+                    self[few] = clock(few)
+                except torch.OutOfMemoryError:  # half as many samples, down to two
+                    few = few._replace(batch=few.batch // 2) if few.batch >= 4 else None
 
     def fitting(self, one: Shape, most: float) -> Shape | None:
         """The shape with so few samples, by halves down to two, that its step takes no more seconds than that."""
@@ -311,6 +314,9 @@ def maps(configs: Iterable[RunConfig | Any]) -> int:
 
 
 def samples(configs: Iterable[RunConfig | Any]) -> int:
-    """Bytes of the other samples that a process keeps: those of the run that has most of them."""
-    bases = [config.base for config in configs]
-    return max((sum(base.sizes) * PER_SAMPLE.get(base.problem.split("/")[0], 0) for base in bases), default=0)
+    """Bytes of the other samples that a process keeps: of digits and of molecules, those of the run that has most."""
+    most: dict[str, int] = {}
+    for config in configs:
+        family = config.base.problem.split("/")[0]
+        most[family] = max(most.get(family, 0), sum(config.base.sizes) * PER_SAMPLE.get(family, 0))
+    return sum(most.values())

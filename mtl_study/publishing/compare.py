@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--method", required=True, help="a Python file with one class")
     parser.add_argument("--problem", default="multimnist/CL_RR", help="a problem of which records ship")
     parser.add_argument("--preset", default="quick", help="whose records: quick or overnight")
-    parser.add_argument("--workers", type=int, help="training processes; default: one per core")
+    parser.add_argument("--workers", type=int, help="training processes; default: one per core, or per GPU")
     parser.add_argument("--data", help="the folder that holds MNIST/raw, for overnight")
     given = parser.parse_args(arguments)
     if not given.method:

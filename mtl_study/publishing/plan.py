@@ -23,8 +23,7 @@ import torch
 from mtl_core import files, problems, progress, smtos
 from mtl_core.options import BadOption
 from mtl_study import artifacts, commands, parameters
-from mtl_study.experiments import training
-from mtl_study.experiments.runner import wanted
+from mtl_study.experiments import runner, training
 from mtl_study.experiments.runs import BadConfig
 from mtl_study.parameters import BadParameters
 from mtl_study.publishing import calibration, notebooks, planned
@@ -48,7 +47,7 @@ class Row:
     """Of a notebook: what it trains that none before it in the same store does. hours: on one device; published: with
     the paper's settings in place of a search; amp: under autocast to bfloat16, None where the device has none. memory:
     GiB of the largest run. maps, samples: GiB of data that a process keeps; those of a host share Cityscapes' maps,
-    which are in files. disk: GiB of all records."""
+    which are in files. disk: GiB of all records. longest: hours of one run, at most."""
 
     notebook: str
     runs: int
@@ -61,6 +60,7 @@ class Row:
     maps: float
     samples: float
     disk: float
+    longest: float
 
     def on_gpu(self, runs: int) -> float:
         """GiB on a GPU that so many runs share."""
@@ -76,14 +76,15 @@ def steps(config: Config) -> int:
     return config.epochs_in_all * math.ceil(config.base.sizes[0] / config.base.batch_size)
 
 
-def shapes(configs: Sequence[Config]) -> Mapping[Shape, float]:
+def shapes(configs: Sequence[Config], evaluated: bool = True) -> Mapping[Shape, float]:
     """How often a step of each shape is taken; the forward passes that evaluate stand there as so many steps of the
-    uniform loss."""
+    uniform loss, or are left out."""
     found: defaultdict[Shape, float] = defaultdict(float)
     for config in configs:
         (_, val, test), one = config.base.sizes, calibration.shape(config.base)
         found[one] += steps(config)
-        found[one._replace(way="losses")] += EVALUATED * config.epochs_in_all * (val + test) / one.batch
+        if evaluated:
+            found[one._replace(way="losses")] += EVALUATED * config.epochs_in_all * (val + test) / one.batch
     return found
 
 
@@ -144,10 +145,12 @@ class Measured:
     def hours(self, taken: Mapping[Shape, float]) -> float:
         return sum(n * self.float32.seconds(one) for one, n in taken.items()) / HOUR
 
-    def hours_amp(self, taken: Mapping[Shape, float]) -> float | None:
+    def saved(self, trained: Mapping[Shape, float]) -> float | None:
+        """Hours that autocast saves: in training, as evaluation is in float32."""
         if self.amp is None:
             return None
-        return sum(n * self.float32.seconds(one) * self.amp[one.family] for one, n in taken.items()) / HOUR
+        factors = {one: 1 - self.amp[self.float32.like(one).family] for one in trained}
+        return sum(n * self.float32.seconds(one) * factors[one] for one, n in trained.items()) / HOUR
 
     def notes(self, taken: Mapping[Shape, float]) -> list[str]:
         """What was measured, and what was scaled from what."""
@@ -172,15 +175,14 @@ def measured(
     Args:
         seconds: of a step, as `calibration.seconds` has them on a device. bfloat16: whether the device has it.
     """
-    found, amp, order = Steps(), dict[str, float](), calibration.in_turn(taken)
-    end = time.perf_counter() + longest
-    families = len({one.family for one in taken}) if bfloat16 else 0
-    for one in order[:families]:  # the lightest of each, with few samples: see `fitting`
-        few = found.fitting(one, calibration.ENOUGH) or one._replace(batch=min(2, one.batch))
-        found[few] = seconds(few)
-        amp[few.family] = seconds(few, amp=True) / found[few]
-    found.measure(order, seconds, end - time.perf_counter())
-    return Measured(found, amp if bfloat16 else None)
+    found, amp = Steps(), dict[str, float]()
+    found.measure(calibration.in_turn(taken), seconds, longest)
+    if not bfloat16:
+        return Measured(found, None)
+    for one in found:  # the lightest of each family comes first
+        if one.family not in amp:
+            amp[one.family] = seconds(one, amp=True) / found[one]
+    return Measured(found, amp)
 
 
 def rows(
@@ -193,6 +195,7 @@ def rows(
     taken_published = {name: shapes(configs) for name, configs in published.items()}
     everything = shapes([config for some in (*as_given.values(), *published.values()) for config in some])
     known = measured(everything, seconds, bfloat16)
+    saved = {name: known.saved(shapes(configs, evaluated=False)) for name, configs in as_given.items()}
     return [
         Row(
             name,
@@ -201,11 +204,12 @@ def rows(
             sum(map(steps, configs)),
             known.hours(taken[name]),
             known.hours(taken_published[name]),
-            known.hours_amp(taken[name]),
+            None if (less := saved[name]) is None else known.hours(taken[name]) - less,
             max(map(calibration.memory, taken[name]), default=0) / GIB,
             calibration.maps(configs) / GIB,
             calibration.samples(configs) / GIB,
             sum(config.epochs_in_all for config in configs) * per_epoch / GIB,
+            max((known.hours(shapes([config])) for config in configs), default=0),
         )
         for name, configs in as_given.items()
     ], known.notes(everything)
@@ -266,10 +270,16 @@ def notes(preset: str, where: str, found: Sequence[Row], runs_per_gpu: int = 1, 
         "Memory is a lower bound, without the libraries' workspace. Per GPU it is that of "
         f"{counted(runs_per_gpu, 'run')} (MTL_RUNS_PER_GPU), each with its data (Cityscapes' maps stay in files with "
         "MTL_STREAM=1).",
-        f"A host has a process per core, each with up to {_rounded(process)} GiB for Python and its libraries, one "
-        "run, and digits or molecules; all share Cityscapes' maps, which the system may leave in their files.",
+        f"A host has a process per core or run, each with up to {_rounded(process)} GiB for Python and its libraries, "
+        "and on cores one run, and digits or molecules; all share Cityscapes' maps, which may stay in their files.",
         "Records take that much on all devices together.",
+        "Steps are Adam's, in float32; what probes and transfers do besides is left out.",
     ]
+    if long := [f"{row.notebook} ({_rounded(row.longest)})" for row in found if row.longest > runner.TIME_LIMIT]:
+        said.append(
+            f"Hours of the longest run, where it takes more than the {runner.TIME_LIMIT} after which a run counts as "
+            f"hanging, so that MTL_TIME_LIMIT (in hours) has to be set: {listed(long)}."
+        )
     if dearer := [row.notebook for row in found if row.hours_published > row.hours]:
         said.append(
             f"{listed(dearer)} take more with `search: published`: some of their runs a search has trained already, "
@@ -304,7 +314,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         within(repository / "docs/cluster.md", MEMORY, memory_table())
         return 0
     begun, process = time.perf_counter(), psutil.Process().memory_info().rss / GIB
-    device, runs_per_gpu = training.find_device(given.device), wanted("MTL_RUNS_PER_GPU") or 1
+    device, runs_per_gpu = training.find_device(given.device), runner.runs_per_gpu_wanted() or 1
     values = read(repository, given.preset, [name for text in given.only for name in text.split()])
     with training.determinism(1):
         seconds = partial(calibration.seconds, device=device)

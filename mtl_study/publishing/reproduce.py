@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         "--preset", help="a folder of params/; default: smoke, and quick, whose numbers ship, with --check and --report"
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="notebooks by number or name; default: all")
-    parser.add_argument("--workers", type=_positive, help="training processes; default: one per core")
+    parser.add_argument("--workers", type=_positive, help="training processes; default: one per core, or per GPU")
     parser.add_argument("--store", type=Path, help="the folder of the run records, instead of the preset's")
     parser.add_argument("--artifacts", type=Path, help="the folder to write to; default: artifacts/ in the repository")
     parser.add_argument("--check", action="store_true", help="compare the numbers with the shipped ones")

@@ -108,8 +108,8 @@ def ends(walks: Walks) -> pd.DataFrame:
     """The walks that do not arrive, a row each: how the gradients stand to each other at its end.
 
     Returns:
-        The plan, and the medians over the looks at the last tenth of the walk: cosine, and ratio, the longer to the
-        shorter gradient.
+        The plan; the medians over the looks at the last tenth of the walk: cosine, and ratio, the longer to the shorter
+        gradient; optimal: whether the last look is near a point that is the optimum for some weights (the Pareto set).
     """
     late = walks.kept >= (1 - LAST) * walks.kept[-1]
     lost = walks.plan.reset_index(drop=True)
@@ -120,7 +120,9 @@ def ends(walks: Walks) -> pd.DataFrame:
     norms = two_tasks.lengths(G)
     cosines = (G[..., 0, :] * G[..., 1, :]).sum(-1) / norms.prod(-1)
     ratios = norms.max(-1) / norms.min(-1)
-    return lost.assign(cosine=np.median(cosines, axis=0), ratio=np.median(ratios, axis=0))
+    some = np.array([landscape.optimum(weight) for weight in np.linspace(0.01, 0.99, 99).tolist()])
+    near = (((x[-1][:, None] - some) ** 2).sum(-1) < landscape.NEAR**2).any(1)
+    return lost.assign(cosine=np.median(cosines, axis=0), ratio=np.median(ratios, axis=0), optimal=near)
 
 
 def stuck_in_balance(lost: pd.DataFrame) -> np.ndarray:

@@ -26,6 +26,7 @@ from mtl_study.look import label
 from mtl_study.teaching.toys import weigh
 
 Cell = tuple[int, int]
+NOTHING = 1e-8  # of a gradient's length at the start
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # up, down, left, right; a wall holds
 
 
@@ -118,7 +119,7 @@ def compare(worlds: Mapping[str, Gridworld], methods: Iterable[str], steps: int 
 
     Returns:
         Index: world and method. The cosine and the ratio of the gradients at the start, the share of the steps in which
-        gradients conflict, and the return of each task in the end.
+        gradients conflict, of those where both have a length, and the return of each task in the end.
     """
     rows = []
     for name, world in worlds.items():
@@ -128,6 +129,8 @@ def compare(worlds: Mapping[str, Gridworld], methods: Iterable[str], steps: int 
             returns, gramians = world.train(weights, steps, lr)
             cosine, ratio = cosine_and_ratio(gramians[0])
             row = {"world": name, "method": label(key), "cosine": cosine, "ratio": ratio}
-            row |= {"conflict": float((gramians[:, 0, 1] < 0).mean())}
+            lengths = np.sqrt(gramians.diagonal(axis1=1, axis2=2))
+            told = (lengths > NOTHING * lengths[0]).all(1)  # below, the sign is that of what rounding leaves
+            row |= {"conflict": float((gramians[told, 0, 1] < 0).mean())}
             rows.append(row | {f"return {k + 1}": value for k, value in enumerate(returns[-1])})
     return pd.DataFrame(rows).set_index(["world", "method"])

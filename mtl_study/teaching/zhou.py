@@ -92,8 +92,8 @@ def on_grid(walks: Mapping[str, Walks]) -> str:
         parts.append(
             f"In {precision} IMGrad reaches the optimum from more starts than CAGrad in {more} of "
             f"{counted(len(cells), 'cell')}, from fewer in {fewer} and from as many in {len(cells) - more - fewer}. Of "
-            f"the variance between the cells of Unit. Scal., CAGrad and IMGrad the step size explains "
-            f"{_share(shares['step size'])} and the method {_share(shares['method'])}."
+            f"the variance between the cells (equal weights as well) of Unit. Scal., CAGrad and IMGrad the step size "
+            f"explains {_share(shares['step size'])} and the method {_share(shares['method'])}."
         )
     return " ".join(parts)
 
@@ -121,11 +121,12 @@ def on_balance(walks: Mapping[str, Walks]) -> str:
 def _of_lost(lost: pd.DataFrame, walks: int) -> str:
     if lost.empty:
         return f"Every one of {walks:,} walks arrives."
-    conflict, stuck = 100 * (lost.cosine < 0).mean(), int(grid.stuck_in_balance(lost).sum())
+    conflict, stuck = 100 * (lost.cosine < 0).mean(), lost[grid.stuck_in_balance(lost)]
     return (
         f"Of {walks:,} walks {len(lost):,} do not arrive: {percent(conflict, 0)} of these end where gradients "
-        f"conflict, and {stuck:,} ({percent(100 * stuck / len(lost), 1)}) where they do while one is less than twice "
-        "as long as the other."
+        f"conflict, and {len(stuck):,} ({percent(100 * len(stuck) / len(lost), 1)}) where they do while one is less "
+        f"than twice as long as the other. Of the latter {int(stuck.optimal.sum())} have reached the optimum for some "
+        "other weights, where no step improves both losses."
     )
 
 
@@ -227,11 +228,12 @@ def on_steps(per_run: pd.DataFrame) -> str:
     )
     least, most = means["share"].idxmin(), means["share"].idxmax()
     pair = [smto for smto in ("cagrad", "imgrad") if smto in clean]
-    never += " So between CAGrad and IMGrad there is no difference to find in directions." if len(pair) == 2 else ""
+    if len(pair) == 2:
+        never += " So between CAGrad and IMGrad there is no difference to find in how often directions hurt a task."
     return (
         "From the direction that is asked for to the step that Adam makes, the share of looks at which a task is hurt "
-        f"goes {listed(f'for {one}' for one in both)}.{never} The cosine between the two is "
-        f"{number(means['share'].mean(), 2)} on average, from {number(means['share'][least], 2)} "
+        f"goes {listed(f'for {one}' for one in both)}.{never} The cosine between direction "
+        f"and step is {number(means['share'].mean(), 2)} on average, from {number(means['share'][least], 2)} "
         f"({label(str(least))}) to {number(means['share'][most], 2)} ({label(str(most))})."
     )
 
@@ -352,7 +354,9 @@ def _of_imgrad(walks: Mapping[str, Walks], apart: pd.DataFrame) -> Sentence:
     equal, best = (_leads(apart[of]) for of in (apart.c != BEST, apart.c == BEST))
     if not equal:
         return Sentence(
-            f"{said}.", f"of the variance between cells the step size and the method explain {listed(explained)}."
+            f"{said}.",
+            "of the variance between cells (equal weights as well) the step size and the method explain "
+            f"{listed(explained)}.",
         )
     return Sentence(
         f"{said}, and in training at equal c IMGrad minus CAGrad is {_by_problem(equal)}{_so(equal)}.",

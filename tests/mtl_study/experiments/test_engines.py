@@ -126,6 +126,13 @@ def test_as_many_processes_as_gpus_or_runs_per_gpu(monkeypatch, tmp_path):
         with pytest.raises(BadConfig, match="that is all"):
             runner.run(configs, tmp_path, workers=given)
     assert made == [(2, ["0", "1"]), (6, ["0", "1"]), (5, ["0", "1"])]
+    monkeypatch.setenv("MTL_TIME_LIMIT", "200")
+    assert runner.hours_wanted() == 200
+    monkeypatch.setenv("MTL_TIME_LIMIT", "long")
+    with pytest.raises(BadConfig, match="MTL_TIME_LIMIT = 'long' is no number of hours"):
+        runner.hours_wanted()
+    monkeypatch.delenv("MTL_TIME_LIMIT")
+    assert runner.hours_wanted() == 24
     monkeypatch.setenv("MTL_RUNS_PER_GPU", "0")
     with pytest.raises(BadConfig, match="MTL_RUNS_PER_GPU = 0: give at least 1, or unset it"):
         runner.run(configs, tmp_path)

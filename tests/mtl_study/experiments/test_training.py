@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mtl_core import problems, smtos
-from mtl_study.experiments import training
+from mtl_study.experiments import checkpoints, training
 from mtl_study.experiments.checkpoints import complete
 from mtl_study.experiments.runs import LAST_STEPS, BadConfig, Run, RunConfig
 
@@ -248,13 +248,24 @@ def test_where_memory_runs_out_it_is_said_what_helps(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(training.Training, "_step", full)
-    for smto, options, helps in (("cagrad", {}, True), ("cagrad", {"keep_jacobian": False}, False), ("uw", {}, False)):
+    # Auto-Lambda keeps every task's gradient either way
+    for smto, options, helps in (
+        *(("cagrad", {}, True), ("cagrad", {"keep_jacobian": False}, False)),
+        *(("uw", {}, False), ("auto_lambda", {}, False)),
+    ):
         with pytest.raises(
             torch.OutOfMemoryError, match=r"^CUDA out of memory\. What helps: fewer runs per GPU"
         ) as error:
             training.train(config(smto=smto, **options))
         assert ("keep_jacobian: false (cagrad keeps 2 gradients" in str(error.value)) == helps
         assert "MTL_STREAM" not in str(error.value)  # digits are few
+
+
+def test_what_says_that_memory_ran_out():
+    for words in ("CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"):
+        assert checkpoints.out_of_memory(RuntimeError(words))
+    assert checkpoints.out_of_memory(torch.OutOfMemoryError("tried to allocate"))
+    assert not checkpoints.out_of_memory(RuntimeError("Error(s) in loading state_dict for Net: size mismatch"))
 
 
 @pytest.mark.parametrize("place", ["load", "to", "_step", "_evaluate", "load_state_dict"])

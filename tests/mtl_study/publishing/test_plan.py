@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -89,34 +90,52 @@ def test_hours_by_hand():
     assert plan.steps(config) == 12
     assert taken == {UNIFORM._replace(way="parameters"): 12, UNIFORM: pytest.approx(3 * 600 / 256 / 3)}
     seconds = {"losses": 1.0, "parameters": 100.0}
-    known = plan.measured(taken, lambda one, amp=False: seconds[one.way] * (3 if amp else 1), bfloat16=True)
+    known = plan.measured(taken, lambda one, amp=False: seconds[one.way] * (0.25 if amp else 1), bfloat16=True)
     assert known.hours(taken) == pytest.approx((1200 + 600 / 256) / 3600)
-    assert known.hours_amp(taken) == pytest.approx(3 * known.hours(taken))
+    trained = plan.shapes([config], evaluated=False)
+    assert trained == {UNIFORM._replace(way="parameters"): 12}
+    assert known.saved(trained) == pytest.approx(0.75 * 1200 / 3600)  # evaluation is in float32
     assert known.notes(taken)[0] == "Measured: multimnist/CL_RR, unit_scal, 256 samples: 1,000 ms per step."
 
 
-def test_autocast_is_measured_within_the_same_time(monkeypatch):
-    """The factor is that of a step of half a second, and what it took is missing from the time that the other steps are
-    measured for. Where there is no bfloat16 nothing is measured for it."""
-    now = [0.0]
-    monkeypatch.setattr(plan.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(calibration, "work", lambda one: calibration.SLOW * one.batch / 8)
+def test_autocast_is_measured_once_per_family(monkeypatch):
+    """On the lightest of each. Where there is no bfloat16 nothing is measured for it."""
+    monkeypatch.setattr(calibration, "work", lambda one: calibration.SLOW * one.batch / 256)
     asked = []
 
     def seconds(one: Shape, amp: bool = False) -> float:
         asked.append((one.batch, amp))
-        taken = one.batch / 8 * (16 if amp else 1)
-        now[0] += taken
-        return taken
+        return one.batch / 256 * (0.5 if amp else 1)
 
-    taken = {UNIFORM._replace(batch=64): 1.0}
-    known = plan.measured(taken, seconds, bfloat16=True, longest=20.0)
-    assert asked == [(4, False), (4, True), (16, False)]  # 11.5 s are left; of a third of them 32 take more
-    assert known.amp == {"multimnist": 16.0} and now[0] < 20
+    taken = {UNIFORM: 1.0, UNIFORM._replace(batch=64): 1.0}
+    known = plan.measured(taken, seconds, bfloat16=True)
+    assert asked == [(64, False), (256, False), (64, True)] and known.amp == {"multimnist": 0.5}
     asked.clear()
-    known = plan.measured(taken, seconds, bfloat16=False, longest=20.0)
-    assert asked == [(32, False)] and known.hours_amp(taken) is None and "not measured" in known.notes(taken)[-1]
-    assert plan.table([plan.Row("01_a", 1, 1, 1, 1, 1, known.hours_amp(taken), 1, 1, 1, 1)]).count("| – |") == 1
+    known = plan.measured(taken, seconds, bfloat16=False)
+    assert asked == [(64, False), (256, False)] and known.saved(taken) is None
+    assert "not measured" in known.notes(taken)[-1]
+    assert plan.table([plan.Row("01_a", *[1] * 5, None, *[1] * 5)]).count("| – |") == 1
+
+
+def test_a_step_that_does_not_fit_into_memory_is_measured_with_fewer_samples():
+    """A GPU with room for 40 samples; then one with room for none, of which nothing is known."""
+    asked = []
+
+    def clock(room: int) -> Callable[[Shape], float]:
+        def seconds(one: Shape) -> float:
+            asked.append(one.batch)
+            if one.batch > room:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return 0.5
+
+        return seconds
+
+    found = Steps()
+    found.measure([UNIFORM], clock(40), longest=1e9)
+    assert asked == [256, 128, 64, 32] and found.seconds(UNIFORM) == 4.0
+    empty = Steps()
+    empty.measure([UNIFORM], clock(1), longest=1e9)
+    assert empty == {}
 
 
 @pytest.mark.parametrize(("slower", "has"), [(2, True), (10, False)])
@@ -215,6 +234,7 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert [re.match(r"\| (\d\d[a-z]?)_", line)[1] for line in lines[:2]] == ["04", "06"]
     first, second = json.loads(next(tmp_path.rglob("plan.json")).read_text())["notebooks"]
     assert first["hours_on_all"] == first["hours"] / 4 > 0 and first["hours_amp"] is None and second["runs"] == 0
+    assert 0 < first["longest"] <= first["hours"]
     assert first["memory_per_gpu"] == 3 * (first["memory"] + first["samples"]) > 0
     known = json.loads(next(tmp_path.rglob("plan.json")).read_text())
     assert first["memory_on_one_host"] == pytest.approx(4 * (first["memory"] + first["samples"] + known["process"]))
@@ -237,7 +257,7 @@ def test_a_gpu_holds_the_data_of_every_process_and_a_host_one_copy_of_the_maps(m
     assert one / 1e9 == pytest.approx(4.55, abs=0.05) and both == pytest.approx(1.25 * one)
     assert calibration.samples([large]) == 0
     assert calibration.samples([large, digits]) == sum(digits.sizes) * calibration.PER_SAMPLE["multimnist"]
-    row = plan.Row("03", 1, 1, 1, 1.0, 1.0, 1.0, memory=7.0, maps=both / plan.GIB, samples=0.5, disk=1.0)
+    row = plan.Row("03", 1, 1, 1, 1.0, 1.0, 1.0, memory=7.0, maps=both / plan.GIB, samples=0.5, disk=1.0, longest=1.0)
     assert row.on_gpu(2) == 2 * row.on_gpu(1) == 2 * (7.5 + both / plan.GIB)
     assert row.on_host(4, process=0.25) == 4 * 7.75 + both / plan.GIB
     assert plan._rounded(row.on_gpu(2)) in plan.table([row], runs_per_gpu=2)
@@ -268,13 +288,14 @@ def test_the_bytes_of_a_sample(problem):
 
 def test_why_published_takes_more_is_said_where_it_does():
     dear, cheap = (
-        plan.Row(name, 1, 1, 1, 2.0, hours, 1.0, 1.0, 0.0, 0.0, 1.0)
+        plan.Row(name, 1, 1, 1, 2.0, hours, 1.0, 1.0, 0.0, 0.0, 1.0, 10.0 * hours)
         for name, hours in (("05_fixed_weights", 3), ("04_qm9", 1))
     )
     says = plan.notes("paper", "one core", [dear, cheap])
     assert any(line.startswith("05_fixed_weights take more with `search: published`") for line in says)
     assert not any("take more" in line for line in plan.notes("paper", "one core", [cheap]))
     assert any("lower bound, without the libraries' workspace" in line for line in says)
+    assert any("MTL_TIME_LIMIT (in hours) has to be set: 05_fixed_weights (30)." in line for line in says)
 
 
 def test_the_page_has_the_memory_of_every_method():

@@ -131,7 +131,10 @@ def test_sentences():
     found = zhou.on_steps(of_steps())
     assert "for CAGrad from 0.0 % to 10.0 %" in found and "CAGrad, IMGrad and MGDA never ask for" in found
     assert "at 26.8 % of the looks" in found and "is 0.40 on average" in found
-    assert "So between CAGrad and IMGrad there is no difference to find in directions. The cosine" in found
+    assert (
+        "So between CAGrad and IMGrad there is no difference to find in how often directions hurt a task. The cosine"
+        in found
+    )
     some = of_steps().assign(asked=0.1)
     assert "no difference to find" not in zhou.on_steps(some)
     assert "no run" in zhou.on_steps(of_steps()[:0])
