@@ -373,8 +373,7 @@ class Balancer:
             for smto, state in zip(self.smtos, self._start, strict=True):
                 smto.load_state_dict(state)
         if not finite:
-            found = [torch.full_like(p, torch.inf) for p in everyone]
-            none = torch.full_like(step.losses, torch.nan)
+            found, none = [torch.full_like(p, torch.inf) for p in everyone], torch.full_like(step.losses, torch.nan)
             result = StepResult(none, none, flags=(OVERFLOW,))
         assert result is not None
         for p, old, new in zip(everyone, kept, found, strict=True):

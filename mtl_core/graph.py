@@ -188,7 +188,7 @@ class GraphStep(Step):
         return torch.stack([self._found.get(k, {}).get(z, none) for k in range(self.num_tasks)])
 
     def _task_gradients(self, parameters: list[nn.Parameter]) -> Iterator[list[Tensor]]:
-        last = max(self.roots, default=-1)
+        last, before = max(self.roots, default=-1), [p.grad for p in parameters]
         for k in range(self.num_tasks):
             found = self._found.get(k, {})
             if self.through_features:
@@ -197,6 +197,8 @@ class GraphStep(Step):
                 row = self._pull(arriving, [found[z] for z in arriving], parameters, keep)
             else:
                 row = [found.get(p) for p in parameters]
+            if any(p.grad is not old for p, old in zip(parameters, before, strict=True)):
+                raise ValueError("a layer's own backward pass puts gradients into .grad, where no method sees them.")
             yield _dense(parameters, row)
 
     @property
@@ -265,13 +267,13 @@ class GraphStep(Step):
         return self.replicas.means(total.keys(), total.values())
 
     def _fill(self, gradients: Mapping[Tensor, Tensor]) -> None:
-        self._spent, taken = True, set[int]()
+        self._spent, ends = True, dict[int, int]()  # of what is taken, by storage
         for p, gradient in gradients.items():
-            new = gradient.to(p.dtype)
-            if new.stride() != p.stride() or new.data_ptr() in taken:  # autograd gives one tensor for p and q in p + q
+            new = gradient.to(p.dtype)  # autograd gives one tensor for p and q in p + q, and for cat([p, q]) + r
+            if new.stride() != p.stride() or new.data_ptr() < ends.get(new.untyped_storage().data_ptr(), 0):
                 new = torch.empty_like(p).copy_(new)
             p.grad = new
-            taken.add(new.data_ptr())
+            ends[new.untyped_storage().data_ptr()] = new.data_ptr() + new.nbytes
 
     def release(self) -> None:
         """Let go of the graph and of all gradients; the losses stay."""

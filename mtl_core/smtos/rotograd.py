@@ -194,6 +194,5 @@ class RotoGrad(Wrapping):
 def haar(size: int, generator: torch.Generator) -> Tensor:
     """A rotation [m, m], uniformly distributed on SO(m), float64."""
     q: Tensor = nn.init.orthogonal_(torch.empty(size, size, dtype=torch.float64), generator=generator)
-    if torch.linalg.det(q) < 0:
-        q[:, 0] = -q[:, 0]
+    q[:, 0] *= torch.linalg.det(q).sign()
     return q

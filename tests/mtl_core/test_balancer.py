@@ -164,6 +164,55 @@ def test_every_gradient_has_memory_of_its_own() -> None:
         assert_close(nn.utils.get_total_norm([p.grad for p in (one, two, head)]), torch.ones(()), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("key", ["unit_scal", "cagrad", "mgda_ub", "nash_mtl"])
+def test_gradients_that_autograd_takes_out_of_one_another_have_memory_of_their_own(key: str) -> None:
+    """cat([p, q]) + r: the gradients of p and q are parts of that of r. A second step added to them twice."""
+    torch.manual_seed(0)
+    p, q, r = (nn.Parameter(torch.randn(n, 3)) for n in (3, 1, 4))
+    trunk, heads = nn.Linear(3, 3), [nn.Linear(3, 1), nn.Linear(3, 2)]
+    balance = mtl_core.Balancer(key, [r, p, q, *trunk.parameters()], 2)
+    found = []
+    for _ in range(2):
+        z = trunk(torch.cat([p, q]) + r).tanh()
+        balance.backward([head(z).square().mean() for head in heads], z if key == "mgda_ub" else None)
+        found.append([x.grad.clone() for x in (p, q, r)])
+    once, twice = found
+    if key != "nash_mtl":  # which remembers
+        assert_close(twice, [2 * x for x in once])
+    assert_close(torch.cat(twice[:2]), twice[2])
+    nn.utils.clip_grad_norm_([p, q, r], 1e-3)
+    assert_close(torch.cat([p.grad, q.grad]), r.grad)
+
+
+class Recomputed(torch.autograd.Function):
+    """A reversible layer, in short: its backward pass goes forward again and leaves gradients in .grad itself."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: nn.Module) -> Tensor:
+        ctx.layer = layer
+        ctx.save_for_backward(x)
+        return layer(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:
+        x = ctx.saved_tensors[0].detach().requires_grad_()
+        with torch.enable_grad():
+            torch.autograd.backward(ctx.layer(x), gradient)
+        return x.grad, None
+
+
+@pytest.mark.parametrize("key", ["cagrad", "db_mtl", "pcgrad"])
+def test_a_layer_that_hides_its_parameters_is_refused(key: str) -> None:
+    """Their gradients were 0, in silence: autograd.grad does not see them."""
+    trunk, hidden, heads = nn.Linear(4, 4), nn.Linear(4, 5), [nn.Linear(5, 1), nn.Linear(5, 2)]
+    shared = [*trunk.parameters(), *hidden.parameters()]
+    z = Recomputed.apply(trunk(torch.randn(6, 4)), hidden)
+    balance = mtl_core.Balancer(key, shared, 2)
+    with pytest.raises(ValueError, match=r"a layer's own backward pass puts gradients into \.grad"):
+        balance.backward([head(z).square().mean() for head in heads])
+    assert all(p.grad is None for p in shared)
+
+
 def test_constants_among_the_features_are_passed_over() -> None:
     """A mask, say, or what was detached."""
     found = []
