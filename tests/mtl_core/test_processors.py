@@ -122,6 +122,7 @@ for _ in range(200):
 """
 
 
+@pytest.mark.slow
 def test_hundreds_of_passes_of_a_narrow_encoder_under_avx2_end_well():
     """With torch's strided 1×1 convolution this script ends by SIGABRT: the heap is damaged."""
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}

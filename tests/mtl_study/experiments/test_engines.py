@@ -374,6 +374,7 @@ def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 @pytest.mark.training
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_method_of_the_script_is_known_to_two_workers(tmp_path, engine):
     sweep = Sweep(tmp_path)
@@ -475,7 +476,8 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.mark.parametrize("after", [0.02, slow(0.5), slow(6)])
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.02, 0.5, 6])
 def test_workers_whose_driver_was_killed_end(tmp_path, after):
     """Right after they were started, while they import, and while they train."""
     sweep = Sweep(tmp_path, "time.sleep(1000)")

@@ -211,6 +211,7 @@ def test_records_of_the_first_format_are_keyed_anew(tmp_path, longer, record):
         assert kept.model_dump(exclude={"clock"}) == one.model_dump(exclude={"clock"})
 
 
+@pytest.mark.slow
 def test_a_merge_that_was_killed_leaves_whole_files_and_goes_on(tmp_path, record):
     """At any moment: what is there is whole, and the same command ends as if nothing had happened."""
     start = filled(tmp_path / "from", *(seeded(record, seed) for seed in range(150)))

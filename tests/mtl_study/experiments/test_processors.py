@@ -26,6 +26,7 @@ def test_a_record_says_processor_and_instruction_set(monkeypatch):
     assert (found["numpy"], found["scipy"]) == (np.__version__, scipy.__version__)
 
 
+@pytest.mark.slow
 def test_torchs_own_kernels_are_limited_by_a_variable_of_their_own():
     """What `make test-all` sets: a process that is told so uses no AVX-512, and says it."""
     code = "from mtl_study.experiments.training import instruction_set; print(instruction_set())"

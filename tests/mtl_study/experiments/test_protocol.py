@@ -94,6 +94,7 @@ def test_search_picks_by_mean_validation_delta_m(tmp_path):
     assert e.settings["chosen"].str.contains("2 configurations × 2 seeds").all()
 
 
+@pytest.mark.slow
 def test_what_a_store_holds_is_found_without_training(tmp_path):
     """Of each method the best configuration on validation, among the runs made alike that are most; None where a
     single task is missing."""

@@ -81,6 +81,7 @@ def molecules():
 
 
 @pytest.mark.training
+@pytest.mark.slow
 def test_every_method_takes_a_real_step(molecules):
     """At full width, with its optimizer: every distinct (method, own options) moves the encoder, all stays finite."""
     problem = problems.get("qm9", **OPTIONS)

@@ -79,9 +79,9 @@ def test_its_points_are_ours(tool, tmp_path):
         done = notebooks.read(tool.course / "release/01_toy/01_toy.ipynb")
         done.cells[3].source = f"my_weights = {weights}"
         done.cells[4].source = f"my_properties = {properties}"
-        NotebookClient(done, timeout=60, kernel_name="python3").execute(cwd=str(tmp_path))
+        NotebookClient(done, timeout=600, kernel_name="python3").execute(cwd=str(tmp_path))
         put(done, tool.course / "submitted" / name / "01_toy/01_toy.ipynb")
-    tool.nbgrader("autograde", "01_toy", "--create")
+    tool.nbgrader("autograde", "01_toy", "--create", "--ExecutePreprocessor.timeout=600")  # 30 s where nothing is said
     tool.nbgrader("export", "--to", "theirs.csv")
     assert grading.main([str(tool.course / "submitted")], tmp_path / "repository") == 0
     with open(tool.course / "theirs.csv") as theirs, open(artifacts.root() / "nbgrader.csv") as ours:
