@@ -6,7 +6,9 @@ const field = document.querySelector("form.search input");
 const [count, list] = ["count", "found"].map((id) => document.getElementById(id));
 const lower = (text) => text.toLowerCase();
 
-const engine = new MiniSearch({ fields: ["heading", "page", "text"] });
+// The words of a text, split where `marked` splits them: "K=2" is two.
+const tokens = (text) => text.match(/[\p{L}\p{M}\p{N}]+/gu) ?? [];
+const engine = new MiniSearch({ fields: ["heading", "page", "text"], tokenize: tokens });
 engine.addAll(SECTIONS.map(([, page, heading, text], id) => ({ id, page, heading, text })));
 
 function marked(text, terms) {

@@ -446,6 +446,9 @@ def test_the_search_finds_all_kinds_of_pages_and_leads_there(browser: Browser, s
         assert any(address.startswith(start) for address, *_ in rows), (words, rows)
         assert page.evaluate("document.querySelectorAll('#found mark').length") > 0, words
         assert page.url.endswith("?q=" + words.replace(" ", "+"))
+    for words in ("K=2", "device=cuda", "PRESET=quick"):
+        page.fill(".search input", words)
+        assert results(page) and page.evaluate("document.querySelectorAll('#found mark').length") > 1, words
     page.fill(".search input", "gramian zyzzyva")
     assert results(page) == [] and "No section has all of: gramian zyzzyva" in page.inner_text("#count")
     page.fill(".search input", "<img src=x onerror=alert(1)>")

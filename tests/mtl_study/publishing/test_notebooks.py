@@ -24,9 +24,10 @@ SHIPPED = REPOSITORY / "results"
 RECORDS = sorted(path for path in SHIPPED.rglob("*.jsonl") if path.stem not in NOT_RUNS)
 QUICK = reproduce.plan(REPOSITORY, "quick", [], {})
 ON_RECORDS = [job for job in QUICK if job.values.get("store") == SHIPPED.name]
-# The quick ones are the first, which trains, and one that proves; with all records one of those that judge.
+# The quick one is the first, which trains; with all records one of those that judge.
 JUDGED = ("01", "02", "02b", "03", "04", "05", "05b", "05c", "07", "08")
-MARKS = {"00": [pytest.mark.training]} | {number: [pytest.mark.training, pytest.mark.slow] for number in JUDGED}
+MARKS = {"00": [pytest.mark.training], "06": [pytest.mark.slow]}
+MARKS |= {number: [pytest.mark.training, pytest.mark.slow] for number in JUDGED}
 LONG = {number: pytest.mark.slow for number in JUDGED if number != "02b"}
 
 

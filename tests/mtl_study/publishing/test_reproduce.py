@@ -338,6 +338,7 @@ def test_a_kernel_that_dies_is_a_failure_that_names_the_cell(toy, capsys):
     assert (toy / "out/smoke/notebooks/01_toy.failed.ipynb").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupt_takes_the_kernel_along(toy):
     """The notebook writes down its process and sleeps; once the command is interrupted, that process is gone."""
     sleep = "import os, time\nfrom pathlib import Path\nPath('pid.part').write_text(str(os.getpid()))\n"
