@@ -9,12 +9,15 @@ from __future__ import annotations
 import copy
 import itertools
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import is_dataclass
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._pytree import tree_leaves
 
 from mtl_core.graph import GraphStep, GroupStep, Replicas, leaves, parameters_of
@@ -28,7 +31,7 @@ from mtl_core.tasks import Likelihood
 
 EMPTY = "no_gradient"  # flag of a step without any
 OVERFLOW = "overflow"  # flag of a step whose gradients a GradScaler's factor made infinite
-REMEMBERED = ("tasks", "epoch", "last", "sums", "counts")  # what a Balancer keeps, apart from its method's state
+REMEMBERED = ("tasks", "epoch", "last", "sums", "counts", "steps")  # by a Balancer, apart from its method's state
 NOTED = ("step", "task", "loss", "weight", "norm", "cosine", "conflicts")  # in a row of the log
 Losses = Mapping[str, Tensor | None] | Sequence[Tensor | None] | Tensor
 
@@ -116,7 +119,7 @@ class Balancer:
         for name, per_task in (("tasks", tasks), ("likelihoods", likelihoods), ("heads", heads)):
             if per_task is not None and len(per_task) != self.num_tasks:
                 raise BadOption(f"Balancer: {len(per_task)} {name} for {self.num_tasks} tasks; give one per task.")
-        self.lr, self.epoch, self._handed_over = lr, 0, False
+        self.lr, self.epoch, self.steps, self._handed_over = lr, 0, 0, False
         self.replicas, self.logs, self.log = Replicas(together), log, list[dict[str, Any]]()
         self.device, dtype = shared[0].device, torch.promote_types(shared[0].dtype, torch.float32)
         smto.set_up(ProblemInfo(tuple(likelihoods or ()), shape, lr or 0.0, weight_decay), seed)
@@ -128,10 +131,13 @@ class Balancer:
         self.sums, self.counts = torch.zeros_like(self.last), torch.zeros_like(self.last)  # in this epoch
         self.before, self.times = self.sums, self.counts  # the same over the step's parts, for after_step
         self._parts, self._part = 1, 0  # of an accumulated step: how many, and how many have been
-        self._lost, self._start = False, list[dict[str, Any]]()  # an overflow in this step; the state at its start
+        self._lost, self._means = False, (self.sums, self.counts)  # an overflow in this step; the means at its start,
+        self._start: list[dict[str, Any]] = []  # and the methods' states
         self._pending: GraphStep | None = None  # a step that after_step has not looked at
         self._own: list[tuple[nn.Parameter, int, Tensor | None]] = []  # what an optimizer moves, versions, values
         self._versions: dict[Any, int] = {}  # of all parameters, before their gradients were there
+        self._moved = set[Any]()  # what optimizers have moved since
+        ALIVE.add(self)
         self._seen, self._first = set[int](), True  # tasks whose features were transformed; no step has been
         self._random_state: RandomState | None = None
 
@@ -214,7 +220,10 @@ class Balancer:
         """
         named = self._in_order(losses)
         aims: Any = None if targets is None else list(self._in_order(targets, "targets").values())
-        z = list(dict.fromkeys(t for t in tree_leaves(features) if isinstance(t, Tensor) and t.requires_grad))
+        nest = [t for t in tree_leaves(features) if isinstance(t, Tensor) or is_dataclass(t) or hasattr(t, "__dict__")]
+        if closed := sorted({type(t).__name__ for t in nest if not isinstance(t, Tensor)}):
+            raise ValueError(f"no tensor is looked for inside {', '.join(closed)}: give its tensors as the features.")
+        z = list(dict.fromkeys(t for t in nest if t.requires_grad))
         if features is not None and not z:
             words = "no tensor of floats is in the nest of lists, tuples and dicts, or all are detached"
             raise ValueError(f"the features carry no gradient: {words}, or made under torch.no_grad().")
@@ -237,12 +246,12 @@ class Balancer:
         return result
 
     def _note(self, tasks: Sequence[str], losses: Tensor, gramian: Tensor, result: StepResult) -> None:
-        norms, number = gramian.diagonal().sqrt(), self.log[-1]["step"] + (self._part == 0) if self.log else 0
+        norms = gramian.diagonal().sqrt()
         cosines = (gramian / norms.outer(norms)).fill_diagonal_(torch.nan)
         lowest = cosines.nan_to_num(2).amin(1)
         weights = result.weights.view(-1, len(tasks)).mean(0)
         values = (losses, weights, norms, lowest.where(lowest < 2, torch.nan), (cosines < 0).sum(1))
-        for row in zip([number] * len(tasks), tasks, *(value.tolist() for value in values), strict=True):
+        for row in zip([self.steps] * len(tasks), tasks, *(value.tolist() for value in values), strict=True):
             self.log.append(dict(zip(NOTED, row, strict=True)))
 
     def after_step(self, losses: Callable[[], Losses]) -> None:
@@ -276,8 +285,19 @@ class Balancer:
             self.smto.after_step(step)
 
     def skip_step(self) -> None:
-        """Called instead of optimizer.step() where you leave a step out, as after a gradient that is not finite."""
+        """Called instead of optimizer.step() where you leave a step out, as after a gradient that is not finite: the
+        method is as it was before. Unmet: a part of an accumulated step has been, and its last has not."""
+        if self._part:
+            raise Unmet("balance.skip_step() leaves out a whole step; call it after the last part of accumulate.")
+        if self._moved.isdisjoint(self._versions) and all(p._version == v for p, v in self._versions.items()):
+            self._restore()
         self._pending, self._own = None, []
+
+    def _restore(self) -> None:
+        """The methods and the epoch's means, as they were before this step."""
+        for smto, state in zip(self.smtos, self._start, strict=False):
+            smto.load_state_dict(state)
+        self.sums, self.counts = self._means
 
     def _in_order(self, losses: Losses, what: str = "losses") -> dict[str, Tensor | None]:
         """The losses, or what is called so, by name, in the tasks' order."""
@@ -324,7 +344,8 @@ class Balancer:
             warnings.warn(f"{words}; they are trained as heads are.", stacklevel=3)
 
     def _unmoved(self) -> bool:
-        return bool(self._own) and all(p._version == v and (old is None or p.equal(old)) for p, v, old in self._own)
+        found = (p not in self._moved and p._version == v and (old is None or p.equal(old)) for p, v, old in self._own)
+        return bool(self._own) and all(found)
 
     def _evaluated(
         self, function: Callable[[], Losses], first: Mapping[str, Tensor | None] | None = None
@@ -351,27 +372,28 @@ class Balancer:
         everyone = list(dict.fromkeys([*step.shared, *itertools.chain(*step.specific), *own]))
         if self.replicas.count > 1 and not self.replicas.alike:
             self.replicas.check_alike([*everyone, self.smto.generator.get_state().to(self.device)])
-        self._versions = {p: p._version for p in everyone if self.needs}
+        self._moved, self._versions = set(), {p: p._version for p in everyone}
         kept, result = [p.grad for p in everyone], None
         if self._part == 0:
-            self._lost = False
-            self._start = [] if step.scale is None else copy.deepcopy([smto.state_dict() for smto in self.smtos])
+            self._lost, self._means, states = False, (self.sums, self.counts), [s.state_dict() for s in self.smtos]
+            self._start = [{n: v.clone() if isinstance(v, Tensor) else v for n, v in s.items()} for s in states]
         for p in everyone:
             p.grad = None
         try:
             result = self._solved(step)
-        except NonFinite:
-            if step.scale is None or not step.losses.isfinite().all():
+        except Exception as error:
+            self._restore()
+            if not isinstance(error, NonFinite) or step.scale is None or not step.losses.isfinite().all():
                 raise
         finally:
-            found = [p.grad for p in everyone]
+            idle = {*step.shared} - step.reached if self.replicas.count == 1 else {}
+            found = [None if p in idle and p.grad is not None and not p.grad.any() else p.grad for p in everyone]
             for p, old in zip(everyone, kept, strict=True):
                 p.grad = old
         finite = result and (step.scale is None or all(bool(g.isfinite().all()) for g in found if g is not None))
         self._lost = self._lost or not finite
         if self._lost:
-            for smto, state in zip(self.smtos, self._start, strict=True):
-                smto.load_state_dict(state)
+            self._restore()
         if not finite:
             found, none = [torch.full_like(p, torch.inf) for p in everyone], torch.full_like(step.losses, torch.nan)
             result = StepResult(none, none, flags=(OVERFLOW,))
@@ -388,7 +410,7 @@ class Balancer:
     def _solved(self, step: GraphStep) -> StepResult:
         if self.groups is None:
             return self.smto.backward(step)
-        if sum(map(len, self.groups)) != len(step.shared):
+        if {*itertools.chain(*self.groups)} != {*step.shared}:
             raise ValueError("shared parameters were frozen or unfrozen since; make a new Balancer.")
         results, on_heads, start = [], [], 0
         for smto, group in zip(self.smtos, self.groups, strict=True):
@@ -413,6 +435,7 @@ class Balancer:
             self.before, self.times = torch.zeros_like(self.last), torch.zeros_like(self.last)
         self.before, self.times = self.before + self.last * present, self.times + present
         self._part = (self._part + 1) % self._parts
+        self.steps += self._part == 0
         self._seen.clear()
         if self._lost:
             self._pending, self._own = None, []
@@ -444,4 +467,17 @@ class Balancer:
         for name in REMEMBERED:
             value = state[name]
             setattr(self, name, value.to(self.last) if isinstance(value, Tensor) else copy.copy(value))
-        self._pending, self._own, self._random_state, self._seen = None, [], None, set()
+        self._pending, self._own, self._random_state, self._seen, self._versions = None, [], None, set(), {}
+        self._start, self._means = [], (self.sums, self.counts)
+
+
+ALIVE: weakref.WeakSet[Balancer] = weakref.WeakSet()  # who is told what an optimizer has moved
+
+
+def _note_moved(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    for balancer in ALIVE:
+        everyone = itertools.chain(*(group["params"] for group in optimizer.param_groups))
+        balancer._moved.update(p for p in everyone if p in balancer._versions)
+
+
+register_optimizer_step_post_hook(_note_moved)

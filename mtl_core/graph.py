@@ -130,6 +130,7 @@ class GraphStep(Step):
         theirs = iter(behind if doors else behind * len(self.roots))
         self.specific = [next(theirs) if k in self.roots else [] for k in range(self.num_tasks)]
         past = [not shared.isdisjoint(reached) for reached, _ in found]
+        self.reached = {*below, *itertools.chain(*(reached for reached, _ in found))}
         if doors and not any(met for _, met in found):
             raise ValueError("no loss depends on the features; give what heads took in (and compile no whole network).")
         if not any(past) and shared.isdisjoint(below):
@@ -341,8 +342,10 @@ def below_features(features: Sequence[Tensor]) -> list[Any]:
     """The tensors that features are differentiated for. Raises ValueError where one is made of another, or has a hook,
     since what passes there would count twice."""
     found = [leaves([z], doors_of(features) - doors_of([z])) for z in features]
-    if any(met for _, met in found):
+    if any(met for _, met in found) or {*itertools.chain(*(reached for reached, _ in found))} & {*features}:
         raise ValueError("one of the features is made of another; give those that come first, or no features.")
+    if not all(z.dim() for z in features):
+        raise ValueError("a feature has no dimensions; the first is that of the samples, [B, …].")
     if any(z._backward_hooks for z in features):
         raise ValueError("a hook on the features would act twice; put it on what they are made of.")
     return list(itertools.chain(*(reached for reached, _ in found)))

@@ -62,8 +62,8 @@ class Task:
         return self.pooled if reduction == "pooled" and self.pooled is not None else self.loss
 
 
-def _mean(total: Tensor) -> Tensor:
-    return total[0] / total[1]
+def _mean(total: Tensor, scale: float = 1.0) -> Tensor:
+    return scale * (total[0] / total[1])
 
 
 def _correct(prediction: Tensor, target: Tensor) -> Tensor:
@@ -105,12 +105,8 @@ def regression(name: str, label: str, unit: str, scale: float) -> Task:
     Args:
         unit: of the metric. scale: how much a value of 1 means, in this unit.
     """
-    mae = Metric(False, unit, _absolute_error, functools.partial(_scaled_mean, scale))
+    mae = Metric(False, unit, _absolute_error, functools.partial(_mean, scale=scale))
     return Task(name, label, "gaussian", _mse, {"mae": mae})
-
-
-def _scaled_mean(scale: float, total: Tensor) -> Tensor:
-    return scale * _mean(total)
 
 
 def segmentation(classes: int) -> Task:

@@ -87,6 +87,12 @@ def _checked(backward: Callable[[Any, Step], StepResult]) -> Callable[[Any, Step
             raise BadOption(f"{self.key} needs {' and '.join(lacking)}: set_up(ProblemInfo(…), seed) comes first.")
         if step.losses.device.type == "cpu" and not torch.isfinite(step.losses).all():
             raise NonFinite(f"{self.key}: a loss is not finite: {step.losses.tolist()}.")
+        if "trained" in self.remembered:
+            trained = [p.requires_grad for p in step.model.encoder.parameters()]
+            if self.trained not in (None, trained):
+                words = "remembers each shared parameter; some were frozen or unfrozen since: make a new one."
+                raise ValueError(f"{self.key} {words}")
+            self.trained = trained
         with without_autocast(step.losses.device):
             return backward(self, step)
 
@@ -101,7 +107,9 @@ class SMTO(nn.Module):
         head_policy: what the heads get: "plain", "mean", "weighted" or "scaled".
         native_scale: how long the update is, in words.
         code_version: raised whenever the numbers it produces change, so that stored runs are not mistaken for new ones.
-        remembered: names of plain attributes (counters, host arrays) that state_dict() must hold besides the buffers.
+        remembered: names of plain attributes (counters, arrays, tensors) that state_dict() must hold besides the
+            buffers; "trained" is one of a method that has numbers for each shared parameter. A tensor is replaced, and
+            never changed in place.
         replay: whether it looks at a batch twice and needs the same dropout masks.
         needs: names in NEEDS, of what it must be given besides losses and shared parameters (see `required`).
         positive_losses: a negative loss is an error, a loss of 0 counts as `floor` (flag "floored_loss").
@@ -116,6 +124,7 @@ class SMTO(nn.Module):
     replay: bool = False
     needs: tuple[str, ...] = ()
     positive_losses: bool = False
+    trained: list[bool] | None = None  # which shared parameters
     floor: ClassVar[float] = 1e-12
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -193,7 +202,8 @@ class SMTO(nn.Module):
     def get_extra_state(self) -> dict[str, Any]:
         """What state_dict() adds to parameters and buffers: the generator and the `remembered` attributes, arrays
         as tensors, so that torch.load reads them."""
-        kept = {name: copy.deepcopy(getattr(self, name)) for name in self.remembered}
+        kept = {name: getattr(self, name) for name in self.remembered}
+        kept = {name: v if isinstance(v, Tensor) else copy.copy(v) for name, v in kept.items()}
         kept = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in kept.items()}
         return {"generator": self.generator.get_state(), **kept}
 
@@ -324,13 +334,6 @@ def floored(key: str, losses: Losses, floor: float) -> tuple[Losses, tuple[str, 
     if smallest < 0:
         raise ValueError(f"{key}: the losses are {values}; this method needs every loss to be positive.")
     return (losses, ()) if smallest >= floor else (losses.clip(min=floor), ("floored_loss",))
-
-
-def kept(key: str, before: Tensor, now: Tensor) -> Tensor:
-    """Numbers of earlier steps [K, P] in this step's type. Raises ValueError where another number is trained now."""
-    if before.shape != now.shape:
-        raise ValueError(f"{key} remembers each shared parameter; some were frozen or unfrozen since: make a new one.")
-    return before.to(now)
 
 
 REGISTRY: dict[str, type[SMTO]] = {}  #: every SMTO by its key; `registry` finds and builds them

@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtl_core.smtos.base import SMTO, StepResult, floored, kept, register
+from mtl_core.smtos.base import SMTO, StepResult, floored, register
 from mtl_core.step import Step
 
 EPSILON = 1e-8
@@ -37,7 +37,7 @@ class DBMTL(SMTO):
     space = "parameters"
     head_policy = "scaled"
     native_scale = "K vectors of one length"
-    remembered = ("average", "steps")
+    remembered = ("average", "steps", "trained")
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class DBMTL(SMTO):
         beta = self.beta / self.steps**self.sigma
         if beta == 0:
             return gradients
-        before = torch.zeros_like(gradients) if self.average is None else kept(self.key, self.average, gradients)
+        before = torch.zeros_like(gradients) if self.average is None else self.average.to(gradients)
         self.average = before.lerp(gradients, 1 - beta)
         return self.average
 

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtl_core.smtos.base import SMTO, StepResult, kept, register
+from mtl_core.smtos.base import SMTO, StepResult, register
 from mtl_core.smtos.geometry import NonFinite
 from mtl_core.step import Step
 
@@ -36,7 +36,7 @@ class ExcessMTL(SMTO):
     key = "excess_mtl"
     space = "parameters"
     native_scale = "weights sum to K"
-    remembered = ("squares",)
+    remembered = ("squares", "trained")
 
     def __init__(self, num_tasks: int, eta: Annotated[float, Field(ge=0)] = 0.01) -> None:
         super().__init__(num_tasks)
@@ -48,7 +48,7 @@ class ExcessMTL(SMTO):
     def excess(self, gradients: Tensor) -> Tensor:
         """Gradients [K, P] to e [K], ≥ 0; S takes its step."""
         squares = gradients.square()
-        self.squares = squares if self.squares is None else kept(self.key, self.squares, squares) + squares
+        self.squares = squares if self.squares is None else self.squares.to(squares) + squares
         return (squares / (self.squares + 1e-7).sqrt()).sum(1)
 
     def weights(self, excess: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtl_core.smtos.base import SMTO, StepResult, kept, register
+from mtl_core.smtos.base import SMTO, StepResult, register
 from mtl_core.step import Step, in_float64, inner_products
 
 STEPS, LR = 20, 10.0  # of SDMGrad's w
@@ -123,7 +123,7 @@ class MoCo(OnSimplex):
 
     key = "moco"
     native_scale = "a mean of averaged gradients"
-    remembered = ("count", "average")
+    remembered = ("count", "average", "trained")
 
     def __init__(self, num_tasks: int, beta: Share = 0.5, gamma: AtLeast0 = 0.1, rho: AtLeast0 = 0.0) -> None:
         super().__init__(num_tasks)
@@ -133,7 +133,7 @@ class MoCo(OnSimplex):
     def backward(self, step: Step) -> StepResult:
         rows, self.count, first = step.jacobian, self.count + 1, self.average is None
         share, w = self.beta / self.count**0.5, in_float64(self.w)
-        self.average = share * rows if self.average is None else kept(self.key, self.average, rows).lerp(rows, share)
+        self.average = share * rows if self.average is None else self.average.to(rows).lerp(rows, share)
         w = on_simplex(w - self.gamma / self.count**0.5 * (inner_products(self.average) @ w + self.rho * w))
         self.w.copy_(w)
         step.apply_shared(w.to(rows) @ self.average)

@@ -7,6 +7,7 @@ import itertools
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -371,6 +372,45 @@ def test_what_remembers_each_parameter_refuses_other_ones(key: str) -> None:
     mtl_core.Balancer(key, net.shared, 2).backward(net.losses(net.features(x)))
 
 
+@pytest.mark.parametrize("key", ["db_mtl", "excess_mtl", "moco", "nash_mtl"])
+def test_a_layer_that_takes_the_place_of_an_equal_one_is_another_one(key: str) -> None:
+    """There are as many numbers as before. What was remembered is saved and restored with whose it is."""
+    first, second = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2), requires_grad=False)
+
+    def losses() -> list[Tensor]:
+        return [(first + second).square().sum(), (first - 2 * second).square().sum() + first[0]]
+
+    balance, loaded = mtl_core.Balancer(key, [first, second], 2), mtl_core.Balancer(key, [first, second], 2)
+    balance.backward(losses())
+    loaded.load_state_dict(balance.state_dict())
+    first.requires_grad_(False)
+    second.requires_grad_(True)
+    for one in (balance, loaded):
+        if key == "nash_mtl":
+            one.backward(losses())
+        else:
+            with pytest.raises(ValueError, match=f"{key} remembers each shared parameter"):
+                one.backward(losses())
+
+
+@pytest.mark.parametrize("key", ["unit_scal", "si", "cagrad", "pcgrad", "mgda_ub", "nash_mtl", "excess_mtl", "moco"])
+def test_a_parameter_that_no_loss_reaches_has_no_gradient(key: str) -> None:
+    """As after loss.backward(): an optimizer passes over it, and weight decay leaves it. In an average over steps it
+    has one, from when a loss reached it."""
+    net, x = make()
+    idle = nn.Parameter(torch.ones(3, dtype=torch.float64))
+    balance = mtl_core.Balancer(key, [*net.shared, idle], 2)
+    z = net.features(x)
+    balance.backward(net.losses(z), z)
+    assert all(p.grad is not None for p in net.shared) and idle.grad is None
+    if key != "mgda_ub":
+        balance.backward([loss + idle.sum() for loss in net.losses(net.features(x))])
+        idle.grad = None
+        z = net.features(x)
+        balance.backward(net.losses(z), z)
+        assert (idle.grad is not None) == (key == "moco")
+
+
 def test_rotations_turn_features_of_another_precision() -> None:
     """The network was made double after the Balancer."""
     torch.manual_seed(0)
@@ -618,6 +658,10 @@ def test_parts_of_a_step_have_its_number_in_the_log() -> None:
             for _ in range(2):
                 balance.backward(net.losses(net.features(x)))
     assert [row["step"] for row in balance.log] == [0] * 4 + [1] * 4
+    later = mtl_core.Balancer("edm", net.shared, 2, log=True)
+    later.load_state_dict(balance.state_dict())
+    later.backward(net.losses(net.features(x)))
+    assert [row["step"] for row in later.log] == [2, 2]
 
 
 def test_the_log_compares_the_tasks_that_are_there() -> None:
@@ -899,6 +943,106 @@ def test_a_step_may_be_left_out() -> None:
             z = net.features(x)
             balance.backward([loss.square() for loss in net.losses(z)], z)
             balance.skip_step()
+
+
+STATEFUL = ["auto_lambda", "db_mtl", "excess_mtl", "gradnorm", "imtl_l", "moco", "nash_mtl", "gradvac", "gated"]
+
+
+@pytest.mark.parametrize("key", STATEFUL)
+def test_a_step_that_is_left_out_leaves_the_method_as_it_was(key: str) -> None:
+    """The losses are finite, their gradients are not. A method that sees it says so, and is as it was, too."""
+    net, x = make()
+    balance = mtl_core.Balancer(key, net.shared, 2, lr=0.1)
+    balance.begin_epoch()
+
+    def once(spoilt: bool) -> None:
+        def losses() -> list[Tensor]:
+            z = net.features(x)
+            spoiling = (0 * z["mean"]).sqrt().sum() if spoilt else 0.0
+            return [loss + 1 + spoiling for loss in net.losses(z)]
+
+        more = losses if "second_batch" in balance.needs else None
+        net.zero_grad()
+        balance.backward(losses(), second_batch=more)
+
+    def state() -> Any:
+        return copy.deepcopy([balance.smto.state_dict(), balance.sums, balance.counts])
+
+    once(spoilt=False)
+    stepped(balance)
+    before = state()
+    try:
+        once(spoilt=True)
+    except NonFinite:
+        pass
+    else:
+        balance.skip_step()
+    assert_close(state(), before, rtol=0, atol=0)
+    balance.skip_step()
+    assert_close(state(), before, rtol=0, atol=0)
+    once(spoilt=False)
+    moved = state()
+    torch.optim.SGD(net.shared, lr=0.0).step()
+    balance.skip_step()  # before a backward: the last step has been taken, and stays
+    assert_close(state(), moved, rtol=0, atol=0)
+    with pytest.raises(Unmet, match="after the last part"), balance.accumulate(2):
+        once(spoilt=False)
+        balance.skip_step()
+
+
+@pytest.mark.parametrize("key", ["uw", "ldc_mtl", "famo", "rotograd"])
+@pytest.mark.parametrize("how", ["fused", "by hand"])
+def test_any_optimizer_may_move_what_it_is_given(key: str, how: str) -> None:
+    """A fused one leaves no trace in versions and, in a warm-up from 0, none in values; a loop by hand changes .data.
+    Neither is a forgotten one."""
+    torch.manual_seed(0)
+    trunk, heads = nn.Linear(3, 4), nn.ModuleList([nn.Linear(4, 1), nn.Linear(4, 1)])
+    balance = mtl_core.Balancer(key, trunk.parameters(), 2, lr=0.1, likelihoods=["gaussian"] * 2, feature_shape=4)
+    groups: list[Any] = [{"params": [*trunk.parameters(), *heads.parameters()]}, *balance.parameters()]
+    optimizer = torch.optim.Adam(groups, fused=True)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    x = torch.randn(5, 3)
+
+    def losses() -> list[Tensor]:
+        z = trunk(x)
+        return [head(balance.transform(z, k)).square().mean() for k, head in enumerate(heads)]
+
+    for _ in range(3):
+        optimizer.zero_grad()
+        z = trunk(x)
+        found = [head(balance.transform(z, k)).square().mean() for k, head in enumerate(heads)]
+        balance.backward(found, z)
+        if how == "by hand":
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    p.data.sub_(0.1 * p.grad)
+        else:
+            optimizer.step()
+        balance.after_step(losses)
+    with pytest.raises(Unmet):
+        for _ in range(2):
+            z = trunk(x)
+            found = [head(balance.transform(z, k)).square().mean() for k, head in enumerate(heads)]
+            balance.backward(found, z)
+
+
+def test_what_holds_no_tensor_that_is_seen_is_refused() -> None:
+    @dataclass
+    class Output:
+        hidden: Tensor
+
+    net, x = make()
+    z = net.features(x)
+    balance = mtl_core.Balancer("mgda_ub", net.shared, 2)
+    with pytest.raises(ValueError, match="no tensor is looked for inside Output: give its tensors"):
+        balance.backward(net.losses(z), [z["mean"], Output(z["states"][0])])
+    with pytest.raises(ValueError, match="a feature has no dimensions"):
+        balance.backward(net.losses(z), z["mean"].sum())
+    query = nn.Parameter(torch.ones(2))
+    made = 2 * query
+    with pytest.raises(ValueError, match="one of the features is made of another"):
+        mtl_core.Balancer("mgda_ub", [query], 2).backward([made.sum(), (made * query).sum()], [made, query])
 
 
 def test_masks_of_an_earlier_step_serve_no_later_one() -> None:
