@@ -92,6 +92,7 @@ def test_the_shipped_table_of_waits_has_every_method():
         assert int(waits) == (int(several[1]) if several else len(read)), key
 
 
+@pytest.mark.slow
 def test_loading_has_a_row_per_problem(monkeypatch, tmp_path):
     """At two rounds the numbers mean nothing, but every part of the comparison runs."""
     monkeypatch.setenv("MTL_DATA", str(tmp_path))

@@ -32,10 +32,6 @@ SETTINGS = {"problem": "multimnist/CL_RR", "lr": 0.002, "epochs": 1, "batch_size
 SIZES = {"train_size": 128, "val_size": 40, "test_size": 40}
 
 
-def slow(*values):
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 def config(**settings):
     return RunConfig.of(**{**SETTINGS, **SIZES, "seed": 0, **settings})
 
@@ -382,13 +378,14 @@ def test_a_method_of_the_script_is_known_to_two_workers(tmp_path, engine):
     assert set(sweep.records()) == {0, 1, 2} and sweep.trained() == 3 and sweep.left_behind() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("disturb", "limit", "why"),
     [
         ("os.abort()", 600, "its process was ended by SIGABRT"),
-        slow("os.kill(os.getpid(), signal.SIGKILL)", 600, "its process was ended by SIGKILL, as when memory runs out"),
-        slow("time.sleep(1000)", 80, "it took longer than the time limit of 80 s"),  # long enough on a busy machine
+        ("os.kill(os.getpid(), signal.SIGKILL)", 600, "its process was ended by SIGKILL, as when memory runs out"),
+        ("time.sleep(1000)", 80, "it took longer than the time limit of 80 s"),  # long enough on a busy machine
     ],
 )
 def test_a_run_that_dies_is_tried_again_and_named_and_the_others_are_stored(tmp_path, disturb, limit, why, engine):
