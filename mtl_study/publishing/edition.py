@@ -62,7 +62,6 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
     api = _api(target)
     if api:
         entries.append(("API of mtl_core", api[0]))
-    contents = [entry for entry in entries if not entry[1].startswith("docs/method-")]
     known = {f"notebooks/{stem.removesuffix('.failed')}.ipynb": f"notebooks/{stem}.html" for stem in read}
     known |= {source: address for address, (*_, source) in documents.items()} | {"REPORT.md": "index.html"}
     known |= {address.removeprefix("api/").removesuffix(".html") + ".py": address for address in api}
@@ -70,7 +69,9 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
 
     def around(address: str, source: str = "") -> Around:
         up = "../" * address.count("/")
-        seen = [(title, "" if other == address else up + other) for title, other in contents]
+        method = "docs/method-"  # their pages are in the contents of one of them alone
+        told = [entry for entry in entries if address.startswith(method) or not entry[1].startswith(method)]
+        seen = [(title, "" if other == address else up + other) for title, other in told]
         return Around(seen, up, _links(known, address, source))
 
     for stem, notebook in read.items():

@@ -31,7 +31,8 @@ import subprocess
 import sys
 
 if "google.colab" in sys.modules and not os.path.exists("pyproject.toml"):  # there a notebook comes alone
-    subprocess.run(["git", "clone", "-q", "--depth", "1", "{address}", "checkout"], check=True)
+    if not os.path.exists("checkout"):  # it does after a restart
+        subprocess.run(["git", "clone", "-q", "--depth", "1", "{address}", "checkout"], check=True)
     os.chdir("checkout")
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", ".[light]"], check=True)"""
 

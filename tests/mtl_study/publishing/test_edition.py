@@ -109,6 +109,9 @@ def test_every_page_is_there_and_every_link_answers(docs, monkeypatch):
     assert 'href="defects.html#d1"' in methods and 'href="glossary.html#gramian"' in methods
     assert "and the file." in methods  # that of no page
     assert 'href="method-imtl-imtl-g.html"' in (folder / "docs/method-edm.html").read_text()
+    method = (folder / "docs/method-edm.html").read_text()
+    around = [("../docs/methods.html", "prev"), ("../docs/method-imtl-imtl-g.html", "next")]
+    assert re.findall(r'href="([^"]*)" rel="(prev|next)"', method) == around and "method-edm" not in page
     glossary = (folder / "docs/glossary.html").read_text()
     assert 'href="../notebooks/01_lines.html">First lesson' in glossary and "the map." in glossary
     lesson = (folder / "notebooks/01_lines.html").read_text()
