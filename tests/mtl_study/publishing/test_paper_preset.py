@@ -239,7 +239,7 @@ def test_the_whole_paper_preset_runs_dry(tmp_path, start_cluster):
     claims = judged(folder)
     long_runs = ("C9", "Xin-static a")  # about the course of weights, which takes more epochs than two
     apart = ("C14", "VarGrad")  # about runs that no notebook trains
-    inside = ("Elich-adam", "Elich-mechanism")  # count what has its best step size inside those that are tried
+    inside = ("Elich-adam", "Elich-mechanism", "MAdam", "Muon")  # count best step sizes inside those tried
     fresh = tuple(name for name in rules.names() if any(part.needs.after for part in rules.parts(name)))
     of_seeds = [claim for claim in claims if claim["unit"] != "checks"]
     others = [claim for claim in of_seeds if not claim["id"].startswith((*long_runs, *apart, *inside, *fresh))]
