@@ -342,13 +342,14 @@ def below_features(features: Sequence[Tensor]) -> list[Any]:
     """The tensors that features are differentiated for. Raises ValueError where one is made of another, or has a hook,
     since what passes there would count twice."""
     found = [leaves([z], doors_of(features) - doors_of([z])) for z in features]
-    if any(met for _, met in found) or {*itertools.chain(*(reached for reached, _ in found))} & {*features}:
+    below = list(itertools.chain(*(reached for reached, _ in found)))
+    if any(met for _, met in found) or not {*features}.isdisjoint(below):
         raise ValueError("one of the features is made of another; give those that come first, or no features.")
     if not all(z.dim() for z in features):
         raise ValueError("a feature has no dimensions; the first is that of the samples, [B, …].")
     if any(z._backward_hooks for z in features):
         raise ValueError("a hook on the features would act twice; put it on what they are made of.")
-    return list(itertools.chain(*(reached for reached, _ in found)))
+    return below
 
 
 def leaves(roots: Iterable[Tensor], doors: set[tuple[Any, int]]) -> tuple[list[Any], bool]:
