@@ -626,6 +626,7 @@ Arms = Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], 
 class OptimizerDetails(Sized):
     test_size: Annotated[Size, Field(ge=4)]  # the fourth is shown
     optimizers: Annotated[list[str], Field(min_length=1), Once]
+    uniform_under: Annotated[list[str], Once]
     rates: RatesByOptimizer
     preferences: Annotated[
         list[Annotated[list[Positive], Field(min_length=2, max_length=2)]], Field(min_length=2), Once
@@ -663,11 +664,13 @@ class Optimizers(OnData):
     def _fits(self) -> None:
         """What holds one parameter against another."""
         details, said = self.details, []
-        used = [*details.optimizers, *(optimizer for _, optimizer in details.arms)]
+        used = [*details.optimizers, *details.uniform_under, *(optimizer for _, optimizer in details.arms)]
         if lacking := [name for name in dict.fromkeys(used) if name not in details.rates]:
             said.append(f"details.rates: there are no step sizes for {listed(lacking)}")
         if "adam" not in details.optimizers:
             said.append(f"details.optimizers = {details.optimizers} lacks 'adam', with which all others are compared")
+        if twice := [name for name in details.uniform_under if name in details.optimizers]:
+            said.append(f"details.uniform_under: {listed(twice)} is among details.optimizers already")
         if any(abs(sum(weights) - 1) > 1e-9 for weights in details.preferences):
             said.append(f"details.preferences = {details.preferences}: the weights of each must have the sum 1")
         if len({weights.index(max(weights)) for weights in details.preferences}) < len(details.preferences):
@@ -686,8 +689,12 @@ class Optimizers(OnData):
         details = self.details
         common = details.model_dump(include={*Sized.model_fields})
         like = RunConfig.of(problem=CL_RR, seed=self.seeds[0], lr=0.001, source=self.source, **common)
-        rates = {name: details.rates[name] for name in details.optimizers if name in details.rates}
+        rates, alone = (
+            {name: details.rates[name] for name in names if name in details.rates}
+            for names in (details.optimizers, details.uniform_under)
+        )
         confounds.crossed(like, self.methods, rates, self.seeds[:1])
+        confounds.crossed(like, ["unit_scal"], alone, self.seeds[:1])
         for weights in details.preferences:
             confounds.preferring(like, weights, rates, self.seeds[:1])
         for smto, optimizer in details.arms:

@@ -215,8 +215,9 @@ def _optimizers(values: Mapping[str, Any]) -> Iterator[Config]:
     rates, arms = details["rates"], [(smto, optimizer) for smto, optimizer in details["arms"]]
     middle = {name: found[len(found) // 2] for name, found in rates.items()}
     compared = details["optimizers"]
-    yield from confounds.crossed(like, values["methods"], {name: rates[name] for name in compared}, seeds[:1])
-    yield from confounds.crossed(like, values["methods"], {name: [middle[name]] for name in compared}, seeds[1:])
+    for methods, names in ((values["methods"], compared), (["unit_scal"], details["uniform_under"])):
+        yield from confounds.crossed(like, methods, {name: rates[name] for name in names}, seeds[:1])
+        yield from confounds.crossed(like, methods, {name: [middle[name]] for name in names}, seeds[1:])
     for weights in details["preferences"]:
         yield from confounds.preferring(like, weights, {name: rates[name] for name in compared}, seeds[:1])
         yield from confounds.preferring(like, weights, {name: [middle[name]] for name in compared}, seeds[1:])

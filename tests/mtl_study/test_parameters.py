@@ -140,6 +140,8 @@ REFUSED = [
     (WAYS, {"details__population__exploit_interval": 2}, "exploit_interval = 2 is all of base.epochs"),
     (OPTIMIZERS, {"details__optimizers": ["adam", "sdg"]}, "there are no step sizes for sdg"),
     (OPTIMIZERS, {"details__optimizers": ["sgd"]}, "lacks 'adam'"),
+    (OPTIMIZERS, {"details__uniform_under": ["moun"]}, "there are no step sizes for moun"),
+    (OPTIMIZERS, {"details__uniform_under": ["sgd"]}, "sgd is among details.optimizers already"),
     (OPTIMIZERS, {"details__arms": [["unit_scal", "adma"]]}, "there are no step sizes for adma"),
     (
         OPTIMIZERS,
