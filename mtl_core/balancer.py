@@ -121,7 +121,7 @@ class Balancer:
                 raise BadOption(f"Balancer: {len(per_task)} {name} for {self.num_tasks} tasks; give one per task.")
         self.lr, self.epoch, self.steps, self._handed_over = lr, 0, 0, False
         self.replicas, self.logs, self.log = Replicas(together), log, list[dict[str, Any]]()
-        self.device, dtype = shared[0].device, torch.promote_types(shared[0].dtype, torch.float32)
+        self.device, dtype = shared[0].device, torch.promote_types(shared[0].dtype.to_real(), torch.float32)
         smto.set_up(ProblemInfo(tuple(likelihoods or ()), shape, lr or 0.0, weight_decay), seed)
         smto.to(self.device, dtype)
         if self.groups is not None and not (isinstance(smto, GramianWeighting) and smto.space == "parameters"):
@@ -131,8 +131,8 @@ class Balancer:
         self.sums, self.counts = torch.zeros_like(self.last), torch.zeros_like(self.last)  # in this epoch
         self.before, self.times = self.sums, self.counts  # the same over the step's parts, for after_step
         self._parts, self._part = 1, 0  # of an accumulated step: how many, and how many have been
-        self._lost, self._means = False, (self.sums, self.counts)  # an overflow in this step; the means at its start,
-        self._start: list[dict[str, Any]] = []  # and the methods' states
+        self._lost, self._losses = False, (self.last, self.sums, self.counts)  # an overflow in this step; at its start,
+        self._start: list[dict[str, Any]] = []  # the losses before it and the methods' states
         self._pending: GraphStep | None = None  # a step that after_step has not looked at
         self._own: list[tuple[nn.Parameter, int, Tensor | None]] = []  # what an optimizer moves, versions, values
         self._versions: dict[Any, int] = {}  # of all parameters, before their gradients were there
@@ -219,6 +219,8 @@ class Balancer:
             Unmet: the method lacks something. NonFinite, BadOption, ValueError: as for the method and for GraphStep.
         """
         named = self._in_order(losses)
+        if isinstance(targets, Tensor):
+            raise ValueError(f"targets in one tensor {list(targets.shape)}; give one per task, by name or in order.")
         aims: Any = None if targets is None else list(self._in_order(targets, "targets").values())
         nest = [t for t in tree_leaves(features) if isinstance(t, Tensor) or is_dataclass(t) or hasattr(t, "__dict__")]
         if closed := sorted({type(t).__name__ for t in nest if not isinstance(t, Tensor)}):
@@ -259,7 +261,7 @@ class Balancer:
 
         Args:
             losses: computes those of the same batch (of all parts of an accumulated step, their means), without a
-                graph. Running statistics and random generators are left as they are, unless FAMO has masks="fresh".
+                graph (a penalty on gradients takes torch.enable_grad() inside). Running statistics and random generators are left as they are, unless FAMO has masks="fresh".
 
         Raises:
             Unmet: the method wants the dropout masks of the first look, and there was no `begin_step`.
@@ -289,15 +291,15 @@ class Balancer:
         method is as it was before. Unmet: a part of an accumulated step has been, and its last has not."""
         if self._part:
             raise Unmet("balance.skip_step() leaves out a whole step; call it after the last part of accumulate.")
-        if self._moved.isdisjoint(self._versions) and all(p._version == v for p, v in self._versions.items()):
+        if self._moved.isdisjoint(self._versions):
             self._restore()
         self._pending, self._own = None, []
 
     def _restore(self) -> None:
-        """The methods and the epoch's means, as they were before this step."""
+        """The methods, and the losses that they are told of, as they were before this step."""
         for smto, state in zip(self.smtos, self._start, strict=False):
             smto.load_state_dict(state)
-        self.sums, self.counts = self._means
+        self.last, self.sums, self.counts = self._losses
 
     def _in_order(self, losses: Losses, what: str = "losses") -> dict[str, Tensor | None]:
         """The losses, or what is called so, by name, in the tasks' order."""
@@ -375,7 +377,8 @@ class Balancer:
         self._moved, self._versions = set(), {p: p._version for p in everyone}
         kept, result = [p.grad for p in everyone], None
         if self._part == 0:
-            self._lost, self._means, states = False, (self.sums, self.counts), [s.state_dict() for s in self.smtos]
+            self._lost, self._losses = False, (self.last, self.sums, self.counts)
+            states = [smto.state_dict() for smto in self.smtos]
             self._start = [{n: v.clone() if isinstance(v, Tensor) else v for n, v in s.items()} for s in states]
         for p in everyone:
             p.grad = None
@@ -426,14 +429,13 @@ class Balancer:
 
     def _count(self, named: Mapping[str, Tensor | None], step: GraphStep, result: StepResult) -> None:
         """Losses join the means of the epoch and of an accumulated step."""
-        self.last = step.losses
-        there = [loss is not None for loss in named.values()]
-        present = 1 if all(there) else torch.tensor(there).to(self.last)
+        there, losses = [loss is not None for loss in named.values()], step.losses
+        present = 1 if all(there) else torch.tensor(there).to(losses)
         if not self._lost:
-            self.sums, self.counts = self.sums + self.last * present, self.counts + present
+            self.last, self.sums, self.counts = losses, self.sums + losses * present, self.counts + present
         if self._part == 0:
-            self.before, self.times = torch.zeros_like(self.last), torch.zeros_like(self.last)
-        self.before, self.times = self.before + self.last * present, self.times + present
+            self.before, self.times = torch.zeros_like(losses), torch.zeros_like(losses)
+        self.before, self.times = self.before + losses * present, self.times + present
         self._part = (self._part + 1) % self._parts
         self.steps += self._part == 0
         self._seen.clear()
@@ -452,8 +454,9 @@ class Balancer:
         """The state between two steps. torch.load reads it with its defaults. Unmet: a step is not at its end."""
         if self._part or self._pending is not None:
             raise Unmet("balance.state_dict() is asked for between backward and after_step, or inside accumulate.")
-        remembered = {name: getattr(self, name) for name in REMEMBERED}
-        return {"method": [self.key, self.num_tasks], "smtos": [smto.state_dict() for smto in self.smtos], **remembered}
+        states = {"smtos": [smto.state_dict() for smto in self.smtos]}
+        states |= {name: getattr(self, name) for name in REMEMBERED}
+        return copy.deepcopy({"method": [self.key, self.num_tasks], **states})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from that state, in a Balancer made with the same arguments."""
@@ -468,13 +471,19 @@ class Balancer:
             value = state[name]
             setattr(self, name, value.to(self.last) if isinstance(value, Tensor) else copy.copy(value))
         self._pending, self._own, self._random_state, self._seen, self._versions = None, [], None, set(), {}
-        self._start, self._means = [], (self.sums, self.counts)
+        self._start, self._losses = [], (self.last, self.sums, self.counts)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)  # of a copy
+        ALIVE.add(self)
 
 
 ALIVE: weakref.WeakSet[Balancer] = weakref.WeakSet()  # who is told what an optimizer has moved
 
 
 def _note_moved(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    if getattr(optimizer, "found_inf", None):  # a GradScaler calls a fused optimizer, which then leaves the step out
+        return
     for balancer in ALIVE:
         everyone = itertools.chain(*(group["params"] for group in optimizer.param_groups))
         balancer._moved.update(p for p in everyone if p in balancer._versions)

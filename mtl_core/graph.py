@@ -268,13 +268,11 @@ class GraphStep(Step):
         return self.replicas.means(total.keys(), total.values())
 
     def _fill(self, gradients: Mapping[Tensor, Tensor]) -> None:
-        self._spent, ends = True, dict[int, int]()  # of what is taken, by storage
+        """Copies: autograd gives one tensor for p and q in p + q, the weight for a parameter that is added to a loss,
+        and a layer's own buffer where its backward pass returns it."""
+        self._spent = True
         for p, gradient in gradients.items():
-            new = gradient.to(p.dtype)  # autograd gives one tensor for p and q in p + q, and for cat([p, q]) + r
-            if new.stride() != p.stride() or new.data_ptr() < ends.get(new.untyped_storage().data_ptr(), 0):
-                new = torch.empty_like(p).copy_(new)
-            p.grad = new
-            ends[new.untyped_storage().data_ptr()] = new.data_ptr() + new.nbytes
+            p.grad = torch.empty_like(p).copy_(gradient)
 
     def release(self) -> None:
         """Let go of the graph and of all gradients; the losses stay."""
@@ -347,8 +345,8 @@ def below_features(features: Sequence[Tensor]) -> list[Any]:
         raise ValueError("one of the features is made of another; give those that come first, or no features.")
     if not all(z.dim() for z in features):
         raise ValueError("a feature has no dimensions; the first is that of the samples, [B, …].")
-    if any(z._backward_hooks for z in features):
-        raise ValueError("a hook on the features would act twice; put it on what they are made of.")
+    if any(z._backward_hooks or z.retains_grad for z in features):
+        raise ValueError("a hook on the features, or retain_grad, would act twice; put it on what they are made of.")
     return below
 
 

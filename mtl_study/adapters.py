@@ -135,14 +135,14 @@ class LibMTL(SMTO):
             self.own.update_w(step.reevaluate(fresh=True))
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The class's tensors, arrays, optimizers, numbers and lists of them go along, as torch.load reads them."""
+        """Copies of the class's tensors, arrays, optimizers, numbers and lists of them, as torch.load reads them."""
         own = {name: value for name, value in vars(self.own).items() if name[0] != "_"}
         arrays = {name: torch.from_numpy(v.copy()) for name, v in own.items() if isinstance(v, np.ndarray)}
         optimizers = {name: v.state_dict() for name, v in own.items() if isinstance(v, torch.optim.Optimizer)}
         tensors = {name: v.detach() for name, v in own.items() if isinstance(v, Tensor)}
         lists = {name: v if isinstance(v, list) else [v] for name, v in own.items()}
         numbers = {name: own[name] for name, v in lists.items() if all(isinstance(n, int | float) for n in v)}
-        return {**super().get_extra_state(), "own": (numbers, tensors, arrays, optimizers)}
+        return {**super().get_extra_state(), "own": copy.deepcopy((numbers, tensors, arrays, optimizers))}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         super().set_extra_state(state)
@@ -152,9 +152,9 @@ class LibMTL(SMTO):
                 own[name].data.copy_(kept)  # an optimizer may hold this one
             else:
                 own[name] = kept.clone()
-        own.update(numbers, **{name: kept.numpy().copy() for name, kept in arrays.items()})
+        own.update(copy.deepcopy(numbers), **{name: kept.numpy().copy() for name, kept in arrays.items()})
         for name, kept in optimizers.items():
-            own[name].load_state_dict(kept)
+            own[name].load_state_dict(copy.deepcopy(kept))
 
 
 class _Answered(nn.Module):

@@ -26,7 +26,8 @@ import pandas as pd
 from mtl_core import problems, smtos
 from mtl_core.names import nearest
 from mtl_core.smtos import SMTO
-from mtl_study import artifacts
+from mtl_core.smtos.base import REGISTRY
+from mtl_study import adapters, artifacts
 from mtl_study.analysis import comparisons, delta, frames, inference, rankings, targets
 from mtl_study.checking import Report, check_smto
 from mtl_study.experiments import protocol, runner
@@ -147,11 +148,13 @@ def load(path: str | os.PathLike[str]) -> type[SMTO]:
     module: ModuleType = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
-    found = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == name]
-    methods = [one for one in found if issubclass(one, SMTO) and "key" in vars(one)]
+    classes = {one for one in vars(module).values() if inspect.isclass(one) and issubclass(one, SMTO)}
+    found = [one for one in classes if "key" in vars(one) and one.__module__ in (name, adapters.__name__)]
+    methods = [one for one in found if REGISTRY.get(one.key) is one]
     if len(methods) != 1:
-        names = listed((one.__name__ for one in methods), none="none")
-        raise BadMethod(f"{file} defines {len(methods)} methods ({names}); expected one class with a key.")
+        names = listed(sorted(f"{one.__name__} with the key {one.key!r}" for one in methods or found), none="none")
+        words = ". Put @register above the class" if found and not methods else ""
+        raise BadMethod(f"{file} registers {len(methods)} methods, not one; those with a key: {names}{words}.")
     return methods[0]
 
 

@@ -41,7 +41,7 @@ def tasks_of(columns: list[str]) -> dict[str, tuple[str, str, bool]]:
         name, _, sign = column.strip().rpartition(" ")
         if sign not in SIGNS or not name:
             raise BadTable(f"column {column!r}: end it in ↑ (higher is better) or ↓, e.g. 'accuracy ↑'.")
-        task, _, metric = name.strip().partition("/")
+        task, metric = (part.strip() for part in name.partition("/")[::2])
         found[column] = (task, metric or task, SIGNS[sign])
     if not found:
         raise BadTable("there is no column of a metric; expected method, seed and a column like 'accuracy ↑'.")
@@ -74,15 +74,21 @@ def gains(frame: pd.DataFrame, single: str = "single", level: float = 0.95) -> p
     values = frame[list(meaning)].apply(pd.to_numeric, errors="coerce")
     if wrong := [f"{c!r}, row {i + 2}" for c in meaning for i in np.flatnonzero(values[c].isna() & ~_empty(frame[c]))]:
         raise BadTable(f"not a number: {'; '.join(wrong)}.")
-    zero = values[names == single] == 0  # Δm divides by it
+    if not 0 < level < 1:
+        raise BadTable(f"level = {level} of the intervals: expected a share between 0 and 1, as 0.95.")
+    if "seed" in frame and (lacking := [str(i + 2) for i in np.flatnonzero(_empty(frame["seed"]))]):
+        raise BadTable(f"no seed in row {', '.join(lacking)}; without that column rows are seeds in their order.")
+    below = values[names == single] <= 0
     infinite = np.isinf(values)
-    for words, where in (("infinite", infinite), (f"0 in a row of {single!r}, which Δm divides by", zero)):
+    for words, where in (("infinite", infinite), (f"0 or less in a row of {single!r}; Δm is percent of it", below)):
         if wrong := [c for c in meaning if where[c].any()]:
             raise BadTable(f"{words}: {', '.join(map(repr, wrong))}.")
     seeds = frame["seed"] if "seed" in frame else frame.groupby(names, sort=False).cumcount() + 1
     long = values.rename(columns=meaning).assign(smto=names, seed=seeds.to_numpy()).set_index(["smto", "seed"])
     long.columns = pd.MultiIndex.from_tuples([key[:2] for key in long.columns], names=["task", "metric"])
     alone = long.loc[[single]].stack(["task", "metric"], future_stack=True).dropna().droplevel("smto").rename("value")
+    if twice := [f"{task}/{m} (seed {seed})" for task, m, seed in _twice(alone, ["task", "metric", "seed"])]:
+        raise BadTable(f"twice in rows of {single!r}: {', '.join(twice)}.")
     tasks = _tasks(meaning)
     pairs = [(task.name, metric) for task in tasks for metric in task.metrics]
     if missing := [f"{t}/{m}" if t != m else t for t, m in pairs if (t, m) not in set(alone.index.droplevel("seed"))]:
@@ -91,14 +97,18 @@ def gains(frame: pd.DataFrame, single: str = "single", level: float = 0.95) -> p
     if methods.empty or methods.isna().any(axis=None):
         gaps = [f"{smto} (seed {seed})" for smto, seed in methods.index[methods.isna().any(axis=1)]]
         raise BadTable(f"every method needs all metrics; empty cells: {', '.join(gaps) or 'there is no other method'}.")
-    if methods.index.duplicated().any():
-        twice = ", ".join(f"{smto} (seed {seed})" for smto, seed in methods.index[methods.index.duplicated()])
-        raise BadTable(f"twice in the table: {twice}.")
+    if twice := [f"{smto} (seed {seed})" for smto, seed in _twice(methods, ["smto", "seed"])]:
+        raise BadTable(f"twice in the table: {', '.join(twice)}.")
     return _measured(methods, alone, tasks, level)
 
 
 def _empty(column: pd.Series) -> pd.Series:
     return column.isna() | column.astype(str).str.strip().isin(["", "-", "–"])
+
+
+def _twice(rows: pd.DataFrame | pd.Series, levels: list[str]) -> list[tuple[Any, ...]]:
+    index = rows.index.reorder_levels(levels)
+    return list(index[index.duplicated()])
 
 
 def _tasks(meaning: dict[str, tuple[str, str, bool]]) -> list[Task]:

@@ -103,10 +103,10 @@ class AutoLambda(Wrapping):
                 for s in (1, -1)
             )
             return (ahead - behind) / (2 * epsilon)
-        slopes = step.jacobian @ step.flatten([v[p] for p in step.shared])
+        slopes = (step.jacobian.conj() @ step.flatten([v[p] for p in step.shared])).real
         for k, head in enumerate(step.head_gradients):
             for p, gradient in head.items():
-                slopes[k] += (gradient * v[p]).sum()
+                slopes[k] += (gradient.conj() * v[p]).sum().real
         return slopes
 
     def backward(self, step: Step) -> StepResult:

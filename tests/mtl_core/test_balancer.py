@@ -6,7 +6,7 @@ import copy
 import itertools
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import mtl_core.graph
 from mtl_core.balancer import Unmet
 from mtl_core.options import BadOption
 from mtl_core.smtos import NonFinite, StepResult, build
-from mtl_core.smtos.registry import keys
+from mtl_core.smtos.registry import keys, options
 from mtl_core.step import MultiTaskModel, Step, inner_products
 
 
@@ -289,8 +289,13 @@ def test_a_hook_on_the_features_is_refused() -> None:
         z.register_hook(lambda g: -0.1 * g)
         return z
 
-    with pytest.raises(ValueError, match="a hook on the features would act twice"):
-        by_features(features=turned)
+    def kept(_: Tensor, z: Tensor) -> Tensor:
+        z.retain_grad()
+        return z
+
+    for features in (turned, kept):
+        with pytest.raises(ValueError, match="a hook on the features, or retain_grad, would act twice"):
+            by_features(features=features)
 
 
 def test_a_task_that_passes_all_features_by_is_named() -> None:
@@ -1227,6 +1232,188 @@ def test_a_state_is_a_copy() -> None:
     assert_close((state["sums"], state["counts"], state["last"]), before, rtol=0, atol=0)
     first.load_state_dict(state)
     first.backward(net.losses(net.features(x)))
+
+
+class Loop:
+    """A method's loop over a trunk and two heads."""
+
+    def __init__(self, key: str) -> None:
+        torch.manual_seed(0)
+        self.layers, self.x = nn.ModuleList([nn.Linear(3, 5), nn.Linear(5, 1), nn.Linear(5, 1)]), torch.randn(4, 3)
+        self.trunk, *self.heads = self.layers
+        smto = build(key, 2, **({"weights": [0.3, 0.7]} if key == "fixed" else {}))
+        given = {"lr": 0.01, "heads": self.heads, "likelihoods": ["gaussian"] * 2, "feature_shape": 5}
+        self.balance = mtl_core.Balancer(smto, self.trunk.parameters(), **given)
+        learnt = [p for group in self.balance.parameters() for p in group["params"]]
+        self.optimizer = torch.optim.SGD([*self.layers.parameters(), *learnt], lr=0.01)
+        self.balance.begin_epoch()
+
+    def losses(self, factor: float = 1.0) -> tuple[Tensor, list[Tensor]]:
+        z = self.trunk(self.x)
+        seen = [self.balance.transform(z, k) for k in range(2)]
+        return z, [factor * (head(own) - 1).square().mean() for head, own in zip(self.heads, seen, strict=True)]
+
+    def backward(self, factor: float = 1.0, missing: Sequence[int] = (), scaler: Any = None) -> Tensor:
+        self.optimizer.zero_grad()
+        self.balance.begin_step()
+        z, losses = self.losses(factor)
+        there = [None if k in missing else loss for k, loss in enumerate(losses)]
+        given = {"targets": [torch.ones(4, 1)] * 2, "second_batch": lambda: self.losses(factor)[1], "scaler": scaler}
+        return self.balance.backward(there, z, **given).weights
+
+    def step(self, factor: float = 1.0, missing: Sequence[int] = ()) -> Tensor:
+        weights = self.backward(factor, missing)
+        self.optimizer.step()
+        self.balance.after_step(lambda: self.losses(factor)[1])
+        return weights
+
+
+def numbers(state: dict[str, Any]) -> list[Any]:
+    """What a state holds besides names."""
+    return [value for name, value in state.items() if name not in ("method", "tasks")]
+
+
+def own_keys() -> list[str]:
+    """Methods that a loop can have as they come."""
+    return [key for key in keys() if "inner" not in options(key) or key == "auto_lambda"]
+
+
+@pytest.mark.parametrize("key", own_keys())
+def test_a_state_that_is_kept_in_memory_is_of_one_moment(key: str) -> None:
+    """Two steps later it is what it was, and from it the same comes again."""
+    loop = Loop(key)
+    loop.step()
+    state, layers = loop.balance.state_dict(), copy.deepcopy(loop.layers.state_dict())
+    before, found = copy.deepcopy(state), [loop.step(2.0), loop.step(3.0)]
+    assert_close(numbers(state), numbers(before), rtol=0, atol=0, equal_nan=True)
+    loop.balance.load_state_dict(state)
+    loop.layers.load_state_dict(layers)
+    assert_close([loop.step(2.0), loop.step(3.0)], found, rtol=0, atol=0, equal_nan=True)
+    assert_close(numbers(state), numbers(before), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("how", ["skip_step", "overflow"])
+@pytest.mark.parametrize("key", [key for key in own_keys() if key not in ("bayesagg_mtl", "gradnorm")])
+def test_a_step_that_is_left_out_is_not_the_last_one_of_a_missing_task(key: str, how: str) -> None:
+    """Its losses, a hundred times as large, are not what a task had that is then missing from a batch."""
+    plain, other = Loop(key), Loop(key)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127) if how == "overflow" else None
+    plain.step(), other.step()
+    other.backward(100.0, scaler=scaler)
+    other.balance.skip_step()
+    assert_close(other.balance.last, plain.balance.last, rtol=0, atol=0)
+    assert_close(other.backward(missing=[1]), plain.backward(missing=[1]), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("key", ["moco", "db_mtl"])
+def test_a_fused_optimizer_that_leaves_a_step_out_has_moved_nothing(key: str, fused: bool) -> None:
+    """Something else has made a gradient infinite; a GradScaler calls the optimizer, which sees it and does nothing."""
+    loop, scaler = Loop(key), torch.amp.GradScaler("cpu")
+    optimizer = torch.optim.Adam(loop.layers.parameters(), fused=fused)
+    for spoilt in (False, True):
+        before, weight = loop.balance.state_dict(), loop.trunk.weight.clone()
+        loop.backward(scaler=scaler)
+        if spoilt:
+            loop.trunk.weight.grad[0, 0] = torch.inf
+        scaler.step(optimizer)
+        scaler.update()
+        assert torch.equal(weight, loop.trunk.weight) == spoilt
+        if not spoilt:
+            moved = loop.balance.state_dict()
+            loop.balance.skip_step()  # too late: the step has been taken, and stays
+            assert_close(numbers(loop.balance.state_dict()), numbers(moved), rtol=0, atol=0)
+    loop.balance.skip_step()
+    assert_close(loop.balance.state_dict()["smtos"], before["smtos"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("key", ["moco", "db_mtl"])
+def test_what_was_looked_at_between_backward_and_skip_step_is_no_step(key: str) -> None:
+    """Averaged weights are put in to look at them, and taken out."""
+    loop = Loop(key)
+    loop.step()
+    before = loop.balance.state_dict()
+    loop.backward(2.0)
+    with torch.no_grad():
+        loop.trunk.weight.mul_(2).div_(2)
+    loop.balance.skip_step()
+    assert_close(loop.balance.state_dict()["smtos"], before["smtos"], rtol=0, atol=0)
+
+
+class Kept(torch.autograd.Function):
+    """A sum whose gradient is a buffer of its own."""
+
+    ones = torch.ones(3)
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor) -> Tensor:
+        return w.sum()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+        return Kept.ones
+
+
+@pytest.mark.parametrize("key", own_keys())
+def test_a_gradient_is_nobody_elses_memory(key: str) -> None:
+    """A number added to a loss has the loss's weight as its gradient; some layers give a buffer of their own."""
+    loop, number, buffered = Loop(key), nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(3))
+    plain = loop.losses
+
+    def losses(factor: float = 1.0) -> tuple[Tensor, list[Tensor]]:
+        z, (first, second) = plain(factor)
+        return z, [first + number + Kept.apply(buffered), second]
+
+    loop.losses = losses  # type: ignore[method-assign]
+    weights = loop.backward()
+    before = copy.deepcopy([weights, loop.balance.smto.state_dict()])
+    for p in (number, buffered):
+        assert p.grad is not None
+        p.grad.zero_()
+    assert_close([weights, loop.balance.smto.state_dict()], before, rtol=0, atol=0, equal_nan=True)
+    assert Kept.ones.all()
+
+
+def test_a_copy_of_a_balancer_knows_what_an_optimizer_moves() -> None:
+    """By a step size of 0, which changes no value and, fused, no version."""
+    loop = copy.deepcopy(Loop("famo"))
+    loop.optimizer = torch.optim.Adam(loop.layers.parameters(), lr=0.0, fused=True)
+    for _ in range(2):
+        loop.step()
+
+
+@pytest.mark.parametrize("key", ["auto_lambda", "famo", "gradnorm", "imtl_l"])
+def test_complex_parameters_are_pairs_of_real_ones(key: str) -> None:
+    """To methods that form no Gramian. Auto-Lambda multiplies gradients of two batches; what is learnt is real."""
+    torch.manual_seed(0)
+    start, x = torch.randn(3, 5, 2), torch.randn(4, 8, 3, dtype=torch.complex64)
+    layers, found = nn.ModuleList([nn.Linear(5, 1), nn.Linear(5, 1)]), []
+    for w in (nn.Parameter(torch.view_as_complex(start.clone())), nn.Parameter(start.clone())):
+        heads = copy.deepcopy(layers)
+        balance = mtl_core.Balancer(key, [w], 2, lr=0.1)
+        balance.begin_epoch()
+        learnt = [p for group in balance.parameters() for p in group["params"]]
+        optimizer = torch.optim.SGD([w, *heads.parameters(), *learnt], lr=0.1)
+
+        def losses(batch: Tensor, w: Tensor = w, heads: nn.ModuleList = heads) -> list[Tensor]:
+            z = (batch @ (w if w.is_complex() else torch.view_as_complex(w))).abs()
+            return [(k + 1) * (head(z) - k).square().mean() for k, head in enumerate(heads)]
+
+        for batch, another in itertools.pairwise(x):
+            optimizer.zero_grad()
+            balance.backward(losses(batch), second_batch=lambda other=another, of=losses: of(other))  # type: ignore[misc]
+            optimizer.step()
+            balance.after_step(lambda batch=batch, of=losses: of(batch))  # type: ignore[misc]
+        found.append([torch.view_as_real(w) if w.is_complex() else w, balance.last])
+    assert_close(found[0], found[1])
+
+
+def test_targets_come_one_per_task() -> None:
+    """A tensor of two rows is not two targets."""
+    loop = Loop("bayesagg_mtl")
+    z, losses = loop.losses()
+    with pytest.raises(ValueError, match=r"targets in one tensor \[2, 2\]; give one per task"):
+        loop.balance.backward(losses, z, targets=torch.ones(2, 2))
 
 
 def test_a_state_of_something_else_is_refused() -> None:

@@ -91,6 +91,22 @@ class Looking(Weighting):
         self.by.step()
 
 
+class InPlace(Weighting):
+    """What it keeps it changes in place: a tensor, a list, an array, and what an optimizer of its own holds."""
+
+    def init_param(self) -> None:
+        self.w, self.places = torch.ones(self.task_num, requires_grad=True), [0, 0]
+        self.by, self.seen = torch.optim.Adam([self.w], lr=0.1), np.zeros(1)
+
+    def backward(self, losses: Tensor) -> None:
+        self.w.data.mul_(0.9)
+        self.places[0] += 1
+        self.seen += 1
+        self.w.grad = losses.detach().clone()
+        self.by.step()
+        (losses * self.w.detach()).sum().backward()
+
+
 class Late(Weighting):
     """What is learnt is left alone in the first epoch, as GradNorm's."""
 
@@ -208,6 +224,23 @@ def test_a_state_is_saved_and_restored(weighting: type, tmp_path: Path) -> None:
     other.heads.load_state_dict(loop.heads.state_dict())
     for _ in range(2):
         assert_close(other.step(), loop.step(), rtol=0, atol=0)
+
+
+def test_what_a_class_changes_in_place_goes_back_with_a_step_that_is_left_out() -> None:
+    """And a state that was kept in memory does not change."""
+    loop = Loop(from_libmtl(InPlace)(2))
+    loop.step()
+    state = loop.balance.state_dict()
+    before, own = copy.deepcopy(state["smtos"]), loop.balance.smto.own
+    loop.balance.backward(loop.losses())
+    assert own.places == [2, 0] and own.seen == 2
+    loop.balance.skip_step()
+    assert own.places == [1, 0] and own.seen == 1 and own.by.state_dict()["state"][0]["step"] == 1
+    assert_close(loop.balance.state_dict()["smtos"], before, rtol=0, atol=0)
+    loop.step()
+    loop.balance.load_state_dict(state)
+    loop.step()
+    assert_close(state["smtos"], before, rtol=0, atol=0)
 
 
 def test_what_asks_for_more_is_refused() -> None:

@@ -115,14 +115,24 @@ def test_a_class_serves_as_well_as_a_file(mine):
             newcomer.against_shipped(smto, "mine")
 
 
+def test_a_file_may_take_over_a_method_of_torchjd(tmp_path):
+    path = tmp_path / "theirs.py"
+    path.write_text(
+        "from torchjd.aggregation import UPGrad\nfrom mtl_core.smtos.base import register\n"
+        "from mtl_study import from_torchjd\nMine = register(from_torchjd(UPGrad(), key='theirs'))\n"
+    )
+    assert newcomer.load(path).key == "theirs"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1", "defines 0 methods"),
+        ("x = 1", "registers 0 methods, not one; those with a key: none\\."),
         (
             MINE + MINE.replace("InverseNorms", "Other").replace("of_mine", "of_another"),
-            "defines 2 methods .InverseNorms",
+            "registers 2 methods, not one.*: InverseNorms with the key 'inverse_norms_of_mine' and Other",
         ),
+        (MINE.replace("@register", ""), "registers 0 methods, not one.*'inverse_norms_of_mine'. Put @register above"),
         (MINE.replace("inverse_norms_of_mine", "edm"), "two SMTOs are called 'edm'"),
         (MINE.replace("gramian.diagonal()", "gramian[0]"), "broken"),
     ],

@@ -49,6 +49,12 @@ def test_the_interval_holds_the_error_of_the_single_task_models():
     assert 0.9 <= hits / 120 <= 0.99 and without / 120 < 0.6
 
 
+def test_a_level_is_a_share_and_blanks_around_a_slash_are_none():
+    with pytest.raises(table.BadTable, match="level = 95 of the intervals: expected a share between 0 and 1"):
+        table.gains(frame(), level=95)
+    assert table.gains(frame(TEXT.replace("seg/accuracy", "seg / accuracy"))).equals(table.gains(frame()))
+
+
 def test_without_a_column_of_seeds_rows_count_as_seeds():
     rows = frame("method, accuracy ↑\nsingle, .5\nsingle, .6\nmine, .55\nmine, .66\n")
     found = table.gains(rows).loc["mine"]
@@ -64,7 +70,10 @@ def test_without_a_column_of_seeds_rows_count_as_seeds():
         ((".0171", "abc"), "not a number: 'depth ↓', row 6"),
         (("mgda, 2, .53", "mgda, 2, "), "empty cells: mgda .seed 2"),
         (("mgda, 2", "mgda, 1"), "twice in the table: mgda .seed 1"),
-        (("single, 1, .50", "single, 1, 0"), "0 in a row of 'single', which Δm divides by: 'seg/mIoU ↑'"),
+        (("single, 1, .50", "single, 1, 0"), "0 or less in a row of 'single'; Δm is percent of it: 'seg/mIoU ↑'"),
+        (("single, 1, .50", "single, 1, -2"), "0 or less in a row of 'single'"),
+        (("single, 2, , , .0170", "single, 1, , , .0170"), "twice in rows of 'single': depth/depth .seed 1"),
+        (("mgda, 2", "mgda, "), "no seed in row 9"),
         ((".0171", "inf"), "infinite: 'depth ↓'"),
         ((".0160\nsingle, 2, , , .0170", "\nsingle, 2, , , "), "no row of 'single' has a value of depth"),
     ],
