@@ -261,7 +261,8 @@ class Balancer:
 
         Args:
             losses: computes those of the same batch (of all parts of an accumulated step, their means), without a
-                graph (a penalty on gradients takes torch.enable_grad() inside). Running statistics and random generators are left as they are, unless FAMO has masks="fresh".
+                graph (a penalty on gradients takes torch.enable_grad() inside). Running statistics and generators
+                are left as they are, unless FAMO has masks="fresh".
 
         Raises:
             Unmet: the method wants the dropout masks of the first look, and there was no `begin_step`.
