@@ -100,7 +100,7 @@ def best_rates(table: pd.DataFrame) -> dict[Way, tuple[float, bool]]:
 
 def at_best(table: pd.DataFrame) -> pd.DataFrame:
     """The rows at the best step size (`best_rates`), and the single-task models of a seed as if they were one run:
-    their mean gain, under the name ALONE.
+    their mean gain and that in each task, under the name ALONE.
 
     Returns:
         And a column inside: whether the step sizes tried have a smaller and a larger one.
@@ -112,18 +112,28 @@ def at_best(table: pd.DataFrame) -> pd.DataFrame:
     rows = table.assign(inside=inside)[np.array(chosen, dtype=bool)]
     several, single = rows[rows.tasks > 1], rows[rows.tasks == 1]
     counts = single.groupby(["optimizer", "seed"]).problem.transform("nunique")
+    how = {"seconds": "sum", "inside": "all"}
+    how |= dict.fromkeys(["delta_m", "val_delta_m", *task_names(rows)], "mean")
     joined = (
         single[counts == single.problem.nunique()]
         .groupby(["optimizer", "seed"], sort=False, as_index=False)
-        .agg({"delta_m": "mean", "val_delta_m": "mean", "seconds": "sum", "inside": "all"})
+        .agg(how)
         .assign(problem="".join(several.problem[:1]), smto=ALONE, factor=1.0)
     )
     return pd.concat([several, joined.reindex(columns=rows.columns)], ignore_index=True)
 
 
-def interaction(best: pd.DataFrame, other: str = "sgd", of: str = "adam") -> pd.DataFrame:
+def task_names(table: pd.DataFrame) -> list[str]:
+    """The tasks that a table has gains in."""
+    return [name for name in table if name not in (*COLUMNS, "inside", "preferred")]
+
+
+def interaction(best: pd.DataFrame, other: str = "sgd", of: str = "adam", value: str = "delta_m") -> pd.DataFrame:
     """What one optimizer gives over another, to methods and to single-task models, seed by seed. A method counts where
     all four best step sizes are inside their grids: one at an edge says only how far the grid reached.
+
+    Args:
+        best: `at_best`. value: which of its columns, Δm or the gain in a task.
 
     Returns:
         problem, smto, seed, seconds; gain (points of Δm, `of` minus the other), gain_alone, and interaction, the first
@@ -133,14 +143,14 @@ def interaction(best: pd.DataFrame, other: str = "sgd", of: str = "adam") -> pd.
     problem = best.problem.iloc[0] if len(best) else ""
     columns = ["problem", "smto", "seed", "seconds", "gain", "gain_alone", "interaction"]
     inside = best.groupby(["smto", "optimizer"]).inside.all()
-    value = best.set_index(["smto", "optimizer", "seed"]).sort_index()
+    at = best.set_index(["smto", "optimizer", "seed"]).sort_index()
     rows = []
     for smto in dict.fromkeys(best.smto):
         four = [(name, optimizer) for name in (smto, ALONE) for optimizer in (of, other)]
         if smto == ALONE or not all(inside.get(pair, False) for pair in four):
             continue
-        numbers = pd.DataFrame({pair: value.delta_m.loc[pair] for pair in four}).dropna()
-        seconds = pd.DataFrame({pair: value.seconds.loc[pair] for pair in four}).sum(axis=1)
+        numbers = pd.DataFrame({pair: at[value].loc[pair] for pair in four}).dropna()
+        seconds = pd.DataFrame({pair: at.seconds.loc[pair] for pair in four}).sum(axis=1)
         for seed, (a, b, c, d) in zip(numbers.index, numbers.to_numpy(), strict=True):
             rows.append((problem, smto, seed, seconds[seed], a - b, c - d, (a - b) - (c - d)))
     return pd.DataFrame(rows, columns=columns)
@@ -202,16 +212,23 @@ def ends(best: pd.DataFrame) -> pd.DataFrame:
         best: `at_best` of `preferences`.
 
     Returns:
-        problem, smto ("unit_scal", for the rules), seed, seconds, and "apart OPTIMIZER"; NaN where a seed lacks a
-        preference, or a best step size is the smallest or the largest that was tried.
+        problem, smto ("unit_scal", for the rules), seed, seconds, "apart OPTIMIZER", and "apart OPTIMIZER TASK" for
+        each task; NaN where a seed lacks a preference, or a best step size is the smallest or the largest tried.
     """
     tasks = list(dict.fromkeys(best.preferred)) if len(best) else []
     found = pd.DataFrame(index=pd.Index(sorted(set(best.seed)), name="seed"))
     for optimizer, rows in best.groupby("optimizer", sort=False):
         of = {name: rows[rows.preferred == name].set_index("seed")[tasks] for name in tasks}
-        apart = [of[name][name] - of[other][name] for name in tasks for other in tasks if other != name]
-        far = sum(apart) / len(apart) if apart and rows.inside.all() else np.nan
-        found[f"apart {optimizer}"] = far
+        apart = {
+            name: pd.concat([of[name][name] - of[other][name] for other in tasks if other != name], axis=1).mean(
+                axis=1, skipna=False
+            )
+            for name in tasks
+            if len(tasks) > 1 and rows.inside.all()
+        }
+        found[f"apart {optimizer}"] = sum(apart.values()) / len(apart) if apart else np.nan
+        for name in tasks:
+            found[f"apart {optimizer} {name}"] = apart.get(name, np.nan)
     problem = best.problem.iloc[0] if len(best) else ""
     return found.assign(problem=problem, smto="unit_scal", seconds=best.groupby("seed").seconds.sum()).reset_index()
 

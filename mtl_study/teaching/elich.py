@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from mtl_study.analysis import conflicts
-from mtl_study.analysis.confounds import ALONE, at_the_edge, front, gains, orders
+from mtl_study.analysis.confounds import ALONE, at_the_edge, front, gains, interaction, orders, task_names
 from mtl_study.analysis.inference import t_interval
 from mtl_study.experiments import inner
 from mtl_study.look import OPTIMIZERS, label, problem_label
@@ -212,8 +212,8 @@ def on_front(best: pd.DataFrame, tasks: Sequence[str]) -> str:
     )
 
 
-def on_muon(of_muon: pd.DataFrame) -> str:
-    """What Muon gives over Adam to methods and to single-task models.
+def on_muon(of_muon: pd.DataFrame, best: pd.DataFrame) -> str:
+    """What Muon gives over Adam to methods and to single-task models, and what speaks against it.
 
     Args:
         of_muon: `confounds.interaction(best, other="adam", of="muon")`.
@@ -222,9 +222,28 @@ def on_muon(of_muon: pd.DataFrame) -> str:
         return "Muon cannot be compared here: it was not trained, or a best step size is at the edge of those tried."
     gains, alone = of_muon.groupby("smto", sort=False).gain, of_muon.groupby("seed").gain_alone.first()
     words = [f"{_gain(values)} for {label(str(smto))}" for smto, values in gains]
+    says = f"From Adam to Muon, in points of Δm with 95 % intervals: {listed(words)}, and {_gain(alone)} for the"
+    return f"{says} single-task models.{_against_muon(best)}"
+
+
+def _beyond_muon(best: pd.DataFrame) -> str:
+    """In which tasks Muon helps the uniform loss more than single-task models."""
+    found = {name: interaction(best, "adam", "muon", name) for name in task_names(best)}
+    means = {name: of_task[of_task.smto == "unit_scal"].interaction.mean() for name, of_task in found.items()}
+    by_task = listed(f"{number(mean, 1, sign=True)} points in {name}" for name, mean in means.items())
+    return f"what Muon gives the uniform loss beyond that is {by_task}"
+
+
+def _against_muon(best: pd.DataFrame) -> str:
+    """And how far the uniform loss stays below single-task models, and whether its runs are at their end."""
+    rows = best[(best.optimizer == "muon") & (best.factor == 1)]
+    level, late = rows.groupby("smto").delta_m.mean(), rows[rows.smto == "unit_scal"].at_end.astype(bool)
+    if not {"unit_scal", ALONE} <= {*level.index}:
+        return ""
     return (
-        f"From Adam to Muon, in points of Δm with 95 % intervals: {listed(words)}, and {_gain(alone)} for the "
-        "single-task models."
+        f" By task, {_beyond_muon(best)}. Under Muon that loss is {number(level[ALONE] - level['unit_scal'], 1)} "
+        f"points below single-task models, and {late.sum()} of its {counted(len(late), 'run')} are best on validation "
+        "at their last epoch."
     )
 
 
@@ -239,7 +258,20 @@ def on_preferences(best: pd.DataFrame, apart: pd.DataFrame) -> str:
         return "Nothing can be said of preferences here: best step sizes are at the edge of those tried."
     words = [f"{_gain(values)} points under {OPTIMIZERS[o]}" for o, values in known.items()]
     weights = listed(dict.fromkeys(best.smto), last="or")
-    return f"With the weights {weights} a task gains, where it is the preferred one, {listed(words)} more."
+    return (
+        f"With the weights {weights} a task gains more where it is the preferred one: {listed(words)}. By task it is "
+        f"{_by_task(apart, known)}."
+    )
+
+
+def _by_task(apart: pd.DataFrame, optimizers: Iterable[str]) -> str:
+    """How far apart preferences lead, mean over the seeds: task by task, and by optimizer."""
+    found: dict[str, list[str]] = {}
+    for optimizer in optimizers:
+        for column in (name for name in apart if name.startswith(f"apart {optimizer} ")):
+            mean = number(apart[column].mean(), 1, sign=True)
+            found.setdefault(column.split()[-1], []).append(f"{mean} under {OPTIMIZERS[optimizer]}")
+    return "; ".join(f"in {task} {listed(of)}" for task, of in found.items())
 
 
 def _gain(values: pd.Series) -> str:
@@ -271,6 +303,13 @@ def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
         f"Over the units of one loss Δm varies most for {names[most]} (standard deviation {number(spread[most], 1)} "
         f"points) and least for {names[least]} ({number(spread[least], 1)})."
     )
+    steady = [arm for arm in arms if arm[0] == "unit_scal" and arm[1] in ("adam", "signsgd", "muon")]
+    if len(steady) > 1:
+        of = [f"{number(spread[arm], 1)} under {OPTIMIZERS[arm[1]]}" for arm in steady]
+        said += (
+            f" For the uniform loss it is {listed(of)}: what loses the size of the whole gradient still feels how much "
+            "of it comes from which task."
+        )
     if best == worst:
         return said
     return (
@@ -442,7 +481,10 @@ def _of_units(rows: pd.DataFrame, spreads: pd.DataFrame) -> Sentence:
 
 
 def _of_training(
-    best: pd.DataFrame, interactions: pd.DataFrame, per_run: pd.DataFrame, robust: pd.DataFrame
+    best: pd.DataFrame,
+    interactions: pd.DataFrame,
+    per_run: pd.DataFrame,
+    robust: pd.DataFrame,
 ) -> Iterator[Sentence]:
     """A sentence for each experiment that has runs."""
     if not interactions.empty:
@@ -469,29 +511,42 @@ def _of_adam(best: pd.DataFrame, interactions: pd.DataFrame) -> Sentence:
     """What methods gain from SGD to Adam. Against it speaks what single-task models gain, or, where that is less, that
     runs under SGD are not at their end."""
     gain, alone = interactions.gain.mean(), interactions.groupby("seed").gain_alone.first().mean()
-    given = gains(best)
+    given, (of_muon, beyond) = gains(best), _of_muon(best)
     so = (
         f"; the best method gains {number(given['adam'], 1, sign=True)} over the uniform loss under Adam, and "
-        f"{number(given['sgd'], 1, sign=True)} under SGD."
+        f"{number(given['sgd'], 1, sign=True)} under SGD"
         if given
-        else "."
+        else ""
     )
+    so = f"{so}{of_muon}."
     says = f"Methods gain {number(gain, 1, sign=True)} points of Δm from SGD to Adam"
     single = f"single-task models {'gain ' if gain <= alone else ''}{number(alone, 1, sign=True)}"
     if gain <= alone:
-        return Sentence(f"{says}{so}", f"{single}: Adam helps multi-task training no more than it helps training.")
+        return Sentence(
+            f"{says}{so}", f"{single}: Adam helps multi-task training no more than it helps training{beyond}."
+        )
     rows = best[best.smto.isin(interactions.smto) & (best.factor == 1)].astype({"at_end": bool})
     runs = rows.groupby("optimizer").at_end.agg(["sum", "count"])
     late = {name: f"{row['sum']:.0f} of {row['count']:.0f}" for name, row in runs.iterrows()}
     if not runs["sum"].get("sgd", 0):
         return Sentence(
-            f"{says}, {single}{so}", f"this is one problem, and {counted(interactions.seed.nunique(), 'seed')}."
+            f"{says}, {single}{so}", f"this is one problem, and {counted(interactions.seed.nunique(), 'seed')}{beyond}."
         )
     return Sentence(
         f"{says}, {single}{so}",
         f"trainings are short, and SGD may be merely slower: {late['sgd']} of the methods' runs under it are best on "
-        f"validation at their last epoch, {late['adam']} under Adam.",
+        f"validation at their last epoch, {late['adam']} under Adam{beyond}.",
     )
+
+
+def _of_muon(best: pd.DataFrame) -> tuple[str, str]:
+    """What Muon gives over Adam, and in which tasks; two empty ones where that is not known."""
+    of_muon = interaction(best, "adam", "muon")
+    of_muon = of_muon[of_muon.smto == "unit_scal"]
+    if of_muon.empty:
+        return "", ""
+    gain, alone = (number(of_muon[name].mean(), 1, sign=True) for name in ("gain", "gain_alone"))
+    return f"; from Adam to Muon the uniform loss gains {gain}, single-task models {alone}", f"; {_beyond_muon(best)}"
 
 
 def _apart(robust: pd.DataFrame, column: str, below: str, above: str, digits: int) -> str:

@@ -208,9 +208,11 @@ def test_how_far_preferences_lead_apart_by_hand():
     best = confounds.at_best(table)
     (found,) = confounds.ends(best).to_dict("records")
     assert (found["apart sgd"], found["apart adam"], found["seconds"]) == (8, 1, 4)
+    by_task = [found[f"apart {optimizer} {task}"] for optimizer in ("sgd", "adam") for task in ("CL", "RR")]
+    assert by_task == [10, 6, 1, 1]
     assert (found["problem"], found["smto"], found["seed"]) == ("multimnist/CL_RR", "unit_scal", 1)
     edge = confounds.ends(confounds.at_best(table[(table.optimizer == "sgd") | (table.lr > 0.1)])).iloc[0]
-    assert edge["apart sgd"] == 8 and np.isnan(edge["apart adam"])
+    assert edge["apart sgd"] == 8 and np.isnan(edge["apart adam"]) and np.isnan(edge["apart adam CL"])
     lacking = best[(best.optimizer == "sgd") | (best.preferred == "CL")]
     assert np.isnan(confounds.ends(lacking)["apart adam"]).all()
     empty = confounds.ends(confounds.at_best(table[:0]))
@@ -279,6 +281,19 @@ def test_interactions_of_any_two_optimizers():
     (found,) = confounds.interaction(best, other="adam", of="muon").to_dict("records")
     assert (found["gain"], found["gain_alone"], found["interaction"]) == (3, 2, 1)
     assert confounds.interaction(best).empty
+
+
+def test_an_interaction_by_task():
+    """In CL the method has twice its Δm, single-task models half of theirs; each model has its own task's gain."""
+    numbers = {**grid("uw", "muon", [4.0]), **grid("uw", "adam", [1.0]), **grid(ALONE, "muon", [2.0])}
+    table = rows(numbers | grid(ALONE, "adam", [0.0]))
+    several, of_cl = table.problem == "multimnist/CL_RR", table.problem == "multimnist/CL"
+    table["CL"] = np.where(several, 2 * table.delta_m, np.where(of_cl, table.delta_m / 2, np.nan))
+    table["RR"] = np.where(of_cl, np.nan, table.delta_m)
+    best = confounds.at_best(table)
+    assert confounds.task_names(best) == ["CL", "RR"]
+    found = {task: confounds.interaction(best, "adam", "muon", task).iloc[0] for task in ("CL", "RR")}
+    assert (found["CL"].gain, found["CL"].gain_alone, found["RR"].interaction) == (6, 1, 1)
 
 
 @pytest.mark.training
