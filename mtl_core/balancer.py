@@ -483,11 +483,11 @@ ALIVE: weakref.WeakSet[Balancer] = weakref.WeakSet()  # who is told what an opti
 
 
 def _note_moved(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    if getattr(optimizer, "found_inf", None):  # a GradScaler calls a fused optimizer, which then leaves the step out
-        return
     for balancer in ALIVE:
         everyone = itertools.chain(*(group["params"] for group in optimizer.param_groups))
-        balancer._moved.update(p for p in everyone if p in balancer._versions)
+        moved = [p for p in everyone if p in balancer._versions]
+        if moved and not getattr(optimizer, "found_inf", None):  # a GradScaler's, with which a fused one skips the step
+            balancer._moved.update(moved)
 
 
 register_optimizer_step_post_hook(_note_moved)
