@@ -77,7 +77,7 @@ def paths(walks: Walks, weight: float, lr: float) -> np.ndarray:
     figure, axes = canvas.grid_of_axes(2, [1] * columns, 2.5 * columns, 2.65)
     for ax, smto in zip(axes.flat, methods, strict=False):
         own = rows[rows.smto == smto]
-        own = own[own.method == own.method.iloc[0]]
+        own = own[(own.c == own.c.iloc[0]) & (own.reading == own.reading.iloc[0])]
         _seen_from_above(ax, walks, own, weight)
         ax.set_title(f"{_arm(*own.iloc[0][['smto', 'c', 'reading']])}: {own.steps.count()} of {len(own)}", fontsize=9)
     for ax in axes.flat[len(methods) :]:

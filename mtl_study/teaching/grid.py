@@ -14,15 +14,13 @@ Source of the question: Zhou et al. 2025, arXiv:2503.08006, figures 1 and 2; of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from mtl_study.teaching import landscape, two_tasks
 from mtl_study.teaching.landscape import Walks
-from mtl_study.teaching.two_tasks import Method
 
 STARTS = ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 LOOKS = 60  # at a walk, evenly spaced, and as many that are close together at its beginning
@@ -32,18 +30,19 @@ COMPARED = ("unit_scal", "cagrad", "imgrad")  # that differ in how much they hel
 NO_C, NO_READING = 0.0, ""  # of methods that have none
 
 
-def arms(cs: Sequence[float], readings: Sequence[str]) -> dict[tuple[str, float, str], Method]:
-    """Every method as often as it has options: (key, c, reading) to its weights."""
-    found: dict[tuple[str, float, str], Method] = {}
-    for smto, method in two_tasks.METHODS.items():
-        if smto == "cagrad":
-            found |= {(smto, c, NO_READING): partial(two_tasks.cagrad, c=c, epsilon=0.0) for c in cs}
-        elif smto == "imgrad":
-            every = itertools.product(cs, readings)
-            found |= {(smto, c, name): partial(two_tasks.imgrad, c=c, reading=name) for c, name in every}
-        else:
-            found[smto, NO_C, NO_READING] = method
-    return found
+def arms(cs: Sequence[float], readings: Sequence[str]) -> list[tuple[str, float, str]]:
+    """Every method as often as it has options: (key, c, reading)."""
+    options = {"cagrad": [(c, NO_READING) for c in cs], "imgrad": list(itertools.product(cs, readings))}
+    return [(smto, *of) for smto in two_tasks.METHODS for of in options.get(smto, [(NO_C, NO_READING)])]
+
+
+def _told_c(smto: str, reading: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A method of gradients [N, 2, 2] and a c for each pair [N]."""
+    if smto == "cagrad":
+        return lambda G, c: two_tasks.cagrad(G, c, epsilon=0.0)
+    if smto == "imgrad":
+        return lambda G, c: two_tasks.imgrad(G, c, reading)
+    return lambda G, c: two_tasks.METHODS[smto](G)
 
 
 def walk(
@@ -63,12 +62,12 @@ def walk(
     Returns:
         The plan has smto, c and reading next to the columns that every plan has.
     """
-    methods = {f"{smto} {c:g} {reading}": method for (smto, c, reading), method in arms(cs, readings).items()}
     rows = [
-        ("adam", name, lr, start, smto, c, reading, weight)
-        for name, (smto, c, reading) in zip(methods, arms(cs, readings), strict=True)
+        ("adam", f"{smto} {reading}", lr, start, smto, c, reading, weight)
+        for smto, c, reading in arms(cs, readings)
         for weight, lr, start in itertools.product(weights, rates, range(len(STARTS)))
     ]
+    methods = {f"{smto} {reading}": _told_c(smto, reading) for smto, _, reading in arms(cs, readings)}
     plan = pd.DataFrame(rows, columns=[*landscape.PLAN, "smto", "c", "reading", "weight"])
     looks = {*np.linspace(0, steps, LOOKS + 1).astype(int), *np.geomspace(1, steps, LOOKS).astype(int)}
     return landscape.walk(plan, steps, precision, STARTS, looks, methods=methods)

@@ -124,7 +124,8 @@ def walk(
     """All walks of a plan side by side; each ends where it arrives.
 
     Args:
-        plan: as of `plan`; with a column `weight`, the weights on the losses are that and 1 minus it.
+        plan: as of `plan`; with a column `weight`, the weights on the losses are that and 1 minus it; with a column
+        `c`, methods are given that, too.
         steps: at most so many. precision: "float32", in which the papers computed, or "float64"; weights of the methods
         are always computed in the latter. keep: steps at which the points are kept. perturbed: is added to both
         coordinates of every start, relative to it. methods: those that the plan names.
@@ -136,6 +137,7 @@ def walk(
     names, weighted = plan.method.to_numpy(), "weight" in plan
     first = plan.weight.to_numpy() if weighted else np.ones(N)
     factors = np.stack([first, 1 - first if weighted else first], axis=-1).astype(dtype)[..., None]
+    told = [plan.c.to_numpy()] if "c" in plan else []  # to the methods, besides gradients
     goals = np.array([optimum(weight) for weight in first]) if weighted else np.zeros((N, 2))
     arrived, last, paths = np.full(N, np.nan), x.copy(), []
     mean, square = np.zeros_like(x), np.zeros_like(x)
@@ -147,7 +149,7 @@ def walk(
             arrived[at[there]], last[at[there]] = step, x[there]
             go = ~there
             at, x, G, mean, square = at[go], x[go], G[go], mean[go], square[go]
-            rates, adam, factors, goals = rates[go], adam[go], factors[go], goals[go]
+            rates, adam, factors, goals, told = rates[go], adam[go], factors[go], goals[go], [c[go] for c in told]
             members = {name: own[go] for name, own in members.items()}
         if step in kept:
             last[at] = x
@@ -156,7 +158,7 @@ def walk(
             break
         G, direction = G * factors, np.empty_like(x)
         for name, own in members.items():
-            weights = methods[name](G[own]).astype(dtype)
+            weights = methods[name](G[own], *(c[own] for c in told)).astype(dtype)
             direction[own] = (weights[:, :, None] * G[own]).sum(1)
         (beta, beta_square), n = BETAS, step + 1
         mean += (direction - mean) * dtype.type(1 - beta)

@@ -14,7 +14,7 @@ import numpy as np
 
 EPSILON = 1e-4  # which Liu et al. add under CAGrad's roots and to the length by which it divides, in their toy
 RANK = 2 * float(np.finfo(np.float32).eps)  # eigenvalues below, relative to the largest, are none to Aligned-MTL
-Method = Callable[[np.ndarray], np.ndarray]
+Method = Callable[..., np.ndarray]  # of gradients [N, 2, 2]
 
 
 def unit_scal(G: np.ndarray) -> np.ndarray:
@@ -62,9 +62,11 @@ def aligned_mtl(G: np.ndarray) -> np.ndarray:
     return weights
 
 
-def cagrad(G: np.ndarray, c: float = 0.5, epsilon: float = EPSILON, inner: np.ndarray | None = None) -> np.ndarray:
-    """The inner problem in closed form. epsilon: as the released toy has it; 0 is the method as published. inner: the c
-    of the inner problem, where it is another one [N].
+def cagrad(
+    G: np.ndarray, c: float | np.ndarray = 0.5, epsilon: float = EPSILON, inner: np.ndarray | None = None
+) -> np.ndarray:
+    """The inner problem in closed form. c: one, or one for each pair [N]. epsilon: as the released toy has it; 0 is the
+    method as published. inner: the c of the inner problem, where it is another one [N].
 
     With w on task 1 it minimises s w + r √(A w² + 2Bw + C), r = c |g_0|, s the slope of g_w·g_0: where the root's slope
     cannot outweigh s the solution is a corner.
@@ -80,7 +82,7 @@ def cagrad(G: np.ndarray, c: float = 0.5, epsilon: float = EPSILON, inner: np.nd
     return _toward(G, w, c, epsilon)
 
 
-def imgrad(G: np.ndarray, c: float = 0.8, reading: str = "code") -> np.ndarray:
+def imgrad(G: np.ndarray, c: float | np.ndarray = 0.8, reading: str = "code") -> np.ndarray:
     """CAGrad with the weights of another inner problem.
 
     With the length of g_w in it, that is CAGrad's own at a smaller or larger c. With its square it is a parabola
@@ -118,7 +120,7 @@ def balance(G: np.ndarray) -> np.ndarray:
     return np.where(there, np.minimum(cosine, 1), 0)
 
 
-def _toward(G: np.ndarray, w: np.ndarray, c: float, epsilon: float) -> np.ndarray:
+def _toward(G: np.ndarray, w: np.ndarray, c: float | np.ndarray, epsilon: float) -> np.ndarray:
     """Weights of d [N, 2]: from the mean gradient, c |g_0| in the direction of g_w, w [N] on task 1; over 1 + c."""
     g11, g12, g22 = products(G)
     r = 0.5 * c * np.sqrt(g11 + g22 + 2 * g12 + epsilon)
@@ -126,7 +128,7 @@ def _toward(G: np.ndarray, w: np.ndarray, c: float, epsilon: float) -> np.ndarra
     x, y = w * a + (1 - w) * d, w * b + (1 - w) * e
     length = np.sqrt(x * x + y * y + epsilon) + epsilon
     pull = r / np.where(length > 0, length, 1)
-    return np.stack([0.5 + pull * w, 0.5 + pull * (1 - w)], axis=-1) / (1 + c)
+    return np.stack([0.5 + pull * w, 0.5 + pull * (1 - w)], axis=-1) / np.expand_dims(1 + c, -1)
 
 
 def products(G: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

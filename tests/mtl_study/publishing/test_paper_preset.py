@@ -81,7 +81,7 @@ SMALLER = {  # details
         "population": {"size": 4, "exploit_interval": 1, "seeds": SEEDS},
     },
     "07": {
-        **DIGITS,
+        **{**DIGITS, "optimizers": ["adam", "sgd", "signsgd"], "uniform_under": ["muon"]},
         "rates": {"adam": RATES, "sgd": [0.1], "signsgd": [0.001], "muon": [0.003], "adam_per_task": [0.001]},
         "factors": [0.01, 1.0],
         **LOOKED,

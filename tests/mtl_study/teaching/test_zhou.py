@@ -20,7 +20,7 @@ BALANCED, UNBALANCED = (1.0, -8.4), (6.5, -8.4)  # points of the Pareto set, for
 def world(arrives=lambda smto, weight, lr, start: True, where=UNBALANCED):
     """Walks as `grid.walk` has them: those that do not arrive stand at one point."""
     rows = [
-        ("adam", f"{smto} {c}", lr, start, smto, c, reading, weight)
+        ("adam", f"{smto} {reading}", lr, start, smto, c, reading, weight)
         for (smto, c, reading), weight, lr, start in itertools.product(
             grid.arms([0.4, 0.8], ["code"]), WEIGHTS, RATES, range(5)
         )
