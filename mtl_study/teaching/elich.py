@@ -306,10 +306,8 @@ def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
     steady = [arm for arm in arms if arm[0] == "unit_scal" and arm[1] in ("adam", "signsgd", "muon")]
     if len(steady) > 1:
         of = [f"{number(spread[arm], 1)} under {OPTIMIZERS[arm[1]]}" for arm in steady]
-        said += (
-            f" For the uniform loss it is {listed(of)}: what loses the size of the whole gradient still feels how much "
-            "of it comes from which task."
-        )
+        felt = "what loses the size of the whole gradient still feels how much of it comes from which task"
+        said += f" For the uniform loss it is {listed(of)}{'' if {*steady} & {*deaf} else f': {felt}'}."
     if best == worst:
         return said
     return (

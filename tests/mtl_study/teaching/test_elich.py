@@ -376,6 +376,11 @@ def test_sentences_on_runs():
     assert "least for SI under SGD with momentum (0.0)" in found
     assert "SI under Adam has a Δm of −9.0 % and SI under SGD with momentum of −40.0 %" in found
     assert "no runs" in elich.on_units(spreads[:0], arms)
+    steady = [("unit_scal", "adam"), ("unit_scal", "muon")]
+    for muon, feels in ((7.0, True), (0.2, False)):
+        of_muon = spreads.assign(**{"spread unit_scal adam": 5.0, "spread unit_scal muon": muon})
+        said = elich.on_units(of_muon.assign(**{f"delta_m unit_scal {o}": -9.0 for _, o in steady}), [*arms, *steady])
+        assert f"it is 5.0 under Adam and {muon} under Muon" in said and ("still feels" in said) == feels
     assert "hardly" not in elich.on_units(spreads, arms[::2]) and "at all" in elich.on_units(spreads * np.nan, arms)
 
 
