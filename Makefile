@@ -7,6 +7,8 @@ $(if $(word 2,$(VENV)),$(error make cannot work in $(VENV): there is a blank in 
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/mtl_core.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Bytecode is kept, whatever the shell says: without it every process compiles torch and all the rest anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 # An environment that is none any more (its Python removed or another one, its files lost) is not ready.
 RIGHT := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))

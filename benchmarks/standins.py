@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
+import torchvision
 
 from mtl_core import __version__, files, problems, progress
 from mtl_core.datasets import cityscapes, multimnist
@@ -292,11 +293,10 @@ class Drawn:
 def in_a_kernel(folder: str) -> None:
     """What a kernel is told before the first cell: missing records are drawn; the digits in this folder count as
     MNIST's; an encoder's weights for ImageNet are those that it has."""
-    resnets = {depth: make for depth, (make, _) in deeplab._RESNETS.items()}
     for module, name, instead in (
         (runner, "_Sweep", Drawn),
         (runner, "_check", lambda *_: None),
-        (deeplab, "imagenet_weights", lambda depth: resnets[depth]().state_dict()),
+        (deeplab, "imagenet_weights", lambda depth: getattr(torchvision.models, f"resnet{depth}")().state_dict()),
     ):
         setattr(module, name, instead)
     for name, (size, _) in multimnist.FILES.items():

@@ -28,10 +28,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw
-from torchvision.datasets import Cityscapes
 
 from mtl_core import progress
-from mtl_core.datasets.cityscapes import KINDS, STREETS_VERSION, WRITERS
+from mtl_core.datasets.cityscapes import CLASSES, KINDS, STREETS_VERSION, WRITERS
 from mtl_core.files import prepared
 
 FOCAL, FULL_WIDTH = 2262.52, 2048  # Cityscapes' focal length in pixels, of a picture of this width
@@ -40,8 +39,8 @@ NEAR, FAR = 2.0, 400.0  # where the ground begins and ends, in metres
 FIRST = {"train": 0, "val": 1_000_000}  # index of a split's first street
 CITIES = {"train": ("ahausen", "birkstadt", "corbach"), "val": ("ufeld", "wiesbrunn")}  # none is on a map
 
-ID = {c.name: c.id for c in Cityscapes.classes}
-COUNTED = {c.id for c in Cityscapes.classes if c.has_instances}
+ID = {c.name: c.id for c in CLASSES}
+COUNTED = {c.id for c in CLASSES if c.has_instances}
 
 Colour = Sequence[float] | np.ndarray
 Outline = list[tuple[float, float]]  # corners of a polygon in a plane, in metres

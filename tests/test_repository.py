@@ -439,10 +439,11 @@ HEAVY = "cvxpy ecos jupyter_client matplotlib nbformat pandas papermill rdkit se
     [
         ("import mtl_core.smtos, mtl_core.step, mtl_core.tasks; mtl_core.smtos.keys()", HEAVY),
         ("import mtl_core; mtl_core.Balancer, mtl_core.diagnose", HEAVY),
+        ("import mtl_study.experiments.protocol, mtl_study.experiments.training", "torchvision torch_geometric cvxpy"),
         ("import mtl_core.names, mtl_core.files", f"{HEAVY} torch numpy scipy pydantic"),
         ("from mtl_study.look import label; label('edm')", "matplotlib seaborn torch"),
     ],
-    ids=["methods", "own loops", "nearest name", "labels"],
+    ids=["methods", "own loops", "what every notebook imports", "nearest name", "labels"],
 )
 def test_what_is_light_stays_light(statement, absent):
     """In a process of its own: what may not be in sys.modules after an import."""

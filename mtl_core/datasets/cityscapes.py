@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import shutil
 from collections import Counter
@@ -31,6 +32,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import joblib
@@ -39,7 +41,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision import datasets as torchvision_datasets
 
 from mtl_core import progress
 from mtl_core.datasets.base import DataNotFound, Sizes, SplitName
@@ -70,7 +71,9 @@ HOW = (
     "`source: embedded`."
 )
 
-_EVALUATED = [c for c in torchvision_datasets.Cityscapes.classes if 0 <= c.train_id < 19]
+_TABLE = Path(__file__).parent / "data/cityscapes_classes.json"  # as torchvision has it, whose import takes seconds
+CLASSES = [SimpleNamespace(**row) for row in json.loads(_TABLE.read_bytes())]
+_EVALUATED = [c for c in CLASSES if 0 <= c.train_id < 19]
 TO_19 = np.full(256, IGNORED, dtype=np.int8)  # raw label id to the 19 evaluated classes; everything else is ignored
 TO_19[[c.id for c in _EVALUATED]] = [c.train_id for c in _EVALUATED]
 TO_7 = torch.tensor([c.category_id - 1 for c in _EVALUATED] + [IGNORED])  # the 19 by category; index −1 is ignored

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
 
 CODE_VERSION = 1  # raise when the numbers a model produces change
 FEWEST = 16  # input channels of a 1×1 convolution with a stride, on a CPU (PointConv)
@@ -29,10 +31,6 @@ WIDTH = 256  # channels inside a head
 MINIMUM_BATCH = 2  # in training: a head normalises the mean of a map over the batch
 
 Depth = Literal[18, 50]
-_RESNETS = {
-    18: (torchvision.models.resnet18, torchvision.models.ResNet18_Weights.IMAGENET1K_V1),
-    50: (torchvision.models.resnet50, torchvision.models.ResNet50_Weights.IMAGENET1K_V1),
-}
 
 
 class WeightsNotFound(FileNotFoundError):
@@ -58,15 +56,15 @@ class Encoder(nn.Sequential):
     ) -> None:
         if width_divisor < 1 or 64 % width_divisor:
             raise ValueError(
-                f"slim, the width divisor, is {width_divisor}: expected a divisor of 64, the channels of the first "
-                "layer."
+                f"slim, the width divisor, is {width_divisor}: expected a divisor of 64, the first layer's channels."
             )
         if pretrained and width_divisor > 1:
             raise ValueError(
-                f"slim, the width divisor, is {width_divisor}: pretrained weights exist for whole ResNets only; set "
-                "slim: 1 or pretrained: false."
+                f"slim is {width_divisor}: pretrained weights exist for whole ResNets only; set 1 or pretrained: false."
             )
-        net = _RESNETS[depth][0]()
+        from torchvision import models  # takes seconds, and only streets need it
+
+        net = getattr(models, f"resnet{depth}")()
         if width_divisor > 1:
             _narrow(net, width_divisor)
         if pretrained:
@@ -82,7 +80,7 @@ class Encoder(nn.Sequential):
 class Stem(nn.Module):
     """Images [B, 3, H, W] to [B, 64, H/4, W/4]."""
 
-    def __init__(self, net: torchvision.models.ResNet) -> None:
+    def __init__(self, net: ResNet) -> None:
         super().__init__()
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
 
@@ -146,7 +144,9 @@ def imagenet_weights(depth: Depth) -> dict[str, Any]:
     Raises:
         WeightsNotFound: saying which file was looked for, where, and how to get it.
     """
-    weights = _RESNETS[depth][1]
+    from torchvision import models
+
+    weights = getattr(models, f"ResNet{depth}_Weights").IMAGENET1K_V1
     folder, file = Path(torch.hub.get_dir()) / "checkpoints", weights.url.rsplit("/", 1)[1]
     try:
         tensors: dict[str, Any] = weights.get_state_dict(check_hash=True, weights_only=True)

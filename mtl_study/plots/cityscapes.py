@@ -14,10 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy import stats
 from torch import Tensor
-from torchvision import datasets as torchvision_datasets
 
 from mtl_core import problems
-from mtl_core.datasets.cityscapes import MEAN, STD, TO_7
+from mtl_core.datasets.cityscapes import CLASSES, MEAN, STD, TO_7
 from mtl_core.models.deeplab import DilatedConv
 from mtl_study import look
 from mtl_study.analysis import frames, inference, task_weights
@@ -61,9 +60,7 @@ CORNERS = {
 }
 FACTORS = {"tasks": "a third task", "classes": "19 classes instead of 7", "resolution": "twice the resolution"}
 
-_CLASSES = sorted(
-    (c for c in torchvision_datasets.Cityscapes.classes if 0 <= c.train_id < 19), key=lambda c: c.train_id
-)
+_CLASSES = sorted((c for c in CLASSES if 0 <= c.train_id < 19), key=lambda c: c.train_id)
 COLOURS = np.array([c.color for c in _CLASSES]) / 255  # of the 19 classes, as Cityscapes has them
 _FIRST = [int((TO_7[:-1] == k).nonzero()[0, 0]) for k in range(7)]  # class of each of the 7 categories
 COLOURS_7 = COLOURS[_FIRST]

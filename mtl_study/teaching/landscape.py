@@ -17,16 +17,18 @@ arXiv:2311.04698 (the table of steps over step sizes); Senushkin et al. 2023, ar
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+import joblib
 import numpy as np
 import pandas as pd
 import yaml
 from scipy.optimize import minimize
 
+from mtl_core import progress
 from mtl_study.teaching.two_tasks import Method, cagrad, pcgrad, unit_scal
 
 KAPPA = 5e-6
@@ -171,6 +173,12 @@ def walk(
 
 
 # -- the published table -----------------------------------------------------------------------------------------------
+
+
+def in_precisions(walk: Callable[[str], Walks], precisions: Sequence[str]) -> dict[str, Walks]:
+    """What `walk` gives for each precision, each in a process of its own: walks are bound by one core."""
+    done = joblib.Parallel(n_jobs=len(precisions), return_as="generator")(map(joblib.delayed(walk), precisions))
+    return dict(zip(precisions, progress.bar(done, total=len(precisions), desc="Walks"), strict=True))
 
 
 def published() -> pd.DataFrame:

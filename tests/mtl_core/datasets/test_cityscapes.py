@@ -9,6 +9,7 @@ import torch
 from numpy.testing import assert_array_equal
 from PIL import Image
 from torch.testing import assert_close
+from torchvision import datasets as torchvision_datasets
 from torchvision.transforms.functional import InterpolationMode, rotate
 
 from mtl_core import files
@@ -72,6 +73,12 @@ def load(path, width=16, classes=19, sizes=(3, 2, 2), dtype=torch.float32, **opt
 
 
 # Split and classes
+
+
+def test_the_table_of_classes_is_torchvisions():
+    theirs = torchvision_datasets.Cityscapes.classes
+    assert [(*vars(one).values(),) for one in cityscapes.CLASSES] == [(*one[:-1], list(one[-1])) for one in theirs]
+    assert list(vars(cityscapes.CLASSES[0])) == list(theirs[0]._fields)
 
 
 @pytest.mark.parametrize(
