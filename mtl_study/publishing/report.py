@@ -264,9 +264,11 @@ def _report(
             "records behind a verdict, its numbers per seed and its rule.",
             *([f"They rest on: {'; '.join(_basis(page))}."] if page.basis else []),
             "What is said of Cityscapes is decided by Cityscapes only: a row about it that rests on synthetic streets "
-            "cannot be judged. A row about methods may count them as one of its problems, and says so. An open row "
-            "says what would settle it: how many seeds more would do so in four cases of five, if mean and spread are "
-            "what they seem, and how long they take, as in the records.",
+            "cannot be judged. A row about methods may count them as one of its problems, and says so. Where a row "
+            "asks something of several methods or problems, its intervals are wider than 95 %, so that either verdict "
+            "is wrong with a probability of 2.5 % at most. An open row says what would settle it: how many seeds more "
+            "would do so in four cases of five, if mean and spread are what they seem, and how long they take, as in "
+            "the records.",
             _claims_table(claims, at),
         ]
     return [part for part in parts if part]
