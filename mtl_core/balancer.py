@@ -431,12 +431,12 @@ class Balancer:
     def _count(self, named: Mapping[str, Tensor | None], step: GraphStep, result: StepResult) -> None:
         """Losses join the means of the epoch and of an accumulated step."""
         there, losses = [loss is not None for loss in named.values()], step.losses
-        present = 1 if all(there) else torch.tensor(there).to(losses)
+        present = torch.ones_like(losses) if all(there) else torch.tensor(there).to(losses)
+        seen = losses * present
         if not self._lost:
-            self.last, self.sums, self.counts = losses, self.sums + losses * present, self.counts + present
-        if self._part == 0:
-            self.before, self.times = torch.zeros_like(losses), torch.zeros_like(losses)
-        self.before, self.times = self.before + losses * present, self.times + present
+            self.last, self.sums, self.counts = losses, self.sums + seen, self.counts + present
+        first = self._part == 0
+        self.before, self.times = (seen, present) if first else (self.before + seen, self.times + present)
         self._part = (self._part + 1) % self._parts
         self.steps += self._part == 0
         self._seen.clear()

@@ -358,14 +358,14 @@ def leaves(roots: Iterable[Tensor], doors: set[tuple[Any, int]]) -> tuple[list[A
         edge = todo.pop()
         if edge in doors:
             met = True
-        elif edge[0] is not None and edge[0] not in seen:
-            seen.add(edge[0])
-            name = edge[0].name()
-            if name == "CheckpointFunctionBackward":
+        elif (node := edge[0]) is not None and node not in seen:
+            seen.add(node)
+            kind = type(node).__name__  # node.name() takes twice as long
+            if kind == "CheckpointFunctionBackward":
                 raise ValueError("a checkpoint hides the parameters behind it; make it with use_reentrant=False.")
-            if name == "torch::autograd::AccumulateGrad":
-                found.append(edge[0].variable)  # type: ignore[attr-defined]
-            todo.extend(edge[0].next_functions)
+            if kind == "AccumulateGrad":
+                found.append(node.variable)  # type: ignore[attr-defined]
+            todo.extend(node.next_functions)
     return found, met
 
 
