@@ -212,22 +212,24 @@ def held(configs: Iterable[RunConfig], store: RunStore | str | os.PathLike[str])
 
 
 def leads(
-    variants: Mapping[float, Sequence[RunConfig]], seeds: Sequence[int], store: RunStore | str | os.PathLike[str]
+    variants: Mapping[float, Sequence[RunConfig]],
+    seeds: Sequence[int],
+    store: RunStore | str | os.PathLike[str],
+    lr: float | None = None,
 ) -> pd.DataFrame:
     """Leads over the uniform loss by the value that is varied (`slopes.leads`), of the runs that a store holds; a value
     without runs of the uniform loss, or without those of a single task, is left out.
 
     Args:
         variants: configurations by value, as of `batches`; single tasks have the settings of the first of them.
+        lr: of the single tasks, if it is another.
     """
     store = store if isinstance(store, RunStore) else RunStore(store)
     tables = {}
     for value, configs in variants.items():
-        whole = configs[0].definition
-        singles = [
-            RunConfig.of(**{**configs[0].model_dump(), "problem": name, "problem_options": {}})
-            for name in whole.single_tasks
-        ]
+        whole, first = configs[0].definition, configs[0].model_dump()
+        first["lr"] = first["lr"] if lr is None else lr
+        singles = [RunConfig.of(**{**first, "problem": name, "problem_options": {}}) for name in whole.single_tasks]
         runs, alone = held(again(configs, seeds), store), held(again(singles, seeds), store)
         names = {run.config.problem for run in alone}
         if any(run.config.smto == "unit_scal" for run in runs) and names == set(whole.single_tasks):

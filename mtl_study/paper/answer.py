@@ -100,9 +100,17 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
     )
     both = ways.get("leads_by_rate", {}).get(f"{larger:g}")
     left += f", and where both have the larger one {ways['led']} lead by {number(both)}" if both is not None else ""
-    batches = ways.get("batches", [])
-    batch = f"; the batch was {batches[0]} throughout, so its part is not known" if len(batches) == 1 else ""
-    shown = ("05c_lr_vs_seed", "01_differences-table")
+    batch, shown = "", ("05c_lr_vs_seed", "01_differences-table")
+    if found := ways.get("by_batch"):
+        (_, other, usual), (rate, size, least) = found["at_rates"][0], found["least"]
+        batch = (
+            f"; batches of {found['other']} in place of {ways['batch']}, for as many steps, make the lead of "
+            f"{found['led']} {number(other)} in place of {number(usual)}, and where rate and batch leave least of it "
+            f"({rate}, {size}) it is {number(least)}"
+        )
+        shown = ("05c_batch", *shown)
+    elif "batch" in ways:
+        batch = f"; the batch was {ways['batch']} throughout, so its part is not known"
     yield Said(f"{gains}{left}{batch}.", claims=("C1a", "Xin-learning-rate"), pictures=shown)
 
 

@@ -900,8 +900,9 @@ def of_other_ways(
     Args:
         by_strategy: Δm by seed of each way to find weights; random: the name of random points of the sweep.
             by_rate: rows of `delta.selected` with a column lr, the uniform loss among them. by_batch: `slopes.leads` by
-            batch; batch: that of all other runs. lead: a row per method and seed: lead_plain, lead_tuned (in points,
-            without and with regularisation). parts: `generalisation.parts` of SMTOs against the uniform loss.
+            batch, with a column lr; batch: that of all other runs. lead: a row per method and seed: lead_plain,
+            lead_tuned (in points, without and with regularisation). parts: `generalisation.parts` of SMTOs against the
+            uniform loss.
     """
     sentences, numbers = [], dict[str, Any]()
     means = {name: float(values.mean()) for name, values in by_strategy.items()}
@@ -920,11 +921,13 @@ def of_other_ways(
     equal = _leads_by_rate(by_rate)
     names = listed(label(smto) for smto in in_order(by_rate.smto) if smto != UNIFORM)
     numbers |= {"leads_by_rate": {f"{lr:g}": lead_there for lr, lead_there in equal.items()}, "led": names}
-    numbers["batches"] = [int(size) for size in sorted({batch, *by_batch["value"]})]
-    several = by_batch["value"].nunique() > 1
+    cells = _leads_by_batch(by_batch)
+    several = batch in cells and len(cells.columns) > 1
+    numbers["batch"] = batch
     sentences.append(_of_rates(names, equal, None if several else batch))
     if several:
-        sentences.append(_of_batches(by_batch))
+        of_batches, numbers["by_batch"] = _of_batches(cells, batch)
+        sentences.append(of_batches)
     leads = lead.groupby("smto")[["lead_plain", "lead_tuned"]].mean().dropna()
     if len(leads):
         bare, tuned = float(leads.lead_plain.mean()), float(leads.lead_tuned.mean())
@@ -983,15 +986,31 @@ def _of_rates(names: str, leads: Mapping[float, float], batch: int | None) -> Se
     )
 
 
-def _of_batches(by_batch: pd.DataFrame) -> Sentence:
-    """What the batch does to the lead."""
-    means = by_batch.groupby("value").lead.mean()
-    last = by_batch[by_batch["value"] == means.index[-1]].lead
-    return Sentence(
-        f"From batch {means.index[0]:g} to {means.index[-1]:g} the lead over the uniform loss on CL_RR goes from "
-        f"{number(means.iloc[0])} to {number(means.iloc[-1])} points (means over methods).",
-        f"single runs at batch {means.index[-1]:g} go from {number(last.min())} to {number(last.max())}.",
+def _leads_by_batch(by_batch: pd.DataFrame) -> pd.DataFrame:
+    """Mean leads by batch, a row per method and learning rate: of the rates that have several batches, the methods that
+    are in all these places, over the seeds that they have in each."""
+    several = by_batch.groupby("lr")["value"].transform("nunique") > 1
+    places = by_batch[several].pivot_table(index="seed", columns=["smto", "lr", "value"], values="lead").dropna()
+    return places.mean().unstack(["lr", "value"]).dropna().stack("lr", future_stack=True)
+
+
+def _of_batches(cells: pd.DataFrame, batch: int) -> tuple[Sentence, dict[str, Any]]:
+    """What the batch does to the lead, of `_leads_by_batch`; and that as numbers."""
+    means = cells.groupby(level="lr").mean()
+    names = listed(label(str(smto)) for smto in in_order(cells.index.get_level_values("smto")))
+    other = max(means.columns, key=lambda size: abs(math.log(size / batch)))
+    each = [f"{number(row[other])} in place of {number(row[batch])} at {lr:g}" for lr, row in means.iterrows()]
+    lr, size = means.stack().idxmin()
+    least = cells.xs(lr, level="lr")[size]
+    sentence = Sentence(
+        f"With batches of {other:g} in place of {batch}, for as many steps, the lead of {names} over the uniform loss "
+        f"on CL_RR is {listed(each)} points (means, by learning rate).",
+        f"least is left at the rate {lr:g} with the batch {size:g}: {number(means.loc[lr, size])} points, for single "
+        f"methods {number(least.min())} to {number(least.max())}.",
     )
+    alone = [[f"{rate:g}", float(row[other]), float(row[batch])] for rate, row in means.iterrows()]
+    least_left = [f"{lr:g}", int(size), float(means.loc[lr, size])]
+    return sentence, {"other": int(other), "at_rates": alone, "least": least_left, "led": names}
 
 
 # -- 06: proofs --------------------------------------------------------------------------------------------------------

@@ -79,30 +79,35 @@ def parts(table: pd.DataFrame, against: str) -> Axes:
     return ax
 
 
-def leads(table: pd.DataFrame, setting: str) -> Axes:
-    """Each method's lead over the uniform loss by a setting that both share: a line through the means, a dot per seed.
+def leads(table: pd.DataFrame, setting: str) -> np.ndarray:
+    """Each method's lead over the uniform loss by a setting that both share: a line through the means, a dot per seed;
+    a panel per learning rate.
 
     Args:
-        table: `slopes.leads`. setting: its name, for the axis.
+        table: `slopes.leads`, with a column lr. setting: its name, for the axis.
     """
-    smtos, values = look.in_order(table.smto), sorted(table["value"].unique())
-    _, ax = canvas.figure(6.4, 3.8)
-    for place, smto in enumerate(smtos):
-        rows = table[table.smto == smto]
-        shift = 1 + 0.02 * (place - (len(smtos) - 1) / 2)
-        canvas.lines(ax, rows.assign(value=rows["value"] * shift), "value", "lead", markersize=4, markevery=1)
-        ax.plot(rows["value"] * shift, rows["lead"], ".", color=look.LOOK[smto].colour, alpha=0.5, markersize=5)
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(values, [f"{value:g}" for value in values])
-    ax.minorticks_off()
-    ax.axhline(0, color=look.INK, linestyle="--", linewidth=1)
-    ax.set(xlabel=setting, ylabel="Δm minus the uniform loss's, points (higher is better)")
-    canvas.legend_right(ax)
-    canvas.despine(ax)
-    seeds = np.unique(table.groupby(["smto", "value"])["seed"].nunique())
+    smtos, rates = look.in_order(table.smto), sorted(table.lr.unique())
+    _, axes = canvas.figure(2.2 + 3.4 * len(rates), 3.8, len(rates), sharey=True, squeeze=False)
+    for ax, lr in zip(axes[0], rates, strict=True):
+        there = table[table.lr == lr]
+        values = sorted(there["value"].unique())
+        for place, smto in enumerate(smtos):
+            rows = there[there.smto == smto]
+            shift = 1 + 0.02 * (place - (len(smtos) - 1) / 2)
+            canvas.lines(ax, rows.assign(value=rows["value"] * shift), "value", "lead", markersize=4, markevery=1)
+            ax.plot(rows["value"] * shift, rows["lead"], ".", color=look.LOOK[smto].colour, alpha=0.5, markersize=5)
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(values, [f"{value:g}" for value in values])
+        ax.minorticks_off()
+        ax.axhline(0, color=look.INK, linestyle="--", linewidth=1)
+        ax.set(xlabel=setting, title=f"learning rate {lr:g}")
+        canvas.despine(ax)
+    axes[0, 0].set_ylabel("Δm minus the uniform loss's, points (higher is better)")
+    canvas.legend_right(axes[0, -1])
+    seeds = np.unique(table.groupby(["lr", "smto", "value"])["seed"].nunique())
     canvas.caption(
-        ax,
+        axes,
         f"Lead over the uniform loss at the same {setting}, learning rate and seed: line through the means over "
         f"{' to '.join(map(str, seeds))} seeds, each seed a dot. The dashed line: the uniform loss.",
     )
-    return ax
+    return axes

@@ -129,5 +129,5 @@ def numbers():
             "seeds": 3,
         }
         | {"price": 1.4, "price_of_all": 22.0},
-        "05c": {"leads_by_rate": {"0.001": 10.6, "0.0025": 8.2}, "led": "CAGrad and IMTL", "batches": [256]},
+        "05c": {"leads_by_rate": {"0.001": 10.6, "0.0025": 8.2}, "led": "CAGrad and IMTL", "batch": 256},
     }

@@ -196,6 +196,10 @@ def test_leads_are_those_of_the_values_that_a_store_holds_whole(monkeypatch, tmp
     monkeypatch.setattr(delta, "selected", lambda runs, reference, tasks: (len(runs), reference))
     monkeypatch.setattr(sweeps.slopes, "leads", lambda tables: tables)
     assert sweeps.leads(variants, [1], tmp_path) == {8: (2, 2)}
+    faster = {8: sweeps.changed([SimpleNamespace(config=c) for c in variants[8]], lr=0.5)}
+    keys |= {config.key for config in faster[8]}
+    assert sweeps.leads(faster, [1], tmp_path) == {}
+    assert sweeps.leads(faster, [1], tmp_path, lr=UNIFORM.lr) == {8: (2, 2)}
 
 
 # -- notebooks 02b to 05c ask for the records that are there -----------------------------------------------------------

@@ -28,13 +28,19 @@ def answered(found):
 OPEN_ADVICE = " The rules have decided no statement on this yet."
 
 
-def test_the_answer_is_five_sentences_with_numbers(numbers):
+def test_the_answer_is_five_sentences_with_numbers(numbers, changed):
     one, two, three, four, five = answered(numbers)
     assert "10 of 15 SMTOs surely beat the uniform loss" in one and "10.7 points of Δm ahead" in one
     assert two == (
         "The learning rate 0.0025 in place of 0.001 alone gives the uniform loss 9.6 points (8.8 to 10.4); compared at "
         "one rate each, 7 of 8 still surely lead, by 9.4 points, and where both have the larger one CAGrad and IMTL "
         "lead by 8.2; the batch was 256 throughout, so its part is not known."
+    )
+    by_batch = {"other": 32, "at_rates": [["0.001", 3.0, 9.0], ["0.0025", 1.0, 6.5]], "least": ["0.0025", 32, 1.0]}
+    _, two, *_ = answered(changed("05c", by_batch=by_batch | {"led": "CAGrad and EDM"}))
+    assert two.endswith(
+        "CAGrad and IMTL lead by 8.2; batches of 32 in place of 256, for as many steps, make the lead of CAGrad and "
+        "EDM 3.0 in place of 9.0, and where rate and batch leave least of it (0.0025, 32) it is 1.0."
     )
     assert (
         "8 of 16 differences are shown to be smaller than 2 points, 6 are different and not shown to be that small, 2 "
@@ -67,7 +73,7 @@ def test_the_answer_turns_where_the_numbers_turn(changed):
     (_, two, *_) = answered(changed("01", rate_gain=[0.1, -1.0, 1.2], compared_at_one_rate=0))
     assert two.startswith("A larger learning rate alone (0.0025) gives the uniform loss nothing for sure")
     assert "compared at one rate" not in two
-    (_, two, *_) = answered(changed("05c", batches=[32, 256], leads_by_rate={}))
+    (_, two, *_) = answered({**changed("05c"), "05c": {"leads_by_rate": {}}})
     assert "batch" not in two and "larger one" not in two
     *_, five = answered(changed("03", drawn=False))
     assert five.startswith("On Cityscapes 3 of 15 statements hold; on molecules")

@@ -421,7 +421,7 @@ def test_the_suspects_of_an_overflow_are_judged_by_who_overflows():
 
 # -- 05, 05b and 05c ---------------------------------------------------------------------------------------------------
 
-NONE = pd.DataFrame(columns=["value", "smto", "seed", "lead"])
+NONE = pd.DataFrame(columns=["value", "smto", "seed", "lead", "lr"])
 JUDGED = [verdict("C8a", REPRODUCED)]
 
 
@@ -569,17 +569,35 @@ def test_other_ways_say_what_a_search_finds_and_what_explains_a_lead():
     assert "Of 2 SMTOs that lead the uniform loss in the same settings, 1 owe more of it to optimisation" in text
     assert "at equal training loss they still lead by 3.5 points of Δm (mean)." in text
     assert found.numbers["leads_by_rate"] == {"0.001": pytest.approx(10), "0.0025": pytest.approx(8)}
-    assert found.numbers["batches"] == [256] and found.numbers["led"] == "CAGrad"
+    assert found.numbers["batch"] == 256 and found.numbers["led"] == "CAGrad" and "by_batch" not in found.numbers
 
 
 def test_other_ways_turn_their_sentences_where_the_numbers_turn():
-    by_batch = pd.DataFrame({"value": [32, 256, 256], "smto": "cagrad", "seed": [1, 1, 2], "lead": [4.0, 8.0, 12.0]})
+    leads = {(0.001, 32): (4.0, 2.0), (0.001, 256): (10.0, 8.0), (0.0025, 32): (3.0, -1.0), (0.0025, 256): (7.0, 6.0)}
+    rows = [
+        (size, name, 1, x, lr)
+        for (lr, size), of in leads.items()
+        for name, x in zip(("cagrad", "edm"), of, strict=True)
+    ]
+    rows += [(256.0, "cagrad", 2, 99.0, 0.001), (256.0, "cagrad", 1, 5.0, 0.0005), (32.0, "imtl", 1, 50.0, 0.001)]
+    by_batch = pd.DataFrame(rows, columns=["value", "smto", "seed", "lead", "lr"])
+    found = ways(rates=(0.001,), by_batch=by_batch)
+    assert found.numbers["by_batch"] == {
+        "other": 32,
+        "at_rates": [["0.001", 3.0, 9.0], ["0.0025", 1.0, 6.5]],
+        "least": ["0.0025", 32, 1.0],
+        "led": "CAGrad and EDM",
+    }
     text = says(ways(rates=(0.001,), by_batch=by_batch, tuned=2.0, other=0.0, still=-0.1))
     assert "**But** the next best way (mean) ends at 0.0 %." in text and "still lead" not in text
     assert "At the one learning rate that both have CAGrad lead" in text and "so what the batch does" not in text
     assert "by 10.0 at 0.001 points (means). **But** no rate above 0.001 was tried." in text
-    assert "From batch 32 to 256 the lead over the uniform loss on CL_RR goes from 4.0 to 10.0 points" in text
-    assert "**But** single runs at batch 256 go from 8.0 to 12.0." in text
+    assert (
+        "With batches of 32 in place of 256, for as many steps, the lead of CAGrad and EDM over the uniform loss on "
+        "CL_RR is 3.0 in place of 9.0 at 0.001 and 1.0 in place of 6.5 at 0.0025 points (means, by learning rate). "
+        "**But** least is left at the rate 0.0025 with the batch 32: 1.0 points, for single methods −1.0 to 3.0."
+        in text
+    )
     assert "2.0 of 10.0 points of lead on CL_RR remain. **But** most remains for EDM: 3.0 of 10.0." in text
     assert "**But** at equal training loss CAGrad leads by −0.1 points." in text
     assert "populations" not in says(ways(population=False))

@@ -44,12 +44,20 @@ def test_the_two_parts_of_a_difference_are_drawn_with_their_sum():
 
 def test_leads_are_drawn_over_a_setting_in_doublings():
     table = pd.DataFrame(
-        [(v, "cagrad", s, lead + s) for v, lead in [(32, 1.0), (64, 3.0), (128, 5.0)] for s in (0, 1)],
-        columns=["value", "smto", "seed", "lead"],
+        [
+            (v, "cagrad", s, lead + s - 1000 * (lr - 0.001), lr)
+            for lr in (0.001, 0.0025)
+            for v, lead in [(32, 1.0), (64, 3.0), (128, 5.0)]
+            for s in (0, 1)
+        ],
+        columns=["value", "smto", "seed", "lead", "lr"],
     )
-    ax = critiques.leads(table, "batch")
-    line = next(line for line in ax.lines if line.get_label() == "CAGrad")
-    np.testing.assert_allclose(line.get_xdata(), [32, 64, 128])
-    np.testing.assert_allclose(line.get_ydata(), [1.5, 3.5, 5.5])
-    assert ax.get_xscale() == "log" and [t.get_text() for t in ax.get_xticklabels()] == ["32", "64", "128"]
+    [[ax, other]] = critiques.leads(table, "batch")
+    for panel, lr, means in ((ax, "0.001", [1.5, 3.5, 5.5]), (other, "0.0025", [0.0, 2.0, 4.0])):
+        line = next(line for line in panel.lines if line.get_label() == "CAGrad")
+        np.testing.assert_allclose(line.get_xdata(), [32, 64, 128])
+        np.testing.assert_allclose(line.get_ydata(), means, atol=1e-12)
+        assert panel.get_title() == f"learning rate {lr}" and panel.get_xscale() == "log"
+        assert [t.get_text() for t in panel.get_xticklabels()] == ["32", "64", "128"]
+    assert ax.get_ylim() == other.get_ylim()
     assert "same batch" in ax.figure.get_label()
