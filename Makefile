@@ -83,8 +83,8 @@ compare: $(READY) ## your own method against all others: METHOD=mine.py, PROBLEM
 	@$(PYTHON) -m mtl_study.publishing.compare --method "$(METHOD)" $(if $(PROBLEM),--problem "$(PROBLEM)") \
 		$(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers "$(WORKERS)")
 
-bench: $(READY) ## what a training step of every method costs, how fast the solvers are, and more, next to the last results: PART=steps (one part), ROUNDS=10 (fewer: quicker, and less exact)
-	@$(PYTHON) -m benchmarks.speed $(PART) $(if $(ROUNDS),--rounds "$(ROUNDS)")
+bench: $(READY) ## what a training step of every method costs, how fast the solvers are, and more, next to the last results: PART=steps (one part), ROUNDS=10 (fewer: quicker, and less exact), DEVICE=cuda
+	@$(PYTHON) -m benchmarks.speed $(PART) $(if $(ROUNDS),--rounds "$(ROUNDS)") $(if $(DEVICE),--device "$(DEVICE)")
 
 report: $(READY) ## write REPORT.md and its figures from artifacts/quick; DROP=1 leaves out what only the last report has
 	@$(PYTHON) -m mtl_study.publishing.reproduce --report $(if $(DROP),--drop)

@@ -100,7 +100,7 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
     )
     both = ways.get("leads_by_rate", {}).get(f"{larger:g}")
     left += f", and where both have the larger one {ways['led']} lead by {number(both)}" if both is not None else ""
-    batch, shown = "", ("05c_lr_vs_seed", "01_differences-table")
+    batch, shown = "", ["05c_lr_vs_seed", "01_differences-table"]
     if found := ways.get("by_batch"):
         (_, other, usual), (rate, size, least) = found["at_rates"][0], found["least"]
         batch = (
@@ -108,10 +108,10 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
             f"{found['led']} {number(other)} in place of {number(usual)}, and where rate and batch leave least of it "
             f"({rate}, {size}) it is {number(least)}"
         )
-        shown = ("05c_batch", *shown)
+        shown = ["05c_batch", *shown]
     elif "batch" in ways:
         batch = f"; the batch was {ways['batch']} throughout, so its part is not known"
-    yield Said(f"{gains}{left}{batch}.", claims=("C1a", "Xin-learning-rate"), pictures=shown)
+    yield Said(f"{gains}{left}{batch}.", claims=("C1a", "Xin-learning-rate"), pictures=tuple(shown))
 
 
 def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[Said]:

@@ -33,6 +33,7 @@ from mtl_study.publishing.reproduce import BadRequest, choose, preset_folder
 from mtl_study.words import counted, listed
 
 GIB, HOUR = 2**30, 3600
+LIMIT, LAST = 130, 5  # seconds for all of it; for measuring, at least
 EVALUATED = 1 / 3  # of a training step of the uniform loss is the forward pass that evaluates as many samples
 START, END = "<!-- plan -->\n", "<!-- end of the plan -->\n"  # around the table in README.md
 LARGEST = (  # of each network, at the paper's size
@@ -61,6 +62,10 @@ class Row:
     samples: float
     disk: float
     longest: float
+
+    def hours_on(self, devices: int) -> float:
+        """Of devices that share the runs evenly; no run is divided."""
+        return max(self.hours / devices, self.longest)
 
     def on_gpu(self, runs: int) -> float:
         """GiB on a GPU that so many runs share."""
@@ -168,15 +173,16 @@ def measured(
     taken: Mapping[Shape, float],
     seconds: Callable[..., float],
     bfloat16: bool,
-    longest: float = calibration.LONGEST,
+    until: float = math.inf,
 ) -> Measured:
     """What these steps take.
 
     Args:
-        seconds: of a step, as `calibration.seconds` has them on a device. bfloat16: whether the device has it.
+        seconds: of a step, as `calibration.seconds` has them on a device. bfloat16: whether the device has it. until:
+            when it should be known, by time.perf_counter.
     """
-    found, amp = Steps(), dict[str, float]()
-    found.measure(calibration.in_turn(taken), seconds, longest)
+    found, amp, order = Steps(), dict[str, float](), calibration.in_turn(taken)
+    found.measure(order, seconds, max(LAST, min(calibration.LONGEST, until - time.perf_counter())))
     if not bfloat16:
         return Measured(found, None)
     for one in found:  # the lightest of each family comes first
@@ -186,15 +192,19 @@ def measured(
 
 
 def rows(
-    given: dict[str, dict[str, Any]], seconds: Callable[..., float], bfloat16: bool, per_epoch: float
+    given: dict[str, dict[str, Any]],
+    seconds: Callable[..., float],
+    bfloat16: bool,
+    per_epoch: float,
+    until: float = math.inf,
 ) -> tuple[list[Row], list[str]]:
-    """A row per notebook, and what the hours follow from."""
+    """A row per notebook, and what the hours follow from. until: see `measured`."""
     as_given = new_runs(given)
     published = new_runs({name: with_published(values) for name, values in given.items()})
     taken = {name: shapes(configs) for name, configs in as_given.items()}
     taken_published = {name: shapes(configs) for name, configs in published.items()}
     everything = shapes([config for some in (*as_given.values(), *published.values()) for config in some])
-    known = measured(everything, seconds, bfloat16)
+    known = measured(everything, seconds, bfloat16, until)
     saved = {name: known.saved(shapes(configs, evaluated=False)) for name, configs in as_given.items()}
     return [
         Row(
@@ -231,7 +241,7 @@ def table(
     lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
     for row in found:
         cells = [row.notebook, *(f"{n:,}" for n in (row.runs, row.epochs, row.steps))]
-        of_several = [row.hours / devices] if devices > 1 else []
+        of_several = [row.hours_on(devices)] if devices > 1 else []
         cells += [_rounded(x) for x in (row.hours, *of_several, row.hours_published, row.hours_amp)]
         of_host = [row.on_host(devices, process)] if on_host else []
         lines.append([*cells, *map(_rounded, (row.memory, *of_host, row.on_gpu(runs_per_gpu), row.disk))])
@@ -318,7 +328,8 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     values = read(repository, given.preset, [name for text in given.only for name in text.split()])
     with training.determinism(1):
         seconds = partial(calibration.seconds, device=device)
-        found, how = rows(values, seconds, calibration.has_bfloat16(device), bytes_per_epoch(repository))
+        bfloat16, per_epoch = calibration.has_bfloat16(device), bytes_per_epoch(repository)
+        found, how = rows(values, seconds, bfloat16, per_epoch, begun + LIMIT)
     kind = "GPU" if device.type == "cuda" else "core"
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"one core of {training.processor()}"
     taken = round(time.perf_counter() - begun)
@@ -329,8 +340,8 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     told = {"preset": given.preset, "device": where, "devices": given.devices, "runs_per_gpu": runs_per_gpu}
     each = [
         asdict(row)
-        | {"hours_on_all": row.hours / given.devices, "memory_per_gpu": row.on_gpu(runs_per_gpu)}
-        | {"memory_on_one_host": row.on_host(given.devices, process)}
+        | {"hours_on_all": row.hours_on(given.devices), "memory_per_gpu": row.on_gpu(runs_per_gpu)}
+        | {"memory_on_one_host": row.on_host(given.devices, process) if kind == "core" else None}
         for row in found
     ]
     report = {**told, "process": process, "seconds": taken, "notes": said, "measured": how, "notebooks": each}

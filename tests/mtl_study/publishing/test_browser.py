@@ -263,20 +263,27 @@ CUT = """() => [...document.querySelectorAll("table, pre, img, .scroll")].filter
      e.scrollWidth > e.clientWidth + 1)).map(e => e.outerHTML.slice(0, 150))"""  # what goes over the edge of a sheet
 
 
-def test_on_paper_no_table_is_cut(browser: Browser, all_pages: list[Path]) -> None:
+ALONE = """() => [...document.querySelectorAll(":is(h1, h2, h3, h4):last-child")].filter(heading => {
+    for (let e = heading.parentElement; e.closest(".jp-MarkdownCell"); e = e.parentElement)
+        if (getComputedStyle(e).display !== "block") return true;
+}).map(heading => heading.textContent)"""  # ends a cell that a sheet may end with, since the cell is no plain block
+
+
+def test_on_paper_no_table_is_cut_and_no_heading_is_alone(browser: Browser, all_pages: list[Path]) -> None:
     """Also for a reader whose screen is dark: paper is white."""
     for path in all_pages:
         page = opened(browser, path, PAPER - 2 * 48, color_scheme="dark")
         page.emulate_media(media="print", color_scheme="dark")
-        assert page.evaluate(CUT) == [], path.name
+        assert page.evaluate(CUT) == page.evaluate(ALONE) == [], path.name
         assert page.evaluate("getComputedStyle(document.body).color").startswith(
             ("rgb(0", "rgb(1", "rgb(3", "rgba(0")
         ), path.name
         page.close()
 
 
-def test_the_table_of_all_claims_sorts_and_filters(browser: Browser, all_pages: list[Path]) -> None:
-    page = opened(browser, all_pages[0])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_table_of_all_claims_sorts_and_filters(browser: Browser, all_pages: list[Path], width: int) -> None:
+    page = opened(browser, all_pages[0], width)
     rows = "[...document.querySelectorAll('table.claims tbody tr')].filter(row => !row.hidden)"
     shown = rows + ".map(row => row.cells[{}].textContent)"
     before = page.evaluate(shown.format(0))

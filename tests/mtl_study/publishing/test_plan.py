@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -138,6 +139,34 @@ def test_a_step_that_does_not_fit_into_memory_is_measured_with_fewer_samples():
     assert empty == {}
 
 
+@pytest.mark.parametrize(
+    ("steps", "fastest"), [([9.0, 3.0, 1.0], 3.0), ([0.4, 0.2, 0.1], 0.2), ([0.1, 0.1, 0.2, 0.1, 0.05], 0.1)]
+)
+def test_a_step_is_measured_twice_at_least_and_the_first_is_slow(monkeypatch, steps, fastest):
+    """Two steps, however long; more up to half a second, and four at most."""
+    ticks = iter(itertools.accumulate(itertools.chain(*((0, one) for one in steps))))
+    monkeypatch.setattr(calibration.time, "process_time", lambda: next(ticks))
+    monkeypatch.setattr(calibration, "one_step", lambda found, device, amp: lambda: None)
+    assert calibration.seconds(UNIFORM, torch.device("cpu")) == pytest.approx(fastest)
+
+
+def test_measuring_takes_what_counting_has_left_of_the_time(monkeypatch):
+    """Half a minute, or less, and never nothing."""
+    monkeypatch.setattr(calibration, "work", lambda one: 1.0)
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: 100.0)
+    longest = []
+    monkeypatch.setattr(Steps, "measure", lambda self, order, seconds, most: longest.append(most))
+    for until in (math.inf, 120.0, 101.0):
+        plan.measured({UNIFORM: 1.0}, lambda one: 1.0, False, until)
+    assert longest == [calibration.LONGEST, 20.0, plan.LAST] and plan.LIMIT + plan.LAST < 150
+
+
+def test_no_run_is_divided_between_devices():
+    row = plan.Row("01_a", 2, 1, 1, 10.0, 10.0, None, *[0.0] * 4, longest=6.0)
+    assert [row.hours_on(n) for n in (1, 2, 4)] == [10.0, 6.0, 6.0]
+    assert "| 10 | 6 | 10 |" in plan.table([row], devices=4)
+
+
 @pytest.mark.parametrize(("slower", "has"), [(2, True), (10, False)])
 def test_a_device_has_bfloat16_where_a_product_is_not_much_slower(monkeypatch, slower, has):
     ticks = iter(itertools.accumulate([0, 1] * calibration.ROUNDS + [0, slower] * calibration.ROUNDS))
@@ -159,12 +188,12 @@ def test_what_is_not_measured_is_scaled_by_its_operations(monkeypatch):
 
 
 def test_a_step_that_is_too_long_is_measured_with_fewer_samples(monkeypatch):
-    """A third of 60 s is left for the first: 2 s per sample fit 8 times, not 16 times. What does not fit with two
-    samples is not measured."""
+    """A sixth of 120 s is left for a step of the first: 2 s per sample fit 8 times, not 16 times. What does not fit
+    with two samples is not measured."""
     monkeypatch.setattr(calibration, "work", lambda one: 2 * calibration.SLOW * one.batch)
     asked: list[Shape] = []
     found = Steps()
-    found.measure([UNIFORM], lambda one: asked.append(one) or 1.0, longest=60)
+    found.measure([UNIFORM], lambda one: asked.append(one) or 1.0, longest=120)
     assert asked == [UNIFORM._replace(batch=8)] and found.seconds(UNIFORM) == 32.0
     found.measure([UNIFORM], lambda one: asked.append(one) or 1.0, longest=0.1)
     assert len(asked) == 1
