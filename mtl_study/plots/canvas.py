@@ -13,6 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
@@ -203,8 +204,8 @@ def label_points(
     **style: Any,
 ) -> list[Annotation]:
     """A name at each of these points, where it covers no other name and no other point, if there is such a place; a
-    hairline leads to the point where the name had to move away. To be called last: later limits would move the points
-    under their names.
+    hairline leads to the point where the name had to move away, and what a name crosses fades behind it. To be called
+    last: later limits would move the points under their names.
 
     Args:
         points: in data coordinates; a name and its colour each. avoid: other points, [n, 2], that names had better not
@@ -217,9 +218,10 @@ def label_points(
     lines = ax.transData.transform(np.asarray(avoid, dtype=float).reshape(-1, 2))
     directions = [(math.cos(2 * math.pi * i / 16), math.sin(2 * math.pi * i / 16)) for i in range(16)]
     taken: list[Bbox] = []
-    found = []
+    found, paper = [], [withStroke(linewidth=2, foreground="white")]
     for i, (name, point, colour) in enumerate(zip(names, points, colours, strict=True)):
         text = ax.annotate(name, point, (0, 0), textcoords="offset points", color=colour, va="center", **style)
+        text.set(path_effects=paper, zorder=5)
         width, height = text.get_window_extent().size
         others = np.delete(dots, i, axis=0)
         places: list[tuple[float, int, tuple[float, float], Bbox]] = []

@@ -261,7 +261,8 @@ def budget(table: pd.DataFrame) -> Axes:
     points = [(last.cost[smto], last.value[smto]) for smto in smtos]
     if measure == "hypervolume":
         ax.set_ylim(bottom=0)
-    ax.set_xlim(left=0)
+    ax.set_xscale("log", base=2)  # methods cost one to three runs, and the sweep fourteen
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("cost, in runs of the uniform loss")
     names = {"hypervolume": "hypervolume, %² (higher is better)", "delta_m": "best Δm, % (higher is better)"}
     ax.set_ylabel(names[measure])

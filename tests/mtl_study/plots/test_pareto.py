@@ -81,7 +81,7 @@ def test_budget_is_a_line_for_the_sweep_and_a_point_for_a_method(sweep):
     (edm,) = lines_of(ax, LOOK["edm"].colour)
     (of_sweep,) = lines_of(ax, LOOK["fixed"].colour)
     assert edm.get_xdata().tolist() == [1.5] and of_sweep.get_xdata().tolist() == list(range(1, 8))
-    assert (np.diff(of_sweep.get_ydata()) > 0).all()
+    assert (np.diff(of_sweep.get_ydata()) > 0).all() and ax.get_xscale() == "log"
     named = {text.get_text(): text.xy for text in ax.texts if text.get_text()}
     assert named["EDM"] == pytest.approx(edm.get_xydata()[0]) and "sweep of fixed weights" in named
     means = table.groupby(["smto", "runs"]).value.mean()
