@@ -329,18 +329,24 @@ def _test_rule(as_released: bool) -> delta.TestRule:
 
 
 def stored(
-    problem: str, methods: Sequence[str], store: RunStore | str | os.PathLike[str], **settings: Any
+    problem: str,
+    methods: Sequence[str],
+    store: RunStore | str | os.PathLike[str],
+    search: str | None = None,
+    **settings: Any,
 ) -> Experiment | None:
     """What a store already holds of an experiment, by whichever notebook; nothing is trained.
 
-    It is what that notebook reports. Where the single tasks have no other settings than the published ones, the paper's
-    settings were taken over, and those of every method count. Else they were searched: of the settings that the search
-    can have tried, the values of learning rate, dropout and weight decay that the single tasks have, those count that
-    are best on validation over the seeds of the search. Of what counts it has every seed. Only runs that were made
-    alike are compared: that agree in all but method, seed and what a search chooses; a longer run is alike by its
-    first epochs. Where there are several such groups, it is the one that most runs were made for.
+    It is what that notebook reports. Where the paper's settings were taken over, those of every method count; so it was
+    if nothing else is said and the single tasks have no other settings than the published ones. Else they were
+    searched: of the settings that the search can have tried, the values of learning rate, dropout and weight decay that
+    the single tasks have, those count that are best on validation over the seeds of the search. Of what counts it has
+    every seed. Only runs that were made alike are compared: that agree in all but method, seed and what a search
+    chooses; a longer run is alike by its first epochs. Where there are several such groups, it is the one that most
+    runs were made for.
 
     Args:
+        search: "published" or "grid", as for `experiment`, if it is known.
         settings: what the runs have in common, as for `experiment` (epochs, source, …): only such runs are read. A
             store can hold those of several presets; `mtl_study.parameters.settings_of` says what a preset's have.
 
@@ -370,7 +376,7 @@ def stored(
     together = [r for r in group if r.config.problem == problem]
     whole = together[0].config.definition  # with the options that these runs have
     chosen: dict[tuple[str, str], str] = {}
-    if all(_is_published(run.config) is not False for run in alone):
+    if search == "published" or (not search and all(_is_published(run.config) is not False for run in alone)):
         chosen, together = published_choice(alone), _as_published(together)
     else:
         together = _as_searched(together, alone)

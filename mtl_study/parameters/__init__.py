@@ -182,7 +182,8 @@ def _of_another_environment() -> str:
 
 
 def settings_of(preset: str, problem: str) -> dict[str, Any]:
-    """What all runs of a problem have in common at a preset, as `protocol.stored` takes it: notebook 05, which uses the
+    """What all runs of a problem have in common at a preset, and how their settings were found, as `protocol.stored`
+    takes it: notebook 05, which uses the
     runs of the others, has it for each family of problems.
 
     Raises:
@@ -191,7 +192,7 @@ def settings_of(preset: str, problem: str) -> dict[str, Any]:
     values = preset_values(folder_of(preset) / "05_fixed_weights.yaml")
     data, of_no_run = family(problem), ("sweep_seeds", "search_seeds", "grid")
     of_runs = {name: value for name, value in values["details"][data].items() if name not in of_no_run}
-    return {"source": values["source"][data], **of_runs}
+    return {"search": values["details"]["search"], "source": values["source"][data], **of_runs}
 
 
 def for_experiment(

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mtl_core import problems
+from mtl_study import artifacts, parameters
 from mtl_study.analysis import comparisons, delta, frames
 from mtl_study.experiments import protocol, runner
 from mtl_study.experiments.protocol import Grid
@@ -219,6 +220,24 @@ def test_published_settings_are_read_back_with_every_seed(tmp_path, untrained):
     swept = [r.config.model_copy(update={"lr": lr}) for r in e.runs for lr in (0.02, 0.03)]
     untrained([c for c in swept if c.seed < 4 or c.lr == 0.03], tmp_path)
     assert same(protocol.stored(name, methods[1:], tmp_path), e)
+    untrained([r.config.model_copy(update={"lr": 0.02}) for r in e.baselines], tmp_path)
+    assert same(protocol.stored(name, methods[1:], tmp_path, search="published"), e)
+
+
+@pytest.mark.parametrize("name", published.problems())
+def test_of_the_shipped_records_those_are_read_that_quick_reports(name):
+    """Whatever else ships: the published settings, with quick's five seeds or its three, and more for some."""
+    store, methods = RunStore(artifacts.REPOSITORY / "results"), published.methods(name)
+    others = [smto for smto in methods if smto not in ("unit_scal", "fixed")]
+    settings = parameters.settings_of("quick", name)
+    found = protocol.stored(name, others, store, **settings)
+    if found is None:
+        assert not name.startswith(("multimnist", "qm9"))
+        return
+    assert found.chosen and all(protocol._is_published(run.config) is not False for run in found.runs)
+    seeds = range(1, 6) if name.startswith("multimnist") else range(1, 4)
+    for smto in found.selected().smto.unique():
+        assert {*seeds} <= {run.config.seed for run in found.of(smto)}, smto
 
 
 def test_of_a_store_with_runs_of_several_presets_those_are_read_that_are_asked_for(tmp_path, untrained):

@@ -262,6 +262,7 @@ def test_every_run_of_a_preset_is_a_valid_configuration(preset):
     """Extraction, sweep, rates, regularisation, width and populations, for every seed: all can be constructed."""
     given, sweep, ways = (values(preset, name) for name in ("05_fixed_weights", "05b_sweep_or_smto", "05c_other_ways"))
     seeds, digits = given["seeds"]["digits"], parameters.settings_of(preset, "multimnist/CL_RR")
+    del digits["search"]
     given |= {**sweep["details"], **ways["details"], **given["details"]}
     for problem in ("multimnist/CL_RR", "multimnist/CL_CR"):
         like = RunConfig.of(**digits, **published.best(problem), problem=problem, seed=1)
@@ -290,6 +291,7 @@ def test_every_run_of_a_preset_is_a_valid_configuration(preset):
 def test_the_papers_own_weights_on_qm9_can_be_trained():
     """All four sets, at the learning rate that the paper trains them with."""
     given, molecules = values("paper", "05_fixed_weights")["details"], parameters.settings_of("paper", "qm9")
+    del molecules["search"]
     like = RunConfig.of(**molecules, **published.best("qm9", "unit_scal"), problem="qm9", seed=1)
     for lr in given["nash_lr"]:
         weights = list(published.qm9_fixed_weights(lr).values())
