@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -184,6 +184,30 @@ def batches(configs: Iterable[RunConfig], sizes: Iterable[int] = BATCHES) -> dic
     return found
 
 
+def gains_by_batch(
+    gains: Callable[[list[Run]], pd.DataFrame],
+    variants: Mapping[float, Mapping[float, Sequence[RunConfig]]],
+    seeds: Sequence[int],
+    store: RunStore | str | os.PathLike[str],
+) -> pd.DataFrame:
+    """Gains by learning rate and batch, all over the same single-task models, of the runs that a store holds.
+
+    Args:
+        gains: `Experiment.gains` of the experiment with these models. variants: `batches` by learning rate.
+
+    Returns:
+        Rows of `delta.selected` with lr, batch, and steps of training.
+    """
+    found = []
+    for lr, of_rate in variants.items():
+        for batch, configs in of_rate.items():
+            steps = configs[0].epochs * math.ceil(configs[0].sizes[0] / batch)
+            if runs := held(again(configs, seeds), store):
+                found.append(gains(runs).assign(lr=lr, batch=batch, steps=steps))
+    columns = ["smto", "seed", "delta_m", "val_delta_m", "lr", "batch", "steps"]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+
+
 def features(configs: Iterable[RunConfig], widths: Iterable[float] = WIDTHS) -> dict[float, list[RunConfig]]:
     """The configurations on digits by the number of features, which the network's width multiplies with all else."""
     configs = list(configs)
@@ -212,23 +236,18 @@ def held(configs: Iterable[RunConfig], store: RunStore | str | os.PathLike[str])
 
 
 def leads(
-    variants: Mapping[float, Sequence[RunConfig]],
-    seeds: Sequence[int],
-    store: RunStore | str | os.PathLike[str],
-    lr: float | None = None,
+    variants: Mapping[float, Sequence[RunConfig]], seeds: Sequence[int], store: RunStore | str | os.PathLike[str]
 ) -> pd.DataFrame:
     """Leads over the uniform loss by the value that is varied (`slopes.leads`), of the runs that a store holds; a value
     without runs of the uniform loss, or without those of a single task, is left out.
 
     Args:
         variants: configurations by value, as of `batches`; single tasks have the settings of the first of them.
-        lr: of the single tasks, if it is another.
     """
     store = store if isinstance(store, RunStore) else RunStore(store)
     tables = {}
     for value, configs in variants.items():
         whole, first = configs[0].definition, configs[0].model_dump()
-        first["lr"] = first["lr"] if lr is None else lr
         singles = [RunConfig.of(**{**first, "problem": name, "problem_options": {}}) for name in whole.single_tasks]
         runs, alone = held(again(configs, seeds), store), held(again(singles, seeds), store)
         names = {run.config.problem for run in alone}

@@ -98,19 +98,18 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
         if one["compared_at_one_rate"]
         else ""
     )
-    both = ways.get("leads_by_rate", {}).get(f"{larger:g}")
-    left += f", and where both have the larger one {ways['led']} lead by {number(both)}" if both is not None else ""
     batch, shown = "", ["05c_lr_vs_seed", "01_differences-table"]
     if found := ways.get("by_batch"):
-        (_, other, usual), (rate, size, least) = found["at_rates"][0], found["least"]
-        batch = (
-            f"; batches of {found['other']} in place of {ways['batch']}, for as many steps, make the lead of "
-            f"{found['led']} {number(other)} in place of {number(usual)}, and where rate and batch leave least of it "
-            f"({rate}, {size}) it is {number(least)}"
+        gains += f", and another batch {points(found['alone'])} at best ({found['best']} in place of {ways['batch']})"
+        rate, size = found["suits"]
+        left += (
+            f", and where rate and batch suit it best ({rate}, {size}) {found['led']} lead by {number(found['left'])}"
         )
         shown = ["05c_batch", *shown]
-    elif "batch" in ways:
-        batch = f"; the batch was {ways['batch']} throughout, so its part is not known"
+    else:
+        both = ways.get("leads_by_rate", {}).get(f"{larger:g}")
+        left += f", and where both have the larger one {ways['led']} lead by {number(both)}" if both is not None else ""
+        batch = f"; the batch was {ways['batch']} throughout, so its part is not known" if "batch" in ways else ""
     yield Said(f"{gains}{left}{batch}.", claims=("C1a", "Xin-learning-rate"), pictures=tuple(shown))
 
 

@@ -891,6 +891,7 @@ def of_other_ways(
     random: str,
     by_rate: pd.DataFrame,
     by_batch: pd.DataFrame,
+    lr: float,
     batch: int,
     lead: pd.DataFrame,
     parts: pd.DataFrame,
@@ -899,10 +900,10 @@ def of_other_ways(
 
     Args:
         by_strategy: Δm by seed of each way to find weights; random: the name of random points of the sweep.
-            by_rate: rows of `delta.selected` with a column lr, the uniform loss among them. by_batch: `slopes.leads` by
-            batch, with a column lr; batch: that of all other runs. lead: a row per method and seed: lead_plain,
-            lead_tuned (in points, without and with regularisation). parts: `generalisation.parts` of SMTOs against the
-            uniform loss.
+            by_rate: rows of `delta.selected` with a column lr, the uniform loss among them. by_batch: as of
+            `sweeps.gains_by_batch`; lr, batch: those of the uniform loss elsewhere. lead: a row per method and seed:
+            lead_plain, lead_tuned (in points, without and with regularisation). parts: `generalisation.parts` of SMTOs
+            against the uniform loss.
     """
     sentences, numbers = [], dict[str, Any]()
     means = {name: float(values.mean()) for name, values in by_strategy.items()}
@@ -921,13 +922,11 @@ def of_other_ways(
     equal = _leads_by_rate(by_rate)
     names = listed(label(smto) for smto in in_order(by_rate.smto) if smto != UNIFORM)
     numbers |= {"leads_by_rate": {f"{lr:g}": lead_there for lr, lead_there in equal.items()}, "led": names}
-    cells = _leads_by_batch(by_batch)
-    several = batch in cells and len(cells.columns) > 1
-    numbers["batch"] = batch
-    sentences.append(_of_rates(names, equal, None if several else batch))
-    if several:
-        of_batches, numbers["by_batch"] = _of_batches(cells, batch)
-        sentences.append(of_batches)
+    numbers["batch"], of_batches = batch, _of_batches(by_batch, lr, batch)
+    sentences.append(_of_rates(names, equal, None if of_batches else batch))
+    if of_batches:
+        sentences.append(of_batches[0])
+        numbers["by_batch"] = of_batches[1]
     leads = lead.groupby("smto")[["lead_plain", "lead_tuned"]].mean().dropna()
     if len(leads):
         bare, tuned = float(leads.lead_plain.mean()), float(leads.lead_tuned.mean())
@@ -986,31 +985,42 @@ def _of_rates(names: str, leads: Mapping[float, float], batch: int | None) -> Se
     )
 
 
-def _leads_by_batch(by_batch: pd.DataFrame) -> pd.DataFrame:
-    """Mean leads by batch, a row per method and learning rate: of the rates that have several batches, the methods that
-    are in all these places, over the seeds that they have in each."""
-    several = by_batch.groupby("lr")["value"].transform("nunique") > 1
-    places = by_batch[several].pivot_table(index="seed", columns=["smto", "lr", "value"], values="lead").dropna()
-    return places.mean().unstack(["lr", "value"]).dropna().stack("lr", future_stack=True)
+def _by_place(by_batch: pd.DataFrame, value: str) -> pd.DataFrame:
+    """A row per seed, a column per method, learning rate and batch: of the rates that have several batches, the methods
+    that are in all these places, over the seeds that all of them have there."""
+    several = by_batch.groupby("lr")["batch"].transform("nunique") > 1
+    found = by_batch[several].pivot_table(index="seed", columns=["smto", "lr", "batch"], values=value)
+    places = found.columns.droplevel("smto").nunique()
+    whole = [smto for smto, of in found.T.groupby(level="smto") if len(of) == places]
+    return found[whole].dropna()
 
 
-def _of_batches(cells: pd.DataFrame, batch: int) -> tuple[Sentence, dict[str, Any]]:
-    """What the batch does to the lead, of `_leads_by_batch`; and that as numbers."""
-    means = cells.groupby(level="lr").mean()
-    names = listed(label(str(smto)) for smto in in_order(cells.index.get_level_values("smto")))
-    other = max(means.columns, key=lambda size: abs(math.log(size / batch)))
-    each = [f"{number(row[other])} in place of {number(row[batch])} at {lr:g}" for lr, row in means.iterrows()]
-    lr, size = means.stack().idxmin()
-    least = cells.xs(lr, level="lr")[size]
+def _of_batches(by_batch: pd.DataFrame, lr: float, batch: int) -> tuple[Sentence, dict[str, Any]] | None:
+    """What the batch does to the uniform loss and to the lead over it; and that as numbers. None where one is known."""
+    if by_batch[by_batch.lr == lr].batch.nunique() < 2:
+        return None
+    table = _by_place(by_batch, "delta_m")
+    uniform, methods = table[UNIFORM], in_order({*table.columns.get_level_values("smto")} - {UNIFORM})
+    alone = {b: inference.t_interval(uniform[lr, b] - uniform[lr, batch]) for b in uniform[lr].columns if b != batch}
+    best = max(alone, key=lambda b: alone[b].mean)
+    rate, size = _by_place(by_batch, "val_delta_m")[UNIFORM].mean().idxmax()
+    left = [float((table[smto, rate, size] - uniform[rate, size]).mean()) for smto in methods]
+    mean, names = float(np.mean(left)), listed(label(smto) for smto in methods)
+    largest = {what: uniform.columns.get_level_values(what).max() for what in ("lr", "batch")}
+    edges = [f"no {what} above {x:g}" for what, x in (("rate", rate), ("batch", size)) if x in largest.values()]
+    against = [
+        f"single methods lead by {number(min(left))} to {number(max(left))} there",
+        f"all have {spanned(by_batch.steps, 'step')}, in whole epochs, of which the smallest batch has fewest",
+    ]
     sentence = Sentence(
-        f"With batches of {other:g} in place of {batch}, for as many steps, the lead of {names} over the uniform loss "
-        f"on CL_RR is {listed(each)} points (means, by learning rate).",
-        f"least is left at the rate {lr:g} with the batch {size:g}: {number(means.loc[lr, size])} points, for single "
-        f"methods {number(least.min())} to {number(least.max())}.",
+        f"On CL_RR at the rate {lr:g} the best of the batches {listed(f'{b:g}' for b in sorted(alone))} for the "
+        f"uniform loss, {best:g}, gives it {points(alone[best])} in place of {batch}, for about as many steps; with the "
+        f"rate and the batch that suit it best on validation ({rate:g}, {size:g}) {names} lead by {number(mean)} points "
+        "(mean).",
+        "; ".join([*against, f"{listed(edges)} was tried"] if edges else against) + ".",
     )
-    alone = [[f"{rate:g}", float(row[other]), float(row[batch])] for rate, row in means.iterrows()]
-    least_left = [f"{lr:g}", int(size), float(means.loc[lr, size])]
-    return sentence, {"other": int(other), "at_rates": alone, "least": least_left, "led": names}
+    numbers = {"best": int(best), "alone": list(alone[best])[:3], "suits": [f"{rate:g}", int(size)], "left": mean}
+    return sentence, numbers | {"led": names}
 
 
 # -- 06: proofs --------------------------------------------------------------------------------------------------------

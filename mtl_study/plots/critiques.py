@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mtl_study import look
-from mtl_study.analysis import balance, inference
+from mtl_study.analysis import balance, inference, slopes
 from mtl_study.analysis.frames import RUN
 from mtl_study.look import label, problem_label
 from mtl_study.plots import canvas, captions
-from mtl_study.words import number
+from mtl_study.words import number, spanned
 
 
 def similarity(selected: pd.DataFrame, found: pd.DataFrame) -> Axes:
@@ -79,12 +79,23 @@ def parts(table: pd.DataFrame, against: str) -> Axes:
     return ax
 
 
+def leads_by_batch(gains: pd.DataFrame) -> pd.DataFrame:
+    """`slopes.leads` by batch, with lr and steps, of `sweeps.gains_by_batch`: at rates that have several batches."""
+    found = [
+        slopes.leads(dict(iter(rows.groupby("batch")))).assign(lr=lr)
+        for lr, rows in gains.groupby("lr")
+        if rows.batch.nunique() > 1
+    ]
+    table = pd.concat(found, ignore_index=True) if found else slopes.leads({}).assign(lr=[])
+    return table.assign(steps=table["value"].map(gains.groupby("batch").steps.first()))
+
+
 def leads(table: pd.DataFrame, setting: str) -> np.ndarray:
     """Each method's lead over the uniform loss by a setting that both share: a line through the means, a dot per seed;
     a panel per learning rate.
 
     Args:
-        table: `slopes.leads`, with a column lr. setting: its name, for the axis.
+        table: `slopes.leads`, with columns lr and steps. setting: its name, for the axis.
     """
     smtos, rates = look.in_order(table.smto), sorted(table.lr.unique())
     _, axes = canvas.figure(2.2 + 3.4 * len(rates), 3.8, len(rates), sharey=True, squeeze=False)
@@ -108,6 +119,7 @@ def leads(table: pd.DataFrame, setting: str) -> np.ndarray:
     canvas.caption(
         axes,
         f"Lead over the uniform loss at the same {setting}, learning rate and seed: line through the means over "
-        f"{' to '.join(map(str, seeds))} seeds, each seed a dot. The dashed line: the uniform loss.",
+        f"{' to '.join(map(str, seeds))} seeds, each seed a dot. The dashed line: the uniform loss. All have "
+        f"{spanned(table.steps, 'step')}, in whole epochs.",
     )
     return axes

@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -196,10 +197,10 @@ def test_leads_are_those_of_the_values_that_a_store_holds_whole(monkeypatch, tmp
     monkeypatch.setattr(delta, "selected", lambda runs, reference, tasks: (len(runs), reference))
     monkeypatch.setattr(sweeps.slopes, "leads", lambda tables: tables)
     assert sweeps.leads(variants, [1], tmp_path) == {8: (2, 2)}
-    faster = {8: sweeps.changed([SimpleNamespace(config=c) for c in variants[8]], lr=0.5)}
-    keys |= {config.key for config in faster[8]}
-    assert sweeps.leads(faster, [1], tmp_path) == {}
-    assert sweeps.leads(faster, [1], tmp_path, lr=UNIFORM.lr) == {8: (2, 2)}
+    by_rate = {0.1: variants, 0.2: {16: [edm.model_copy(update={"lr": 0.2})]}}
+    table = sweeps.gains_by_batch(lambda runs: pd.DataFrame({"runs": [len(runs)]}), by_rate, [1], tmp_path)
+    steps = [math.ceil(UNIFORM.sizes[0] / n) * UNIFORM.epochs for n in (8, 16, 32)]
+    assert table.to_numpy().tolist() == [[n, 0.1, b, s] for n, b, s in zip((2, 2, 1), (8, 16, 32), steps, strict=True)]
 
 
 # -- notebooks 02b to 05c ask for the records that are there -----------------------------------------------------------

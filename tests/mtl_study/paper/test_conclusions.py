@@ -421,7 +421,7 @@ def test_the_suspects_of_an_overflow_are_judged_by_who_overflows():
 
 # -- 05, 05b and 05c ---------------------------------------------------------------------------------------------------
 
-NONE = pd.DataFrame(columns=["value", "smto", "seed", "lead", "lr"])
+NONE = pd.DataFrame(columns=["smto", "seed", "delta_m", "val_delta_m", "lr", "batch", "steps"])
 JUDGED = [verdict("C8a", REPRODUCED)]
 
 
@@ -551,7 +551,7 @@ def ways(rates=(0.001, 0.0025), by_batch=NONE, tuned=9.0, population=True, other
     lead = pd.DataFrame(both)
     rows = [("cagrad", still, 5.0), ("edm", 6.0 * still, 1.0), ("rlw_normal", -3.0, -4.0)]
     parts = pd.DataFrame(rows, columns=["smto", "generalisation", "optimisation"])
-    return conclusions.of_other_ways(JUDGED, by_strategy, "4 random points", by_rate, by_batch, 256, lead, parts)
+    return conclusions.of_other_ways(JUDGED, by_strategy, "4 random points", by_rate, by_batch, 0.001, 256, lead, parts)
 
 
 def test_other_ways_say_what_a_search_finds_and_what_explains_a_lead():
@@ -573,19 +573,35 @@ def test_other_ways_say_what_a_search_finds_and_what_explains_a_lead():
 
 
 def test_other_ways_turn_their_sentences_where_the_numbers_turn():
-    leads = {(0.001, 32): (4.0, 2.0), (0.001, 256): (10.0, 8.0), (0.0025, 32): (3.0, -1.0), (0.0025, 256): (7.0, 6.0)}
+    places = {
+        (0.001, 32): (-30, 4, 2),
+        (0.001, 256): (-20, 10, 8),
+        (0.0025, 32): (-25, 3, 1),
+        (0.0025, 256): (-11, 7, 6),
+    }
     rows = [
-        (size, name, 1, x, lr)
-        for (lr, size), of in leads.items()
-        for name, x in zip(("cagrad", "edm"), of, strict=True)
+        (
+            name,
+            seed,
+            gain + own + seed * (name == "unit_scal" and size == 32),
+            -own,
+            lr,
+            size,
+            375 if size == 32 else 470,
+        )
+        for (lr, size), (own, *leads) in places.items()
+        for name, gain in zip(("unit_scal", "cagrad", "edm"), (0, *leads), strict=True)
+        for seed in (1, 3)
     ]
-    rows += [(256.0, "cagrad", 2, 99.0, 0.001), (256.0, "cagrad", 1, 5.0, 0.0005), (32.0, "imtl", 1, 50.0, 0.001)]
-    by_batch = pd.DataFrame(rows, columns=["value", "smto", "seed", "lead", "lr"])
+    rows += [("cagrad", 2, 99.0, 0.0, 0.001, 256, 470), ("imtl", 1, 50.0, 0.0, 0.001, 32, 375)]  # not everywhere
+    rows += [("unit_scal", 1, 60.0, 0.0, 0.0005, 256, 470)]  # a rate with one batch
+    by_batch = pd.DataFrame(rows, columns=NONE.columns)
     found = ways(rates=(0.001,), by_batch=by_batch)
     assert found.numbers["by_batch"] == {
-        "other": 32,
-        "at_rates": [["0.001", 3.0, 9.0], ["0.0025", 1.0, 6.5]],
-        "least": ["0.0025", 32, 1.0],
+        "best": 32,
+        "alone": [-8.0, pytest.approx(-20.706, abs=1e-3), pytest.approx(4.706, abs=1e-3)],  # t = 12.706 · √(2/2)
+        "suits": ["0.001", 32],  # on validation, which turns the order here
+        "left": 1.0,
         "led": "CAGrad and EDM",
     }
     text = says(ways(rates=(0.001,), by_batch=by_batch, tuned=2.0, other=0.0, still=-0.1))
@@ -593,11 +609,15 @@ def test_other_ways_turn_their_sentences_where_the_numbers_turn():
     assert "At the one learning rate that both have CAGrad lead" in text and "so what the batch does" not in text
     assert "by 10.0 at 0.001 points (means). **But** no rate above 0.001 was tried." in text
     assert (
-        "With batches of 32 in place of 256, for as many steps, the lead of CAGrad and EDM over the uniform loss on "
-        "CL_RR is 3.0 in place of 9.0 at 0.001 and 1.0 in place of 6.5 at 0.0025 points (means, by learning rate). "
-        "**But** least is left at the rate 0.0025 with the batch 32: 1.0 points, for single methods −1.0 to 3.0."
-        in text
+        "On CL_RR at the rate 0.001 the best of the batches 32 for the uniform loss, 32, gives it −8.0 points (−20.7 "
+        "to 4.7) in place of 256, for about as many steps; with the rate and the batch that suit it best on "
+        "validation (0.001, 32) CAGrad and EDM lead by 1.0 points (mean). **But** single methods lead by 0.0 to 2.0 "
+        "there; all have 375 to 470 steps, in whole epochs, of which the smallest batch has fewest." in text
     )
+    by_batch["val_delta_m"] *= -1
+    turned = says(ways(rates=(0.001,), by_batch=by_batch))
+    assert "(0.0025, 256) CAGrad and EDM lead by 6.5 points (mean)" in turned
+    assert "no rate above 0.0025 and no batch above 256 was tried." in turned
     assert "2.0 of 10.0 points of lead on CL_RR remain. **But** most remains for EDM: 3.0 of 10.0." in text
     assert "**But** at equal training loss CAGrad leads by −0.1 points." in text
     assert "populations" not in says(ways(population=False))

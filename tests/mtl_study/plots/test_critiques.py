@@ -45,12 +45,12 @@ def test_the_two_parts_of_a_difference_are_drawn_with_their_sum():
 def test_leads_are_drawn_over_a_setting_in_doublings():
     table = pd.DataFrame(
         [
-            (v, "cagrad", s, lead + s - 1000 * (lr - 0.001), lr)
+            (v, "cagrad", s, lead + s - 1000 * (lr - 0.001), lr, 375)
             for lr in (0.001, 0.0025)
             for v, lead in [(32, 1.0), (64, 3.0), (128, 5.0)]
             for s in (0, 1)
         ],
-        columns=["value", "smto", "seed", "lead", "lr"],
+        columns=["value", "smto", "seed", "lead", "lr", "steps"],
     )
     [[ax, other]] = critiques.leads(table, "batch")
     for panel, lr, means in ((ax, "0.001", [1.5, 3.5, 5.5]), (other, "0.0025", [0.0, 2.0, 4.0])):
@@ -60,4 +60,21 @@ def test_leads_are_drawn_over_a_setting_in_doublings():
         assert panel.get_title() == f"learning rate {lr}" and panel.get_xscale() == "log"
         assert [t.get_text() for t in panel.get_xticklabels()] == ["32", "64", "128"]
     assert ax.get_ylim() == other.get_ylim()
-    assert "same batch" in ax.figure.get_label()
+    assert "same batch" in ax.figure.get_label() and "All have 375 steps" in ax.figure.get_label()
+
+
+def test_leads_by_batch_leave_out_rates_with_one():
+    rows = [
+        (m, 1, 5.0 * (m == "edm") - b / 32, lr, b, 300 + b)
+        for m in ("unit_scal", "edm")
+        for lr, b in ((1, 32), (1, 64), (2, 32))
+    ]
+    gains = pd.DataFrame(rows, columns=["smto", "seed", "delta_m", "lr", "batch", "steps"]).assign(
+        problem="p", config="c"
+    )
+    table = critiques.leads_by_batch(gains)
+    assert table[["value", "smto", "lead", "lr", "steps"]].to_numpy().tolist() == [
+        [32, "edm", 5, 1, 332],
+        [64, "edm", 5, 1, 364],
+    ]
+    assert critiques.leads_by_batch(gains[gains.lr == 2]).empty and critiques.leads_by_batch(gains[:0]).empty
