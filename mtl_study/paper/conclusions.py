@@ -1014,9 +1014,9 @@ def _of_batches(by_batch: pd.DataFrame, lr: float, batch: int) -> tuple[Sentence
     ]
     sentence = Sentence(
         f"On CL_RR at the rate {lr:g} the best of the batches {listed(f'{b:g}' for b in sorted(alone))} for the "
-        f"uniform loss, {best:g}, gives it {points(alone[best])} in place of {batch}, for about as many steps; with the "
-        f"rate and the batch that suit it best on validation ({rate:g}, {size:g}) {names} lead by {number(mean)} points "
-        "(mean).",
+        f"uniform loss, {best:g}, gives it {points(alone[best])} in place of {batch}, for about as many steps; with "
+        f"the rate and the batch that suit it best on validation ({rate:g}, {size:g}) {names} lead by "
+        f"{number(mean)} points (mean).",
         "; ".join([*against, f"{listed(edges)} was tried"] if edges else against) + ".",
     )
     numbers = {"best": int(best), "alone": list(alone[best])[:3], "suits": [f"{rate:g}", int(size)], "left": mean}
