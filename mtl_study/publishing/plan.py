@@ -290,6 +290,11 @@ def notes(preset: str, where: str, found: Sequence[Row], runs_per_gpu: int = 1, 
             f"Hours of the longest run, where it takes more than the {runner.TIME_LIMIT} after which a run counts as "
             f"hanging, so that MTL_TIME_LIMIT (in hours) has to be set: {listed(long)}."
         )
+    if any(row.hours_amp is None for row in found):
+        said.append(
+            "Hours at `precision: amp` are left out (–): this device does not compute in bfloat16 itself, so that "
+            "autocast was not measured."
+        )
     if dearer := [row.notebook for row in found if row.hours_published > row.hours]:
         said.append(
             f"{listed(dearer)} take more with `search: published`: some of their runs a search has trained already, "
