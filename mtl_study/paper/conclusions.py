@@ -996,18 +996,23 @@ def _by_place(by_batch: pd.DataFrame, value: str) -> pd.DataFrame:
 
 
 def _of_batches(by_batch: pd.DataFrame, lr: float, batch: int) -> tuple[Sentence, dict[str, Any]] | None:
-    """What the batch does to the uniform loss and to the lead over it; and that as numbers. None where one is known."""
+    """What the batch does to the uniform loss and to the lead over it; and that as numbers. None where that is not known,
+    as long as the runs are not all there."""
     if by_batch[by_batch.lr == lr].batch.nunique() < 2:
         return None
     table = _by_place(by_batch, "delta_m")
-    uniform, methods = table[UNIFORM], in_order({*table.columns.get_level_values("smto")} - {UNIFORM})
+    methods = in_order({*table.columns.get_level_values("smto")} - {UNIFORM})
+    if not len(table) or not methods or (UNIFORM, lr, batch) not in table:
+        return None
+    uniform = table[UNIFORM]
     alone = {b: inference.t_interval(uniform[lr, b] - uniform[lr, batch]) for b in uniform[lr].columns if b != batch}
     best = max(alone, key=lambda b: alone[b].mean)
     rate, size = _by_place(by_batch, "val_delta_m")[UNIFORM].mean().idxmax()
     left = [float((table[smto, rate, size] - uniform[rate, size]).mean()) for smto in methods]
     mean, names = float(np.mean(left)), listed(label(smto) for smto in methods)
-    largest = {what: uniform.columns.get_level_values(what).max() for what in ("lr", "batch")}
-    edges = [f"no {what} above {x:g}" for what, x in (("rate", rate), ("batch", size)) if x in largest.values()]
+    rates, sizes = (uniform.columns.get_level_values(level) for level in ("lr", "batch"))
+    edges = [f"no rate above {rate:g}"] * bool(rate == rates.max())
+    edges += [f"no batch above {size:g}"] * bool(size == sizes.max())
     against = [
         f"single methods lead by {number(min(left))} to {number(max(left))} there",
         f"all have {spanned(by_batch.steps, 'step')}, in whole epochs, of which the smallest batch has fewest",
