@@ -616,8 +616,6 @@ def test_other_ways_turn_their_sentences_where_the_numbers_turn():
     )
     trained = (by_batch.smto != "unit_scal") | (by_batch.batch == 32) | (by_batch.lr == 0.001)  # not yet all
     half = by_batch[trained]
-        (by_batch.smto != "unit_scal") | (by_batch.batch == 32) | (by_batch.lr == 0.001)
-    ]  # not all trained yet
     for partly in (half, by_batch[by_batch.smto == "unit_scal"], by_batch[by_batch.batch == 32]):
         assert "by_batch" not in ways(by_batch=partly).numbers
     by_batch["val_delta_m"] *= -1
