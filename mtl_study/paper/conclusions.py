@@ -996,8 +996,8 @@ def _by_place(by_batch: pd.DataFrame, value: str) -> pd.DataFrame:
 
 
 def _of_batches(by_batch: pd.DataFrame, lr: float, batch: int) -> tuple[Sentence, dict[str, Any]] | None:
-    """What the batch does to the uniform loss and to the lead over it; and that as numbers. None as long as the runs are
-    not all there."""
+    """What the batch does to the uniform loss and to the lead over it; and that as numbers. None while runs are
+    missing."""
     if by_batch[by_batch.lr == lr].batch.nunique() < 2:
         return None
     table = _by_place(by_batch, "delta_m")
