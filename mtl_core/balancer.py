@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import is_dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._pytree import tree_leaves
 
 from mtl_core.graph import GraphStep, GroupStep, Replicas, leaves, parameters_of
-from mtl_core.options import BadOption
+from mtl_core.options import BadOption, check_options, parameters
 from mtl_core.smtos.base import NEEDS, SMTO, GramianWeighting, ProblemInfo, StepResult
 from mtl_core.smtos.geometry import NonFinite
 from mtl_core.smtos.registry import build
@@ -80,6 +80,11 @@ class Balancer:
         together: bool = True,
         log: bool = False,
     ) -> None:
+        typed = {"lr": lr, "weight_decay": weight_decay, "likelihoods": likelihoods, "together": together, "log": log}
+        check_options("Balancer", parameters(Balancer), typed)
+        for name, several in (("tasks", tasks), ("groups", groups)):
+            if isinstance(several, str) or not isinstance(several, Iterable | None):
+                raise BadOption(f"Balancer: {name} = {several!r}: expected a list, one entry for each.")
         by_name = isinstance(heads, Mapping | nn.ModuleDict)
         self.tasks = list(tasks) if tasks is not None else list(heads) if by_name and heads else None
         if isinstance(smto, str):
@@ -110,8 +115,6 @@ class Balancer:
         self.model = MultiTaskModel(nn.ParameterList(shared), {str(k): head for k, head in enumerate(modules)})
         smto.check_model(self.model)
         self.needs, self.wraps = smto.required(), isinstance(smto, Wrapping)
-        if unknown := set(likelihoods or ()) - set(get_args(Likelihood)):
-            raise BadOption(f"Balancer: likelihoods {sorted(unknown)}; known: {', '.join(get_args(Likelihood))}.")
         shape = (feature_shape,) if isinstance(feature_shape, int) else tuple(feature_shape or ())
         told = {"lr": lr, "likelihoods": likelihoods, "feature_shape": shape or None, "heads": heads}
         told["trainer"] = None  # what only a Step that runs the network itself can do
@@ -227,8 +230,7 @@ class Balancer:
             raise ValueError(f"no tensor is looked for inside {', '.join(closed)}: give its tensors as the features.")
         z = list(dict.fromkeys(t for t in nest if t.requires_grad))
         if features is not None and not z:
-            words = "no tensor of floats is in the nest of lists, tuples and dicts, or all are detached"
-            raise ValueError(f"the features carry no gradient: {words}, or made under torch.no_grad().")
+            raise ValueError("the features carry no gradient: no tensor of floats is in the nest, or all are detached.")
         self._check(named, bool(z), aims, second_batch)
         if features is None and self._first and not isinstance(losses, Tensor):
             self._warn_of_unshared([loss for loss in named.values() if loss is not None])
@@ -237,6 +239,8 @@ class Balancer:
             values = [loss.detach().to(last) for loss in named.values() if loss is not None]
             last = torch.where(last.isnan(), torch.stack(values).mean(), last)
         another = None if second_batch is None else self._evaluated(second_batch, named)
+        if not isinstance(scaler, torch.amp.GradScaler | None):
+            raise ValueError(f"scaler={scaler!r}: expected the torch.amp.GradScaler that steps the optimizer.")
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
         step = GraphStep(self.model, named, last, z, self.replicas, scale, aims or (), another, self.wraps)
         with without_autocast(self.device):
@@ -305,7 +309,8 @@ class Balancer:
     def _in_order(self, losses: Losses, what: str = "losses") -> dict[str, Tensor | None]:
         """The losses, or what is called so, by name, in the tasks' order."""
         if not isinstance(losses, Mapping):
-            values = [losses] if isinstance(losses, Tensor) and not losses.dim() else list(losses)
+            one = not isinstance(losses, Iterable) or (isinstance(losses, Tensor) and not losses.dim())
+            values: list[Any] = [losses] if one else list(losses)
             if len(values) != self.num_tasks:
                 raise ValueError(f"{len(values)} {what} for {self.num_tasks} tasks; give None for a missing one.")
             return dict(zip(self.tasks or map(str, range(self.num_tasks)), values, strict=True))
@@ -387,6 +392,8 @@ class Balancer:
             result = self._solved(step)
         except Exception as error:
             self._restore()
+            if "second time" in str(error):  # torch's words
+                error.add_note("Each backward takes losses of its own: run the network again before the next one.")
             if not isinstance(error, NonFinite) or step.scale is None or not step.losses.isfinite().all():
                 raise
         finally:
@@ -435,8 +442,7 @@ class Balancer:
         seen = losses * present
         if not self._lost:
             self.last, self.sums, self.counts = losses, self.sums + seen, self.counts + present
-        first = self._part == 0
-        self.before, self.times = (seen, present) if first else (self.before + seen, self.times + present)
+        self.before, self.times = (seen, present) if self._part == 0 else (self.before + seen, self.times + present)
         self._part = (self._part + 1) % self._parts
         self.steps += self._part == 0
         self._seen.clear()
@@ -455,8 +461,7 @@ class Balancer:
         """The state between two steps. torch.load reads it with its defaults. Unmet: a step is not at its end."""
         if self._part or self._pending is not None:
             raise Unmet("balance.state_dict() is asked for between backward and after_step, or inside accumulate.")
-        states = {"smtos": [smto.state_dict() for smto in self.smtos]}
-        states |= {name: getattr(self, name) for name in REMEMBERED}
+        states = {"smtos": [smto.state_dict() for smto in self.smtos]} | {n: getattr(self, n) for n in REMEMBERED}
         return copy.deepcopy({"method": [self.key, self.num_tasks], **states})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -325,7 +325,7 @@ class GroupStep(Step):
 
 def parameters_of(shared: Iterable[nn.Parameter], who: str) -> list[nn.Parameter]:
     """The parameters, as a list. Raises BadOption for modules."""
-    given: list[Any] = [shared] if isinstance(shared, nn.Module) else list(shared)
+    given: list[Any] = list(shared) if isinstance(shared, Iterable) and not isinstance(shared, nn.Module) else [shared]
     if wrong := {type(p).__name__ for p in given if not isinstance(p, nn.Parameter)}:
         raise BadOption(f"{who}: expected shared parameters, not {', '.join(wrong)}: shared=trunk.parameters().")
     return given

@@ -39,16 +39,13 @@ def check_options(owner: str, known: Mapping[str, inspect.Parameter], given: Map
     said = {}
     for name, value in given.items():
         if name not in known:
-            raise BadOption(
-                f"{owner} has no option {name!r}{nearest(name, known)}. Its options: {', '.join(known) or 'none'}."
-            )
+            words = f"Its options: {', '.join(known) or 'none'}."
+            raise BadOption(f"{owner} has no option {name!r}{nearest(name, known)}. {words}")
         try:
             typed = _adapter(known[name].annotation).validate_python(value, strict=True)
         except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise BadOption(
-                f"{owner}: option {name} = {value!r}: {problem}. Default: {known[name].default!r}."
-            ) from None
+            words = f"{error.errors()[0]['msg']}. Default: {known[name].default!r}."
+            raise BadOption(f"{owner}: option {name} = {value!r}: {words}") from None
         numbers = typed if isinstance(typed, list) else [typed]
         numbers = [number + 0.0 if isinstance(number, float) else number for number in numbers]  # 0.0 for −0.0
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):

@@ -241,5 +241,4 @@ def canonical(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def get(name: str, **options: Any) -> Problem:
     """The problem of that name, with its options. Raises what `canonical` raises."""
-    said = canonical(name, options)
-    return PROBLEMS[name](**said)
+    return PROBLEMS[name](**canonical(name, options))

@@ -230,9 +230,8 @@ class Step:
         """∇L_k on those of head k's `specific` parameters that it reaches, per task."""
         self.feature_gradients  # fills the heads' gradients  # noqa: B018
         if self._tied:
-            return [
-                {p: found[p] for p in own if p in found} for own, found in zip(self.specific, self._past_z, strict=True)
-            ]
+            both = zip(self.specific, self._past_z, strict=True)
+            return [{p: found[p] for p in own if p in found} for own, found in both]
         return [{p: p.grad for p in own if p.grad is not None} for own in self.specific]
 
     @property

@@ -72,9 +72,9 @@ class GradDrop(SMTO):
 
     def direction(self, gradients: Tensor, z: Tensor | None = None) -> Tensor:
         """Task gradients [K, B, …] and the features z [B, …] to one gradient [B, …]; [K, P] to [P] without z."""
-        votes = (
-            gradients if z is None or self.mode == "random" else torch.einsum("kb...,b...->k...", gradients, z.sign())
-        )
+        votes = gradients
+        if z is not None and self.mode != "random":
+            votes = torch.einsum("kb...,b...->k...", gradients, z.sign())
         masks = self.masks(votes)
         if self.leak is not None:
             leak = torch.tensor(self.leak).to(masks, non_blocking=True).view(-1, *[1] * (masks.dim() - 1))

@@ -354,8 +354,7 @@ def _bargain_by_newton(norms: np.ndarray, C: np.ndarray, alpha: float) -> Soluti
             break
         y = dpotrs(factor, missed)[0] / b
         largest = float(np.abs(y).max())
-        damped = (1 + power) * largest > 1
-        if damped:
+        if (1 + power) * largest > 1:  # a damped step
             y = y * _step_length(C, b, Cb, b * x, power, y, float((b * y).dot(missed)))
         elif largest > 1e-9:
             for _ in range(2):

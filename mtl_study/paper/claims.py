@@ -453,8 +453,13 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
         problem, smto = pair
         return problem_label(problem) if of_problems else label(smto) + f" on {problem_label(problem)}" * several
 
-    shown = {c.pair: _natural(rule, c.decisive) for c in ballot.compared}
-    deciding, number = shown[ballot.deciding.pair], _number(rule)
+    number = _number(rule)
+
+    def possible(interval: Interval) -> Interval:
+        return _possible(_natural(rule, interval), number)
+
+    shown = {c.pair: possible(c.decisive) for c in ballot.compared}
+    deciding = shown[ballot.deciding.pair]
     asked = "" if exact else f"; the rule asks for {_asked(rule)}"
     if not any(c.estimate.n for c in ballot.compared):
         text = "no runs that count yet"
@@ -487,11 +492,10 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
     averaged = any(c.against is not c.estimate for c in ballot.compared)
     method = f"Intervals over seeds, {_percent(ballot.support)} each to support it, {_percent(ballot.contradiction)} "
     method += f"to contradict it{', with variances averaged over the methods' if averaged else ''}."
+    by_pair = {c.pair: c for c in ballot.compared}
     details = [
-        {"problem": pair[0], "smto": pair[1], **_natural(rule, c.inner)._asdict(), "outcome": c.outcome}
-        for pair in estimates
-        for c in ballot.compared
-        if c.pair == pair
+        {"problem": pair[0], "smto": pair[1], **possible(c.inner)._asdict(), "outcome": c.outcome}
+        for pair, c in ((pair, by_pair[pair]) for pair in estimates if pair in by_pair)
     ]
     return Finding(
         verdict=ballot.verdict,
@@ -622,11 +626,11 @@ def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Findin
         order["split"] = [inference.somers_d([of_seed[g] for g in groups]) for _, of_seed in ours.iterrows()]
     estimates = {(rule.problem, name): _mean(order[name], exact) for name in order}
     ballot = _Ballot.of(estimates, (rule.above, math.inf), len(estimates), 1 if exact else part.needs.seeds)
-    shown = {c.pair[1]: _as_correlation(c.decisive) for c in ballot.compared}
-    interval, n = shown[ballot.deciding.pair[1]], len(ours)
     words = {"order": "rank correlation"}
     if len(groups) > 1:
         words = {"order": "rank correlation within the groups", "split": "Somers' d between them"}
+    shown = {c.pair[1]: _possible(c.decisive, words[c.pair[1]]) for c in ballot.compared}
+    interval, n = shown[ballot.deciding.pair[1]], len(ours)
     text = ", ".join(_quantity(shown[name], words[name]) for name in order)
     text += f"; the rule asks for more than {rule.above:g}{' for both' if len(groups) > 1 else ''}"
     line = f"{rule.above:g}{f' ({words[ballot.deciding.pair[1]]})' if len(groups) > 1 else ''}"
@@ -642,11 +646,6 @@ def _rank(part: Part, rule: Rank, evidence: pd.DataFrame, exact: bool) -> Findin
         f"{_percent(ballot.contradiction)} to contradict it.",
         details=order.rename_axis("seed").reset_index().assign(problem=rule.problem).to_dict("records"),
     )
-
-
-def _as_correlation(interval: Interval) -> Interval:
-    """The part of an interval that is in [−1, 1]; all of [−1, 1] where there is no interval."""
-    return Interval(interval.mean, max(interval.low, -1.0), min(interval.high, 1.0), interval.n)
 
 
 def _checks(rule: Checks, evidence: pd.DataFrame) -> Finding:
@@ -826,11 +825,25 @@ def _factor(unit: str) -> int:
     return 100 if unit.startswith("share") else 1
 
 
+#: what a number can be at all, by what its unit or name contains ("share" alone is a difference, which may be negative)
+_BOUNDS = {"correlation": (-1.0, 1.0), "Somers' d": (-1.0, 1.0), "cosine": (-1.0, 1.0), "share of ": (0.0, 1.0)}
+
+
+def _possible(interval: Interval, number: str) -> Interval:
+    """The part of an interval that the number can be in; a bound that is not known stays unknown."""
+    least, most = next((bounds for name, bounds in _BOUNDS.items() if name in number), (-math.inf, math.inf))
+    if number.startswith("difference in "):
+        least, most = least - most, most - least
+    low, high = interval.low, interval.high
+    return interval._replace(
+        low=max(low, least) if math.isfinite(low) else low, high=min(high, most) if math.isfinite(high) else high
+    )
+
+
 def _as_read(interval: Interval, unit: str) -> tuple[float, float, float]:
-    """Mean, low and high in the unit that is read; of a share of something no more than there is of it. (A difference
-    of shares, "share" alone, may be negative.)"""
-    mean, low, high = (_factor(unit) * x for x in interval[:3])
-    return (mean, max(low, 0.0), min(high, 100.0)) if unit.startswith("share of ") else (mean, low, high)
+    """Mean, low and high in the unit that is read."""
+    mean, low, high = (_factor(unit) * x for x in _possible(interval, unit)[:3])
+    return mean, low, high
 
 
 def _in_unit(interval: Interval, unit: str) -> str:

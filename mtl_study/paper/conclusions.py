@@ -649,6 +649,8 @@ def of_molecules(
     )
     numbers: dict[str, Any] = {"better": len(better), "worse": len(worse), "methods": len(paired), "half": half}
     numbers["basis"] = basis(runs)
+    if "C10-ranking a" in of and of["C10-ranking a"].n:
+        numbers["rho_by_seed"] = of["C10-ranking a"].estimate
     if {"C11a", "C11c"} <= set(of) and of["C11a"].estimate and of["C11c"].estimate:
         raw, rest = of["C11a"], of["C11c"]
         sentences.append(

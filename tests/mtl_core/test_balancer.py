@@ -1453,6 +1453,8 @@ def test_what_cannot_be_worked_with_is_refused_before_anything_moves() -> None:
         (ValueError, "no loss depends on a shared parameter", {"losses": [p.sum() for p in net.heads[0].parameters()]}),
         (ValueError, "1 losses for 2 tasks", {"losses": losses[0] + losses[1]}),
         (ValueError, "no tensor of floats is in the nest", {"losses": losses, "features": object()}),
+        (ValueError, "1 targets for 2 tasks", {"losses": losses, "targets": 3}),
+        (ValueError, "scaler=True: expected the torch.amp.GradScaler", {"losses": losses, "scaler": True}),
     ):
         with pytest.raises(error, match=words):
             balance.backward(**given)
@@ -1506,7 +1508,7 @@ def test_what_a_loss_is_comes_from_a_list() -> None:
     trunk = nn.Linear(4, 3)
     for key in ("bayesagg_mtl", "uw"):
         given: dict[str, Any] = {"feature_shape": 3, "heads": [nn.Linear(3, 2), nn.Linear(3, 1)]}
-        with pytest.raises(BadOption, match=r"\['cross_entropy', 'mse'\]; known: softmax, gaussian, laplace"):
+        with pytest.raises(BadOption, match=r"\['cross_entropy', 'mse'\]: .* 'softmax', 'gaussian' or 'laplace'"):
             mtl_core.Balancer(key, trunk.parameters(), 2, likelihoods=["cross_entropy", "mse"], **given)
         balance = mtl_core.Balancer(key, trunk.parameters(), 2, likelihoods=["softmax", "gaussian"], **given)
         assert balance.num_tasks == 2
@@ -1514,6 +1516,43 @@ def test_what_a_loss_is_comes_from_a_list() -> None:
         mtl_core.Balancer("rotograd", trunk.parameters(), 2, lr=0.1, feature_shape=())
     with pytest.raises(BadOption, match=r"two tasks have one name: \['a', 'a'\]"):
         mtl_core.Balancer("edm", trunk.parameters(), tasks=["a", "a"])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"lr": "fast"}, "lr = 'fast': Input should be a valid number"),
+        ({"lr": float("nan")}, "lr = nan: expected a finite number"),
+        ({"weight_decay": None}, "weight_decay = None"),
+        ({"together": 2}, "together = 2: Input should be a valid boolean"),
+        ({"likelihoods": "softmax"}, "likelihoods = 'softmax'"),
+        ({"tasks": "ab"}, "tasks = 'ab': expected a list"),
+        ({"groups": 3}, "groups = 3: expected a list"),
+        ({"groups": [3]}, "expected shared parameters, not int"),
+        ({"shared": 3}, "expected shared parameters, not int"),
+        ({"shared": nn.Linear(1, 1)}, "expected shared parameters, not Linear"),
+    ],
+    ids=str,
+)
+def test_an_argument_of_the_wrong_kind_is_refused_by_name(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadOption, match=words):
+        mtl_core.Balancer(**{"smto": "edm", "shared": nn.Linear(4, 3).parameters(), "num_tasks": 2} | given)
+
+
+@pytest.mark.parametrize("key", ["unit_scal", "cagrad", "edm"])
+def test_losses_that_have_been_differentiated_are_not_taken_again(key: str) -> None:
+    """torch's own error, with what to do; nothing is lost: .grad and the method are as they were."""
+    net, x = make()
+    losses = net.losses(net.features(x))
+    first, second = (mtl_core.Balancer(key, net.shared, 2) for _ in range(2))
+    first.backward(losses)
+    before = grads(net)
+    with pytest.raises(RuntimeError, match="second time") as refused:
+        second.backward(losses)
+    assert refused.value.__notes__ == [
+        "Each backward takes losses of its own: run the network again before the next one."
+    ]
+    assert grads(net).keys() == before.keys() and all(torch.equal(grads(net)[p], g) for p, g in before.items())
 
 
 @pytest.mark.parametrize("what", ["unused", "skipped now and then", "not in the optimizer", "moved by a hook"])

@@ -63,6 +63,9 @@ def test_the_answer_is_five_sentences_with_numbers(numbers, changed):
     )
     assert "over 9 problems the paper's cosine C has a rank correlation of −0.45" in five
     assert five.endswith("the number of tasks alone −0.28, the longest gradient's length over the shortest's 0.67.")
+    *_, five = answered(changed("04", rho_by_seed=-0.0168))
+    assert "at one learning rate (−0.02 with the paper's settings, seed by seed), the number of tasks alone" in five
+    assert answered(changed("04", rho_by_seed=None)) == answered(numbers)
 
 
 def test_every_sentence_names_its_evidence_and_nothing_of_notebooks_that_say_nothing(numbers):

@@ -212,6 +212,18 @@ def test_a_difference_of_shares_is_read_in_points_and_may_be_negative():
     assert text == "of all: open, 50 % of the methods (0 to 100)"
 
 
+def test_an_interval_says_no_more_than_its_number_can_be():
+    """Of two seeds that differ: a correlation ends at ±1, a difference of two at ±2; the verdict is the same."""
+    rows = pd.DataFrame({"problem": CL_RR, "smto": "unit_scal", "seed": [6, 7], "rho_generalisation": [-0.9, 0.4]})
+    found = claims.find(claims.parts("Mueller")[2], rows)
+    assert found.text.startswith("rank correlation −0.25 (−1.00 to 1.00); "), found.text
+    assert found.estimate[:3] == (pytest.approx(-0.25), -1.0, 1.0)
+    rows = rows.assign(rho=[-0.9, 0.4], rho_of_floor=[0.7, -0.9])
+    rows = rows.assign(problem="every problem")
+    text = claims.find(claims.parts("C10-ranking")[1], rows).text
+    assert "(−2.00 to 2.00)" in text, text
+
+
 @pytest.mark.parametrize("odds", [(0, 0.4, 0.6), (0.1, 0.2, 0.7), (0.05, 0.3, 0.65), (0.2, 0, 0.8)], ids=str)
 def test_a_share_of_two_tasks_is_seldom_decided_where_its_mean_is_on_the_line(odds):
     """By simulation: none, half or all of the tasks agree, with these odds and the mean 0.8, at the seeds asked for."""
