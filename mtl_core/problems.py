@@ -241,4 +241,5 @@ def canonical(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def get(name: str, **options: Any) -> Problem:
     """The problem of that name, with its options. Raises what `canonical` raises."""
-    return PROBLEMS[name](**canonical(name, options))
+    said = canonical(name, options)
+    return PROBLEMS[name](**said)

@@ -830,14 +830,13 @@ _BOUNDS = {"correlation": (-1.0, 1.0), "Somers' d": (-1.0, 1.0), "cosine": (-1.0
 
 
 def _possible(interval: Interval, number: str) -> Interval:
-    """The part of an interval that the number can be in; a bound that is not known stays unknown."""
+    """The part of an interval that the number can be in, never without the mean; an unknown bound stays unknown."""
     least, most = next((bounds for name, bounds in _BOUNDS.items() if name in number), (-math.inf, math.inf))
     if number.startswith("difference in "):
         least, most = least - most, most - least
-    low, high = interval.low, interval.high
-    return interval._replace(
-        low=max(low, least) if math.isfinite(low) else low, high=min(high, most) if math.isfinite(high) else high
-    )
+    mean, low, high, n = interval
+    low = min(max(low, least), mean) if math.isfinite(low) else low
+    return Interval(mean, low, max(min(high, most), mean) if math.isfinite(high) else high, n)
 
 
 def _as_read(interval: Interval, unit: str) -> tuple[float, float, float]:
