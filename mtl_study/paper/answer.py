@@ -87,24 +87,27 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
     if not one:
         return
     own, larger = one["rates"]
-    gains = (
-        f"The learning rate {larger:g} in place of {own:g} alone gives the uniform loss {points(one['rate_gain'])}"
-        if one["rate_gain"][1] > 0
-        else f"A larger learning rate alone ({larger:g}) gives the uniform loss nothing for sure"
-    )
+    gains = f"A larger learning rate alone ({larger:g} in place of {own:g}) gives the uniform loss "
+    gains += points(one["rate_gain"]) if one["rate_gain"][1] > 0 else "nothing for sure"
     left = (
-        f"; compared at one rate each, {one['sure_at_one_rate']} of {one['compared_at_one_rate']} still surely lead, "
-        f"by {number(one['lead_at_one_rate'])} points"
+        f"; compared at equal rates, {one['sure_at_one_rate']} of {one['compared_at_one_rate']} SMTOs still surely "
+        f"lead, by {number(one['lead_at_one_rate'])} points"
         if one["compared_at_one_rate"]
         else ""
     )
     batch, shown = "", ["05c_lr_vs_seed", "01_differences-table"]
     if found := ways.get("by_batch"):
-        gains += f", and another batch {points(found['alone'])} at best ({found['best']} in place of {ways['batch']})"
-        rate, size = found["suits"]
-        left += (
-            f", and where rate and batch suit it best ({rate}, {size}) {found['led']} lead by {number(found['left'])}"
+        at_best = f"at best, with {found['best']} in place of {ways['batch']}, {points(found['alone'])}"
+        _, low, high = found["alone"]
+        says = (
+            "another batch helps, too"
+            if low > 0
+            else "no other batch helps" + (", for all we know" if high > 0 else "")
         )
+        gains += f"; {says}: {at_best}"
+        rate, size = found["suits"]
+        left += f", and where rate and batch suit the uniform loss best ({rate}, {size}) {found['led']} lead by "
+        left += number(found["left"])
         shown = ["05c_batch", *shown]
     else:
         both = ways.get("leads_by_rate", {}).get(f"{larger:g}")
