@@ -168,13 +168,13 @@ GAINS = pd.DataFrame({"CL": [-2.0, -1.0, -4.0], "RR": [-40.0, -20.0, -30.0]}, in
 FASTER = Interval(9.0, 8.0, 10.0, 5)
 
 
-def selection(paired=TWO, one_rate=TWO, faster=FASTER, rates=(0.001, 0.0025), gains=GAINS):
+def selection(paired=TWO, one_rate=TWO, faster=FASTER, rates=(0.001, 0.0025), gains=GAINS, kept=("edm",)):
     outcomes = {
         smto: "holds" if row.low > 0 else "fails" if row.high < 0 else "open" for smto, row in paired.iterrows()
     }
     judged = [verdict("C1a", REPRODUCED)]
     judged[0].details = [{"smto": smto, "outcome": outcome} for smto, outcome in outcomes.items()]
-    return conclusions.of_selection(judged, paired, one_rate, ["edm"], faster, rates, gains, [run(CL_RR)])
+    return conclusions.of_selection(judged, paired, one_rate, kept, faster, rates, gains, [run(CL_RR)])
 
 
 def test_selection_says_how_much_of_the_lead_is_the_learning_rate():
@@ -206,6 +206,15 @@ def test_selection_says_where_nothing_is_ahead_and_where_rates_explain_nothing()
     assert "rates explain nothing. **But** compared at one rate each" in says(selection(rates=(0.0025, 0.0025)))
     assert "50.0 %. **But** under EDM it is 20.0 % and 50.0 %." in says(selection(gains=GAINS.assign(CL=-50.0)))
     assert "reconstruction" not in says(selection(gains=GAINS[1:])) + says(selection(gains=GAINS[:1]))
+
+
+def test_the_lead_of_the_kept_methods_is_their_median():
+    ahead = intervals(si=(30.0, 28.0, 32.0), edm=(10.0, 8.0, 12.0), uw=(5.0, 3.0, 7.0))
+    near = intervals(si=(9.0, 7.0, 11.0), edm=(3.0, 1.0, 5.0), uw=(0.0, -1.0, 1.0))
+    found = selection(ahead, near, kept=("si", "edm", "uw"))
+    assert "the 3 that the paper keeps lead it by 10.0 points of Δm (median)." in says(found)
+    assert "2 of 3 kept SMTOs still lead with their whole interval, by 3.0 points (median)." in says(found)
+    assert (found.numbers["lead"], found.numbers["lead_at_one_rate"]) == (10, 3)
 
 
 # -- 02 ----------------------------------------------------------------------------------------------------------------

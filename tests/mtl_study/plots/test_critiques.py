@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.colors import to_hex
 
 from mtl_study import look
@@ -39,6 +40,10 @@ def test_the_two_parts_of_a_difference_are_drawn_with_their_sum():
     assert colours == {"generalisation": look.BLUE, "optimisation": look.ORANGE}
     assert [to_hex(bar.get_facecolor()).upper() for bar in ax.patches] == [look.BLUE, look.ORANGE] * 2
     assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"] == [5, 1]
+    assert [bar.get_y() + bar.get_height() / 2 for bar in ax.patches] == pytest.approx([-0.17, 0.17, 0.83, 1.17])
+    thin = [line for line in ax.lines if line.get_linewidth() == 1 and np.ptp(line.get_ydata()) == 0]
+    drawn = [[*line.get_xdata(), line.get_ydata()[0]] for line in thin]
+    assert drawn == [pytest.approx([1, 1, -0.17]), pytest.approx([-2, -2, 0.83])]  # on the bars of generalisation
     assert "CL_RR: every method against the uniform loss, mean of 2 seeds" in ax.figure.get_label()
 
 

@@ -34,6 +34,13 @@ def test_a_learning_curve_is_the_mean_over_seeds_of_validation_delta_m(make_run,
     assert "mean over 2 seeds" in ax.figure.get_label()
 
 
+def test_the_legend_has_who_is_best_after_the_last_epoch_first(make_run, reference):
+    ends = {"cagrad": [-1, -4], "edm": [-9, -2], "famo": [-5, -3]}
+    runs = [make_run(with_gains(g), smto=smto) for smto, g in ends.items()]
+    ax = learning.learning_curves(runs, reference, TASKS, list(ends))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["EDM", "FAMO", "CAGrad"]
+
+
 def test_early_epochs_far_below_the_rest_are_cut_off_and_the_later_half_is_not(make_run, reference):
     runs = [make_run(with_gains([-900, -30, -12, -10]))]
     ax = learning.learning_curves(runs, reference, TASKS, ["unit_scal"])

@@ -151,3 +151,17 @@ def test_the_picture_of_the_answer_has_every_name_at_its_own_point(rows, sweep):
     assert line.get_label() == "fixed weights, rate 0.001"
     in_order = [[-2, -1], [-1, -20], [1, -5], [0, -30]]  # by the weight of the first task, the uniform loss among them
     assert line.get_xydata() == pytest.approx(np.array(in_order, dtype=float))
+
+
+def test_the_crosses_of_the_answer_are_one_standard_deviation_of_each_task(rows):
+    """CL moves by 1 between seeds, RR by 3."""
+    weighed = [
+        rows("fixed", [at] * 3, {"lr": 0.001, "options": {"weights": w}})
+        for at, w in [((1.0, -5.0), [0.7, 0.3]), ((-2.0, -1.0), [0.1, 0.9])]
+    ]
+    moving = rows("edm", [(1.0, -8.0), (2.0, -5.0), (3.0, -2.0)])
+    plain = rows("unit_scal", [(-1.0, -3.0)] * 3, {"lr": 0.001, "options": {}})
+    ax = pareto.objectives(pd.concat([*weighed, plain, moving], ignore_index=True))
+    (cross,) = ax.containers
+    across, up = (arms.get_segments()[0].tolist() for arms in cross.lines[2])
+    assert across == [[1, -5], [3, -5]] and up == [[2, -8], [2, -2]]

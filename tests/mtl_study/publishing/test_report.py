@@ -219,7 +219,9 @@ def test_a_notebook_that_should_say_what_it_found_and_did_not_stops_the_report(h
     with pytest.raises(report.NothingToShow, match="01_lines: nothing on what it found"):
         house.report()
     artifacts.save_findings({"sentences": [{"says": "A.", "against": "b."}], "numbers": {}}, "01_lines", "quick")
-    assert "* A. **But** b.\n" in house.report(drop=True).read_text()
+    text = house.report(drop=True).read_text()
+    assert "* A. **But** b.\n" in text
+    assert "### Notebook 01\n" in text and "What we found: [above](#notebook-01) · " in text
     (house.folder / "findings/01_lines.json").write_text('{"sentences": []}')
     assert "lacks sentences or numbers" in house.index()
 
@@ -271,6 +273,8 @@ def test_every_link_of_the_report_lands_and_claims_and_figures_link_to_each_othe
     assert re.findall(r"\* \[(.*?)\]", contents) == ["01 · On 01_lines", "02 · On 02_proofs", "All claims"]
     assert text.index("#### C12") < text.index("## All claims") < text.index("| [C12](#c12) |")
     assert "\n## All claims\n\n1 reproduced. As data: " in text
+    head = next(line for line in text.partition("\n## All claims\n")[2].splitlines() if line.startswith("|"))
+    assert pages.cells(head) == ["Claim", "Statement", "Paper", "We measured", "n", "Verdict"]
     for path in re.findall(r"\]\(((?:notebooks|docs)/[^)]*)\)", text):
         assert (house.repository / path).exists(), path
 
@@ -340,6 +344,16 @@ def test_the_records_behind_a_figure_are_named_and_led_to(house):
         assert "Records: none (computed in the notebook)" in text
         assert "### 01: 2 records\n\nBehind [Line](../../REPORT.md#line)." in listed
         assert f"* {name}: aaaaaaaa, bbbbbbbb\n" in listed and "## 02" not in listed
+
+
+def test_a_record_behind_two_pictures_is_one_record_of_the_notebook(house):
+    """The figure rests on a and b, the table on b and c: together on three."""
+    for name, keys in (("figures/01_line.json", "ab"), ("tables/01_numbers.json", "bc")):
+        path = house.folder / name
+        places = [f"multimnist/CL/edm/{key * 16}" for key in keys]
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"records": dict.fromkeys(places, "")}))
+    opening = house.report().read_text().partition("\n## 01 · ")[2].partition("\n### ")[0]
+    assert "Records: [3](docs/report/records.md#01--on-01_lines)" in opening
 
 
 def test_every_claim_is_shown_by_pictures_that_a_notebook_publishes():

@@ -297,6 +297,7 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
         ([0.1, 1.0], "--"),
     ]
     assert [line.get_label() for line in ax.lines[:2]] == ["UW, Adam", "UW, SGD with momentum"]
+    assert ax.get_xscale() == "log"
     g = np.random.default_rng(0).normal(size=(2, 8, 5))
     gramian = np.einsum("ksp,ltp->kslt", g, g)
     pairs = conflicts.pairs(Look.of(gramian, np.eye(2), np.eye(2), epoch=0, step=0))

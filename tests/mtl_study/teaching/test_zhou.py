@@ -195,6 +195,9 @@ def test_figures_are_drawn_and_explain_themselves(per_run):
     assert len(rows) == 10 and rows[:3] == ["Unit. Scal.", "CAGrad, c = 0.4", "CAGrad, c = 0.8"]
     assert {t.get_text() for t in drawn[0].flat[0].texts} >= {"4", "0.9 : 0.1"}
     assert [ax.get_title() for ax in drawn[1].flat][:2] == ["Unit. Scal.: 4 of 5", "CAGrad, c = 0.4: 4 of 5"]
+    for ax in drawn[1].flat[:2]:  # the star is where the weighted sum is least: to the right, with more weight on L₁
+        (star,) = [line.get_xydata()[0] for line in ax.lines if line.get_marker() == "*"]
+        assert star == pytest.approx(landscape.optimum(0.9)) and star[0] > 1
     assert [ax.get_title() for ax in drawn[2].flat] == ["2 tasks", "11 tasks"]
     ratio, kappa = {text.get_text(): text.xy for text in drawn[2].flat[0].texts}["90°"]
     assert kappa == pytest.approx(2 * ratio / (1 + ratio**2))  # (r, 1) and (1, r): the mean, and the shortest mixture
