@@ -48,11 +48,12 @@ def test_a_verdict_is_followed_back_to_its_records(tmp_path, monkeypatch):
     of_both = [parts[1], ("C3z", parts[1][1])]  # another part, with a verdict of its own
     judged = artifacts.folder("quick") / "claims/02_two.json"
     (verdict,) = json.loads(judged.read_text())
-    other = verdict | {"id": "C3z", "verdict": "of the other", "ours": "other numbers"}
+    assert verdict["verdict"] != claims.NOT_REPRODUCED
+    other = verdict | {"id": "C3z", "verdict": claims.NOT_REPRODUCED, "settles": "", "ours": "other numbers"}
     judged.write_text(json.dumps([verdict, other]))
     both = "\n".join(audit.trail("C3", of_both, artifacts.folder("quick"), store, "02_two"))
     first, _, second = both.partition("C3z: ")
-    assert f"Verdict: {verdict['verdict']}, " in first and "Verdict: of the other, " in second
+    assert f"Verdict: {verdict['verdict']}, " in first and "Verdict: not reproduced, " in second
     assert f"Measured: {verdict['ours']}; " in first and "Measured: other numbers; " in second
     artifacts.begin(None)
     for row in frame.to_dict("records"):
