@@ -217,7 +217,7 @@ class Given:
         if (found <= 0).any():
             raise Wrong(f"Each weight has to be above 0; {names[int(found.argmin())]} is not.")
         if abs(found.sum() - 1) > 1e-6:
-            raise Wrong(f"The weights have to have sum 1; yours have {short(found.sum())}. Divide each by that.")
+            raise Wrong(f"The weights have to have sum 1; yours have {found.sum():.8g}. Divide each by that.")
         return found
 
     def keys(self, known: Mapping[str, str]) -> set[str]:

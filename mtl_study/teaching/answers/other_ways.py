@@ -10,7 +10,7 @@ import numpy as np
 
 from mtl_study.analysis import fronts
 from mtl_study.teaching.marking import Given, Wrong, exercise, short, spot
-from mtl_study.words import listed
+from mtl_study.words import counted, listed
 
 
 @exercise("a validation Δm of 1, 2 and 3, a test Δm of {test[0]}, {test[1]} and {test[2]}", test=((5, 1, 3), (6, 2, 4)))
@@ -87,5 +87,5 @@ def best_of(given: Given) -> str:
             (lambda case: by(case, join=np.median), "This is the median. Take the mean."),
         ],
         "Validation chooses, test is only read: keep the index of the best on validation, then look up its test Δm.",
-        show=lambda case: f"{len(case[0])} points, {case[2]} drawn",
+        show=lambda case: f"{counted(len(case[0]), 'point')}, {case[2]} drawn",
     )

@@ -6,6 +6,7 @@ import numpy as np
 
 from mtl_study.analysis import fronts
 from mtl_study.teaching.marking import Given, exercise, spot
+from mtl_study.words import counted
 
 GAINS = (((1, 4), (2, 3), (3, 1)), ((1, 5), (3, 3), (4, 1)), ((1, 6), (2, 4), (5, 2)))
 
@@ -93,5 +94,5 @@ def front_filter(given: Given) -> str:
             (lambda p: np.ones(len(p)), "This keeps every point."),
         ],
         "A point is out as soon as one other is nowhere worse and somewhere better; an equal point is neither.",
-        show=lambda p: f"{len(p)} points with {p.shape[1]} coordinates",
+        show=lambda p: f"{counted(len(p), 'point')} with {counted(p.shape[1], 'coordinate')}",
     )
