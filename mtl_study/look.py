@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 INK, GREY, FAINT = "#000000", "#8a8a8a", "#c8c8c8"
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+BROWN = "#7A4A1E"  # of fixed weights alone
 Dash = tuple[float, ...] | str
 SOLID: Dash = ""
 LONG, DOT, DASHDOT, SHORT = (5, 1.5), (1, 1.2), (4, 1.2, 1, 1.2), (2.2, 1.2)
@@ -45,7 +46,7 @@ LOOK = {  # in order of display: that of the paper, then what it does not have
     "rotograd": Style("RotoGrad", VERMILION, LONG, "P"),
     "si": Style("SI", SKY, DOT, "^"),
     "uw": Style("UW", GREEN, DOT, "v"),
-    "fixed": Style("Fixed weights", BLUE, DOT, "*"),
+    "fixed": Style("Fixed weights", BROWN, DOT, "*"),
     "aligned_mtl": Style("Aligned-MTL", VERMILION, DOT, "o"),
     "bayesagg_mtl": Style("BayesAgg-MTL", ORANGE, DOT, "s"),
     "db_mtl": Style("DB-MTL", SKY, DASHDOT, "D"),

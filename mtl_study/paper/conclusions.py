@@ -140,8 +140,9 @@ def spent(runs: Iterable[Run]) -> str:
     known = {run.config.key: run for run in runs}.values()
     diverged = counted(sum(run.diverged for run in known), "run").capitalize()
     return (
-        f"Behind this notebook are {counted(len(known), 'run')}; trained one after the other they took "
-        f"{duration(sum(run.seconds for run in known))}. {diverged} diverged. {frames.flags_in_words(known)}"
+        f"This notebook's own {counted(len(known), 'run')}, trained one after the other, took "
+        f"{duration(sum(run.seconds for run in known))}; what it reads of others is not counted. {diverged} diverged. "
+        f"{frames.flags_in_words(known)}"
     )
 
 
@@ -388,7 +389,10 @@ def of_similar_tasks(
         )
     if len(reach):
         first = reach.iloc[0]
-        numbers |= {"reach": len(reach), "of": methods, "first": label(str(reach.index[0]))}
+        firsts = reach[reach.share == first.share]
+        names = listed(label(str(smto)) for smto in firsts.index)
+        seconds = [percent(100 * share, 0) for share in (firsts.share_of_seconds.min(), firsts.share_of_seconds.max())]
+        numbers |= {"reach": len(reach), "of": methods, "first": names}
         numbers |= {"first_share": float(first.share), "first_seconds": float(first.share_of_seconds)}
         slow = int((reach.share_of_seconds > 1).sum())
         against = [f"{counted(slow, 'of them takes', 'of them take')} more seconds than it does"] if slow else []
@@ -401,7 +405,7 @@ def of_similar_tasks(
             Sentence(
                 f"On CL_RR {len(reach)} of {methods} SMTOs reach what the uniform loss ends with at the same settings, "
                 f"the first, {numbers['first']}, after {percent(100 * first.share, 0)} of its epochs and "
-                f"{percent(100 * first.share_of_seconds, 0)} of its seconds (medians).",
+                f"{' to '.join(dict.fromkeys(seconds))} of its seconds (medians).",
                 f"{listed(against)}.",
             )
         )
@@ -417,7 +421,7 @@ def of_similar_tasks(
 
 def not_so_small(different: int) -> str:
     """Of differences whose interval is without 0, but reaches beyond the margin."""
-    return f"{different or 'none'} {'is' if different == 1 else 'are'} different and not shown to be that small"
+    return f"{different or 'none'} {'is' if different == 1 else 'are'} surely not 0 and may be larger"
 
 
 # -- 02b: does the cosine C tell? --------------------------------------------------------------------------------------
@@ -467,9 +471,9 @@ def of_the_cosine(
             f"C is {number(drop, 2)} lower on {problem_label(different)} than on the problems with similar tasks."
             if drop > 0
             else f"C is not lower on {problem_label(different)} than on the problems with similar tasks.",
-            f"with that angle and equal lengths it would be {number(equal, 2)} there, not "
-            f"{number(angles.cosine_to_mean[different], 2)}: "
-            f"{_share_of(equal - angles.cosine_to_mean[different], drop)} comes from unequal lengths."
+            f"with equally long gradients at that angle it would be {number(equal, 2)} there, not "
+            f"{number(angles.cosine_to_mean[different], 2)}, so "
+            f"{_share_of(equal - angles.cosine_to_mean[different], drop)} of the drop comes from unequal lengths."
             if drop > 0
             else f"on the features it is {number(abs(there), 2)} {'lower' if there > 0 else 'higher'} there.",
         ),
@@ -499,7 +503,7 @@ def of_the_cosine(
 def _share_of(part: float, whole: float) -> str:
     """How much of a difference a part of it is, in words."""
     share = round(100 * part / whole)
-    return "all of it" if share >= 100 else f"{percent(share, 0)} of it" if share > 0 else "none of it"
+    return "all" if share >= 100 else percent(share, 0) if share > 0 else "none"
 
 
 # -- 03: the ladder ----------------------------------------------------------------------------------------------------
@@ -746,14 +750,15 @@ def of_fixed_weights(
     """Notebook 05.
 
     Args:
-        table_2: a row per problem and seed: unit_scal, fixed, best_smto (Δm), best. source: of the fixed weights on
-            CL_RR. replaced: index problem; p of two one-sided tests. by_source: `delta.selected` of the fixed weights
+        table_2: rows of `fixed_weights.by_seed`. source: of the fixed weights on CL_RR. replaced:
+            `fixed_weights.replaced`. by_source: `delta.selected` of the fixed weights
             on QM9 by the learning rate of the run that they come from. drift: `task_weights.drift`.
     """
     rows = table_2[table_2.problem == CL_RR]
     ahead = inference.t_interval(rows.fixed - rows.unit_scal)
     behind = inference.t_interval(rows.best_smto - rows.fixed)
-    best = label(str(rows.best.iloc[0]))
+    best, (theirs, of_best) = label(str(rows.best.iloc[0])), rows[["lr", "lr of best"]].iloc[0]
+    rates = f", at the learning rate {of_best} (theirs is {theirs})" if theirs != of_best else ""
     equal = list(replaced.index[replaced.p < inference.TOST])
     unknown = [problem for problem in replaced.index if problem not in equal]
     near = replaced.p.fillna(1).idxmin() if unknown else replaced.p.idxmax()
@@ -761,7 +766,7 @@ def of_fixed_weights(
         Sentence(
             f"Weights taken from one run of {label(source)} on CL_RR and then held fixed are {points(ahead)} ahead of "
             "the uniform loss.",
-            f"the SMTO that validation prefers, {best}, is {points(behind)} ahead of them."
+            f"the SMTO that validation prefers, {best}, is {points(behind)} ahead of them{rates}."
             if behind.mean > 0
             else f"at the seed that is worst for them it is {number((rows.fixed - rows.unit_scal).min())} points.",
         ),
@@ -770,8 +775,9 @@ def of_fixed_weights(
             "they come from, within one standard deviation between its seeds.",
             f"on {listed(unknown)} they are not shown to be."
             if unknown and equal
-            else f"on {near} {'they come nearest to it' if unknown else 'it is least clear'} (p = "
-            f"{number(replaced.p[near], 3)}; the rule asks for less than {inference.TOST:g}).",
+            else f"on {near}, where {'they come nearest to it' if unknown else 'it is least clear'}, they are "
+            f"{number(replaced['fixed − source'][near], 1, sign=True)} points apart from it "
+            f"({replaced['95 % interval'][near]}), and the margin is {number(replaced.margin[near])}.",
         ),
     ]
     means = {lr: float(table.delta_m.mean()) for lr, table in by_source.items()}
@@ -1017,7 +1023,7 @@ def _of_batches(by_batch: pd.DataFrame, lr: float, batch: int) -> tuple[Sentence
     edges += [f"no batch above {size:g}"] * bool(size == sizes.max())
     against = [
         f"single methods lead by {number(min(left))} to {number(max(left))} there",
-        f"all have {spanned(by_batch.steps, 'step')}, in whole epochs, of which the smallest batch has fewest",
+        f"all have {spanned(by_batch.steps, 'step')}, and so a smaller batch has fewer epochs",
     ]
     sentence = Sentence(
         f"On CL_RR at the rate {lr:g} the best of the batches {listed(f'{b:g}' for b in sorted(alone))} for the "
@@ -1027,6 +1033,7 @@ def _of_batches(by_batch: pd.DataFrame, lr: float, batch: int) -> tuple[Sentence
         "; ".join([*against, f"{listed(edges)} was tried"] if edges else against) + ".",
     )
     numbers = {"best": int(best), "alone": list(alone[best])[:3], "suits": [f"{rate:g}", int(size)], "left": mean}
+    numbers |= {"sizes": sorted(int(b) for b in alone), "edges": edges}
     return sentence, numbers | {"led": names}
 
 

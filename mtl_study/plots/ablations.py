@@ -53,7 +53,7 @@ def regularisation(table: pd.DataFrame) -> np.ndarray:
     settings = sorted(set(zip(table.dropout, table.weight_decay, strict=True)), key=lambda s: (bool(s[1]), s))
     titles = {False: "last epoch", True: "with early stopping"}
     if _same(table):
-        titles = {True: "last epoch; early stopping chooses it, too"}
+        titles = {True: "last epoch (early stopping chooses the same one)"}
     _, axes = canvas.figure(5.5 * len(titles), 4, columns=len(titles), sharey=True, squeeze=False)
     axes = axes[0]
     for ax, stops in zip(axes, titles, strict=True):

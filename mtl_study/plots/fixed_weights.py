@@ -22,13 +22,14 @@ def by_seed(selected: pd.DataFrame, fixed: pd.DataFrame, seeds: Sequence[int]) -
         selected: `Experiment.selected` of one problem. fixed: rows of the same problem with fixed weights.
 
     Returns:
-        seed, unit_scal, fixed, best_smto (Δm); problem, smto ("fixed"), best (the method).
+        seed, unit_scal, fixed, best_smto (Δm); problem, smto ("fixed"), best (the method), lr, "lr of best" (as text).
     """
     best = selected[selected.smto != UNIFORM].groupby("smto").val_delta_m.mean().idxmax()
     known = comparisons.by_seed(selected)
     columns = {UNIFORM: known[UNIFORM], "fixed": fixed.set_index("seed").delta_m, "best_smto": known[best]}
     rows = pd.DataFrame(columns).loc[list(seeds)].rename_axis("seed").reset_index()
-    return rows.assign(problem=selected.problem.iloc[0], smto="fixed", best=best)
+    rates = {"lr": rate(fixed), "lr of best": rate(selected[selected.smto == best])}
+    return rows.assign(problem=selected.problem.iloc[0], smto="fixed", best=best, **rates)
 
 
 def remembered(epochs: Mapping[str, int], factor: float = 0.9) -> str:

@@ -106,7 +106,7 @@ def changing_weights(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.plot(x, part["apart"], marker, color=colour, markersize=5, alpha=0.8, label=kind)
     ax.set_xticks(range(len(settings)), [f"β = {a:g}, {b:g}" for a, b in settings])
     ax.set_ylim(bottom=0)
-    ax.set_ylabel("distance over way")
+    ax.set_ylabel("distance / length of the path")
     canvas.legend(ax)
     canvas.despine(ax)
     canvas.caption(

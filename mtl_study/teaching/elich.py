@@ -472,9 +472,9 @@ def _of_units(rows: pd.DataFrame, spreads: pd.DataFrame) -> Sentence:
     return Sentence(
         f"{exact}; with the usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of "
         "their way.",
-        f"in training the unit of one loss makes Δm vary by {felt} points for the uniform loss under Adam; under SGD "
-        f"SI, which does not notice units ({unfelt} points), has a Δm of {percent(there, 1)}, against "
-        f"{percent(here, 1)}{so}",
+        f"in training the unit of one loss makes the uniform loss's Δm under Adam vary by {felt} points (standard "
+        f"deviation over the units); under SGD SI, which does not notice units ({unfelt} points), has a Δm of "
+        f"{percent(there, 1)}, against its {percent(here, 1)}{so}",
     )
 
 

@@ -130,7 +130,8 @@ def test_what_is_missed_is_named_with_its_reason_and_smoke_means_nothing():
 def test_what_a_notebook_spent_counts_a_run_once():
     runs = [SimpleNamespace(**vars(run(CL_RR, seed)), seconds=20.0, diverged=seed == 2, history=[]) for seed in (1, 2)]
     text = conclusions.spent([*runs, runs[0]])
-    assert text.startswith("Behind this notebook are 2 runs; trained one after the other they took 40 seconds. 1 run")
+    assert text.startswith("This notebook's own 2 runs, trained one after the other, took 40 seconds; what it reads of")
+    assert "not counted. 1 run diverged." in text
     assert text.endswith("diverged. No method raised a flag in any step.")
 
 
@@ -258,11 +259,11 @@ def test_similar_tasks_say_what_is_small_and_what_is_not_known():
     text = says(found)
     assert "1 of 3 differences to the uniform loss are shown to be smaller than 2 points of Δm (2 at one" in text
     assert (
-        "**But** 1 is different and not shown to be that small, 1 cannot be told, and CAGrad on CL_CR differs by +6.0 "
+        "**But** 1 is surely not 0 and may be larger, 1 cannot be told, and CAGrad on CL_CR differs by +6.0 "
         "points." in text
     )
     said = [conclusions.not_so_small(different) for different in (0, 2)]
-    assert said == [f"{many} are different and not shown to be that small" for many in ("none", "2")]
+    assert said == [f"{many} are surely not 0 and may be larger" for many in ("none", "2")]
     assert [found.numbers[name] for name in ("pairs", "small", "different", "unknown")] == [3, 1, 1, 1]
     assert (
         "within 0.03 of ½ there on average; 1 of 1 are nearer" in text
@@ -285,6 +286,9 @@ def test_similar_tasks_leave_out_what_is_not_there():
     assert "never" not in says(similar(reach=pd.concat([REACH, REACH[:1]])))
     quick = pd.concat([REACH[:1], REACH.assign(share_of_seconds=0.8)], ignore_index=True).set_axis(["edm", "si", "uw"])
     assert "**But** SI takes 80 % of the seconds." in says(similar(reach=quick))
+    tied = similar(reach=REACH.assign(share=0.5, share_of_seconds=[0.7, 0.8]))
+    assert "the first, EDM and CAGrad, after 50 % of its epochs and 70 % to 80 % of its seconds" in says(tied)
+    assert tied.numbers["first"] == "EDM and CAGrad"
 
 
 # -- 02b ---------------------------------------------------------------------------------------------------------------
@@ -296,7 +300,7 @@ def test_the_cosine_says_how_it_ranks_problems_and_what_a_low_one_comes_from():
     assert "are at 90° on CL_CR, 87° on RL_RR and 89° on CL_RR. All are close to a right angle" in text
     assert "on the features the lowest pairwise cosine, 0.00, is that of CL_CR, whose tasks are alike." in text
     assert "C is 0.11 lower on CL_RR than on the problems with similar tasks." in text
-    assert "with that angle and equal lengths it would be 0.71 there, not 0.60" in text
+    assert "with equally long gradients at that angle it would be 0.71 there, not 0.60" in text
     assert "Over 5 problems the paper's C has a rank correlation of −1.00 with IMTL's gain" in text
     assert (
         "**But** 1/√K, which knows only the number of tasks, has −0.97, the longest gradient's length over the "
@@ -439,10 +443,11 @@ def drift(**by_smto):
     return pd.DataFrame(rows, columns=["problem", "smto", "seed", "log_ratio"])
 
 
-def fixed(best=2.0, p=(0.001, 0.5), sources=(0.001, 0.005), moved=None):
+def fixed(best=2.0, p=(0.001, 0.5), sources=(0.001, 0.005), moved=None, lr="0.0025"):
     table = pd.DataFrame({"problem": CL_RR, "seed": [1, 2, 3], "unit_scal": -20.0, "fixed": [-11.0, -11.1, -10.9]})
-    table = table.assign(best_smto=-11.0 + best, best="cdtt")
-    replaced = pd.DataFrame({"p": p}, index=["CL_RR", "QM9"])
+    table = table.assign(best_smto=-11.0 + best, best="cdtt", **{"lr": "0.001", "lr of best": lr})
+    of_source = {"fixed − source": [-0.3, 1.9], "95 % interval": ["−0.9 to 0.3", "−2.9 to 6.7"], "margin": [0.8, 2.5]}
+    replaced = pd.DataFrame({"p": p} | of_source, index=["CL_RR", "QM9"])
     by_source = {lr: pd.DataFrame({"delta_m": [-1000 * lr - 1, -1000 * lr + 1]}) for lr in sources}
     moved = drift(edm=[-1.0, -1.1], cagrad=[1.0, 1.1], imtl=[-3.0, 5.0], uw=[math.nan] * 2) if moved is None else moved
     return conclusions.of_fixed_weights(JUDGED, table, "cagrad", replaced, by_source, moved)
@@ -454,7 +459,8 @@ def test_fixed_weights_say_what_they_reach_and_whether_they_settle():
     assert (
         "one run of CAGrad on CL_RR and then held fixed are 9.0 points (8.8 to 9.2) ahead of the uniform loss" in text
     )
-    assert "**But** the SMTO that validation prefers, CDTT, is 2.0 points (1.8 to 2.2) ahead of them." in text
+    assert "**But** the SMTO that validation prefers, CDTT, is 2.0 points (1.8 to 2.2) ahead of them, at the" in text
+    assert "at the learning rate 0.0025 (theirs is 0.001)." in text and "2.2) ahead of them." in says(fixed(lr="0.001"))
     assert "On 1 of 2 problems fixed weights are shown to be as good as the method" in text
     assert "**But** on QM9 they are not shown to be." in text
     assert "Δm goes from −5.0 % (source at learning rate 0.005) to −1.0 % (0.001). **But** seeds of one set" in text
@@ -470,9 +476,12 @@ def test_fixed_weights_turn_their_sentences_where_the_numbers_turn():
     text = says(fixed(best=-1.0, p=(0.001, 0.001), sources=(0.001,), moved=drift(edm=[1.0, 1.1])))
     assert "validation prefers" not in text and "not shown" not in text and "by the run that" not in text
     assert "**But** at the seed that is worst for them it is 8.9 points." in text
-    assert "On 2 of 2 problems" in text and "**But** on CL_RR it is least clear (p = 0.001; the rule asks for" in text
+    assert "On 2 of 2 problems" in text and "**But** on CL_RR, where it is least clear, they are −0.3 points" in text
     assert "On 0 of 2 problems" in (none := says(fixed(p=(0.4, 0.3))))
-    assert "**But** on QM9 they come nearest to it (p = 0.300; the rule asks for less than 0.025)." in none
+    assert (
+        "**But** on QM9, where they come nearest to it, they are +1.9 points apart from it (−2.9 to 6.7), and" in none
+    )
+    assert "and the margin is 2.5." in none
     assert "1 pair of a problem and a method whose weights move, 0 slow down" in text and "rate falls" not in text
     assert "1 speed up. **But** for 0 the seeds cannot tell." in text
     assert "pair" not in says(fixed(moved=drift(edm=[math.nan])))
@@ -612,6 +621,8 @@ def test_other_ways_turn_their_sentences_where_the_numbers_turn():
         "suits": ["0.001", 32],  # on validation, which turns the order here
         "left": 1.0,
         "led": "CAGrad and EDM",
+        "sizes": [32],
+        "edges": [],
     }
     text = says(ways(rates=(0.001,), by_batch=by_batch, tuned=2.0, other=0.0, still=-0.1))
     assert "**But** the next best way (mean) ends at 0.0 %." in text and "still lead" not in text
@@ -621,7 +632,7 @@ def test_other_ways_turn_their_sentences_where_the_numbers_turn():
         "On CL_RR at the rate 0.001 the best of the batches 32 for the uniform loss, 32, gives it −8.0 points (−20.7 "
         "to 4.7) in place of 256, for about as many steps; with the rate and the batch that suit it best on "
         "validation (0.001, 32) CAGrad and EDM lead by 1.0 points (mean). **But** single methods lead by 0.0 to 2.0 "
-        "there; all have 375 to 470 steps, in whole epochs, of which the smallest batch has fewest." in text
+        "there; all have 375 to 470 steps, and so a smaller batch has fewer epochs." in text
     )
     trained = (by_batch.smto != "unit_scal") | (by_batch.batch == 32) | (by_batch.lr == 0.001)  # not yet all
     half = by_batch[trained]
@@ -663,4 +674,4 @@ def test_a_sentence_ends_with_one_full_stop():
 
 def test_a_share_of_a_difference_is_all_of_it_some_or_none():
     shares = [conclusions._share_of(part, 0.08) for part in (0.0802, 0.08, 0.0798, 0.04, 0.0, -0.01)]
-    assert shares == ["all of it"] * 3 + ["50 % of it", "none of it", "none of it"]
+    assert shares == ["all"] * 3 + ["50 %", "none", "none"]

@@ -54,7 +54,9 @@ def test_a_lead_that_regularisation_explains(rows):
     assert found.loc["EDM", ["lead, none", "lead, best for each", "shrank by"]].tolist() == pytest.approx([4, 0, 4])
     axes = ablations.regularisation(table)
     assert [t.get_text() for t in axes[0].get_xticklabels()] == ["none", "dropout 0.5"]
-    assert len(axes) == 1 and "early stopping chooses it, too" in axes[0].get_title(loc="left")  # two would be the same
+    assert len(axes) == 1 and "early stopping chooses the same one" in axes[0].get_title(
+        loc="left"
+    )  # two would be the same
     stopped = table.assign(delta_m=table.delta_m + 3 * table.early_stopping)
     axes = ablations.regularisation(stopped)
     assert [ax.get_title(loc="left") for ax in axes] == ["last epoch", "with early stopping"]

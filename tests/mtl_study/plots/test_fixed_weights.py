@@ -27,6 +27,7 @@ def test_table_2_has_the_best_by_validation_the_papers_means_and_the_rates(table
     selected, fixed = tables
     found = fixed_weights.by_seed(selected, fixed, [1, 2])
     assert found[["unit_scal", "fixed", "best_smto"]].values.tolist() == [[-20, -11, -10], [-20, -11, -12]]
+    assert found[["lr", "lr of best"]].values.tolist() == [["0.005", "0.002"]] * 2
     assert found.best.unique() == ["edm"] and found.seed.tolist() == [1, 2] and set(found.smto) == {"fixed"}
     table = fixed_weights.table_2(found, {CL_RR: selected}, {CL_RR: fixed}, 4)
     row, theirs = table.loc["CL_RR"], published.table("table_2").loc[CL_RR]

@@ -196,7 +196,7 @@ def test_sentences_say_what_the_tables_say():
         and "no more than it helps training" in found
     )
     assert "Muon" not in found
-    assert "vary by 6.0 points for the uniform loss under Adam; under SGD SI, which does not notice units (0.0" in found
+    assert "Δm under Adam vary by 6.0 points (standard deviation over the units); under SGD SI, which" in found
     assert "on CL_RR: their magnitude similarity is 0.60 below that of samples. **But** one constant weight" in found
     assert "weight leaves 0.10 of this, and on RL_RR it is +0.03." in found
     assert (
