@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+import operator
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import is_dataclass
 from typing import Any
@@ -82,8 +83,8 @@ class Balancer:
     ) -> None:
         typed = {"lr": lr, "weight_decay": weight_decay, "likelihoods": likelihoods, "together": together, "log": log}
         check_options("Balancer", parameters(Balancer), typed)
-        for name, several in (("tasks", tasks), ("groups", groups)):
-            if isinstance(several, str) or not isinstance(several, Iterable | None):
+        for name, several, kind in (("tasks", tasks, Collection), ("groups", groups, Iterable)):
+            if isinstance(several, str | set | frozenset) or not isinstance(several, kind | None):
                 raise BadOption(f"Balancer: {name} = {several!r}: expected a list, one entry for each.")
         by_name = isinstance(heads, Mapping | nn.ModuleDict)
         self.tasks = list(tasks) if tasks is not None else list(heads) if by_name and heads else None
@@ -115,7 +116,8 @@ class Balancer:
         self.model = MultiTaskModel(nn.ParameterList(shared), {str(k): head for k, head in enumerate(modules)})
         smto.check_model(self.model)
         self.needs, self.wraps = smto.required(), isinstance(smto, Wrapping)
-        shape = (feature_shape,) if isinstance(feature_shape, int) else tuple(feature_shape or ())
+        sizes: Any = (feature_shape,) if hasattr(feature_shape, "__index__") else feature_shape or ()
+        shape, lr = tuple(map(operator.index, sizes)), None if lr is None else float(lr)
         told = {"lr": lr, "likelihoods": likelihoods, "feature_shape": shape or None, "heads": heads}
         told["trainer"] = None  # what only a Step that runs the network itself can do
         self._refuse(need for need in self.needs if told.get(need, True) is None)
@@ -125,7 +127,7 @@ class Balancer:
         self.lr, self.epoch, self.steps, self._handed_over = lr, 0, 0, False
         self.replicas, self.logs, self.log = Replicas(together), log, list[dict[str, Any]]()
         self.device, dtype = shared[0].device, torch.promote_types(shared[0].dtype.to_real(), torch.float32)
-        smto.set_up(ProblemInfo(tuple(likelihoods or ()), shape, lr or 0.0, weight_decay), seed)
+        smto.set_up(ProblemInfo(tuple(likelihoods or ()), shape, lr or 0.0, float(weight_decay)), operator.index(seed))
         smto.to(self.device, dtype)
         if self.groups is not None and not (isinstance(smto, GramianWeighting) and smto.space == "parameters"):
             raise BadOption(f"{self.key} solves no Gramian on parameters, so none per group. Leave groups out.")
@@ -159,7 +161,7 @@ class Balancer:
         """An epoch begins. lr: the optimizer's present step size, where it changes."""
         means = torch.where(self.counts > 0, self.sums / self.counts.clamp(min=1), self.last)
         for smto in self.smtos:
-            smto.begin_epoch(self.epoch, means if self.epoch else None, self.lr or 0.0 if lr is None else lr)
+            smto.begin_epoch(self.epoch, means if self.epoch else None, self.lr or 0.0 if lr is None else float(lr))
         self.epoch += 1
         self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
 
@@ -182,8 +184,7 @@ class Balancer:
     @contextmanager
     def accumulate(self, parts: int) -> Iterator[None]:
         """Inside, every `backward` is one of so many parts of a step. Each part has weights of its own; their gradients
-        are averaged. What a method learns itself moves with every part; `after_step` comes once, with the mean losses
-        of all parts."""
+        are averaged. What a method learns itself moves with every part; `after_step` comes once, with mean losses."""
         if parts < 1 or self._parts > 1:
             raise BadOption(f"balance.accumulate({parts}): a step has at least one part, and no block is in another.")
         self._parts, self._part = parts, 0
@@ -397,7 +398,7 @@ class Balancer:
             if not isinstance(error, NonFinite) or step.scale is None or not step.losses.isfinite().all():
                 raise
         finally:
-            idle = {*step.shared} - step.reached if self.replicas.count == 1 else {}
+            idle = self.replicas.idle(step.shared, step.reached)
             found = [None if p in idle and p.grad is not None and not p.grad.any() else p.grad for p in everyone]
             for p, old in zip(everyone, kept, strict=True):
                 p.grad = old

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,12 @@ class Replicas:
         total = tensor.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total)
         return total / self.count
+
+    def idle(self, shared: Sequence[nn.Parameter], reached: Container[nn.Parameter]) -> set[nn.Parameter]:
+        """The shared parameters that no loss reaches in any process."""
+        found = [float(p in reached) for p in shared]
+        found = found if self.count == 1 else self.mean(torch.tensor(found, device=shared[0].device)).tolist()
+        return {p for p, share in zip(shared, found, strict=True) if not share}
 
     def means(self, wanted: Iterable[Any], tensors: Iterable[Tensor | None]) -> dict[Any, Tensor]:
         """The means of several tensors by what they are wanted for, sent at once; None is left out."""
@@ -325,7 +331,7 @@ class GroupStep(Step):
 
 def parameters_of(shared: Iterable[nn.Parameter], who: str) -> list[nn.Parameter]:
     """The parameters, as a list. Raises BadOption for modules."""
-    given: list[Any] = list(shared) if isinstance(shared, Iterable) and not isinstance(shared, nn.Module) else [shared]
+    given: list[Any] = list(shared) if isinstance(shared, Iterable) else [shared]
     if wrong := {type(p).__name__ for p in given if not isinstance(p, nn.Parameter)}:
         raise BadOption(f"{who}: expected shared parameters, not {', '.join(wrong)}: shared=trunk.parameters().")
     return given

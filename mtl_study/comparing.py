@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,10 @@ def compare(
     Raises:
         BadConfig, BadOption: before any training; also what `runner.run` raises.
     """
-    methods = list(dict.fromkeys([UNIFORM, *methods]))
+    if isinstance(methods, str):
+        raise BadConfig(f"methods = {methods!r}: give a list, as methods=[{methods!r}].")
+    methods, rates = list(dict.fromkeys([UNIFORM, *methods])), [float(lr) for lr in rates]
+    seeds, search_seeds = ([operator.index(seed) for seed in given] for given in (seeds, search_seeds))
     _check(methods, seeds, search_seeds, rates, options or {}, settings)
     whole = problems.get(problem, **settings.get("problem_options", {}))
     if not problems.PROBLEMS[problem].__module__.startswith("mtl_core."):
@@ -178,6 +182,9 @@ def _check(
         raise BadConfig(f"{', '.join(taken)}: given by rates, options, methods and seeds here, not as a setting.")
     if len(seeds) < 2 or not len(search_seeds) or not len(rates):
         raise BadConfig("compare needs at least two seeds, one search seed and one rate, e.g. seeds=[1, 2, 3].")
+    for name, values in (("seeds", seeds), ("search_seeds", search_seeds), ("rates", rates)):
+        if len(set(values)) < len(values):
+            raise BadConfig(f"{name} = {list(values)}: one is there twice.")
     if both := sorted(set(seeds) & set(search_seeds)):
         raise BadConfig(
             f"seeds {both} would choose the rates and be reported, too, which flatters; give other search_seeds."

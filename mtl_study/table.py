@@ -28,6 +28,19 @@ from mtl_study.analysis import delta, inference
 from mtl_study.words import listed, number
 
 SIGNS = {"↑": True, "up": True, "↓": False, "down": False}
+TAKEN = (
+    "delta_m",
+    "low",
+    "high",
+    "n",
+    "method",
+    "smto",
+    "seed",
+    "problem",
+    "config",
+    "split",
+    "epoch",
+)  # columns of ours
 
 
 class BadTable(ValueError):
@@ -40,8 +53,12 @@ def tasks_of(columns: list[str]) -> dict[str, tuple[str, str, bool]]:
     for column in columns:
         name, _, sign = column.strip().rpartition(" ")
         if sign not in SIGNS or not name:
-            raise BadTable(f"column {column!r}: end it in ↑ (higher is better) or ↓, e.g. 'accuracy ↑'.")
+            raise BadTable(f"column {column!r}: end it in ↑ (higher is better) or ↓, as 'accuracy ↑', or leave it out.")
         task, metric = (part.strip() for part in name.partition("/")[::2])
+        if task in TAKEN:
+            raise BadTable(
+                f"column {column!r}: {task!r} means something else in the answer; give the task another name."
+            )
         found[column] = (task, metric or task, SIGNS[sign])
     if not found:
         raise BadTable("there is no column of a metric; expected method, seed and a column like 'accuracy ↑'.")
@@ -64,6 +81,8 @@ def gains(frame: pd.DataFrame, single: str = "single", level: float = 0.95) -> p
     """
     if "method" not in frame:
         raise BadTable(f"there is no column 'method'{nearest('method', list(map(str, frame.columns)))}.")
+    if lacking := [str(i + 2) for i in np.flatnonzero(_empty(frame["method"]))]:
+        raise BadTable(f"no method in row {', '.join(lacking)}.")
     names = frame["method"].astype(str).str.strip()
     if single not in set(names):
         raise BadTable(

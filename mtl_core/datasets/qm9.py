@@ -676,8 +676,7 @@ class QM9:
         return _load(self, source, tuple(sizes), data_dir, torch.device(device), dtype)
 
     def ways(self, sizes: Sizes = SIZES) -> dict[str, int]:
-        """How the atoms of SMILES and geometry were brought together (see `graph`): how many of these molecules went
-        each way."""
+        """How many of these molecules had SMILES and geometry brought together in each way (see `graph`)."""
         return dict(zip(WAYS, np.bincount(_read(self._embedded(sizes), "ways"), minlength=3).tolist(), strict=True))
 
     def share(self) -> float:

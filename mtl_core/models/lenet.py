@@ -1,8 +1,7 @@
 """The paper's LeNet for Multi-MNIST: one encoder, a head per task.
 
 Encoder (21,330 parameters): conv 1→10, 5×5 → max-pool 2 → ReLU → conv 10→20, 5×5 → dropout → max-pool 2 → ReLU →
-linear 320→50 → ReLU. Classification head (3,060), reconstruction head (214,544). One dropout probability for all of
-them.
+linear 320→50 → ReLU. Classification head (3,060), reconstruction head (214,544). One dropout probability for all.
 
 Ours: `width` multiplies every number of channels, features and hidden units, rounded; 1 is the paper's network.
 """

@@ -76,8 +76,7 @@ class ProblemInfo:
 
 
 def _checked(backward: Callable[[Any, Step], StepResult]) -> Callable[[Any, Step], StepResult]:
-    """What no method can work with is refused before any state moves, in the same words for all; and none computes
-    under autocast."""
+    """What no method can work with is refused before any state moves; none computes under autocast."""
 
     @functools.wraps(backward)
     def checked(self: SMTO, step: Step) -> StepResult:

@@ -1,5 +1,4 @@
-"""GradDrop: at every feature the tasks vote with the sign of their gradients; a coin picks one sign, the others are
-dropped.
+"""GradDrop: at every feature the tasks vote with the sign of their gradients; a coin picks the sign that is kept.
 
     P_k = ∂L_k/∂z [B, …]        q_k = Σ_batch P_k ∘ sign(z)                    (one number per feature)
     purity p = ½ + ½ k Σ_k q_k / Σ_k |q_k|                                      (½ where all q are 0)

@@ -128,8 +128,7 @@ class RotoGrad(Wrapping):
             return self.base[tasks].to(angles) @ exponential(angles - angles.mT)
 
     def transform_features(self, z: Tensor, k: int) -> Tensor:
-        """R_k z. In training the rotations are computed once and kept until `backward` has used them, or the optimizer
-        moved them."""
+        """R_k z. In training the rotations are kept until `backward` has used them, or the optimizer moved them."""
         if z.shape[1:2] != (self.channels,):
             raise BadOption(f"rotograd: features {[*z.shape]}: axis 1 must have the {self.channels} of feature_shape.")
         if self._moved != self.angles._version:

@@ -7,8 +7,7 @@ Each solver takes the Gramian G [K, K] of K ≥ 1 gradients, none of them zero, 
 Nothing that spans decades is then squared: gradients whose lengths differ by twelve orders of magnitude are as good a
 problem as gradients of equal length. For two tasks there are closed forms. Three problems have inequalities (min-norm
 point, CAGrad's dual, projection on the dual cone): they guess the support all at once (block pivoting, a few linear
-systems) and, should that not settle, as for dependent gradients it may not, find it one task at a time (Lawson and
-Hanson).
+systems) and, should that not settle, as for dependent gradients, find it one task at a time (Lawson and Hanson).
 
 Residuals are violations of the optimality conditions, with every gradient scaled to unit length: rounding leaves 1e-16
 to 1e-12, closed forms count as 0. Where gradients are dependent the weights may not be unique; the update is.
@@ -326,8 +325,7 @@ def bargaining(gramian: np.ndarray, alpha: float = 1.0) -> Solution:
 
 def _bargain_by_newton(norms: np.ndarray, C: np.ndarray, alpha: float) -> Solution:
     """Newton's method takes relative steps, b ← b (1 + t y). One factorisation serves a step and two corrections of it
-    by the terms that are not linear in y. A damped step is followed by the best length along the ray, which has a
-    closed form."""
+    by the terms that are not linear in y. After a damped step comes the best length along the ray, in closed form."""
     K, power, ray = len(norms), 1 / alpha, alpha / (1 + alpha)
     demand = norms ** (power - 1) if power != 1 else np.ones(K)  # x = demand / b^power
     b = demand**ray  # solves the problem of orthogonal gradients

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import itertools
 import shutil
 import warnings
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, distributed, nn
@@ -500,6 +502,36 @@ def test_processes_that_would_drift_apart_are_refused(tmp_path: Path) -> None:
     assert said[1] == "tasks ['0', '1'] are missing in some processes only; all need the same in every step."
     assert "no loss depends on the features" in said[2]
     assert said[4] == "" and all("the processes begin with other parameters" in said[k] for k in (3, 5))
+
+
+KEPT_APART = ["cagrad", "moco", "db_mtl", "pcgrad", "unit_scal"]
+
+
+def unreached(rank: int, meeting: str, folder: str) -> None:
+    """In one of two processes: gradients where a shared parameter is used in none."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    found = {}
+    for key in KEPT_APART:
+        torch.manual_seed(0)
+        net = nn.ModuleDict({"trunk": nn.Linear(3, 4), "idle": nn.Linear(3, 4)})
+        heads = nn.ModuleList([nn.Linear(4, 1), nn.Linear(4, 1)])
+        x = torch.randn(4, 3, generator=torch.Generator().manual_seed(rank))
+        z = net["trunk"](x)
+        mtl_core.Balancer(key, net.parameters(), 2).backward([head(z).square().mean() for head in heads])
+        found[key] = grads(net)
+    torch.save(found, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_a_parameter_that_no_process_reaches_has_no_gradient(tmp_path: Path) -> None:
+    """As in one process: zeros would let weight decay move it."""
+    torch.multiprocessing.spawn(unreached, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    for key in KEPT_APART:
+        assert_close(one[key], other[key], rtol=0, atol=0)
+        assert set(one[key]) == {"trunk.weight", "trunk.bias"}, key
 
 
 def test_the_graph_is_let_go() -> None:
@@ -1531,12 +1563,30 @@ def test_what_a_loss_is_comes_from_a_list() -> None:
         ({"groups": [3]}, "expected shared parameters, not int"),
         ({"shared": 3}, "expected shared parameters, not int"),
         ({"shared": nn.Linear(1, 1)}, "expected shared parameters, not Linear"),
+        ({"tasks": {"a", "b"}}, "expected a list"),
     ],
     ids=str,
 )
 def test_an_argument_of_the_wrong_kind_is_refused_by_name(given: dict[str, Any], words: str) -> None:
     with pytest.raises(BadOption, match=words):
         mtl_core.Balancer(**{"smto": "edm", "shared": nn.Linear(4, 3).parameters(), "num_tasks": 2} | given)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers() -> None:
+    """They are kept as Python's: a rate that an optimizer fills in place would move along, and a state that holds one
+    of NumPy's cannot be read by torch.load."""
+    trunk, rate = nn.Linear(4, 3), torch.tensor(0.5)
+    given = {"shared": nn.ParameterList(trunk.parameters()), "seed": np.int64(3), "weight_decay": np.float32(0.5)}
+    made = mtl_core.Balancer("auto_lambda", num_tasks=2, lr=rate, **given)
+    rate.fill_(0.1)
+    made.begin_epoch(lr=np.float64(0.25))
+    assert made.lr == 0.5 and type(made.lr) is float
+    file = io.BytesIO()
+    torch.save(made.state_dict(), file)
+    file.seek(0)
+    assert torch.load(file)["method"] == ["auto_lambda", 2]
+    for shape in (np.int64(4), torch.tensor(4), [4], torch.Size([4])):
+        assert mtl_core.Balancer("rotograd", trunk.parameters(), 2, lr=0.1, feature_shape=shape).smto.channels == 4
 
 
 @pytest.mark.parametrize("key", ["unit_scal", "cagrad", "edm"])

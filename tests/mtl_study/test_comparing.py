@@ -134,6 +134,9 @@ def test_a_lead_that_is_one_of_rates_is_gone_at_one_rate():
         ({"options": {"imtl": {}}}, "options for imtl, which is not among"),
         ({"lr": 0.1}, "lr: given by rates"),
         ({"methods": ["emd"]}, "edm"),
+        ({"methods": "cagrad"}, r"methods = 'cagrad': give a list, as methods=\['cagrad'\]"),
+        ({"seeds": [1, 1]}, r"seeds = \[1, 1\]: one is there twice"),
+        ({"rates": (0.01, 0.01)}, r"rates = \[0.01, 0.01\]: one is there twice"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_training(change, message, tmp_path):

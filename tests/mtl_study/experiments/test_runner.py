@@ -13,6 +13,7 @@ import pytest
 
 from mtl_core.datasets import multimnist
 from mtl_core.datasets.base import DataNotFound
+from mtl_core.smtos import registry
 from mtl_study.experiments import engines, runner, training
 from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.store import RunStore, StoreError
@@ -197,3 +198,11 @@ def test_one_failing_run_does_not_cost_the_others(tmp_path, monkeypatch):
     with pytest.raises(runner.RunFailed, match="1 of 2 runs failed"):
         runner.run([config(), config(source="full")], store, workers=0, data_dir=str(tmp_path))
     assert [run.config.source for run in store] == ["embedded"]
+
+
+def test_every_method_has_a_price():
+    """What a method reads is said in words of its own; the order of the runs needs only whether it is cheap."""
+    plain = {"problem": "multimnist/CL_RR", "seed": 1, "epochs": 1, "lr": 0.1}
+    known = set(registry.keys()) - {"fixed", "gated"}  # which take options
+    prices = {key: runner._cost(RunConfig.of(smto=key, **plain))[1] for key in known}
+    assert set(prices.values()) == {1.0, 1.4} and prices["unit_scal"] == 1.0 and prices["cagrad"] == 1.4
