@@ -1563,7 +1563,7 @@ def test_what_a_loss_is_comes_from_a_list() -> None:
         ({"groups": [3]}, "expected shared parameters, not int"),
         ({"shared": 3}, "expected shared parameters, not int"),
         ({"shared": nn.Linear(1, 1)}, "expected shared parameters, not Linear"),
-        ({"tasks": {"a", "b"}}, "expected a list"),
+        ({"tasks": frozenset("a")}, "expected a list"),
     ],
     ids=str,
 )
