@@ -1,8 +1,9 @@
 """What a method or a problem looks like, everywhere: label, colour, dash, marker and place.
 
 A method keeps them in all figures. The uniform loss is black, and so is the dashed line at its median; zero, the
-single-task model, is thin grey. The six hues stay apart for readers who see few colours, and within a hue every method
-has a dash and a marker of its own. Problems are not methods: they take `viridis`, those with streets `plasma`.
+single-task model, is thin grey. Fixed weights are brown, and nothing else is. The six other hues stay apart for readers
+who see few colours, and within a hue every method has a dash and a marker of its own. Problems are not methods: they
+take `viridis`, those with streets `plasma`.
 """
 
 from __future__ import annotations

@@ -36,9 +36,10 @@ def test_no_two_methods_look_alike_even_where_only_lines_or_only_markers_are_dra
     assert len({one.label for one in LOOK.values()}) == len(LOOK)
 
 
-def test_black_is_the_uniform_loss_and_only_that():
-    assert [smto for smto, one in LOOK.items() if one.colour == look.INK] == ["unit_scal"]
-    assert len({one.colour for one in LOOK.values()}) == 7
+def test_black_is_the_uniform_loss_and_brown_fixed_weights_and_only_that():
+    for colour, only in ((look.INK, "unit_scal"), (look.BROWN, "fixed")):
+        assert [smto for smto, one in LOOK.items() if one.colour == colour] == [only]
+    assert len({one.colour for one in LOOK.values()}) == 8
 
 
 def test_methods_come_in_the_papers_order():
