@@ -49,7 +49,7 @@ class Balancer:
         shared: the parameters of the part that all tasks use (for gradnorm the last matrix among them counts).
         num_tasks: K, for a key without `tasks`. tasks: their names, for losses that come by name.
         lr, weight_decay: of the optimizer at the start. likelihoods: per task, "softmax", "gaussian" or "laplace".
-        feature_shape: of one sample's features. heads: modules, by task's name or in order.
+        feature_shape: of one sample's features. heads: modules or functions, by task's name or in order.
         groups: lists of shared parameters. Each is a problem of its own to a method that reads the Gramian on the
             shared parameters; heads get the mean of their weights, of groups with a gradient.
         seed: of the method's own random numbers.
@@ -112,10 +112,14 @@ class Balancer:
             raise BadOption(f"Balancer: heads in a {type(heads).__name__}; give one per task, by name or in order.")
         if by_name and set(heads) != set(self.tasks or ()):
             raise BadOption(f"Balancer: heads {list(heads)} for tasks {self.tasks}; give one per task, by its name.")
-        modules = [heads[task] for task in self.tasks or ()] if by_name else heads or ()
-        self.model = MultiTaskModel(nn.ParameterList(shared), {str(k): head for k, head in enumerate(modules)})
-        smto.check_model(self.model)
         self.needs, self.wraps = smto.required(), isinstance(smto, Wrapping)
+        each = [heads[task] for task in self.tasks or ()] if by_name else heads or ()
+        needed: Any = nn.Module if "heads" in self.needs else Callable
+        if wrong := [head for head in each if not isinstance(head, needed)]:
+            raise BadOption(f"Balancer: {self.key} takes each head as a {needed.__name__}; given: {wrong}.")
+        modules = {str(k): head for k, head in enumerate(each) if isinstance(head, nn.Module)}
+        self.model = MultiTaskModel(nn.ParameterList(shared), modules)
+        smto.check_model(self.model)
         sizes: Any = (feature_shape,) if hasattr(feature_shape, "__index__") else feature_shape or ()
         shape, lr = tuple(map(operator.index, sizes)), None if lr is None else float(lr)
         told = {"lr": lr, "likelihoods": likelihoods, "feature_shape": shape or None, "heads": heads}
@@ -393,8 +397,6 @@ class Balancer:
             result = self._solved(step)
         except Exception as error:
             self._restore()
-            if "second time" in str(error):  # torch's words
-                error.add_note("Each backward takes losses of its own: run the network again before the next one.")
             if not isinstance(error, NonFinite) or step.scale is None or not step.losses.isfinite().all():
                 raise
         finally:

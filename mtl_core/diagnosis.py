@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mtl_core.graph import below_features, parameters_of
+from mtl_core.graph import below_features, differentiated, parameters_of
 from mtl_core.step import check_scalars, in_float64
 
 
@@ -74,7 +74,7 @@ def diagnose(
         raise ValueError("diagnose: the features carry no gradient; give what the heads took in.")
 
     def rows(wanted: Sequence[Tensor], start: int) -> Tensor:
-        found = [torch.autograd.grad(x, wanted, retain_graph=True, materialize_grads=True) for x in named.values()]
+        found = [differentiated(x, wanted, retain_graph=True, materialize_grads=True) for x in named.values()]
         dense = [[in_float64(g.to_dense() if g.is_sparse else g).flatten(start) for g in each] for each in found]
         return torch.stack([torch.cat(each, -1) for each in dense])
 
@@ -89,7 +89,6 @@ def diagnose(
         within = ((total - count).where(count > 1, torch.nan) / (count * (count - 1))).cpu().numpy()
     norms = np.sqrt(gramian.diagonal())
     with np.errstate(divide="ignore", invalid="ignore"):
-        cosines, squares = gramian / np.outer(norms, norms), norms[:, None] ** 2 + norms**2
-        inverse = 1 / norms
+        cosines, squares, inverse = gramian / np.outer(norms, norms), norms[:, None] ** 2 + norms**2, 1 / norms
         similarity = 2 * np.outer(norms, norms) / squares
         return Diagnosis(list(named), norms, cosines, within, similarity, inverse / inverse.sum())

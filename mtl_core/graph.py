@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,10 +38,8 @@ class Replicas:
         sizes = self.gather(torch.stack([t.detach().float().abs().sum() for t in tensors])[None])
         self.alike = sizes.allclose(sizes[:1].expand_as(sizes), equal_nan=True)
         if not self.alike:
-            raise ValueError(
-                "the processes begin with other parameters, or the methods with other seeds: give all the same, as "
-                "DistributedDataParallel(network) does; or together=False, if each trains by itself."
-            )
+            words = "give all the same, as DistributedDataParallel(network) does, or together=False to train apart."
+            raise ValueError(f"the processes begin with other parameters, or the methods with other seeds: {words}")
 
     def mean(self, tensor: Tensor) -> Tensor:
         """The mean over the processes, in each of them."""
@@ -57,11 +55,13 @@ class Replicas:
         found = found if self.count == 1 else self.mean(torch.tensor(found, device=shared[0].device)).tolist()
         return {p for p, share in zip(shared, found, strict=True) if not share}
 
-    def means(self, wanted: Iterable[Any], tensors: Iterable[Tensor | None]) -> dict[Any, Tensor]:
-        """The means of several tensors by what they are wanted for, sent at once; None is left out."""
+    def means(self, wanted: Collection[Any], tensors: Iterable[Tensor | None]) -> dict[Any, Tensor]:
+        """The means of several tensors by what they are wanted for, sent at once. None is left out where there is one
+        process; with several, another may have a gradient, and None counts as zeros."""
         found = {p: t for p, t in zip(wanted, tensors, strict=True) if t is not None}
-        if self.count == 1 or not found:
+        if self.count == 1 or not wanted:
             return found
+        found = {p: found[p] if p in found else single(torch.zeros_like(p)) for p in wanted}
         flat = self.mean(torch.cat([t.flatten() for t in found.values()]))
         parts = flat.split([t.numel() for t in found.values()])
         return {p: part.view(t.shape).to(t) for (p, t), part in zip(found.items(), parts, strict=True)}
@@ -169,7 +169,7 @@ class GraphStep(Step):
         if not wanted or not outputs:
             return [None] * len(wanted)
         scaled = [(g if self.scale is None else g * self.scale).to(o) for o, g in zip(outputs, gradients, strict=True)]
-        found = torch.autograd.grad(outputs, wanted, scaled, retain_graph=keep, allow_unused=True)
+        found = differentiated(outputs, wanted, scaled, retain_graph=keep, allow_unused=True)
         return [None if g is None else self._plain(g) for g in found]
 
     def _plain(self, gradient: Tensor) -> Tensor:
@@ -327,6 +327,16 @@ class GroupStep(Step):
         self.head_weights = head_weights
         for p, part in zip(self.shared, self.unflatten(weights.to(self.jacobian) @ self.jacobian), strict=True):
             p.grad = part.to(p.dtype)
+
+
+def differentiated(*tensors: Any, **options: Any) -> Any:
+    """torch.autograd.grad, whose error about a graph that is gone says what to do."""
+    try:
+        return torch.autograd.grad(*tensors, **options)
+    except RuntimeError as error:
+        if "second time" in str(error):  # torch's words
+            error.add_note("Each backward takes losses of its own: run the network again before the next one.")
+        raise
 
 
 def parameters_of(shared: Iterable[nn.Parameter], who: str) -> list[nn.Parameter]:

@@ -125,6 +125,7 @@ def _cityscapes(name: str, step: _Step) -> Callable[..., Problem]:
         chosen = [replace(members[letter], loss=members[letter].reduced(reduction)) for letter in step.tasks]
         pixels = width * (2 if step.high else 1)
         features = deeplab.FEATURES[step.depth] // slim
+        versions = {"dataset": cityscapes.CODE_VERSION, "streets": cityscapes.STREETS_VERSION}
 
         def build_model(dropout: float) -> MultiTaskModel:
             encoder = deeplab.Encoder(step.depth, pretrained, dropout, slim)
@@ -142,11 +143,7 @@ def _cityscapes(name: str, step: _Step) -> Callable[..., Problem]:
             feature_shape=(features, pixels // 2 // deeplab.STRIDE, pixels // deeplab.STRIDE),
             build_model=build_model,
             data=cityscapes.Cityscapes(pixels, step.classes, aligned),
-            code_versions={
-                "dataset": cityscapes.CODE_VERSION,
-                "streets": cityscapes.STREETS_VERSION,
-                "model": deeplab.code_version(step.depth, slim),
-            },
+            code_versions={**versions, "model": deeplab.code_version(step.depth, slim)},
             single_tasks=tuple(f"cityscapes/{single}" for single in step.singles or [name.split("/", 1)[1]]),
             evaluation_batch=32,
             smallest_batch=deeplab.MINIMUM_BATCH,
@@ -198,13 +195,10 @@ def _qm9(name: str, properties: tuple[str, ...]) -> Callable[..., Problem]:
                 raise BadOption(f"{name}: dropout is {dropout}, but this network has none; set dropout: 0.")
             return MultiTaskModel(mpnn.Encoder(slim), {key: mpnn.Head(slim) for key in properties})
 
+        chosen = {key: qm9.PROPERTIES[key] for key in properties}
         return Problem(
             name=name,
-            tasks=tuple(
-                tasks.regression(key, p.label, p.unit, p.std * p.factor)
-                for key, p in qm9.PROPERTIES.items()
-                if key in properties
-            ),
+            tasks=tuple(tasks.regression(key, p.label, p.unit, p.std * p.factor) for key, p in chosen.items()),
             feature_shape=(mpnn.FEATURES // slim,),
             build_model=build_model,
             data=qm9.QM9(max_atoms, released_features),

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import joblib
 import numpy as np
@@ -257,9 +257,8 @@ def offsets(instances: Tensor, most: int, dtype: torch.dtype = torch.float32) ->
     """
     batch, height, width = instances.shape
     device = instances.device
-    places = torch.stack(
-        torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
-    ).expand(batch, 2, height, width)
+    axes = [torch.arange(length, device=device) for length in (height, width)]
+    places = torch.stack(torch.meshgrid(axes, indexing="ij")).expand(batch, 2, height, width)
     key = (instances + (most + 1) * torch.arange(batch, device=device).view(batch, 1, 1)).flatten()
     sums = torch.zeros(3, batch * (most + 1), dtype=torch.int64, device=device)  # exact, in whatever order it adds
     sums[0].scatter_add_(0, key, torch.ones_like(key))
@@ -361,16 +360,13 @@ class Cityscapes:
     width: int
     classes: int
     aligned: bool = False
+    sources: ClassVar[tuple[str, ...]] = tuple(SIZES)
 
     def __post_init__(self) -> None:
         if self.width < 2 or self.width % 2:
             raise ValueError(f"Cityscapes: width is {self.width}; it must be even: images are half as high as wide.")
         if self.classes not in (7, 19):
             raise ValueError(f"Cityscapes: classes is {self.classes}; known: 7, 19.")
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return tuple(SIZES)
 
     def sizes(self, source: str) -> Sizes:
         """Scenes in train, val and test."""

@@ -292,9 +292,8 @@ def _read_bonds(smiles: str, numbers: np.ndarray, positions: np.ndarray) -> Mol:
     try:
         rdDetermineBonds.DetermineBonds(molecule, charge=0)
     except (ValueError, RuntimeError) as error:
-        raise UnreadableMolecule(
-            f"SMILES {smiles!r} does not fit its geometry, and rdkit cannot read bonds from the geometry: {error}"
-        ) from error
+        words = "does not fit its geometry, and rdkit cannot read bonds from the geometry"
+        raise UnreadableMolecule(f"SMILES {smiles!r} {words}: {error}") from error
     return molecule
 
 

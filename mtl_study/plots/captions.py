@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,10 +44,12 @@ def seeds(selected: pd.DataFrame) -> str:
     return spanned(selected.groupby(["problem", "smto"])["seed"].nunique(), "seed")
 
 
-def chosen(settings: pd.DataFrame | None) -> str:
-    """The sentence of a caption that says who chose the settings; nothing where that is not known."""
+def chosen(settings: pd.DataFrame | None, drawn: Iterable[str]) -> str:
+    """The sentence of a caption that says who chose the settings of the methods drawn; nothing where that is not
+    known."""
     if settings is None:
         return ""
+    settings = settings[settings.smto.isin({*drawn, "single_task"})]
     by = ["as published" if by == "published" else by for by in settings["chosen"].unique()]
     rates = settings[settings.smto != "single_task"].groupby("smto", sort=False).lr.agg(["first", "nunique"])
     unequal = learning_rates(rates["first"].to_dict()) if (rates["nunique"] == 1).all() else ""

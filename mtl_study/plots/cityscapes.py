@@ -258,7 +258,7 @@ def ladder(selected: pd.DataFrame, settings: pd.DataFrame | None = None) -> np.n
         captions.elsewhere(selected),
         f"The learning rates differ on {listed(rates)}: a gap there is not the method's alone."
         if rates
-        else captions.chosen(settings),
+        else captions.chosen(settings, selected.smto),
     )
     return axes
 

@@ -13,15 +13,18 @@ from mtl_study.look import GREY, INK, LOOK, SKY, VERMILION, in_order, label, pro
 from mtl_study.plots import canvas
 from mtl_study.teaching import grid, imbalance, landscape
 from mtl_study.teaching.landscape import Walks
-from mtl_study.words import number
+from mtl_study.words import listed, number
 
 EXTENT = 11  # of the landscape, to all sides
 ANGLES = {30: "center", 60: "center", 90: "bottom", 150: "top"}  # in degrees, and where its line is named
 RULES = {"nash exact": "nash_mtl", "nash released": "nash_mtl"}  # names of rules that are not the key of a method
 
 
+READINGS = {"code": "released code", "eq9": "equation 9", "eq11": "equation 11", "eq11_plain": "equation 11 by 10"}
+
+
 def _arm(smto: str, c: float, reading: str) -> str:
-    options = ([f"c = {c:g}"] if c != grid.NO_C else []) + ([reading] if reading != grid.NO_READING else [])
+    options = ([f"c = {c:g}"] if c != grid.NO_C else []) + ([READINGS[reading]] if reading != grid.NO_READING else [])
     return ", ".join([label(smto), *options])
 
 
@@ -34,7 +37,10 @@ def reached(tables: Mapping[str, pd.DataFrame]) -> np.ndarray:
     """
     first = next(iter(tables.values()))
     order = in_order(first.smto)
-    arms = sorted({*zip(first.smto, first.c, first.reading, strict=True)}, key=lambda a: (order.index(a[0]), *a[1:]))
+    rank = {reading: place for place, reading in enumerate([grid.NO_READING, *READINGS])}
+    arms = sorted(
+        {*zip(first.smto, first.c, first.reading, strict=True)}, key=lambda a: (order.index(a[0]), a[1], rank[a[2]])
+    )
     weights, rates = sorted(set(first.weight)), sorted(set(first.lr))
     columns = len(weights) * len(rates)
     width, height = 2.2 + 0.34 * columns * len(tables), 0.26 * len(arms) + 1.5
@@ -63,6 +69,7 @@ def reached(tables: Mapping[str, pd.DataFrame]) -> np.ndarray:
         f"Of {len(grid.STARTS)} starts, those from which Adam reaches the optimum of the weighted landscape (distance "
         f"below {landscape.NEAR:g}), by step size and, above, the weights of the two losses. Nash-MTL and IMTL-G do "
         "not see these weights; MGDA and PCGrad stop wherever no step improves both losses.",
+        "IMGrad: as released, and by its equations." if len(set(first.reading) - {grid.NO_READING}) > 1 else "",
     )
     return axes
 
@@ -173,13 +180,15 @@ def rule_name(rule: str) -> str:
 
 
 def hurt(per_run: pd.DataFrame, rules: Sequence[str]) -> np.ndarray:
-    """The share of looks at which a rule's step would have hurt a task, a panel per problem: a bar for the mean, a dot
-    per run.
+    """The share of looks at which a rule's step would have hurt a task, a panel per problem where one did: a bar for
+    the mean, a dot per run.
 
     Args:
         per_run: `failures.per_run`. rules: its columns that are shown, from top to bottom.
     """
-    problems = list(dict.fromkeys(per_run.problem))
+    every = list(dict.fromkeys(per_run.problem))
+    problems = [p for p in every if (per_run.loc[per_run.problem == p, list(rules)] > 0).any(axis=None)] or every
+    spared = [problem_label(p) for p in every if p not in problems]
     _, axes = canvas.grid_of_axes(1, [1] * len(problems), 2.0 + 2.5 * len(problems), 0.27 * len(rules) + 1.2)
     highest = 100 * per_run[list(rules)].max(axis=None)
     for ax, problem in zip(axes.flat, problems, strict=True):
@@ -200,5 +209,6 @@ def hurt(per_run: pd.DataFrame, rules: Sequence[str]) -> np.ndarray:
         axes,
         "Looks at runs of the uniform loss: the share at which a method's step, on the same gradients, would have made "
         "a task's loss rise. Bar and number: the mean over runs; a dot per run.",
+        f"No step hurts a task on {listed(spared)}." if spared else "",
     )
     return axes

@@ -91,7 +91,7 @@ def front(
         "Hollow: another rate than the uniform loss." if len(rates) > 1 else "",
         words,
         diverged,
-        captions.chosen(settings),
+        captions.chosen(settings, selected.smto),
     )
     return axes
 
@@ -151,7 +151,7 @@ def objectives(
         f"Gain over the single-task models on each task: mean of {captions.seeds(selected)}; crosses: ± 1 standard "
         "deviation. Stars: fixed weights, joined in order; the ends are outside. Names without a rate have that of the "
         "first line.",
-        captions.chosen(settings),
+        captions.chosen(settings, selected.smto),
     )
     return ax
 

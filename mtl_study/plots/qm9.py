@@ -328,7 +328,7 @@ def table_1(selected: pd.DataFrame, tasks: Sequence[Task], settings: pd.DataFram
         table,
         f"""Δm in percent, higher is better. MR: rank among these {len(rows)} by the mean over n seeds, averaged
         over the 11 properties; 1 is best; who lost a run is last. Paper: 3 runs.
-        {captions.diverged(selected)} {captions.elsewhere(selected)} {captions.chosen(settings)}""",
+        {captions.diverged(selected)} {captions.elsewhere(selected)} {captions.chosen(settings, selected.smto)}""",
     )
     return table
 

@@ -53,7 +53,7 @@ def figure_1(selected: pd.DataFrame, scale: Scale = "linear", settings: pd.DataF
         "The axis is logarithmic beyond ±5 %." if scale == "symlog" else "",
         captions.diverged(selected),
         captions.elsewhere(selected),
-        captions.chosen(settings),
+        captions.chosen(settings, selected.smto),
     )
     return ax
 
@@ -134,7 +134,7 @@ def forest(
         f"Shaded: ±{margin:g} points, equally good." if margin is not None else "",
         "With one seed there is no interval." if found.n.max() < 2 else "",
         "The axis is logarithmic beyond ±5 points." if scale == "symlog" else "",
-        captions.chosen(settings),
+        captions.chosen(settings, selected.smto),
     )
     return ax
 
@@ -186,7 +186,7 @@ def trade_off(
         ax,
         f"Gain over the single-task models on each task: large, mean of {captions.seeds(selected)}; small, a seed.",
         "Along a thin slanted line Δm, the mean of the two, is the same.",
-        captions.chosen(settings),
+        captions.chosen(settings, selected.smto),
     )
     return ax
 
@@ -243,7 +243,7 @@ def table_3(
         f"""Gain over the single-task models in percent, higher is better; ±: standard deviation of single runs; paper:
         mean over {len(published.seeds(str(selected.problem.iloc[0]))[1])} runs.
         {"The paper ran IMTL transposed (D24); its numbers are in both rows." if transposed else ""}
-        {captions.diverged(selected)} {captions.elsewhere(selected)} {captions.chosen(settings)}""",
+        {captions.diverged(selected)} {captions.elsewhere(selected)} {captions.chosen(settings, selected.smto)}""",
     )
     return table
 
@@ -287,7 +287,7 @@ def table_of_differences(
         "Test Δm minus that of Unit. Scal. in points, paired by seed, with the number of pairs: at the learning "
         "rates of both (method, Unit. Scal.), then at one.",
         f"No runs at one rate: {listed(lacking)}." if lacking else "",
-        captions.chosen(settings),
+        captions.chosen(settings, selected.smto),
     )
     return table
 

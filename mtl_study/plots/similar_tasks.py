@@ -22,9 +22,10 @@ from mtl_study.paper import published
 from mtl_study.plots import canvas, captions
 from mtl_study.plots.forest import forest_plot, interval_words
 from mtl_study.plots.selection import box
-from mtl_study.words import listed
+from mtl_study.words import listed, number
 
 TOGETHER = 6  # up to so many problems share a row of Figure 7
+BANDS = 4  # up to so many lines of Figure 2 have one; more cover each other
 COLUMNS_OF_FIGURE_7 = ("cosine_to_mean", "pairwise_cosine", "norm_ratio")
 
 # -- Figure 2 ----------------------------------------------------------------------------------------------------------
@@ -45,22 +46,25 @@ def figure_2(
     problems = list(selected.problem.unique()) if problems is None else list(problems)
     distances = task_weights.distance_from_equal(runs)
     figure, axes = canvas.grid_of_axes(len(problems), [65, 35], 9.5, 3.3)
-    shown: list[str] = []
+    distances = distances[distances.problem.isin(problems) & (distances.smto != "unit_scal")]
+    shown = look.in_order(distances.smto)
+    sd = distances.groupby(["problem", "smto", "epoch"]).distance.std(ddof=1)
     for (left, right), problem in zip(axes, problems, strict=True):
         _boxes(left, selected[selected.problem == problem])
         left.set_title(look.PROBLEMS[problem][0], loc="left", fontsize=10)
-        shown += _curves(right, distances[(distances.problem == problem) & (distances.smto != "unit_scal")])
-    lines = [canvas.legend_entry(smto) for smto in look.in_order(shown)]
+        _curves(right, distances[distances.problem == problem], len(shown) <= BANDS)
+    lines = [canvas.legend_entry(smto) for smto in shown]
     canvas.legend(figure, handles=lines, loc="outside right center", fontsize=8.5, title="weights of")
+    spread = f" (standard deviation {number(sd.mean(), 2)})" if sd.any() else ""
     none = [smto for smto in look.in_order(selected.smto) if smto not in {*shown, "unit_scal"}]
     canvas.caption(
         axes,
-        f"Left: Δm of {captions.seeds(selected)} per method. Right: weights as the paper logs them: Nash-MTL's before "
-        "its clip, IMTL's without the learnt scales (D25).",
+        f"Left: Δm of {captions.seeds(selected)} per method. Right: means over seeds{spread}, as the paper logs "
+        "weights: Nash-MTL's before its clip, IMTL's without learnt scales (D25).",
         f"Without weights: {', '.join(look.label(s) for s in none)}." if none else "",
         captions.diverged(selected),
         captions.elsewhere(selected),
-        captions.chosen(settings),
+        captions.chosen(settings, selected.smto),
     )
     return axes
 
@@ -81,15 +85,14 @@ def _boxes(ax: Axes, selected: pd.DataFrame) -> None:
     canvas.despine(ax)
 
 
-def _curves(ax: Axes, distances: pd.DataFrame) -> list[str]:
-    """One line per method, mean over seeds, in a band of ± 1 sd; returns the methods drawn."""
+def _curves(ax: Axes, distances: pd.DataFrame, bands: bool) -> None:
+    """One line per method, mean over seeds; where asked for, in a band of ± 1 sd."""
     shown = distances.assign(epoch=distances.epoch + 1)
-    smtos = canvas.lines(ax, shown, "epoch", "distance", errorbar=canvas.one_sd(lambda mean: 0))
+    canvas.lines(ax, shown, "epoch", "distance", errorbar=canvas.one_sd(lambda mean: 0) if bands else None)
     ax.set_ylabel("|w₁ − ½|")
     canvas.counting_axis(ax)
     ax.set_ylim(bottom=0)
     canvas.despine(ax)
-    return smtos
 
 
 def weight_distances(per_run: pd.DataFrame, near: float | None = None) -> Axes:

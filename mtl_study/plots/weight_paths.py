@@ -65,7 +65,7 @@ def figure_5(
         f"are the last moving average of one {look.label(smto)} run and are trained at "
         f"{', '.join(f'{lr:g}' for lr in rates)} (D34).",
         captions.diverged(every[every.smto == smto]),
-        captions.chosen(settings),
+        captions.chosen(settings, [smto, "fixed"]),
     )
     return ax
 

@@ -534,6 +534,39 @@ def test_a_parameter_that_no_process_reaches_has_no_gradient(tmp_path: Path) -> 
         assert set(one[key]) == {"trunk.weight", "trunk.bias"}, key
 
 
+def used_in_one(rank: int, meeting: str, folder: str) -> None:
+    """In one of two processes: gradients where the first alone uses a shared layer in this batch."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    found = {}
+    for key, through in itertools.product(KEPT_APART, (True, False)):
+        torch.manual_seed(0)
+        net = nn.ModuleDict({"trunk": nn.Linear(3, 4), "now_and_then": nn.Linear(3, 4)})
+        heads = nn.ModuleList([nn.Linear(4, 1), nn.Linear(4, 1)])
+        x = torch.randn(4, 3, generator=torch.Generator().manual_seed(rank))
+        z = net["trunk"](x) if rank else net["trunk"](x) + net["now_and_then"](x)
+        losses = [head(z).square().mean() for head in heads]
+        weight = net["now_and_then"].weight
+        (alone,) = torch.autograd.grad(torch.stack(losses).mean(), weight, retain_graph=True, materialize_grads=True)
+        mtl_core.Balancer(key, net.parameters(), 2).backward(losses, z if through else None)
+        found[f"{key} {through}"] = grads(net), alone
+    torch.save(found, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_a_layer_that_one_process_uses_gets_the_mean(tmp_path: Path) -> None:
+    """The other's gradient is 0. The processes used to send tensors of different lengths, and died."""
+    torch.multiprocessing.spawn(used_in_one, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert set(one) == {f"{key} {through}" for key in KEPT_APART for through in (True, False)}
+    for which, (gradients, alone) in one.items():
+        assert_close(gradients, other[which][0], rtol=0, atol=0)
+        assert gradients["now_and_then.weight"].any() and not other[which][1].any()
+        if which.startswith("unit_scal"):
+            assert_close(gradients["now_and_then.weight"], alone / 2)
+
+
 def test_the_graph_is_let_go() -> None:
     """What the features were made of is freed, as by loss.backward()."""
     for key in ("unit_scal", "mgda_ub", "cagrad"):
@@ -1174,6 +1207,22 @@ def test_heads_say_how_many_tasks_there_are(named: str) -> None:
     assert balance.tasks == (list(ways[named]) if named in ("dict", "modules") else None)
 
 
+def test_heads_may_be_functions() -> None:
+    """A method that reads the layers of heads refuses them; others have no use for heads."""
+    trunk, weight = nn.Linear(3, 4), nn.Parameter(torch.ones(4, 2))
+    heads = {"a": lambda z: z @ weight, "b": nn.Linear(4, 1)}
+    balance = mtl_core.Balancer("cagrad", trunk.parameters(), heads=heads)
+    assert balance.tasks == ["a", "b"] and list(balance.model.heads) == ["1"]
+    z = trunk(torch.randn(5, 3))
+    balance.backward({name: head(z).square().mean() for name, head in heads.items()}, z)
+    assert weight.grad is not None and weight.grad.any()
+    needed = {"likelihoods": ["gaussian"] * 2, "feature_shape": 4, "lr": 0.1}
+    with pytest.raises(BadOption, match=r"bayesagg_mtl takes each head as a Module; given: \[<function .*lambda"):
+        mtl_core.Balancer("bayesagg_mtl", trunk.parameters(), heads=heads, **needed)
+    with pytest.raises(BadOption, match=r"cagrad takes each head as a Callable; given: \[3\]"):
+        mtl_core.Balancer("cagrad", trunk.parameters(), heads=[heads["b"], 3])
+
+
 def test_what_all_losses_use_is_asked_for_once() -> None:
     """Without features, a part of the trunk that is not in `shared` is trained as heads are: the user is told. A head
     of one task, and layers behind the features, are nobody's mistake."""
@@ -1589,12 +1638,13 @@ def test_numbers_of_numpy_and_torch_are_numbers() -> None:
         assert mtl_core.Balancer("rotograd", trunk.parameters(), 2, lr=0.1, feature_shape=shape).smto.channels == 4
 
 
+@pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("key", ["unit_scal", "cagrad", "edm"])
-def test_losses_that_have_been_differentiated_are_not_taken_again(key: str) -> None:
+def test_losses_that_have_been_differentiated_are_not_taken_again(key: str, log: bool) -> None:
     """torch's own error, with what to do; nothing is lost: .grad and the method are as they were."""
     net, x = make()
     losses = net.losses(net.features(x))
-    first, second = (mtl_core.Balancer(key, net.shared, 2) for _ in range(2))
+    first, second = (mtl_core.Balancer(key, net.shared, 2, log=log) for log in (False, log))
     first.backward(losses)
     before = grads(net)
     with pytest.raises(RuntimeError, match="second time") as refused:

@@ -83,6 +83,18 @@ def test_what_cannot_be_compared_is_refused() -> None:
             mtl_core.diagnose([z.sum()], z, shared=shared)
 
 
+def test_losses_that_have_been_differentiated_are_not_compared() -> None:
+    """torch's own error, with what to do."""
+    z = (torch.ones(2, 2, requires_grad=True) * 1).exp()
+    losses = [z.square().sum(), z.exp().sum()]
+    sum(losses).backward()
+    with pytest.raises(RuntimeError, match="second time") as refused:
+        mtl_core.diagnose(losses, z)
+    assert refused.value.__notes__ == [
+        "Each backward takes losses of its own: run the network again before the next one."
+    ]
+
+
 def test_frozen_parameters_have_no_gradient_to_compare() -> None:
     layer = nn.Linear(2, 3)
     z = layer(torch.ones(4, 2))

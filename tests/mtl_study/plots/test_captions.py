@@ -80,10 +80,13 @@ def test_unequal_learning_rates_are_named():
     settings = pd.DataFrame(
         {"smto": ["single_task", "unit_scal", "edm"], "lr": [0.1, 0.005, 0.005], "chosen": "published"}
     )
-    assert captions.chosen(settings) == "Settings: as published."
+    drawn = ["unit_scal", "edm"]
+    assert captions.chosen(settings, drawn) == "Settings: as published."
     more = pd.concat([settings, settings.iloc[1:].assign(lr=[0.001, 0.005])])  # of two problems
-    assert captions.chosen(more) == "Settings: as published."
-    assert captions.chosen(settings.assign(lr=[0.1, 0.005, 0.001])).endswith("Learning rate: 0.005, but 0.001 for EDM.")
+    assert captions.chosen(more, drawn) == "Settings: as published."
+    unequal = settings.assign(lr=[0.1, 0.005, 0.001])
+    assert captions.chosen(unequal, drawn).endswith("Learning rate: 0.005, but 0.001 for EDM.")
+    assert captions.chosen(unequal, ["unit_scal"]) == "Settings: as published."  # of what is not drawn nothing is said
 
 
 def test_rows_of_another_kind_of_machine_are_named(make_run):

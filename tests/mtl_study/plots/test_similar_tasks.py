@@ -58,6 +58,25 @@ def test_figure_2_draws_the_mean_over_seeds(two_problems):
     assert list(line.get_ydata()) == pytest.approx(list(found.groupby("epoch").distance.mean()))
 
 
+def test_bands_are_drawn_where_they_do_not_cover_each_other(two_problems):
+    """± 1 standard deviation of the seeds, no lower than 0, for up to four lines; of more the caption tells it."""
+    runs, table = two_problems
+    few = [run for run in runs if run.config.smto in ("unit_scal", "edm")]
+    (right,) = similar_tasks.figure_2(table[table.smto.isin(["unit_scal", "edm"])], few, problems=[RL_RR])[:, 1]
+    found = task_weights.distance_from_equal(few)
+    values = found[(found.problem == RL_RR) & (found.smto == "edm") & (found.epoch == 2)].distance
+    (band,) = right.collections
+    at = band.get_paths()[0].vertices
+    low, high = (values.mean() + sign * values.std(ddof=1) for sign in (-1, 1))
+    assert sorted({round(y, 9) for x, y in at if x == 3}) == pytest.approx([max(low, 0), high])
+    axes = similar_tasks.figure_2(table, runs)
+    assert not any(right.collections for _, right in axes)
+    every = task_weights.distance_from_equal(runs)
+    each = every[every.smto != "unit_scal"].groupby(["problem", "smto", "epoch"]).distance.std(ddof=1)
+    words = f"Right: means over seeds (standard deviation {each.mean():.2f}), as the paper logs weights"
+    assert words in canvas.figure_of(axes).get_label()
+
+
 def test_famo_noise_takes_its_weight_apart(make_run):
     """By hand: losses 1 and 3 alone give ¾; improvements 0.03 and 0.01 on average, their difference spreads by 0.2."""
     told = {"share_0": 0.6, "improvement_0": 0.03, "improvement_1": 0.01, "lead_squared_0": 0.0101}

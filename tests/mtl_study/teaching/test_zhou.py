@@ -206,6 +206,27 @@ def test_figures_are_drawn_and_explain_themselves(per_run):
     assert [bar.get_width() for bar in drawn[3].flat[0].patches] == pytest.approx([30, 10, 5, 15])
 
 
+def test_a_problem_on_which_no_step_hurts_has_no_panel(per_run):
+    rules = ["unit_scal", "cagrad 0.2"]
+    spared = per_run.assign(problem="multimnist/CL_CR", **dict.fromkeys(rules, 0.0))
+    axes = figures.hurt(pd.concat([per_run.assign(problem="multimnist/CL_RR"), spared]), rules)
+    assert [ax.get_title() for ax in axes.flat] == ["CL_RR"]
+    assert canvas.figure_of(axes).get_label().endswith("No step hurts a task on CL_CR.")
+    axes = figures.hurt(spared, rules)
+    assert [ax.get_title() for ax in axes.flat] == ["CL_CR"] and "No step hurts" not in canvas.figure_of(
+        axes
+    ).get_label()
+
+
+def test_the_readings_of_imgrad_have_names_and_an_order():
+    rows = [("imgrad", 0.8, reading, 0.5, 0.1, 5) for reading in ("eq9", "eq11_plain", "code", "eq11")]
+    table = pd.DataFrame(rows, columns=["smto", "c", "reading", "weight", "lr", "reached"])
+    (ax,) = figures.reached({"float64": table}).flat
+    named = ("released code", "equation 9", "equation 11", "equation 11 by 10")
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == [f"IMGrad, c = 0.8, {name}" for name in named]
+    assert canvas.figure_of(ax).get_label().endswith("IMGrad: as released, and by its equations.")
+
+
 def test_the_grid_of_starts_has_its_counts_under_their_weight_and_step_size():
     """Columns: the weights, and for each the step sizes; rows: the methods in the paper's order."""
     cells = [(smto, w, lr) for smto in ("unit_scal", "imgrad") for w in (0.5, 0.9) for lr in (0.01, 0.1, 1.0)]
