@@ -13,15 +13,13 @@ import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from torch.utils._pytree import tree_leaves
 
-from mtl_core.graph import GraphStep, GroupStep, Replicas, leaves, parameters_of
+from mtl_core.graph import GraphStep, GroupStep, Replicas, is_older, leaves, parameters_of, tensors_in
 from mtl_core.options import BadOption, check_options, parameters
 from mtl_core.smtos.base import NEEDS, SMTO, GramianWeighting, ProblemInfo, StepResult
 from mtl_core.smtos.geometry import NonFinite
@@ -177,6 +175,8 @@ class Balancer:
 
     def transform(self, z: Tensor, k: int | str) -> Tensor:
         """What head k sees of the features [B, …]; z itself for most methods."""
+        if not isinstance(z, Tensor):
+            raise ValueError(f"balance.transform(z, {k!r}): z is one tensor [B, …], not {type(z).__name__}.")
         known: Any = self.tasks or [] if isinstance(k, str) else range(self.num_tasks)
         if k not in known:
             words = f"there are {self.num_tasks} tasks, and their names are {self.tasks}: Balancer(…, tasks=[…])."
@@ -189,7 +189,7 @@ class Balancer:
     def accumulate(self, parts: int) -> Iterator[None]:
         """Inside, every `backward` is one of so many parts of a step. Each part has weights of its own; their gradients
         are averaged. What a method learns itself moves with every part; `after_step` comes once, with mean losses."""
-        if parts < 1 or self._parts > 1:
+        if not hasattr(parts, "__index__") or parts < 1 or self._parts > 1:
             raise BadOption(f"balance.accumulate({parts}): a step has at least one part, and no block is in another.")
         self._parts, self._part = parts, 0
         try:
@@ -230,10 +230,7 @@ class Balancer:
         if isinstance(targets, Tensor):
             raise ValueError(f"targets in one tensor {list(targets.shape)}; give one per task, by name or in order.")
         aims: Any = None if targets is None else list(self._in_order(targets, "targets").values())
-        nest = [t for t in tree_leaves(features) if isinstance(t, Tensor) or is_dataclass(t) or hasattr(t, "__dict__")]
-        if closed := sorted({type(t).__name__ for t in nest if not isinstance(t, Tensor)}):
-            raise ValueError(f"no tensor is looked for inside {', '.join(closed)}: give its tensors as the features.")
-        z = list(dict.fromkeys(t for t in nest if t.requires_grad))
+        z = tensors_in(features)
         if features is not None and not z:
             raise ValueError("the features carry no gradient: no tensor of floats is in the nest, or all are detached.")
         self._check(named, bool(z), aims, second_batch)
@@ -243,7 +240,7 @@ class Balancer:
         if any(loss is None for loss in named.values()):  # (`None in` would compare each loss with it)
             values = [loss.detach().to(last) for loss in named.values() if loss is not None]
             last = torch.where(last.isnan(), torch.stack(values).mean(), last)
-        another = None if second_batch is None else self._evaluated(second_batch, named)
+        another = None if second_batch is None else self._evaluated(second_batch)
         if not isinstance(scaler, torch.amp.GradScaler | None):
             raise ValueError(f"scaler={scaler!r}: expected the torch.amp.GradScaler that steps the optimizer.")
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
@@ -360,20 +357,19 @@ class Balancer:
         found = (p not in self._moved and p._version == v and (old is None or p.equal(old)) for p, v, old in self._own)
         return bool(self._own) and all(found)
 
-    def _evaluated(
-        self, function: Callable[[], Losses], first: Mapping[str, Tensor | None] | None = None
-    ) -> Callable[[], Tensor]:
-        """A function that computes losses, under the present autocast, as one that gives a tensor [K]. Those of the
-        first batch, or of a graph that was there before, are refused."""
+    def _evaluated(self, function: Callable[[], Losses]) -> Callable[[], Tensor]:
+        """A function that computes losses, under the present autocast, as one that gives a tensor [K]. Those with a
+        part that was there before are refused."""
         if not callable(function):
             raise ValueError("give a function that computes the losses, not their values: lambda: losses.")
         autocast = autocast_as_now(self.device)
 
         def evaluate() -> Tensor:
             with autocast():
+                begun = torch.zeros((), requires_grad=True).clone()
                 named = self._in_order(function())
-            old = [v for name, v in named.items() if v is not None and v is (first or {}).get(name)]
-            if old or (not torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in named.values())):
+            graphs = [v for v in named.values() if v is not None and v.requires_grad]
+            if is_older(graphs, begun) if torch.is_grad_enabled() else graphs:
                 raise ValueError("the function gives losses that were there before; it has to compute them anew.")
             return torch.stack([self.last[k] if v is None else v.to(self.last) for k, v in enumerate(named.values())])
 

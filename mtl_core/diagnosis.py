@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from mtl_core.graph import below_features, differentiated, parameters_of
+from mtl_core.graph import below_features, differentiated, parameters_of, tensors_in
 from mtl_core.step import check_scalars, in_float64
 
 
@@ -64,8 +63,7 @@ def diagnose(
         ValueError: a loss is no scalar or has no graph, or none depends on what is given; a feature is made of another.
     """
     named = losses if isinstance(losses, Mapping) else dict(zip(map(str, range(len(losses))), losses, strict=True))
-    found = dict.fromkeys(t for t in tree_leaves(features) if isinstance(t, Tensor) and t.requires_grad)
-    z, trained = list(found), [p for p in parameters_of(shared, "diagnose") if p.requires_grad]
+    z, trained = tensors_in(features), [p for p in parameters_of(shared, "diagnose") if p.requires_grad]
     check_scalars(named)
     below_features(z)
     if constant := [name for name, loss in named.items() if not loss.requires_grad]:

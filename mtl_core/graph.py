@@ -11,10 +11,12 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.utils._pytree import tree_leaves
 
 from mtl_core.options import BadOption
 from mtl_core.step import MultiTaskModel, Space, Step, check_scalars, inner_products, moved, processes, single, unseen
@@ -27,6 +29,7 @@ class Replicas:
 
     def __init__(self, together: bool = True) -> None:
         self.together, self.alike = together, False
+        self._marks: dict[nn.Parameter, float] = {}  # of parameters of heads, by their values when they were first met
 
     @property
     def count(self) -> int:
@@ -35,11 +38,23 @@ class Replicas:
 
     def check_alike(self, tensors: Iterable[Tensor]) -> None:
         """Raises ValueError where the processes begin with something else each."""
-        sizes = self.gather(torch.stack([t.detach().float().abs().sum() for t in tensors])[None])
-        self.alike = sizes.allclose(sizes[:1].expand_as(sizes), equal_nan=True)
+        self.alike = not self.differing(torch.stack([t.detach().float().abs().sum() for t in tensors]))
         if not self.alike:
             words = "give all the same, as DistributedDataParallel(network) does, or together=False to train apart."
             raise ValueError(f"the processes begin with other parameters, or the methods with other seeds: {words}")
+
+    def mark(self, parameters: Sequence[nn.Parameter]) -> float:
+        """A number that tells lists of parameters apart; where all is well it is the same in every process."""
+        new = {p: p.numel() + float(p.detach().double().abs().sum()) for p in parameters if p not in self._marks}
+        self._marks |= new
+        return sum(place * self._marks[p] for place, p in enumerate(parameters, 1))
+
+    def differing(self, numbers: Tensor) -> list[int]:
+        """The places at which a vector is not the same in every process."""
+        everyone = [torch.empty_like(numbers) for _ in range(self.count)]
+        distributed.all_gather(everyone, numbers)
+        alike = torch.stack(everyone).isclose(everyone[0], equal_nan=True).all(0)
+        return [place for place, same in enumerate(alike.tolist()) if not same]
 
     def mean(self, tensor: Tensor) -> Tensor:
         """The mean over the processes, in each of them."""
@@ -67,9 +82,14 @@ class Replicas:
         return {p: part.view(t.shape).to(t) for (p, t), part in zip(found.items(), parts, strict=True)}
 
     def gather(self, tensor: Tensor, dim: int = 0) -> Tensor:
-        """The tensors of all processes, equally large, one after the other."""
+        """The tensors of all processes, one after the other. Raises ValueError where their sizes differ."""
         if self.count == 1:
             return tensor
+        sizes = torch.tensor([tensor.dim(), tensor.numel(), len(tensor)], dtype=torch.float64, device=tensor.device)
+        if self.differing(sizes):
+            raise ValueError(
+                f"sizes differ between processes, here {list(tensor.shape)}; this method needs equal ones."
+            )
         everyone = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.count)]
         distributed.all_gather(everyone, tensor.contiguous())
         return torch.cat(everyone, dim)
@@ -109,7 +129,6 @@ class GraphStep(Step):
         self.second_batch = None if second_batch is None else lambda: second_batch  # type: ignore[assignment]
         self.again: Again | None = None  # the same batch, once more
         check_scalars({name: loss for name, loss in losses.items() if loss is not None})
-        self._check_tasks(losses)
         values = [last[k] if loss is None else loss.detach().to(last) for k, loss in enumerate(losses.values())]
         self.losses = self.replicas.mean(torch.stack(values))
         self.roots = {k: loss for k, loss in enumerate(losses.values()) if loss is not None and loss.requires_grad}
@@ -118,14 +137,21 @@ class GraphStep(Step):
         self._jacobian: Tensor | None = None
         self._gramians: dict[str, Tensor] = {}
         self._sort_out()
-
-    def _check_tasks(self, losses: Mapping[str, Tensor | None]) -> None:
         if self.replicas.count > 1:
-            device = next(iter(self.model.encoder.parameters())).device
-            present = torch.tensor([float(loss is not None) for loss in losses.values()], device=device)
-            shares = dict(zip(losses, self.replicas.mean(present).tolist(), strict=True))
-            if partly := [name for name, share in shares.items() if share not in (0, 1)]:
-                raise ValueError(f"tasks {partly} are missing in some processes only; all need the same in every step.")
+            self._check_processes(losses)
+
+    def _check_processes(self, losses: Mapping[str, Tensor | None]) -> None:
+        """All of them have the same tasks, heads and ways. Raises ValueError in each of them."""
+        present, names = [float(loss is not None) for loss in losses.values()], list(losses)
+        ways = [*present, *map(self.replicas.mark, self.specific), float(self.through_features)]
+        found = self.replicas.differing(torch.tensor(ways, dtype=torch.float64, device=self.losses.device))
+        if partly := [names[i] for i in found if i < len(names)]:
+            raise ValueError(f"tasks {partly} are missing in some processes only; all need the same in every step.")
+        if partly := [names[i - len(names)] for i in found if i < 2 * len(names)]:
+            words = "Give all the same, as DistributedDataParallel(network) does, and add what is not used times 0."
+            raise ValueError(f"heads of tasks {partly} differ between processes, in values or in layers used. {words}")
+        if found:
+            raise ValueError("in some processes only a loss reaches shared parameters past the features; give none.")
 
     def _sort_out(self) -> None:
         """What belongs to the heads; whether all losses reach what is shared through the features alone."""
@@ -327,6 +353,27 @@ class GroupStep(Step):
         self.head_weights = head_weights
         for p, part in zip(self.shared, self.unflatten(weights.to(self.jacobian) @ self.jacobian), strict=True):
             p.grad = part.to(p.dtype)
+
+
+def tensors_in(features: Any) -> list[Tensor]:
+    """The tensors with a gradient in a nest of lists, tuples and dicts. ValueError for what would have to be opened."""
+    nest = [t for t in tree_leaves(features) if isinstance(t, Tensor) or is_dataclass(t) or hasattr(t, "__dict__")]
+    if closed := sorted({type(t).__name__ for t in nest if not isinstance(t, Tensor)}):
+        raise ValueError(f"no tensor is looked for inside {', '.join(closed)}: give its tensors as the features.")
+    return list(dict.fromkeys(t for t in nest if t.requires_grad))
+
+
+def is_older(roots: Iterable[Tensor], moment: Any) -> bool:
+    """Whether a part of the graph of these tensors was there before that tensor was computed. torch counts nodes."""
+    seen, todo, number = set[Any](), [root.grad_fn for root in roots], moment.grad_fn._sequence_nr()
+    while todo:
+        node: Any = todo.pop()
+        if node is not None and node not in seen:
+            if node._sequence_nr() < number:
+                return True
+            seen.add(node)
+            todo.extend(following for following, _ in node.next_functions)
+    return False
 
 
 def differentiated(*tensors: Any, **options: Any) -> Any:

@@ -65,10 +65,12 @@ def _make_room(smto: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
 
 
 def from_torchjd(aggregator: Any, key: str = "torchjd") -> type[SMTO]:
-    """A class of SMTOs that follow an aggregator of torchjd; every one begins with a copy of it. Raises BadOption for a
-    class in its place."""
+    """A class of SMTOs that follow an aggregator of torchjd; every one begins with a copy of it. Raises BadOption for
+    anything else, such as a class or a weighting."""
     if isinstance(aggregator, type):
         raise BadOption(f"from_torchjd: {aggregator.__name__} is a class; give an aggregator: {aggregator.__name__}().")
+    if "Aggregator" not in {base.__name__ for base in type(aggregator).__mro__}:
+        raise BadOption(f"from_torchjd: {aggregator!r} is no aggregator of torchjd, such as UPGrad().")
     return type("FromTorchjd", (Torchjd,), {"key": key, "aggregator": aggregator, "of_whom": repr(aggregator)})
 
 

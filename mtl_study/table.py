@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class BadTable(ValueError):
 
 def tasks_of(columns: list[str]) -> dict[str, tuple[str, str, bool]]:
     """What the columns of metrics mean: task, metric, and whether higher is better."""
-    found = {}
+    found: dict[str, tuple[str, str, bool]] = {}
     for column in columns:
         name, _, sign = column.strip().rpartition(" ")
         if sign not in SIGNS or not name:
@@ -59,6 +60,8 @@ def tasks_of(columns: list[str]) -> dict[str, tuple[str, str, bool]]:
             raise BadTable(
                 f"column {column!r}: {task!r} means something else in the answer; give the task another name."
             )
+        if twice := [other for other, of in found.items() if of[:2] == (task, metric or task)]:
+            raise BadTable(f"columns {twice[0]!r} and {column!r} are of one metric; keep one, or rename it.")
         found[column] = (task, metric or task, SIGNS[sign])
     if not found:
         raise BadTable("there is no column of a metric; expected method, seed and a column like 'accuracy ↑'.")
@@ -113,9 +116,11 @@ def gains(frame: pd.DataFrame, single: str = "single", level: float = 0.95) -> p
     if missing := [f"{t}/{m}" if t != m else t for t, m in pairs if (t, m) not in set(alone.index.droplevel("seed"))]:
         raise BadTable(f"no row of {single!r} has a value of {', '.join(missing)}.")
     methods = long.drop(index=single, level="smto")
-    if methods.empty or methods.isna().any(axis=None):
+    if methods.empty:
+        raise BadTable(f"all rows are of {single!r}; there is no method to compare with the single-task models.")
+    if methods.isna().any(axis=None):
         gaps = [f"{smto} (seed {seed})" for smto, seed in methods.index[methods.isna().any(axis=1)]]
-        raise BadTable(f"every method needs all metrics; empty cells: {', '.join(gaps) or 'there is no other method'}.")
+        raise BadTable(f"every method needs all metrics; empty cells: {', '.join(gaps)}.")
     if twice := [f"{smto} (seed {seed})" for smto, seed in _twice(methods, ["smto", "seed"])]:
         raise BadTable(f"twice in the table: {', '.join(twice)}.")
     return _measured(methods, alone, tasks, level)
@@ -161,6 +166,20 @@ def _measured(methods: pd.DataFrame, alone: pd.Series, tasks: list[Task], level:
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("method")
 
 
+def read(file: Path) -> pd.DataFrame:
+    """A table from a file of comma-separated values.
+
+    Raises:
+        BadTable: other separators, or two columns of one name.
+    """
+    (names,) = pd.read_csv(file, header=None, nrows=1, skipinitialspace=True, dtype=str, na_filter=False).to_numpy()
+    if len(names) == 1 and (wrong := [sign for sign in ";\t" if sign in names[0]]):
+        raise BadTable(f"columns are separated by {wrong[0]!r}; expected commas.")
+    if twice := [name for name, count in Counter(map(str.strip, names)).items() if count > 1]:
+        raise BadTable(f"two columns have one name: {', '.join(map(repr, twice))}.")
+    return pd.read_csv(file, skipinitialspace=True)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit code: 2 where the table is refused."""
     parser = argparse.ArgumentParser(prog="delta_m", description="Δm with its interval, from a table of runs.")
@@ -169,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
     given = parser.parse_args(arguments)
     try:
-        table = gains(pd.read_csv(Path(given.table).expanduser(), skipinitialspace=True), given.single, given.level)
+        table = gains(read(Path(given.table).expanduser()), given.single, given.level)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, BadTable) as error:
         print(f"{given.table}: {error}", file=sys.stderr)
         return 2

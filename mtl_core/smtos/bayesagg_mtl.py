@@ -102,10 +102,14 @@ class BayesAggMTL(SMTO):
         warm = self.epoch >= self.warm_up
         means, precisions = [], []
         for k, (layer, y) in enumerate(zip(heads, step.targets, strict=True)):
+            classes = self.likelihoods[k] == "softmax"
+            if y.shape[:1] != step.z.shape[:1] or (classes and y.is_floating_point()):
+                words = f"expected {'a class (integer)' if classes else 'a number'} for each of {len(step.z)} samples."
+                raise ValueError(f"bayesagg_mtl: the targets of task {k} are {y.dtype} {list(y.shape)}; {words}")
             h, w = with_bias(in_float64(step.z), layer)
             if not warm and self.epoch < self.warm_up - 1:
                 continue  # nothing collected now would be used
-            evidence = softmax_evidence(h, w, y) if self.likelihoods[k] == "softmax" else square_evidence(h, y)
+            evidence = softmax_evidence(h, w, y) if classes else square_evidence(h, y)
             self.collected[k] = add(self.collected.get(k), evidence)
             if warm:
                 mean, variance = self.moments(k, h, w, y, add(self.evidence.get(k), evidence))

@@ -474,7 +474,31 @@ def refusals(rank: int, meeting: str, folder: str) -> None:
         z, losses = whole(x)
         others().backward(losses, z)
 
+    def experts() -> None:
+        z = model.encoder(x)
+        first = list(model.heads.values())[rank]  # of the same sizes: the other's gradient would be added to it
+        others().backward([first(z).square().mean(), z.square().mean()], z)
+
+    def stood_in() -> None:
+        z = model.encoder(x)
+        a, b = model.heads.values()
+        others().backward([z.sum() * 0 if rank else a(z).square().mean(), b(z).square().mean()], z)
+
+    def longer() -> None:
+        z = model.encoder(torch.ones(4, 5 + rank, 3))
+        signs = mtl_core.Balancer("graddrop", model.encoder.parameters(), 2)
+        signs.backward([head(z).square().mean() for head in model.heads.values()], z)
+
+    def past() -> None:
+        z = model.encoder(x)
+        penalty = 0 if rank else model.encoder.weight.square().sum()
+        others().backward([head(z).square().mean() + penalty for head in model.heads.values()], z)
+
     calls: list[Callable[[], Any]] = [
+        experts,
+        stood_in,
+        longer,
+        past,
         lambda: Step(model, [F.mse_loss] * 2, x, [torch.zeros(4, 1)] * 2),
         partly,
         wrapped,
@@ -497,6 +521,12 @@ def test_processes_that_would_drift_apart_are_refused(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(refusals, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
     (one, said), (other, too) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert_close(one, other, rtol=0, atol=0)
+    for task, sentence, same in zip("00", said[:2], too[:2], strict=True):
+        assert sentence == same and f"heads of tasks ['{task}'] differ between processes" in sentence
+    assert said[2].startswith("sizes differ between processes, here") and too[2].startswith("sizes differ")
+    assert said[3] == too[3]
+    assert said[3] == "in some processes only a loss reaches shared parameters past the features; give none."
+    said, too = said[4:], too[4:]
     assert said == too
     assert "a Step sees one process's batch" in said[0] and "mtl_core.Balancer" in said[0]
     assert said[1] == "tasks ['0', '1'] are missing in some processes only; all need the same in every step."
@@ -825,6 +855,50 @@ def test_losses_that_were_there_before_are_refused() -> None:
         losses = net.losses(net.features(x))
         with pytest.raises(ValueError, match="losses that were there before"):
             mtl_core.Balancer(key, net.shared, 2, lr=0.1).backward(losses, second_batch=lambda kept=losses: kept)
+        z = net.features(x.flip(0))  # of another batch, and yet too early: Auto-Lambda asks at other parameters
+        early = net.losses(z)
+        for function in (lambda early=early: early, lambda z=z: net.losses(z)):
+            with pytest.raises(ValueError, match="losses that were there before"):
+                losses = net.losses(net.features(x))
+                mtl_core.Balancer(key, net.shared, 2, lr=0.1).backward(losses, second_batch=function)
+
+
+def test_one_tensor_is_transformed() -> None:
+    net, x = make()
+    balance = mtl_core.Balancer("rotograd", net.shared, 2, lr=0.1, feature_shape=3)
+    with pytest.raises(ValueError, match=r"balance.transform\(z, 0\): z is one tensor \[B, …\], not dict"):
+        balance.transform(net.features(x), 0)
+
+
+def test_gradnorm_refuses_a_last_matrix_that_no_loss_reaches() -> None:
+    """As of a classifier that a network still holds. All lengths were 0, and the weights stayed equal."""
+    network, heads = nn.ModuleDict({"body": nn.Linear(4, 3), "fc": nn.Linear(3, 10)}), [nn.Linear(3, 1) for _ in "ab"]
+
+    def losses() -> list[Tensor]:
+        z = network["body"](torch.ones(8, 4))
+        return [head(z).square().mean() for head in heads]
+
+    with pytest.raises(BadOption, match=r"last matrix of the shared part is \[10, 3\], and no loss reaches it"):
+        mtl_core.Balancer("gradnorm", network.parameters(), 2).backward(losses())
+    mtl_core.Balancer("gradnorm", network["body"].parameters(), 2).backward(losses())
+
+
+def test_bayesagg_looks_at_targets_before_it_needs_them() -> None:
+    """It collects them in its tenth epoch only; what they are is known in the first step."""
+    trunk, heads = nn.Linear(4, 3), nn.ModuleDict({"a": nn.Linear(3, 2), "b": nn.Linear(3, 1)})
+    given = {"likelihoods": ["softmax", "gaussian"], "feature_shape": 3, "heads": heads}
+    classes, numbers = torch.ones(6, dtype=torch.int64), torch.ones(6, 1)
+    for targets, words in (
+        ([classes.double(), numbers], r"targets of task 0 are torch.float64 \[6\]; expected a class \(integer\)"),
+        ([classes[:5], numbers], r"task 0 are torch.int64 \[5\]; expected a class \(integer\) for each of 6 samples"),
+        ([classes, numbers[:5]], r"task 1 are torch.float32 \[5, 1\]; expected a number for each of 6 samples"),
+    ):
+        balance = mtl_core.Balancer("bayesagg_mtl", trunk.parameters(), **given)
+        balance.begin_epoch()
+        z = trunk(torch.ones(6, 4))
+        losses = {"a": F.cross_entropy(heads["a"](z), classes), "b": F.mse_loss(heads["b"](z), numbers)}
+        with pytest.raises(ValueError, match=words):
+            balance.backward(losses, z, targets=targets)
 
 
 def test_the_parts_of_a_step_begin_with_the_first() -> None:
@@ -996,6 +1070,9 @@ def test_what_is_forgotten_is_named_at_the_next_backward() -> None:
     with balance.accumulate(2):
         once(balance)
         once(balance)
+    for parts in ("4", 2.5):
+        with pytest.raises(BadOption, match="at least one part"), balance.accumulate(parts):
+            pass
     with pytest.raises(BadOption, match="at least one part"), balance.accumulate(0):
         once(balance)
     torch.optim.SGD(own, lr=0.0).step()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,8 @@ def test_what_cannot_be_compared_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             mtl_core.diagnose(losses, features)
+    with pytest.raises(ValueError, match="no tensor is looked for inside SimpleNamespace: give its tensors"):
+        mtl_core.diagnose([z.sum()], [z, SimpleNamespace(y=z)])
     layer = nn.Linear(2, 2)
     for shared in (layer, [layer]):
         with pytest.raises(BadOption, match="diagnose: expected shared parameters, not Linear: shared=trunk"):

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
-from torchjd.aggregation import MGDA, PCD, AlignedMTL, ExcessMTL, GradVac, UPGrad
+from torchjd.aggregation import MGDA, PCD, AlignedMTL, ExcessMTL, GradVac, UPGrad, UPGradWeighting
 
 import mtl_core
 import mtl_study
@@ -155,6 +155,12 @@ def test_an_aggregator_gives_the_gradients_of_the_same_method_here() -> None:
     ):
         theirs = steps(from_torchjd(aggregator)(2))
         assert_close(theirs, steps(build(key, 2, **options)), rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_a_weighting_is_no_aggregator() -> None:
+    for other in (UPGradWeighting(), torch.sum):
+        with pytest.raises(BadOption, match=r"is no aggregator of torchjd, such as UPGrad\(\)"):
+            from_torchjd(other)
 
 
 def test_an_aggregator_goes_on_where_it_was_saved(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_without_a_column_of_seeds_rows_count_as_seeds():
     ("change", "message"),
     [
         (("seg/mIoU ↑", "seg/mIoU"), "end it in ↑"),
+        (("seg/accuracy", "seg/mIoU"), "columns 'seg/mIoU ↑' and 'seg/mIoU up' are of one metric"),
         (("method,", "methods,"), "no column 'method' .did you mean 'methods'"),
         (("single", "singel"), "no row has the method 'single' .did you mean 'singel'"),
         ((".0171", "abc"), "not a number: 'depth ↓', row 6"),
@@ -89,6 +90,26 @@ def test_what_is_wrong_with_a_table_is_said(change, message, tmp_path, capsys):
     (tmp_path / "t.csv").write_text(text.strip(), encoding="utf-8")
     assert table.main([str(tmp_path / "t.csv")]) == 2
     assert "t.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ((",", ";"), "columns are separated by ';'; expected commas"),
+        ((",", "\t"), "columns are separated by '\\t'; expected commas"),
+        (("seg/accuracy up", "seg/mIoU ↑"), "two columns have one name: 'seg/mIoU ↑'"),
+        (("mgda", "single"), "twice in rows of 'single'"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(change, message, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text(TEXT.strip().replace(*change), encoding="utf-8")
+    assert table.main([str(tmp_path / "t.csv")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_single_task_models_alone_are_no_comparison():
+    with pytest.raises(table.BadTable, match="all rows are of 'single'; there is no method to compare"):
+        table.gains(frame("method, accuracy ↑\nsingle, .5\nsingle, .6\n"))
 
 
 def test_the_command_prints_a_row_per_method(tmp_path, capsys):

@@ -750,6 +750,17 @@ def test_torchjd_upgrad_agrees(K, seed) -> None:
         assert np.abs(ours - torchjd.UPGradWeighting()(torch.tensor(G)).numpy()).max() > 1e-6
 
 
+def test_torchjds_upgrad_may_raise_the_loss_of_a_short_gradient() -> None:
+    """As docs/own_loops.md says: it is our projection where two that conflict are equally long, not at 1 to 10."""
+    for long, alike in ((1.0, True), (10.0, False)):
+        J = np.diag([1.0, long]) @ np.array([[1.0, 0.0], [-0.99, (1 - 0.99**2) ** 0.5]])
+        G = J @ J.T
+        ours = G @ solve("upgrad", G, reg=0.0)  # what each loss falls by
+        theirs = G @ torchjd.UPGradWeighting()(torch.tensor(G)).numpy()
+        assert (ours >= -1e-12).all() and (theirs[0] > 0) == alike
+        assert (np.abs(ours - theirs).max() < 0.01 * np.abs(ours).max()) == alike
+
+
 @pytest.mark.agrees("torchjd: the outcomes that it draws from", "pcgrad", digits=6)
 def test_torchjd_pcgrad_draws_from_the_same_outcomes() -> None:
     """Three tasks, two orders each: the eight sums are the same set."""
