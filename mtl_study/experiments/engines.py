@@ -232,6 +232,10 @@ def engine(name: str, workers: int, address: str | None, time_limit: float, gpus
     if name == "local":
         return Local(workers, time_limit, gpus) if workers else Here()
     if name == "dask":
+        if not (workers or address):
+            raise ValueError(
+                "engine = 'dask' with 0 workers would train nothing. Give at least 1, or engine = 'local'."
+            )
         return Dask(address, workers, time_limit, gpus)
     raise ValueError(f"engine = {name!r}; expected {' or '.join(map(repr, ENGINES))}.")
 

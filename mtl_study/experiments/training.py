@@ -175,7 +175,8 @@ def _helped(work: Callable[Concatenate[Training, P], None]) -> Callable[Concaten
         except RuntimeError as error:
             if not checkpoints.out_of_memory(error):
                 raise
-            raise torch.OutOfMemoryError(f"{str(error).split('. ')[0]}. {what_helps(run.config)}") from None
+            first = ". ".join(str(error).split(". ")[:2]).removesuffix(".")  # what failed, and how much was asked for
+            raise torch.OutOfMemoryError(f"{first}. {what_helps(run.config)}") from None
 
     return helped
 

@@ -262,10 +262,13 @@ class Steps(dict[Shape, float]):
 
     def measure(self, wanted: Iterable[Shape], clock: Callable[[Shape], float], longest: float = LONGEST) -> None:
         """Measure these shapes, one after the other, as long as there is time; one whose step would take more than its
-        share of what is left with fewer samples, by halves down to two, or not at all."""
+        share of what is left with fewer samples, by halves down to two, or not at all. The first of a family is
+        measured in any case: what is known of other data says little of its steps."""
         end = time.perf_counter() + longest
         for one in wanted:
             few = self.fitting(one, SHARE * (end - time.perf_counter()))
+            if few is None and not self.knows(one):
+                few = one._replace(batch=min(one.batch, 2))
             while few is not None and few not in self:
                 try:
                     self[few] = clock(few)
@@ -279,8 +282,11 @@ class Steps(dict[Shape, float]):
         return None if n is None else one._replace(batch=n)
 
     def expected(self, wanted: Shape) -> float:
-        known = any(one.family == wanted.family for one in self)
-        return self.seconds(wanted) if known else work(wanted) / SLOW
+        return self.seconds(wanted) if self.knows(wanted) else work(wanted) / SLOW
+
+    def knows(self, wanted: Shape) -> bool:
+        """Whether a shape of the same family was measured."""
+        return any(one.family == wanted.family for one in self)
 
 
 def _halves(n: int) -> Iterator[int]:

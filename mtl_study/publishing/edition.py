@@ -86,9 +86,8 @@ def write(preset: str, repository: Path = artifacts.REPOSITORY, target: Path | N
     asked = questions.body(questions.read(), titles)
     bodies["questions.html"] = (questions.TITLE, asked, around("questions.html"))
     talks = slides.write({stem: read[stem] for stem in read if not stem.endswith(".failed")}, target / "slides")
-    listed = "\n".join(f"* [{title}]({name})" for name, title in talks.items())
-    told = f"# Slides\n\nMade of the notebooks, for a talk; arrow keys turn them.\n\n{listed}\n"
-    bodies["slides/index.html"] = ("Slides", markdown(told, str), around("slides/index.html"))
+    told = f"# {slides.TITLE}\n\nMade of the notebooks, for a talk; arrow keys turn them.\n\n{slides.listed(talks)}\n"
+    bodies["slides/index.html"] = (slides.TITLE, markdown(told, str), around("slides/index.html"))
     for address, (title, body, here) in bodies.items():
         page = template.get_template("document.html.j2").render(title=title, body=body, around=here)
         files.write_atomically(target / address, page)

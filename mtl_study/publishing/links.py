@@ -44,7 +44,7 @@ def address(repository: Path) -> str:
         ValueError: it is not one of GitHub's.
     """
     project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    found: str = project.get("urls", {}).get("Repository", "").rstrip("/")
+    found: str = project.get("urls", {}).get("Repository", "").rstrip("/").removesuffix(".git")
     if found and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", found):
         raise ValueError(
             f"pyproject.toml, [project.urls]: Repository is {found!r}; expected https://github.com/OWNER/NAME: of it "
@@ -56,7 +56,8 @@ def address(repository: Path) -> str:
 def edition(address: str) -> str:
     """Where the workflow publishes the site."""
     owner, name = address.split("/")[-2:]
-    return f"https://{owner.lower()}.github.io/{name}"
+    site = f"{owner.lower()}.github.io"
+    return f"https://{site}" if name.lower() == site else f"https://{site}/{name}"
 
 
 def runs(address: str, stem: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import jinja2
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mtl_core import files
 from mtl_study import artifacts, commands, parameters
@@ -30,6 +30,7 @@ from mtl_study.publishing.rendering import TEMPLATES, NotebookPage, inside, prep
 from mtl_study.words import counted
 
 ASSETS = ("reveal.js", "reveal.css", "slides.js", "slides.css")  # next to the slides; the first two as npm has them
+TITLE = "Slides"  # of the one that leads to all
 FAILED = ".failed.ipynb"  # ends the name of a notebook that was executed in part
 HIDDEN = ("parameters", "injected-parameters", "solution")  # cells of which nothing is shown
 WORDS, SENTENCES, BEFORE = 130, 42, 60  # at most: on a slide, of a paragraph, before a figure
@@ -194,14 +195,23 @@ def to_html(notebook: NotebookNode, link: Callable[[str], str] = inside) -> str:
 
 
 def write(read: Mapping[str, NotebookNode], folder: Path) -> dict[str, str]:
-    """Write the slides of these notebooks into a folder, with what they need. Returns title by file name."""
+    """Write the slides of these notebooks into a folder, with what they need and one that leads to all. Returns title
+    by file name."""
     for name in ASSETS:
         files.write_atomically(folder / name, (TEMPLATES / name).read_bytes())
     to = {f"{stem}.ipynb": f"{stem}.html" for stem in read}
     for stem, notebook in read.items():
         page = to_html(notebook, lambda url: url if urlsplit(url).scheme else to.get(url, ""))
         files.write_atomically(folder / f"{stem}.html", page)
-    return {f"{stem}.html": notebooks.title(notebook) for stem, notebook in read.items()}
+    titles = {f"{stem}.html": notebooks.title(notebook) for stem, notebook in read.items()}
+    contents = new_notebook(cells=[new_markdown_cell(f"# {TITLE}\n\n{listed(titles)}")])
+    files.write_atomically(folder / "index.html", to_html(contents, str))
+    return titles
+
+
+def listed(titles: Mapping[str, str]) -> str:
+    """Links to slides, as a list in Markdown."""
+    return "\n".join(f"* [{title}]({name})" for name, title in titles.items())
 
 
 @commands.ends((parameters.BadParameters,), failed=(FileNotFoundError,))
@@ -217,8 +227,8 @@ def main(arguments: list[str] | None = None) -> int:
         raise FileNotFoundError(f"{folder} has no executed notebooks; run `make reproduce PRESET={preset}` first.")
     target = artifacts.root() / "slides"
     shutil.rmtree(target, ignore_errors=True)
-    first, *others = write({stem: notebooks.read(path) for stem, path in executed.items()}, target)
-    print(f"Wrote the slides of {counted(len(others) + 1, 'notebook')}. Open {target / first}")
+    written = write({stem: notebooks.read(path) for stem, path in executed.items()}, target)
+    print(f"Wrote the slides of {counted(len(written), 'notebook')}. Open {target / 'index.html'}")
     return 0
 
 

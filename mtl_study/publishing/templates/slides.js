@@ -16,7 +16,11 @@ const fitAll = () => document.querySelectorAll(".slides section section, .slides
 Reveal.on("ready", fitAll);
 Reveal.on("pdf-ready", fitAll);
 Reveal.on("slidechanged", (event) => fit(event.currentSlide));
+const upright = window.innerWidth < 600 && window.innerHeight > window.innerWidth;  // a phone: half as wide, and as high
+const width = upright ? 640 : 1280, height = upright ? Math.round(640 * window.innerHeight / window.innerWidth) : 720;
+document.documentElement.classList.toggle("upright", upright);
+document.documentElement.style.setProperty("--high", `${height}px`);
 Reveal.initialize({
-  width: 1280, height: 720, margin: 0, center: false, display: "flex", hash: true, transition: "none",
-  slideNumber: "c/t", navigationMode: "linear", controlsTutorial: false,
+  width, height, margin: 0, center: false, display: "flex", hash: true, transition: "none",
+  slideNumber: "c/t", navigationMode: "linear", controlsTutorial: false, scrollActivationWidth: null,
 });

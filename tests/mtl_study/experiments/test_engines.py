@@ -227,6 +227,8 @@ def test_a_worker_has_one_thread_of_everything_and_keeps_memory(local):
 def test_an_unknown_engine_is_refused(tmp_path):
     with pytest.raises(BadConfig, match="engine = 'celery'; expected 'local' or 'dask'"):
         runner.run([config()], tmp_path, engine="celery")
+    with pytest.raises(BadConfig, match=r"engine = 'dask' with 0 workers would train nothing\."):
+        runner.run([config()], tmp_path, engine="dask", workers=0)
 
 
 def test_a_worker_whose_parent_is_not_the_driver_ends_at_once():

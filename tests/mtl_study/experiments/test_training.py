@@ -245,7 +245,8 @@ def test_such_a_gradient_leaves_all_weights_as_they_were(monkeypatch):
 
 def test_where_memory_runs_out_it_is_said_what_helps(monkeypatch):
     def full(self, *args):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        words = "GPU 0 has a total capacity of 8.00 GiB of which 1.00 GiB is free. Of the allocated memory …"
+        raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate 2.00 GiB. {words}")
 
     monkeypatch.setattr(training.Training, "_step", full)
     # Auto-Lambda keeps every task's gradient either way
@@ -254,7 +255,7 @@ def test_where_memory_runs_out_it_is_said_what_helps(monkeypatch):
         *(("uw", {}, False), ("auto_lambda", {}, False)),
     ):
         with pytest.raises(
-            torch.OutOfMemoryError, match=r"^CUDA out of memory\. What helps: fewer runs per GPU"
+            torch.OutOfMemoryError, match=r"^CUDA out of memory\. Tried to allocate 2.00 GiB\. What helps: fewer runs"
         ) as error:
             training.train(config(smto=smto, **options))
         assert ("keep_jacobian: false (cagrad keeps 2 gradients" in str(error.value)) == helps

@@ -129,14 +129,29 @@ def test_waits_are_seen() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["signsgd", "muon", "adam_per_task"])
-def test_optimizers_that_skip_on_the_host_ask_once_per_step(optimizer: str) -> None:
+def test_optimizers_that_skip_on_the_host_ask_once_per_step(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the answer is that a gradient was infinite (1), or that all are finite (0), so that parameters move."""
     settings = {"problem": "multimnist/CL_RR", "smto": "unit_scal", "seed": 1, "epochs": 1, "batch_size": 4, "lr": 0.01}
     config = RunConfig.of(**settings, optimizer=optimizer)
     built = inner.build(config, config.definition.build_model(0).to("meta"), [])
     built.found_inf = torch.empty((), device=NOWHERE)
-    with Waits() as waits:
-        built.step()
-    assert (waits.read, waits.sent) == ([()], [])
+    for group in built.param_groups:
+        group |= (
+            {"fused": None} if "fused" in group else {}
+        )  # that kernel, which needs a device, reads `found_inf` there
+    everyone = [p for group in built.param_groups for p in group["params"]]
+    for p in everyone:
+        p.grad = torch.empty_like(p)
+    for part in getattr(built, "parts", []):
+        if isinstance(part, inner.PerTaskAdam):
+            part.rows = [[torch.empty_like(p) for p in part.param_groups[0]["params"]] for _ in range(2)]
+    for answer in (1.0, 0.0):
+        monkeypatch.setattr(Waits, "stand_in", lambda _, x, n=answer: torch.full(x.shape, n, dtype=x.dtype))
+        before = [p._version for p in everyone]
+        with Waits() as waits:
+            built.step()
+        assert (waits.read, waits.sent) == ([()], [])
+        assert [p._version > old for p, old in zip(everyone, before, strict=True)] == [not answer] * len(everyone)
 
 
 def test_linear_algebra_that_torch_says_waits_is_seen() -> None:

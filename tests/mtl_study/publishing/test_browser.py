@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -570,3 +571,20 @@ def test_every_slide_fits_and_no_request_leaves(browser: Browser, site: Path) ->
             formulas, pictures = formulas + slide["formulas"], pictures + len(slide["heights"])
     assert wrong == []
     assert formulas > 100 and pictures > 40
+
+
+def test_slides_fit_a_phone(browser: Browser, site: Path) -> None:
+    """Held upright they are upright: nothing is cut off, wide tables and formulas scroll, and text is as large as on a
+    page."""
+    page, sizes = browser.new_page(viewport={"width": 390, "height": 844}, offline=True), list[float]()
+    for path in sorted({*site.glob("slides/*.html")} - {site / "slides" / "index.html"}):
+        page.goto(path.as_uri())
+        page.wait_for_function("Reveal.isReady() && [...document.images].every(i => i.complete && i.naturalWidth)")
+        assert not page.evaluate("Reveal.isScrollView()")
+        scale = page.evaluate("Reveal.getScale()")
+        for h, v in page.evaluate("Reveal.getSlides().map(s => Reveal.getIndices(s)).map(at => [at.h, at.v || 0])"):
+            page.evaluate("([h, v]) => Reveal.slide(h, v, 99)", [h, v])
+            slide = page.evaluate(SLIDE.replace('"*"', '":not(:is(table, .formula) *)"'))
+            assert slide["out"] == [] and slide["size"] * scale > 9, (path.name, h, v)
+            sizes.append(slide["size"] * scale)
+    assert statistics.median(sizes) > 14

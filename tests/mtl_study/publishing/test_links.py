@@ -71,6 +71,13 @@ def test_every_notebook_leads_to_its_executed_page_and_two_can_be_run_elsewhere(
             exec(first.source, {})
 
 
+def test_an_address_as_git_has_it_and_a_users_own_page(repository):
+    configure(repository, f"{ADDRESS}.git")
+    assert links.address(repository) == ADDRESS
+    assert links.edition(ADDRESS) == "https://somebody.github.io/some.study"
+    assert links.edition("https://github.com/Somebody/somebody.github.io") == "https://somebody.github.io"
+
+
 def test_badges_show_images_in_the_readme_only(repository):
     """A page in the browser asks no other host for anything."""
     configure(repository, ADDRESS)

@@ -199,6 +199,20 @@ def test_a_step_that_is_too_long_is_measured_with_fewer_samples(monkeypatch):
     assert len(asked) == 1
 
 
+def test_every_family_is_measured():
+    """Streets are so much work that they are expected to take too long on a device of which nothing is known."""
+    lightest = [Shape(name, (), 32, "losses") for name in ("multimnist/CL", "qm9/mu", "cityscapes/R18/S")]
+    for longest in (calibration.LONGEST, plan.LAST):
+        asked: list[Shape] = []
+        found = Steps()
+        found.measure(lightest, lambda one, asked=asked: asked.append(one) or 1e-4, longest)
+        assert [one.problem for one in asked] == [one.problem for one in lightest]
+        assert asked[2].batch == 2 and found.like(Shape("cityscapes/19C", (), 32, "losses")) == asked[2]
+    alone = Steps()
+    alone.measure([lightest[0]._replace(batch=1)], lambda one: 1.0, 0.0)
+    assert [one.batch for one in alone] == [1]
+
+
 def test_the_lightest_of_each_family_is_measured_first(monkeypatch):
     monkeypatch.setattr(calibration, "work", lambda one: float(one.batch))
     big, small, streets = UNIFORM, UNIFORM._replace(batch=2), Shape("cityscapes/19C", (), 32, "losses")

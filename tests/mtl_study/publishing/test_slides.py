@@ -141,7 +141,10 @@ def test_slides_link_to_slides(tmp_path):
     assert written == {"01_a.html": "A talk", "02_b.html": "A talk"}
     page = (tmp_path / "01_a.html").read_text()
     assert '<a href="02_b.html">b</a>, c.' in page
-    assert {path.name for path in tmp_path.iterdir()} == {*written, *slides.ASSETS}
+    assert {path.name for path in tmp_path.iterdir()} == {*written, "index.html", *slides.ASSETS}
+    every = (tmp_path / "index.html").read_text()
+    assert all(f'<a href="{name}">{title}</a>' in every for name, title in written.items())
+    assert all('<a href="index.html">All slides</a>' in text for text in (page, every))
 
 
 def test_slides_of_nothing_are_refused(tmp_path, monkeypatch, capsys):
