@@ -110,14 +110,14 @@ class Balancer:
             raise BadOption(f"Balancer: heads in a {type(heads).__name__}; give one per task, by name or in order.")
         if by_name and set(heads) != set(self.tasks or ()):
             raise BadOption(f"Balancer: heads {list(heads)} for tasks {self.tasks}; give one per task, by its name.")
-        self.needs, self.wraps = smto.required(), isinstance(smto, Wrapping)
         each = [heads[task] for task in self.tasks or ()] if by_name else heads or ()
-        needed: Any = nn.Module if "heads" in self.needs else Callable
+        needed: Any = nn.Module if "heads" in smto.required() else Callable
         if wrong := [head for head in each if not isinstance(head, needed)]:
             raise BadOption(f"Balancer: {self.key} takes each head as a {needed.__name__}; given: {wrong}.")
         modules = {str(k): head for k, head in enumerate(each) if isinstance(head, nn.Module)}
         self.model = MultiTaskModel(nn.ParameterList(shared), modules)
         smto.check_model(self.model)
+        self.needs, self.wraps = smto.required(), isinstance(smto, Wrapping)
         sizes: Any = (feature_shape,) if hasattr(feature_shape, "__index__") else feature_shape or ()
         shape, lr = tuple(map(operator.index, sizes)), None if lr is None else float(lr)
         told = {"lr": lr, "likelihoods": likelihoods, "feature_shape": shape or None, "heads": heads}

@@ -69,8 +69,10 @@ def from_torchjd(aggregator: Any, key: str = "torchjd") -> type[SMTO]:
     anything else, such as a class or a weighting."""
     if isinstance(aggregator, type):
         raise BadOption(f"from_torchjd: {aggregator.__name__} is a class; give an aggregator: {aggregator.__name__}().")
-    if "Aggregator" not in {base.__name__ for base in type(aggregator).__mro__}:
-        raise BadOption(f"from_torchjd: {aggregator!r} is no aggregator of torchjd, such as UPGrad().")
+    if "Weighting" in {base.__name__ for base in type(aggregator).__mro__}:
+        raise BadOption(
+            f"from_torchjd: {aggregator!r} is a weighting of torchjd; give an aggregator, such as UPGrad()."
+        )
     return type("FromTorchjd", (Torchjd,), {"key": key, "aggregator": aggregator, "of_whom": repr(aggregator)})
 
 

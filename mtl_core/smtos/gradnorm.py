@@ -85,10 +85,10 @@ class GradNorm(SMTO):
         weights = self.w.to(step.losses, copy=True)
         if self.begun:
             matrix = last_matrix(step.shared)
-            norms = step.gradients_on(matrix).norm(dim=1)
-            if self.optimizer.count == 0 and not norms.any():
+            if matrix not in getattr(step, "reached", {matrix}):
                 words = "no loss reaches it. Leave out of the shared parameters what no task uses."
                 raise BadOption(f"gradnorm: the last matrix of the shared part is {list(matrix.shape)}, and {words}")
+            norms = step.gradients_on(matrix).norm(dim=1)
             self.optimizer.step(self.w, self.weight_gradient(norms.to(self.w), losses.to(self.w)))
             self.w.clamp_(min=1e-6).mul_(self.num_tasks / self.w.sum())
         step.apply(weights, weights)

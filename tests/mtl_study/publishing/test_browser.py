@@ -93,7 +93,8 @@ def wait_for_pictures(page: Page) -> None:
 
 
 def serious(page: Page) -> list[tuple[str, str]]:
-    """What axe finds that is serious, with the first place of each."""
+    """What axe finds that is serious, with the first place of each, once colours that change slowly have changed."""
+    page.evaluate("Promise.all(document.getAnimations().map(a => a.finished))")
     found = (
         Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
     )  # it would ask for the styles again
