@@ -537,46 +537,19 @@ def test_processes_that_would_drift_apart_are_refused(tmp_path: Path) -> None:
 KEPT_APART = ["cagrad", "moco", "db_mtl", "pcgrad", "unit_scal"]
 
 
-def unreached(rank: int, meeting: str, folder: str) -> None:
-    """In one of two processes: gradients where a shared parameter is used in none."""
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    found = {}
-    for key in KEPT_APART:
-        torch.manual_seed(0)
-        net = nn.ModuleDict({"trunk": nn.Linear(3, 4), "idle": nn.Linear(3, 4)})
-        heads = nn.ModuleList([nn.Linear(4, 1), nn.Linear(4, 1)])
-        x = torch.randn(4, 3, generator=torch.Generator().manual_seed(rank))
-        z = net["trunk"](x)
-        mtl_core.Balancer(key, net.parameters(), 2).backward([head(z).square().mean() for head in heads])
-        found[key] = grads(net)
-    torch.save(found, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_a_parameter_that_no_process_reaches_has_no_gradient(tmp_path: Path) -> None:
-    """As in one process: zeros would let weight decay move it."""
-    torch.multiprocessing.spawn(unreached, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
-    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    for key in KEPT_APART:
-        assert_close(one[key], other[key], rtol=0, atol=0)
-        assert set(one[key]) == {"trunk.weight", "trunk.bias"}, key
-
-
-def used_in_one(rank: int, meeting: str, folder: str) -> None:
-    """In one of two processes: gradients where the first alone uses a shared layer in this batch."""
+def with_another_layer(rank: int, meeting: str, folder: str, used: bool) -> None:
+    """In one of two processes: gradients where the first uses another shared layer in this batch, or neither does."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     found = {}
     for key, through in itertools.product(KEPT_APART, (True, False)):
         torch.manual_seed(0)
-        net = nn.ModuleDict({"trunk": nn.Linear(3, 4), "now_and_then": nn.Linear(3, 4)})
+        net = nn.ModuleDict({"trunk": nn.Linear(3, 4), "other": nn.Linear(3, 4)})
         heads = nn.ModuleList([nn.Linear(4, 1), nn.Linear(4, 1)])
         x = torch.randn(4, 3, generator=torch.Generator().manual_seed(rank))
-        z = net["trunk"](x) if rank else net["trunk"](x) + net["now_and_then"](x)
+        z = net["trunk"](x) + net["other"](x) if used and rank == 0 else net["trunk"](x)
         losses = [head(z).square().mean() for head in heads]
-        weight = net["now_and_then"].weight
+        weight = net["other"].weight
         (alone,) = torch.autograd.grad(torch.stack(losses).mean(), weight, retain_graph=True, materialize_grads=True)
         mtl_core.Balancer(key, net.parameters(), 2).backward(losses, z if through else None)
         found[f"{key} {through}"] = grads(net), alone
@@ -585,16 +558,22 @@ def used_in_one(rank: int, meeting: str, folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_layer_that_one_process_uses_gets_the_mean(tmp_path: Path) -> None:
-    """The other's gradient is 0. The processes used to send tensors of different lengths, and died."""
-    torch.multiprocessing.spawn(used_in_one, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
+@pytest.mark.parametrize("used", [False, True])
+def test_a_layer_that_one_process_uses_gets_the_mean_and_one_that_none_does_nothing(used: bool, tmp_path: Path) -> None:
+    """The other's gradient is 0: the processes used to send tensors of different lengths, and died. Where none uses it
+    there is no gradient, as in one process: zeros would let weight decay move it."""
+    torch.multiprocessing.spawn(with_another_layer, (str(tmp_path / "meeting"), str(tmp_path), used), nprocs=2)
     one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert set(one) == {f"{key} {through}" for key in KEPT_APART for through in (True, False)}
     for which, (gradients, alone) in one.items():
         assert_close(gradients, other[which][0], rtol=0, atol=0)
-        assert gradients["now_and_then.weight"].any() and not other[which][1].any()
-        if which.startswith("unit_scal"):
-            assert_close(gradients["now_and_then.weight"], alone / 2)
+        layers = ["trunk", "other"] if used else ["trunk"]
+        assert set(gradients) == {f"{layer}.{name}" for layer in layers for name in ("weight", "bias")}, which
+        assert alone.any() == used and not other[which][1].any()
+        if used:
+            assert gradients["other.weight"].any()
+        if used and which.startswith("unit_scal"):
+            assert_close(gradients["other.weight"], alone / 2)
 
 
 def test_the_graph_is_let_go() -> None:
