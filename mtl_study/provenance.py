@@ -7,6 +7,8 @@ that it rests on (`cells.needed`); outside a notebook, on all that were read so 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mtl_study import cells
@@ -17,6 +19,19 @@ _read: dict[str, tuple[str, set[int]]] = {}  # folder and key → checksum, numb
 def note(place: str, checksum: str) -> None:
     """A record was read or made. place: its folder and key, "multimnist/CL_RR/edm/0123456789abcdef"."""
     _read.setdefault(place, (checksum, set()))[1].add(_cell())
+
+
+@contextmanager
+def choosing() -> Iterator[set[str]]:
+    """Of what is read inside only the places that are put into the set count: who looks through a store rests on what
+    it takes, not on what it passes over."""
+    before = {place: set(read_by) for place, (_, read_by) in _read.items()}
+    taken: set[str] = set()
+    yield taken
+    for place in _read.keys() - taken:
+        checksum, _ = _read.pop(place)
+        if place in before:
+            _read[place] = checksum, before[place]
 
 
 def records() -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from mtl_core import problems, smtos
+from mtl_study import provenance
 from mtl_study.analysis import comparisons, delta, frames
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import BadConfig, Run, RunConfig
@@ -360,15 +361,17 @@ def stored(
     names = (problem, *whole.single_tasks)
     needed = {(name, "unit_scal") for name in names}
     wanted = needed | {(problem, smto) for smto in methods}
-    # by name: the folder of "qm9" holds those of its single tasks, "qm9/mu", …
-    found = [r for n in names for r in store.records(n) if r.config.problem == n and (n, r.config.smto) in wanted]
     like = (
         {name: _config(name, "unit_scal", {"lr": 1.0, "epochs": 1}, 1, settings) for name in names} if settings else {}
     )
     axes = [axis for axis in settings if axis != "epochs"]
-    found = [r for r in found if all(getattr(r.config, a) == getattr(like[r.config.problem], a) for a in axes)]
-    groups = [group for group in _alike(found) if settings.get("epochs") in (None, group[0].config.epochs)]
-    complete = [group for group in groups if needed <= {(r.config.problem, r.config.smto) for r in group}]
+    with provenance.choosing() as taken:
+        # by name: the folder of "qm9" holds those of its single tasks, "qm9/mu", …
+        found = [r for n in names for r in store.records(n) if r.config.problem == n and (n, r.config.smto) in wanted]
+        found = [r for r in found if all(getattr(r.config, a) == getattr(like[r.config.problem], a) for a in axes)]
+        groups = [group for group in _alike(found) if settings.get("epochs") in (None, group[0].config.epochs)]
+        complete = [group for group in groups if needed <= {(r.config.problem, r.config.smto) for r in group}]
+        taken.update(f"{run.config.folder}/{run.key}" for run in itertools.chain(*complete[:1]))
     if not complete:
         return None
     group = complete[0]

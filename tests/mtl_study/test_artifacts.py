@@ -37,6 +37,18 @@ def begun(tmp_path, monkeypatch):
     artifacts.begin(None)
 
 
+def test_what_a_search_passes_over_is_behind_nothing(begun):
+    """What was read before stays, whether it is met again or not."""
+    begun("quick")
+    for place in ("before", "met"):
+        provenance.note(place, "f" * 64)
+    with provenance.choosing() as taken:
+        for place in ("met", "passed over", "taken"):
+            provenance.note(place, "f" * 64)
+        taken.add("taken")
+    assert list(provenance.records()) == ["before", "met", "taken"]
+
+
 def test_a_manifest_names_the_records_the_checksums_and_the_code(begun):
     begun("quick")
     provenance.note("multimnist/CL_RR/edm/0123456789abcdef", "f" * 64)

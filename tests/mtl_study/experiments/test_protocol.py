@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mtl_core import problems
-from mtl_study import artifacts, parameters
+from mtl_study import artifacts, parameters, provenance
 from mtl_study.analysis import comparisons, delta, frames
 from mtl_study.experiments import protocol, runner
 from mtl_study.experiments.protocol import Grid
@@ -118,10 +118,13 @@ def test_of_several_settings_in_a_store_the_published_ones_are_taken(tmp_path):
     tried = [
         r.config.model_copy(update={"lr": lr, "seed": seed}) for r in e.runs for lr in (0.002, 0.004) for seed in (1, 2)
     ]
-    runner.run(tried, tmp_path, workers=0)
+    runner.run([*tried, e.runs[0].config.model_copy(update={"batch_size": 32})], tmp_path, workers=0)
+    provenance.forget()
     found = protocol.stored(problem, methods, tmp_path)
     assert [r.config for r in found.runs] == [r.config for r in e.runs]
     assert found.selected().equals(e.selected())
+    behind = {c.key for c in tried} | {r.key for r in [*e.runs, *e.baselines]}
+    assert {place.rpartition("/")[2] for place in provenance.records()} == behind  # and not that of another batch
 
 
 # -- with stand-ins for training: what is chosen and what is read back, on every problem of the paper ------------------
