@@ -258,6 +258,22 @@ def test_the_report_is_what_the_shipped_records_give(job, tmp_path, monkeypatch)
     assert ours and all(row in theirs for row in ours)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["08"])
+def test_a_night_of_a_notebook_is_shipped_whole(number, tmp_path, monkeypatch):
+    """At overnight nothing is left to train, every claim is judged, and some are decided by runs of seven seeds."""
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
+    before, folder = there(), artifacts.folder("overnight")
+    (job,) = reproduce.plan(REPOSITORY, "overnight", [number], {})
+    reproduce.run(job, REPOSITORY, folder)
+    pages.write_index(folder, "overnight", [job.notebook])
+    assert there() == before
+    found = json.loads((folder / "claims.json").read_text())
+    decided = [claim for claim in found if claim["verdict"] in ("reproduced", "not reproduced")]
+    assert len(decided) >= 4 and {claim["verdict"] for claim in found} <= {"reproduced", "not reproduced", "open"}
+    assert [claim for claim in decided if claim["unit"] != "checks" and claim["n"] >= 7]
+
+
 @pytest.mark.pinned
 @pytest.mark.slow
 def test_the_whole_report_is_what_the_shipped_records_give(tmp_path, monkeypatch):
