@@ -17,7 +17,7 @@ $(shell $(SOUND) || rm -f $(READY))
 
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
 
-.PHONY: help reproduce plan figure audit doctor records merge digits test test-all bench report site slides bundle lint student grade clean compare
+.PHONY: help reproduce plan figure audit doctor records merge digits test test-all bench report site slides bundle lint student grade clean compare verdicts
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -88,6 +88,9 @@ bench: $(READY) ## what a training step of every method costs, how fast the solv
 
 report: $(READY) ## write REPORT.md and its figures from artifacts/quick; DROP=1 leaves out what only the last report has
 	@$(PYTHON) -m mtl_study.publishing.reproduce --report $(if $(DROP),--drop)
+
+verdicts: $(READY) ## keep the verdicts of artifacts/overnight, of the notebooks that are there, for the report (docs/report/overnight.json)
+	@$(PYTHON) -m mtl_study.publishing.reproduce --verdicts
 
 site: $(READY) ## build artifacts/site, the edition to publish, from the artifacts of PRESET=quick: results, notebooks, methods, API
 	@$(PYTHON) -m mtl_study.publishing.edition $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)")

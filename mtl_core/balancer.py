@@ -46,8 +46,8 @@ class Balancer:
         smto: the method's key, or the method itself, built with options.
         shared: the parameters of the part that all tasks use (for gradnorm the last matrix among them counts).
         num_tasks: K, for a key without `tasks`. tasks: their names, for losses that come by name.
-        lr, weight_decay: of the optimizer at the start. likelihoods: per task, "softmax", "gaussian" or "laplace".
-        feature_shape: of one sample's features. heads: modules or functions, by task's name or in order.
+        lr, weight_decay: of the optimizer at the start. feature_shape: of one sample's features.
+        likelihoods: "softmax", "gaussian" or "laplace", heads: modules or functions; one per task, by name or in order.
         groups: lists of shared parameters. Each is a problem of its own to a method that reads the Gramian on the
             shared parameters; heads get the mean of their weights, of groups with a gradient.
         seed: of the method's own random numbers.
@@ -71,7 +71,7 @@ class Balancer:
         tasks: Sequence[str] | None = None,
         lr: float | None = None,
         weight_decay: float = 0.0,
-        likelihoods: Sequence[Likelihood] | None = None,
+        likelihoods: Sequence[Likelihood] | Mapping[str, Likelihood] | None = None,
         feature_shape: Sequence[int] | int | None = None,
         heads: Any = None,
         groups: Iterable[Iterable[nn.Parameter]] | None = None,
@@ -108,20 +108,17 @@ class Balancer:
             raise BadOption("Balancer: shared holds no trainable parameter; give those of the part that all tasks use.")
         if not by_name and not isinstance(heads or [], Sequence | nn.ModuleList):
             raise BadOption(f"Balancer: heads in a {type(heads).__name__}; give one per task, by name or in order.")
-        if by_name and set(heads) != set(self.tasks or ()):
-            raise BadOption(f"Balancer: heads {list(heads)} for tasks {self.tasks}; give one per task, by its name.")
-        each = [heads[task] for task in self.tasks or ()] if by_name else heads or ()
+        each, kinds = self._each("heads", heads), self._each("likelihoods", likelihoods)
         needed: Any = nn.Module if "heads" in smto.required() else Callable
-        if wrong := [head for head in each if not isinstance(head, needed)]:
+        if wrong := [head for head in each or () if not isinstance(head, needed)]:
             raise BadOption(f"Balancer: {self.key} takes each head as a {needed.__name__}; given: {wrong}.")
-        modules = {str(k): head for k, head in enumerate(each) if isinstance(head, nn.Module)}
+        modules = {str(k): head for k, head in enumerate(each or ()) if isinstance(head, nn.Module)}
         self.model = MultiTaskModel(nn.ParameterList(shared), modules)
         smto.check_model(self.model)
         self.needs, self.wraps = smto.required(), isinstance(smto, Wrapping)
         sizes: Any = (feature_shape,) if hasattr(feature_shape, "__index__") else feature_shape or ()
         shape, lr = tuple(map(operator.index, sizes)), None if lr is None else float(lr)
-        told = {"lr": lr, "likelihoods": likelihoods, "feature_shape": shape or None, "heads": heads}
-        told["trainer"] = None  # what only a Step that runs the network itself can do
+        told = {"lr": lr, "likelihoods": likelihoods, "feature_shape": shape or None, "heads": heads, "trainer": None}
         self._refuse(need for need in self.needs if told.get(need, True) is None)
         for name, per_task in (("tasks", tasks), ("likelihoods", likelihoods), ("heads", heads)):
             if per_task is not None and len(per_task) != self.num_tasks:
@@ -129,7 +126,7 @@ class Balancer:
         self.lr, self.epoch, self.steps, self._handed_over = lr, 0, 0, False
         self.replicas, self.logs, self.log = Replicas(together), log, list[dict[str, Any]]()
         self.device, dtype = shared[0].device, torch.promote_types(shared[0].dtype.to_real(), torch.float32)
-        smto.set_up(ProblemInfo(tuple(likelihoods or ()), shape, lr or 0.0, float(weight_decay)), operator.index(seed))
+        smto.set_up(ProblemInfo(tuple(kinds or ()), shape, lr or 0.0, float(weight_decay)), operator.index(seed))
         smto.to(self.device, dtype)
         if self.groups is not None and not (isinstance(smto, GramianWeighting) and smto.space == "parameters"):
             raise BadOption(f"{self.key} solves no Gramian on parameters, so none per group. Leave groups out.")
@@ -147,6 +144,13 @@ class Balancer:
         ALIVE.add(self)
         self._seen, self._first = set[int](), True  # tasks whose features were transformed; no step has been
         self._random_state: RandomState | None = None
+
+    def _each(self, name: str, given: Any) -> Any:
+        """What is given by task's name or in order, in order."""
+        by_name = isinstance(given, Mapping | nn.ModuleDict)
+        if by_name and set(given) != set(self.tasks or ()):
+            raise BadOption(f"Balancer: {name} {list(given)} for tasks {self.tasks}; give one per task, by its name.")
+        return [given[task] for task in self.tasks or ()] if by_name else given
 
     def _refuse(self, needs: Iterable[str], words: str = "") -> None:
         if needs := list(needs):

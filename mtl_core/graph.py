@@ -87,9 +87,7 @@ class Replicas:
             return tensor
         sizes = torch.tensor([tensor.dim(), tensor.numel(), len(tensor)], dtype=torch.float64, device=tensor.device)
         if self.differing(sizes):
-            raise ValueError(
-                f"sizes differ between processes, here {list(tensor.shape)}; this method needs equal ones."
-            )
+            raise ValueError(f"sizes differ between processes, here {list(tensor.shape)}; this method takes one.")
         everyone = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.count)]
         distributed.all_gather(everyone, tensor.contiguous())
         return torch.cat(everyone, dim)

@@ -58,10 +58,10 @@ def interval(mean: float, low: float, high: float) -> str:
     return "–" if math.isnan(mean) else f"{number(mean, 2, sign=True)} [{number(low, 2)}, {number(high, 2)}]"
 
 
-def bounded(mean: float, low: float, high: float) -> str:
+def bounded(mean: float, low: float, high: float, digits: int = 1) -> str:
     """ "+1.2 (+0.4 to +2.0)", without the second half where there is no interval."""
-    bounds = "" if not math.isfinite(low) else f" ({number(low, 1, sign=True)} to {number(high, 1, sign=True)})"
-    return f"{number(mean, 1, sign=True)}{bounds}"
+    middle, *ends = (number(value, digits, sign=True) for value in (mean, low, high))
+    return f"{middle} ({ends[0]} to {ends[1]})" if math.isfinite(low) else middle
 
 
 def sized(*values: float) -> list[str]:

@@ -59,9 +59,7 @@ class Encoder(nn.Sequential):
                 f"slim, the width divisor, is {width_divisor}: expected a divisor of 64, the first layer's channels."
             )
         if pretrained and width_divisor > 1:
-            raise ValueError(
-                f"slim is {width_divisor}: pretrained weights exist for whole ResNets only; set 1 or pretrained: false."
-            )
+            raise ValueError(f"slim is {width_divisor}: pretrained weights exist for whole ResNets only, slim: 1.")
         from torchvision import models  # takes seconds, and only streets need it
 
         net = getattr(models, f"resnet{depth}")()

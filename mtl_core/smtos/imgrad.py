@@ -5,7 +5,7 @@
     d = g_0 + (c |g_0| / |g_w|) g_w                    update = d / (1 + c²)
 
 The minimiser is that of CAGrad's dual at the radius c κ / (3/2 − κ): at κ = 3/4 it is CAGrad's. d is in CAGrad's ball,
-where no direction has a better worst gain than CAGrad's: with the same c, IMGrad hurts a task wherever CAGrad does.
+where no direction has a better worst gain than CAGrad's: with the same c < 1, IMGrad hurts a task wherever it does.
 
 Source: Zhou, Liu, Zhao, Gong 2025, arXiv:2503.08006.
 Differs:

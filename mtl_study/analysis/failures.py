@@ -113,8 +113,8 @@ def per_run(records: Iterable[Looks], cs: Sequence[float]) -> pd.DataFrame:
         problem, smto, seed, seconds; a column per rule, the share of looks at which its step hurts a task, those of
         CAGrad and IMGrad also as means over c; fallback, the share at which the released solver gives up; looks, their
         number; of looks and c, close, the share at which the directions of CAGrad and IMGrad are less than CLOSE
-        degrees apart, hurts alone, at which IMGrad hurts a task and CAGrad does not, and repairs, the reverse, which
-        the theorem excludes, in any of its readings.
+        degrees apart, and hurts alone, at which IMGrad hurts a task and CAGrad does not; repairs, how many looks there
+        are, over c and readings, of the reverse, which the theorem excludes.
     """
     rows: list[dict[str, Any]] = []
     for record in records:
@@ -128,7 +128,7 @@ def per_run(records: Iterable[Looks], cs: Sequence[float]) -> pd.DataFrame:
         alone = [fails[f"imgrad {c:g}"] & ~fails[f"cagrad {c:g}"] for c in cs]
         repairs = [fails[f"cagrad {c:g}"] & ~fails[f"{imgrad(r)} {c:g}"] for c in cs for r in READINGS]
         row |= {"looks": len(margins), "close": float((margins[angles] < CLOSE).to_numpy().mean())}
-        rows.append(row | {"hurts alone": np.mean(alone), "repairs": np.mean(repairs)})
+        rows.append(row | {"hurts alone": np.mean(alone), "repairs": int(np.sum(repairs))})
     return pd.DataFrame(rows)
 
 

@@ -78,8 +78,8 @@ class Verdict:
     paper, ours: what is compared, in words and numbers. estimate, low, high: of the comparison that decides, in `unit`;
     None where nothing is random. n: the fewest seeds behind any number in it (of proofs, the checks). why: what made
     the verdict. settles: what would decide an open one, or what would let it be judged; "" for the others. also: other
-    readings of the same rule (`reading`, verdict, estimate, low, high, unit, n). rule: in words. details: a row per
-    pair, with mean and interval at the level that can support the claim, or a row per check.
+    readings of the same rule (`reading`, verdict, estimate, low, high, unit, n; of a longer preset also why). rule: in
+    words. details: a row per pair, with mean and interval at the level that can support the claim, or a row per check.
     """
 
     id: str
@@ -863,6 +863,8 @@ def _quantity(interval: Interval, unit: str) -> str:
 
 
 def _of_row(row: Mapping[str, Any]) -> str:
+    if row["estimate"] is None and "why" in row:
+        return str(row["why"])
     mean, low, high = (math.nan if row[name] is None else row[name] for name in ("estimate", "low", "high"))
     return _quantity(Interval(mean, low, high, row["n"]), row["unit"])
 

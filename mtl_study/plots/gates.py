@@ -146,9 +146,9 @@ def gates(per_seed: pd.DataFrame, duties: Sequence[float], levels: Mapping[str, 
     _differences(right, names, "gain in Δm, points (to the right: better)")
     canvas.caption(
         axes,
-        "CAGrad acts in the given share of the steps, elsewhere the mean loss does. Left: Δm, a mark per seed, a bar "
-        "for the mean; lines: without a gate. Right: Δm behind the first gate minus that behind another at the same "
-        "seed; to the right of 0 it is better to act where gradients are least balanced.",
+        "The method acts in the given share of the steps, elsewhere the mean loss does. Left: Δm, a mark per seed, a "
+        "bar for the mean; lines: without a gate. Right: Δm behind the first gate minus that behind another at the "
+        "same seed; to the right of 0 it is better to act where gradients are least balanced.",
     )
     return axes
 

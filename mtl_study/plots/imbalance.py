@@ -68,7 +68,7 @@ def reached(tables: Mapping[str, pd.DataFrame]) -> np.ndarray:
         axes,
         f"Of {len(grid.STARTS)} starts, those from which Adam reaches the optimum of the weighted landscape (distance "
         f"below {landscape.NEAR:g}), by step size and, above, the weights of the two losses. Nash-MTL and IMTL-G do "
-        "not see these weights; MGDA and PCGrad stop wherever no step improves both losses.",
+        "not see these weights; MGDA and PCGrad hardly move on where no step improves both losses.",
         "IMGrad: as released, and by its equations." if len(set(first.reading) - {grid.NO_READING}) > 1 else "",
     )
     return axes

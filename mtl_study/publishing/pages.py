@@ -40,6 +40,10 @@ VERSIONS_SHOWN = ("torch", "numpy", "scipy", "pandas")
 CLAIM = {"where", "paper", "ours", "rule", *COLUMNS}  # what is shown of a claim, and shipped
 TONES = {REPRODUCED: "yes", NOT_REPRODUCED: "no", OPEN: "open", BARRED: "barred"}  # of a verdict's badge
 MARKS = (".begun", artifacts.BY_HAND, ".ipynb", ".failed.ipynb")  # of a notebook's state, in artifacts/…/notebooks
+LONGER = "overnight"  # the preset whose verdicts are shown below those of quick
+AT_LENGTH = f"at {LONGER}"  # the name of that reading
+KEPT = Path("docs", "report", f"{LONGER}.json")
+READING = ("verdict", "estimate", "low", "high", "unit", "n", "why")
 WHEN = "%d %B %Y, %H:%M %Z"
 State = Literal["done", "failed", "stopped", "not run"]
 
@@ -135,6 +139,16 @@ class Section:
         of = {verdict: [claim["id"] for claim in self.claims if claim["verdict"] == verdict] for verdict in TONES}
         return {verdict: ids for verdict, ids in of.items() if ids}
 
+    @property
+    def at_length(self) -> dict[str, list[str]]:
+        """The claims on which the longer preset says something else, by what it says."""
+        found: dict[str, list[str]] = {}
+        for claim in self.claims:
+            for other in claim["also"]:
+                if other["reading"] == AT_LENGTH and other["verdict"] != claim["verdict"]:
+                    found.setdefault(other["verdict"], []).append(claim["id"])
+        return found
+
     def code(self, cell: str) -> str:
         """The address of a cell on the page of this notebook, seen from index.html; "" where there is none."""
         return f"notebooks/{self.page}#cell-id={quote(cell)}" if self.page and cell else ""
@@ -158,7 +172,7 @@ def _section(folder: Path, stem: str, notebook: NotebookNode) -> Section:
     state: State = "not run"
     pictures, claims = (
         _pictures(folder, notebook, artifacts.number_of(stem)),
-        _claims(folder / "claims" / f"{stem}.json"),
+        with_longer(_claims(folder / "claims" / f"{stem}.json")),
     )
     judged = notebooks.judged(notebook)
     missing = [id_ for id_ in judged if id_ not in {claim["id"] for claim in claims}]
@@ -244,6 +258,49 @@ def _claims(path: Path) -> list[dict[str, Any]]:
     if not (isinstance(claims, list) and all(isinstance(claim, dict) and claim.keys() >= CLAIM for claim in claims)):
         raise Unreadable(f"{path}: a claim lacks one of {', '.join(sorted(CLAIM))}.")
     return claims
+
+
+def with_longer(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The claims, each with what a longer preset says, where that is known, as one more reading."""
+    kept = {
+        row["id"]: {"reading": AT_LENGTH} | {name: row[name] for name in READING} for row in _kept(artifacts.REPOSITORY)
+    }
+    return [
+        claim | {"also": [*claim["also"], kept[claim["id"]]]}
+        if claim["id"] in kept and claim["preset"] != LONGER
+        else claim
+        for claim in claims
+    ]
+
+
+def keep_verdicts(repository: Path) -> Path:
+    """Take the verdicts of the longer preset's artifacts into the file that the report has them from; those of
+    notebooks that it has not run stay.
+
+    Raises:
+        Unreadable: there are none, or they cannot be read.
+    """
+    folder = artifacts.root() / LONGER
+    if not (rows := [claim for one in sorted(folder.glob("claims/*.json")) for claim in _claims(one)]):
+        words = f"run `make reproduce PRESET={LONGER}` first, of one notebook with ONLY=08, for example."
+        raise Unreadable(f"{folder} has no verdicts: {words}")
+    kept = {row["id"]: row for row in (*_kept(repository), *rows)}
+    chosen = [{name: kept[id_][name] for name in ("id", *READING)} for id_ in sorted(kept)]
+    files.write_json(repository / KEPT, of_any_processor(chosen))
+    return repository / KEPT
+
+
+def _kept(repository: Path) -> list[dict[str, Any]]:
+    return _load(repository / KEPT) if (repository / KEPT).is_file() else []
+
+
+def of_any_processor(value: Any) -> Any:
+    """Numbers to ten digits, in lists and dicts, too; the last of all their digits are those of one processor."""
+    if isinstance(value, dict):
+        return {name: of_any_processor(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [of_any_processor(v) for v in value]
+    return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
 def _findings(path: Path) -> tuple[list[dict[str, str]], dict[str, Any]]:

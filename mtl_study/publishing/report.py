@@ -28,6 +28,7 @@ from mtl_study.plots import captions
 from mtl_study.publishing import behind
 from mtl_study.publishing.behind import Behind
 from mtl_study.publishing.pages import (
+    LONGER,
     TONES,
     Front,
     Link,
@@ -37,6 +38,7 @@ from mtl_study.publishing.pages import (
     cells,
     front,
     linked,
+    of_any_processor,
     sections,
     trails,
     value,
@@ -82,7 +84,7 @@ def write_report(repository: Path, preset: str, sources: list[Path], drop: bool 
         _keep_or_write(place / f"{figure.name}.png", figure.path.with_suffix(".png").read_bytes())
     for path in gone:
         path.unlink()
-    files.write_json(place / "claims.json", [{name: _of_any_processor(v) for name, v in row.items()} for row in rows])
+    files.write_json(place / "claims.json", of_any_processor(rows))
     path, page, evidence = repository / "REPORT.md", front(shown, repository), trails(shown, folder)
     headings = _outline(shown, page)
     seen = Counter[str]()
@@ -129,11 +131,6 @@ def _incomplete(shown: list[Section]) -> list[str]:
         elif section.silent:
             lines.append(f"{section.stem}: nothing on what it found")
     return lines
-
-
-def _of_any_processor(value: Any) -> Any:
-    """A number to ten digits; the last of all its digits are those of one processor."""
-    return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
 def _lost(place: Path, rows: list[dict[str, Any]]) -> list[str]:
@@ -315,12 +312,13 @@ def _opening(section: Section, at: Mapping[Key, str], records: Behind) -> list[s
     found = [f"What we found: {_link('above', at['found', section.stem])}"] if section.found else []
     parts.append(" · ".join([*found, records.link(section.stem), _code(section)]))
     shown = [_link(p.title, at["picture", p.anchor]) for p in filter(in_report, section.pictures)]
-    tally = [
-        f"{len(ids)} {verdict} ({', '.join(_link(id_, at['claim', id_]) for id_ in ids)})"
-        for verdict, ids in section.tally.items()
-    ]
     parts += [f"Shown: {'; '.join(shown)}."] if shown else []
-    parts += [f"Verdicts: {'; '.join(tally)}."] if tally else []
+    for said, by_verdict in (("Verdicts", section.tally), (f"Other verdicts at *{LONGER}*", section.at_length)):
+        tally = [
+            f"{len(ids)} {verdict} ({', '.join(_link(id_, at['claim', id_]) for id_ in ids)})"
+            for verdict, ids in by_verdict.items()
+        ]
+        parts += [f"{said}: {'; '.join(tally)}."] if tally else []
     return parts
 
 

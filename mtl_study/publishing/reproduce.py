@@ -2,6 +2,7 @@
 
     python -m mtl_study.publishing.reproduce --preset smoke --only 01      writes artifacts/smoke/
     python -m mtl_study.publishing.reproduce --preset quick --report       writes REPORT.md from artifacts/quick/
+    python -m mtl_study.publishing.reproduce --verdicts                    keeps those of artifacts/overnight/ for it
 
 A notebook that fails does not keep the others from running. Running again is cheap: the notebooks find the runs that
 they need in the run store.
@@ -210,6 +211,11 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser.add_argument(
         "--report", action="store_true", help="run nothing; write REPORT.md from the preset's artifacts"
     )
+    parser.add_argument(
+        "--verdicts",
+        action="store_true",
+        help=f"run nothing; keep the verdicts of artifacts/{pages.LONGER} for the report",
+    )
     parser.add_argument("--drop", action="store_true", help="with --report: leave out what only the last report has")
     given = parser.parse_args(arguments)
     if given.preset is None:
@@ -233,6 +239,9 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
             sources = notebooks.find(repository / "notebooks")
             _say(f"Wrote {report.write_report(repository, given.preset, sources, given.drop)}")
             return commands.PASSED
+        if given.verdicts:
+            _say(f"Wrote {pages.keep_verdicts(repository)}")
+            return commands.PASSED
         jobs = plan(repository, given.preset, only, overrides)
         if given.check:
             check.need_shipped(repository, given.preset)
@@ -245,7 +254,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         if (repository / "params" / given.preset).is_dir() and given.preset.isidentifier():
             summary.write(artifacts.folder(given.preset), given.preset, commands.REFUSED, why=str(error))
         return commands.REFUSED
-    except (files.CannotWrite, BadParameters, report.NothingToShow) as error:
+    except (files.CannotWrite, BadParameters, report.NothingToShow, pages.Unreadable) as error:
         _say(str(error))
         return commands.FAILED
     except KeyboardInterrupt:

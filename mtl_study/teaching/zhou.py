@@ -124,9 +124,10 @@ def _of_lost(lost: pd.DataFrame, walks: int) -> str:
     conflict, stuck = 100 * (lost.cosine < 0).mean(), lost[grid.stuck_in_balance(lost)]
     return (
         f"Of {walks:,} walks {len(lost):,} do not arrive: {percent(conflict, 0)} of these end where gradients "
-        f"conflict, and {len(stuck):,} ({percent(100 * len(stuck) / len(lost), 1)}) where they do while one is less "
-        f"than twice as long as the other. Of the latter {int(stuck.optimal.sum())} have reached the optimum for some "
-        "other weights, where no step improves both losses."
+        f"conflict, and {len(stuck):,} ({percent(100 * len(stuck) / len(lost), 1)}; the rule's line is "
+        f"{percent(100 * FEW, 0)}) where they do while one is less than twice as long as the other. Of the latter "
+        f"{int(stuck.optimal.sum())} have reached the optimum for some other weights, where no step improves both "
+        "losses."
     )
 
 
@@ -327,16 +328,22 @@ def findings(
     per_seed: pd.DataFrame,
     duties: Sequence[float],
     always: float,
+    over: pd.DataFrame,
     apart: pd.DataFrame,
 ) -> Conclusions:
     """What the notebook found, and what speaks against each statement.
 
     Args:
-        hurt: of `failures.per_run`. always: Δm of the gated method in every step.
+        hurt: of `failures.per_run`. always: Δm of the gated method in every step. over: of `strides.over_methods`.
     """
     judged = conclusions.judged(part for found in verdicts for part in found)
-    trained = _of_training(ratio_runs, steps, per_seed, duties, always)
-    return Conclusions([_of_imgrad(walks, apart), _of_failures(hurt), *trained, judged])
+    trained = [
+        _of_failures(hurt, steps),
+        _of_ratios(ratio_runs),
+        *_of_progress(over),
+        _of_gates(per_seed, duties, always),
+    ]
+    return Conclusions([_of_imgrad(walks, apart), *trained, judged])
 
 
 def _of_imgrad(walks: Mapping[str, Walks], apart: pd.DataFrame) -> Sentence:
@@ -345,7 +352,8 @@ def _of_imgrad(walks: Mapping[str, Walks], apart: pd.DataFrame) -> Sentence:
     for precision, these in walks.items():
         reached = grid.reached(these)
         cells, shares = grid.contest(reached), grid.explained(reached)
-        ahead.append(f"{int((cells.ahead > cells.behind).sum())} of {counted(len(cells), 'cell')} ({precision})")
+        more, fewer = int((cells.ahead > cells.behind).sum()), int((cells.ahead < cells.behind).sum())
+        ahead.append(f"{more} of {counted(len(cells), 'cell')} and from fewer in {fewer} ({precision})")
         explained.append(f"{_share(shares['step size'])} and {_share(shares['method'])} ({precision})")
     said = (
         "On the landscape with unequal weights IMGrad reaches the optimum from more starts than CAGrad in "
@@ -383,49 +391,62 @@ def _so(leads: Mapping[str, Interval]) -> str:
     return f"; on {where} it is open whether that is less than {SAME:g} points" if unknown else ""
 
 
-def _of_failures(hurt: pd.DataFrame) -> Sentence:
+def _of_failures(hurt: pd.DataFrame, steps: pd.DataFrame) -> Sentence:
+    """Directions that hurt a task: on the same gradients, and, where there are runs, in training."""
     repairs = int(hurt.repairs.sum())
     most = hurt.groupby("problem", sort=False).cagrad.mean().max()
-    return Sentence(
-        "On the gradients that a run of the uniform loss met IMGrad repairs "
-        + (f"{counted(repairs, 'failure')} of CAGrad." if repairs else "no failure of CAGrad, as the theorem says."),
-        "the theorem says that there are none to repair."
-        if repairs
-        else f"there was little to repair: CAGrad, mean over c, hurts a task at {percent(100 * most, 1)} of the looks "
-        "on the problem where it does most.",
+    repaired = counted(repairs, "failure") if repairs else "no failure"
+    said = f"On the gradients that a run of the uniform loss met IMGrad repairs {repaired} of CAGrad" + (
+        "" if repairs else ", as the theorem says"
     )
-
-
-def _of_training(
-    ratio_runs: pd.DataFrame,
-    steps: pd.DataFrame,
-    per_seed: pd.DataFrame,
-    duties: Sequence[float],
-    always: float,
-) -> Iterator[Sentence]:
-    """A sentence for each experiment."""
-    means = ratio_runs.groupby("problem", sort=False)[["ratio", "left"]].mean()
-    name = means.ratio.idxmax()
-    yield Sentence(
-        f"Gradients are least balanced on {problem_label(str(name))}, by a factor of {number(means.ratio[name], 1)}.",
-        f"in the best constant units of the losses {number(means.left[name], 1)} is left of it.",
+    against = (
+        "the theorem says that there are none to repair"
+        if repairs
+        else f"there was little to repair: CAGrad, mean over c, hurts a task at {percent(100 * most, 1)} of these "
+        "looks on the problem where it does most"
     )
     if not steps.empty:
         of = steps.groupby("smto")[["asked", "moved"]].mean().reindex(["imgrad", "cagrad", "unit_scal"]) * 100
-        yield Sentence(
-            f"IMGrad asks for a direction that hurts a task at {percent(of.asked['imgrad'], 1)} of the looks, CAGrad "
-            f"at {percent(of.asked['cagrad'], 1)}.",
-            f"Adam's steps, which move the network, hurt one at {percent(of.moved['imgrad'], 1)} and "
-            f"{percent(of.moved['cagrad'], 1)}, those of the uniform loss at {percent(of.moved['unit_scal'], 1)}.",
+        asked, moved = ([percent(value, 1) for value in of[column]] for column in of)
+        said += f"; in training IMGrad asks for one that hurts a task at {asked[0]} of the looks, CAGrad at {asked[1]}"
+        against += (
+            f"; and Adam's steps, which move the network, hurt one at {moved[0]} and {moved[1]}, those of the uniform "
+            f"loss at {moved[2]}"
         )
-    gains = [(per_seed[f"ratio {d:g}"] - per_seed[f"random {d:g}"]).mean() for d in duties]
-    against = [(per_seed[f"ratio {d:g}"] - per_seed[f"cosine {d:g}"]).mean() for d in duties]
-    best = max(per_seed[f"ratio {d:g}"].mean() for d in duties)
+    return Sentence(f"{said}.", f"{against}.")
+
+
+def _of_ratios(ratio_runs: pd.DataFrame) -> Sentence:
+    means = ratio_runs.groupby("problem", sort=False)[["ratio", "left"]].mean()
+    name = means.ratio.idxmax()
+    return Sentence(
+        f"Gradients are least balanced on {problem_label(str(name))}, by a factor of {number(means.ratio[name], 1)}.",
+        f"in the best constant units of the losses {number(means.left[name], 1)} is left of it.",
+    )
+
+
+def _of_progress(over: pd.DataFrame) -> Iterator[Sentence]:
+    """Whether even progress goes with a high Δm, where there are methods enough for a correlation."""
+    if over.methods.max() < 3:
+        return
+    rho = t_interval(over["rho gap"])
+    found = "the more even, the better" if rho.high < 0 else "the less even, the better" if rho.low > 0 else "open"
     yield Sentence(
+        f"Over {int(over.methods.max())} methods the rank correlation of Δm with the gap in progress between tasks is "
+        f"{bounded(*rho[:3], digits=2)}: {found}.",
+        f"within the better half of the methods it is {bounded(*t_interval(over['better gap'])[:3], digits=2)}.",
+    )
+
+
+def _of_gates(per_seed: pd.DataFrame, duties: Sequence[float], always: float) -> Sentence:
+    def gains(other: str) -> str:
+        return listed(_points(per_seed[f"ratio {duty:g}"] - per_seed[f"{other} {duty:g}"]) for duty in duties)
+
+    best = max(per_seed[f"ratio {duty:g}"].mean() for duty in duties)
+    return Sentence(
         "With as many steps behind every gate, acting where gradients are least balanced gains "
-        f"{listed(number(gain, 1, sign=True) for gain in gains)} points of Δm over acting at random (at duties of "
-        f"{listed(percent(100 * duty, 0) for duty in duties)}), and "
-        f"{listed(number(gain, 1, sign=True) for gain in against)} over acting where they conflict.",
+        f"{gains('random')} points of Δm over acting at random (at duties of "
+        f"{listed(percent(100 * duty, 0) for duty in duties)}), and {gains('cosine')} over acting where they conflict.",
         f"in every step the method has a Δm of {percent(always, 1)}, and behind the best of these gates "
         f"{percent(best, 1)}.",
     )

@@ -1649,6 +1649,15 @@ def test_what_a_loss_is_comes_from_a_list() -> None:
             mtl_core.Balancer(key, trunk.parameters(), 2, likelihoods=["cross_entropy", "mse"], **given)
         balance = mtl_core.Balancer(key, trunk.parameters(), 2, likelihoods=["softmax", "gaussian"], **given)
         assert balance.num_tasks == 2
+        by_name = {"tasks": ["a", "b"], "likelihoods": {"b": "gaussian", "a": "softmax"}} | given
+        named = mtl_core.Balancer(key, trunk.parameters(), **by_name)
+        assert list(named.smto.likelihoods) == ["softmax", "gaussian"] == list(balance.smto.likelihoods)
+        with pytest.raises(
+            BadOption, match=r"likelihoods \['a'\] for tasks \['a', 'b'\]; give one per task, by its name"
+        ):
+            mtl_core.Balancer(key, trunk.parameters(), **by_name | {"likelihoods": {"a": "softmax"}})
+        with pytest.raises(BadOption, match="softmax"):
+            mtl_core.Balancer(key, trunk.parameters(), **by_name | {"likelihoods": {"a": "mse", "b": "softmax"}})
     with pytest.raises(Unmet, match="the shape of one sample's features"):
         mtl_core.Balancer("rotograd", trunk.parameters(), 2, lr=0.1, feature_shape=())
     with pytest.raises(BadOption, match=r"two tasks have one name: \['a', 'a'\]"):

@@ -31,6 +31,14 @@ def test_angle_by_hand():
     assert np.isnan(failures.angle(G, np.zeros(2), np.ones(2)))
 
 
+def test_a_small_failure_is_one_and_rounding_is_none(monkeypatch):
+    """Steps whose worst-off task gets −0.001 of them, and −1e-9."""
+    monkeypatch.setattr(failures, "margin", lambda gramian, weights: gramian[0, 1])
+    looks = [SimpleNamespace(of_batch=[[1.0, x], [x, 1.0]]) for x in (-1e-3, -1e-9, 0.5)]
+    found = failures.per_run([SimpleNamespace(config=record(1).config, looks=looks, seconds=1.0)], [0.2])
+    assert found.unit_scal.item() == found.cagrad.item() == pytest.approx(1 / 3)
+
+
 def gramians(count):
     J = RNG.normal(size=(count, 2, 4)) * 10 ** RNG.uniform(-1, 1, (count, 2, 1))
     J[:, 1] -= 2 * J[:, 0] / np.linalg.norm(J[:, 0], axis=-1, keepdims=True)  # in conflict
@@ -88,16 +96,22 @@ def test_imgrad_in_every_reading_fails_wherever_cagrad_does(num_tasks):
         assert (rows @ step).min() >= ((mean + others) @ rows.T).min(1).max()
 
 
-def test_a_rule_outside_the_theorem_would_be_caught(monkeypatch):
-    """IMGrad's place taken by a method that hurts nobody: it repairs failures, and that is counted."""
+@pytest.mark.parametrize("reading", failures.READINGS)
+def test_a_rule_outside_the_theorem_would_be_caught(reading, monkeypatch):
+    """A reading's place taken by a method that hurts nobody: it repairs failures, and each is counted."""
     real = failures.rules
 
     def planted(num_tasks, cs):
         found = real(num_tasks, cs)
-        return found | {"imgrad 0.2": found["mgda"]}
+        return found | {f"{failures.imgrad(reading)} 0.2": found["mgda"]}
 
     monkeypatch.setattr(failures, "rules", planted)
-    assert failures.per_run([record(1)], [0.2]).repairs.sum() > 0
+    found = failures.per_run([record(1)], [0.2])
+    assert found.repairs.item() == round((found.cagrad * found.looks).item()) >= 1
+
+
+def test_one_method_twice_has_one_direction(monkeypatch):
+    real = failures.rules
     monkeypatch.setattr(failures, "rules", lambda K, cs: (found := real(K, cs)) | {"imgrad 0.2": found["cagrad 0.2"]})
     assert failures.per_run([record(1)], [0.2]).close.tolist() == [1]  # one method twice has one direction
 

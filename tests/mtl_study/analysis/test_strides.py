@@ -52,6 +52,17 @@ def test_late_is_the_last_fifth_of_the_steps_and_not_of_the_epochs():
     assert row["gap"] == pytest.approx(0.5) and row["smto"] == "mgda"
 
 
+def test_the_gap_is_that_of_the_last_third_of_the_epochs():
+    """Two of six; in the four before, one task is far behind."""
+    looks = [stride([1.0, 1.0], [1.0, 0.0])]
+    losses = [[1.0, 9.0]] * 4 + [[0.5, 0.7], [0.2, 0.6]]  # gaps 8, 8, 8, 8, 0.2, 0.4
+    base = SimpleNamespace(problem="p", smto="mgda", seed=1, epochs=6)
+    history = [SimpleNamespace(train_losses=row) for row in losses]
+    config = SimpleNamespace(base=base, steps={0})
+    record = SimpleNamespace(config=config, strides=looks, history=history, seconds=1.0, finished=True)
+    assert strides.per_run([record]).gap.item() == pytest.approx(0.3)
+
+
 def test_correlations_over_methods():
     """Δm falls with the gap but for MGDA, the most even and the worst."""
     rows = [("mgda", 0.0, -9.0), ("a", 0.1, 3.0), ("b", 0.2, 2.0), ("c", 0.3, 1.0)]
@@ -90,6 +101,8 @@ def test_a_ratio_and_its_units():
     assert table["times 10"].tolist() == pytest.approx([2.5, 10], rel=1e-4)
     assert table.left.tolist() == pytest.approx([2, 2], rel=1e-4) and table.conflict.tolist() == [1, 1]
     assert len(ratios.of_run(looks([(4.0, 1.0), (0.0, 1.0)], 0.5), [10.0])) == 1
+    skewed = ratios.of_run(looks([(1.0, 1.0), (1.0, 1.0), (8.0, 1.0)]), [10.0])  # the mean logarithm is that of 2 : 1
+    assert skewed.left.tolist() == pytest.approx([2, 2, 4], rel=1e-4)
 
 
 def test_a_unit_of_a_loss_leaves_what_is_left_alone():

@@ -63,9 +63,10 @@ def test_configurations_at_equal_terms():
     first."""
     like = striding().base
     assert [c.smto for c in gates.at_radii(like, [0.2, 0.8], [1])] == ["cagrad", "imgrad"] * 2
-    assert {c.options.get("c", 0.8) for c in gates.at_radii(like, [0.8], [1, 2])} == {0.8}
-    watched = gates.watched(like, ["unit_scal", "cagrad"], 0.4, [1, 2], 5)
-    assert [(w.base.seed, w.base.options) for w in watched[:2]] == [(1, {}), (1, {"c": 0.4})] and watched[2].looks == 5
+    assert [c.options for c in gates.at_radii(like, [0.3, 0.9], [1])] == [{"c": c} for c in (0.3, 0.3, 0.9, 0.9)]
+    watched = gates.watched(like, ["unit_scal", "cagrad", "imgrad"], 0.3, [1, 2], 5)
+    assert [w.base.options for w in watched] == [{}, {"c": 0.3}, {"c": 0.3}] * 2
+    assert [w.base.seed for w in watched] == [1, 1, 1, 2, 2, 2] and watched[2].looks == 5
     ways = [c.options for c in gates.gated(like, "cagrad", 0.4, [0.3, 0.7], [1])]
     assert len({str(way) for way in ways}) == 6 and all(way["inner_options"] == {"c": 0.4} for way in ways)
     assert gates.gated(like, "mgda", 0.4, [0.3], [1])[0].options.get("inner_options", {}) == {}

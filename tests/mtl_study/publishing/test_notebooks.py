@@ -272,6 +272,10 @@ def test_a_night_of_a_notebook_is_shipped_whole(number, tmp_path, monkeypatch):
     decided = [claim for claim in found if claim["verdict"] in ("reproduced", "not reproduced")]
     assert len(decided) >= 4 and {claim["verdict"] for claim in found} <= {"reproduced", "not reproduced", "open"}
     assert [claim for claim in decided if claim["unit"] != "checks" and claim["n"] >= 7]
+    kept = {row["id"]: row for row in json.loads((REPOSITORY / pages.KEPT).read_text())}  # of `make verdicts`
+    assert {claim["id"]: claim["verdict"] for claim in found} == {c["id"]: kept[c["id"]]["verdict"] for c in found}
+    ours, theirs = ([of[c["id"]]["estimate"] or 0 for c in found] for of in ({c["id"]: c for c in found}, kept))
+    assert ours == pytest.approx(theirs, rel=0.01, abs=0.01)
 
 
 @pytest.mark.pinned

@@ -59,6 +59,38 @@ def test_verdicts_as_data_are_the_same_on_every_processor(house):
         assert next(row for row in found if row["id"] == rows[0]["id"])["estimate"] == 0.3333333333
 
 
+def test_a_longer_presets_verdicts_are_kept_and_shown_below_those_of_quick(house, monkeypatch):
+    monkeypatch.setattr(artifacts, "REPOSITORY", house.repository)
+    with pytest.raises(pages.Unreadable, match="make reproduce PRESET=overnight"):
+        pages.keep_verdicts(house.repository)
+    (row,) = json.loads((house.folder / "claims/02_proofs.json").read_text())
+    found = {"verdict": "not reproduced", "estimate": -3.4 - 1e-13, "low": -4.5, "high": -2.3, "unit": "points", "n": 7}
+    at_night = artifacts.root() / "overnight/claims"
+    at_night.mkdir(parents=True)
+    (at_night / "02_proofs.json").write_text(json.dumps([row | found | {"preset": "overnight", "why": "below 0"}]))
+    kept = pages.keep_verdicts(house.repository)
+    assert json.loads(kept.read_text()) == [{"id": "C12"} | found | {"estimate": -3.4, "why": "below 0"}]
+    text, page = house.report().read_text(), house.index()
+    said = "at overnight: not reproduced, −3.40 points (−4.50 to −2.30)"
+    assert f"**Reproduced**, every check passed; {said}." in text and said in page
+    assert "Other verdicts at *overnight*: 1 not reproduced ([C12](#c12))." in text
+    assert "Other verdicts at overnight: 1 not reproduced" in page
+    (at_night / "02_proofs.json").rename(at_night / "01_lines.json")
+    other = {"id": "C1a", "verdict": row["verdict"], "estimate": None, "low": None, "high": None, "unit": "checks"}
+    (at_night / "01_lines.json").write_text(json.dumps([row | other | {"preset": "overnight"}]))
+    assert [row["id"] for row in json.loads(pages.keep_verdicts(house.repository).read_text())] == ["C12", "C1a"]
+
+
+def test_a_verdict_that_is_the_same_at_length_is_not_listed_again(house, monkeypatch):
+    monkeypatch.setattr(artifacts, "REPOSITORY", house.repository)
+    (row,) = json.loads((house.folder / "claims/02_proofs.json").read_text())
+    kept = house.repository / pages.KEPT
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps([row | {"why": "as at quick"}]))
+    text = house.report().read_text()
+    assert "at overnight: reproduced, as at quick" in text and "Other verdicts" not in text
+
+
 def test_a_report_of_incomplete_artifacts_is_refused_by_name_and_nothing_is_removed(house):
     house.report()
     before = house.tracked()

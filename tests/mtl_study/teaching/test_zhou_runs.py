@@ -65,6 +65,7 @@ def test_worlds_of_steps():
 
     assert verdicts("Zhou-steps", trained(0.01, 0.01, 0.3)) == [YES] * 4
     assert verdicts("Zhou-steps", trained(0.2, 0.2, 0.8)) == [NO] * 4
+    assert verdicts("Zhou-steps", trained(0.2, 0.07, 0.8))[2] == NO  # the line is at 5 points
 
 
 def test_worlds_of_correlations():
@@ -172,18 +173,30 @@ def test_what_was_found_is_said_with_what_speaks_against_it():
 
     gated = claims.decide("Zhou-gates", behind(5.0, 6.0, 3.0), preset="quick")
 
-    def found(hurt, steps, apart):
-        given = (looks, steps, behind(5.0, 6.0, 3.0), DUTIES, 7.0, apart)
+    over = pd.DataFrame({"rho gap": [-0.6, -0.5], "better gap": [0.3, -0.2], "methods": 10})
+
+    def found(hurt, steps, apart, over=over):
+        given = (looks, steps, behind(5.0, 6.0, 3.0), DUTIES, 7.0, over, apart)
         return [(one.says, one.against) for one in zhou.findings([gated], walks, hurt, *given).sentences]
 
     apart = differences()
     apart["difference"] = apart.difference.where(apart.c != BEST, 3.0)
-    imgrad, repairs, ratio, asked, gates, judged = found(hurt, of_steps(), apart)
-    assert "in 0 of 1 cell (float64), and in training at equal c IMGrad minus CAGrad is +0.5" in imgrad[0]
-    assert "no failure" in repairs[0] and "at 2.0 % of the looks" in repairs[1]
+    imgrad, repairs, ratio, progress, gates, judged = found(hurt, of_steps(), apart)
+    assert (
+        "in 0 of 1 cell and from fewer in 0 (float64), and in training at equal c IMGrad minus CAGrad is +0.5"
+        in imgrad[0]
+    )
+    assert "no failure" in repairs[0] and "at 2.0 % of these looks" in repairs[1]
+    assert "as the theorem says; in training IMGrad asks for one that hurts a task at 0.0 % of the looks" in repairs[0]
+    assert "and Adam's steps, which move the network, hurt one at 20.1 % and 10.0 %, those of the uniform" in repairs[1]
+    assert progress[0].startswith("Over 10 methods the rank correlation of Δm with the gap in progress")
+    assert progress[0].endswith("is −0.55 (−1.19 to +0.09): open.") and "it is +0.05 (" in progress[1]
     assert "on CL_RR, by a factor of 4.3." in ratio[0] and ratio[1].endswith(" 2.5 is left of it.")
-    assert "hurts a task at" in asked[0] and "Adam's steps" in asked[1]
-    assert "gains +2.0 and +2.0 points" in gates[0] and "a Δm of 7.0 %, and behind the best" in gates[1]
+    assert "gains +2.0 (+2.0 to +2.0) and +2.0 (+2.0 to +2.0) points of Δm over acting at random" in gates[0]
+    assert (
+        "−1.0 (−1.0 to −1.0) over acting where they conflict" in gates[0]
+        and "a Δm of 7.0 %, and behind the best" in gates[1]
+    )
     assert "+0.5 (+0.5 to +0.5) points on CL_RR and −1.0 (−1.0 to −1.0) points on q: what it is credited" in imgrad[0]
     each = "+3.0 (+3.0 to +3.0) points"
     assert imgrad[1] == f"each at its own best c, the difference is {each} on CL_RR and {each} on q."
@@ -196,12 +209,19 @@ def test_what_was_found_is_said_with_what_speaks_against_it():
     one = found(hurt, of_steps(), apart[apart.seed == 1])[0]  # one seed has no interval
     assert one[0].endswith("+0.5 points on q; on CL_RR and q it is open whether that is less than 2 points.")
     told = found(hurt.assign(repairs=[2, 1]), of_steps().iloc[:0], differences()[:0])
-    assert told[0][0].endswith("cell (float64).") and told[0][1].startswith("of the variance between cells")
+    assert told[0][0].endswith("in 0 of 1 cell and from fewer in 0 (float64).") and told[0][1].startswith(
+        "of the variance between cells"
+    )
     assert told[1] == (
         "On the gradients that a run of the uniform loss met IMGrad repairs 3 failures of CAGrad.",
         "the theorem says that there are none to repair.",
     )
-    assert len(told) == 5  # nothing is said of steps
+    ends = ("the more even, the better.", "the less even, the better.")
+    for sign, end in zip((-1, 1), ends, strict=True):
+        sure = over.assign(**{"rho gap": [sign * 0.60, sign * 0.61]})
+        assert found(hurt, of_steps(), apart, sure)[3][0].endswith(end)
+    few = found(hurt, of_steps(), apart, over.assign(methods=2))
+    assert [says[:9] for says, _ in few] == ["On the la", "On the gr", "Gradients", "With as m", "Of 6 stat"]
 
 
 def test_a_gate_by_hand():
