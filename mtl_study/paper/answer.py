@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mtl_study.paper.claims import ERROR, NOT_REPRODUCED, REPRODUCED
+from mtl_study.paper.claims import ERROR, NOT_REPRODUCED, OPEN, REPRODUCED
 from mtl_study.paper.conclusions import CALLED, NUMBER_OF_TASKS, between, not_so_small, points, told
 from mtl_study.words import counted, listed, number, percent, spanned
 
@@ -106,7 +106,7 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
             place += f"; {'nothing larger' if len(edges) > 1 else edges[0]} was tried"
         left += f"; where rate and batch suit the uniform loss best ({place}) {found['led']} lead by "
         left += number(found["left"])
-        shown = ["05c_batch", *shown]
+        shown = ["05c_batch", "05c_batches-table", *shown]
     else:
         both = ways.get("leads_by_rate", {}).get(f"{larger:g}")
         left += f", and where both have the larger one {ways['led']} lead by {number(both)}" if both is not None else ""
@@ -195,10 +195,12 @@ def guide(found: Found, verdicts: Rows) -> list[Advice]:
 
 
 def _by_what_is_decided(advice: Advice, verdicts: Rows) -> Advice:
-    """The advice with those of its claims that the rules decide; that none is decided is said."""
-    decided = tuple(id_ for id_ in advice.claims if _verdict(id_, verdicts) in (REPRODUCED, NOT_REPRODUCED))
-    open_ = "" if decided else " The rules have decided no statement on this yet."
-    return replace(advice, says=advice.says + open_, claims=decided)
+    """The advice with those of its claims that the rules decide. Where they decide none, that is said, with all."""
+    known = {id_: verdict for id_ in advice.claims if (verdict := _verdict(id_, verdicts))}
+    if decided := tuple(id_ for id_, verdict in known.items() if verdict in (REPRODUCED, NOT_REPRODUCED)):
+        return replace(advice, claims=decided)
+    words = f": {listed(f'{i} is open' if v == OPEN else f'{i} {v}' for i, v in known.items())}" if known else ""
+    return replace(advice, says=f"{advice.says} No rule decides this{words}.", claims=tuple(known))
 
 
 def _verdict(id_: str, verdicts: Rows) -> str:
@@ -261,7 +263,7 @@ def _costs(two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> 
             f"{percent(100 * two['first_share'], 0)} of its epochs."
         )
     if _verdict("C13", verdicts) == NOT_REPRODUCED:
-        says += " Methods that read losses only are not free either."
+        says += " Not every method that reads losses only is free."
     yield Advice(says, ("02", "05b"), ("C13", "Time-to-target a", "Xin-compute"), topic="What it costs")
 
 

@@ -743,7 +743,10 @@ def _few(ballot: _Ballot, seeds: int) -> str:
     """ "too few seeds (3, it takes 5)", and for how many of those that are open, if not for all; "" for none."""
     short = [c.estimate.n for c in ballot.having("open") if c.estimate.n < seeds and not _exact(ballot)]
     of = f" for {len(short)}" if len(short) < len(ballot.having("open")) else ""
-    return f"too few seeds{of} ({max(short)}, it takes {seeds})" if short else ""
+    if not short:
+        return ""
+    there = f"{min(short)} to {max(short)}" if min(short) < max(short) else f"{max(short)}"
+    return f"too few seeds{of} ({there}, it takes {seeds})"
 
 
 def _passed(passed: int, n: int) -> str:

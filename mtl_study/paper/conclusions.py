@@ -109,9 +109,9 @@ def judged(verdicts: Iterable[Verdict]) -> Sentence:
     decided = len(of[REPRODUCED]) + len(of[NOT_REPRODUCED])
     says = f"Of {counted(len(verdicts), 'statement')} the rules decide {decided or 'none'}"
     if decided:
-        says += f": {len(of[REPRODUCED]) or 'none'} {_are(of[REPRODUCED])} reproduced"
-        says += f" ({listed(of[REPRODUCED])})" if of[REPRODUCED] else ""
-    against = [f"{listed(of[NOT_REPRODUCED])} {_are(of[NOT_REPRODUCED])} not"] if of[NOT_REPRODUCED] else []
+        says += f": {len(of[REPRODUCED]) or 'none'} {_are(of[REPRODUCED])} reproduced{_named(of[REPRODUCED])}"
+    lost = of[NOT_REPRODUCED]
+    against = [f"{len(lost)} {_are(lost)} not{_named(lost)}"] if lost else []
     against += [f"{len(of[OPEN])} stay{'s' if len(of[OPEN]) == 1 else ''} open"] if of[OPEN] else []
     against += [f"{len(of[BARRED])} cannot be judged on these runs"] if of[BARRED] else []
     if not against:
@@ -144,6 +144,11 @@ def spent(runs: Iterable[Run]) -> str:
         f"{duration(sum(run.seconds for run in known))}; what it reads of others is not counted. {diverged} diverged. "
         f"{frames.flags_in_words(known)}"
     )
+
+
+def _named(ids: Sequence[str]) -> str:
+    """A few claims by name; where they are many, the verdicts say which."""
+    return f" ({listed(ids)})" if 0 < len(ids) <= NAMED else ""
 
 
 def _are(items: Sequence[Any]) -> str:
@@ -432,6 +437,7 @@ CALLED = {
     "norm ratio": "the longest gradient's length over the shortest's",
     "pairwise cosine": "the pairwise cosine",
 }
+NAMED = 5  # claims that a sentence lists; of more it gives the number
 _RIGHT = 10.0  # degrees from a right angle
 
 
@@ -981,7 +987,7 @@ def _of_rates(names: str, leads: Mapping[float, float], batch: int | None) -> Se
     each = [f"{number(value)} at {lr:g}" for lr, value in leads.items()]
     largest = max(leads)
     against = (
-        ["the lead is smaller at the largest rate than at its best: part of it is speed"]
+        ["the lead is smaller at the largest rate than at its best: part of it may be speed"]
         if leads[largest] < max(leads.values())
         else [f"no rate above {largest:g} was tried"]
     )
@@ -1026,15 +1032,21 @@ def _of_batches(by_batch: pd.DataFrame, lr: float, batch: int) -> tuple[Sentence
         f"all have {spanned(by_batch.steps, 'step')}, and so a smaller batch has fewer epochs",
     ]
     sentence = Sentence(
-        f"On CL_RR at the rate {lr:g} the best of the batches {listed(f'{b:g}' for b in sorted(alone))} for the "
-        f"uniform loss, {best:g}, gives it {points(alone[best])} in place of {batch}, for about as many steps; with "
-        f"the rate and the batch that suit it best on validation ({rate:g}, {size:g}) {names} lead by "
-        f"{number(mean)} points (mean).",
+        f"On CL_RR at the rate {lr:g} {_best_of(alone, best)} the uniform loss: {best:g} in place of {batch} gives it "
+        f"{points(alone[best])}, for about as many steps. With the rate and the batch that suit it best on validation "
+        f"({rate:g}, {size:g}) {names} lead by {number(mean)} points (mean).",
         "; ".join([*against, f"{listed(edges)} was tried"] if edges else against) + ".",
     )
     numbers = {"best": int(best), "alone": list(alone[best])[:3], "suits": [f"{rate:g}", int(size)], "left": mean}
     numbers |= {"sizes": sorted(int(b) for b in alone), "edges": edges}
     return sentence, numbers | {"led": names}
+
+
+def _best_of(alone: Mapping[Any, Interval], best: float) -> str:
+    """What other batches do to the uniform loss, by their differences to the one that it has."""
+    if alone[best].low > 0:
+        return "another batch helps"
+    return f"no other batch ({listed((f'{b:g}' for b in sorted(alone)), last='or')}) surely helps"
 
 
 # -- 06: proofs --------------------------------------------------------------------------------------------------------

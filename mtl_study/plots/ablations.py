@@ -205,7 +205,7 @@ def lr_vs_seed(table: pd.DataFrame) -> Axes:
     table = table[np.isfinite(table.ratio)]
     smtos = look.in_order(table.index)
     _, ax = canvas.figure(7.5, 1.2 + 0.36 * len(smtos))
-    ax.axvspan(6, 7, color=canvas.SHADED, zorder=0)
+    ax.axvspan(6, 7, color=canvas.THEIRS, zorder=0)
     ax.set_xscale("log")
     bounds = table[["ratio", "low", "high"]].to_numpy().ravel()
     bounds = [*bounds[np.isfinite(bounds) & (bounds > 0)], 1, 7]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 FEW = 5  # up to so many seeds, each is drawn
 MARKER = 4.5  # half the size of a marker, in points: a name keeps away from it
 SHADED = "#eef3ee"  # what counts as equal, or as near
+THEIRS = "#f3eee4"  # what others found
 
 
 def problem_line(problem: str) -> dict[str, Any]:

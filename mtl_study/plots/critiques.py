@@ -90,6 +90,36 @@ def leads_by_batch(gains: pd.DataFrame) -> pd.DataFrame:
     return table.assign(steps=table["value"].map(gains.groupby("batch").steps.first()))
 
 
+def batches(gains: pd.DataFrame, lr: float, batch: float) -> pd.DataFrame:
+    """The uniform loss by learning rate and batch.
+
+    Args:
+        gains: of `sweeps.gains_by_batch`. lr, batch: those that it has in the paper.
+
+    Returns:
+        A row per learning rate and batch; the caption in `.attrs["caption"]`.
+    """
+    table = gains[gains.smto == "unit_scal"].pivot_table(index="seed", columns=["lr", "batch"], values="delta_m")
+    rows = []
+    for rate, size in table:
+        own = table[rate, size].dropna()
+        gap = inference.t_interval((table[rate, size] - table[lr, batch]).dropna())
+        same = (rate, size) == (lr, batch)
+        rows.append(
+            {"learning rate": f"{rate:g}", "batch": f"{size:g}", "seeds": len(own), "Δm": own.mean()}
+            | {"± Δm": own.std(ddof=1), "minus the paper's": "–" if same else number(gap.mean, 1, sign=True)}
+            | {"95 % interval": "–" if same else captions.interval(gap.low, gap.high, 1)}
+        )
+    found = pd.DataFrame(rows).set_index("learning rate")
+    found.attrs["decimals"] = {"Δm": 1, "± Δm": 1}
+    canvas.caption(
+        found,
+        f"Δm of the uniform loss on CL_RR in percent, higher is better, for {spanned(gains.steps, 'step')}, in whole "
+        f"epochs; and the difference to the paper's setting ({lr:g}, {batch:g}) at the same seed, in points.",
+    )
+    return found
+
+
 def leads(table: pd.DataFrame, setting: str) -> np.ndarray:
     """Each method's lead over the uniform loss by a setting that both share: a line through the means, a dot per seed;
     a panel per learning rate.

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from mtl_core import smtos
 from mtl_study import look
 from mtl_study.analysis import fronts, inference
 from mtl_study.analysis.fronts import FRONT, SWEEP
@@ -139,5 +140,32 @@ def answers(
         "Test Δm in percent, higher is better, of the SMTO and of the run of the sweep that are best on validation; "
         "prices in runs of the uniform loss. To choose the SMTO all of them were run. Differences are paired by seed. "
         "Runs that reach it: of the sweep, on average over all ways to choose so many.",
+    )
+    return found
+
+
+def paces(table: pd.DataFrame) -> pd.DataFrame:
+    """How long an epoch of each method takes, over one of the uniform loss at the same seed.
+
+    Args:
+        table: of `fronts.with_cost`, a row per method and seed, with seconds_per_epoch.
+
+    Returns:
+        A row per method, those that take longest first; the caption in `.attrs["caption"]`.
+    """
+    logs = np.log(table.pivot_table(index="seed", columns="smto", values="seconds_per_epoch"))
+    times = logs.drop(columns="unit_scal").sub(logs["unit_scal"], axis=0)
+    rows = {}
+    for smto in times.mean().sort_values(ascending=False).index:
+        mean, low, high, n = inference.t_interval(times[smto].dropna())
+        ends = captions.interval(np.exp(low), np.exp(high))
+        rows[label(str(smto))] = {"reads": smtos.get(str(smto)).space, "seeds": n, "× uniform loss": np.exp(mean)}
+        rows[label(str(smto))] |= {"95 % interval": ends}
+    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+    found.attrs["decimals"] = {"× uniform loss": 2}
+    canvas.caption(
+        found,
+        "Seconds of an epoch over those of the uniform loss at the same seed: geometric mean; lower is better. Runs "
+        "share their machine with others, so this is rough.",
     )
     return found

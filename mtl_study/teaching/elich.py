@@ -473,8 +473,8 @@ def _of_units(rows: pd.DataFrame, spreads: pd.DataFrame) -> Sentence:
         f"{exact}; with the usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of "
         "their way.",
         f"in training the unit of one loss makes the uniform loss's Δm under Adam vary by {felt} points (standard "
-        f"deviation over the units); under SGD SI, which does not notice units ({unfelt} points), has a Δm of "
-        f"{percent(there, 1)}, against its {percent(here, 1)}{so}",
+        f"deviation over the units); SI under SGD does not notice units ({unfelt} points), and has a Δm of "
+        f"{percent(there, 1)}, the uniform loss under Adam {percent(here, 1)}{so}",
     )
 
 
@@ -511,7 +511,7 @@ def _of_adam(best: pd.DataFrame, interactions: pd.DataFrame) -> Sentence:
     gain, alone = interactions.gain.mean(), interactions.groupby("seed").gain_alone.first().mean()
     given, (of_muon, beyond) = gains(best), _of_muon(best)
     so = (
-        f"; the best method gains {number(given['adam'], 1, sign=True)} over the uniform loss under Adam, and "
+        f". Over the uniform loss the best method gains {number(given['adam'], 1, sign=True)} under Adam and "
         f"{number(given['sgd'], 1, sign=True)} under SGD"
         if given
         else ""
@@ -532,8 +532,8 @@ def _of_adam(best: pd.DataFrame, interactions: pd.DataFrame) -> Sentence:
         )
     return Sentence(
         f"{says}, {single}{so}",
-        f"trainings are short, and SGD may be merely slower: {late['sgd']} of the methods' runs under it are best on "
-        f"validation at their last epoch, {late['adam']} under Adam{beyond}.",
+        f"SGD may be merely slower in trainings as short as these: {late['sgd']} of the methods' runs under it are "
+        f"best at their last epoch (on validation), {late['adam']} under Adam{beyond}.",
     )
 
 
@@ -544,7 +544,7 @@ def _of_muon(best: pd.DataFrame) -> tuple[str, str]:
     if of_muon.empty:
         return "", ""
     gain, alone = (number(of_muon[name].mean(), 1, sign=True) for name in ("gain", "gain_alone"))
-    return f"; from Adam to Muon the uniform loss gains {gain}, single-task models {alone}", f"; {_beyond_muon(best)}"
+    return f". From Adam to Muon the uniform loss gains {gain}, single-task models {alone}", f"; {_beyond_muon(best)}"
 
 
 def _apart(robust: pd.DataFrame, column: str, below: str, above: str, digits: int) -> str:

@@ -348,16 +348,16 @@ def findings(
 
 def _of_imgrad(walks: Mapping[str, Walks], apart: pd.DataFrame) -> Sentence:
     """IMGrad against CAGrad, on the landscape and, where there are runs, in training."""
-    ahead, explained = [], []
+    ahead, explained = dict[str, str](), []
     for precision, these in walks.items():
         reached = grid.reached(these)
         cells, shares = grid.contest(reached), grid.explained(reached)
         more, fewer = int((cells.ahead > cells.behind).sum()), int((cells.ahead < cells.behind).sum())
-        ahead.append(f"{more} of {counted(len(cells), 'cell')} and from fewer in {fewer} ({precision})")
+        ahead[precision] = f"{more} of {counted(len(cells), 'cell')} and from fewer in {fewer}"
         explained.append(f"{_share(shares['step size'])} and {_share(shares['method'])} ({precision})")
     said = (
         "On the landscape with unequal weights IMGrad reaches the optimum from more starts than CAGrad in "
-        f"{listed(ahead)}"
+        f"{_by_precision(ahead)}"
     )
     equal, best = (_leads(apart[of]) for of in (apart.c != BEST, apart.c == BEST))
     if not equal:
@@ -367,9 +367,16 @@ def _of_imgrad(walks: Mapping[str, Walks], apart: pd.DataFrame) -> Sentence:
             f"{listed(explained)}.",
         )
     return Sentence(
-        f"{said}, and in training at equal c IMGrad minus CAGrad is {_by_problem(equal)}{_so(equal)}.",
+        f"{said}. In training at equal c IMGrad minus CAGrad is {_by_problem(equal)}{_so(equal)}.",
         f"each at its own best c, the difference is {_by_problem(best)}.",
     )
+
+
+def _by_precision(said: Mapping[str, str]) -> str:
+    """What is said of each precision, once where it is the same."""
+    if len(set(said.values())) == 1:
+        return f"{next(iter(said.values()))} ({listed(said)})"
+    return listed(f"{words} ({precision})" for precision, words in said.items())
 
 
 def _leads(apart: pd.DataFrame) -> dict[str, Interval]:

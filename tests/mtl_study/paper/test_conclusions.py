@@ -52,7 +52,7 @@ def test_only_decided_verdicts_count_as_decided_and_what_is_not_stands_against_t
         return conclusions.words(vars(conclusions.judged(verdicts)))
 
     assert said(*mixed) == (
-        "Of 4 statements the rules decide 2: 1 is reproduced (C1a). **But** C1b is not; 1 stays open; 1 cannot be "
+        "Of 4 statements the rules decide 2: 1 is reproduced (C1a). **But** 1 is not (C1b); 1 stays open; 1 cannot be "
         "judged on these runs."
     )
     assert said(*mixed[:1]).endswith("decide 1: 1 is reproduced (C1a). **But** C1a rests on 5 seeds, the fewest.")
@@ -61,7 +61,14 @@ def test_only_decided_verdicts_count_as_decided_and_what_is_not_stands_against_t
         "Of 2 statements the rules decide 2: 2 are reproduced (C1a and C12). **But** C12 rests on 2 checks, the fewest."
     )
     assert said(mixed[1], mixed[3]) == (
-        "Of 2 statements the rules decide 1: none are reproduced. **But** C1b is not; 1 cannot be judged on these runs."
+        "Of 2 statements the rules decide 1: none are reproduced. **But** 1 is not (C1b); 1 cannot be judged on these "
+        "runs."
+    )
+    several = [
+        verdict(f"C{i}", word) for word, some in ((REPRODUCED, range(6)), (NOT_REPRODUCED, range(6, 11))) for i in some
+    ]
+    assert said(*several) == (  # up to five are named
+        "Of 11 statements the rules decide 11: 6 are reproduced. **But** 5 are not (C6, C7, C8, C9 and C10)."
     )
     assert said(*mixed[2:]) == (
         "Of 2 statements the rules decide none. **But** 1 stays open; 1 cannot be judged on these runs."
@@ -581,7 +588,7 @@ def test_other_ways_say_what_a_search_finds_and_what_explains_a_lead():
         "CAGrad lead the uniform loss on CL_RR by 10.0 at 0.001 and 8.0 at 0.0025 points (means). **But** the lead is"
         in text
     )
-    assert "part of it is speed; all these runs have the batch 256, so what the batch does is not known." in text
+    assert "part of it may be speed; all these runs have the batch 256, so what the batch does is not known." in text
     assert "9.0 of 10.0 points of lead on CL_RR remain: it is not regularisation" in text
     assert "as short as these. **But** least remains for CAGrad: 8.0 of 10.0." in text
     assert "Of 2 SMTOs that lead the uniform loss in the same settings, 1 owe more of it to optimisation" in text
@@ -629,8 +636,8 @@ def test_other_ways_turn_their_sentences_where_the_numbers_turn():
     assert "At the one learning rate that both have CAGrad lead" in text and "so what the batch does" not in text
     assert "by 10.0 at 0.001 points (means). **But** no rate above 0.001 was tried." in text
     assert (
-        "On CL_RR at the rate 0.001 the best of the batches 32 for the uniform loss, 32, gives it −8.0 points (−20.7 "
-        "to 4.7) in place of 256, for about as many steps; with the rate and the batch that suit it best on "
+        "On CL_RR at the rate 0.001 no other batch (32) surely helps the uniform loss: 32 in place of 256 gives it "
+        "−8.0 points (−20.7 to 4.7), for about as many steps. With the rate and the batch that suit it best on "
         "validation (0.001, 32) CAGrad and EDM lead by 1.0 points (mean). **But** single methods lead by 0.0 to 2.0 "
         "there; all have 375 to 470 steps, and so a smaller batch has fewer epochs." in text
     )

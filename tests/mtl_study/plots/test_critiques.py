@@ -68,6 +68,18 @@ def test_leads_are_drawn_over_a_setting_in_doublings():
     assert "same batch" in ax.figure.get_label() and "All have 375 steps" in ax.figure.get_label()
 
 
+def test_the_uniform_loss_by_rate_and_batch_is_compared_seed_by_seed():
+    """Seed 3 has no run at batch 32. 32 is 1 and 3 points below; the wider rate is 2 above, surely."""
+    values = {(1, 256): [0.0, 4.0, 9.0], (1, 32): [-1.0, 1.0], (2, 256): [2.0, 6.0, 11.0]}
+    rows = [("unit_scal", s, v, lr, b, 400) for (lr, b), of in values.items() for s, v in enumerate(of, 1)]
+    rows.append(("edm", 1, 50.0, 1, 32, 400))
+    table = critiques.batches(pd.DataFrame(rows, columns=["smto", "seed", "delta_m", "lr", "batch", "steps"]), 1, 256)
+    assert list(table.index) == ["1", "1", "2"] and list(table.batch) == ["32", "256", "256"]
+    assert list(table.seeds) == [2, 3, 3] and table["Δm"].tolist() == pytest.approx([0, 13 / 3, 19 / 3])
+    assert list(table["minus the paper's"]) == ["−2.0", "–", "+2.0"]
+    assert list(table["95 % interval"]) == ["−14.7 to 10.7", "–", "2.0 to 2.0"]  # t is 12.7
+
+
 def test_leads_by_batch_leave_out_rates_with_one():
     rows = [
         (m, 1, 5.0 * (m == "edm") - b / 32, lr, b, 300 + b)

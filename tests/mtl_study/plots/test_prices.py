@@ -74,3 +74,13 @@ def test_the_answer_pays_for_all_that_were_tried(rows):
     assert prices.answers({CL_RR: flattered}, NAMES, price).loc["CL_RR", "best SMTO"] == "EDM"
     poor = prices.answers({CL_RR: gains.assign(delta_m=gains.delta_m.where(gains.smto != "fixed", -9.0))}, NAMES, price)
     assert poor["runs that reach it"]["CL_RR"] == "–"
+
+
+def test_an_epochs_price_is_a_geometric_mean_of_pairs():
+    """1.9 and 2.1 times as long as the uniform loss at the same seed; where there is one seed there is no interval."""
+    seconds = {"unit_scal": [1.0, 10.0], "cagrad": [1.9, 21.0], "famo": [1.5, np.nan]}
+    rows = [(smto, seed, s) for smto, two in seconds.items() for seed, s in enumerate(two, 1)]
+    table = prices.paces(pd.DataFrame(rows, columns=["smto", "seed", "seconds_per_epoch"]))
+    assert list(table.index) == ["CAGrad", "FAMO"] and list(table.reads) == ["parameters", "losses"]
+    assert table["× uniform loss"].tolist() == pytest.approx([np.sqrt(1.9 * 2.1), 1.5]) and list(table.seeds) == [2, 1]
+    assert table["95 % interval"].tolist() == ["1.06 to 3.77", "–"]  # t is 12.7, the error of the logarithm 0.05
