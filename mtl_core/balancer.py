@@ -13,7 +13,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from mtl_core.smtos.base import NEEDS, SMTO, GramianWeighting, ProblemInfo, Step
 from mtl_core.smtos.geometry import NonFinite
 from mtl_core.smtos.registry import build
 from mtl_core.smtos.wrapping import Wrapping
-from mtl_core.step import MultiTaskModel, RandomState, autocast_as_now, unseen, without_autocast
+from mtl_core.step import MultiTaskModel, RandomState, autocast_as_now, check_scalars, unseen, without_autocast
 from mtl_core.tasks import Likelihood
 
 EMPTY = "no_gradient"  # flag of a step without any
@@ -37,6 +37,10 @@ Losses = Mapping[str, Tensor | None] | Sequence[Tensor | None] | Tensor
 
 class Unmet(RuntimeError):
     """A method is not given what it needs. The message names the missing call."""
+
+
+class Spoilt(NonFinite):
+    """Losses that a given function computes are NaN or infinite."""
 
 
 class Balancer:
@@ -105,7 +109,10 @@ class Balancer:
         if len(set(self.tasks or ())) < len(self.tasks or ()):
             raise BadOption(f"Balancer: two tasks have one name: {self.tasks}.")
         if not any(p.requires_grad for p in shared):
-            raise BadOption("Balancer: shared holds no trainable parameter; give those of the part that all tasks use.")
+            words = "give those of the part that all tasks use, as list(trunk.parameters()): an iterator serves once."
+            raise BadOption(f"Balancer: shared holds no trainable parameter; {words}")
+        if not isinstance(seed, SupportsIndex):
+            raise BadOption(f"Balancer: seed = {seed!r}: expected a whole number.")
         if not by_name and not isinstance(heads or [], Sequence | nn.ModuleList):
             raise BadOption(f"Balancer: heads in a {type(heads).__name__}; give one per task, by name or in order.")
         each, kinds = self._each("heads", heads), self._each("likelihoods", likelihoods)
@@ -165,6 +172,8 @@ class Balancer:
 
     def begin_epoch(self, lr: float | None = None) -> None:
         """An epoch begins. lr: the optimizer's present step size, where it changes."""
+        if not isinstance(lr, SupportsFloat | None):
+            raise BadOption(f"balance.begin_epoch(lr={lr!r}): expected one number: lr=scheduler.get_last_lr()[0].")
         means = torch.where(self.counts > 0, self.sums / self.counts.clamp(min=1), self.last)
         for smto in self.smtos:
             smto.begin_epoch(self.epoch, means if self.epoch else None, self.lr or 0.0 if lr is None else float(lr))
@@ -194,7 +203,8 @@ class Balancer:
         """Inside, every `backward` is one of so many parts of a step. Each part has weights of its own; their gradients
         are averaged. What a method learns itself moves with every part; `after_step` comes once, with mean losses."""
         if not hasattr(parts, "__index__") or parts < 1 or self._parts > 1:
-            raise BadOption(f"balance.accumulate({parts}): a step has at least one part, and no block is in another.")
+            words = "expected a whole number, at least one part, and no block in another."
+            raise BadOption(f"balance.accumulate({parts!r}): {words}")
         self._parts, self._part = parts, 0
         try:
             yield
@@ -231,6 +241,9 @@ class Balancer:
             Unmet: the method lacks something. NonFinite, BadOption, ValueError: as for the method and for GraphStep.
         """
         named = self._in_order(losses)
+        if not any(p.requires_grad for p in self.model.encoder.parameters()):
+            words = "unfreeze some, or train the heads without a method: sum(losses).backward()."
+            raise ValueError(f"all shared parameters are frozen, so that nothing is left to balance: {words}")
         if isinstance(targets, Tensor):
             raise ValueError(f"targets in one tensor {list(targets.shape)}; give one per task, by name or in order.")
         aims: Any = None if targets is None else list(self._in_order(targets, "targets").values())
@@ -238,17 +251,17 @@ class Balancer:
         if features is not None and not z:
             raise ValueError("the features carry no gradient: no tensor of floats is in the nest, or all are detached.")
         self._check(named, bool(z), aims, second_batch)
-        if features is None and self._first and not isinstance(losses, Tensor):
-            self._warn_of_unshared([loss for loss in named.values() if loss is not None])
         last = self.last
         if any(loss is None for loss in named.values()):  # (`None in` would compare each loss with it)
             values = [loss.detach().to(last) for loss in named.values() if loss is not None]
             last = torch.where(last.isnan(), torch.stack(values).mean(), last)
-        another = None if second_batch is None else self._evaluated(second_batch)
+        another = None if second_batch is None else self._evaluated(second_batch, "second_batch")
         if not isinstance(scaler, torch.amp.GradScaler | None):
             raise ValueError(f"scaler={scaler!r}: expected the torch.amp.GradScaler that steps the optimizer.")
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
         step = GraphStep(self.model, named, last, z, self.replicas, scale, aims or (), another, self.wraps)
+        if self._first and not isinstance(losses, Tensor) and len(step.roots) > 1:
+            self._warn_of_shared(step)
         with without_autocast(self.device):
             gramian = step.gramian("features" if z and not step.around else "parameters") if self.logs else None
             result = self._balanced(step)
@@ -276,13 +289,14 @@ class Balancer:
 
         Raises:
             Unmet: the method wants the dropout masks of the first look, and there was no `begin_step`.
+            NonFinite: a loss is NaN or infinite. The method learns nothing from this step; go on with the next.
         """
         step = self._pending
         if step is None:
             return
         if self._part or self._unmoved():
             raise Unmet("after_step comes after optimizer.step(); nothing has moved since. (balance.skip_step?)")
-        compute, replay = self._evaluated(losses), any(smto.replay for smto in self.smtos)
+        compute, replay = self._evaluated(losses, "after_step"), any(smto.replay for smto in self.smtos)
         start, self._random_state, self._pending = self._random_state, None, None
 
         def again() -> Tensor:
@@ -349,33 +363,48 @@ class Balancer:
             words = "; nothing has moved them since the last backward. (balance.accumulate? balance.skip_step?)"
             self._refuse(["parameters"], words)
 
-    def _warn_of_unshared(self, losses: Sequence[Tensor]) -> None:
-        """Without features, what all of several losses are made of should be in `shared`."""
+    def _warn_of_shared(self, step: GraphStep) -> None:
+        """Without features, what all losses are made of should be in `shared`; with them, no part of a head should."""
         self._first, own = False, set(self.model.parameters())
-        common = [list(p.shape) for p in set.intersection(*(set(leaves([loss], set())[0]) for loss in losses)) - own]
-        if len(losses) > 1 and common:
+        reached = [] if step.features else [set(leaves([loss], set())[0]) for loss in step.roots.values()]
+        if common := [list(p.shape) for p in (set.intersection(*reached) - own if reached else ())]:
             words = f"all losses use parameters (shapes {str(common)[1:-1]}) that are not in `shared`"
             warnings.warn(f"{words}; they are trained as heads are.", stacklevel=3)
+        if step.partly:
+            words = f"only some losses use parameters in `shared` (shapes {str(step.partly)[1:-1]}) above the features"
+            warnings.warn(f"{words}; leave out those of heads: shared=trunk.parameters().", stacklevel=3)
 
     def _unmoved(self) -> bool:
         found = (p not in self._moved and p._version == v and (old is None or p.equal(old)) for p, v, old in self._own)
         return bool(self._own) and all(found)
 
-    def _evaluated(self, function: Callable[[], Losses]) -> Callable[[], Tensor]:
+    def _evaluated(self, function: Callable[[], Losses], name: str) -> Callable[[], Tensor]:
         """A function that computes losses, under the present autocast, as one that gives a tensor [K]. Those with a
-        part that was there before are refused."""
+        part that was there before are refused, and so are those that are not finite, in all processes alike."""
         if not callable(function):
-            raise ValueError("give a function that computes the losses, not their values: lambda: losses.")
+            raise ValueError(f"{name}: give a function that computes the losses, not their values: lambda: losses.")
         autocast = autocast_as_now(self.device)
 
         def evaluate() -> Tensor:
             with autocast():
                 begun = torch.zeros((), requires_grad=True).clone()
-                named = self._in_order(function())
+                given = function()
+            try:
+                named = self._in_order(given)
+                check_scalars({task: v for task, v in named.items() if v is not None})
+            except ValueError as error:
+                raise ValueError(f"{name}: give a function of the losses alone, as in backward: {error}") from None
             graphs = [v for v in named.values() if v is not None and v.requires_grad]
             if is_older(graphs, begun) if torch.is_grad_enabled() else graphs:
-                raise ValueError("the function gives losses that were there before; it has to compute them anew.")
-            return torch.stack([self.last[k] if v is None else v.to(self.last) for k, v in enumerate(named.values())])
+                raise ValueError(f"{name} gives losses that were there before; it has to compute them anew.")
+            if torch.is_grad_enabled() and not graphs:
+                raise ValueError(f"{name} gives losses without a graph; compute them without no_grad() or detach().")
+            values = torch.stack([self.last[k] if v is None else v.to(self.last) for k, v in enumerate(named.values())])
+            finite = zip(named.items(), self.replicas.mean(values.detach()).isfinite().tolist(), strict=True)
+            if spoilt := [task for (task, v), fine in finite if not (v is None or fine)]:
+                words = "The method is as it was before, and learns nothing here: go on with the next batch."
+                raise Spoilt(f"{name} gives losses of tasks {spoilt} that are not finite. {words}")
+            return values
 
         return evaluate
 
@@ -399,6 +428,10 @@ class Balancer:
             self._restore()
             if not isinstance(error, NonFinite) or step.scale is None or not step.losses.isfinite().all():
                 raise
+            if isinstance(error, Spoilt):  # by parameters that an overflow has moved, or by themselves?
+                met = [step.jacobian, *itertools.chain(*(found.values() for found in step.head_gradients))]
+                if all(bool(g.isfinite().all()) for g in met):
+                    raise
         finally:
             idle = self.replicas.idle(step.shared, step.reached)
             found = [None if p in idle and p.grad is not None and not p.grad.any() else p.grad for p in everyone]

@@ -62,6 +62,8 @@ def diagnose(
     Raises:
         ValueError: a loss is no scalar or has no graph, or none depends on what is given; a feature is made of another.
     """
+    if not (isinstance(losses, Mapping | Sequence) or (isinstance(losses, Tensor) and losses.dim())) or not len(losses):
+        raise ValueError("diagnose: give a loss for each task, by name or in order: [loss_a, loss_b].")
     named = losses if isinstance(losses, Mapping) else dict(zip(map(str, range(len(losses))), losses, strict=True))
     z, trained = tensors_in(features), [p for p in parameters_of(shared, "diagnose") if p.requires_grad]
     check_scalars(named)

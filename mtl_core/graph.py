@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
@@ -159,12 +160,15 @@ class GraphStep(Step):
         behind = [[p for p in reached if p not in shared] for reached, _ in found]
         theirs = iter(behind if doors else behind * len(self.roots))
         self.specific = [next(theirs) if k in self.roots else [] for k in range(self.num_tasks)]
-        past = [not shared.isdisjoint(reached) for reached, _ in found]
+        past = [shared.intersection(reached) for reached, _ in found]
+        users = Counter(itertools.chain(*past)) if doors else Counter()
+        self.partly = [list(p.shape) for p in (users.keys() - below) if users[p] < len(past)]
         self.reached = {*below, *itertools.chain(*(reached for reached, _ in found))}
         if doors and not any(met for _, met in found):
             raise ValueError("no loss depends on the features; give what heads took in (and compile no whole network).")
         if not any(past) and shared.isdisjoint(below):
-            raise ValueError("no loss depends on a shared parameter; give what all tasks use (no shards, as FSDP's).")
+            words = "no shards, as FSDP's; copied? only together: copy.deepcopy((network, balance, optimizer))"
+            raise ValueError(f"no loss depends on a shared parameter; give what all tasks use ({words}).")
         if lost := [list(p.shape) for p in below if p not in shared]:
             words = "not in `shared` and would get no gradient. Give all parameters below the features, or no features."
             raise ValueError(f"the features come from parameters or inputs (of shapes {str(lost)[1:-1]}) {words}")

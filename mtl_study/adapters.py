@@ -73,6 +73,8 @@ def from_torchjd(aggregator: Any, key: str = "torchjd") -> type[SMTO]:
         raise BadOption(
             f"from_torchjd: {aggregator!r} is a weighting of torchjd; give an aggregator, such as UPGrad()."
         )
+    if "Aggregator" not in {base.__name__ for base in type(aggregator).__mro__}:
+        raise BadOption(f"from_torchjd: {aggregator!r} is no aggregator of torchjd; give one, such as UPGrad().")
     return type("FromTorchjd", (Torchjd,), {"key": key, "aggregator": aggregator, "of_whom": repr(aggregator)})
 
 
@@ -206,7 +208,12 @@ class _Answered(nn.Module):
 
 def from_libmtl(weighting: type, key: str = "libmtl", **arguments: Any) -> type[SMTO]:
     """A class of SMTOs that follow a weighting class of LibMTL. arguments: of its `backward`; LibMTL's documents have
-    their defaults. One that wants several batches (MoDo, SDMGrad) is refused by BadOption at its first step."""
+    their defaults. Raises BadOption for what is no class. One that wants several batches (MoDo, SDMGrad) is refused by
+    BadOption at its first step."""
+    if not isinstance(weighting, type):
+        raise BadOption(
+            f"from_libmtl: {weighting!r} is no class; give one, as of LibMTL.weighting: from_libmtl(CAGrad)."
+        )
     of_whom = f"{weighting.__module__}.{weighting.__qualname__}"  # part of what a run is (`runs.fingerprint`)
     own = {"key": key, "weighting": weighting, "arguments": arguments, "of_whom": of_whom}
     return type("FromLibMTL", (LibMTL,), own)

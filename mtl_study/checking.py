@@ -62,9 +62,11 @@ def check_smto(smto: type[SMTO] | str, unless: Mapping[str, str] | None = None, 
 
     Raises:
         ChecksFailed: a promise is broken that `unless` does not name.
-        BadOption: `unless` names no check.
+        BadOption: `unless` names no check, or `smto` is no class.
     """
     method, unless = get(smto) if isinstance(smto, str) else smto, dict(unless or {})
+    if not isinstance(method, type) or not issubclass(method, SMTO):
+        raise BadOption(f"check_smto: {method!r} is no class of SMTOs; give the class itself, without (), or a key.")
     for name in unless:
         if name not in CHECKS:
             raise BadOption(f"unless: there is no check {name!r}{nearest(name, CHECKS)}. Checks: {', '.join(CHECKS)}.")

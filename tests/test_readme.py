@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -269,3 +270,10 @@ def test_the_gramian_is_answered() -> None:
     """As CAGrad answers it: both tasks gain."""
     ((call, gramian),) = re.findall(r"`(smtos\.build\(.*?\)\.solve\((.*?)\))`", TEXT)
     assert (np.array(eval(gramian)) @ eval(call) > 0).all()
+
+
+def test_the_switch_for_donated_buffers_can_be_set() -> None:
+    """As the page says it, in a Python that has only just started."""
+    code = re.findall(r"`(\S*import torch\S+|torch\.\S+ = \w+)`", PAGE)
+    assert code[-1].endswith("donated_buffer = False") and len(code) == 2
+    subprocess.run([sys.executable, "-c", "\n".join(["import torch", *code])], check=True)

@@ -34,7 +34,7 @@ NEEDS = {
     "feature_shape": "the shape of one sample's features: Balancer(…, feature_shape=(64,))",
     "heads": "the heads as modules: Balancer(…, heads={…})",
     "trainer": 'a Step that runs the network itself, so it has no place in own loops: take gradients="exact"',
-    "parameters": "its own parameters in the optimizer: Adam([…, *balance.parameters()])",
+    "parameters": 'its parameters in the optimizer: Adam([{"params": network.parameters()}, *balance.parameters()])',
     "begin_epoch": "to be told when an epoch begins: balance.begin_epoch()",
     "transform": "heads that take balance.transform(z, k)",
     "features": "what the heads took in: balance.backward(losses, features=z)",

@@ -79,6 +79,11 @@ def test_what_cannot_be_compared_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             mtl_core.diagnose(losses, features)
+    for none in (z.sum(), {}, [], 3):
+        with pytest.raises(ValueError, match=r"diagnose: give a loss for each task.*\[loss_a, loss_b\]"):
+            mtl_core.diagnose(none, z)
+    wide = torch.ones(2, 2, requires_grad=True)
+    assert mtl_core.diagnose(torch.stack([wide.sum(), wide.square().sum()]), wide).norms.all()
     with pytest.raises(ValueError, match="no tensor is looked for inside SimpleNamespace: give its tensors"):
         mtl_core.diagnose([z.sum()], [z, SimpleNamespace(y=z)])
     layer = nn.Linear(2, 2)

@@ -162,6 +162,18 @@ def test_a_weighting_is_no_aggregator() -> None:
         from_torchjd(UPGradWeighting())
 
 
+@pytest.mark.parametrize("given", ["upgrad", None, lambda rows: rows.mean(0), nn.Linear(1, 1)], ids=str)
+def test_what_is_neither_is_refused_before_a_method_is_made(given: Any) -> None:
+    with pytest.raises(BadOption, match=r"from_torchjd: .* is no aggregator of torchjd; give one, such as UPGrad\(\)"):
+        from_torchjd(given)
+
+
+@pytest.mark.parametrize("given", ["CAGrad", Weighting()], ids=str)
+def test_a_weighting_of_libmtl_is_a_class(given: Any) -> None:
+    with pytest.raises(BadOption, match=r"from_libmtl: .* is no class; give one.*from_libmtl\(CAGrad\)"):
+        from_libmtl(given)
+
+
 def test_an_aggregator_goes_on_where_it_was_saved(tmp_path: Path) -> None:
     """Those that make their buffers in the first step, and also count; in new objects, and in those at hand."""
     for aggregator in (GradVac(), ExcessMTL(), PCD(), UPGrad()):
@@ -380,7 +392,10 @@ def test_both_keep_what_is_expected_of_every_method() -> None:
 def test_two_methods_of_others_are_two_runs():
     """Of one key: their class and settings are part of what a run is."""
 
-    class Mean:
+    class Aggregator:
+        """Torchjd's, in name."""
+
+    class Mean(Aggregator):
         def __init__(self, scale):
             self.scale = scale
 

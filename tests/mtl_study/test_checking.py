@@ -10,7 +10,7 @@ import torch
 
 from mtl_core.options import BadOption
 from mtl_core.smtos.base import SMTO, GramianWeighting, LossWeighting, StepResult
-from mtl_core.smtos.registry import keys
+from mtl_core.smtos.registry import build, keys
 from mtl_study import check_smto
 from mtl_study.checking import CHECKS, ChecksFailed
 
@@ -167,3 +167,9 @@ def test_an_error_in_the_method_is_in_the_report() -> None:
 def test_a_waiver_of_no_check_is_refused() -> None:
     with pytest.raises(BadOption, match=r"no check 'permutations'.*did you mean 'permutation'"):
         check_smto("edm", {"permutations": "why not"})
+
+
+def test_an_object_is_no_class_of_methods() -> None:
+    for given in (build("edm", 3), torch.nn.Linear, 3):
+        with pytest.raises(BadOption, match=r"is no class of SMTOs; give the class itself, without \(\), or a key"):
+            check_smto(given)
