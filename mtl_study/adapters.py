@@ -207,6 +207,6 @@ class _Answered(nn.Module):
 def from_libmtl(weighting: type, key: str = "libmtl", **arguments: Any) -> type[SMTO]:
     """A class of SMTOs that follow a weighting class of LibMTL. arguments: of its `backward`; LibMTL's documents have
     their defaults. One that wants several batches (MoDo, SDMGrad) is refused by BadOption at its first step."""
-    of_whom = f"{weighting.__module__}.{weighting.__qualname__}"  # part of what a run is (`runs.fingerprint`)
+    of_whom = f"{weighting.__module__}.{weighting.__qualname__}"  # part of what a run is (`fingerprints`)
     own = {"key": key, "weighting": weighting, "arguments": arguments, "of_whom": of_whom}
     return type("FromLibMTL", (LibMTL,), own)
