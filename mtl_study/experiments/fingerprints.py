@@ -33,7 +33,8 @@ PACKAGE = ("mtl_core", "mtl_study")
 INSTALLED = {"site-packages", "dist-packages"}
 
 _held: dict[type, str] | None = None
-_read: dict[Path, tuple[Any, str]] = {}  # what was loaded from a file, and the source that the file had then
+#: by file, and what was loaded from it (which lives on here, so that its id stays its own): the source that it had then
+_read: dict[tuple[Path, int], tuple[Any, str]] = {}
 
 
 class CannotTell(BadOption):
@@ -256,9 +257,9 @@ class _Teller:
 
 def _source(path: Path, loaded: Any) -> tuple[str, dict[Path, Any]]:
     """Of a file what it says, as it was when it was loaded, and the files in its folder that it imports."""
-    if loaded is None or path not in _read or _read[path][0] is not loaded:
-        _read[path] = loaded, path.read_text(encoding="utf-8", errors="replace")
-    text = _read[path][1]
+    if loaded is None or (path, id(loaded)) not in _read:
+        _read[path, id(loaded)] = loaded, path.read_text(encoding="utf-8", errors="replace")
+    text = _read[path, id(loaded)][1]
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):

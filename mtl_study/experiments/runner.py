@@ -219,7 +219,7 @@ class _Sweep(Generic[C, R]):
     ) -> None:
         self.configs = {config.key: config for config in configs}
         self.store, self.engine, self.how, self.keep = store, engine, how, keep
-        self.definitions = _definitions()
+        self.definitions = b"" if isinstance(engine, engines.Here) else _definitions()  # known here as they are
         self.todo, self.running = list(self.configs), set[str]()
         self.back: list[tuple[str, Any]] = []
         self.died: list[str] = []
@@ -352,8 +352,8 @@ def _fingerprint(smto: type) -> str | None:
 
 
 def _train(definitions: bytes, config: C, train: Train[C, R], device: str, data_dir: str | None) -> R:
-    """In a worker. definitions: of the methods that are no part of the package."""
-    known = {register(smto): found for smto, found in cloudpickle.loads(definitions)}
+    """In a worker. definitions: of the methods that are no part of the package; none where all are known."""
+    known = {register(smto): found for smto, found in (cloudpickle.loads(definitions) if definitions else [])}
     with fingerprints.held({smto: found for smto, found in known.items() if found}):
         return train(config, device, data_dir)
 

@@ -145,6 +145,7 @@ def test_the_source_is_that_which_was_loaded(tmp_path):
     (tmp_path / "mine_d.py").write_text(text("0.7"))
     assert fingerprint(smto) == one
     assert fingerprint(in_a_file(tmp_path / "mine_d.py", text("0.7"))) != one
+    assert fingerprint(smto) == one
 
 
 def test_another_process_takes_what_it_is_told():
