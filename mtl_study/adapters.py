@@ -214,6 +214,6 @@ def from_libmtl(weighting: type, key: str = "libmtl", **arguments: Any) -> type[
         raise BadOption(
             f"from_libmtl: {weighting!r} is no class; give one, as of LibMTL.weighting: from_libmtl(CAGrad)."
         )
-    of_whom = f"{weighting.__module__}.{weighting.__qualname__}"  # part of what a run is (`runs.fingerprint`)
+    of_whom = f"{weighting.__module__}.{weighting.__qualname__}"  # part of what a run is (`fingerprints`)
     own = {"key": key, "weighting": weighting, "arguments": arguments, "of_whom": of_whom}
     return type("FromLibMTL", (LibMTL,), own)

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl_core.names import nearest
-from mtl_core.options import BadOption
+from mtl_core.options import BadOption, parameters
 from mtl_core.smtos.base import SMTO, ProblemInfo, StepResult
 from mtl_core.smtos.geometry import NonFinite
 from mtl_core.smtos.registry import get
 from mtl_core.step import LossFunction, MultiTaskModel, Step
+from mtl_study.words import listed
 
 K, LR = 3, 0.05
 
@@ -61,8 +62,8 @@ def check_smto(smto: type[SMTO] | str, unless: Mapping[str, str] | None = None, 
         A row per check; print it.
 
     Raises:
-        ChecksFailed: a promise is broken that `unless` does not name.
-        BadOption: `unless` names no check, or `smto` is no class.
+        ChecksFailed: a promise is broken that `unless` does not name, or no object can be made of the class.
+        BadOption: `unless` names no check; `smto` is no class; an option is wrong, or one without a default is missing.
     """
     method, unless = get(smto) if isinstance(smto, str) else smto, dict(unless or {})
     if not isinstance(method, type) or not issubclass(method, SMTO):
@@ -74,6 +75,7 @@ def check_smto(smto: type[SMTO] | str, unless: Mapping[str, str] | None = None, 
     def make() -> SMTO:
         return method(K, **options)
 
+    _check_made(method, make, options)
     found = {}
     for name, check in CHECKS.items():
         try:
@@ -85,8 +87,30 @@ def check_smto(smto: type[SMTO] | str, unless: Mapping[str, str] | None = None, 
         found[name] = (outcome, words)
     report = Report(f"{method.key}: {method.__qualname__} on {K} tasks", found)
     if report.of("broken"):
-        raise ChecksFailed(str(report))
+        which = " ".join(report.of("broken"))
+        raise ChecksFailed(
+            f"{report}\nMend it, or take back what it cannot promise, as one that draws: unless={{check: reason}}, "
+            f'with `make compare` UNLESS="{which}".'
+        )
     return report
+
+
+def _check_made(method: type[SMTO], make: Callable[[], SMTO], options: Mapping[str, Any]) -> None:
+    """Raises what keeps every check from beginning, once."""
+    takes = [p for name, p in parameters(method.__init__).items() if name not in ("self", "num_tasks", *options)]
+    if needed := [p.name for p in takes if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]:
+        raise BadOption(
+            f"{method.key} needs {listed(needed)} and got no value. Give the option a default, or give a value: "
+            f"options={{'{needed[0]}': …}}, with `make compare` OPTIONS='{{\"{needed[0]}\": …}}'."
+        )
+    try:
+        make()
+    except BadOption:
+        raise
+    except Exception as error:
+        raise ChecksFailed(
+            f"{method.key}: {method.__qualname__}({K}) raises {type(error).__name__}: {error}"
+        ) from error
 
 
 # -- the three tasks ---------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from mtl_study import adapters, artifacts
 from mtl_study.analysis import comparisons, delta, frames, inference, rankings, targets
 from mtl_study.checking import Report, check_smto
 from mtl_study.experiments import protocol, runner
+from mtl_study.experiments.fingerprints import fingerprint
 from mtl_study.experiments.runs import BadConfig, Run, RunConfig
 from mtl_study.experiments.store import RunStore
 from mtl_study.look import label
@@ -141,7 +142,10 @@ def load(path: str | os.PathLike[str]) -> type[SMTO]:
     if not file.is_file():
         near = nearest(file.name, [other.name for other in file.parent.glob("*.py")])
         raise BadMethod(f"there is no file {file}{near}. METHOD is a Python file with one class under @register.")
+    smtos.keys()  # all that are taken are known
     name = f"method_{file.stem}"
+    for key in [key for key, smto in REGISTRY.items() if smto.__module__ == name]:
+        del REGISTRY[key]  # of this file, which is read again
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise BadMethod(f"{file} is not a Python file: its name has to end in .py.")
@@ -155,6 +159,8 @@ def load(path: str | os.PathLike[str]) -> type[SMTO]:
         names = listed(sorted(f"{one.__name__} with the key {one.key!r}" for one in methods or found), none="none")
         words = ". Put @register above the class" if found and not methods else ""
         raise BadMethod(f"{file} registers {len(methods)} methods, not one; those with a key: {names}{words}.")
+    methods[0].__module__ = name  # what an adapter has made belongs to the file, too: its source counts
+    fingerprint(methods[0])  # as long as the file is what was loaded
     return methods[0]
 
 
@@ -191,6 +197,7 @@ def against_shipped(
         raise BadMethod(f"{method!r} is no SMTO: expected a class that derives from one of mtl_core.smtos.base.")
     if smtos.get(smto.key) is not smto or smto.__module__.startswith("mtl_core."):
         raise BadMethod(f"{smto.key!r} is a method of the package; a new one has a key of its own.")
+    fingerprint(smto)  # raises where it cannot be told, before any work
     checks = check_smto(smto, unless, **(options or {}))
     records = RunStore(artifacts.REPOSITORY / "results") if shipped is None else shipped
     paper = problem in published.problems() or problem not in problems.PROBLEMS  # an unknown name is refused there

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def gains(frame: pd.DataFrame, single: str = "single", level: float = 0.95) -> p
             f"is measured against, are called so (or as --single says). Methods: {', '.join(dict.fromkeys(names))}."
         )
     meaning = tasks_of([c for c in frame.columns if c not in ("method", "seed")])
-    values = frame[list(meaning)].apply(pd.to_numeric, errors="coerce")
+    said = frame[list(meaning)]
+    values = said.mask(said.map(pd.api.types.is_bool)).apply(pd.to_numeric, errors="coerce")  # True is no number
     if wrong := [f"{c!r}, row {i + 2}" for c in meaning for i in np.flatnonzero(values[c].isna() & ~_empty(frame[c]))]:
         raise BadTable(f"not a number: {'; '.join(wrong)}.")
     if not 0 < level < 1:
@@ -105,7 +107,7 @@ def gains(frame: pd.DataFrame, single: str = "single", level: float = 0.95) -> p
     for words, where in (("infinite", infinite), (f"0 or less in a row of {single!r}; Δm is percent of it", below)):
         if wrong := [c for c in meaning if where[c].any()]:
             raise BadTable(f"{words}: {', '.join(map(repr, wrong))}.")
-    seeds = frame["seed"] if "seed" in frame else frame.groupby(names, sort=False).cumcount() + 1
+    seeds = frame["seed"].map(_seed) if "seed" in frame else frame.groupby(names, sort=False).cumcount() + 1
     long = values.rename(columns=meaning).assign(smto=names, seed=seeds.to_numpy()).set_index(["smto", "seed"])
     long.columns = pd.MultiIndex.from_tuples([key[:2] for key in long.columns], names=["task", "metric"])
     alone = long.loc[[single]].stack(["task", "metric"], future_stack=True).dropna().droplevel("smto").rename("value")
@@ -124,6 +126,16 @@ def gains(frame: pd.DataFrame, single: str = "single", level: float = 0.95) -> p
     if twice := [f"{smto} (seed {seed})" for smto, seed in _twice(methods, ["smto", "seed"])]:
         raise BadTable(f"twice in the table: {', '.join(twice)}.")
     return _measured(methods, alone, tasks, level)
+
+
+def _seed(value: Any) -> str:
+    """A seed in one spelling: " s1" is "s1", and 1.0 is 1, also in a column with texts."""
+    text = str(value).strip()
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return text
+    return f"{number.normalize():f}" if number.is_finite() and abs(number.adjusted()) < 40 else text
 
 
 def _empty(column: pd.Series) -> pd.Series:

@@ -458,4 +458,4 @@ def test_the_core_stays_small():
     lines = {
         path: len(path.read_text(encoding="utf-8").splitlines()) for path in (REPOSITORY / "mtl_core").rglob("*.py")
     }
-    assert sum(lines.values()) <= 8640
+    assert sum(lines.values()) <= 8645

@@ -340,10 +340,14 @@ REGISTRY: dict[str, type[SMTO]] = {}  #: every SMTO by its key; `registry` finds
 
 def register(smto: type[SMTO]) -> type[SMTO]:
     """Class decorator: makes an SMTO known by its key. A class that is defined again (by a notebook, a script or a
-    reloaded module) replaces the old one. Raises BadOption where a different class has the key."""
+    reloaded module) replaces the old one. Raises BadOption where a different class has the key, or it is no name."""
+    key = getattr(smto, "key", None)
+    if not (isinstance(key, str) and key.isascii() and key.isidentifier() and key.islower()):
+        words = "in lower-case letters, digits and _, as key = 'my_method'; records are kept under it"
+        raise BadOption(f"{smto.__qualname__}: {'no key' if key is None else f'key = {key!r}'}; give it one {words}.")
     known = REGISTRY.get(smto.key, smto)
     again = known.__module__ == smto.__module__ and (smto.__module__ == "__main__" or known.__name__ == smto.__name__)
     if known is not smto and not again:
-        raise BadOption(f"two SMTOs are called {smto.key!r}.")
+        raise BadOption(f"two SMTOs are called {smto.key!r}; give {smto.__qualname__} another key.")
     REGISTRY[smto.key] = smto
     return smto

@@ -20,7 +20,7 @@ import joblib
 from mtl_core import progress, smtos
 from mtl_core.files import clear_leftovers
 from mtl_core.smtos.base import REGISTRY, register
-from mtl_study.experiments import checkpoints, engines, leases, training
+from mtl_study.experiments import checkpoints, engines, fingerprints, leases, training
 from mtl_study.experiments.engines import Engine, EngineLost, Failure
 from mtl_study.experiments.runs import BadConfig, Run, RunConfig
 from mtl_study.experiments.store import C, R, RunStore, Store, StoreError, record_config
@@ -92,6 +92,7 @@ def run(
     )
 
 
+@fingerprints.held()
 def records(
     configs: Iterable[C],
     store: Store[C, R],
@@ -218,7 +219,7 @@ class _Sweep(Generic[C, R]):
     ) -> None:
         self.configs = {config.key: config for config in configs}
         self.store, self.engine, self.how, self.keep = store, engine, how, keep
-        self.definitions = _definitions()
+        self.definitions = b"" if isinstance(engine, engines.Here) else _definitions()  # known here as they are
         self.todo, self.running = list(self.configs), set[str]()
         self.back: list[tuple[str, Any]] = []
         self.died: list[str] = []
@@ -337,17 +338,24 @@ def _definitions() -> bytes:
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
-        return cloudpickle.dumps(foreign)
+        return cloudpickle.dumps([(smto, _fingerprint(smto)) for smto in foreign])
     finally:
         for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
 
 
+def _fingerprint(smto: type) -> str | None:
+    """None where it cannot be told: then no run is of this method."""
+    with contextlib.suppress(fingerprints.CannotTell):
+        return fingerprints.fingerprint(smto)
+    return None
+
+
 def _train(definitions: bytes, config: C, train: Train[C, R], device: str, data_dir: str | None) -> R:
-    """In a worker. definitions: of the methods that are no part of the package."""
-    for smto in cloudpickle.loads(definitions):
-        register(smto)
-    return train(config, device, data_dir)
+    """In a worker. definitions: of the methods that are no part of the package; none where all are known."""
+    known = {register(smto): found for smto, found in (cloudpickle.loads(definitions) if definitions else [])}
+    with fingerprints.held({smto: found for smto, found in known.items() if found}):
+        return train(config, device, data_dir)
 
 
 def _described(config: C) -> str:

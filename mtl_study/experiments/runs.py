@@ -14,15 +14,12 @@ after `"record": ` without the last brace.
 
 from __future__ import annotations
 
-import dis
 import hashlib
-import inspect
 import json
 import re
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import lru_cache
-from types import CodeType, FunctionType
 from typing import Annotated, Any, Literal, Self, overload
 
 from pydantic import (
@@ -44,6 +41,7 @@ from mtl_core.names import nearest
 from mtl_core.smtos import registry
 from mtl_core.tasks import Task
 from mtl_study import streets  # noqa: F401  (draws the embedded source)
+from mtl_study.experiments.fingerprints import fingerprint
 
 UNKNOWN = "instruction set unknown"  # of records from before 27 November 2026
 #: settings that came later, with what older records have
@@ -286,69 +284,6 @@ def _smto_code_version(key: str, options: Mapping[str, Any]) -> Any:
     own: Any = smto.code_version if smto.__module__.startswith("mtl_core.") else fingerprint(smto)
     inner = options.get("inner")
     return [own, _smto_code_version(inner, options.get("inner_options") or {})] if inner else own
-
-
-COMPILERS_OWN = {"PUSH_NULL", "PRECALL", "RESUME", "NOP", "CACHE"}  # these depend on the code around a class, too
-CONSTANTS = (bool, int, float, str, bytes, tuple, frozenset)  # what nothing can be added to while a run goes on
-UNTOLD = ("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__firstlineno__")
-
-
-def _globals_of(code: CodeType) -> set[str]:
-    """The names that code looks up around it, that of functions within it included."""
-    inside = (_globals_of(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return {one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"}.union(*inside)
-
-
-def _attributes(one: type, told: Callable[[Any], Any]) -> list[Any]:
-    return [[name, told(value)] for name, value in sorted(vars(one).items()) if name not in UNTOLD]
-
-
-def fingerprint(smto: type) -> str:
-    """Of a class and its bases outside the package, and of the functions, classes and constants of its own cell, script
-    or file that they use: changes with their code and values, and not with where or when they are read."""
-    helpers: dict[str, Any] = {}
-
-    def told(value: Any) -> Any:
-        match value:
-            case None | bool() | int() | float() | str() | bytes():
-                return repr(value)
-            case list() | tuple():
-                return [told(item) for item in value]
-            case set() | frozenset():
-                return sorted(map(repr, value))
-            case dict():
-                return [[repr(name), told(item)] for name, item in value.items()]
-            case staticmethod() | classmethod():
-                return told(value.__func__)
-            case property():
-                return [told(value.fget), told(value.fset)]
-            case FunctionType():
-                value = inspect.unwrap(value)
-                look(value)
-                return [told(value.__code__), told(value.__defaults__), told(value.__kwdefaults__)]
-            case CodeType():
-                return [told_instruction(one) for one in dis.get_instructions(value) if one.opname not in COMPILERS_OWN]
-        return type(value).__qualname__
-
-    def look(function: FunctionType) -> None:
-        """Notes what a function uses of its own file."""
-        if function.__module__ != smto.__module__ or smto.__module__.startswith("mtl_study."):
-            return
-        for name in sorted(_globals_of(function.__code__) - helpers.keys()):
-            found: Any = function.__globals__.get(name)
-            found = inspect.unwrap(found)
-            if isinstance(found, CONSTANTS) or getattr(found, "__module__", "") == smto.__module__:
-                helpers[name] = None  # one that uses itself is told once
-                helpers[name] = _attributes(found, told) if isinstance(found, type) else told(found)
-
-    def told_instruction(one: dis.Instruction) -> list[Any]:
-        jumps = one.opcode in dis.hasjrel or one.opcode in dis.hasjabs  # how far depends on what the compiler adds
-        return [one.opname.replace("METHOD", "ATTR"), None if jumps else told(one.argval)]
-
-    ours = [base for base in smto.__mro__ if not base.__module__.startswith(("mtl_core.", "torch.", "builtins"))]
-    parts = [_attributes(base, told) for base in ours]
-    parts += [sorted(helpers.items())] if helpers else []
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

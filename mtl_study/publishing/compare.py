@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import html
+import json
 from pathlib import Path
+from typing import Any
 
 from mtl_core import files
+from mtl_core.datasets.base import DataNotFound
 from mtl_core.options import BadOption
 from mtl_study import artifacts, commands, newcomer, parameters
 from mtl_study.checking import ChecksFailed
@@ -42,8 +45,19 @@ def write(found: newcomer.Found, folder: Path) -> Path:
     return folder / "index.html"
 
 
+def options_of(text: str) -> dict[str, Any]:
+    """The method's options, as JSON. Raises BadOption."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise BadOption(f"OPTIONS = {text}: {error}; expected JSON, as OPTIONS='{{\"alpha\": 0.5}}'.") from None
+    if not isinstance(found, dict):
+        raise BadOption(f"OPTIONS = {text}: expected names and values, as OPTIONS='{{\"alpha\": 0.5}}'.")
+    return found
+
+
 @commands.ends(
-    (newcomer.BadMethod, ChecksFailed, BadConfig, BadOption, NotInPaper, parameters.BadParameters),
+    (newcomer.BadMethod, ChecksFailed, BadConfig, BadOption, NotInPaper, parameters.BadParameters, DataNotFound),
     failed=(runner.RunFailed,),
 )
 def main(arguments: list[str] | None = None) -> int:
@@ -54,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="quick", help="whose records: quick or overnight")
     parser.add_argument("--workers", type=int, help="training processes; default: one per core, or per GPU")
     parser.add_argument("--data", help="the folder that holds MNIST/raw, for overnight")
+    parser.add_argument("--unless", default="", help="checks that it does not promise: 'permutation scaling'")
+    parser.add_argument("--options", default="", help="of the method, as JSON: '{\"alpha\": 0.5}'")
     given = parser.parse_args(arguments)
     if not given.method:
         parser.error("which method? make compare METHOD=mine.py, a Python file with one class under @register")
@@ -61,6 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
     found = newcomer.against_shipped(
         given.method,
         given.problem,
+        options=options_of(given.options),
+        unless=dict.fromkeys(given.unless.replace(",", " ").split(), "not promised, says UNLESS"),
         store=artifacts.REPOSITORY / "runs" / "compare",
         workers=given.workers,
         data_dir=given.data,

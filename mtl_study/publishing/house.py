@@ -55,6 +55,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "records, words and looks": (
         "mtl_study.experiments.runs",
+        "mtl_study.experiments.fingerprints",
         "mtl_study.experiments.store",
         "mtl_study.experiments.checkpoints",
         "mtl_study.experiments.digits",

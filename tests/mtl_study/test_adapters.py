@@ -22,7 +22,7 @@ import mtl_study
 from mtl_core.options import BadOption
 from mtl_core.smtos.registry import build
 from mtl_study.adapters import _Answered, from_libmtl, from_torchjd
-from mtl_study.experiments.runs import fingerprint
+from mtl_study.experiments.fingerprints import fingerprint
 
 FACTS = json.loads((Path(__file__).parents[1] / "data" / "libmtl.json").read_text())
 REFUSED = {  # of LibMTL's: in which words

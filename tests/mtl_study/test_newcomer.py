@@ -12,8 +12,9 @@ from mtl_core.smtos.base import REGISTRY
 from mtl_study import artifacts, newcomer, parameters
 from mtl_study.analysis import inference
 from mtl_study.checking import ChecksFailed
-from mtl_study.experiments import protocol
-from mtl_study.experiments.runs import BadConfig
+from mtl_study.experiments import protocol, runner
+from mtl_study.experiments.fingerprints import fingerprint
+from mtl_study.experiments.runs import BadConfig, RunConfig
 from mtl_study.experiments.store import RunStore
 from mtl_study.publishing import compare
 
@@ -32,6 +33,12 @@ class InverseNorms(GramianWeighting):
         weights = 1 / np.sqrt(gramian.diagonal())
         return weights / weights.sum()
 """
+ALPHA = MINE.replace(
+    "    def weights",
+    "    def __init__(self, num_tasks: int, alpha: float = 1.0) -> None:\n"
+    "        super().__init__(num_tasks)\n        self.alpha = alpha\n\n    def weights",
+)
+DRAWN = MINE.replace("1 / np.sqrt(gramian.diagonal())", "1.0 + np.arange(len(gramian))")
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +128,20 @@ def test_a_file_may_take_over_a_method_of_torchjd(tmp_path):
         "from torchjd.aggregation import UPGrad\nfrom mtl_core.smtos.base import register\n"
         "from mtl_study import from_torchjd\nMine = register(from_torchjd(UPGrad(), key='theirs'))\n"
     )
-    assert newcomer.load(path).key == "theirs"
+    one = fingerprint(newcomer.load(path))
+    again = newcomer.load(path)
+    assert again.key == "theirs" and fingerprint(again) == one
+    path.write_text(path.read_text() + "SCALE = 2\n")
+    assert fingerprint(newcomer.load(path)) != one
+
+
+def test_a_method_that_was_edited_is_another_one(tmp_path, mine):
+    """Its whole file counts: a dict beside the class is no part of its code."""
+    keys = []
+    for alpha in (0.5, 3.0, 0.5):
+        mine.write_text(MINE.replace("@register", f'CONFIG = {{"alpha": {alpha}}}\n\n@register'))
+        keys.append(RunConfig.of(problem=CL_RR, smto=newcomer.load(mine).key, seed=1, lr=0.01, **TINY).key)
+    assert keys[0] == keys[2] != keys[1]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +153,15 @@ def test_a_file_may_take_over_a_method_of_torchjd(tmp_path):
             "registers 2 methods, not one.*: InverseNorms with the key 'inverse_norms_of_mine' and Other",
         ),
         (MINE.replace("@register", ""), "registers 0 methods, not one.*'inverse_norms_of_mine'. Put @register above"),
-        (MINE.replace("inverse_norms_of_mine", "edm"), "two SMTOs are called 'edm'"),
+        (MINE.replace("inverse_norms_of_mine", "edm"), "two SMTOs are called 'edm'; give InverseNorms another key"),
+        (MINE.replace("inverse_norms_of_mine", "../x"), r"InverseNorms: key = '\.\./x'; give it one in lower-case"),
+        (MINE.replace('    key = "inverse_norms_of_mine"\n', ""), "InverseNorms: no key; give it one in lower-case"),
+        (MINE.replace("gramian.diagonal()", "gramian[0]"), r"Mend it.* UNLESS=.*permutation"),
+        (
+            ALPHA.replace(" = 1.0", ""),
+            r"^inverse_norms_of_mine needs alpha and got no value.*OPTIONS='{\"alpha\": …}'\.$",
+        ),
+        (ALPHA.replace("self.alpha = alpha", "1 / 0"), r"^[^\n]*InverseNorms\(3\) raises ZeroDivisionError: [^\n]*$"),
         (MINE.replace("gramian.diagonal()", "gramian[0]"), "broken"),
     ],
 )
@@ -151,3 +179,31 @@ def test_the_command_says_what_is_wrong(tmp_path, mine, capsys):
     assert "did you mean" in capsys.readouterr().err
     assert compare.main(["--method", str(mine), "--preset", "quik"]) == 2
     assert "quik" in capsys.readouterr().err
+    assert compare.main(["--method", str(mine), "--preset", "overnight", "--data", str(tmp_path)]) == 2
+    assert "train-images" in capsys.readouterr().err
+    for wrong in ("{alpha: 1}", "[1]"):
+        assert compare.main(["--method", str(mine), "--options", wrong]) == 2
+        assert "expected" in capsys.readouterr().err
+    assert compare.main(["--method", str(mine), "--unless", "permutatoin"]) == 2
+    assert "did you mean 'permutation'" in capsys.readouterr().err
+
+
+def test_the_command_passes_on_what_a_method_needs(tmp_path, monkeypatch, capsys):
+    """UNLESS and OPTIONS get as far as the first run."""
+    planned = []
+
+    def stop(plan, *_, **__):
+        planned.extend(plan)
+        raise runner.RunFailed("no further")
+
+    monkeypatch.setattr(runner, "run", stop)
+    path = tmp_path / "mine.py"
+    path.write_text(DRAWN)
+    assert compare.main(["--method", str(path)]) == 2
+    assert 'UNLESS="permutation"' in capsys.readouterr().err and not planned
+    assert compare.main(["--method", str(path), "--unless", "permutation, scaling"]) == 1
+    planned.clear()
+    path.write_text(ALPHA)
+    assert compare.main(["--method", str(path), "--options", '{"alpha": 0.5}']) == 1
+    assert {str(config.options) for config in planned if config.smto != "unit_scal"} == {"{'alpha': 0.5}"}
+    assert capsys.readouterr().err.splitlines()[-1] == "no further"

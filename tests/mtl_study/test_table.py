@@ -61,9 +61,27 @@ def test_without_a_column_of_seeds_rows_count_as_seeds():
     assert found.delta_m == pytest.approx(10.0) and found.low < 10 < found.high
 
 
+@pytest.mark.parametrize("other", ["1.0", "01", "1e0", "1 "])
+@pytest.mark.parametrize("last", ["", "mgda, last, .5, .7, .015\n"])
+def test_seeds_are_the_same_in_any_spelling(other, last, tmp_path):
+    """Numbers are matched and text is stripped, also where one row makes a column of texts of it."""
+    expected = table.gains(frame())
+    (tmp_path / "t.csv").write_text((TEXT.replace("sum, 1,", f"sum, {other},") + last).strip(), encoding="utf-8")
+    found = table.gains(table.read(tmp_path / "t.csv"))
+    assert found.loc["sum"].tolist() == pytest.approx(expected.loc["sum"].tolist())
+    named = TEXT.replace(", 1,", ", s1,").replace("sum, s1,", "sum, s1 ,")
+    assert table.gains(frame(named)).loc["sum"].tolist() == pytest.approx(expected.loc["sum"].tolist())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ((".0171", "True"), "not a number: 'depth ↓', row 6"),
+        (
+            (".0160\nsingle, 2, , , .0170\nsum", "True\nsingle, 2, , , False\nsum"),
+            "not a number: 'depth ↓', row 4; .*5",
+        ),
+        (("mgda, 2, .53", "mgda, 1.0, .53"), "twice in the table: mgda .seed 1"),
         (("seg/mIoU ↑", "seg/mIoU"), "end it in ↑"),
         (("seg/accuracy", "seg/mIoU"), "columns 'seg/mIoU ↑' and 'seg/mIoU up' are of one metric"),
         (("method,", "methods,"), "no column 'method' .did you mean 'methods'"),

@@ -17,7 +17,8 @@ from mtl_core.smtos.edm import EDM
 from mtl_core.smtos.unit_scal import UnitScal
 from mtl_study import artifacts
 from mtl_study.experiments import merge, runs, training
-from mtl_study.experiments.runs import TRAINER_CODE_VERSION, BadConfig, BadRecord, Packed, Run, RunConfig, fingerprint
+from mtl_study.experiments.fingerprints import fingerprint
+from mtl_study.experiments.runs import TRAINER_CODE_VERSION, BadConfig, BadRecord, Packed, Run, RunConfig
 
 TINY = {"train_size": 64, "val_size": 20, "test_size": 20, "epochs": 1, "batch_size": 64, "lr": 0.002, "seed": 0}
 
