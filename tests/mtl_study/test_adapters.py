@@ -162,13 +162,15 @@ def test_a_weighting_is_no_aggregator() -> None:
         from_torchjd(UPGradWeighting())
 
 
-@pytest.mark.parametrize("given", ["upgrad", None, lambda rows: rows.mean(0), nn.Linear(1, 1)], ids=str)
+@pytest.mark.parametrize(
+    "given", ["upgrad", None, lambda rows: rows.mean(0), nn.Linear(1, 1)], ids=["key", "none", "function", "module"]
+)
 def test_what_is_neither_is_refused_before_a_method_is_made(given: Any) -> None:
     with pytest.raises(BadOption, match=r"from_torchjd: .* is no aggregator of torchjd; give one, such as UPGrad\(\)"):
         from_torchjd(given)
 
 
-@pytest.mark.parametrize("given", ["CAGrad", Weighting()], ids=str)
+@pytest.mark.parametrize("given", ["CAGrad", Weighting()], ids=["key", "object"])
 def test_a_weighting_of_libmtl_is_a_class(given: Any) -> None:
     with pytest.raises(BadOption, match=r"from_libmtl: .* is no class; give one.*from_libmtl\(CAGrad\)"):
         from_libmtl(given)
