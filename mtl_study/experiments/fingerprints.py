@@ -14,6 +14,7 @@ import dis
 import functools
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ from mtl_core.options import BadOption
 COMPILERS_OWN = {"PUSH_NULL", "PRECALL", "RESUME", "NOP", "CACHE"}  # these depend on the code around a class, too
 UNTOLD = {"__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__firstlineno__"}
 UNTOLD |= {"__static_attributes__", "_abc_impl"}
+#: what pydantic makes of a class's fields, with the class's place in memory
+UNTOLD |= {"__pydantic_core_schema__", "__pydantic_validator__", "__pydantic_serializer__", "__signature__"}
 PACKAGE = ("mtl_core", "mtl_study")
 INSTALLED = {"site-packages", "dist-packages"}
 
@@ -133,6 +136,8 @@ class _Teller:
                 return self.tell(value.__func__)
             case property():
                 return [self.tell(one) for one in (value.fget, value.fset, value.fdel)]
+            case re.Pattern():
+                return [self.tell(value.pattern), value.flags]
             case functools.cached_property():
                 return self.tell(value.func)
             case CodeType():

@@ -144,6 +144,24 @@ def test_a_method_that_was_edited_is_another_one(tmp_path, mine):
     assert keys[0] == keys[2] != keys[1]
 
 
+@pytest.mark.slow
+@pytest.mark.training
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_record_is_found_again_wherever_it_was_made(tmp_path, mine, workers):
+    """In another process there is neither the file nor its source; the record is that of the method all the same."""
+    mine.write_text(f"CONFIG = {{}}\n{ALPHA}")
+    (tmp_path / "theirs.py").write_text(
+        "from torchjd.aggregation import UPGrad\nfrom mtl_core.smtos.base import register\n"
+        "from mtl_study import from_torchjd\nMine = register(from_torchjd(UPGrad(), key='theirs'))\n"
+    )
+    methods = [newcomer.load(path).key for path in (mine, tmp_path / "theirs.py")]
+    configs = [RunConfig.of(problem=CL_RR, smto=key, seed=1, lr=0.01, **TINY) for key in methods]
+    store = RunStore(tmp_path / "store")
+    runs = runner.run(configs, store, workers=workers)
+    assert [run.key for run in runs] == [config.key for config in configs]
+    assert len(list(store)) == 2 and all(store.get(config) for config in configs)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -11,13 +11,17 @@ from mtl_study.experiments import fingerprints
 from mtl_study.experiments.fingerprints import CannotTell, fingerprint
 
 METHOD = """
-import dataclasses, functools, threading
+import dataclasses, functools, re, threading
 import numpy as np
+import pydantic
 import torch
 from mtl_core.smtos.base import LossWeighting
 
 @dataclasses.dataclass
 class Settings:
+    alpha: float
+
+class Model(pydantic.BaseModel):
     alpha: float
 
 def scaled(alpha):
@@ -50,6 +54,8 @@ VALUES = {
     "bound": ("Settings(0.5).__eq__", "VALUE(losses)"),
     "cached": ("functools.lru_cache(lambda: 0.5)", "VALUE() * losses"),
     "module": ("torch.nn.PReLU(init=0.5)", "VALUE(losses)"),
+    "pattern": ('re.compile("5")', "VALUE"),
+    "model": ("Model(alpha=0.5)", "VALUE.alpha * losses"),
     "generator": ("np.random.default_rng(5)", "VALUE.random()"),
 }
 
