@@ -161,7 +161,7 @@ class GraphStep(Step):
         theirs = iter(behind if doors else behind * len(self.roots))
         self.specific = [next(theirs) if k in self.roots else [] for k in range(self.num_tasks)]
         past = [shared.intersection(reached) for reached, _ in found]
-        users = Counter(itertools.chain(*past)) if doors else Counter()
+        users = Counter(itertools.chain(*past))
         self.partly = [list(p.shape) for p in (users.keys() - below) if users[p] < len(past)]
         self.reached = {*below, *itertools.chain(*(reached for reached, _ in found))}
         if doors and not any(met for _, met in found):
