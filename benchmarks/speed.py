@@ -213,7 +213,7 @@ def waits() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def entry(problem_name: str = "multimnist/CL_RR", rounds: int = 60, device: torch.device = CPU) -> pd.DataFrame:
+def entry(problem_name: str = "multimnist/CL_RR", rounds: int = 180, device: torch.device = CPU) -> pd.DataFrame:
     """One training step of every method through mtl_core.Balancer, as in your own loop, over the trainer's step:
     medians of six pairs of networks, since where their tensors happen to be in memory moves a ratio by two percent.
 
@@ -825,7 +825,7 @@ class BenchPart(NamedTuple):
 PARTS = {
     "steps": BenchPart(_steps, 60, (2, 10)),
     "waits": BenchPart(_waits, 1, (0, 40)),
-    "entry": BenchPart(_entry, 60, (4, 10)),
+    "entry": BenchPart(_entry, 180, (4, 10)),
     "loading": BenchPart(_load, 20, (0.8, 160)),
     "upsampling": BenchPart(_upsampling, 20, (1, 10)),
     "encoder": BenchPart(_encoder, 5, (7, 30)),
