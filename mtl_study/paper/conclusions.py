@@ -1044,9 +1044,8 @@ def _of_batches(by_batch: pd.DataFrame, lr: float, batch: int) -> tuple[Sentence
 
 def _best_of(alone: Mapping[Any, Interval], best: float) -> str:
     """What other batches do to the uniform loss, by their differences to the one that it has."""
-    if alone[best].low > 0:
-        return "another batch helps"
-    return f"no other batch ({listed((f'{b:g}' for b in sorted(alone)), last='or')}) surely helps"
+    others = listed((f"{b:g}" for b in sorted(alone)), last="or")
+    return f"another batch ({others}) helps" if alone[best].low > 0 else f"no other batch ({others}) surely helps"
 
 
 # -- 06: proofs --------------------------------------------------------------------------------------------------------

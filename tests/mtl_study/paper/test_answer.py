@@ -171,13 +171,36 @@ def test_the_guide_follows_the_verdicts(changed):
     assert not any("may be none" in answered(found)[3] for found in (ahead, behind))
     (*_, five) = answered(changed("02b", rival=["1/√K", -0.28]))
     assert five.endswith("what IMTL gains at one learning rate, the number of tasks alone −0.28.")
-    assert "The cosine C is not shown to tell" in guide(changed("02b", rho=-0.6, p=0.001))  # the lengths tell more
     found = guide(changed("02b", rho=-0.9, p=0.001), C13=NOT_REPRODUCED, C1b=NOT_REPRODUCED, Xin_utility=REPRODUCED)
     assert (
         "Not every method that reads losses only is free." in found["What it costs"]
         and "paper's order of the methods" in found["When an SMTO pays"]
     )
     assert "fixed weights do as well" in found["When an SMTO pays"]
+
+
+@pytest.mark.parametrize(
+    ("others", "tells"),
+    [
+        ({"rho": -0.9, "p": 0.001}, True),
+        ({"rho": 0.9, "p": 0.001}, True),
+        ({"rho": -0.9, "p": 0.001, "rival": ["norm ratio", -0.95]}, False),  # the lengths tell more
+        ({"rho": -0.9, "p": 0.001, "rival": ["norm ratio", 0.95]}, False),
+        ({"rho": -0.6, "p": 0.001, "rival": ["1/√K", 0.6]}, False),  # and as much
+        ({"rho": -0.9, "p": 0.001, "rival": ["1/√K", None]}, True),  # one task count in all problems: nothing to rank
+        ({"rho": -0.9, "p": 0.06}, False),
+        ({"rho": None, "p": None}, False),
+    ],
+)
+def test_the_cosine_tells_where_it_is_sure_and_stronger_than_every_rival(others, tells, changed):
+    topics = [topic for topic in guide(changed("02b", **others)) if "cosine" in topic]
+    assert topics == ["The cosine C tells" if tells else "The cosine C is not shown to tell"]
+
+
+def test_without_problems_nothing_is_said_of_the_cosine(changed):
+    without = changed("02b", problems=0)
+    assert not any("cosine" in topic for topic in guide(without)) and "cosine" not in answered(without)[4]
+    assert "Over 1 problem it has" in guide(changed("02b", problems=1))["The cosine C is not shown to tell"]
 
 
 def test_each_kind_of_data_is_described_once_with_the_seeds_of_all_its_statements(numbers):

@@ -57,7 +57,9 @@ def test_a_lead_that_regularisation_explains(rows):
     assert len(axes) == 1 and "early stopping chooses the same one" in axes[0].get_title(
         loc="left"
     )  # two would be the same
-    stopped = table.assign(delta_m=table.delta_m + 3 * table.early_stopping)
+    stopped = table.assign(delta_m=table.delta_m + 3 * (table.early_stopping & (table.smto == "edm")))
+    early = ablations.table_of_regularisation(stopped).loc["EDM", ["lead, none", "lead, best for each", "shrank by"]]
+    assert early.tolist() == pytest.approx([4, 3, 1])  # none: at the last epoch
     axes = ablations.regularisation(stopped)
     assert [ax.get_title(loc="left") for ax in axes] == ["last epoch", "with early stopping"]
     of_edm = [next(line for line in ax.lines if line.get_label() == "EDM").get_ydata()[0] for ax in axes]
@@ -93,6 +95,8 @@ def test_lr_vs_seed_marks_an_interval_without_upper_bound():
     )
     ax = ablations.lr_vs_seed(table)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["CAGrad", "EDM"]
+    (shaded,) = ax.patches
+    assert (shaded.get_x(), shaded.get_x() + shaded.get_width()) == (6, 7)
     arrows = [line for line in ax.lines if line.get_marker() == ">"]
     assert [line.get_ydata()[0] for line in arrows] == [1]
     intervals = {
@@ -105,7 +109,8 @@ def test_lr_vs_seed_marks_an_interval_without_upper_bound():
 
 
 def test_compute_parity_joins_the_widths_of_the_uniform_loss(rows):
-    us = rows("unit_scal", [(-11, -11), (-10, -10), (-9, -9)]).assign(width=1.0, seconds=2.0, lr=0.001)
+    """At the median of the seconds, and the mean of the gains; the rate that comes first has the full colour."""
+    us = rows("unit_scal", [(-14, -14), (-9, -9), (-7, -7)]).assign(width=1.0, seconds=[1.0, 2.0, 6.0], lr=0.001)
     table = pd.concat([us, us.assign(width=2.0, seconds=4.0, delta_m=-6.0), us.assign(smto="edm", seconds=3.0)])
     ax = ablations.compute_parity(table)
     (line,) = lines_of(ax, LOOK["unit_scal"].colour)
@@ -113,3 +118,7 @@ def test_compute_parity_joins_the_widths_of_the_uniform_loss(rows):
     assert [text.get_text() for text in ax.texts] == ["× 1", "× 2"]
     again = ablations.compute_parity(pd.concat([table, us.assign(lr=0.002), us.assign(smto="cdtt", lr=0.002)]))
     assert texts(again) == ["Unit. Scal., 0.001", "Unit. Scal., 0.002", "CDTT, 0.002", "EDM, 0.001"]
+    faces = {line.get_label(): to_rgb(line.get_markerfacecolor()) for line in again.lines if len(line.get_xdata())}
+    ours = LOOK["unit_scal"].colour
+    assert [faces[f"Unit. Scal., {lr}"] for lr in (0.001, 0.002)] == [to_rgb(ours), to_rgb("white")]
+    assert faces["EDM, 0.001"] == to_rgb(LOOK["edm"].colour)

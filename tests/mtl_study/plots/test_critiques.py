@@ -25,11 +25,12 @@ def test_similarity_has_a_point_per_weights_and_states_the_correlation(rows):
 
 
 def test_the_two_parts_of_a_difference_are_drawn_with_their_sum():
+    """Of three seeds whose mean is not their median; the interval is t · √3/√3 = 4.303 to either side."""
     table = pd.DataFrame(
         [
-            (CL_RR, smto, "c", seed, g + o, g, o)
+            (CL_RR, smto, "c", seed, g + o + of_g + of_o, g + of_g, o + of_o)
             for smto, g, o in [("cagrad", 1.0, 4.0), ("edm", -2.0, 3.0)]
-            for seed in (1, 2)
+            for seed, of_g, of_o in ((1, -1, 4), (2, -1, -1), (3, 2, -3))
         ],
         columns=["problem", "smto", "config", "seed", "difference", "generalisation", "optimisation"],
     )
@@ -43,8 +44,11 @@ def test_the_two_parts_of_a_difference_are_drawn_with_their_sum():
     assert [bar.get_y() + bar.get_height() / 2 for bar in ax.patches] == pytest.approx([-0.17, 0.17, 0.83, 1.17])
     thin = [line for line in ax.lines if line.get_linewidth() == 1 and np.ptp(line.get_ydata()) == 0]
     drawn = [[*line.get_xdata(), line.get_ydata()[0]] for line in thin]
-    assert drawn == [pytest.approx([1, 1, -0.17]), pytest.approx([-2, -2, 0.83])]  # on the bars of generalisation
-    assert "CL_RR: every method against the uniform loss, mean of 2 seeds" in ax.figure.get_label()
+    half = pytest.approx(4.303, abs=1e-3)
+    assert [(low + high) / 2 for low, high, _ in drawn] == pytest.approx([1, -2])
+    assert [(high - low) / 2 for low, high, _ in drawn] == [half, half]
+    assert [y for *_, y in drawn] == pytest.approx([-0.17, 0.83])  # on the bars of generalisation
+    assert "CL_RR: every method against the uniform loss, mean of 3 seeds" in ax.figure.get_label()
 
 
 def test_leads_are_drawn_over_a_setting_in_doublings():
@@ -62,6 +66,7 @@ def test_leads_are_drawn_over_a_setting_in_doublings():
         line = next(line for line in panel.lines if line.get_label() == "CAGrad")
         np.testing.assert_allclose(line.get_xdata(), [32, 64, 128])
         np.testing.assert_allclose(line.get_ydata(), means, atol=1e-12)
+        assert [list(line.get_ydata()) for line in panel.lines if line.get_linestyle() == "--"] == [[0, 0]]
         assert panel.get_title() == f"learning rate {lr}" and panel.get_xscale() == "log"
         assert [t.get_text() for t in panel.get_xticklabels()] == ["32", "64", "128"]
     assert ax.get_ylim() == other.get_ylim()

@@ -80,6 +80,16 @@ def test_the_table_of_ends_tells_those_that_forget_their_start():
     assert table["distance of the ends"]["Unit. Scal."] < 0.01 < 1 < table["distance of the ends"]["EDM"]
 
 
+def test_of_a_methods_ends_the_smallest_angle_is_in_the_table():
+    """By hand from the Jacobians of a walk that arrives and of one that has just begun."""
+    walked = [walk(TOY, smtos.build("edm", 2), (0, 2), 0.12, steps) for steps in (100, 1)]
+    units = [TOY.jacobian(one.points[-1]) for one in walked]
+    units = [gradients / np.linalg.norm(gradients, axis=1, keepdims=True) for gradients in units]
+    far, near = (np.rad2deg(np.arccos(first @ second)) for first, second in units)
+    assert far > 178 and near < 150
+    assert start_here.ends(TOY, {"edm": walked})["smallest angle"].tolist() == pytest.approx([near])
+
+
 def test_of_one_pair_words_and_weights_agree():
     """120°, 4 : 1: the mean harms task 2, the bisector weighs by 1/|g| and harms none."""
     _, table = start_here.one_pair(Pair(120, 4), ["unit_scal", "edm"])

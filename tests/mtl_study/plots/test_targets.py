@@ -31,6 +31,7 @@ def test_every_run_is_a_dot_at_its_share_and_who_never_gets_there_stands_on_the_
     np.testing.assert_allclose(dots[1], [0.5, 0.8, 1.25])  # a quarter beyond the uniform loss
     bars = {line.get_ydata()[0]: line.get_xdata()[0] for line in ax.lines if line.get_marker() == "|"}
     assert bars == {0: 0.6, 1: 0.8}
+    assert [list(line.get_xdata()) for line in ax.lines if line.get_linestyle() == "--"] == [[1, 1]]
     two = targets.times(times(unit_scal=[1, 1], edm=[0.5, 0.8]))  # of an even number of seeds the slower one
     assert [line.get_xdata()[0] for line in two.lines if line.get_marker() == "|"] == [0.8]
     assert ax.get_xticklabels()[-1].get_text() == "not\nreached"

@@ -477,7 +477,7 @@ PLANTED = {
         solvers.cosines(proofs.equal_rows(1, 4, np.random.default_rng(0))[0])[1],  # the notebook calls it
     ],
     "equal_bits": ["abcde", "cde", "ade", "ace", "acd", {"a", "x"}, 5],
-    "felt_epsilon": [1e-9, 1e-6, 0, -1e-3, 2.0, "small"],
+    "felt_epsilon": [1e-9, 1e-7, 0, -1e-3, 2.0, "small"],
     "sign_sgd": [
         lambda g: sign_sgd(g, beta=0.0),
         lambda g: -sign_sgd(g),
@@ -631,6 +631,7 @@ HINTS = {
     "least_c": "between the two | the sine | not below 0 | holds 0 | ratio of the lengths | +0.127 | longer gradient",
     "pcgrad_weights": "Take the mean | is below 0 | projects nothing | wrong length | to sum 1 | plain mean",
     "agreeing_goals": "one nearer than | not agree enough | too equally long | one cell | is outside",
+    "felt_epsilon": "take a larger one | 6.0 % already | cancels altogether | not below 0 | SGD with momentum",
     "gate": "second term | here are 51 | not all | 1 is for open",
 }
 

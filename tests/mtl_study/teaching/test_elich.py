@@ -12,6 +12,7 @@ from mtl_study import artifacts
 from mtl_study.analysis import conflicts
 from mtl_study.analysis.confounds import ALONE, interaction
 from mtl_study.experiments.probes import Look
+from mtl_study.look import BLUE, VERMILION
 from mtl_study.paper import claims, conclusions
 from mtl_study.paper.claims import NOT_REPRODUCED, REPRODUCED
 from mtl_study.plots import canvas
@@ -290,13 +291,17 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
     best = pd.DataFrame(numbers, columns=["smto", "optimizer", "factor", "seed", "delta_m", "inside"])
     ax = figures.under_optimizers(best[best.factor == 1])
     assert [text.get_text() for text in ax.get_xticklabels()] == ["UW", "single-task"]
-    assert {line.get_markerfacecolor() for line in ax.lines if len(line.get_xdata()) == 2} >= {"none"}
+    dots = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "None"]
+    faces = [(line.get_color(), line.get_markerfacecolor()) for line in dots]
+    inside, at_the_edge = (figures.OPTIMIZER[optimizer][0] for optimizer in ("adam", "sgd"))
+    assert faces == [(inside, inside)] * 2 + [(at_the_edge, "none")] * 2
     ax = figures.over_units(best, [("uw", "adam"), ("uw", "sgd")])
     assert [(list(line.get_xdata()), line.get_linestyle()) for line in ax.lines[:2]] == [
         ([0.1, 1.0], "-"),
         ([0.1, 1.0], "--"),
     ]
     assert [line.get_label() for line in ax.lines[:2]] == ["UW, Adam", "UW, SGD with momentum"]
+    assert [line.get_markerfacecolor() for line in ax.lines[:2]] == [ax.lines[0].get_color(), "none"]
     assert ax.get_xscale() == "log"
     g = np.random.default_rng(0).normal(size=(2, 8, 5))
     gramian = np.einsum("ksp,ltp->kslt", g, g)
@@ -305,6 +310,8 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
     drawn = figures.bands({"multimnist/CL_RR": pairs, "multimnist/CL_CR": pairs})
     low, high = drawn.flat[0].lines[0].get_xdata()
     assert (low, high) == tuple(pairs[pairs.between == "tasks"].cosine.quantile([0.025, 0.975]))
+    coloured = {line.get_label(): line.get_color() for line in drawn.flat[0].lines if line.get_marker() == "o"}
+    assert coloured["between tasks"] == VERMILION and coloured["between samples"] == BLUE  # as the caption says
     for ax, column in zip(drawn.flat, ("cosine", "magnitude", "left"), strict=True):
         dots = {line.get_label(): line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"}
         for between, said in pairs.groupby("between")[column].mean().items():
