@@ -248,15 +248,16 @@ from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.store import RunStore
 
 folder, seeds, engine = Path(sys.argv[1]), [int(seed) for seed in sys.argv[2].split(",")], sys.argv[3]
-log, ends = folder.parent / "log", folder.parent / "ends"
+def place(name):  # which is not part of what the method is
+    return Path(os.environ["SWEEP"]) / name
 
 @register
 class Mine(LossWeighting):
     key = "mine"
     def begin_epoch(self, epoch, mean_losses, lr):
-        for place in (log, ends):
-            place.mkdir(exist_ok=True)
-        (log / f"{time.time_ns()}-{os.getpid()}").touch()
+        for name in ("log", "ends"):
+            place(name).mkdir(exist_ok=True)
+        (place("log") / f"{time.time_ns()}-{os.getpid()}").touch()
         if not hasattr(training.Training, "silently"):
             training.Training.silently = training.Training.epoch
             training.Training.epoch = said
@@ -267,7 +268,7 @@ class Mine(LossWeighting):
 def said(self):
     self.silently()
     if not self.unfinished:
-        (ends / f"{self.config.seed}-{time.time_ns()}").touch()
+        (place("ends") / f"{self.config.seed}-{time.time_ns()}").touch()
 
 settings = dict(problem="multimnist/CL_RR", lr=0.002, epochs=EPOCHS, batch_size=64, val_size=40, test_size=40)
 configs = [RunConfig.of(smto="mine", seed=s, train_size=TRAIN, **settings) for s in seeds]
@@ -316,7 +317,7 @@ class Sweep:
             code += "reproduce.parameters.problems_of = lambda *_: []; "  # a toy has no schema
             code += f"reproduce.main(['--artifacts', {str(toy / 'out')!r}], Path({str(toy)!r}))"
             command = [sys.executable, "-c", code]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "SWEEP": str(self.store.parent)}
         return subprocess.Popen(
             command,
             stderr=subprocess.PIPE,
@@ -537,7 +538,7 @@ def test_kills_at_random_moments(tmp_path, monkeypatch, engine, notebook, kills)
     seeds, dice, temporary = list(range(12)), random.Random(1), tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    undisturbed = Sweep(tmp_path / "undisturbed", epochs=3)
+    undisturbed = Sweep(tmp_path / "undisturbed", epochs=3, notebook=notebook)
     undisturbed.run(seeds)
     sweep = Sweep(tmp_path / "killed", epochs=3, notebook=notebook)
     left, expected = kills, Counter(seeds)
