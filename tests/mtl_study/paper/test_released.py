@@ -51,10 +51,16 @@ def test_the_table_in_the_docs_is_this_one():
 
 
 def test_gradients_on_the_digits_are_seldom_so_equally_long_that_slsqp_stays():
-    """D50 in docs/defects.md: mean lengths of an epoch under the uniform loss, two tasks, the condition at c = 0.5."""
+    """D50 in docs/defects.md: mean lengths of an epoch under the uniform loss, two tasks, the condition at c = 0.5. At
+    rates from 0.01 networks die, and have no gradients."""
     shortest, stays = [], []
     for run in store.RunStore(REPOSITORY / "results").records("multimnist"):
-        if run.config.smto == "unit_scal" and run.config.optimizer == "adam" and not run.config.units:
+        if (
+            run.config.smto == "unit_scal"
+            and run.config.optimizer == "adam"
+            and run.config.lr < 0.01
+            and not run.config.units
+        ):
             for epoch in run.history:
                 if len(run.config.definition.tasks) == 2:
                     lengths = epoch.gradients["parameters"].norms

@@ -257,5 +257,8 @@ def test_the_whole_paper_preset_runs_dry(tmp_path, start_cluster):
     assert of_two.keys() == tables.keys()
     measured = ["its price", "price of trying all"]  # in seconds of these trainings
     one, two = ({k: v.drop(columns=measured, errors="ignore") for k, v in of.items()} for of in (tables, of_two))
-    assert [name for name in one if not one[name].equals(two[name])] == []
+    assert [
+        name for name in one if name != "05b_paces" and not one[name].equals(two[name])
+    ] == []  # that is all seconds
+    assert set(one["05b_paces"].index) == set(two["05b_paces"].index)
     assert rests_on(judged(folder, "0[78]*")) == rests_on(judged(other, "0[78]*"))  # whose tables hold no runs
