@@ -261,13 +261,13 @@ def _claims(path: Path) -> list[dict[str, Any]]:
 
 
 def with_longer(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The claims, each with what a longer preset says, where that is known, as one more reading."""
+    """The claims of quick, each with what a longer preset says, where that is known, as one more reading."""
     kept = {
         row["id"]: {"reading": AT_LENGTH} | {name: row[name] for name in READING} for row in _kept(artifacts.REPOSITORY)
     }
     return [
         claim | {"also": [*claim["also"], kept[claim["id"]]]}
-        if claim["id"] in kept and claim["preset"] != LONGER
+        if claim["id"] in kept and claim["preset"] == "quick"
         else claim
         for claim in claims
     ]

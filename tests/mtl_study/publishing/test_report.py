@@ -89,6 +89,8 @@ def test_a_verdict_that_is_the_same_at_length_is_not_listed_again(house, monkeyp
     kept.write_text(json.dumps([row | {"why": "as at quick"}]))
     text = house.report().read_text()
     assert "at overnight: reproduced, as at quick" in text and "Other verdicts" not in text
+    assert pages.with_longer([row | {"preset": "smoke"}])[0]["also"] == []  # smoke is no evidence, and shows none
+    assert [one["verdict"] for one in pages.with_longer([row])[0]["also"]] == ["reproduced"]
 
 
 def test_a_report_of_incomplete_artifacts_is_refused_by_name_and_nothing_is_removed(house):
