@@ -65,8 +65,7 @@ def regularisation(table: pd.DataFrame) -> np.ndarray:
                 values = rows[(rows.dropout == dropout) & (rows.weight_decay == decay)].delta_m.dropna()
                 means.append(values.mean() if len(values) else np.nan)
                 at = np.full(len(values), x + shift)
-                style = {"color": LOOK[smto].colour, "marker": LOOK[smto].marker}
-                ax.scatter(at, values, s=13, alpha=0.45, linewidths=0, zorder=2, **style)
+                canvas.dots(ax, at, values, LOOK[smto].colour, LOOK[smto].marker, size=3.6, alpha=0.45, zorder=2)
             ax.plot(np.arange(len(settings)) + shift, means, linestyle="none", markersize=7.5, markeredgecolor="white",
                     zorder=3, marker=LOOK[smto].marker, color=LOOK[smto].colour, label=look.label(smto))  # fmt: skip
         for x in range(1, len(settings)):
@@ -254,9 +253,7 @@ def compute_parity(table: pd.DataFrame) -> Axes:
             style = look.line(smto)
             for width, rows in over_seeds:
                 at = np.full(len(rows), seconds[width])
-                ax.scatter(
-                    at, rows.delta_m, s=14, alpha=0.4, linewidths=0, color=style["color"], marker=style["marker"]
-                )
+                canvas.dots(ax, at, rows.delta_m, style["color"], style["marker"], size=3.7, alpha=0.4)
             style |= {"markersize": 8, "markeredgecolor": "white", "markeredgewidth": 0.7, "zorder": 3}
             if smto == "unit_scal" and len(rates) > 1:
                 tint = shade(style["color"], rates.index(lr), len(rates))

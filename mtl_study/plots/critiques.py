@@ -136,7 +136,7 @@ def leads(table: pd.DataFrame, setting: str) -> np.ndarray:
             rows = there[there.smto == smto]
             shift = 1 + 0.02 * (place - (len(smtos) - 1) / 2)
             canvas.lines(ax, rows.assign(value=rows["value"] * shift), "value", "lead", markersize=4, markevery=1)
-            ax.plot(rows["value"] * shift, rows["lead"], ".", color=look.LOOK[smto].colour, alpha=0.5, markersize=5)
+            canvas.dots(ax, rows["value"] * shift, rows["lead"], look.LOOK[smto].colour, "o", size=2.5, alpha=0.5)
         ax.set_xscale("log", base=2)
         ax.set_xticks(values, [f"{value:g}" for value in values])
         ax.minorticks_off()

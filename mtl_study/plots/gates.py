@@ -65,7 +65,7 @@ def failures(per_run: pd.DataFrame) -> np.ndarray:
             said = {"asked": "the direction asked for", "moved": "the step that Adam makes"}[column]
             name = said if row == 0 else None
             left.barh(row + offset, 100 * rows[column].mean(), 0.3, color=colour, alpha=0.8, label=name)
-            left.plot(100 * rows[column], [row + offset] * len(rows), ".", color=INK, markersize=4)
+            canvas.dots(left, 100 * rows[column], [row + offset] * len(rows), INK, "o", "y", size=2)
         canvas.strip(right, row, rows.share, LOOK[smto].colour, LOOK[smto].marker)
     for ax in axes.flat:
         ax.set_yticks(range(len(methods)), [label(smto) for smto in methods] if ax is left else [])

@@ -197,7 +197,7 @@ def hurt(per_run: pd.DataFrame, rules: Sequence[str]) -> np.ndarray:
             colour = LOOK[RULES.get(rule, rule.split()[0])].colour
             mean = 100 * runs[rule].mean()
             ax.barh(i, mean, color=colour, alpha=0.45, height=0.7)
-            ax.plot(100 * runs[rule], [i] * len(runs), "o", color=colour, markersize=3, alpha=0.6)
+            canvas.dots(ax, 100 * runs[rule], [i] * len(runs), colour, "o", "y", size=3, alpha=0.6)
             ax.text(1.05 * max(highest, 1), i, number(mean, 1), ha="left", va="center", fontsize=8)
         ax.set_yticks(range(len(rules)), [rule_name(r) for r in rules] if ax is axes.flat[0] else [], fontsize=8.5)
         ax.set_ylim(len(rules) - 0.5, -0.5)

@@ -31,7 +31,7 @@ def times(table: pd.DataFrame, by: targets.Unit = "epochs") -> Axes:
         values = table[table.smto == smto][column].to_numpy()
         at = np.where(np.isfinite(values), values, edge)
         apart = place + np.linspace(-0.2, 0.2, len(at)) if len(at) > 1 else [place]  # seeds side by side
-        ax.plot(at, apart, look.LOOK[smto].marker, color=look.LOOK[smto].colour, markersize=5)
+        canvas.dots(ax, at, apart, look.LOOK[smto].colour, look.LOOK[smto].marker, "y", size=5)
         ax.plot(np.quantile(at, 0.5, method="higher"), place, "|", color=look.INK, markersize=14, zorder=4)
     ax.axvline(1, color=look.INK, linestyle="--", linewidth=1)
     ax.axvline(edge, color=look.FAINT, linewidth=1)

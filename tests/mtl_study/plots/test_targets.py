@@ -24,11 +24,10 @@ def times(problems=("multimnist/CL_RR",), **shares):
 def test_every_run_is_a_dot_at_its_share_and_who_never_gets_there_stands_on_the_right():
     ax = targets.times(times(unit_scal=[1, 1, 1], imtl=[0.5, 0.8, math.inf], cagrad=[0.6, 0.6, 0.7]))
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["CAGrad", "IMTL"]  # the uniform loss is the line at 1
-    dots = {
-        round(np.mean(line.get_ydata())): sorted(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 3
-    }
-    np.testing.assert_allclose(dots[0], [0.6, 0.6, 0.7])
-    np.testing.assert_allclose(dots[1], [0.5, 0.8, 1.25])  # a quarter beyond the uniform loss
+    points = np.vstack([marks.get_offsets() for marks in ax.collections])
+    np.testing.assert_allclose(points[:, 1], [-0.2, 0, 0.2, 0.8, 1, 1.2], atol=1e-9)  # seeds next to each other
+    np.testing.assert_allclose(points[:3, 0], [0.6, 0.6, 0.7])
+    np.testing.assert_allclose(points[3:, 0], [0.5, 0.8, 1.25])  # a quarter beyond the uniform loss
     bars = {line.get_ydata()[0]: line.get_xdata()[0] for line in ax.lines if line.get_marker() == "|"}
     assert bars == {0: 0.6, 1: 0.8}
     assert [list(line.get_xdata()) for line in ax.lines if line.get_linestyle() == "--"] == [[1, 1]]
@@ -41,7 +40,7 @@ def test_every_run_is_a_dot_at_its_share_and_who_never_gets_there_stands_on_the_
 
 def test_seconds_are_drawn_as_seconds_and_said_to_be_rough():
     ax = targets.times(times(unit_scal=[1], cagrad=[0.4]), by="seconds")
-    assert any(np.allclose(line.get_xdata(), 0.8) for line in ax.lines)
+    assert any(np.allclose(marks.get_offsets()[:, 0], 0.8) for marks in ax.collections)
     assert "roughly" in ax.figure.get_label()
 
 
