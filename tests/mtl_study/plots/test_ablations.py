@@ -57,6 +57,10 @@ def test_a_lead_that_regularisation_explains(rows):
     assert len(axes) == 1 and "early stopping chooses the same one" in axes[0].get_title(
         loc="left"
     )  # two would be the same
+    dots = np.vstack([seeds.get_offsets() for seeds in axes[0].collections])
+    for place, dropout in enumerate((0.0, 0.5)):
+        runs = table[table.early_stopping & (table.dropout == dropout)]
+        assert sorted(dots[dots[:, 0].round() == place, 1]) == pytest.approx(sorted(runs.delta_m))
     stopped = table.assign(delta_m=table.delta_m + 3 * (table.early_stopping & (table.smto == "edm")))
     early = ablations.table_of_regularisation(stopped).loc["EDM", ["lead, none", "lead, best for each", "shrank by"]]
     assert early.tolist() == pytest.approx([4, 3, 1])  # none: at the last epoch
@@ -115,6 +119,8 @@ def test_compute_parity_joins_the_widths_of_the_uniform_loss(rows):
     ax = ablations.compute_parity(table)
     (line,) = lines_of(ax, LOOK["unit_scal"].colour)
     assert line.get_xydata() == pytest.approx(np.array([[2, -10], [4, -6]], dtype=float))
+    dots = {(*point,) for seeds in ax.collections for point in np.asarray(seeds.get_offsets())}
+    assert dots == {(2, -14), (2, -9), (2, -7), (4, -6), (3, -14), (3, -9), (3, -7)}  # a dot per seed
     assert [text.get_text() for text in ax.texts] == ["× 1", "× 2"]
     again = ablations.compute_parity(pd.concat([table, us.assign(lr=0.002), us.assign(smto="cdtt", lr=0.002)]))
     assert texts(again) == ["Unit. Scal., 0.001", "Unit. Scal., 0.002", "CDTT, 0.002", "EDM, 0.001"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 
 from mtl_study import look
@@ -66,6 +67,9 @@ def test_leads_are_drawn_over_a_setting_in_doublings():
         line = next(line for line in panel.lines if line.get_label() == "CAGrad")
         np.testing.assert_allclose(line.get_xdata(), [32, 64, 128])
         np.testing.assert_allclose(line.get_ydata(), means, atol=1e-12)
+        dots = np.vstack([seeds.get_offsets() for seeds in panel.collections if isinstance(seeds, PathCollection)])
+        seeds = [(v, mean + e) for v, mean in zip((32, 64, 128), means, strict=True) for e in (-0.5, 0.5)]
+        np.testing.assert_allclose(dots[np.lexsort(dots.T[::-1])], seeds, atol=1e-9)
         assert [list(line.get_ydata()) for line in panel.lines if line.get_linestyle() == "--"] == [[0, 0]]
         assert panel.get_title() == f"learning rate {lr}" and panel.get_xscale() == "log"
         assert [t.get_text() for t in panel.get_xticklabels()] == ["32", "64", "128"]

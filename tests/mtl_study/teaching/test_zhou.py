@@ -206,6 +206,11 @@ def test_figures_are_drawn_and_explain_themselves(per_run):
     shown = [text.get_text() for text in drawn[3].flat[0].get_yticklabels()]
     assert shown == ["Unit. Scal.", "Nash-MTL, released solver", "CAGrad, c = 0.2", "IMGrad, c = 0.2"]
     assert [bar.get_width() for bar in drawn[3].flat[0].patches] == pytest.approx([30, 10, 5, 15])
+    dots = np.vstack([runs.get_offsets() for runs in drawn[3].flat[0].collections])
+    of_rules = per_run[["unit_scal", "nash released", "cagrad 0.2", "imgrad 0.2"]]
+    assert [sorted(dots[dots[:, 1] == i, 0]) for i in range(4)] == [
+        pytest.approx(sorted(100 * of_rules[rule])) for rule in of_rules
+    ]
 
 
 def test_a_problem_on_which_no_step_hurts_has_no_panel(per_run):

@@ -240,6 +240,10 @@ def test_figures():
     assert [round(bar.get_width(), 1) for bar in bars.flat[0].patches][:2] == [30.1, 40.2]
     words = {said.get_label(): to_hex(said.patches[0].get_facecolor()) for said in bars.flat[0].containers[:2]}
     assert list(words) == ["the direction asked for", "the step that Adam makes"]
+    dots = np.vstack([seeds.get_offsets() for seeds in bars.flat[0].collections])
+    first = of_steps()[of_steps().smto == "unit_scal"]
+    for at, column in ((-0.17, "asked"), (0.17, "moved")):
+        assert sorted(dots[dots[:, 1] == at, 0]) == pytest.approx(sorted(100 * first[column]))
     paths = figures.progress(of_steps())
     assert len(paths.flat[0].lines) == 8
     means = of_steps().groupby("smto").mean(numeric_only=True)
