@@ -149,7 +149,8 @@ def dots(ax: Axes, x: Any, y: Any, colour: ColorType, marker: str, orient: str =
     """A mark per seed at these places, across and up; seaborn moves none. `orient` is as seaborn has it."""
     import seaborn as sns
 
-    sns.stripplot(x=x, y=y, orient=orient, native_scale=True, jitter=False, color=colour, marker=marker, ax=ax, **style)
+    style |= {"color": colour, "marker": marker, "legend": False}  # else all that has a label gets one here
+    sns.stripplot(x=x, y=y, orient=orient, native_scale=True, jitter=False, ax=ax, **style)
 
 
 def strip(

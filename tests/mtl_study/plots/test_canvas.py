@@ -86,6 +86,7 @@ def test_a_strip_has_a_mark_per_seed_and_its_mean_across_or_upright():
         canvas.strip(ax, 3, pd.Series([1.0, 2.0, 6.0]), "k", "o", upright=upright, label="it")
         (marks,), (bar,) = ax.collections, ax.lines
         assert marks.get_offsets()[:, int(upright)].tolist() == [1, 2, 6]
+        assert ax.get_legend() is None  # which seaborn would add, as there is a label
         assert marks.get_offsets()[:, int(not upright)].tolist() == [3, 3, 3]
         assert bar.get_xydata()[:, int(upright)].tolist() == [3, 3] and marks.get_label() == "it"
         assert bar.get_xydata()[:, int(not upright)] == pytest.approx([2.7, 3.3])
