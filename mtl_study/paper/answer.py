@@ -15,7 +15,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mtl_study.paper.claims import ERROR, NOT_REPRODUCED, OPEN, REPRODUCED
-from mtl_study.paper.conclusions import CALLED, NUMBER_OF_TASKS, between, not_so_small, points, told
+from mtl_study.paper.conclusions import (
+    CALLED,
+    NUMBER_OF_TASKS,
+    between,
+    not_so_small,
+    points,
+    side,
+    still_ahead,
+    told,
+)
 from mtl_study.words import counted, listed, number, percent, spanned
 
 QUESTION = (
@@ -75,9 +84,9 @@ def answer(found: Found) -> list[Said]:
 def _where_tasks_differ(one: Mapping[str, Any]) -> Iterator[Said]:
     if one:
         yield Said(
-            f"Where two tasks differ (CL_RR: name one digit, redraw the other), {one['better']} of {one['methods']} "
-            f"SMTOs surely beat the uniform loss with the paper's settings; the {one['kept']} that the paper keeps are "
-            f"{number(one['lead'])} points of Δm ahead (median).",
+            f"Where two tasks differ (CL_RR: name one digit, redraw the other), {one['better'] or 'none'} of "
+            f"{one['methods']} SMTOs surely beat the uniform loss with the paper's settings; the {one['kept']} that "
+            f"the paper keeps are {side(one['lead'], 'points of Δm')} (median).",
             claims=("C1a",),
             pictures=("01_figure_1", "01_table_3-table"),
         )
@@ -88,13 +97,12 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
         return
     own, larger = one["rates"]
     gains = f"A larger learning rate alone ({larger:g} in place of {own:g}) gives the uniform loss "
-    gains += points(one["rate_gain"]) if one["rate_gain"][1] > 0 else "nothing for sure"
-    left = (
-        f". Compared at equal rates, {one['sure_at_one_rate']} of {one['compared_at_one_rate']} SMTOs still surely "
-        f"lead, by {number(one['lead_at_one_rate'])} points"
-        if one["compared_at_one_rate"]
-        else ""
-    )
+    seeds = counted(one["rate_seeds"], "seed")
+    gains += f"{points(one['rate_gain'])} over {seeds}" if one["rate_gain"][1] > 0 else "nothing for sure"
+    if larger <= own:
+        gains = "No SMTO has a larger learning rate than the uniform loss"
+    compared = one["sure_at_one_rate"], one["compared_at_one_rate"], one["lead_at_one_rate"]
+    left = f". Compared at equal rates, {still_ahead(*compared)}" if one["compared_at_one_rate"] else ""
     batch, shown = "", ["05c_lr_vs_seed", "01_differences-table"]
     if found := ways.get("by_batch"):
         _, low, high = found["alone"]
@@ -119,8 +127,8 @@ def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[Said]:
         name, apart = two["largest"]
         yield Said(
             f"Where two tasks are alike, {two['small']} of {two['pairs']} differences are shown to be smaller than "
-            f"{two['margin']:g} points, {not_so_small(two['different'])}, {two['unknown']} are not known, and the "
-            f"largest is {number(apart, 1, sign=True)} points ({name}).",
+            f"{two['margin']:g} points, {not_so_small(two['larger'], two['different'])}, {two['unknown']} are not "
+            f"known, and the largest is {number(apart, 1, sign=True)} points ({name}).",
             claims=("C3a", "C3b"),
             pictures=("02_figure_2", "02_equivalence-table"),
         )

@@ -101,6 +101,25 @@ def between(interval: Sequence[float]) -> str:
     return f"{points(interval)} between them{'' if told(interval) else ', which may be none'}"
 
 
+def ahead(interval: Sequence[float], of: str) -> str:
+    """ "2.6 points (−2.8 to 8.1) ahead of it, which may be nothing"; "behind" where the mean is below 0."""
+    mean, low, high = interval[:3]
+    of = f"{points(interval)} ahead of {of}" if mean >= 0 else f"{points((-mean, -high, -low))} behind {of}"
+    return of + ("" if told(interval) else ", which may be nothing")
+
+
+def side(mean: float, unit: str = "points") -> str:
+    """ "10.7 points ahead", "0.3 points behind"."""
+    return f"{number(abs(mean))} {unit} {'ahead' if mean >= 0 else 'behind'}"
+
+
+def still_ahead(sure: int, of: int, left: float) -> str:
+    """ "8 of 8 SMTOs still surely lead, by 9.4 points (median)": where both have one learning rate."""
+    if sure:
+        return f"{sure} of {of} SMTOs still surely lead, by {number(left)} points (median)"
+    return f"none of {of} SMTOs still surely leads (median: {side(left)})"
+
+
 def judged(verdicts: Iterable[Verdict]) -> Sentence:
     """How the rules decided; what is not reproduced, or not decided, is the evidence against, and where that is
     nothing, how little one of them rests on."""
@@ -279,7 +298,7 @@ def of_selection(
     sentences = [
         Sentence(
             f"With the paper's settings {len(better)} of {len(paired)} SMTOs surely beat the uniform loss on CL_RR (by "
-            f"C1a's intervals); the {len(kept)} that the paper keeps lead it by {number(lead)} points of Δm (median)."
+            f"C1a's intervals); the {len(kept)} that the paper keeps are {side(lead, 'points of Δm')} (median)."
             if better
             else f"None of {len(paired)} SMTOs surely beats the uniform loss on CL_RR.",
             f"{listed(map(label, worse))} {_are(worse)} surely worse." if worse else _least_sure(paired, better),
@@ -287,13 +306,12 @@ def of_selection(
     ]
     own, larger = rates
     numbers: dict[str, Any] = {"lead": lead, "kept": len(kept), "better": len(better), "methods": len(paired)}
-    numbers |= {"rates": [own, larger], "rate_gain": list(faster[:3]), "basis": basis(runs)}
+    numbers |= {"rates": [own, larger], "rate_gain": list(faster[:3]), "rate_seeds": faster.n, "basis": basis(runs)}
     known = one_rate.reindex(kept).dropna(subset=["mean"])
     sure, left = int((known.low > 0).sum()), float(known["mean"].median())
     numbers |= {"lead_at_one_rate": left, "sure_at_one_rate": sure, "compared_at_one_rate": len(known)}
     still = (
-        f"compared at one rate each, {sure} of {len(known)} kept SMTOs still lead with their whole interval, by "
-        f"{number(left)} points (median)."
+        f"of the kept ones, where both have one learning rate, {still_ahead(sure, len(known), left)}."
         if len(known)
         else "there are no runs at one rate for both."
     )
@@ -365,17 +383,18 @@ def of_similar_tasks(
     small = int(equivalence.reading.str.contains("equal|by less than").sum())
     unknown = int((equivalence.reading == "cannot tell").sum())
     different = int((equivalence.reading == "different").sum())
+    larger = int(equivalence.reading.str.contains("by more than").sum())
     large = equivalence.loc[equivalence.difference.abs().idxmax()]
     at_one = equivalence["reading at one rate"].str.contains("equal|by less than").sum()
-    numbers: dict[str, Any] = {"pairs": len(equivalence), "small": small, "different": different}
+    numbers: dict[str, Any] = {"pairs": len(equivalence), "small": small, "different": different, "larger": larger}
     numbers |= {"unknown": unknown, "margin": margin}
     numbers |= {"largest": [f"{large.method} on {large.problem}", float(large.difference)]}
     sentences = [
         Sentence(
             f"Where two tasks are alike, {small} of {len(equivalence)} differences to the uniform loss are shown to be "
             f"smaller than {margin:g} points of Δm ({at_one} at one learning rate).",
-            f"{not_so_small(different)}, {unknown} cannot be told, and {large.method} on {large.problem} differs by "
-            f"{number(large.difference, 1, sign=True)} points.",
+            f"{not_so_small(larger, different)}, {unknown} cannot be told, and {large.method} on {large.problem} "
+            f"differs by {number(large.difference, 1, sign=True)} points.",
         )
     ]
     compared = weights.dropna(subset="reading")
@@ -424,9 +443,11 @@ def of_similar_tasks(
     return Conclusions([*sentences, judged(verdicts)], numbers)
 
 
-def not_so_small(different: int) -> str:
-    """Of differences whose interval is without 0, but reaches beyond the margin."""
-    return f"{different or 'none'} {'is' if different == 1 else 'are'} surely not 0 and may be larger"
+def not_so_small(larger: int, different: int) -> str:
+    """Of differences whose interval is beyond the margin, and of those whose interval is without 0 and reaches beyond
+    it."""
+    are = ["is" if many == 1 else "are" for many in (larger, different)]
+    return f"{larger or 'none'} {are[0]} surely larger, {different or 'none'} {are[1]} surely not 0 and may be larger"
 
 
 # -- 02b: does the cosine C tell? --------------------------------------------------------------------------------------
@@ -546,8 +567,8 @@ def of_ladder(
     last = published_gap.index[-1]
     sentences.append(
         Sentence(
-            f"With the paper's settings IMTL is {points(list(published_gap.loc[last]))} ahead of the uniform loss on "
-            f"{problem_label(str(last))}.",
+            f"On {problem_label(str(last))}, with the paper's settings, IMTL is "
+            f"{ahead(list(published_gap.loc[last]), 'the uniform loss')}.",
             _moved_by_rates(published_gap, matched),
         )
     )
@@ -761,19 +782,19 @@ def of_fixed_weights(
             on QM9 by the learning rate of the run that they come from. drift: `task_weights.drift`.
     """
     rows = table_2[table_2.problem == CL_RR]
-    ahead = inference.t_interval(rows.fixed - rows.unit_scal)
-    behind = inference.t_interval(rows.best_smto - rows.fixed)
+    gained = inference.t_interval(rows.fixed - rows.unit_scal)
+    left = inference.t_interval(rows.best_smto - rows.fixed)
     best, (theirs, of_best) = label(str(rows.best.iloc[0])), rows[["lr", "lr of best"]].iloc[0]
-    rates = f", at the learning rate {of_best} (theirs is {theirs})" if theirs != of_best else ""
+    rates = f" (at the learning rate {of_best}; theirs is {theirs})" if theirs != of_best else ""
     equal = list(replaced.index[replaced.p < inference.TOST])
     unknown = [problem for problem in replaced.index if problem not in equal]
     near = replaced.p.fillna(1).idxmin() if unknown else replaced.p.idxmax()
     sentences = [
         Sentence(
-            f"Weights taken from one run of {label(source)} on CL_RR and then held fixed are {points(ahead)} ahead of "
-            "the uniform loss.",
-            f"the SMTO that validation prefers, {best}, is {points(behind)} ahead of them{rates}."
-            if behind.mean > 0
+            f"Weights taken from one run of {label(source)} on CL_RR and then held fixed are "
+            f"{ahead(gained, 'the uniform loss')}.",
+            f"the SMTO that validation prefers, {best}{rates}, is {ahead(left, 'them')}."
+            if left.mean > 0
             else f"at the seed that is worst for them it is {number((rows.fixed - rows.unit_scal).min())} points.",
         ),
         Sentence(
@@ -781,9 +802,10 @@ def of_fixed_weights(
             "they come from, within one standard deviation between its seeds.",
             f"on {listed(unknown)} they are not shown to be."
             if unknown and equal
-            else f"on {near}, where {'they come nearest to it' if unknown else 'it is least clear'}, they are "
-            f"{number(replaced['fixed − source'][near], 1, sign=True)} points apart from it "
-            f"({replaced['95 % interval'][near]}), and the margin is {number(replaced.margin[near])}.",
+            else f"on {near}, where the test {'comes nearest to showing it' if unknown else 'shows it least'} (p = "
+            f"{number(replaced.p[near], 3)}), the difference is "
+            f"{number(replaced['fixed − source'][near], 2, sign=True)} points "
+            f"({replaced['95 % interval'][near]}), and the margin is {number(replaced.margin[near], 2)}.",
         ),
     ]
     means = {lr: float(table.delta_m.mean()) for lr, table in by_source.items()}
@@ -809,7 +831,7 @@ def of_fixed_weights(
                 else f"for {len(intervals) - faster} the seeds cannot tell.",
             )
         )
-    return Conclusions([*sentences, judged(verdicts)], {"fixed": list(ahead[:3])})
+    return Conclusions([*sentences, judged(verdicts)], {"fixed": list(gained[:3])})
 
 
 def settling(drift: pd.DataFrame) -> dict[tuple[str, str], Interval]:
@@ -922,13 +944,13 @@ def of_other_ways(
     sentences, numbers = [], dict[str, Any]()
     means = {name: float(values.mean()) for name, values in by_strategy.items()}
     if "population" in by_strategy:
-        ahead = inference.t_interval(by_strategy["population"] - by_strategy[random])
+        gained = inference.t_interval(by_strategy["population"] - by_strategy[random])
         others = {name: mean for name, mean in means.items() if name not in ("population", random)}
         best = max(others, key=lambda name: others[name])
         sentences.append(
             Sentence(
                 f"Weights that populations find end at {percent(means['population'])} on CL_RR, {random} at "
-                f"{percent(means[random])} for the same cost: {points(ahead)} between them.",
+                f"{percent(means[random])} for the same cost: {between(gained)}.",
                 f"{'another' if others[best] > means['population'] else 'the next best'} way ({best}) ends at "
                 f"{percent(means[best])}.",
             )

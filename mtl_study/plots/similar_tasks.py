@@ -474,7 +474,8 @@ def equivalence(selected: pd.DataFrame, margin: float, one_rate: pd.DataFrame | 
         table,
         f"""Test Δm minus that of Unit. Scal. at the same seed, in points, over {captions.seeds(selected)}. p: of two
         one-sided t tests of "outside ±{margin:g} points". Equal: p below {inference.TOST:g}, where the 95 % interval
-        is within ±{margin:g}. Different: the interval excludes 0. Each row is a test of its own.
+        is within ±{margin:g}. Different: the interval excludes 0; by more than {margin:g}: it is beyond ±{margin:g}.
+        Each row is a test of its own.
         {"At one rate: both at the same one." if one_rate is not None else ""}""",
     )
     return table
@@ -483,15 +484,14 @@ def equivalence(selected: pd.DataFrame, margin: float, one_rate: pd.DataFrame | 
 def _readings(of_problem: pd.DataFrame, margin: float) -> pd.DataFrame:
     """What the differences of each method to Unit. Scal. show: index smto; mean, low, high, n, p, reading."""
     small = comparisons.equivalence(of_problem, margin)
-    words = {
-        (True, False): f"equal within ±{margin:g}",
-        (True, True): f"different, by less than {margin:g}",
-        (False, True): "different",
-        (False, False): "cannot tell",
-    }
     different = (small.n > 1) & ~((small.low <= 0) & (small.high >= 0))
-    readings = [words[bool(p < inference.TOST), bool(d)] for p, d in zip(small.p, different, strict=True)]
-    return small.assign(reading=readings).assign(reading=lambda table: table.reading.where(table.n > 0, "no runs"))
+    less, more = small.p < inference.TOST, (small.low > margin) | (small.high < -margin)
+    readings = pd.Series("cannot tell", small.index).mask(different, "different")
+    readings = readings.mask(different & more, f"different, by more than {margin:g}")
+    readings = readings.mask(less, f"equal within ±{margin:g}").mask(
+        less & different, f"different, by less than {margin:g}"
+    )
+    return small.assign(reading=readings.where(small.n > 0, "no runs"))
 
 
 def weights(per_run: pd.DataFrame, against: str) -> pd.DataFrame:

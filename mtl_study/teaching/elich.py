@@ -499,7 +499,9 @@ def _of_training(
     if not robust.empty:
         sides = ("are more robust to corruptions", "are less robust to corruptions")
         yield Sentence(
-            f"By δ, with 95 % intervals over seeds, multi-task features {_apart(robust, 'delta', *sides, 3)}.",
+            "By δ (the share of the clean score that is left on corrupted pictures, single-task minus multi-task: "
+            "below 0 multi-task is ahead), with 95 % intervals over seeds, multi-task features "
+            f"{_apart(robust, 'delta', *sides, 3)}.",
             "by the scores on corrupted pictures, in percent, they "
             f"{_apart(robust, 'difference', 'are better', 'are worse', 1)}.",
         )
@@ -532,8 +534,8 @@ def _of_adam(best: pd.DataFrame, interactions: pd.DataFrame) -> Sentence:
         )
     return Sentence(
         f"{says}, {single}{so}",
-        f"SGD may be merely slower in trainings as short as these: {late['sgd']} of the methods' runs under it are "
-        f"best at their last epoch (on validation), {late['adam']} under Adam{beyond}.",
+        f"SGD may be merely slower in trainings as short as these: {late['sgd']} of the methods' runs under it "
+        f"({late['adam']} under Adam) are best at their last epoch, on validation{beyond}.",
     )
 
 

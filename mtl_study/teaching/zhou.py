@@ -348,12 +348,13 @@ def findings(
 
 def _of_imgrad(walks: Mapping[str, Walks], apart: pd.DataFrame) -> Sentence:
     """IMGrad against CAGrad, on the landscape and, where there are runs, in training."""
-    ahead, explained = dict[str, str](), []
+    ahead, explained, full = dict[str, str](), [], dict[str, str]()
     for precision, these in walks.items():
         reached = grid.reached(these)
         cells, shares = grid.contest(reached), grid.explained(reached)
         more, fewer = int((cells.ahead > cells.behind).sum()), int((cells.ahead < cells.behind).sum())
         ahead[precision] = f"{more} of {counted(len(cells), 'cell')} and from fewer in {fewer}"
+        full[precision] = f"{int((cells.behind == len(grid.STARTS)).sum())} of {counted(len(cells), 'cell')}"
         explained.append(f"{_share(shares['step size'])} and {_share(shares['method'])} ({precision})")
     said = (
         "On the landscape with unequal weights IMGrad reaches the optimum from more starts than CAGrad in "
@@ -367,8 +368,9 @@ def _of_imgrad(walks: Mapping[str, Walks], apart: pd.DataFrame) -> Sentence:
             f"{listed(explained)}.",
         )
     return Sentence(
-        f"{said}. In training at equal c IMGrad minus CAGrad is {_by_problem(equal)}{_so(equal)}.",
-        f"each at its own best c, the difference is {_by_problem(best)}.",
+        f"{said}. In training at equal c IMGrad minus CAGrad is {_by_problem(equal)}{_so(equal)}; each at its own best "
+        f"c it is {_by_problem(best)}.",
+        f"CAGrad reaches it from every start in {_by_precision(full)}, so that there IMGrad cannot be ahead.",
     )
 
 
@@ -415,7 +417,8 @@ def _of_failures(hurt: pd.DataFrame, steps: pd.DataFrame) -> Sentence:
     if not steps.empty:
         of = steps.groupby("smto")[["asked", "moved"]].mean().reindex(["imgrad", "cagrad", "unit_scal"]) * 100
         asked, moved = ([percent(value, 1) for value in of[column]] for column in of)
-        said += f"; in training IMGrad asks for one that hurts a task at {asked[0]} of the looks, CAGrad at {asked[1]}"
+        said += f"; in training IMGrad asks for a direction that hurts a task at {asked[0]} of the looks, CAGrad at "
+        said += asked[1]
         against += (
             f"; and Adam's steps, which move the network, hurt one at {moved[0]} and {moved[1]}, those of the uniform "
             f"loss at {moved[2]}"

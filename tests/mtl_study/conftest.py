@@ -106,6 +106,7 @@ def numbers():
             "methods": 15,
             "rates": [0.001, 0.0025],
             "rate_gain": [9.6, 8.8, 10.4],
+            "rate_seeds": 5,
         }
         | {
             "lead_at_one_rate": 9.4,
@@ -113,7 +114,7 @@ def numbers():
             "compared_at_one_rate": 8,
             "basis": {"multimnist": "12,000 pairs"},
         },
-        "02": {"pairs": 16, "small": 8, "different": 6, "unknown": 2, "margin": 2.0}
+        "02": {"pairs": 16, "small": 8, "larger": 2, "different": 4, "unknown": 2, "margin": 2.0}
         | {"largest": ["EDM on RL_RR", -6.7]}
         | {"reach": 7, "of": 8, "first": "CAGrad", "first_share": 0.5},
         "02b": {"problems": 9, "rho": -0.45, "p": 0.27, "rho_of_floor": -0.28, "rival": ["norm ratio", 0.67]},

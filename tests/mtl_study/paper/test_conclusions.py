@@ -189,11 +189,13 @@ def test_selection_says_how_much_of_the_lead_is_the_learning_rate():
     found = selection()
     text = says(found)
     assert "1 of 3 SMTOs surely beat the uniform loss on CL_RR (by C1a's intervals)" in text
-    assert "lead it by 10.0 points of Δm (median). **But** SI is surely worse." in text
+    assert "are 10.0 points of Δm ahead (median). **But** SI is surely worse." in text
     assert (
         "0.0025 in place of 0.001, which some SMTOs have, the uniform loss gains 9.0 points (8.0 to 10.0), 90 %" in text
     )
-    assert "1 of 1 kept SMTOs still lead with their whole interval, by 10.0 points" in text
+    one_rate = "of the kept ones, where both have one learning rate, "
+    assert f"{one_rate}1 of 1 SMTOs still surely lead, by 10.0 points (median)." in text
+    assert f"{one_rate}none of 1 SMTOs still surely leads (median: 3.0 points behind)." in says(selection(kept=("si",)))
     assert "the reconstruction is 40.0 % worse than alone, the classification 2.0 %. **But** the two rulers" in text
     assert "as far as an error can rise; under EDM it is 20.0 % and 1.0 %." in text
     assert found.numbers["rate_gain"] == [9.0, 8.0, 10.0] and found.numbers["sure_at_one_rate"] == 1
@@ -211,7 +213,8 @@ def test_selection_says_where_nothing_is_ahead_and_where_rates_explain_nothing()
     ahead = intervals(si=(20.0, 18.0, 22.0), edm=(10.0, 8.0, 12.0))
     assert "**But** EDM, which gains least, is at +10.0 points." in says(selection(ahead))
     assert "no runs at one rate for both" in says(selection(one_rate=TWO * math.nan))
-    assert "rates explain nothing. **But** compared at one rate each" in says(selection(rates=(0.0025, 0.0025)))
+    same = says(selection(rates=(0.0025, 0.0025)))
+    assert "rates explain nothing. **But** of the kept ones, where both have one" in same
     assert "50.0 %. **But** under EDM it is 20.0 % and 50.0 %." in says(selection(gains=GAINS.assign(CL=-50.0)))
     assert "reconstruction" not in says(selection(gains=GAINS[1:])) + says(selection(gains=GAINS[:1]))
 
@@ -220,8 +223,8 @@ def test_the_lead_of_the_kept_methods_is_their_median():
     ahead = intervals(si=(30.0, 28.0, 32.0), edm=(10.0, 8.0, 12.0), uw=(5.0, 3.0, 7.0))
     near = intervals(si=(9.0, 7.0, 11.0), edm=(3.0, 1.0, 5.0), uw=(0.0, -1.0, 1.0))
     found = selection(ahead, near, kept=("si", "edm", "uw"))
-    assert "the 3 that the paper keeps lead it by 10.0 points of Δm (median)." in says(found)
-    assert "2 of 3 kept SMTOs still lead with their whole interval, by 3.0 points (median)." in says(found)
+    assert "the 3 that the paper keeps are 10.0 points of Δm ahead (median)." in says(found)
+    assert "2 of 3 SMTOs still surely lead, by 3.0 points (median)." in says(found)
     assert (found.numbers["lead"], found.numbers["lead_at_one_rate"]) == (10, 3)
 
 
@@ -230,10 +233,10 @@ def test_the_lead_of_the_kept_methods_is_their_median():
 EQUIVALENCE = pd.DataFrame(
     {
         "problem": "CL_CR",
-        "method": ["EDM", "CAGrad", "IMTL"],
-        "difference": [0.1, 6.0, 1.0],
-        "reading": ["equal within ±2", "different", "cannot tell"],
-        "reading at one rate": ["equal within ±2", "different, by less than 2", "no runs"],
+        "method": ["EDM", "CAGrad", "IMTL", "CDTT"],
+        "difference": [0.1, 6.0, 1.0, 3.0],
+        "reading": ["equal within ±2", "different, by more than 2", "cannot tell", "different"],
+        "reading at one rate": ["equal within ±2", "different, by less than 2", "no runs", "different"],
     }
 )
 WEIGHTS = pd.DataFrame({"mean |w₁ − ½|": [0.03, 0.3], "reading": ["nearer", None]})
@@ -264,14 +267,15 @@ def cosine(angles=ANGLES, features=ANGLES, c=(0.7, 0.6, 0.5, 0.4, 0.3), **others
 def test_similar_tasks_say_what_is_small_and_what_is_not_known():
     found = similar()
     text = says(found)
-    assert "1 of 3 differences to the uniform loss are shown to be smaller than 2 points of Δm (2 at one" in text
+    assert "1 of 4 differences to the uniform loss are shown to be smaller than 2 points of Δm (2 at one" in text
     assert (
-        "**But** 1 is surely not 0 and may be larger, 1 cannot be told, and CAGrad on CL_CR differs by +6.0 "
-        "points." in text
+        "**But** 1 is surely larger, 1 is surely not 0 and may be larger, 1 cannot be told, and CAGrad on CL_CR "
+        "differs by +6.0 points." in text
     )
-    said = [conclusions.not_so_small(different) for different in (0, 2)]
-    assert said == [f"{many} are surely not 0 and may be larger" for many in ("none", "2")]
-    assert [found.numbers[name] for name in ("pairs", "small", "different", "unknown")] == [3, 1, 1, 1]
+    said = conclusions.not_so_small(0, 2)
+    assert said == "none are surely larger, 2 are surely not 0 and may be larger"
+    kinds = ("pairs", "small", "larger", "different", "unknown")
+    assert [found.numbers[name] for name in kinds] == [4, 1, 1, 1, 1]
     assert (
         "within 0.03 of ½ there on average; 1 of 1 are nearer" in text
         and "strays by 0.080 on CL_CR, ours by 0.030" in text
@@ -362,7 +366,7 @@ def test_the_ladder_tells_the_form_the_rate_and_the_number_of_tasks_apart():
         in text
     )
     assert "decide nothing about Cityscapes" in text
-    assert "IMTL is 1.0 points (1.0 to 1.0) ahead of the uniform loss on 19C." in text
+    assert "On 19C, with the paper's settings, IMTL is 1.0 points (1.0 to 1.0) ahead of the uniform loss." in text
     assert "on R18 a gap of −4.5 points becomes +2.0 at one learning rate." in text
     assert (
         "gaps of the correct form and of that one are, in points, +1.0 and +3.0 on 19C. **But** with it C5b comes out"
@@ -374,9 +378,17 @@ def test_the_ladder_tells_the_form_the_rate_and_the_number_of_tasks_apart():
 def test_the_ladder_says_no_more_than_its_runs_do():
     text = says(ladder(turned=(), one_rate=-4.5, source="full", tasks=(2, 2)))
     assert "no statement comes out otherwise with it" in text and "becomes" not in text
-    assert "ahead of the uniform loss on 19C. **But** on R18 it is −4.5 points." in text and "C falls" not in text
+    assert "ahead of the uniform loss. **But** on R18 it is −4.5 points." in text and "C falls" not in text
     assert "On Cityscapes 2 of 4" in text and "nothing about" not in text
     assert "**But** our numbers rest on" in text and "photographs of Cityscapes" in text
+
+
+def test_a_lead_says_on_which_side_it_is_and_whether_it_may_be_nothing():
+    assert conclusions.ahead((2.6, 1.0, 4.2), "it") == "2.6 points (1.0 to 4.2) ahead of it"
+    assert conclusions.ahead((2.6, -2.8, 8.1), "it") == "2.6 points (−2.8 to 8.1) ahead of it, which may be nothing"
+    assert conclusions.ahead((-2.0, -3.0, -1.0), "it") == "2.0 points (1.0 to 3.0) behind it"
+    assert conclusions.ahead((-2.0, -5.0, 1.0), "it") == "2.0 points (−1.0 to 5.0) behind it, which may be nothing"
+    assert conclusions.ahead((1.0, math.nan, math.nan), "it") == "1.0 points ahead of it, which may be nothing"
 
 
 # -- 04 ----------------------------------------------------------------------------------------------------------------
@@ -466,8 +478,9 @@ def test_fixed_weights_say_what_they_reach_and_whether_they_settle():
     assert (
         "one run of CAGrad on CL_RR and then held fixed are 9.0 points (8.8 to 9.2) ahead of the uniform loss" in text
     )
-    assert "**But** the SMTO that validation prefers, CDTT, is 2.0 points (1.8 to 2.2) ahead of them, at the" in text
-    assert "at the learning rate 0.0025 (theirs is 0.001)." in text and "2.2) ahead of them." in says(fixed(lr="0.001"))
+    prefers = "**But** the SMTO that validation prefers, CDTT{}, is 2.0 points (1.8 to 2.2) ahead of them."
+    assert prefers.format(" (at the learning rate 0.0025; theirs is 0.001)") in text
+    assert prefers.format("") in says(fixed(lr="0.001"))
     assert "On 1 of 2 problems fixed weights are shown to be as good as the method" in text
     assert "**But** on QM9 they are not shown to be." in text
     assert "Δm goes from −5.0 % (source at learning rate 0.005) to −1.0 % (0.001). **But** seeds of one set" in text
@@ -483,12 +496,12 @@ def test_fixed_weights_turn_their_sentences_where_the_numbers_turn():
     text = says(fixed(best=-1.0, p=(0.001, 0.001), sources=(0.001,), moved=drift(edm=[1.0, 1.1])))
     assert "validation prefers" not in text and "not shown" not in text and "by the run that" not in text
     assert "**But** at the seed that is worst for them it is 8.9 points." in text
-    assert "On 2 of 2 problems" in text and "**But** on CL_RR, where it is least clear, they are −0.3 points" in text
+    assert "On 2 of 2 problems" in text and "**But** on CL_RR, where the test shows it least (p = 0.001), the" in text
     assert "On 0 of 2 problems" in (none := says(fixed(p=(0.4, 0.3))))
     assert (
-        "**But** on QM9, where they come nearest to it, they are +1.9 points apart from it (−2.9 to 6.7), and" in none
+        "**But** on QM9, where the test comes nearest to showing it (p = 0.300), the difference is +1.90 points (−2.9 "
+        "to 6.7), and the margin is 2.50." in none
     )
-    assert "and the margin is 2.5." in none
     assert "1 pair of a problem and a method whose weights move, 0 slow down" in text and "rate falls" not in text
     assert "1 speed up. **But** for 0 the seeds cannot tell." in text
     assert "pair" not in says(fixed(moved=drift(edm=[math.nan])))

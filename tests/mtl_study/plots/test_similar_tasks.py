@@ -226,13 +226,15 @@ def test_the_gap_of_a_problem_is_that_of_one_method_at_one_rate(two_problems, ex
 
 
 def test_equivalence_tells_small_differences_from_unknown_ones(make_run):
-    """By hand, margin 2: within, different but within, beyond, and too noisy to tell; one seed never tells."""
+    """By hand, margin 2: within, different but within, beyond, too noisy to tell, and on both sides of the margin; one
+    seed never tells."""
     gains = {
         "unit_scal": [0.0, 0.0, 0.0],
         "cagrad": [0.1, -0.1, 0.0],
         "edm": [1.0, 1.1, 0.9],
         "famo": [5.0, 5.1, 4.9],
         "imtl": [-6.0, 7.0, 1.0],
+        "nash_mtl": [2.0, 3.0, 2.5],
     }
     rows = [
         {"problem": problem, "smto": smto, "seed": seed, "delta_m": gain, "diverged": False}
@@ -241,9 +243,12 @@ def test_equivalence_tells_small_differences_from_unknown_ones(make_run):
         for seed, gain in enumerate(values)
     ]
     found = similar_tasks.equivalence(pd.DataFrame(rows), margin=2)
-    assert list(found.problem) == ["CL_CR"] * 4 + ["RL_RR"] * 4
-    assert list(found.reading[:4]) == ["equal within ±2", "different, by less than 2", "different", "cannot tell"]
-    assert (found.p[:2] < 0.025).all() and (found.p[2:4] > 0.025).all()
+    assert list(found.problem) == ["CL_CR"] * 5 + ["RL_RR"] * 5
+    different = [f"different{how}" for how in (", by less than 2", ", by more than 2", "")]
+    assert list(found.reading[:5]) == ["equal within ±2", *different[:2], "cannot tell", different[2]]
+    assert (found.p[:2] < 0.025).all() and (found.p[2:5] > 0.025).all()
+    below = pd.DataFrame(rows).assign(delta_m=lambda table: -table.delta_m)
+    assert list(similar_tasks.equivalence(below, margin=2).reading) == list(found.reading)
     alone = similar_tasks.equivalence(pd.DataFrame([row for row in rows if row["seed"] == 0]), margin=2)
     assert set(alone.reading) == {"cannot tell"} and set(alone["95 % interval"]) == {"–"}
 
@@ -260,7 +265,10 @@ def test_equivalence_is_read_at_one_rate_too():
     )
     moved = table.smto.map({"unit_scal": 0.0, "edm": -3.0, "famo": math.nan})
     found = similar_tasks.equivalence(table, 2, table.assign(delta_m=table.delta_m + moved)).set_index("method")
-    assert found.loc["EDM", ["reading", "reading at one rate"]].tolist() == ["different", "equal within ±2"]
+    assert found.loc["EDM", ["reading", "reading at one rate"]].tolist() == [
+        "different, by more than 2",
+        "equal within ±2",
+    ]
     assert found.loc["FAMO", ["seeds at one rate", "reading at one rate"]].tolist() == [0, "no runs"]
     assert "reading at one rate" not in similar_tasks.equivalence(table, 2)
 

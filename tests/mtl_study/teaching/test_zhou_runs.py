@@ -186,7 +186,10 @@ def test_what_was_found_is_said_with_what_speaks_against_it():
         "in 0 of 1 cell and from fewer in 0 (float64). In training at equal c IMGrad minus CAGrad is +0.5" in imgrad[0]
     )
     assert "no failure" in repairs[0] and "at 2.0 % of these looks" in repairs[1]
-    assert "as the theorem says; in training IMGrad asks for one that hurts a task at 0.0 % of the looks" in repairs[0]
+    assert (
+        "as the theorem says; in training IMGrad asks for a direction that hurts a task at 0.0 % of the looks"
+        in repairs[0]
+    )
     assert "and Adam's steps, which move the network, hurt one at 20.1 % and 10.0 %, those of the uniform" in repairs[1]
     assert progress[0].startswith("Over 10 methods the rank correlation of Δm with the gap in progress")
     assert progress[0].endswith("is −0.55 (−1.19 to +0.09): open.") and "it is +0.05 (" in progress[1]
@@ -198,15 +201,17 @@ def test_what_was_found_is_said_with_what_speaks_against_it():
     )
     assert "+0.5 (+0.5 to +0.5) points on CL_RR and −1.0 (−1.0 to −1.0) points on q: what it is credited" in imgrad[0]
     each = "+3.0 (+3.0 to +3.0) points"
-    assert imgrad[1] == f"each at its own best c, the difference is {each} on CL_RR and {each} on q."
+    assert imgrad[0].endswith(f"; each at its own best c it is {each} on CL_RR and {each} on q.")
+    full = "CAGrad reaches it from every start in {} of 1 cell (float64), so that there IMGrad cannot be ahead."
+    assert imgrad[1] == full.format(0)
     assert judged[0].startswith("Of 6 statements")
     large = found(hurt, of_steps(), differences().assign(difference=2.0))[0]
-    assert large[0].endswith("+2.0 (+2.0 to +2.0) points on q.")  # surely not less than 2
+    assert "+2.0 (+2.0 to +2.0) points on q; each at" in large[0]  # surely not less than 2
     apart.loc[(apart.problem == "q") & (apart.c != BEST) & (apart.seed == 1), "difference"] = 0.5  # t is 12.7
     wide = found(hurt, of_steps(), apart)[0]
-    assert "−0.2 (−9.8 to +9.3) points on q; on q it is open whether that is less than 2 points." in wide[0]
+    assert "−0.2 (−9.8 to +9.3) points on q; on q it is open whether that is less than 2 points; each" in wide[0]
     one = found(hurt, of_steps(), apart[apart.seed == 1])[0]  # one seed has no interval
-    assert one[0].endswith("+0.5 points on q; on CL_RR and q it is open whether that is less than 2 points.")
+    assert "+0.5 points on q; on CL_RR and q it is open whether that is less than 2 points; each" in one[0]
     told = found(hurt.assign(repairs=[2, 1]), of_steps().iloc[:0], differences()[:0])
     assert told[0][0].endswith("in 0 of 1 cell and from fewer in 0 (float64).") and told[0][1].startswith(
         "of the variance between cells"
