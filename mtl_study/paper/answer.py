@@ -1,6 +1,6 @@
 """The first page of the report: the answer, what it rests on, and whether to use an SMTO.
 
-    answer(found), guide(found, verdicts), basis(found, verdicts)
+    answer(found), guide(found, verdicts), basis(found, judged)
 
 `found` are the numbers that the notebooks' conclusions left (`conclusions`), by the notebook's number; verdicts are the
 rows of claims.json by id. What a number is missing for is left out, so that a page of a part of the notebooks says what
@@ -10,7 +10,7 @@ that part knows.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -287,21 +287,37 @@ def _not_by(cosine: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
     yield Advice(says, ("02b", "04"), ("C10c", "C10-QM9c"), topic=topic)
 
 
-def basis(found: Found, verdicts: Rows) -> dict[str, str]:
-    """By kind of data what the numbers rest on, in words; of each the first notebook that names it. Seeds are those
-    of all statements that are judged by them."""
-    known: dict[str, str] = {}
-    for _, numbers in sorted(found.items()):
+def basis(found: Found, judged: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, str]:
+    """What the numbers rest on, in words by kind of data. Notebooks that have other runs of a kind than the first one
+    are named. Seeds are those of all statements that are judged on such runs.
+
+    Args:
+        judged: by the notebook's number the rows of claims.json.
+    """
+    texts: dict[str, dict[str, list[str]]] = {}  # by kind and what is said the notebooks that say it
+    for notebook, numbers in sorted(found.items()):
         for family, text in numbers.get("basis", {}).items():
-            seeds = _seeds(family, verdicts)
-            known.setdefault(DATA.get(family, family), f"{text}, {spanned(seeds, 'seed')}" if seeds else text)
+            texts.setdefault(family, {}).setdefault(text, []).append(notebook)
+    known = {}
+    for family, said in texts.items():
+        first, *others = said
+        apart = {notebook for text in others for notebook in said[text]}
+        for text in said:
+            where = judged.keys() - apart if text == first else said[text]
+            seeds = _seeds(family, [row for notebook in where for row in judged.get(notebook, [])])
+            name = DATA.get(family, family) + ("" if text == first else f" in {_notebooks(said[text])}")
+            known[name] = f"{text}, {spanned(seeds, 'seed')}" if seeds else text
     return known
 
 
-def _seeds(family: str, verdicts: Rows) -> set[int]:
+def _notebooks(numbers: Sequence[str]) -> str:
+    return f"notebook{'s' if len(numbers) > 1 else ''} {listed(numbers)}"
+
+
+def _seeds(family: str, rows: Iterable[Mapping[str, Any]]) -> set[int]:
     """How many seeds the statements on one kind of data rest on; what has no runs yet rests on none."""
     return {
         row["n"]
-        for row in verdicts.values()
+        for row in rows
         if row["n"] and any(str(one.get("problem", "")).partition("/")[0] == family for one in row["details"])
     }

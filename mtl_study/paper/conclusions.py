@@ -67,12 +67,17 @@ def words(sentence: Mapping[str, str]) -> str:
     return f"{sentence['says']} **But** {sentence['against']}"
 
 
-def conclude(found: Conclusions, *, preset: str, notebook: str) -> Conclusions:
+def conclude(found: Conclusions, *, preset: str, notebook: str, runs: Iterable[Run] = ()) -> Conclusions:
     """Record what a notebook found in artifacts/<preset>/findings/<notebook>.json; at smoke it begins with a warning.
+
+    Args:
+        runs: what it rests on, where the first page of the report is to say so (`basis`).
 
     Raises:
         CannotWrite: the record could not be written.
     """
+    if rests_on := basis(runs):
+        found = replace(found, numbers={**found.numbers, "basis": rests_on})
     if preset == artifacts.SMOKE:
         first, *rest = found.sentences
         warning = "The preset smoke shows that the code runs; its numbers, these and those below, mean nothing."
@@ -281,7 +286,6 @@ def of_selection(
     faster: Interval,
     rates: tuple[float, float],
     gains: pd.DataFrame,
-    runs: Iterable[Run],
 ) -> Conclusions:
     """Notebook 01.
 
@@ -306,7 +310,7 @@ def of_selection(
     ]
     own, larger = rates
     numbers: dict[str, Any] = {"lead": lead, "kept": len(kept), "better": len(better), "methods": len(paired)}
-    numbers |= {"rates": [own, larger], "rate_gain": list(faster[:3]), "rate_seeds": faster.n, "basis": basis(runs)}
+    numbers |= {"rates": [own, larger], "rate_gain": list(faster[:3]), "rate_seeds": faster.n}
     known = one_rate.reindex(kept).dropna(subset=["mean"])
     sure, left = int((known.low > 0).sum()), float(known["mean"].median())
     numbers |= {"lead_at_one_rate": left, "sure_at_one_rate": sure, "compared_at_one_rate": len(known)}
@@ -324,7 +328,7 @@ def of_selection(
         sentences.append(
             Sentence(
                 f"With the learning rate {larger:g} in place of {own:g}, which some SMTOs have, the uniform loss gains "
-                f"{points(faster)}{share}.",
+                f"{points(faster)} over {counted(faster.n, 'seed')}{share}.",
                 still,
             )
         )
@@ -591,7 +595,7 @@ def of_ladder(
         )
     two, three = (cosines[cosines.num_tasks == k][["cosine_to_mean", "pairwise_cosine"]].mean() for k in (2, 3))
     numbers: dict[str, Any] = {"holds": int(holds), "statements": len(here), "drawn": drawn}
-    numbers |= {"gap": list(published_gap.loc[last])[:3], "turned": len(turned), "basis": basis(runs)}
+    numbers |= {"gap": list(published_gap.loc[last])[:3], "turned": len(turned)}
     if two.notna().all() and three.notna().all():
         alone = 2**-0.5 - 3**-0.5
         fall = two.cosine_to_mean - three.cosine_to_mean
@@ -679,7 +683,6 @@ def of_molecules(
         )
     )
     numbers: dict[str, Any] = {"better": len(better), "worse": len(worse), "methods": len(paired), "half": half}
-    numbers["basis"] = basis(runs)
     if "C10-ranking a" in of and of["C10-ranking a"].n:
         numbers["rho_by_seed"] = of["C10-ranking a"].estimate
     if {"C11a", "C11c"} <= set(of) and of["C11a"].estimate and of["C11c"].estimate:

@@ -24,11 +24,11 @@ class Says(NamedTuple):
 
 #: of the notebooks that go beyond the paper's own section, the claims that they are about
 CLAIMS = {
-    "05b": ("Xin-front", "Xin-compute"),
-    "05c": ("Kurin-regularisation", "Xin-learning-rate"),
+    "05b": ("Xin-front a", "Xin-compute"),
+    "05c": ("Kurin-regularisation a", "Xin-learning-rate"),
     "06": ("C12",),
-    "07": ("Elich-adam", "Elich-angle", "Elich-magnitude"),
-    "08": ("Zhou-imbalance", "Zhou-progress", "Zhou-better"),
+    "07": ("Elich-adam a", "Elich-angle a", "Elich-magnitude a"),
+    "08": ("Zhou-balance-harmless a", "Zhou-imbalance-blocks a", "Zhou-gates e", "Zhou-better a"),
 }
 
 
@@ -36,11 +36,12 @@ def says(notebook: str) -> Says | None:
     """What is said in the section of the paper that a notebook follows, by the notebook's number, or in the other
     papers that it is about; None for another number."""
     if notebook in CLAIMS:
-        first = [rules.parts(claim)[0] for claim in CLAIMS[notebook]]
-        sources = (", ".join(part.where.partition(";")[0].split(", ")[:2]) for part in first)  # name, year, number
-        return Says("; ".join(dict.fromkeys(sources)), " ".join(part.says for part in first))
-    known = {"00": _all, "01": _different, "02": _alike, "02b": _cosine, "03": _streets, "04": _molecules, "05": _fixed}
-    return known[notebook]() if notebook in known else None
+        known = {id_: part for claim in rules.names() for id_, part in rules.named_parts(claim)}
+        parts = [known[id_] for id_ in CLAIMS[notebook]]
+        sources = (", ".join(part.where.partition(";")[0].split(", ")[:2]) for part in parts)  # name, year, number
+        return Says("; ".join(dict.fromkeys(sources)), " ".join(part.says for part in parts))
+    of = {"00": _all, "01": _different, "02": _alike, "02b": _cosine, "03": _streets, "04": _molecules, "05": _fixed}
+    return of[notebook]() if notebook in of else None
 
 
 def _all() -> Says:

@@ -374,7 +374,8 @@ def front(shown: Sequence[Section], repository: Path = artifacts.REPOSITORY) -> 
     verdicts = {claim["id"]: claim for section in shown for claim in section.claims}
     pictures = [picture for section in shown for picture in section.pictures if picture.name == answer.PICTURE]
     try:
-        sentences, basis, advices = answer.answer(found), answer.basis(found, verdicts), answer.guide(found, verdicts)
+        sentences, advices = answer.answer(found), answer.guide(found, verdicts)
+        basis = answer.basis(found, {section.number: section.claims for section in shown})
     except KeyError as missing:
         raise Unreadable(
             f"what a notebook found lacks {missing}: older code wrote it. Run the notebooks again."

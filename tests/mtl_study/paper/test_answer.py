@@ -214,23 +214,32 @@ def test_without_problems_nothing_is_said_of_the_cosine(changed):
     assert "Over 1 problem it has" in guide(changed("02b", problems=1))["The cosine C is not shown to tell"]
 
 
-def test_each_kind_of_data_is_described_once_with_the_seeds_of_all_its_statements(numbers):
-    """The text is that of the first notebook; more or fewer seeds in a later one are told."""
+def test_each_kind_of_data_is_described_with_the_seeds_of_all_its_statements(changed):
+    """Once where the runs are the same; a notebook with other runs is named, and has its own seeds."""
 
-    def judged(problem, n):
-        return {"n": n, "details": [{"problem": problem}]}
+    def judged(problem, *ns):
+        return [{"n": n, "details": [{"problem": problem}]} for n in ns]
 
     said = {"Digits": "12,000 pairs", "Streets": "240 streets", "Molecules": "1,500 molecules"}
+    numbers = changed("05", basis={"multimnist": "12,000 pairs"})
     assert answer.basis(numbers, {}) == said
+    numbers |= {number: {"basis": {"multimnist": "4,000 pairs"}} for number in ("07", "08")}
     rows = {
-        "C1a": judged("multimnist/CL_RR", 5),
-        "Xin-optimism": judged("multimnist/CL_RR", 3),
-        "Zhou-steps a": judged("multimnist/CL_CR", 7),
-        "C14a": judged("multimnist/CL_RR", 0),
-        "C7a": judged("qm9", 3),
-        "C12": {"n": 26, "details": [{"proposition": 1}]},
+        "01": judged("multimnist/CL_RR", 5, 0),
+        "02": judged("multimnist/CL_CR", 3),
+        "04": judged("qm9", 3),
+        "06": [{"n": 26, "details": [{"proposition": 1}]}],
+        "07": judged("multimnist/CL_RR", 7),
+        "08": judged("multimnist/CL_CR", 4) + judged("cityscapes/R18", 6),
     }
-    assert answer.basis(numbers, rows) == said | {
-        "Digits": "12,000 pairs, 3 to 7 seeds",
+    assert answer.basis(numbers, rows) == {
+        "Digits": "12,000 pairs, 3 to 5 seeds",
+        "Digits in notebooks 07 and 08": "4,000 pairs, 4 to 7 seeds",
+        "Streets": "240 streets, 6 seeds",
         "Molecules": "1,500 molecules, 3 seeds",
     }
+    numbers["08"] = {"basis": {"multimnist": "2,000 pairs", "cityscapes": "160 streets"}}
+    found = answer.basis(numbers, rows)
+    assert found["Digits in notebook 07"] == "4,000 pairs, 7 seeds" and found["Streets"] == "240 streets"
+    assert found["Digits in notebook 08"] == "2,000 pairs, 4 seeds"
+    assert found["Streets in notebook 08"] == "160 streets, 6 seeds"
