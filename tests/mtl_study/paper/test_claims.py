@@ -72,6 +72,19 @@ def test_every_claim_has_a_rule_in_words_and_a_place_in_the_paper():
         assert "smoke" not in part.needs.presets and part.where
 
 
+def test_every_statement_can_be_read_alone():
+    """The table of all claims can be sorted and filtered: no row leans on the one above it, and no two are equal."""
+    said = [part.says for claim in claims.names() for part in claims.parts(claim)]
+    assert len(set(said)) == len(said)
+    leans = re.compile(
+        r"(?:Our (?:test|control): )?(?:the (?:same|others)|and|then|so|also|nor|they|it|these|as [a-j]|more)\b"
+        r"|(?:at|in|on) (?:these|them|it)\b"
+        r"|.*\b(?:the same (?:by|in|on|as)|such factors|both problems|the section)\b",
+        re.IGNORECASE,
+    )
+    assert [text for text in said if leans.match(text)] == []
+
+
 def test_no_line_that_was_moved_is_judged_on_the_runs_that_were_seen_before():
     """Quick's runs had been seen when these lines were drawn; those of overnight and paper had not."""
     of = dict(found for claim in claims.names() for found in rules.named_parts(claim))
