@@ -1,5 +1,6 @@
 """The notebooks themselves: every one runs at smoke, and the shipped records give the committed report."""
 
+import ast
 import hashlib
 import itertools
 import json
@@ -10,7 +11,7 @@ from collections import Counter
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from mtl_study import artifacts
+from mtl_study import artifacts, cells
 from mtl_study.artifacts import number_of
 from mtl_study.experiments.population import PopulationStore
 from mtl_study.experiments.runs import Run
@@ -92,6 +93,39 @@ def test_an_id_begins_with_its_notebook_and_a_number():
         form = re.compile(rf"{number_of(path.stem)}-\d{{2,3}}[a-z]?(-[a-z0-9]+)*")
         assert [id_ for id_ in ids if not form.fullmatch(id_)] == []
         assert len(set(ids)) == len(ids), path.stem
+
+
+def test_a_verdict_has_a_name_of_its_own():
+    """What is appended to a list rests on all that was in it: a verdict would have the records of those before it."""
+    for path in NOTEBOOKS:
+        judging = [c.source for c in notebooks.read(path).cells if notebooks.judged(new_notebook(cells=[c]))]
+        for source in judging:
+            (statement,) = [node for node in ast.parse(source).body if "claims.judge(" in ast.unparse(node)]
+            assert isinstance(statement, ast.Assign), (path.stem, source)
+            own = {target.id for target in statement.targets}
+            others = [cells.names(other) for other in judging if other != source]
+            assert not any(own & (other.uses | other.binds) for other in others), (path.stem, source)
+
+
+def test_a_verdict_rests_on_the_records_that_its_own_evidence_is_made_of():
+    """Kurin-length on the real steps and the single-task models, and neither on the looks nor on other radii or gates;
+    balanced landscapes on no runs."""
+    code = [
+        cell for cell in notebooks.read(REPOSITORY / "notebooks/08_imbalance.ipynb").cells if cell.cell_type == "code"
+    ]
+    sources, at = [cell.source for cell in code], {cell.id: i for i, cell in enumerate(code)}
+    reading = {"08-15", "08-28", "08-31", "08-35", "08-38"}  # what asks the store for records
+    assert {
+        id_ for id_ in at if "store_folder, " in sources[at[id_]] or "store_folder,\n" in sources[at[id_]]
+    } == reading
+
+    def rests_on(claim):
+        ((_, cell), *_) = [found for found in notebooks.judged(new_notebook(cells=code)).values() if found[0] == claim]
+        return {code[i].id for i in cells.needed(sources, at[cell])} & reading
+
+    assert rests_on("Kurin-length") == rests_on("Royer-conflict") == rests_on("Zhou-steps") == {"08-28", "08-31"}
+    assert rests_on("Zhou-pareto") == {"08-15"} and rests_on("Zhou-balance-harmless") == set()
+    assert rests_on("Zhou-gates") == {"08-28", "08-31", "08-35"}
 
 
 def test_a_notebook_that_judges_says_where_changed_rules_are():

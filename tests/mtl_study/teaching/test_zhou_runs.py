@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from scipy import stats
 
 from mtl_study.analysis.gates import BEST
 from mtl_study.paper import claims
@@ -11,6 +12,7 @@ from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, REPRODUCED
 from mtl_study.plots import canvas
 from mtl_study.plots import gates as figures
 from mtl_study.teaching import grid, zhou
+from mtl_study.words import number
 
 CL_RR, YES, NO = "multimnist/CL_RR", REPRODUCED, NOT_REPRODUCED
 DUTIES = (0.3, 0.7)
@@ -233,6 +235,21 @@ def test_a_gate_by_hand():
     opened = zhou.gate(np.arange(400.0))
     assert opened[0] and opened.mean() == pytest.approx(0.3, abs=0.12)
     assert zhou.gate([1.0, 0.0, 0.0]).tolist() == [True, False, False]
+
+
+def test_the_table_of_lengths_by_hand():
+    """Twice and 8 times as long as under the uniform loss at its seed: 4 times, by the geometric mean. The longest
+    comes first, and one seed has no interval."""
+    sums = {"unit_scal": (1.0, 10.0), "imtl": (0.5, 5.0), "mgda": (2.0, 80.0)}
+    rows = [(smto, seed, value) for smto, values in sums.items() for seed, value in enumerate(values, 1)]
+    per_run = pd.DataFrame(rows, columns=["smto", "seed", "sum"])
+    table = zhou.lengths(per_run)
+    assert list(table.index) == ["MGDA", "IMTL"] and table.times.tolist() == pytest.approx([4, 0.5])
+    assert table["95 % interval"]["IMTL"] == "0.50 to 0.50" and table.n.tolist() == [2, 2]
+    half = stats.t.ppf(0.975, 1) * np.std(np.log([2, 8]), ddof=1) / np.sqrt(2)
+    ends = (number(4 * np.exp(-half), 2), number(4 * np.exp(half), 2))
+    assert table["95 % interval"]["MGDA"] == "{} to {}".format(*ends)
+    assert zhou.lengths(per_run[per_run.seed == 1])["95 % interval"].tolist() == ["–", "–"]
 
 
 def test_figures():
