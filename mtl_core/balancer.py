@@ -386,8 +386,9 @@ class Balancer:
         autocast = autocast_as_now(self.device)
 
         def evaluate() -> Tensor:
-            with autocast():
+            with torch.inference_mode(False):  # with a graph, whatever the mode
                 begun = torch.zeros((), requires_grad=True).clone()
+            with autocast():
                 given = function()
             try:
                 named = self._in_order(given)
@@ -395,7 +396,7 @@ class Balancer:
             except ValueError as error:
                 raise ValueError(f"{name}: give a function of the losses alone, as in backward: {error}") from None
             graphs = [v for v in named.values() if v is not None and v.requires_grad]
-            if is_older(graphs, begun) if torch.is_grad_enabled() else graphs:
+            if is_older(graphs, begun):
                 raise ValueError(f"{name} gives losses that were there before; it has to compute them anew.")
             if torch.is_grad_enabled() and not graphs:
                 raise ValueError(f"{name} gives losses without a graph; compute them without no_grad() or detach().")

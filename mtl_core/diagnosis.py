@@ -24,8 +24,9 @@ class Diagnosis:
     norms: |g_k| [K]. cosines: between the tasks' gradients [K, K], below 0 where two conflict; NaN for one of length 0.
     within: mean cosine of the gradients of two samples of one task [K]; near 0 the batch is mostly noise. NaN
         where the features have no samples in common along their first dimension.
-    similarity: 2 |g_j||g_k| / (|g_j|² + |g_k|²) [K, K]; 1 where they are equally long.
-    weights: fixed ones that make all gradients equally long [K], summing to 1: `smtos.build("fixed", K, weights=…)`.
+    similarity: 2 |g_j||g_k| / (|g_j|² + |g_k|²) [K, K]; 1 where they are equally long, NaN where both are 0.
+    weights: fixed ones that make all gradients equally long [K], summing to 1: `smtos.build("fixed", K, weights=…)`;
+        NaN for one of length 0, which no weight can make longer.
     """
 
     tasks: list[str]
@@ -89,6 +90,6 @@ def diagnose(
         within = ((total - count).where(count > 1, torch.nan) / (count * (count - 1))).cpu().numpy()
     norms = np.sqrt(gramian.diagonal())
     with np.errstate(divide="ignore", invalid="ignore"):
-        cosines, squares, inverse = gramian / np.outer(norms, norms), norms[:, None] ** 2 + norms**2, 1 / norms
+        cosines, squares, inverse = gramian / np.outer(norms, norms), norms[:, None] ** 2 + norms**2, 1 / np.where(norms > 0, norms, np.nan)
         similarity = 2 * np.outer(norms, norms) / squares
-        return Diagnosis(list(named), norms, cosines, within, similarity, inverse / inverse.sum())
+        return Diagnosis(list(named), norms, cosines, within, similarity, inverse / np.nansum(inverse))

@@ -8,6 +8,7 @@ import itertools
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -819,6 +820,34 @@ def test_after_the_step_nothing_is_computed_under_autocast() -> None:
         found.append(dict(balance.smto.state_dict()))
     assert found[0].pop("_extra_state") and found[1].pop("_extra_state")
     assert_close(*found, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
+def test_the_second_look_may_have_a_graph_of_its_own(mode: Any) -> None:
+    """As a penalty on gradients takes one: the logits are those of the plain loop, and hold no graph. A part of an old
+    graph is refused there, too."""
+    found = []
+    for context in (nullcontext, mode):
+        net, x = make()
+        balance, optimizer = mtl_core.Balancer("famo", net.shared, 2), torch.optim.SGD(net.parameters(), lr=0.1)
+        early = net.losses(net.features(x))
+        balance.backward(early)
+        optimizer.step()
+
+        def again(net: Net = net, x: Tensor = x, context: Any = context) -> list[Tensor]:
+            with context():
+                return net.losses(net.features(x))
+
+        balance.after_step(again)
+        found.append(balance.smto.logits.clone())
+        assert not balance.smto.logits.requires_grad and not balance.smto.improvement.requires_grad
+        for old in (lambda early=early: early, lambda early=early, again=again: [again()[0], early[1]]):
+            balance.backward(net.losses(net.features(x)))
+            optimizer.step()
+            with pytest.raises(ValueError, match="after_step gives losses that were there before"), context():
+                balance.after_step(old)
+    assert bool(found[0].any())
+    assert_close(found[1], found[0], rtol=0, atol=0)
 
 
 def test_losses_that_were_there_before_are_refused() -> None:

@@ -31,6 +31,18 @@ def test_by_hand() -> None:
     )
 
 
+def test_a_task_without_gradient_has_no_weight() -> None:
+    """Those of the others are what they are without it; it has no direction, and no length to be like."""
+    z = torch.zeros(2, 2, requires_grad=True)
+    losses = [3 * z[:, 0].sum(), 0 * z.sum(), 4 * (z[0, 1] - z[1, 1]), z.prod()]
+    found = mtl_core.diagnose(losses, z)
+    assert_allclose(found.norms, [3 * 2**0.5, 0, 4 * 2**0.5, 0])
+    assert_allclose(found.weights, [4 / 7, np.nan, 3 / 7, np.nan])
+    assert_allclose(found.similarity[0], [1, 0, 24 / 25, 0])
+    assert np.isnan(found.similarity[1, 3]) and np.isnan(found.cosines[1]).all()
+    assert "1: length 0, within nan, weight nan" in str(found)
+
+
 def test_on_shared_parameters_it_is_what_autograd_says_and_nothing_changes() -> None:
     """In an LSTM with a dict of features; a loss that misses one of them counts as 0 there."""
     torch.manual_seed(0)
