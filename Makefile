@@ -79,7 +79,7 @@ records: $(READY) ## train what a preset rests on, most informative first: PRESE
 	@$(PYTHON) -m mtl_study.experiments.evidence $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(HOURS),--hours "$(HOURS)") \
 		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)") $(if $(DATA),--data "$(DATA)") $(if $(LOOK),--look) $(if $(ANY),--any)
 
-compare: $(READY) ## your own method against all others: METHOD=mine.py, PROBLEM=multimnist/CL_RR, PRESET=quick|overnight, DATA=folder with MNIST, WORKERS=n, UNLESS="permutation scaling" (checks that it does not promise, as where it draws), OPTIONS='{"alpha": 0.5}' (of the method, as JSON)
+compare: $(READY) ## your own method against those of the paper, whose records ship: METHOD=mine.py, PROBLEM=multimnist/CL_RR, PRESET=quick|overnight, DATA=folder with MNIST, WORKERS=n, UNLESS="permutation scaling" (checks that it does not promise, as where it draws), OPTIONS='{"alpha": 0.5}' (of the method, as JSON)
 	@$(PYTHON) -m mtl_study.publishing.compare --method "$(METHOD)" $(if $(PROBLEM),--problem "$(PROBLEM)") \
 		$(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(DATA),--data "$(DATA)") $(if $(WORKERS),--workers "$(WORKERS)") \
 		$(if $(UNLESS),--unless "$(UNLESS)") $(if $(OPTIONS),--options '$(OPTIONS)')

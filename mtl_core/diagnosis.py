@@ -90,6 +90,6 @@ def diagnose(
         within = ((total - count).where(count > 1, torch.nan) / (count * (count - 1))).cpu().numpy()
     norms = np.sqrt(gramian.diagonal())
     with np.errstate(divide="ignore", invalid="ignore"):
-        cosines, squares, inverse = gramian / np.outer(norms, norms), norms[:, None] ** 2 + norms**2, 1 / np.where(norms > 0, norms, np.nan)
-        similarity = 2 * np.outer(norms, norms) / squares
+        cosines, inverse = gramian / np.outer(norms, norms), 1 / np.where(norms > 0, norms, np.nan)
+        similarity = 2 * np.outer(norms, norms) / (norms[:, None] ** 2 + norms**2)
         return Diagnosis(list(named), norms, cosines, within, similarity, inverse / np.nansum(inverse))

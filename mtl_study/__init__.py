@@ -3,7 +3,7 @@
 mtl_study.check_smto(method)                 what one may expect of a method, checked on three small tasks
 mtl_study.compare(problem, methods, seeds)   methods against the uniform loss on one problem, at equal terms
 mtl_study.power(claim, evidence)             how many seeds a claim takes
-mtl_study.against_shipped(method, problem)   a new method compared with all shipped ones
+mtl_study.against_shipped(method, problem)   a new method compared with the paper's, whose runs ship
 mtl_study.from_torchjd(aggregator)           torchjd's method as one of ours; from_libmtl(weighting): LibMTL's
 """
 

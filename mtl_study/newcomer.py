@@ -3,9 +3,9 @@
     mtl_study.against_shipped(MyMethod, "multimnist/CL_RR")
     mtl_study.against_shipped("mine.py", "multimnist/CL_RR")
 
-checks the method, trains it with the seeds of the shipped runs, and compares it with every method that they have. Only
-the new method is trained, and two runs of the uniform loss that tell what a step costs on this machine; a second method
-finds those two in the store.
+checks the method, trains it with the seeds of the shipped runs, and compares it with the paper's methods, whose runs
+these are. Only the new method is trained, and two runs of the uniform loss that tell what a step costs on this machine;
+a second method finds those two in the store.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +27,7 @@ from mtl_core import problems, smtos
 from mtl_core.names import nearest
 from mtl_core.smtos import SMTO
 from mtl_core.smtos.base import REGISTRY
-from mtl_study import adapters, artifacts
+from mtl_study import adapters, artifacts, parameters
 from mtl_study.analysis import comparisons, delta, frames, inference, rankings, targets
 from mtl_study.checking import Report, check_smto
 from mtl_study.experiments import protocol, runner
@@ -53,11 +53,12 @@ class Found:
     smto: key of the new method, lr: its own learning rate, chosen on validation. checks: what `check_smto` says of it.
     table: one row per method: lr, delta_m (mean), place, first, last (the places that it may have), ties (a letter per
     group that cannot be told apart), reaches (median over seeds of the epochs to the uniform loss's best at the same
-    rate, as a share of its epochs; ∞ where it does not get there); difference, low, high, n: the new method minus this
-    one, each at its own rate, paired by seed; and difference_at_rate, low_at_rate, high_at_rate at the rate of this
-    one. Gains in percent, differences in points, higher is better. cost: seconds of the new method over those of the
-    uniform loss, as recorded. selected: one row per run. runs: those that it takes. earlier: how many of these were in
-    the store before.
+    rate, as a share of its epochs; ∞ where it does not get there); cost (seconds per step over those of the uniform
+    loss, as recorded: of the new method on this machine, of the others where their runs were made); difference, low,
+    high, n: the new method minus this one, each at its own rate, paired by seed; and difference_at_rate, low_at_rate,
+    high_at_rate at the rate of this one. Gains in percent, differences in points, higher is better. absent: methods of
+    the package that have no shipped runs with these settings. selected: one row per run. runs: those that it takes.
+    earlier: how many of these were in the store before.
     """
 
     problem: str
@@ -65,7 +66,7 @@ class Found:
     lr: float
     checks: Report
     table: pd.DataFrame
-    cost: float
+    absent: list[str]
     selected: pd.DataFrame
     runs: list[Run]
     rates: list[float]
@@ -93,8 +94,8 @@ class Found:
             f"its own rate, a difference that belongs to the rates as well, it is {own_rates}.",
             "",
             f"| method | learning rate | Δm | place | ties | {name} minus it ({percent}) | at its rate ({percent}) "
-            "| epochs to the uniform loss's best |",
-            "| :--- | ---: | ---: | ---: | :--- | ---: | ---: | ---: |",
+            "| epochs to the uniform loss's best | time per step, ×, as recorded |",
+            "| :--- | ---: | ---: | ---: | :--- | ---: | ---: | ---: | ---: |",
         ]
         for smto, row in self.table.sort_values("place").iterrows():
             first, last = int(row["first"]), int(row["last"])
@@ -107,6 +108,7 @@ class Found:
                 interval(row.difference, row.low, row.high),
                 interval(row.difference_at_rate, row.low_at_rate, row.high_at_rate),
                 known(row.reaches),
+                known(row.cost),
             ]
             lines.append(f"| {' | '.join(cells)} |")
         settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
@@ -117,7 +119,12 @@ class Found:
             f"rate of {name} is the best of {listed(f'{lr:g}' for lr in self.rates)} on validation, with seeds that "
             "are not counted; the others have the paper's rates, at each of which the new method was tried. Epochs: a "
             "share of those that the uniform loss takes to its best validation Δm at the same rate and seed, median "
-            f"over seeds; ∞: not reached. {settings}.",
+            f"over seeds; ∞: not reached. Time: over that of the uniform loss; of {name} on this machine, of the "
+            f"others where their runs were made. {settings}.",
+            "",
+            f"The other rows are the paper's methods, whose records ship. Without records here: "
+            f"{listed(map(label, self.absent))}; `mtl_study.compare` trains them and puts them beside {name}. Fixed "
+            "weights are left out: they are one method for each vector of weights (notebook 05).",
             "",
             "```",
             str(self.checks),
@@ -126,7 +133,8 @@ class Found:
         return "\n".join(lines) + "\n"
 
     def _costs(self) -> str:
-        said = f"A step costs {number(self.cost, 2)} times as much as one of the uniform loss, by the recorded seconds"
+        times = number(self.table.cost[self.smto], 2)
+        said = f"A step costs {times} times as much as one of the uniform loss, by the recorded seconds"
         if not self.earlier:
             return f"{said}; all {len(self.runs)} runs were trained now."
         return f"{said}; {self.earlier} of the {len(self.runs)} runs were trained earlier, perhaps under another load."
@@ -172,6 +180,7 @@ def against_shipped(
     unless: Mapping[str, str] | None = None,
     search_seeds: Sequence[int] = SEARCH_SEEDS,
     level: float = 0.95,
+    preset: str | None = None,
     shipped: RunStore | str | os.PathLike[str] | None = None,
     store: RunStore | str | os.PathLike[str] = "runs/compare",
     workers: int | None = None,
@@ -179,15 +188,17 @@ def against_shipped(
     data_dir: str | None = None,
     **settings: Any,
 ) -> Found:
-    """A new method compared with every method that has shipped runs of this problem.
+    """A new method compared with the paper's methods that have shipped runs of this problem.
 
     It is trained at every learning rate that one of these has, with the search seeds, of which the mean validation Δm
     chooses its own rate, and with the seeds of the shipped runs.
 
     Args:
         method: a class, or a file that defines one (`load`). options: of it. unless: as for `check_smto`.
+        preset: whose settings and seeds the shipped runs have; quick, where neither settings nor a store are given.
         shipped: the records of the others; default: those of the repository. store: where the new runs go.
-        settings: which of the shipped runs are meant (epochs, source, train_size, …); none where there is one kind.
+        settings: which of the shipped runs are meant (epochs, source, train_size, …), besides those of the preset.
+            Without a preset all seeds count that each method and single task has.
 
     Raises:
         BadMethod, ChecksFailed, BadConfig, BadOption: before any training; also what `runner.run` raises.
@@ -195,21 +206,35 @@ def against_shipped(
     smto = method if inspect.isclass(method) else load(method)
     if not (inspect.isclass(smto) and issubclass(smto, SMTO)):
         raise BadMethod(f"{method!r} is no SMTO: expected a class that derives from one of mtl_core.smtos.base.")
-    if smtos.get(smto.key) is not smto or smto.__module__.startswith("mtl_core."):
+    if smtos.get(smto.key) is not smto or _is_ours(smto.key):
         raise BadMethod(f"{smto.key!r} is a method of the package; a new one has a key of its own.")
     fingerprint(smto)  # raises where it cannot be told, before any work
     checks = check_smto(smto, unless, **(options or {}))
+    if preset is None and shipped is None and not settings:
+        preset = "quick"
     records = RunStore(artifacts.REPOSITORY / "results") if shipped is None else shipped
     paper = problem in published.problems() or problem not in problems.PROBLEMS  # an unknown name is refused there
     others = [key for key in published.methods(problem) if key not in (UNIFORM, "fixed")] if paper else []
+    if paper and preset is not None:
+        settings = parameters.settings_of(preset, problem) | settings
     experiment = protocol.stored(problem, others, records, **settings) if paper else None
+    command = "records" if preset == "overnight" else "reproduce"
+    more = "" if preset is None else f" `make {command} PRESET={preset}` trains more of this preset's."
     if experiment is None:
         raise BadConfig(
             f"there are no records of the uniform loss and its single tasks on {problem!r} with these settings; for a "
-            "problem without records use mtl_study.compare, which trains the others, too."
+            f"problem without records use mtl_study.compare, which trains the others, too.{more}"
+        )
+    wanted = None if preset is None else parameters.seeds_of(preset, problem)
+    experiment, seeds = _whole_seeds(experiment, wanted)
+    if len(seeds) < 2:
+        of = "" if wanted is None else f" of {preset}'s {len(wanted)}"
+        raise BadConfig(
+            f"every method has records of {counted(len(seeds), 'seed')}{of} on {problem!r} with these settings; an "
+            f"interval takes at least two.{more}"
         )
     uniform = [run.config for run in experiment.runs if run.config.smto == UNIFORM]
-    seeds, rates = [config.seed for config in uniform], sorted({run.config.lr for run in experiment.runs})
+    rates = sorted({run.config.lr for run in experiment.runs})
     if both := sorted(set(seeds) & set(search_seeds)):
         raise BadConfig(f"search_seeds: {both} are among the reported seeds, which flatters; give other ones.")
 
@@ -229,10 +254,31 @@ def against_shipped(
     lr = float(comparisons.setting(chosen, "lr"))
     reported = [run for run in mine if run.config.seed in seeds]
     table = _table(experiment, records, smto.key, lr, reported, level)
-    cost = float(targets.costs(runs).get(smto.key, math.nan))
+    table["cost"] = targets.costs(experiment.runs)
+    table.loc[smto.key, "cost"] = targets.costs(runs).get(smto.key, math.nan)
+    absent = [key for key in sorted(REGISTRY) if key not in (*table.index, "fixed") and _is_ours(key)]
     at_own = experiment.selected([*experiment.runs, *(run for run in reported if run.config.lr == lr)])
     alike = {name: getattr(uniform[0], name) for name in ("source", "epochs", "batch_size", "train_size")}
-    return Found(problem, smto.key, lr, checks, table, cost, at_own, runs, rates, alike, level, earlier)
+    return Found(problem, smto.key, lr, checks, table, absent, at_own, runs, rates, alike, level, earlier)
+
+
+def _is_ours(key: str) -> bool:
+    return smtos.get(key).__module__.startswith("mtl_core.")
+
+
+def _whole_seeds(
+    experiment: protocol.Experiment, wanted: Sequence[int] | None
+) -> tuple[protocol.Experiment, list[int]]:
+    """What an experiment has of the seeds that every method and single task has, of the wanted ones if some are given;
+    and these seeds. So a block of runs that was begun and not ended neither adds a seed nor drops a method."""
+    seeds: dict[str, set[int]] = {}
+    for run in (*experiment.runs, *experiment.baselines):
+        seeds.setdefault(frames.configuration(run.config), set()).add(run.config.seed)
+    whole = set.intersection(*seeds.values(), *([] if wanted is None else [set(wanted)]))
+    runs, baselines = (
+        [run for run in part if run.config.seed in whole] for part in (experiment.runs, experiment.baselines)
+    )
+    return replace(experiment, runs=runs, baselines=baselines), sorted(whole)
 
 
 def _table(

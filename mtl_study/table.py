@@ -194,7 +194,12 @@ def read(file: Path) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit code: 2 where the table is refused."""
-    parser = argparse.ArgumentParser(prog="delta_m", description="Δm with its interval, from a table of runs.")
+    parser = argparse.ArgumentParser(
+        prog="delta_m",
+        description="Δm with its interval, from a table of runs.",
+        epilog=(__doc__ or "").partition("\n\n")[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("table", help="a CSV file: method, seed, and a column per metric, e.g. 'accuracy ↑'")
     parser.add_argument("--single", default="single", help="how the single-task models are called in it")
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals")

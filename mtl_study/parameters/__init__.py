@@ -32,6 +32,7 @@ __all__ = [
     "for_experiment",
     "preset_values",
     "problems_of",
+    "seeds_of",
     "settings_of",
 ]
 
@@ -193,6 +194,12 @@ def settings_of(preset: str, problem: str) -> dict[str, Any]:
     data, of_no_run = family(problem), ("sweep_seeds", "search_seeds", "grid")
     of_runs = {name: value for name, value in values["details"][data].items() if name not in of_no_run}
     return {"search": values["details"]["search"], "source": values["source"][data], **of_runs}
+
+
+def seeds_of(preset: str, problem: str) -> list[int]:
+    """The seeds of a problem at a preset, as `settings_of` has its settings. Raises BadParameters."""
+    seeds: list[int] = preset_values(folder_of(preset) / "05_fixed_weights.yaml")["seeds"][family(problem)]
+    return seeds
 
 
 def for_experiment(

@@ -1,4 +1,4 @@
-"""`make compare METHOD=mine.py PROBLEM=multimnist/CL_RR`: your own method against all others, on one page."""
+"""`make compare METHOD=mine.py PROBLEM=multimnist/CL_RR`: your own method against the paper's, on one page."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def options_of(text: str) -> dict[str, Any]:
 )
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit code: 1 where a run failed, 2 where the request is refused."""
-    parser = argparse.ArgumentParser(prog="compare", description="A method of your own against all others.")
+    parser = argparse.ArgumentParser(prog="compare", description="A method of your own against the paper's.")
     parser.add_argument("--method", required=True, help="a Python file with one class")
     parser.add_argument("--problem", default="multimnist/CL_RR", help="a problem of which records ship")
     parser.add_argument("--preset", default="quick", help="whose records: quick or overnight")
@@ -73,7 +73,6 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if not given.method:
         parser.error("which method? make compare METHOD=mine.py, a Python file with one class under @register")
-    settings = parameters.settings_of(given.preset, given.problem)
     found = newcomer.against_shipped(
         given.method,
         given.problem,
@@ -82,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         store=artifacts.REPOSITORY / "runs" / "compare",
         workers=given.workers,
         data_dir=given.data,
-        **settings,
+        preset=given.preset,
     )
     page = write(found, artifacts.folder("compare") / f"{found.smto}-{given.problem.replace('/', '-')}-{given.preset}")
     print(f"{found._repr_markdown_()}\nThe page: {page}")

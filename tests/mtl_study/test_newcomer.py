@@ -1,5 +1,6 @@
 """Your own method against all others."""
 
+import functools
 import math
 
 import pandas as pd
@@ -16,9 +17,12 @@ from mtl_study.experiments import protocol, runner
 from mtl_study.experiments.fingerprints import fingerprint
 from mtl_study.experiments.runs import BadConfig, RunConfig
 from mtl_study.experiments.store import RunStore
+from mtl_study.look import label
+from mtl_study.paper import published
 from mtl_study.publishing import compare
 
 CL_RR = "multimnist/CL_RR"
+RESULTS = RunStore(artifacts.REPOSITORY / "results")
 TINY = {"train_size": 60, "val_size": 100, "test_size": 100, "batch_size": 30, "epochs": 2}
 MINE = """
 import numpy as np
@@ -58,6 +62,101 @@ def mine(tmp_path):
     return path
 
 
+@functools.cache
+def of_preset(preset):
+    experiment = protocol.stored(CL_RR, ["edm", "famo"], RESULTS, **parameters.settings_of(preset, CL_RR))
+    return [*experiment.runs, *experiment.baselines]
+
+
+def shipped(preset="quick", seeds=(1,)):
+    """Some of the shipped runs, and those of the single tasks."""
+    return [run for run in of_preset(preset) if run.config.seed in seeds]
+
+
+def again(run, **changes):
+    """A run under another configuration."""
+    return run.model_copy(update={"config": RunConfig.of(**run.config.model_dump() | changes)})
+
+
+def kept(folder, runs):
+    store = RunStore(folder)
+    for run in runs:
+        store.put(run)
+    return store
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """What would be trained. Nothing is: a run of a new method is the shipped one of the uniform loss with its seed."""
+    runs = (run for run in shipped(seeds=(1, 2, 3, 4, 5)) if run.config.problem == CL_RR)
+    uniform = {run.config.seed: run for run in runs if run.config.smto == "unit_scal"}
+    found = []
+
+    def run(plan, *_, **__):
+        found.extend(plan)
+        return [again(uniform.get(config.seed, uniform[1]), **config.model_dump()) for config in plan]
+
+    monkeypatch.setattr(runner, "run", run)
+    return found
+
+
+def test_at_quick_five_seeds_count_and_the_methods_of_the_paper(tmp_path, mine, planned):
+    """Whatever else ships at the same settings: overnight has seeds from 6 on, some of them begun only."""
+    found = newcomer.against_shipped(mine, CL_RR, store=tmp_path)
+    assert {config.seed for config in planned} == {1, 2, 3, 4, 5, *newcomer.SEARCH_SEEDS}
+    paper = set(published.methods(CL_RR)) - {"fixed"}
+    assert len(paper) == 16 and set(found.table.index) == paper | {found.smto}
+    assert set(found.table.n.dropna()) == {5} and set(found.selected.seed) == {1, 2, 3, 4, 5}
+    assert set(found.absent) == set(smtos.keys()) - set(published.methods(CL_RR)) - {found.smto} and found.absent
+    assert found.table.cost["unit_scal"] == 1 < found.table.cost["nash_mtl"] and found.table.cost.notna().all()
+    said = found._repr_markdown_()
+    absent = ", ".join(map(label, found.absent[:-1]))
+    assert f"Without records here: {absent} and {label(found.absent[-1])}; `mtl_study.compare` trains them" in said
+    assert "are the paper's methods" in said and "Fixed weights are left out" in said
+    (row,) = (line for line in said.splitlines() if line.startswith(f"| {label('nash_mtl')} |"))
+    assert row.endswith(f"| {found.table.cost['nash_mtl']:.2f} |")
+
+
+def test_a_block_that_was_begun_neither_adds_a_seed_nor_drops_a_method(tmp_path, mine, planned):
+    """Seed 3 lacks a method, seed 4 all but the single tasks; what is reported is as without them."""
+    runs = shipped(seeds=(1, 2, 3, 4))
+    begun = {3: lambda config: config.smto != "edm", 4: lambda config: config.problem != CL_RR}
+    some = [run for run in runs if begun.get(run.config.seed, bool)(run.config)]
+    whole = [run for run in runs if run.config.seed < 3]
+    tables = []
+    for name, held in (("some", some), ("whole", whole)):
+        store = kept(tmp_path / name, held)
+        planned.clear()
+        tables.append(newcomer.against_shipped(mine, CL_RR, shipped=store, store=tmp_path / "new").table)
+        assert {config.seed for config in planned} == {1, 2, *newcomer.SEARCH_SEEDS}
+    assert set(tables[0].index) == {"unit_scal", "edm", "famo", "inverse_norms_of_mine"} and tables[0].n["edm"] == 2
+    pd.testing.assert_frame_equal(*tables)
+
+
+@pytest.mark.parametrize(("preset", "command"), [("quick", "reproduce"), ("overnight", "records")])
+def test_one_seed_gives_no_interval_and_nothing_is_trained(
+    preset, command, tmp_path, mine, planned, capsys, monkeypatch
+):
+    monkeypatch.setattr(artifacts, "REPOSITORY", tmp_path)
+    asked = ["--method", str(mine), "--preset", preset, "--data", str(tmp_path)]
+    assert compare.main(asked) == 2
+    assert f"no records of the uniform loss and its single tasks on '{CL_RR}'" in capsys.readouterr().err
+    runs = shipped(preset)
+    kept(tmp_path / "results", runs)
+    assert compare.main(asked) == 2
+    said = capsys.readouterr().err
+    assert f"records of 1 seed of {preset}'s 5 on '{CL_RR}'" in said and f"`make {command} PRESET={preset}`" in said
+    with pytest.raises(BadConfig, match=r"1 seed on .* takes at least two\.$"):
+        newcomer.against_shipped(mine, CL_RR, shipped=kept(tmp_path / "own", runs))
+    assert not planned
+    kept(tmp_path / "results", [again(run, seed=2) for run in runs])
+    monkeypatch.undo()  # of what is pretended
+    monkeypatch.setattr(artifacts, "REPOSITORY", tmp_path)
+    if preset == "overnight":
+        assert compare.main(asked) == 2
+        assert "train-images" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.training
 def test_a_new_method_is_trained_beside_all_others(tmp_path, mine):
@@ -83,7 +182,7 @@ def test_a_new_method_is_trained_beside_all_others(tmp_path, mine):
     own = found.selected[found.selected.smto == found.smto].set_index("seed").delta_m
     interval = inference.t_interval(own - edm)
     assert tuple(table.loc["edm", ["difference", "low", "high"]]) == pytest.approx(interval[:3])
-    assert math.isnan(table.difference[found.smto]) and found.cost > 0
+    assert math.isnan(table.difference[found.smto]) and found.table.cost[found.smto] > 0
 
     page = compare.write(found, tmp_path / "page")
     text = page.read_text()
@@ -102,6 +201,7 @@ def test_the_command_writes_a_page(tmp_path, mine, monkeypatch, capsys):
     monkeypatch.setattr(artifacts, "REPOSITORY", tmp_path)
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
     monkeypatch.setattr(parameters, "settings_of", lambda preset, problem: TINY)
+    monkeypatch.setattr(parameters, "seeds_of", lambda preset, problem: [1, 2])
     results = RunStore(tmp_path / "results")
     protocol.experiment(CL_RR, ["unit_scal", "edm", "famo"], seeds=[1, 2], store=results, workers=0, **TINY)
     assert compare.main(["--method", str(mine), "--workers", "0"]) == 0
@@ -197,8 +297,6 @@ def test_the_command_says_what_is_wrong(tmp_path, mine, capsys):
     assert "did you mean" in capsys.readouterr().err
     assert compare.main(["--method", str(mine), "--preset", "quik"]) == 2
     assert "quik" in capsys.readouterr().err
-    assert compare.main(["--method", str(mine), "--preset", "overnight", "--data", str(tmp_path)]) == 2
-    assert "train-images" in capsys.readouterr().err
     for wrong in ("{alpha: 1}", "[1]"):
         assert compare.main(["--method", str(mine), "--options", wrong]) == 2
         assert "expected" in capsys.readouterr().err

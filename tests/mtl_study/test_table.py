@@ -1,6 +1,9 @@
 """Δm from anyone's numbers."""
 
 import io
+import re
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -136,6 +139,20 @@ def test_the_command_prints_a_row_per_method(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "90 % interval" in said and "−2.04" in said and "mgda" in said
     assert table.main([str(tmp_path / "none.csv")]) == 2
+
+
+def test_the_table_of_the_page_is_one_and_help_has_it(tmp_path, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "own_loops.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"runs this table -->\n```text\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    assert table.main([str(tmp_path / "t.csv")]) == 0
+    seg = -100 * (0.003 / 0.521 + 0.003 / 0.742) / 2
+    values = [f"−{abs(value):.2f}" for value in ((seg - 100 * 0.0007 / 0.0164) / 2, seg, -100 * 0.0007 / 0.0164)]
+    said = capsys.readouterr().out
+    assert all(value in said for value in values) and "No interval: sum." in said
+    with pytest.raises(SystemExit):
+        table.main(["--help"])
+    assert textwrap.indent(text, "    ") in capsys.readouterr().out
 
 
 def test_a_missing_interval_has_its_reason(tmp_path, capsys):
