@@ -78,8 +78,9 @@ class Verdict:
     paper, ours: what is compared, in words and numbers. estimate, low, high: of the comparison that decides, in `unit`;
     None where nothing is random. n: the fewest seeds behind any number in it (of proofs, the checks). why: what made
     the verdict. settles: what would decide an open one, or what would let it be judged; "" for the others. also: other
-    readings of the same rule (`reading`, verdict, estimate, low, high, unit, n; of a longer preset also why). rule: in
-    words. details: a row per pair, with mean and interval at the level that can support the claim, or a row per check.
+    readings of the same rule (`reading`, verdict, estimate, low, high, unit, n, of; of a longer preset also why). rule:
+    in words. details: a row per pair, with mean and interval at the level that can support the claim, or a row per
+    check. of: the method, the problem or both that the estimate is of, where a rule compares several; else "".
     """
 
     id: str
@@ -99,6 +100,7 @@ class Verdict:
     preset: str
     also: list[dict[str, Any]] = field(default_factory=list)
     details: list[dict[str, Any]] = field(default_factory=list)
+    of: str = ""
 
 
 #: of a verdict, what the shipped list of verdicts holds
@@ -292,15 +294,16 @@ class Finding:
     ask: Callable[[], str] = str
     method: str = ""
     details: list[dict[str, Any]] = field(default_factory=list)
+    of: str = ""
 
     @property
     def settles(self) -> str:
         return self.ask()
 
     def numbers(self) -> dict[str, Any]:
-        """estimate, low, high, unit and n."""
+        """estimate, low, high, unit, n, and what the estimate is of."""
         mean, low, high = self.estimate[:3] if self.estimate else (None, None, None)
-        return {"estimate": mean, "low": low, "high": high, "unit": self.unit, "n": self.n}
+        return {"estimate": mean, "low": low, "high": high, "unit": self.unit, "n": self.n, "of": self.of}
 
 
 def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
@@ -460,6 +463,7 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
 
     shown = {c.pair: possible(c.decisive) for c in ballot.compared}
     deciding = shown[ballot.deciding.pair]
+    equal = len({_in_unit(interval, rule.unit) for interval in shown.values()}) == 1
     asked = "" if exact else f"; the rule asks for {_asked(rule)}"
     if not any(c.estimate.n for c in ballot.compared):
         text = "no runs that count yet"
@@ -480,7 +484,7 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
             of = f" of {'the ' * (len(_name(number)) > 1)}{_name(number)}" if _name(number) else ""
             least, most = sized(*(_factor(rule.unit) * mean for mean in (min(means), max(means))))
             said = _in_unit(deciding, rule.unit)
-            if {_in_unit(interval, rule.unit) for interval in shown.values()} == {said}:
+            if equal:
                 text += f". All means{of} are {said}"
             else:
                 span = f"All means{of} are {least}" if least == most else f"Means{of} from {least} to {most}"
@@ -507,6 +511,7 @@ def _count(part: Part, rule: Count, evidence: pd.DataFrame, exact: bool) -> Find
         ask=lambda: _settles(part, ballot, _seconds(rule, evidence)),
         method=method,
         details=details,
+        of="" if n == 1 or equal else called(ballot.deciding.pair),
     )
 
 
@@ -866,10 +871,12 @@ def _quantity(interval: Interval, unit: str) -> str:
 
 
 def _of_row(row: Mapping[str, Any]) -> str:
+    """The number of a reading, and what it is of: "Auto-Lambda with 4.60 points (2.38 to 6.81)"."""
     if row["estimate"] is None and "why" in row:
         return str(row["why"])
     mean, low, high = (math.nan if row[name] is None else row[name] for name in ("estimate", "low", "high"))
-    return _quantity(Interval(mean, low, high, row["n"]), row["unit"])
+    said = _quantity(Interval(mean, low, high, row["n"]), row["unit"])
+    return f"{row['of']} with {said}" if row.get("of") else said
 
 
 def plain(value: Any) -> Any:

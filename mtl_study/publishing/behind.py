@@ -29,10 +29,11 @@ class Behind:
     text: str
     at: dict[str, tuple[int, str]] = field(default_factory=dict)
 
-    def link(self, name: str) -> str:
-        """ "Records: [95](…)"; where something was computed in the notebook, that."""
+    def link(self, name: str, of: str = "") -> str:
+        """ "Records: [95](…)"; where something was computed in the notebook, that. of: "of all parts", for example."""
         n, anchor = self.at.get(name, (0, ""))
-        return f"Records: [{n:,}]({PLACE}#{anchor})" if n else "Records: none (computed in the notebook)"
+        records = f"Records {of}".rstrip()
+        return f"{records}: [{n:,}]({PLACE}#{anchor})" if n else "Records: none (computed in the notebook)"
 
 
 def behind(shown: Sequence[Section], resting: Mapping[str, Sequence[Resting]], results: Path) -> Behind:

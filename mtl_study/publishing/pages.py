@@ -43,7 +43,7 @@ MARKS = (".begun", artifacts.BY_HAND, ".ipynb", ".failed.ipynb")  # of a noteboo
 LONGER = "overnight"  # the preset whose verdicts are shown below those of quick
 AT_LENGTH = f"at {LONGER}"  # the name of that reading
 KEPT = Path("docs", "report", f"{LONGER}.json")
-READING = ("verdict", "estimate", "low", "high", "unit", "n", "why")
+READING = ("verdict", "estimate", "low", "high", "unit", "n", "why", "of")
 WHEN = "%d %B %Y, %H:%M %Z"
 State = Literal["done", "failed", "stopped", "not run"]
 
@@ -263,7 +263,8 @@ def _claims(path: Path) -> list[dict[str, Any]]:
 def with_longer(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The claims of quick, each with what a longer preset says, where that is known, as one more reading."""
     kept = {
-        row["id"]: {"reading": AT_LENGTH} | {name: row[name] for name in READING} for row in _kept(artifacts.REPOSITORY)
+        row["id"]: {"reading": AT_LENGTH} | {name: row.get(name, "") for name in READING}
+        for row in _kept(artifacts.REPOSITORY)
     }
     return [
         claim | {"also": [*claim["also"], kept[claim["id"]]]}
@@ -285,7 +286,7 @@ def keep_verdicts(repository: Path) -> Path:
         words = f"run `make reproduce PRESET={LONGER}` first, of one notebook with ONLY=08, for example."
         raise Unreadable(f"{folder} has no verdicts: {words}")
     kept = {row["id"]: row for row in (*_kept(repository), *rows)}
-    chosen = [{name: kept[id_][name] for name in ("id", *READING)} for id_ in sorted(kept)]
+    chosen = [{name: kept[id_].get(name, "") for name in ("id", *READING)} for id_ in sorted(kept)]
     files.write_json(repository / KEPT, of_any_processor(chosen))
     return repository / KEPT
 

@@ -47,6 +47,7 @@ from mtl_study.words import slug, untagged
 
 WIDTH = 900  # pixels that GitHub gives a table
 PER_LETTER, PER_CELL = 8.6, 27  # pixels of a letter, and of the space around a cell
+MEASURED = "We measured"
 Key = tuple[str, str]  # what a heading is about: ("section", "01_…"), ("picture", "01_figure_1"), ("claim", "C1a"), …
 
 
@@ -249,8 +250,9 @@ def _report(
         if section.claims:
             parts.append(f"### {headings['verdicts', section.stem]}")
             for claim in section.claims:
-                trail, cell = evidence[claim["id"]], section.judged.get(claim["id"], ("", ""))[1]
-                links = f"{_code(section, cell)}. {records.link(claim['id'])}."
+                trail, (whole, cell) = evidence[claim["id"]], section.judged.get(claim["id"], ("", ""))
+                of = "of all parts" if whole not in ("", claim["id"]) else ""  # a claim is judged as a whole
+                links = f"{_code(section, cell)}. {records.link(claim['id'], of)}."
                 parts += [f"#### {claim['id']}", _decision(claim, trail, links, at)]
     if claims:
         counts = Counter(claim["verdict"] for claim in claims)
@@ -329,21 +331,29 @@ def _found(sentence: Mapping[str, str], at: Mapping[Key, str]) -> str:
 
 
 def _decision(claim: dict[str, Any], trail: Trail, links: str, at: Mapping[Key, str]) -> str:
-    """A claim, how its verdict came about, and what shows it."""
+    """A claim, how its verdict came about, what was measured, and what shows it."""
     beneath = "; ".join(remarks(claim)).rstrip(".")
     shown = ", ".join(_link(p.title, at["picture", p.anchor]) for p in filter(in_report, trail.pictures))
     return (
-        f"**{claim['verdict'].capitalize()}**, {beneath}. Claim ({claim['where']}): {words(claim['says'])} "
+        f"**{claim['verdict'].capitalize()}**, {beneath}. {MEASURED}: {words(measured(claim))}. "
+        f"Claim ({claim['where']}): {words(claim['says'])} "
         f"Rule: {claim['rule'].rstrip('.')}. {links}" + (f" Shown in: {shown}." if shown else "")
     )
 
 
+def measured(claim: Mapping[str, Any]) -> str:
+    """What was measured, in the section of a claim and in the table of all: the number, what it is of where the rule
+    compares several, and what the rule asks for."""
+    return value(claim["ours"])
+
+
 def _claims_table(claims: list[dict[str, Any]], at: Mapping[Key, str]) -> str:
-    columns = {"id": "Claim", "says": "Statement", "paper": "Paper", "ours": "We measured", "n": "n"}
+    columns = {"id": "Claim", "says": "Statement", "paper": "Paper", "ours": MEASURED, "n": "n"}
     columns |= {"verdict": "Verdict"}
     rows = [{head: value(claim[column]) for column, head in columns.items()} for claim in claims]
     for row, claim in zip(rows, claims, strict=True):
         row["Claim"] = _link(claim["id"], at["claim", claim["id"]])
+        row[MEASURED] = measured(claim)
         row["Verdict"] += f": {claim['settles']}" if claim["verdict"] == OPEN and claim["settles"] else ""
     return artifacts.to_markdown(pd.DataFrame(rows)).rstrip()
 

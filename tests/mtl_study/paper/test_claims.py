@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from mtl_study import artifacts
+from mtl_study.look import label
 from mtl_study.paper import claims, published, rules
 from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED, BadEvidence
 
@@ -183,6 +184,23 @@ def test_a_count_is_of_methods_problems_or_pairs():
     assert found["C3b"].why.endswith(" of 8 methods, and it takes all 8")
     assert found["C3d"].why == "13 of 13 pairs, and it takes all 13"
     assert found["C10a"].why == "2 of 2 problems, and it takes both"
+
+
+def test_the_number_of_a_reading_has_an_owner():
+    """Where a rule compares several methods, problems or pairs, the one that decides; of equal numbers none."""
+    assert c1a(better=9, worse=6).of in map(label, SMTOS) and c1a(equal=15).of == ""
+    table = similar_tasks()
+    table.loc[table.problem == "multimnist/RL_RR", "cosine_to_mean"] += 0.01
+    table.loc[(table.problem == "multimnist/RL_RR") & (table.smto == "imtl"), "weight_distance"] = 0.06
+    of = {part.id: part.of for claim in ("C3", "C10") for part in judge(claim, table, preset="overnight")}
+    assert (of["C10a"], of["C3d"], of["C3a"]) == ("RL_RR", "IMTL on RL_RR", "")
+    first, _ = claims.decide("C1", runs(), preset="quick", also={"at one rate": runs()})
+    (reading,) = first.also
+    assert reading["of"] == first.of and f"; the one that decides is {first.of} with " in first.ours
+    *_, text = claims.remarks({"why": "", "settles": "", "also": [reading]})
+    assert text.startswith(f"at one rate: {reading['verdict']}, {first.of} with ")
+    *_, text = claims.remarks({"why": "", "settles": "", "also": [reading | {"of": ""}]})
+    assert " with " not in text
 
 
 def test_what_decides_is_named_and_what_is_equal_is_said_once():

@@ -67,11 +67,13 @@ def test_a_longer_presets_verdicts_are_kept_and_shown_below_those_of_quick(house
     found = {"verdict": "not reproduced", "estimate": -3.4 - 1e-13, "low": -4.5, "high": -2.3, "unit": "points", "n": 7}
     at_night = artifacts.root() / "overnight/claims"
     at_night.mkdir(parents=True)
-    (at_night / "02_proofs.json").write_text(json.dumps([row | found | {"preset": "overnight", "why": "below 0"}]))
+    (at_night / "02_proofs.json").write_text(
+        json.dumps([row | found | {"preset": "overnight", "why": "below 0", "of": "R18"}])
+    )
     kept = pages.keep_verdicts(house.repository)
-    assert json.loads(kept.read_text()) == [{"id": "C12"} | found | {"estimate": -3.4, "why": "below 0"}]
+    assert json.loads(kept.read_text()) == [{"id": "C12"} | found | {"estimate": -3.4, "why": "below 0", "of": "R18"}]
     text, page = house.report().read_text(), house.index()
-    said = "at overnight: not reproduced, −3.40 points (−4.50 to −2.30)"
+    said = "at overnight: not reproduced, R18 with −3.40 points (−4.50 to −2.30)"
     assert f"**Reproduced**, every check passed; {said}." in text and said in page
     assert "Other verdicts at *overnight*: 1 not reproduced ([C12](#c12))." in text
     assert "Other verdicts at overnight: 1 not reproduced" in page
@@ -297,6 +299,46 @@ def test_a_figure_and_a_table_of_one_name_have_places_of_their_own(house, monkey
     assert 'Shown in <a href="#02_line">Line</a>' in page and 'Shown in <a href="#02_line-table">' not in page
 
 
+def decision(text, id_):
+    """The paragraph of a claim, and its row in the table of all."""
+    row = next(line for line in text.splitlines() if line.startswith(f"| [{id_}](#"))
+    return text.partition(f"\n#### {id_}\n\n")[2].partition("\n")[0], pages.cells(row)
+
+
+def test_the_section_of_a_claim_has_the_number_that_the_table_of_all_has(house):
+    """In the unit of the thing, with what the rule asks for; of several methods, whose number it is."""
+    claim, path = {"where": "s", "rule": "r."}, house.folder / "claims/02_proofs.json"
+    (row,) = json.loads(path.read_text())
+    several = "holds for 9 of 15; the one that decides is Auto-Lambda with 4.60 points; the rule asks for more than 0"
+    one_rate = {"reading": "at one rate", "verdict": "open", "estimate": 1.5, "low": -1.0, "high": 4.0, "n": 5}
+    one_rate |= {"unit": "points", "of": "CAGrad"}
+    for ours, why, also, said in (
+        ("828 times (528 to 1,294); the rule asks for more than 10 times", "the whole interval is above 10 times", [],
+         "**Reproduced**, the whole interval is above 10 times. We measured: 828 times (528 to 1,294); the rule asks "
+         "for more than 10 times. Claim (s): "),
+        (several, "at least 9 of 15 methods, and it takes 8", [one_rate],
+         "**Reproduced**, at least 9 of 15 methods, and it takes 8; at one rate: open, CAGrad with 1.50 points (−1.00 "
+         f"to 4.00). We measured: {several}. Claim (s): "),
+    ):  # fmt: skip
+        path.write_text(json.dumps([row | claim | {"ours": ours, "why": why, "also": also}]))
+        text = house.report().read_text()
+        found, cells = decision(text, "C12")
+        assert found.startswith(said) and cells[3] == ours, found
+
+
+def test_the_records_of_a_part_are_those_of_its_claim(house):
+    """A claim is judged as a whole: its parts say that the records are of all of them."""
+    source, folder = house.repository / "notebooks/02_proofs.ipynb", house.folder / "claims"
+    before, (row,) = source.read_text(), json.loads((folder / "02_proofs.json").read_text())
+    manifest = json.loads((folder / "02_proofs/C12.json").read_text()) | {"records": {"multimnist/CL/edm/a": ""}}
+    for claim, ids, of in (("C12", ["C12"], "Records"), ("C11", ["C11a", "C11b", "C11c"], "Records of all parts")):
+        source.write_text(before.replace('\\"C12\\"', f'\\"{claim}\\"'))
+        (folder / "02_proofs.json").write_text(json.dumps([row | {"id": id_} for id_ in ids]))
+        (folder / f"02_proofs/{claim}.json").write_text(json.dumps(manifest))
+        text = house.report(drop=True).read_text()
+        assert all(f". {of}: [1](docs/report/records.md#" in decision(text, id_)[0] for id_ in ids)
+
+
 def test_every_link_of_the_report_lands_and_claims_and_figures_link_to_each_other(house):
     """In both notebooks a figure is called "Line": the second one has another anchor."""
     text = house.report().read_text()
@@ -339,7 +381,7 @@ def test_from_every_sentence_of_the_report_rule_figure_records_and_code_are_two_
         assert far(text.replace(at_first, "", 1)), at_first
     place = re.compile(r"^#### C1a\n.*?(?=^#)|^### Figure 1: .*?(?=^#)", re.DOTALL | re.MULTILINE)
     for body in (found[0] for found in place.finditer(text)):
-        for pattern in (r"Records: \[.*?\]\([^)]*\)", r"Code: \[.*?\]\([^)]*\)", r"Sho(?:ws|wn in): .*"):
+        for pattern in (r"Records[^:]*: \[.*?\]\([^)]*\)", r"Code: \[.*?\]\([^)]*\)", r"Sho(?:ws|wn in): .*"):
             if "Shows" not in body or "Sho" not in pattern:
                 assert far(text.replace(body, re.sub(pattern, "", body), 1)), (body[:20], pattern)
     assert far(re.sub(r"^Verdicts: .*", "", text, flags=re.MULTILINE)) and far(text.replace("Rule: ", ""))
