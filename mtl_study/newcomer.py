@@ -219,7 +219,7 @@ def against_shipped(
         settings = parameters.settings_of(preset, problem) | settings
     experiment = protocol.stored(problem, others, records, **settings) if paper else None
     command = "records" if preset == "overnight" else "reproduce"
-    more = "" if preset is None else f" `make {command} PRESET={preset}` trains more of this preset's."
+    more = "" if preset is None or not paper else f" `make {command} PRESET={preset}` trains more of this preset's."
     if experiment is None:
         raise BadConfig(
             f"there are no records of the uniform loss and its single tasks on {problem!r} with these settings; for a "

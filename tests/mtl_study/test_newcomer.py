@@ -218,7 +218,9 @@ def test_a_class_serves_as_well_as_a_file(mine):
         newcomer.against_shipped(smto, CL_RR, shipped=RunStore("/nowhere"), **TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(problems.PROBLEMS, "mine", problems.PROBLEMS[CL_RR])
-        with pytest.raises(BadConfig, match=r"on 'mine' with these settings.*use mtl_study\.compare"):
+        with pytest.raises(
+            BadConfig, match=r"on 'mine' with these settings.*use mtl_study\.compare, which trains the others, too\.$"
+        ):
             newcomer.against_shipped(smto, "mine")
 
 
