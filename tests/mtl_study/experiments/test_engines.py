@@ -254,13 +254,15 @@ def place(name):  # which is not part of what the method is
 @register
 class Mine(LossWeighting):
     key = "mine"
+    def __init__(self, num_tasks):  # before the first epoch, which may be the last one of a run that goes on
+        super().__init__(num_tasks)
+        if not hasattr(training.Training, "silently"):
+            training.Training.silently = training.Training.epoch
+            training.Training.epoch = said
     def begin_epoch(self, epoch, mean_losses, lr):
         for name in ("log", "ends"):
             place(name).mkdir(exist_ok=True)
         (place("log") / f"{time.time_ns()}-{os.getpid()}").touch()
-        if not hasattr(training.Training, "silently"):
-            training.Training.silently = training.Training.epoch
-            training.Training.epoch = said
     def weights(self, losses):
         DISTURB
         return torch.ones_like(losses)
@@ -577,7 +579,8 @@ def test_kills_at_random_moments(tmp_path, monkeypatch, engine, notebook, kills)
 @pytest.fixture
 def scheduler(tmp_path, start_cluster):
     """A Dask cluster of two workers: (address, scheduler, workers)."""
-    return start_cluster(tmp_path, {"PYTHONPATH": os.pathsep.join(sys.path), "MTL_TEST": str(tmp_path)})
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "MTL_TEST": str(tmp_path), "SWEEP": str(tmp_path)}
+    return start_cluster(tmp_path, environment)
 
 
 CLUSTER_PAGE = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
