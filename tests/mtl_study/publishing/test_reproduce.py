@@ -293,7 +293,9 @@ def test_a_notebook_goes_through_the_whole_of_it(toy, capsys, monkeypatch):
         reports.append((toy / "REPORT.md").read_bytes())
     text = reports[0].decode()
     assert reports[0] == reports[1]
-    assert "**Reproduced**, all lie above. Claim (section 0): a | b Rule: above 0.5 %. Code: [" in text
+    assert (
+        "**Reproduced**, all lie above. We measured: 1, –. Claim (section 0): a | b Rule: above 0.5 %. Code: [" in text
+    )
     assert "![A &lt;line&gt;: One dot per seed &amp; run.](docs/report/01_line.png)" in text
     assert "| edm | 0.1 |" in text and r"a \| b" in text
     assert text.index("01_line.png") < text.index("| edm |") < text.index("#### T1") < text.index("| [T1](#t1) |")
