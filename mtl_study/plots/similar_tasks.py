@@ -472,7 +472,7 @@ def equivalence(selected: pd.DataFrame, margin: float, one_rate: pd.DataFrame | 
     table.attrs["decimals"] = {"difference": 2, "p": 4, "at one rate": 2}
     canvas.caption(
         table,
-        f"""Test Δm minus that of Unit. Scal. at the same seed, in points, over {captions.seeds(selected)}. p: of two
+        f"""Test Δm minus Unit. Scal.'s at the same seed, in points, over {captions.seeds(selected)}. p: of two
         one-sided t tests of "outside ±{margin:g}". Equal: p below {inference.TOST:g}, with the 95 % interval within
         ±{margin:g}. Different: without 0 in it; by more than {margin:g}: all beyond. Each row is a test of its own.
         {"At one rate: both at one." if one_rate is not None else ""}""",
