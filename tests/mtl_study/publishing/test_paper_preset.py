@@ -233,7 +233,7 @@ def test_the_whole_paper_preset_runs_dry(tmp_path, start_cluster):
         for column in ("n", "seeds", "n at one rate", "seeds at one rate")
         if column in table
     }
-    without = {"02b", "07", "08"}  # it counts problems, and their tables hold no runs
+    without = {"02b", "07"}  # the one counts problems, and tables of the other hold no runs
     assert {artifacts.number_of(name) for name, _ in by_name} == set(SMALLER) - without
     assert {key: n for key, n in by_name.items() if n != {len(SEEDS)}} == {}
     claims = judged(folder)
