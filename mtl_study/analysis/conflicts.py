@@ -56,8 +56,9 @@ def per_look(look: Look) -> dict[str, float]:
 
     Returns:
         inside: 1 where the 95 % band of cosines between tasks is inside that between samples; cosine_gap and
-        magnitude_gap: mean between tasks minus mean between samples; spread_gap: the same of the standard deviation of
-        ln r, each pair of tasks about its own mean, which no constant weight removes.
+        magnitude_gap: mean between tasks minus mean between samples; spread of tasks and of samples: the standard
+        deviation of ln r, each pair of tasks about its own mean, which no constant weight removes; spread_gap: the
+        difference.
     """
     table = pairs(look)
     found = {between: table[table.between == between] for between in (TASKS, SAMPLES)}
@@ -74,6 +75,7 @@ def per_look(look: Look) -> dict[str, float]:
         "cosine_gap": gap("cosine"),
         "magnitude_gap": gap("magnitude"),
         "spread_gap": float(sd[TASKS] - sd[SAMPLES]),
+        **{f"spread {between}": float(value) for between, value in sd.items()},
     }
 
 

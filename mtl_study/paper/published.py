@@ -4,7 +4,7 @@
     best("multimnist/CL_RR", "cagrad")   {"lr": 0.001, "dropout": 0.0, "weight_decay": 0.0, "options": {"c": 0.8}}
     grid("multimnist/CL_RR", "cagrad")   all settings that its search tried
 
-The files are data/paper_results.yaml and data/paper_hyperparameters.yaml.
+The files are data/paper_results.yaml and data/paper_hyperparameters.yaml; data/elich.yaml has those of a companion.
 """
 
 from __future__ import annotations
@@ -151,6 +151,20 @@ def table(name: str) -> pd.DataFrame:
 def text(name: str) -> Text:
     """A number in the running text, such as "rl_rr_delta_m". Raises NotInPaper."""
     return _find(_results().text, name, "number in its text called")
+
+
+def of_elich() -> pd.DataFrame:
+    """Δm of the best runs of Elich et al. 2024, arXiv:2311.04698, tables A4 to A7: index smto, columns network and
+    optimizer ("adam", "sgd").
+
+    In percent, higher is better: theirs with the sign turned. A flat mean over all metrics, other than ours.
+    """
+    found = {
+        (network, optimizer): {smto: -values[i] for smto, values in rows.items()}
+        for network, rows in _read("elich.yaml")["delta_m"].items()
+        for i, optimizer in enumerate(("adam", "sgd"))
+    }
+    return pd.DataFrame(found).rename_axis("smto").rename_axis(columns=["network", "optimizer"])
 
 
 # -- with which settings -----------------------------------------------------------------------------------------------

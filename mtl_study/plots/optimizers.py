@@ -112,8 +112,8 @@ def changing_weights(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     canvas.caption(
         ax,
         "Heads on a frozen backbone under Adam (ε → 0): the distance between the path with weights that change and "
-        "that with constant weights, over its length. Random: up to tenfold either way, every step; ramp: from a "
-        "tenth to ten and back.",
+        "that with constant weights, over its length. Random: up to tenfold either way, every step; ramp: one "
+        "weight from a tenth to ten, the other from ten to a tenth.",
     )
     return ax
 
@@ -334,8 +334,8 @@ def transfers(runs: pd.DataFrame) -> np.ndarray:
     canvas.caption(
         axes,
         "Scores on corrupted pictures, heads tuned on such, mean over corruptions and severities; a dot per seed. "
-        "Left: single-task minus multi-task share of the clean score that is kept (the paper's δ). Right: the same of "
-        "the scores, in percent of the single-task model's. CL: accuracy; RR: squared error.",
+        "Left, the paper's δ: corrupted over clean score, multi-task minus single-task for an error (RR), the reverse "
+        "for accuracy (CL). Right: the same of the scores, in percent of the single-task model's.",
     )
     return axes
 

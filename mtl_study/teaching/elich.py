@@ -25,6 +25,7 @@ from mtl_study.teaching.invariance import BETAS
 from mtl_study.words import bounded, counted, listed, number, percent
 
 FELT, ROUNDING = 0.01, 1e-9  # of the way: what counts as moved, and as not
+AS_GOOD, AS_MANY = 2.0, 5.0  # points of Δm (as in Elich-mechanism c), and of a share of looks, that count as the same
 LARGE = 0.1  # step sizes of the landscape from which on paths are not chaotic
 FLIPS = "IMTL-G without its guard"  # whose update may point backwards
 ALLOWED = {"unit_scal": 0.03, "cagrad": 0.03, "pcgrad": 0.15}
@@ -104,6 +105,23 @@ def of_toy(tables: Mapping[str, pd.DataFrame], published: pd.DataFrame) -> pd.Da
     return pd.DataFrame(found)
 
 
+def of_their_runs(delta_m: pd.DataFrame) -> pd.DataFrame:
+    """What Adam gives over SGD with momentum in the paper's own tables: points of Δm, a row per method.
+
+    Args:
+        delta_m: `published.of_elich`.
+    """
+    gains = delta_m.xs("adam", axis=1, level="optimizer") - delta_m.xs("sgd", axis=1, level="optimizer")
+    gains = gains.rename(index=label).rename_axis("method").rename_axis(columns=None)
+    gains.attrs["caption"] = (
+        "Elich et al., tables A4 to A7: Δm under Adam minus Δm under SGD with momentum, in points, mean of 3 seeds, "
+        "with the sign turned: above 0, Adam is better. Their Δm is the mean over all metrics, and all single-task "
+        "models were trained under Adam."
+    )
+    gains.attrs["decimals"] = dict.fromkeys(gains, 1)
+    return gains
+
+
 # -- sentences ---------------------------------------------------------------------------------------------------------
 
 
@@ -119,8 +137,7 @@ def on_invariance(rows: pd.DataFrame) -> str:
         "matched start, to rounding). Under plain Adam the factors change the backbone's first step by "
         f"{percent(100 * adam['first encoder'], 0)} of its length, and through it the heads' way by "
         f"{percent(100 * adam.heads, 0)}. On a frozen backbone Adam's heads come {percent(used, 0)} of their way apart "
-        f"with its usual ε of 1e-8, and {percent(decayed, 0)} with a weight decay of 1e-5 in the gradient: neither is "
-        "small where gradients are."
+        f"with its usual ε of 1e-8, and {percent(decayed, 0)} with a weight decay of 1e-5 in the gradient."
     )
 
 
@@ -154,8 +171,8 @@ def on_fingerprints(tables: Mapping[int, pd.DataFrame]) -> str:
     )
     points = "points" if flips == 1 else "point"
     return (
-        f"{said} Of {asked:,} updates of IMTL-G, whose weights may be negative, {flips or 'none'} {points} backwards "
-        "after the change."
+        f"{said} Of {asked:,} updates of IMTL-G, whose weights may be negative, with {max(tables)} tasks "
+        f"{flips or 'none'} {points} backwards after the change."
     )
 
 
@@ -188,6 +205,25 @@ def on_optimizers(
         "training is the difference, "
         f"{listed(f'{number(v, 1, sign=True)} points for {label(str(m))}' for m, v in means.interaction.items())}. "
         f"Alone, the tasks want step sizes {listed(_wanted(rates, best.problem.iloc[0]))}."
+    )
+
+
+def on_their_runs(gains: pd.DataFrame) -> str:
+    """Where Adam helps in the paper's own tables, and where it does not.
+
+    Args:
+        gains: `of_their_runs`.
+    """
+    medians = [f"{number(median, 1, sign=True)} on {name}" for name, median in gains.median().items()]
+    behind = [
+        f"{method} on {name} ({number(value, 1, sign=True)})"
+        for name, values in gains.items()
+        for method, value in values[values < 0].items()
+    ]
+    return (
+        f"In the paper's own tables Adam is ahead of SGD with momentum in {int((gains > 0).to_numpy().sum())} of "
+        f"{counted(gains.size, 'cell')}; the median over methods is {listed(medians)}, in points"
+        f"{f'. It is behind for {listed(behind)}' if behind else ''}. What single-task models gain there is not known."
     )
 
 
@@ -230,8 +266,8 @@ def _beyond_muon(best: pd.DataFrame) -> str:
     """In which tasks Muon helps the uniform loss more than single-task models."""
     found = {name: interaction(best, "adam", "muon", name) for name in task_names(best)}
     means = {name: of_task[of_task.smto == "unit_scal"].interaction.mean() for name, of_task in found.items()}
-    by_task = listed(f"{number(mean, 1, sign=True)} points in {name}" for name, mean in means.items())
-    return f"what Muon gives the uniform loss beyond that is {by_task}"
+    by_task = [f"{number(mean, 1, sign=True)} points in {name}" for name, mean in means.items() if not np.isnan(mean)]
+    return f"what Muon gives the uniform loss beyond that is {listed(by_task) if by_task else 'not known'}"
 
 
 def _against_muon(best: pd.DataFrame) -> str:
@@ -240,10 +276,10 @@ def _against_muon(best: pd.DataFrame) -> str:
     level, late = rows.groupby("smto").delta_m.mean(), rows[rows.smto == "unit_scal"].at_end.astype(bool)
     if not {"unit_scal", ALONE} <= {*level.index}:
         return ""
+    side = _side(level["unit_scal"] - level[ALONE], 1, " points")
     return (
-        f" By task, {_beyond_muon(best)}. Under Muon that loss is {number(level[ALONE] - level['unit_scal'], 1)} "
-        f"points below single-task models, and {late.sum()} of its {counted(len(late), 'run')} are best on validation "
-        "at their last epoch."
+        f" By task, {_beyond_muon(best)}. Under Muon that loss is {side} single-task models, and {late.sum()} of its "
+        f"{counted(len(late), 'run')} are best on validation at their last epoch."
     )
 
 
@@ -337,7 +373,7 @@ def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
     return (
         f"{_on_bands(per_run)} The mean cosine between tasks minus that between samples is {listed(gaps)}; of the "
         f"pairs of tasks {listed(often)} have a cosine below 0. One constant weight takes the magnitude similarity "
-        f"between tasks {listed(lengths)}.\n\n{_on_drift(per_run)}\n\n{_on_measures(turned)}"
+        f"between tasks {listed(lengths)}.\n\n{_within_a_look(means)} {_on_drift(per_run)}\n\n{_on_measures(turned)}"
     )
 
 
@@ -354,6 +390,19 @@ def _on_bands(per_run: pd.DataFrame) -> str:
         f"The band between tasks is inside that between samples at {listed(inside)}. A band of {few} pairs is narrower "
         f"than one of {many}: if all cosines were alike it would be at {alike}, if those of tasks were spread a tenth "
         f"wider at {wider}. With all looks of a run together it is inside in {listed(pooled)}."
+    )
+
+
+def _within_a_look(means: pd.DataFrame) -> str:
+    """By how much the ratio of two lengths differs from sample to sample, by problem."""
+    factors = np.exp(means[["spread tasks", "spread samples"]])
+    within = [
+        f"{number(tasks, 1)} (samples: {number(samples, 1)}) on {problem_label(str(name))}"
+        for name, tasks, samples in factors.itertuples()
+    ]
+    return (
+        "Within a look the ratio of two tasks' lengths differs from sample to sample by a factor of "
+        f"{listed(within)} (one standard deviation of its logarithm)."
     )
 
 
@@ -402,7 +451,20 @@ def _on_measures(turned: pd.DataFrame) -> str:
     )
     return (
         f"The share of looks at which two tasks' gradients on a whole batch conflict is {plain}; as Adam measures them "
-        f"(each coordinate divided by the root of its mean square) it is {adams}. The sign is another one at {signs}."
+        f"(each term of their inner product divided by the root of Adam's mean square) it is {adams}. The sign is "
+        f"another one at {signs}. {_on_the_measure(shares)}"
+    )
+
+
+def _on_the_measure(shares: pd.DataFrame) -> str:
+    """Whether conflicts come from the measure: by how much they are rarer, or more frequent, in Adam's."""
+    apart = shares.conflict_adam - shares.conflict
+    most = apart.abs().idxmax()
+    where, by = problem_label(str(most)), number(abs(apart[most]), 0)
+    if abs(apart[most]) < AS_MANY:
+        return f"So Adam's measure neither makes conflicts nor ends them (at most {by} points, on {where})."
+    return (
+        f"So they are {'rarer' if apart[most] < 0 else 'more frequent'} in Adam's measure on {where}, by {by} points."
     )
 
 
@@ -447,8 +509,12 @@ def findings(
     toy = Sentence(
         "On the landscape of the paper's first figure Adam takes the uniform loss to the optimum within 3 % of the "
         f"published numbers of steps at {near} of the {of_large} step sizes from {LARGE:g}.",
-        f"gradient descent arrives at {arrive[0]} of {count} step sizes or at {arrive[-1]}, depending on whether "
-        f"{listed(tables, last='or')} is asked.",
+        f"gradient descent arrives at {arrive[0]} of {count} step sizes"
+        + (
+            f", in {listed(tables)} alike."
+            if len({*arrive}) == 1
+            else f" or at {arrive[-1]}, depending on whether {listed(tables, last='or')} is asked."
+        ),
     )
     judged = conclusions.judged(part for found in verdicts for part in found)
     trained = _of_training(best, interactions, per_run, robust)
@@ -468,13 +534,13 @@ def _of_units(rows: pd.DataFrame, spreads: pd.DataFrame) -> Sentence:
         )
     here, there = (spreads[f"delta_m {arm}"].mean() for arm in (usual, invariant))
     felt, unfelt = (number(spreads[f"spread {arm}"].mean(), 1) for arm in (usual, invariant))
-    so = ": not to notice units is not what makes Adam good." if there < here else "."
+    so = ": not to notice units is not what makes Adam good." if there < here - AS_GOOD else "."
     return Sentence(
         f"{exact}; with the usual ε of 1e-8 factors of 10 and 0.1 still move heads by {percent(100 * used, 0)} of "
         "their way.",
         f"in training the unit of one loss makes the uniform loss's Δm under Adam vary by {felt} points (standard "
-        f"deviation over the units); SI under SGD does not notice units ({unfelt} points), and has a Δm of "
-        f"{percent(there, 1)}, the uniform loss under Adam {percent(here, 1)}{so}",
+        f"deviation over the units), and that of SI under SGD by {unfelt}; it is {percent(there, 1)} with SI under SGD "
+        f"and {percent(here, 1)} with the uniform loss under Adam{so}",
     )
 
 
@@ -487,24 +553,43 @@ def _of_training(
     """A sentence for each experiment that has runs."""
     if not interactions.empty:
         yield _of_adam(best, interactions)
-    means = per_run.groupby("problem", sort=False)[["magnitude_gap", "magnitude_left"]].mean()
-    name, row = means.magnitude_gap.idxmin(), means.loc[means.magnitude_gap.idxmin()]
-    other = means.magnitude_gap.idxmax()
-    contrast = f", and on {problem_label(str(other))} it is {number(means.magnitude_gap[other], 2, sign=True)}"
-    yield Sentence(
-        f"Gradients of tasks differ most in length on {problem_label(str(name))}: their magnitude similarity is "
-        f"{number(-row.magnitude_gap, 2)} below that of samples.",
-        f"one constant weight leaves {number(-row.magnitude_left, 2)} of this{contrast if other != name else ''}.",
-    )
+    yield _of_gradients(per_run)
     if not robust.empty:
         sides = ("are more robust to corruptions", "are less robust to corruptions")
         yield Sentence(
-            "By δ (the share of the clean score that is left on corrupted pictures, single-task minus multi-task: "
-            "below 0 multi-task is ahead), with 95 % intervals over seeds, multi-task features "
+            "By δ (how corrupted pictures change a score, compared with single-task models: below 0 multi-task is "
+            "ahead), with 95 % intervals over seeds, multi-task features "
             f"{_apart(robust, 'delta', *sides, 3)}.",
             "by the scores on corrupted pictures, in percent, they "
             f"{_apart(robust, 'difference', 'are better', 'are worse', 1)}.",
         )
+
+
+def _of_gradients(per_run: pd.DataFrame) -> Sentence:
+    """Whether tasks disagree more than samples: in direction, and in length with and without one constant weight."""
+    means = per_run.groupby("problem", sort=False).mean(numeric_only=True)
+    means.index = means.index.map(problem_label)
+    inside = [percent(100 * share, 0) for share in means.inside]
+    chance = conflicts.inside_by_chance(
+        *(int(per_run[f"pairs {between}"].median()) for between in ("tasks", "samples"))
+    )
+    least, most = means.magnitude_gap.idxmin(), means.magnitude_gap.idxmax()
+    contrast = f"; on {most} tasks are {_side(means.magnitude_gap[most])} samples in this similarity"
+    return Sentence(
+        "The cosines between tasks are inside the band of those between samples at "
+        f"{listed(f'{share} of the looks on {name}' for share, name in zip(inside, means.index, strict=True))}. Tasks "
+        f"are least alike in length on {least}: their magnitude similarity is {_side(means.magnitude_gap[least])} that "
+        f"of samples, and {_side(means.magnitude_left[least])} with one constant weight.",
+        f"a band of so few pairs is inside at {percent(100 * chance, 0)} by chance, and the mean cosine between tasks "
+        "minus that between samples is "
+        f"{listed(f'{number(gap, 2, sign=True)} on {name}' for name, gap in means.cosine_gap.items())}"
+        f"{contrast if means.magnitude_gap[most] > 0 > means.magnitude_gap[least] else ''}.",
+    )
+
+
+def _side(difference: float, digits: int = 2, unit: str = "") -> str:
+    """ "0.34 below", "0.03 above", "13.0 points below"."""
+    return f"{number(abs(difference), digits)}{unit} {'below' if difference < 0 else 'above'}"
 
 
 def _of_adam(best: pd.DataFrame, interactions: pd.DataFrame) -> Sentence:

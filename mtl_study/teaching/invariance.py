@@ -244,7 +244,7 @@ BETAS = ((0.9, 0.999), (0.9, 0.9), (0.0, 0.0))
 
 def changing_weights(draws: int, steps: int, **how: Any) -> pd.DataFrame:
     """Heads on a frozen backbone under Adam (ε → 0) with weights that change from step to step: at random, up to a
-    tenfold either way, or along a ramp from a tenth to ten.
+    tenfold either way, or along a ramp: one from a tenth to ten, the other back.
 
     Returns:
         weights ("random", "ramp"), draw, betas, apart: distance of the path from that with constant weights, relative.

@@ -146,8 +146,9 @@ def test_lengths_that_vary_alike_have_spreads_alike():
         conflicts.per_look(look(g / np.linalg.norm(g, axis=-1, keepdims=True) * np.exp(RNG.normal(0, 0.5, (2, 8, 1)))))
         for g in RNG.normal(size=(400, 2, 8, 10))
     ]
-    gap = np.array([one["spread_gap"] for one in gaps])
-    assert abs(gap.mean()) < 0.03
+    gap, *spreads = (np.array([one[name] for one in gaps]) for name in ("spread_gap", "spread tasks", "spread samples"))
+    assert abs(gap.mean()) < 0.03 and gap == pytest.approx(spreads[0] - spreads[1])
+    assert [spread.mean() for spread in spreads] == pytest.approx([0.5 * 2**0.5] * 2, abs=0.03)
 
 
 def test_tasks_that_trade_lengths_from_sample_to_sample():
