@@ -8,6 +8,7 @@ Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, ImageNet-C, and the number
 Differs: 1. Snow, frost, glass, zoom and elastic are left out: frost needs photographs, the others keep the list
 short. 2. Blurs pad by repeating the border. 3. Fog is diamond-square noise on the next power of two, not on 64.
 4. Motion blur is a line of Gaussian weights at an angle from −45° to 45°, drawn once per picture, without ImageMagick.
+5. Pixelate averages all pixels that a cell touches, not those alone whose centre is in it.
 """
 
 from __future__ import annotations

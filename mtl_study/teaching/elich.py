@@ -462,7 +462,9 @@ def _on_the_measure(shares: pd.DataFrame) -> str:
     most = apart.abs().idxmax()
     where, by = problem_label(str(most)), number(abs(apart[most]), 0)
     if abs(apart[most]) < AS_MANY:
-        return f"So Adam's measure neither makes conflicts nor ends them (at most {by} points, on {where})."
+        return (
+            f"So on the whole Adam's measure neither makes conflicts nor ends them (at most {by} points, on {where})."
+        )
     return (
         f"So they are {'rarer' if apart[most] < 0 else 'more frequent'} in Adam's measure on {where}, by {by} points."
     )

@@ -485,7 +485,7 @@ def test_sentences_on_conflicts():
         ([1.0, 1.0, 1.0, 1.0], "So they are more frequent in Adam's measure on CL_RR, by 50 points."),
         (
             [1.0, 0.04, 1.0, 1.0],
-            "So Adam's measure neither makes conflicts nor ends them (at most 2 points, on CL_RR).",
+            "So on the whole Adam's measure neither makes conflicts nor ends them (at most 2 points, on CL_RR).",
         ),
     ):
         assert elich.on_conflicts(in_looks(), turned.assign(conflict_adam=adams)).endswith(words)
