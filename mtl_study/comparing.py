@@ -45,8 +45,8 @@ class Comparison:
     (a letter per group that cannot be told apart); difference, low, high (to the uniform loss, each at its own best
     rate, paired by seed) and n; rate, difference_at_rate, low_at_rate, high_at_rate (both at one rate); seeds_needed
     for `effect`; reaches (median over seeds of the epochs to the uniform loss's best at the same rate, as a share of
-    its epochs; ∞ where it does not get there); cost (seconds per epoch over those of the uniform loss, as recorded).
-    All gains in percent, differences in points, higher is better.
+    those that it takes itself; ∞ where it does not get there); cost (seconds per epoch over those of the uniform loss,
+    as recorded). All gains in percent, differences in points, higher is better.
     selected: one row per run behind it. runs: their records, those of the search and of single tasks among them.
     """
 
@@ -61,7 +61,7 @@ class Comparison:
         percent = f"{100 * self.level:g} %"
         lines = [
             f"| method | learning rate | Δm | ties | minus {label(UNIFORM)} ({percent}) | at one rate ({percent}) | n "
-            f"| seeds for ±{self.effect:g} | epochs to the uniform loss's best | time per epoch, × |",
+            f"| seeds for ±{self.effect:g} | share of the uniform loss's epochs to its best | time per epoch, × |",
             "| :--- | ---: | ---: | :--- | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         for smto, row in self.table.iterrows():

@@ -53,12 +53,12 @@ class Found:
     smto: key of the new method, lr: its own learning rate, chosen on validation. checks: what `check_smto` says of it.
     table: one row per method: lr, delta_m (mean), place, first, last (the places that it may have), ties (a letter per
     group that cannot be told apart), reaches (median over seeds of the epochs to the uniform loss's best at the same
-    rate, as a share of its epochs; ∞ where it does not get there); cost (seconds per step over those of the uniform
-    loss, as recorded: of the new method on this machine, of the others where their runs were made); difference, low,
-    high, n: the new method minus this one, each at its own rate, paired by seed; and difference_at_rate, low_at_rate,
-    high_at_rate at the rate of this one. Gains in percent, differences in points, higher is better. absent: methods of
-    the package that have no shipped runs with these settings. selected: one row per run. runs: those that it takes.
-    earlier: how many of these were in the store before.
+    rate, as a share of those that it takes; ∞ where it does not get there); cost (seconds per step over those of the
+    uniform loss, as recorded: of the new method on this machine, of the others where their runs were made); difference,
+    low, high, n: the new method minus this one, each at its own rate, paired by seed; and difference_at_rate,
+    low_at_rate, high_at_rate at the rate of this one. Gains in percent, differences in points, higher is better.
+    absent: methods of the package that have no shipped runs with these settings. selected: one row per run. runs: those
+    that it takes. earlier: how many of these were in the store before.
     """
 
     problem: str
@@ -94,7 +94,7 @@ class Found:
             f"its own rate, a difference that belongs to the rates as well, it is {own_rates}.",
             "",
             f"| method | learning rate | Δm | place | ties | {name} minus it ({percent}) | at its rate ({percent}) "
-            "| epochs to the uniform loss's best | time per step, ×, as recorded |",
+            "| share of the uniform loss's epochs to its best | time per step, ×, as recorded |",
             "| :--- | ---: | ---: | ---: | :--- | ---: | ---: | ---: | ---: |",
         ]
         for smto, row in self.table.sort_values("place").iterrows():

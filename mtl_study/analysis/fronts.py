@@ -104,7 +104,7 @@ def _below(points: np.ndarray) -> np.ndarray:
 
 
 def additive_epsilon(point: ArrayLike, front: ArrayLike) -> float:
-    """How far a point is beyond a front: what every front point would have to gain, everywhere, to cover it.
+    """How far a point is beyond a front: by how much the front would have to move, everywhere, to cover it.
 
         ε(p, F) = min_{f ∈ F} max_j (p_j − f_j)
 

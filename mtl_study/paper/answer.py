@@ -182,7 +182,7 @@ def _by_seed(four: Mapping[str, Any]) -> str:
 def _rivals(cosine: Mapping[str, Any]) -> str:
     """What the number of tasks has in place of C, and what has most."""
     name, rho = cosine["rival"]
-    alone = f"the number of tasks alone {number(cosine['rho_of_floor'], 2)}"
+    alone = f"the number of tasks alone {number(-cosine['rho_of_floor'], 2)}"  # of 1/√K, which falls with it
     return alone if name == NUMBER_OF_TASKS else f"{alone}, {CALLED[name]} {number(rho, 2)}"
 
 

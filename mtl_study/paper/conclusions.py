@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from mtl_core.datasets import multimnist
+from mtl_core.datasets.cityscapes import Cityscapes
 from mtl_study import artifacts
 from mtl_study.analysis import comparisons, frames, inference
 from mtl_study.analysis.inference import Interval
@@ -164,8 +165,8 @@ def spent(runs: Iterable[Run]) -> str:
     known = {run.config.key: run for run in runs}.values()
     diverged = counted(sum(run.diverged for run in known), "run").capitalize()
     return (
-        f"This notebook's own {counted(len(known), 'run')}, trained one after the other, took "
-        f"{duration(sum(run.seconds for run in known))}; what it reads of others is not counted. {diverged} diverged. "
+        f"{counted(len(known), 'run')}, those shared with other notebooks among them, took "
+        f"{duration(sum(run.seconds for run in known))} one after the other. {diverged} diverged. "
         f"{frames.flags_in_words(known)}"
     )
 
@@ -199,9 +200,10 @@ def basis(runs: Iterable[Run]) -> dict[str, str]:
             different = 10 * multimnist.DIGITS_PER_CLASS[0] if embedded else multimnist.SIZES["full"][0]
             what = f"{size:,} pairs made of {different:,} handwritten digits"
         elif family == "cityscapes":
-            width = options.get("width", 256)
+            widths = sorted({c.definition.data.width for c in of if isinstance(c.definition.data, Cityscapes)})
+            pixels = listed([f"{width} × {width // 2}" for width in widths], last="or")
             kind = "synthetic streets" if embedded else "photographs of Cityscapes"
-            what = f"{size:,} {kind}, {width} × {2 * width} pixels"
+            what = f"{size:,} {kind}, {pixels} pixels"
         else:
             atoms = f" of at most {options['max_atoms']} atoms" if "max_atoms" in options else ""
             what = f"{size:,} molecules{atoms}"
@@ -689,15 +691,15 @@ def of_molecules(
         raw, rest = of["C11a"], of["C11c"]
         sentences.append(
             Sentence(
-                f"RotoGrad's rotation loss is {_times(raw)} as large here as on CL_RR.",
+                f"RotoGrad's rotation loss is {_times(raw)} as large on QM9 as on CL_RR, both at the paper's batches.",
                 f"with the lengths of the gradients and the batch taken out it is {_times(rest)} as large.",
             )
         )
     agree = cosines.pairwise_cosine > 0
     sentences.append(
         Sentence(
-            f"C is {number(cosines.cosine_to_mean, 2)} on QM9, and that of as many unrelated tasks is "
-            f"{number(cosines.floor, 2)}.",
+            f"C is {number(cosines.cosine_to_mean, 2)} on QM9, and that of as many unrelated tasks with equally long "
+            f"gradients is {number(cosines.floor, 2)}.",
             f"the pairwise cosine is {number(cosines.pairwise_cosine, 2)}: on average these gradients "
             f"{'agree' if agree else 'conflict'}.",
         )
@@ -1101,7 +1103,8 @@ def of_proofs(
             else f"the other {counted(len(record) - len(failed), 'check passes', 'checks pass')}.",
         ),
         Sentence(
-            f"Under Adam a constant weight on a loss moves its head by {percent(100 * constant, 3)} of its way.",
+            "Under Adam without weight decay a constant weight on a loss moves its head by "
+            f"{percent(100 * constant, 3)} of its way.",
             f"a weight that grows tenfold half way moves it by {percent(100 * growing, 0)}, and SMTOs change theirs in "
             "every step.",
         ),

@@ -26,9 +26,9 @@ EVERYWHERE = (  # of figures and tables: said once, so that captions need not
     "seeds. An interval is a 95 % t interval over seeds. A box has the median and the quartiles, its whiskers reach "
     "the last value within 1.5 box lengths. Up to five seeds are drawn one by one. A grey line at 0 is the single-task "
     "models, whose own error is not drawn: it moves all methods together. A black dashed line is the uniform loss "
-    "(Unit. Scal.). A method keeps its colour and its marker in all figures. In a table the interval of a method's Δm "
-    f"has the error of the single-task models in it, which cancels in differences. {PLACES} A seed fixes initial "
-    "weights, dropout and batch order; the split belongs to the data set."
+    "(Unit. Scal.), next to boxes its median. A method keeps its colour and its marker in all figures. In a table the "
+    "interval of a method's Δm has the error of the single-task models in it, which cancels in differences. "
+    f"{PLACES} A seed fixes initial weights, dropout and batch order; the split belongs to the data set."
 )
 
 
@@ -44,16 +44,16 @@ def seeds(selected: pd.DataFrame) -> str:
     return spanned(selected.groupby(["problem", "smto"])["seed"].nunique(), "seed")
 
 
-def chosen(settings: pd.DataFrame | None, drawn: Iterable[str]) -> str:
+def chosen(settings: pd.DataFrame | None, drawn: Iterable[str], of: str = "") -> str:
     """The sentence of a caption that says who chose the settings of the methods drawn; nothing where that is not
-    known."""
+    known. of: " of the SMTOs", for example."""
     if settings is None:
         return ""
     settings = settings[settings.smto.isin({*drawn, "single_task"})]
     by = ["as published" if by == "published" else by for by in settings["chosen"].unique()]
     rates = settings[settings.smto != "single_task"].groupby("smto", sort=False).lr.agg(["first", "nunique"])
     unequal = learning_rates(rates["first"].to_dict()) if (rates["nunique"] == 1).all() else ""
-    return f"Settings: {'; '.join(by)}. {unequal}".strip()
+    return f"Settings{of}: {'; '.join(by)}. {unequal}".strip()
 
 
 def learning_rates(rates: Mapping[str, float]) -> str:

@@ -185,7 +185,7 @@ def table_of_steps(names: Sequence[str], **options: Any) -> pd.DataFrame:
     table["weights of the encoder"] = [f"{n:,}" for n in table["weights of the encoder"]]
     canvas.caption(
         table,
-        "S: semantic segmentation; D: disparity; I: the way from each pixel of a person or vehicle to the middle of "
+        "S: semantic segmentation; D: disparity; I: the way to each pixel of a person or vehicle from the middle of "
         "its object. Dilations at work: those of a head's 3×3 convolutions that are less than the longer side of the "
         "map of features; with others they are 1×1 convolutions.",
     )
@@ -240,10 +240,11 @@ def ladder(selected: pd.DataFrame, settings: pd.DataFrame | None = None) -> np.n
         for smto in canvas.lines(ax, shown, "step", column, errorbar=canvas.one_sd(), markersize=6):
             own, apart = shown[shown.smto == smto], 0.06 * (smtos.index(smto) - (len(smtos) - 1) / 2)
             ax.plot(own.step + apart, own[column], "_", color=LOOK[smto].colour, markersize=7, alpha=0.7, zorder=2)
+    canvas.zero_line(axes[0])
+    axes[1].axhline(0, color=look.INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     for ax, words in zip(
         axes, ("Δm, % (higher is better)", "minus Unit. Scal., points\n(higher is better)"), strict=True
     ):
-        canvas.zero_line(ax)
         canvas.despine(ax)
         ax.set_ylabel(words)
     axes[1].set_xticks(at, [STEPS[step] for step in steps])
@@ -354,8 +355,9 @@ def table_of_effects(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     table.attrs["decimals"] = 2
     canvas.caption(
         table,
-        f"In points of Δm, from all eight corners, {counted(n, 'seed')}. ×: by how much changes do more together than "
-        f"one by one. {pooled(first)} " + (f"By itself: each effect's own variance ({n - 1})." if n > 1 else ""),
+        f"In points of Δm, from all eight corners, {counted(n, 'seed')}. ×: half of how much more a change does with "
+        f"the other than without it (all three: a quarter). {pooled(first)} "
+        + (f"By itself: each effect's own variance ({n - 1})." if n > 1 else ""),
     )
     return table
 
@@ -388,7 +390,8 @@ def factorial(table: pd.DataFrame, smto: str = "imtl") -> np.ndarray:
     canvas.caption(
         figure.axes[0],
         f"Left: Δm minus that of Unit. Scal., paired ({captions.seeds(rows)}). Right: what each change adds, the mean "
-        "over the four corners with it minus that without; ×: by how much changes do more together. Strokes: seeds.",
+        "over the four corners with it minus that without; ×: half of how much more it does with the other than "
+        "without. Strokes: seeds.",
         "Intervals share one error variance (table below)."
         if len(found) > 1
         else "With one seed there is no interval.",

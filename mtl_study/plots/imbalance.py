@@ -165,9 +165,9 @@ def kappas(table: pd.DataFrame) -> np.ndarray:
     canvas.legend_right(axes.flat[-1], handles=list(once.values()), labels=list(once))
     canvas.caption(
         axes,
-        "κ, the cosine between the mean gradient and the shortest convex combination: a dot per Gramian. Lines: the "
-        "formula for two tasks, by the angle between their gradients. Random gradients have a part in common that is "
-        "0 to 2 times as long as what each has for itself (shared).",
+        "κ, the cosine between the mean gradient and the shortest convex combination: a mark per Gramian, of random "
+        "ones some 200 of a kind. Lines: the formula for two tasks, by the angle between their gradients. Random "
+        "gradients have a part in common that is 0 to 2 times as long as what each has for itself (shared).",
     )
     return axes
 

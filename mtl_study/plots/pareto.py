@@ -86,12 +86,12 @@ def front(
     stars = selected[selected.smto == SWEEP].config.nunique()
     canvas.caption(
         axes,
-        f"Large: mean of {captions.seeds(selected)}; small: a seed. Stars: {stars} runs of unequal fixed weights; "
-        "thick line: the front of their means, thin: of each seed.",
-        "Hollow: another rate than the uniform loss." if len(rates) > 1 else "",
+        f"Large: mean of {captions.seeds(selected)}; small: a seed. Stars: {stars} settings of unequal fixed weights; "
+        "thick line: the front of their means and the uniform loss's, thin: of each seed.",
+        "Hollow: another rate than the uniform loss has as published." if len(rates) > 1 else "",
         words,
         diverged,
-        captions.chosen(settings, selected.smto),
+        captions.chosen(settings, set(selected.smto) - set(FRONT), " of the SMTOs"),
     )
     return axes
 
@@ -151,7 +151,7 @@ def objectives(
         f"Gain over the single-task models on each task: mean of {captions.seeds(selected)}; crosses: ± 1 standard "
         "deviation. Stars: fixed weights, joined in order; the ends are outside. Names without a rate have that of the "
         "first line.",
-        captions.chosen(settings, selected.smto),
+        captions.chosen(settings, set(selected.smto) - set(FRONT), " of the SMTOs"),
     )
     return ax
 
@@ -229,10 +229,10 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
     table.attrs["decimals"] = 1
     canvas.caption(
         table,
-        f"""ε+: what every point of the front of {placed.attrs["sweep"]} fixed-weight runs (equal ones too), same
-        seed, would need on both tasks to equal the method, in standard deviations of a seed ({sd}). Beyond, inside: by
+        f"""ε+: by how much the front of {placed.attrs["sweep"]} fixed-weight runs (equal ones too), same seed, would
+        have to move on both tasks to reach the method, in standard deviations of a seed ({sd}). Beyond, inside: by
         over {margin:g}, interval without 0. On: interval within ±{margin:g}.
-        {"There: against the sweep at the method's rate." if own is not None else ""}""",
+        {"There: against the sweep at the method's rate, in that part's deviations." if own is not None else ""}""",
     )
     return table
 

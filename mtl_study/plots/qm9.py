@@ -223,7 +223,7 @@ def errors(selected: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
 
 
 def per_property(selected: pd.DataFrame, baselines: pd.DataFrame, mean: pd.Series) -> np.ndarray:
-    """Every property in its own unit: a bar per method, a dot per seed, and the gain over the single-task model.
+    """Every property in its own unit: a bar per method, a stroke per seed, and the gain over the single-task model.
 
     Args:
         mean: errors of the mean predictor, by property.
@@ -535,9 +535,9 @@ def imtl_table(groups: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     table.attrs["decimals"] = {"largest |α|": 2, "largest e^s": 2, "e^s at rest": 1}
     canvas.caption(
         table,
-        "Largest |α|: of any step. Condition number of M, largest e^s: the largest mean over an epoch; where a run "
-        f"diverged, each of its last steps, too (up to {LAST_STEPS}). e^s at rest: 1/L of the property with the "
-        "smallest training loss in the last epoch. Where: counted from 1. Steps with the guard: those of full epochs.",
+        "Largest |α|: of any step. Condition number of M, largest e^s: the largest mean of an epoch (of M's, "
+        f"geometric); of diverged runs, each of the last steps, too (up to {LAST_STEPS}). e^s at rest: 1/L of the "
+        "property with the least training loss in the last epoch. Where: from 1. Steps with the guard: of full epochs.",
     )
     return table
 

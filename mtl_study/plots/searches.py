@@ -53,8 +53,8 @@ def found(
     canvas.caption(
         table,
         "Test Δm on CL_RR in percent, higher is better, trained from the start with the weights found. A population "
-        f"for each of {counted(len(gains.get('population', ())), 'seed')}; shown are the first one's weights. What the "
-        f"search trained is not counted. Random points: of {n} of the sweep's {every} at this learning rate the best "
+        f"for each of {counted(len(gains.get('population', ())), 'seed')}; shown are the first one's weights. "
+        f"Random points: of {n} of the sweep's {every} at this learning rate the best "
         "on validation, the mean over all ways to draw.",
     )
     return table

@@ -106,9 +106,9 @@ def forest(
     for y, smto in enumerate(smtos):
         colour, marker = LOOK[smto].colour, LOOK[smto].marker
         draw_row(ax, y, each[smto].dropna(), colour, marker)
-        if smto in reference and "unit_scal" in reference:
+        if (key := smto.removesuffix("_transposed")) in reference and "unit_scal" in reference:
             hollow: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.1, "markeredgecolor": colour}
-            theirs_at = reference[smto] - reference["unit_scal"]
+            theirs_at = reference[key] - reference["unit_scal"]
             ax.plot(theirs_at, y + 0.27, marker=marker, markersize=6, zorder=3, **hollow)
         if smto in matched:
             draw_row(ax, y - 0.27, matched[smto].dropna(), GREY, marker)
@@ -117,7 +117,7 @@ def forest(
     ax.set_ylim(len(smtos) - 0.4, -0.6)
     _scale(ax, scale, "x")
     if not reference.empty:
-        style: dict[str, Any] = {"color": GREY, "linestyle": "none", "marker": "o", "markersize": 6}
+        style: dict[str, Any] = {"color": INK, "linestyle": "none", "marker": "o", "markersize": 6}
         entries = [
             Line2D([], [], label="here", **style),
             Line2D([], [], label="paper", markerfacecolor="white", **style),

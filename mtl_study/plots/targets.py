@@ -74,7 +74,7 @@ def profile(table: pd.DataFrame, by: targets.Unit = "epochs", ax: Axes | None = 
         ax,
         f"{names}: for every τ the share of problems on which a method reaches its target in at most τ times the "
         f"fastest method's {by}. A method's time: the median of {captions.seeds(table)}, over the uniform loss's at "
-        "equal settings. In the legend: the area under the line.",
+        "equal settings. In the legend: the share of the area that is under the line.",
         _paced(by),
     )
     return ax

@@ -185,7 +185,7 @@ def extraction(run: Run, factor: float = 0.9) -> np.ndarray:
 
 
 def drift(table: pd.DataFrame) -> Axes:
-    """Do weights settle? How much slower they move in the last third of training than in the first, per method.
+    """Do weights settle? Their speed in the last third of training over that in the first, per method.
 
     Args:
         table: of `task_weights.drift`, of one or several problems.
@@ -204,7 +204,7 @@ def drift(table: pd.DataFrame) -> Axes:
     short = [look.problem_label(p) for p in look.problems_in_order(table.problem) if p not in set(counted.problem)]
     canvas.caption(
         ax,
-        "How much the weights, normalised to sum 1, change from epoch to epoch.",
+        "How much the weights, normalised to sum 1, change from epoch to epoch, late over early.",
         interval_words(table, "log_ratio").replace("Mean", "Geometric mean"),
         "The step size falls, too.",
         f"Without a value: {', '.join(dropped)}." if dropped else "",

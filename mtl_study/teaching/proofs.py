@@ -65,8 +65,8 @@ def unequal(weights: np.ndarray) -> float:
 
 def weights_of(key: str, gramian: np.ndarray, **options: Any) -> np.ndarray:
     """The weights [K] that a method gives to tasks with this Gramian [K, K] and equal losses. CDTT's are those of its
-    eleventh such step; FAMO's those after a hundred steps in which each loss falls as to first order it would under
-    equal weights, by 1 % on average."""
+    eleventh such step. Of FAMO they are its shares z, which it divides by the losses, after a hundred steps in which
+    each loss falls as to first order it would under equal weights, by 1 % on average."""
     K = len(gramian)
     if key == "cdtt":
         return cdtt([gramian] * 11, np.ones(K), **options)

@@ -90,7 +90,7 @@ def on_grid(walks: Mapping[str, Walks]) -> str:
         more, fewer = int((cells.ahead > cells.behind).sum()), int((cells.ahead < cells.behind).sum())
         shares = grid.explained(reached)
         parts.append(
-            f"In {precision} IMGrad reaches the optimum from more starts than CAGrad in {more} of "
+            f"In {precision}, at unequal weights, IMGrad reaches the optimum from more starts than CAGrad in {more} of "
             f"{counted(len(cells), 'cell')}, from fewer in {fewer} and from as many in {len(cells) - more - fewer}. Of "
             f"the variance between the cells (equal weights as well) of Unit. Scal., CAGrad and IMGrad the step size "
             f"explains {_share(shares['step size'])} and the method {_share(shares['method'])}."

@@ -76,7 +76,7 @@ def test_the_answer_is_five_sentences_with_numbers(numbers, changed):
         "told"
     )
     assert "over 9 problems the paper's cosine C has a rank correlation of −0.45" in five
-    assert five.endswith("the number of tasks alone −0.28, the longest gradient's length over the shortest's 0.67.")
+    assert five.endswith("the number of tasks alone 0.28, the longest gradient's length over the shortest's 0.67.")
     *_, five = answered(changed("04", rho_by_seed=-0.0168))
     assert "(−0.02 over all problems with the paper's settings, seed by seed), the number of tasks alone" in five
     assert answered(changed("04", rho_by_seed=None)) == answered(numbers)
@@ -144,7 +144,7 @@ def test_the_guide_says_what_to_try_first_when_an_smto_pays_and_what_it_costs(nu
     )
     assert "7 of 8 reach the uniform loss's end on CL_RR, CAGrad after 50 % of its epochs" in found["What it costs"]
     unshown = found["The cosine C is not shown to tell"]
-    assert "−0.45 with what IMTL gains at one learning rate (p = 0.27), the number of tasks alone −0.28" in unshown
+    assert "−0.45 with what IMTL gains at one learning rate (p = 0.27), the number of tasks alone 0.28" in unshown
     assert all(advice.notebooks for advice in answer.guide(numbers, {}))
 
 
@@ -181,7 +181,7 @@ def test_the_guide_follows_the_verdicts(changed):
     assert swept + "2.0 points (1.0 to 3.0) behind." in guide(behind)["When an SMTO pays"]
     assert not any("may be none" in answered(found)[3] for found in (ahead, behind))
     (*_, five) = answered(changed("02b", rival=["1/√K", -0.28]))
-    assert five.endswith("what IMTL gains at one learning rate, the number of tasks alone −0.28.")
+    assert five.endswith("what IMTL gains at one learning rate, the number of tasks alone 0.28.")
     found = guide(changed("02b", rho=-0.9, p=0.001), C13=NOT_REPRODUCED, C1b=NOT_REPRODUCED, Xin_utility=REPRODUCED)
     assert (
         "Not every method that reads losses only is free." in found["What it costs"]

@@ -147,6 +147,11 @@ def test_the_ladder_has_both_methods_above_and_their_difference_below():
     (line,) = (one for one in below.lines if one.get_label() == look.label("imtl"))
     assert list(line.get_ydata()) == pytest.approx([0, 2, 4, 6, 8])
     assert look.label("unit_scal") not in [one.get_label() for one in below.lines]
+    zeros = [[one for one in ax.lines if list(one.get_ydata()) == [0, 0]] for ax in (above, below)]
+    assert [(to_rgb(one.get_color()), one.is_dashed()) for (one,) in zeros] == [
+        (to_rgb(look.GREY), False),  # single-task models
+        (to_rgb(look.INK), True),  # the uniform loss
+    ]
     sd = table[table.smto == "imtl"].groupby("problem").delta_m.std(ddof=1)
     band = next(c for c in above.collections if tuple(c.get_facecolor()[0][:3]) == to_rgb(look.LOOK["imtl"].colour))
     top = band.get_paths()[0].vertices[:, 1].max()

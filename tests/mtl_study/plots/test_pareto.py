@@ -44,7 +44,10 @@ def test_front_line_is_that_of_the_means_and_words_stand_in_the_legend(sweep):
     assert not left < -3 < right
     (frame,) = ax.patches
     assert frame.get_bbox().extents == pytest.approx([left, bottom, right, top])
-    assert "6 runs of unequal fixed weights" in canvas.figure_of(ax).get_label()
+    assert (
+        "6 settings of unequal fixed weights; thick line: the front of their means and the uniform"
+        in canvas.figure_of(ax).get_label()
+    )
 
 
 def test_front_of_two_rates_tells_them_apart(rows, sweep):

@@ -100,9 +100,17 @@ def test_forest_draws_the_paired_intervals_and_the_papers_difference(all_methods
     assert hollow == [pytest.approx(-2.303 + 8.952)]
     entries = ax.get_legend().get_texts(), ax.get_legend().legend_handles
     assert {text.get_text(): sample.get_markerfacecolor() for text, sample in zip(*entries, strict=True)} == {
-        "here": look.GREY,
+        "here": look.INK,  # grey are those at one learning rate
         "paper": "white",
     }
+
+
+def test_the_papers_imtl_is_next_to_both_forms(experiment):
+    """It computed the transposed one (D24)."""
+    _, table = experiment(CL_RR, {smto: (-1, -9) for smto in ("unit_scal", "imtl", "imtl_transposed")}, seeds=2)
+    hollow = [line for line in selection.forest(table).lines if line.get_markerfacecolor() == "white"]
+    theirs = TABLE_3.delta_m["imtl"] - TABLE_3.delta_m["unit_scal"]
+    assert [line.get_xdata()[0] for line in hollow] == pytest.approx([theirs] * 2)
 
 
 def test_one_seed_is_drawn_without_an_interval(experiment):
