@@ -229,10 +229,10 @@ def table_of_placed(placed: pd.DataFrame, own: pd.DataFrame | None = None) -> pd
     table.attrs["decimals"] = 1
     canvas.caption(
         table,
-        f"""ε+: by how much the front of {placed.attrs["sweep"]} fixed-weight runs (equal ones too), same seed, would
-        have to move on both tasks to reach the method, in standard deviations of a seed ({sd}). Beyond, inside: by
+        f"""ε+: how far the front of {placed.attrs["sweep"]} fixed-weight runs (equal ones too), same seed, must
+        move on both tasks to reach the method, in standard deviations of a seed ({sd}). Beyond, inside: by
         over {margin:g}, interval without 0. On: interval within ±{margin:g}.
-        {"There: against the sweep at the method's rate, in that part's deviations." if own is not None else ""}""",
+        {"There: the same for the sweep at the method's rate." if own is not None else ""}""",
     )
     return table
 
