@@ -355,7 +355,7 @@ def table_of_effects(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     table.attrs["decimals"] = 2
     canvas.caption(
         table,
-        f"Points of Δm, all eight corners, {counted(n, 'seed')}. ×: half of how much more one does with the "
+        f"Points of Δm, eight corners, {counted(n, 'seed')}. ×: half of how much more one does with the "
         f"other (all three: a quarter). {pooled(first)} "
         + (f"By itself: each effect's own variance ({n - 1})." if n > 1 else ""),
     )
