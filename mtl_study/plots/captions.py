@@ -46,7 +46,7 @@ def seeds(selected: pd.DataFrame) -> str:
 
 def chosen(settings: pd.DataFrame | None, drawn: Iterable[str], of: str = "") -> str:
     """The sentence of a caption that says who chose the settings of the methods drawn; nothing where that is not
-    known. of: " of the SMTOs", for example."""
+    known. of: " of SMTOs", for example."""
     if settings is None:
         return ""
     settings = settings[settings.smto.isin({*drawn, "single_task"})]

@@ -81,17 +81,16 @@ def front(
     legend_right(axes[1], handles=handles)
     words = ""
     if placed is not None:
-        margin = f"{placed.attrs['margin']:g} standard deviations of a seed"
-        words = f"Beyond, on, inside: by {margin}, against its front."
+        words = f"Beyond, on, inside: by {placed.attrs['margin']:g} standard deviations, seed by seed."
     stars = selected[selected.smto == SWEEP].config.nunique()
     canvas.caption(
         axes,
-        f"Large: mean of {captions.seeds(selected)}; small: a seed. Stars: {stars} settings of unequal fixed weights; "
-        "thick line: the front of their means and the uniform loss's, thin: of each seed.",
-        "Hollow: another rate than the uniform loss has as published." if len(rates) > 1 else "",
+        f"Large: means of {captions.seeds(selected)}; small: seeds. Stars: {stars} settings of unequal weights; thick "
+        "line: the front of their means and the uniform loss's, thin: per seed.",
+        "Hollow: not the uniform loss's published rate." if len(rates) > 1 else "",
         words,
         diverged,
-        captions.chosen(settings, set(selected.smto) - set(FRONT), " of the SMTOs"),
+        captions.chosen(settings, set(selected.smto) - set(FRONT), " of SMTOs"),
     )
     return axes
 
@@ -151,7 +150,7 @@ def objectives(
         f"Gain over the single-task models on each task: mean of {captions.seeds(selected)}; crosses: ± 1 standard "
         "deviation. Stars: fixed weights, joined in order; the ends are outside. Names without a rate have that of the "
         "first line.",
-        captions.chosen(settings, set(selected.smto) - set(FRONT), " of the SMTOs"),
+        captions.chosen(settings, set(selected.smto) - set(FRONT), " of SMTOs"),
     )
     return ax
 

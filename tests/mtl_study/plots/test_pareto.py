@@ -45,7 +45,7 @@ def test_front_line_is_that_of_the_means_and_words_stand_in_the_legend(sweep):
     (frame,) = ax.patches
     assert frame.get_bbox().extents == pytest.approx([left, bottom, right, top])
     assert (
-        "6 settings of unequal fixed weights; thick line: the front of their means and the uniform"
+        "6 settings of unequal weights; thick line: the front of their means and the uniform"
         in canvas.figure_of(ax).get_label()
     )
 
