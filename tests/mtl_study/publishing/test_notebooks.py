@@ -293,7 +293,7 @@ def test_the_report_is_what_the_shipped_records_give(job, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", ["08"])
+@pytest.mark.parametrize("number", ["07", "08"])
 def test_a_night_of_a_notebook_is_shipped_whole(number, tmp_path, monkeypatch):
     """At overnight nothing is left to train, every claim is judged, and some are decided by runs of seven seeds."""
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
