@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -112,8 +112,8 @@ def at_best(table: pd.DataFrame) -> pd.DataFrame:
     rows = table.assign(inside=inside)[np.array(chosen, dtype=bool)]
     several, single = rows[rows.tasks > 1], rows[rows.tasks == 1]
     counts = single.groupby(["optimizer", "seed"]).problem.transform("nunique")
-    how = {"seconds": "sum", "inside": "all"}
-    how |= dict.fromkeys(["delta_m", "val_delta_m", *task_names(rows)], "mean")
+    how: dict[str, Any] = {"seconds": "sum", "inside": "all"}
+    how |= dict.fromkeys(task_names(rows), "mean") | dict.fromkeys(["delta_m", "val_delta_m"], _mean_of_all)
     joined = (
         single[counts == single.problem.nunique()]
         .groupby(["optimizer", "seed"], sort=False, as_index=False)
@@ -121,6 +121,11 @@ def at_best(table: pd.DataFrame) -> pd.DataFrame:
         .assign(problem="".join(several.problem[:1]), smto=ALONE, factor=1.0)
     )
     return pd.concat([several, joined.reindex(columns=rows.columns)], ignore_index=True)
+
+
+def _mean_of_all(gains: pd.Series) -> float:
+    """NaN where one is: a task that diverged is not left out of a mean over tasks."""
+    return float(gains.mean(skipna=False))
 
 
 def task_names(table: pd.DataFrame) -> list[str]:

@@ -110,8 +110,8 @@ class Estimate(Protocol):
         """How many seeds there are."""
 
     @property
-    def complete(self) -> bool:
-        """Whether every seed has a value."""
+    def lost(self) -> int:
+        """How many seeds more have no number, as where a run diverged; with any, nothing is decided."""
 
     def interval(self, level: float) -> Interval:
         """The number with its interval."""
@@ -133,8 +133,8 @@ class Mean:
         return len(finite(self.values))
 
     @property
-    def complete(self) -> bool:
-        return self.n == len(self.values)
+    def lost(self) -> int:
+        return len(self.values) - self.n
 
     @property
     def sources(self) -> int:
@@ -192,7 +192,7 @@ class Proportion:
 
     happened: np.ndarray
 
-    complete = True
+    lost = 0
 
     @property
     def n(self) -> int:
@@ -217,7 +217,7 @@ class SpreadRatio:
     """
 
     values: np.ndarray
-    complete = True
+    lost = 0
 
     @property
     def n(self) -> int:
@@ -258,7 +258,7 @@ class ChoiceRatio:
 
     values: np.ndarray  # [seeds, settings]
     best: int
-    complete = True
+    lost = 0
 
     @property
     def n(self) -> int:
@@ -311,7 +311,7 @@ class Exact:
 
     value: float
     n = 1
-    complete = True
+    lost = 0
 
     def interval(self, level: float) -> Interval:
         return Interval(self.value, self.value, self.value, 1)

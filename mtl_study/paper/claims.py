@@ -7,7 +7,8 @@ alone:
 
     reproduced          the whole interval supports the claim
     not reproduced      the whole interval contradicts it
-    open                the interval crosses the line, or there are too few seeds; it is said what would settle it
+    open                the interval crosses the line, there are too few seeds, or seeds without a number; it is said
+                        what would settle it
     cannot be judged    the preset is too small for it, or the data are not those that it speaks of
 
 Means have t intervals, shares of runs exact ones. For a count "at least u of n" either verdict is wrong with a
@@ -386,7 +387,7 @@ class _Ballot:
         compared = []
         for pair, estimate in estimates.items():
             inner, outer = estimate.interval(support), against[pair].interval(contradiction)
-            complete = estimate.n >= seeds and estimate.complete
+            complete = estimate.n >= seeds and not estimate.lost
             if complete and above < inner.low and inner.high < below:
                 outcome = "holds"
             elif complete and (outer.high <= above or outer.low >= below):
@@ -418,13 +419,20 @@ class _Ballot:
     def most(self) -> int:
         return len(self.compared) - len(self.having("fails"))
 
+    @property
+    def leans(self) -> bool:
+        return self.above < self.deciding.inner.mean < self.below
+
+    @property
+    def wanted(self) -> list[_Compared]:
+        """The open ones that settle a vote, the way it leans."""
+        wanted = self.compared[: self.needed] if self.leans else self.compared[self.needed - 1 :]
+        return [c for c in wanted if c.outcome == "open"]
+
     def seeds(self) -> int | None:
         """The seeds that settle an open vote, the way it leans: in four of five cases, if all is as it seems."""
-        leans = self.above < self.deciding.inner.mean < self.below
-        wanted = self.compared[: self.needed] if leans else self.compared[self.needed - 1 :]
-        wanted = [c for c in wanted if c.outcome == "open"]
-        power = 1 - (1 - inference.POWER) / len(wanted)
-        found = [self._seeds_of(c, leans, power) for c in wanted]
+        power = 1 - (1 - inference.POWER) / len(self.wanted)
+        found = [self._seeds_of(c, self.leans, power) for c in self.wanted]
         known = [n for n in found if n is not None]
         return max(known) if len(known) == len(found) else None
 
@@ -693,7 +701,22 @@ def _why(part: Part, ballot: _Ballot, rule: Compared) -> str:
     bounds = _bounds(rule)
     interval, open_ = ballot.deciding.decisive, ballot.deciding.outcome == "open"
     crossed = [line for line in bounds if open_ and interval.low <= line <= interval.high]
-    return _too_few(part, ballot) or _against(ballot, _lines(rule, crossed or bounds))
+    if few := _too_few(part, ballot):
+        return few
+    lost = _lost([ballot.deciding]) if open_ else ""
+    said = _against(ballot, _lines(rule, crossed or bounds))
+    return said + f", and {lost}" * bool(lost) if crossed or not lost else lost
+
+
+def _lost(compared: list[_Compared]) -> str:
+    """ "3 of 7 seeds have no number", of the one that has most such seeds, and for how many of these comparisons, if
+    not for all; "" for none."""
+    found = [c.estimate for c in compared if c.estimate.lost]
+    if not found:
+        return ""
+    most = max(found, key=lambda estimate: estimate.lost)
+    of = f" for {len(found)} of them" if len(found) < len(compared) else ""
+    return f"{most.lost} of {counted(most.lost + most.n, 'seed')} ha{'s' if most.lost == 1 else 've'} no number{of}"
 
 
 def _bounds(rule: Compared) -> list[float]:
@@ -716,7 +739,8 @@ def _asked(rule: Compared) -> str:
 def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str], seeds: int) -> str:
     """ "holds for 9 of 15, fails for 3 (GradDrop, …), open for 3 (SI, …)". What is open for want of seeds says so, as
     its interval may well be on one side of the line."""
-    n, few = len(ballot.compared), _few(ballot, seeds)
+    n, few, lost = len(ballot.compared), _few(ballot, seeds), _lost(ballot.having("open"))
+    why = f": {few or lost}" if few or lost else ""
     all_of = f"{'both' if n == 2 else f'all {n}'}"
     if ballot.least == n:
         return f"holds for {all_of}"
@@ -724,10 +748,12 @@ def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str], se
     for outcome, word in (("fails", "fails for"), ("open", "open for")):
         found = {c.pair for c in ballot.having(outcome)}
         if len(found) == n:
-            return f"holds for none of {n}" if outcome == "fails" else few or f"open for {all_of}"
+            return f"holds for none of {n}" if outcome == "fails" else few or f"open for {all_of}{why}"
         if found:
             named = f" ({', '.join(called(pair) for pair in pairs if pair in found)})" if len(found) < 9 else ""
-            said.append(f"{word} {len(found)}{named}{f': {few}' if outcome == 'open' and few else ''}")
+            said.append(
+                f"{word} {len(found)}{named}{f': {few or lost}' if outcome == 'open' and (few or lost) else ''}"
+            )
     return ", ".join(said)
 
 
@@ -776,6 +802,8 @@ def _settles(part: Part, ballot: _Ballot, seconds: float) -> str:
     """What would decide an open vote: so many seeds more, and how long they take."""
     if ballot.verdict != OPEN:
         return ""
+    if _lost(ballot.wanted):
+        return "a number for every seed"
     have = min(c.estimate.n for c in ballot.having("open"))
     if have < 2 <= part.needs.seeds:
         return f"{part.needs.seeds} seeds"

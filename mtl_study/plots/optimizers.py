@@ -35,7 +35,7 @@ from mtl_study.plots.forest import draw_middle
 from mtl_study.teaching import landscape
 from mtl_study.teaching.fingerprint import BOTH, DIRECTION, UP_TO_SIGN
 from mtl_study.teaching.landscape import Walks
-from mtl_study.words import number
+from mtl_study.words import counted, number
 
 FLOOR = 1e-17  # where what is exactly 0 is drawn
 FRAME = 11  # of the landscape, from -11 to 11
@@ -184,6 +184,7 @@ def under_optimizers(best: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax,
         "Δm against the best single-task models under Adam; a dot per seed, each pair at its best "
         "step size by validation. Hollow: that step size is the smallest or the largest that was tried.",
+        _left_out(best),
     )
     return ax
 
@@ -222,6 +223,7 @@ def preferences(best: pd.DataFrame, tasks: Sequence[str], ax: Axes | None = None
         f"The uniform loss with the weights {x} : {y} on its losses, each at its best step size: gains over "
         "single-task models under Adam, a dot per seed, lines between means. The longer a line, the more preferences "
         "matter. Hollow: a best step size is the smallest or the largest that was tried.",
+        _left_out(best),
     )
     return ax
 
@@ -229,8 +231,9 @@ def preferences(best: pd.DataFrame, tasks: Sequence[str], ax: Axes | None = None
 def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | None = None) -> Axes:
     """Δm over the factor on the last task's loss, a line per way to train: the mean over seeds."""
     ax = canvas.figure(7.5, 3.8)[1] if ax is None else ax
+    drawn = best[[arm in set(arms) for arm in zip(best.smto, best.optimizer, strict=True)]]
     for smto, optimizer in arms:
-        rows = best[(best.smto == smto) & (best.optimizer == optimizer)]
+        rows = drawn[(drawn.smto == smto) & (drawn.optimizer == optimizer)]
         mean = rows.groupby("factor").delta_m.mean()
         style: dict[str, Any] = {
             "color": LOOK[smto].colour,
@@ -249,8 +252,16 @@ def over_units(best: pd.DataFrame, arms: Sequence[tuple[str, str]], ax: Axes | N
         ax,
         "Δm, mean over seeds; the step size of each way to train is the best at the factor 1. A "
         "rule that does not notice units is a level line. Hollow: that step size is the smallest or the largest tried.",
+        _left_out(drawn),
     )
     return ax
+
+
+def _left_out(best: pd.DataFrame) -> str:
+    """How many runs have no Δm, as they diverged before their first evaluation, and under which optimizers."""
+    lost = best[best.delta_m.isna()]
+    under = " and ".join(OPTIMIZERS[name] for name in OPTIMIZER if name in set(lost.optimizer))
+    return f"Left out: {counted(len(lost), 'run')} that diverged, under {under}." if under else ""
 
 
 BANDS = {"cosine": "cosine", "magnitude": "magnitude similarity", "left": "the same after\none constant weight"}

@@ -335,6 +335,8 @@ def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
     names = {arm: f"{label(arm[0])} under {OPTIMIZERS[arm[1]]}" for arm in arms}
     deaf = [arm for arm in arms if spread[arm] <= 2 * spread[least] + 0.5]
     best, worst = max(deaf, key=lambda arm: level[arm]), min(deaf, key=lambda arm: level[arm])
+    lost = {arm: int(spreads[f"spread {arm[0]} {arm[1]}"].isna().sum()) for arm in arms}
+    without = [f"{lost[arm]} of {counted(len(spreads), 'seed')} for {names[arm]}" for arm in arms if lost[arm]]
     said = (
         f"Over the units of one loss Δm varies most for {names[most]} (standard deviation {number(spread[most], 1)} "
         f"points) and least for {names[least]} ({number(spread[least], 1)})."
@@ -344,6 +346,8 @@ def on_units(spreads: pd.DataFrame, arms: Sequence[tuple[str, str]]) -> str:
         of = [f"{number(spread[arm], 1)} under {OPTIMIZERS[arm[1]]}" for arm in steady]
         felt = "what loses the size of the whole gradient still feels how much of it comes from which task"
         said += f" For the uniform loss it is {listed(of)}{'' if {*steady} & {*deaf} else f': {felt}'}."
+    if without:
+        said += f" Seeds with a run that diverged are left out: {listed(without)}."
     if best == worst:
         return said
     return (

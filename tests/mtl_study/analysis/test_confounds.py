@@ -130,6 +130,8 @@ def test_single_task_models_have_step_sizes_of_their_own():
     assert (row["smto"], row["delta_m"], row["inside"], row["seconds"]) == (ALONE, 6.0, False, 2.0)
     lacking = table[(table.problem == "multimnist/CL") | (table.seed == 2)]
     assert len(confounds.at_best(pd.concat([table, lacking.assign(seed=2)]))) == 1
+    lost = table.assign(seed=2, delta_m=table.delta_m.where(table.problem == "multimnist/RR"))
+    assert np.isnan(confounds.at_best(pd.concat([table, lost])).set_index("seed").delta_m[2])  # CL has diverged
 
 
 def test_the_spread_over_units_by_hand():

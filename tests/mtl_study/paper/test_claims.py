@@ -306,6 +306,35 @@ def test_a_verdict_on_a_count_errs_as_rarely_as_it_promises():
     assert wrong <= stats.binom.ppf(0.999, worlds, 0.025)
 
 
+def test_what_is_open_for_want_of_numbers_says_so_and_that_no_further_seeds_settle_it():
+    """Seven seeds, some of which diverged: nothing is decided, though the interval of the others is above the line."""
+
+    def found(claim, values, place=0):
+        rows = [{"problem": CL_RR, "smto": smto, "seed": seed} for smto in values for seed in range(7)]
+        table = pd.DataFrame(rows)
+        for name in next(iter(values.values())):
+            table[name] = [number for of in values.values() for number in of[name]]
+        return claims.find(claims.parts(claim)[place], table)
+
+    steady = [9.0 + 0.01 * seed for seed in range(7)]
+    unit = {"unit_scal": {"spread unit_scal sgd": [*steady[:4], *[math.nan] * 3], "spread unit_scal adam": [0.0] * 7}}
+    one = found("Elich-mechanism", unit)
+    assert (one.verdict, one.n, one.why) == (OPEN, 4, "3 of 7 seeds have no number")
+    assert one.settles == "a number for every seed"
+    wide = unit["unit_scal"] | {"spread unit_scal sgd": [-50.0, 50.0, *steady[2:6], math.nan]}
+    one = found("Elich-mechanism", {"unit_scal": wide})
+    assert one.why == "the interval crosses 0 points, and 1 of 7 seeds has no number"
+    smtos = ["famo", "rlw_dirichlet", "rlw_normal", "si", "uw"]
+    each = {smto: {"fixed": [9.0] * 7, "delta_m": [0.01 * seed for seed in range(7)]} for smto in smtos}
+    each["si"]["delta_m"] = [*each["si"]["delta_m"][:5], math.nan, math.nan]
+    several = found("C8-loss-based", each)
+    assert several.text.startswith("holds for 4 of 5, open for 1 (SI): 2 of 7 seeds have no number; it takes all 5.")
+    assert (several.verdict, several.settles) == (OPEN, "a number for every seed")
+    for smto in smtos:
+        each[smto]["delta_m"] = [*(0.01 * seed for seed in range(6)), math.nan]
+    assert found("C8-loss-based", each).text.startswith("open for all 5: 1 of 7 seeds has no number; it takes all 5.")
+
+
 def test_only_pairs_of_the_same_seed_are_compared():
     """Unit. Scal. has seeds that differ by 100; paired, every difference is the paper's."""
     table = runs(spread=0.01)

@@ -365,6 +365,14 @@ def test_figures_are_drawn_and_explain_themselves(tmp_path, monkeypatch):
     assert [line.get_label() for line in ax.lines[:2]] == ["UW, Adam", "UW, SGD with momentum"]
     assert [line.get_markerfacecolor() for line in ax.lines[:2]] == [ax.lines[0].get_color(), "none"]
     assert ax.get_xscale() == "log"
+    assert "Left out" not in canvas.figure_of(ax).get_label()
+    gone = best.assign(delta_m=best.delta_m.where((best.optimizer == "adam") | (best.seed == 1)))
+    over = figures.over_units(gone, [("uw", "adam"), ("uw", "sgd")])
+    for ax, lost in (
+        (over, "2 runs"),
+        (figures.under_optimizers(gone[gone.smto == "uw"].query("factor == 1")), "1 run"),
+    ):
+        assert canvas.figure_of(ax).get_label().endswith(f"Left out: {lost} that diverged, under SGD with momentum.")
     g = np.random.default_rng(0).normal(size=(2, 8, 5))
     gramian = np.einsum("ksp,ltp->kslt", g, g)
     pairs = conflicts.pairs(Look.of(gramian, np.eye(2), np.eye(2), epoch=0, step=0))
@@ -447,7 +455,9 @@ def test_sentences_on_runs():
     assert "most for Unit. Scal. under SGD with momentum (standard deviation 6.0 points)" in found
     assert "least for SI under SGD with momentum (0.0)" in found
     assert "SI under Adam has a Δm of −9.0 % and SI under SGD with momentum of −40.0 %" in found
-    assert "no runs" in elich.on_units(spreads[:0], arms)
+    assert "no runs" in elich.on_units(spreads[:0], arms) and "diverged" not in found
+    some = pd.concat([spreads, spreads.assign(**{"spread unit_scal sgd": np.nan}), spreads])
+    assert "left out: 1 of 3 seeds for Unit. Scal. under SGD with momentum. But" in elich.on_units(some, arms)
     steady = [("unit_scal", "adam"), ("unit_scal", "muon")]
     for muon, feels in ((7.0, True), (0.2, False)):
         of_muon = spreads.assign(**{"spread unit_scal adam": 5.0, "spread unit_scal muon": muon})
@@ -579,7 +589,7 @@ def test_preferences_and_muon_in_words_and_in_a_figure():
         for name, task, x, y in (("0.9 : 0.1", "CL", x, y), ("0.1 : 0.9", "RR", -x, y + 6))
         for s in (1, 2)
     ]
-    best = pd.DataFrame(rows)
+    best = pd.DataFrame(rows).assign(delta_m=0.0)
     apart = pd.DataFrame({"apart sgd": [10.0, 12.0], "apart adam": [np.nan] * 2})
     apart = apart.assign(**{"apart sgd CL": 16.0, "apart sgd RR": 6.0, "apart adam CL": np.nan})
     assert elich.on_preferences(best, apart) == (
