@@ -149,14 +149,15 @@ def inside_by_chance(of_tasks: int, of_samples: int, wider: float = 1.0, draws: 
 
 def turned_by_adam(look: Look) -> dict[str, float]:
     """Over the pairs of tasks: the share that conflicts (inner product below 0) by plain gradients and by Adam's
-    measure, and the share whose sign differs between the two. NaN where Adam has no measure yet."""
+    measure, and the shares that this measure ends and makes. NaN where Adam has no measure yet."""
     upper = np.triu_indices(len(look.of_batch), 1)
     plain = np.array(look.of_batch)[upper]
     if not look.preconditioned:
-        return {"conflict": float((plain < 0).mean()), "conflict_adam": np.nan, "turned": np.nan}
+        return {"conflict": float((plain < 0).mean()), **dict.fromkeys(["conflict_adam", "ended", "made"], np.nan)}
     adams = np.array(look.preconditioned)[upper]
     return {
         "conflict": float((plain < 0).mean()),
         "conflict_adam": float((adams < 0).mean()),
-        "turned": float((np.sign(plain) != np.sign(adams)).mean()),
+        "ended": float(((plain < 0) & (adams >= 0)).mean()),
+        "made": float(((plain >= 0) & (adams < 0)).mean()),
     }

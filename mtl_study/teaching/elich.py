@@ -243,7 +243,8 @@ def on_front(best: pd.DataFrame, tasks: Sequence[str]) -> str:
     return (
         f"Of the {counted(held.size, 'run')} on the joint Pareto front under Adam and SGD with momentum {held.first} "
         f"{'is' if held.first == 1 else 'are'} Adam's. If a coin had said which run of a pair (one method, one seed) "
-        f"is whose, as many or more would be with a probability of {number(held.p, 2)}"
+        f"is whose, as many or more would be with a probability "
+        f"{f'of {number(held.p, 2)}' if held.p >= 0.005 else 'below 0.005'}"
         f"{', so nothing follows from it' if held.p > 0.05 else ''}.{kept}"
     )
 
@@ -360,7 +361,7 @@ def on_conflicts(per_run: pd.DataFrame, turned: pd.DataFrame) -> str:
     """Tasks compared with samples, problem by problem, and what Adam's measure makes of conflicts.
 
     Args:
-        per_run: `conflicts.per_run`. turned: `conflicts.turned_by_adam`, a row per look, with its problem.
+        per_run: `conflicts.per_run`. turned: `conflicts.turned_by_adam`, a row per look, with its problem and seed.
     """
     means = per_run.groupby("problem", sort=False).mean(numeric_only=True)
     names = [problem_label(str(name)) for name in means.index]
@@ -413,7 +414,7 @@ def _within_a_look(means: pd.DataFrame) -> str:
 def _on_drift(per_run: pd.DataFrame) -> str:
     """Whether the ratio of two tasks' lengths moves over a run, beyond the chance of so few samples: where the interval
     over seeds of that variance is above 0."""
-    moves, still, unknown = [], [], []
+    moves, still, uneven, unknown = [], [], [], []
     for name, rows in per_run.groupby("problem", sort=False):
         mean, low, high, n = t_interval(rows.drift)
         times = [number(np.exp(np.sqrt(max(value, 0.0))), 1) for value in (mean, low, high)] if n > 1 else []
@@ -422,6 +423,8 @@ def _on_drift(per_run: pd.DataFrame) -> str:
             unknown.append(where)
         elif low > 0:
             moves.append(f"{times[0]} ({times[1]} to {times[2]}) on {where}")
+        elif high < 0:
+            uneven.append(where)
         else:
             still.append(f"{times[2]} on {where}")
     said = []
@@ -438,6 +441,11 @@ def _on_drift(per_run: pd.DataFrame) -> str:
             else "Over a run the ratio of two tasks' lengths moves no more than so few samples leave to chance: "
             f"{least}."
         )
+    if uneven:
+        said.append(
+            f"On {listed(uneven)} the ratio of two tasks' lengths moves less than this chance is reckoned to be: "
+            "samples differ too much there to tell."
+        )
     if unknown:
         said.append(f"Whether the ratio of two tasks' lengths moves on {listed(unknown)} takes more seeds, or looks.")
     return " ".join(said)
@@ -448,30 +456,32 @@ def _on_measures(turned: pd.DataFrame) -> str:
     known = turned.dropna()
     if known.empty:
         return "At these looks Adam had no measure yet."
-    shares = 100 * known.groupby("problem", sort=False)[["conflict", "conflict_adam", "turned"]].mean()
-    plain, adams, signs = (
+    shares = 100 * known.groupby("problem", sort=False)[["conflict", "conflict_adam", "ended", "made"]].mean()
+    plain, adams, ended, made = (
         listed(f"{percent(share, 0)} on {problem_label(str(name))}" for name, share in shares[column].items())
         for column in shares
     )
     return (
         f"The share of looks at which two tasks' gradients on a whole batch conflict is {plain}; as Adam measures them "
-        f"(each term of their inner product divided by the root of Adam's mean square) it is {adams}. The sign is "
-        f"another one at {signs}. {_on_the_measure(shares)}"
+        f"(each term of their inner product divided by the root of Adam's mean square) it is {adams}. It ends "
+        f"a conflict at {ended} of the looks and makes one at {made}. {_on_the_measure(known)}"
     )
 
 
-def _on_the_measure(shares: pd.DataFrame) -> str:
-    """Whether conflicts come from the measure: by how much they are rarer, or more frequent, in Adam's."""
-    apart = shares.conflict_adam - shares.conflict
-    most = apart.abs().idxmax()
-    where, by = problem_label(str(most)), number(abs(apart[most]), 0)
-    if abs(apart[most]) < AS_MANY:
-        return (
-            f"So on the whole Adam's measure neither makes conflicts nor ends them (at most {by} points, on {where})."
-        )
-    return (
-        f"So they are {'rarer' if apart[most] < 0 else 'more frequent'} in Adam's measure on {where}, by {by} points."
-    )
+def _on_the_measure(known: pd.DataFrame) -> str:
+    """Whether conflicts come from the measure: where they are rarer in Adam's, or more frequent, by intervals over
+    seeds."""
+    apart = (100 * (known.conflict_adam - known.conflict)).groupby([known.problem, known.seed], sort=False).mean()
+    sure = [
+        f"{'rarer' if mean < 0 else 'more frequent'} on {problem_label(str(name))}, by {number(abs(mean), 1)} points "
+        f"({number(min(abs(low), abs(high)), 1)} to {number(max(abs(low), abs(high)), 1)})"
+        for name, values in apart.groupby(level="problem", sort=False)
+        for mean, low, high, _ in [t_interval(values)]
+        if low > 0 or high < 0
+    ]
+    if not sure:
+        return "By the intervals over seeds, conflicts are neither rarer nor more frequent in Adam's measure."
+    return f"By the intervals over seeds, conflicts in Adam's measure are {listed(sure)}."
 
 
 def on_transfers(robust: pd.DataFrame) -> str:
@@ -566,9 +576,16 @@ def _of_training(
             "By δ (how corrupted pictures change a score, compared with single-task models: below 0 multi-task is "
             "ahead), with 95 % intervals over seeds, multi-task features "
             f"{_apart(robust, 'delta', *sides, 3)}.",
-            "by the scores on corrupted pictures, in percent, they "
+            f"{_by_tasks(robust)}, and by the scores on corrupted pictures, in percent, they "
             f"{_apart(robust, 'difference', 'are better', 'are worse', 1)}.",
         )
+
+
+def _by_tasks(robust: pd.DataFrame) -> str:
+    """δ task by task, mean over methods and seeds."""
+    means = robust.filter(regex="^delta .").mean()
+    of = [f"{number(mean, 3, sign=True)} in {str(name).split()[-1]}" for name, mean in means.items()]
+    return f"the mean δ over methods is {listed(of)}"
 
 
 def _of_gradients(per_run: pd.DataFrame) -> Sentence:
@@ -610,7 +627,11 @@ def _of_adam(best: pd.DataFrame, interactions: pd.DataFrame) -> Sentence:
         else ""
     )
     so = f"{so}{of_muon}."
-    says = f"Methods gain {number(gain, 1, sign=True)} points of Δm from SGD to Adam"
+    of_each = interactions.groupby("smto", sort=False).gain.mean()
+    least, most = of_each.idxmin(), of_each.idxmax()
+    ends = [f"{number(of_each[smto], 1, sign=True)} ({label(str(smto))})" for smto in (least, most)]
+    span = f"from {ends[0]} to {ends[1]}" if least != most else number(gain, 1, sign=True)
+    says = f"From SGD to Adam methods gain {span} points of Δm"
     single = f"single-task models {'gain ' if gain <= alone else ''}{number(alone, 1, sign=True)}"
     if gain <= alone:
         return Sentence(
@@ -623,10 +644,12 @@ def _of_adam(best: pd.DataFrame, interactions: pd.DataFrame) -> Sentence:
         return Sentence(
             f"{says}, {single}{so}", f"this is one problem, and {counted(interactions.seed.nunique(), 'seed')}{beyond}."
         )
+    its = rows[(rows.smto == most) & (rows.optimizer == "sgd")].at_end
+    of_most = f"{its.sum()} of {len(its)} of {label(str(most))}'s, {late['adam']} under Adam"
     return Sentence(
         f"{says}, {single}{so}",
         f"SGD may be merely slower in trainings as short as these: {late['sgd']} of the methods' runs under it "
-        f"({late['adam']} under Adam) are best at their last epoch, on validation{beyond}.",
+        f"({of_most}) are best at their last epoch, on validation{beyond}.",
     )
 
 

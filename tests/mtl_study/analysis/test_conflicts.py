@@ -136,8 +136,10 @@ def test_signs_that_adam_turns():
     J = np.array([[1.0, -2.0], [1.0, 1.0]])
     P = np.diag([1.0, 0.1])
     found = conflicts.turned_by_adam(look(J[:, None], J @ J.T, J @ P @ J.T))
-    assert found == {"conflict": 1.0, "conflict_adam": 0.0, "turned": 1.0}
-    assert np.isnan(conflicts.turned_by_adam(look(J[:, None], J @ J.T))["turned"])
+    assert found == {"conflict": 1.0, "conflict_adam": 0.0, "ended": 1.0, "made": 0.0}
+    other = conflicts.turned_by_adam(look(J[:, None], J @ P @ J.T, J @ J.T))
+    assert other == {"conflict": 0.0, "conflict_adam": 1.0, "ended": 0.0, "made": 1.0}
+    assert np.isnan(conflicts.turned_by_adam(look(J[:, None], J @ J.T))["ended"])
 
 
 def test_lengths_that_vary_alike_have_spreads_alike():
