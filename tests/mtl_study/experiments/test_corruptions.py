@@ -2,8 +2,10 @@
 
 import math
 
+import numpy
 import pytest
 import torch
+from PIL import Image
 from torch.testing import assert_close
 
 from mtl_study.experiments import corruptions
@@ -99,26 +101,165 @@ def test_what_cannot_be_corrupted_is_refused(change, message):
         corrupt(**{"images": pictures(), "name": "fog", "severity": 1, "generator": generator()} | change)
 
 
+def test_the_numbers_are_those_of_tiny_imagenet_c():
+    """Typed from ImageNet-C/create_c/make_tinyimagenet_c.py in github.com/hendrycks/robustness."""
+    assert SEVERITIES == {
+        "gaussian noise": (0.04, 0.08, 0.12, 0.15, 0.18),
+        "shot noise": (250, 100, 50, 30, 15),
+        "impulse noise": (0.01, 0.02, 0.05, 0.08, 0.14),
+        "defocus": (0.5, 1, 1.5, 2.5, 3),
+        "motion": (1, 1.5, 2, 2.5, 3),
+        "fog": (0.4, 0.7, 1, 1.5, 2),
+        "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
+        "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
+        "pixelate": (0.9, 0.8, 0.7, 0.6, 0.5),
+        "jpeg": (65, 58, 50, 40, 25),
+    }
+    assert corruptions.ALIAS == (0.6, 0.1, 0.1, 0.01, 0.1)
+    assert corruptions.DECAY == (3, 3, 2.5, 2, 1.75) and corruptions.RADIUS == (10, 10, 10, 10, 12)
+
+
+# The maintained package (imagecorruptions-imaug) has no numbers for 64 pixels. Where one of its functions takes them,
+# it gets those of our table; elsewhere ours gets its numbers (LARGER), and the operation is what is compared.
+LARGER = {
+    "gaussian noise": (0.08, 0.12, 0.18, 0.26, 0.38),
+    "shot noise": (60, 25, 12, 5, 3),
+    "impulse noise": (0.03, 0.06, 0.09, 0.17, 0.27),
+    "defocus": (3, 4, 6, 8, 10),
+    "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25),
+    "jpeg": (25, 18, 15, 10, 7),
+}
+
+
+def in_the_package(picture, name, severity, **options):
+    """The package's corruption of a picture [3, H, W] of whole bytes / 255, before it is rounded to bytes again."""
+    package = pytest.importorskip("imagecorruptions.corruptions")
+    image = Image.fromarray((255 * picture).round().byte().permute(1, 2, 0).numpy())
+    return torch.tensor(numpy.array(getattr(package, name)(image, severity, **options))).permute(2, 0, 1).float() / 255
+
+
+def in_bytes(pictures):
+    return (255 * pictures).round() / 255
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
         ("contrast", "contrast"),
         ("brightness", "brightness"),
         ("defocus", "defocus_blur"),
-        ("pixelate", "pixelate"),
         ("jpeg", "jpeg_compression"),
     ],
 )
-def test_those_without_chance_are_those_of_the_maintained_package(ours, theirs, monkeypatch):
-    """At its severities, for larger pictures; away from the border, and to the rounding of its bytes."""
-    package = pytest.importorskip("imagecorruptions")
-    picture = pictures(size=64, count=1)
-    larger = {"defocus": (3, 4, 6, 8, 10), "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25), "jpeg": (25, 18, 15, 10, 7)}
-    monkeypatch.setitem(SEVERITIES, ours, larger.get(ours, SEVERITIES[ours]))
+def test_those_without_chance_are_those_of_the_maintained_package(ours, theirs, severity, monkeypatch):
+    """At its numbers, away from the border. From radius 8 on its disk is smoothed against the edge of its own grid,
+    which moves pixels by up to 0.01; radii of our table stay away from that edge."""
+    picture = in_bytes(pictures(size=64, count=1) * torch.tensor([1, 0.7, 0.4]).view(3, 1, 1))
+    expected = in_the_package(picture[0], theirs, severity)
+    monkeypatch.setitem(SEVERITIES, ours, LARGER.get(ours, SEVERITIES[ours]))
     monkeypatch.setattr(corruptions, "ALIAS", (0.1, 0.5, 0.5, 0.5, 0.5))
-    expected = package.corrupt(
-        (255 * picture[0]).round().byte().permute(1, 2, 0).numpy(), corruption_name=theirs, severity=2
-    )
-    found = corrupt(picture, ours, 2, generator())[0].permute(1, 2, 0)
-    inner = slice(12, -12)
-    assert_close(found[inner, inner], torch.tensor(expected)[inner, inner].float() / 255, atol=0.007, rtol=0)
+    found = corrupt(picture, ours, severity, generator())[0]
+    inner = (..., slice(12, -12), slice(12, -12))
+    atol = 0.01 if ours == "defocus" and severity > 3 else 1e-4
+    assert_close(found[inner], expected[inner], atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_pixelate_has_the_cells_of_the_maintained_package(severity, monkeypatch):
+    """At its numbers. Where cells are of whole pixels (2 and 5), the values are the same to a rounded byte. Elsewhere
+    they are not compared: ours averages all pixels that a cell touches, it those alone whose centre is in the cell."""
+    picture = in_bytes(torch.rand(1, 3, 64, 64, generator=generator()))
+    expected = in_the_package(picture[0], "pixelate", severity)
+    monkeypatch.setitem(SEVERITIES, "pixelate", LARGER["pixelate"])
+    found = corrupt(picture, "pixelate", severity, generator())[0]
+    for along in (1, 2):
+        borders = [(x.diff(dim=along).abs() > 1e-6).any(dim=3 - along).any(dim=0) for x in (found, expected)]
+        assert torch.equal(*borders)
+    if severity in (2, 5):
+        assert_close(found, expected, atol=0.004, rtol=0)
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [("gaussian noise", "gaussian_noise"), ("shot noise", "shot_noise"), ("impulse noise", "impulse_noise")],
+)
+def test_noise_is_as_large_as_in_the_maintained_package(ours, theirs, severity, monkeypatch):
+    """At its numbers, in dark and in bright places: the mean change, its mean square, and its mean product with another
+    channel's. Each is a mean over about 100 000 values, and two of them may differ by five standard errors: at most
+    0.008 for the mean, and 4% of the mean square (5 to 16% for impulse noise, which changes few values)."""
+    clean = in_bytes(pictures(size=64, count=16))
+    numpy.random.seed(severity)
+    options = [{"seed": seed} if ours == "impulse noise" else {} for seed in range(16)]
+    expected = torch.stack([in_the_package(x, theirs, severity, **o) for x, o in zip(clean, options, strict=True)])
+    monkeypatch.setitem(SEVERITIES, ours, LARGER[ours])
+    found = corrupt(clean, ours, severity, generator(severity))
+    for place in (clean < 0.5, clean >= 0.5):
+        for of in (lambda x: x, lambda x: x**2, lambda x: x * x.roll(1, dims=1)):
+            one, other = (of(x - clean)[place].double() for x in (found, expected))
+            error = ((one.var() + other.var()) / len(one)).sqrt()
+            assert (one.mean() - other.mean()).abs() < 5 * error, (one.mean(), other.mean(), error)
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_defocus_of_a_point_is_the_disk_of_the_maintained_package(severity):
+    """At our numbers. It cuts the smoothing of the disk off after one pixel, ours goes on: 0.01 of the light."""
+    package = pytest.importorskip("imagecorruptions.corruptions")
+    point = torch.zeros(1, 1, 17, 17)
+    point[..., 8, 8] = 1.0
+    disk = package.disk(SEVERITIES["defocus"][severity - 1], corruptions.ALIAS[severity - 1])
+    assert_close(corrupt(point, "defocus", severity, generator())[0, 0], torch.tensor(disk), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_motion_carries_light_as_far_as_in_the_maintained_package(severity):
+    """At our numbers and the same angles: the root mean square of the way along the line, to 0.2 pixels, and less than
+    half a pixel away from the line. The pictures themselves differ: it blurs to one side, ours to both."""
+    package = pytest.importorskip("imagecorruptions.corruptions")
+    point = torch.zeros(64, 1, 61, 61)
+    point[..., 30, 30] = 1.0
+    found = corrupt(point, "motion", severity, generator())[:, 0].double()
+    angles = math.pi / 2 * (torch.rand(64, generator=generator(), dtype=torch.float64) - 0.5)
+    radius, sd = corruptions.RADIUS[severity - 1], SEVERITIES["motion"][severity - 1]
+    blurred = [package._motion_blur(point[0, 0].numpy(), radius, sd, math.degrees(angle)) for angle in angles]
+    y, x = torch.meshgrid(torch.arange(-30, 31), torch.arange(-30, 31), indexing="ij")
+    sine, cosine = (f(angles).view(-1, 1, 1) for f in (torch.sin, torch.cos))
+    ways = []
+    for light in (found, torch.tensor(numpy.stack(blurred)).double()):
+        assert_close(light.sum(dim=(1, 2)), torch.ones(64).double(), atol=1e-5, rtol=0)
+        along, away = ((light * w**2).sum() / 64 for w in (x * cosine + y * sine, y * cosine - x * sine))
+        assert away.sqrt() < 0.5
+        ways.append(float(along.sqrt()))
+    assert ways[0] == pytest.approx(ways[1], abs=0.2)
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_fog_is_the_plasma_of_the_maintained_package(severity):
+    """At our numbers, over 400 maps, whose means scatter by 0.09: the mean to 0.02, the scatter within a map and the
+    step between neighbours to 5%. The package weakens each finer grid by the square of the number that it is given,
+    ours by the number itself. Here ours gets the square; at the same number, our fog is rougher."""
+    package = pytest.importorskip("imagecorruptions.corruptions")
+    decay = corruptions.DECAY[severity - 1]
+    numpy.random.seed(severity)
+    expected = torch.tensor(numpy.stack([package.plasma_fractal(64, decay) for _ in range(400)])).double()
+    found = corruptions._plasma(400, 64, decay**2, generator(severity))
+    assert found.mean().item() == pytest.approx(expected.mean().item(), abs=0.02)
+    for of in (
+        lambda x: x.std(dim=(1, 2)),
+        lambda x: (x - x.roll(1, dims=1)).abs(),
+        lambda x: (x - x.roll(1, 2)).abs(),
+    ):
+        assert of(found).mean().item() == pytest.approx(of(expected).mean().item(), rel=0.05)
+
+
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_fog_lies_over_a_picture_as_in_the_maintained_package(severity, monkeypatch):
+    """At its numbers, with one plasma for both."""
+    package = pytest.importorskip("imagecorruptions.corruptions")
+    plasma = corruptions._plasma(1, 64, 2.0, generator(severity))
+    monkeypatch.setattr(package, "plasma_fractal", lambda **_: plasma[0].numpy())
+    monkeypatch.setattr(corruptions, "_plasma", lambda *_: plasma)
+    monkeypatch.setitem(SEVERITIES, "fog", (1.5, 2.0, 2.5, 2.5, 3.0))
+    picture = in_bytes(pictures(size=64, count=1) * torch.tensor([1, 0.7, 0.4]).view(3, 1, 1))
+    assert_close(corrupt(picture, "fog", severity, generator())[0], in_the_package(picture[0], "fog", severity))
