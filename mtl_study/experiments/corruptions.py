@@ -6,8 +6,9 @@ Pictures are [B, C, H, W] with values from 0 to 1, and so is what comes back. Th
 
 Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, ImageNet-C, and the numbers of its Tiny-ImageNet-C.
 Differs: 1. Snow, frost, glass, zoom and elastic are left out: frost needs photographs, the others keep the list
-short. 2. Blurs pad by repeating the border. 3. Fog is diamond-square noise on the next power of two, not on 64.
-4. Motion blur is a line of Gaussian weights at an angle from −45° to 45°, drawn once per picture, without ImageMagick.
+short. 2. Blurs pad by repeating the border. 3. Fog is diamond-square noise on the next power of two, not on 64,
+and rougher: each finer grid is weaker by the decay, there by its square. 4. Motion blur is a line of Gaussian weights
+at an angle from −45° to 45°, drawn once per picture, to both sides; ImageMagick blurs to one, and moves pictures.
 5. Pixelate averages all pixels that a cell touches, not those alone whose centre is in it.
 """
 

@@ -463,8 +463,8 @@ def _on_measures(turned: pd.DataFrame) -> str:
     )
     return (
         f"The share of looks at which two tasks' gradients on a whole batch conflict is {plain}; as Adam measures them "
-        f"(each term of their inner product divided by the root of Adam's mean square) it is {adams}. It ends "
-        f"a conflict at {ended} of the looks and makes one at {made}. {_on_the_measure(known)}"
+        f"(each term of their inner product divided by the root of Adam's mean square) it is {adams}. Of "
+        f"the looks it ends a conflict at {ended} and makes one at {made}. {_on_the_measure(known)}"
     )
 
 
@@ -480,7 +480,7 @@ def _on_the_measure(known: pd.DataFrame) -> str:
         if low > 0 or high < 0
     ]
     if not sure:
-        return "By the intervals over seeds, conflicts are neither rarer nor more frequent in Adam's measure."
+        return "By the intervals over seeds, conflicts are not surely rarer, nor more frequent, in Adam's measure."
     return f"By the intervals over seeds, conflicts in Adam's measure are {listed(sure)}."
 
 
