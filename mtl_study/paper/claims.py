@@ -899,12 +899,14 @@ def _quantity(interval: Interval, unit: str) -> str:
 
 
 def _of_row(row: Mapping[str, Any]) -> str:
-    """The number of a reading, and what it is of: "Auto-Lambda with 4.60 points (2.38 to 6.81)"."""
+    """The number of a reading, and what it is of: "Auto-Lambda with 4.60 points (2.38 to 6.81)"; of an open one that
+    says it, also why."""
     if row["estimate"] is None and "why" in row:
         return str(row["why"])
     mean, low, high = (math.nan if row[name] is None else row[name] for name in ("estimate", "low", "high"))
     said = _quantity(Interval(mean, low, high, row["n"]), row["unit"])
-    return f"{row['of']} with {said}" if row.get("of") else said
+    why = f", {row['why']}" if row["verdict"] == OPEN and row.get("why") else ""
+    return (f"{row['of']} with {said}" if row.get("of") else said) + why
 
 
 def plain(value: Any) -> Any:

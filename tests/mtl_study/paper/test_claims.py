@@ -150,7 +150,9 @@ def test_a_plain_number_is_printed_with_its_name():
     )
     one = {"reading": "r", "verdict": OPEN, **found("C4", 0).numbers()}
     *_, text = claims.remarks({"why": "", "settles": "", "also": [one]})
-    assert text.startswith("r: open, difference in C 0.110 (")
+    assert text.startswith("r: open, difference in C 0.110 (") and text.endswith(")")
+    *_, longer = claims.remarks({"why": "", "settles": "", "also": [one | {"why": "3 of 7 seeds have no number"}]})
+    assert longer == f"{text}, 3 of 7 seeds have no number"
 
 
 def c1a(better=0, equal=0, worse=0, unsure=0):
