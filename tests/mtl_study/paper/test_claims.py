@@ -220,7 +220,7 @@ def test_every_shipped_estimate_is_inside_the_interval_that_is_printed_with_it()
     rows += [reading | {"reading": row["id"]} for row in shipped for reading in row["also"]]
     within = 0
     for row in rows:
-        *_, text = claims.remarks({"why": "", "settles": "", "also": [row]})
+        *_, text = claims.remarks({"why": "", "settles": "", "also": [row | {"why": ""}]})
         quantity = text.partition(f"{row['verdict']}, ")[2].rpartition(" with ")[2]  # Auto-Lambda with 4.60 points
         printed = [float(x) for x in re.findall(r"-?\d[\d.]*", quantity.replace("−", "-").replace(",", ""))]
         if " to " in quantity:
