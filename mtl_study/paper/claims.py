@@ -751,9 +751,7 @@ def _votes(ballot: _Ballot, pairs: list[Pair], called: Callable[[Pair], str], se
             return f"holds for none of {n}" if outcome == "fails" else few or f"open for {all_of}{why}"
         if found:
             named = f" ({', '.join(called(pair) for pair in pairs if pair in found)})" if len(found) < 9 else ""
-            said.append(
-                f"{word} {len(found)}{named}{f': {few or lost}' if outcome == 'open' and (few or lost) else ''}"
-            )
+            said.append(f"{word} {len(found)}{named}{why if outcome == 'open' else ''}")
     return ", ".join(said)
 
 

@@ -25,7 +25,7 @@ from mtl_study.teaching.invariance import BETAS
 from mtl_study.words import bounded, counted, listed, number, percent
 
 FELT, ROUNDING = 0.01, 1e-9  # of the way: what counts as moved, and as not
-AS_GOOD, AS_MANY = 2.0, 5.0  # points of Δm (as in Elich-mechanism c), and of a share of looks, that count as the same
+AS_GOOD = 2.0  # points of Δm that count as the same, as in Elich-mechanism c
 LARGE = 0.1  # step sizes of the landscape from which on paths are not chaotic
 FLIPS = "IMTL-G without its guard"  # whose update may point backwards
 ALLOWED = {"unit_scal": 0.03, "cagrad": 0.03, "pcgrad": 0.15}
