@@ -6,10 +6,8 @@ Pictures are [B, C, H, W] with values from 0 to 1, and so is what comes back. Th
 
 Source: Hendrycks, Dietterich 2019, arXiv:1903.12261, ImageNet-C, and the numbers of its Tiny-ImageNet-C.
 Differs: 1. Snow, frost, glass, zoom and elastic are left out: frost needs photographs, the others keep the list
-short. 2. Blurs pad by repeating the border. 3. Fog is diamond-square noise on the next power of two, not on 64,
-and rougher: each finer grid is weaker by the decay, there by its square. 4. Motion blur is a line of Gaussian weights
-at an angle from −45° to 45°, drawn once per picture, to both sides; ImageMagick blurs to one, and moves pictures.
-5. Pixelate averages all pixels that a cell touches, not those alone whose centre is in it.
+short. 2. Blurs pad by repeating the border. 3. Fog is diamond-square noise on the next power of two, not on 64.
+4. Motion blur is a line of Gaussian weights at an angle from −45° to 45°, drawn once per picture, without ImageMagick.
 """
 
 from __future__ import annotations
@@ -93,7 +91,7 @@ def _defocus(x: Tensor, s: int, _: Generator) -> Tensor:
 def _motion(x: Tensor, s: int, generator: Generator) -> Tensor:
     angles = (torch.rand(len(x), generator=generator, dtype=torch.float64) - 0.5) * math.pi / 2
     reach = min(RADIUS[s], min(x.shape[-2:]) - 1)
-    places = torch.linspace(-reach, reach, 4 * reach + 1, dtype=torch.float64)
+    places = torch.linspace(0, reach, 2 * reach + 1, dtype=torch.float64)  # to one side: the picture moves, too
     weights = _normal(places, SEVERITIES["motion"][s])
     axis = torch.arange(-reach, reach + 1, dtype=torch.float64)
     along = [torch.outer(f(angles), places) for f in (torch.sin, torch.cos)]  # rows, columns [B, places]
@@ -121,18 +119,29 @@ def _contrast(x: Tensor, s: int, _: Generator) -> Tensor:
 
 
 def _pixelate(x: Tensor, s: int, _: Generator) -> Tensor:
-    size = [max(1, int(SEVERITIES["pixelate"][s] * length)) for length in x.shape[-2:]]
-    return functional.interpolate(functional.interpolate(x, size, mode="area"), x.shape[-2:], mode="nearest-exact")
+    def coarse(picture: Image.Image) -> Image.Image:
+        size = [max(1, int(SEVERITIES["pixelate"][s] * length)) for length in picture.size]
+        return picture.resize(size, Image.Resampling.BOX).resize(picture.size, Image.Resampling.BOX)
+
+    return _in_bytes(x, coarse)
 
 
 def _jpeg(x: Tensor, s: int, _: Generator) -> Tensor:
-    quality = int(SEVERITIES["jpeg"][s])
+    def saved(picture: Image.Image) -> Image.Image:
+        file = BytesIO()
+        picture.save(file, "JPEG", quality=int(SEVERITIES["jpeg"][s]))
+        return Image.open(file)
+
+    return _in_bytes(x, saved)
+
+
+def _in_bytes(x: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
+    """What Pillow makes of each picture, rounded to bytes."""
     found = []
     for picture in (255 * x).round().byte().cpu().permute(0, 2, 3, 1).numpy():
-        file = BytesIO()
-        Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).save(file, "JPEG", quality=quality)
-        decoded = torch.from_numpy(np.array(Image.open(file)))
-        found.append(decoded[None] if decoded.dim() == 2 else decoded.permute(2, 0, 1))
+        image = Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture)
+        changed = torch.from_numpy(np.array(change(image)))
+        found.append(changed[None] if changed.dim() == 2 else changed.permute(2, 0, 1))
     return torch.stack(found).to(x) / 255
 
 
@@ -181,6 +190,6 @@ def _plasma(count: int, size: int, decay: float, generator: Generator) -> Tensor
         rows = torch.stack([grid, above + noise(above)], dim=3).flatten(2)
         others = torch.stack([left + noise(left), middle], dim=3).flatten(2)
         grid = torch.stack([rows, others], dim=2).flatten(1, 2)
-        wobble /= decay
+        wobble /= decay**2  # once for the step and once for its largest size, as in the source
     low = grid.amin(dim=(1, 2), keepdim=True)
     return (grid - low) / (grid.amax(dim=(1, 2), keepdim=True) - low).clamp(min=1e-12)

@@ -46,7 +46,7 @@ class TransferConfig(ExtraConfig):
     """
 
     place: ClassVar[str] = TRANSFERS
-    code_version: ClassVar[int] = 1  # raise when the numbers that this file, or corruptions.py, produces change
+    code_version: ClassVar[int] = 2  # raise when the numbers that this file, or corruptions.py, produces change
 
     tuning_epochs: Annotated[int, Field(ge=1)]
     tuning_lr: Positive = 0.001

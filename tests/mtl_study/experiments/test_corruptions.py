@@ -167,17 +167,12 @@ def test_those_without_chance_are_those_of_the_maintained_package(ours, theirs, 
 
 @pytest.mark.parametrize("severity", range(1, 6))
 def test_pixelate_has_the_cells_of_the_maintained_package(severity, monkeypatch):
-    """At its numbers. Where cells are of whole pixels (2 and 5), the values are the same to a rounded byte. Elsewhere
-    they are not compared: ours averages all pixels that a cell touches, it those alone whose centre is in the cell."""
+    """At its numbers, to the last byte."""
     picture = in_bytes(torch.rand(1, 3, 64, 64, generator=generator()))
     expected = in_the_package(picture[0], "pixelate", severity)
     monkeypatch.setitem(SEVERITIES, "pixelate", LARGER["pixelate"])
     found = corrupt(picture, "pixelate", severity, generator())[0]
-    for along in (1, 2):
-        borders = [(x.diff(dim=along).abs() > 1e-6).any(dim=3 - along).any(dim=0) for x in (found, expected)]
-        assert torch.equal(*borders)
-    if severity in (2, 5):
-        assert_close(found, expected, atol=0.004, rtol=0)
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
@@ -214,8 +209,8 @@ def test_defocus_of_a_point_is_the_disk_of_the_maintained_package(severity):
 
 @pytest.mark.parametrize("severity", range(1, 6))
 def test_motion_carries_light_as_far_as_in_the_maintained_package(severity):
-    """At our numbers and the same angles: the root mean square of the way along the line, to 0.2 pixels, and less than
-    half a pixel away from the line. The pictures themselves differ: it blurs to one side, ours to both."""
+    """At our numbers and the same angles: the mean of the way along the line and its root mean square, to 0.2 pixels,
+    and less than half a pixel away from the line. Pixels differ: it rounds places to whole ones, ours shares them."""
     package = pytest.importorskip("imagecorruptions.corruptions")
     point = torch.zeros(64, 1, 61, 61)
     point[..., 30, 30] = 1.0
@@ -230,20 +225,19 @@ def test_motion_carries_light_as_far_as_in_the_maintained_package(severity):
         assert_close(light.sum(dim=(1, 2)), torch.ones(64).double(), atol=1e-5, rtol=0)
         along, away = ((light * w**2).sum() / 64 for w in (x * cosine + y * sine, y * cosine - x * sine))
         assert away.sqrt() < 0.5
-        ways.append(float(along.sqrt()))
+        ways.append([float((light * (x * cosine + y * sine)).sum() / 64), float(along.sqrt())])
     assert ways[0] == pytest.approx(ways[1], abs=0.2)
 
 
 @pytest.mark.parametrize("severity", range(1, 6))
 def test_fog_is_the_plasma_of_the_maintained_package(severity):
     """At our numbers, over 400 maps, whose means scatter by 0.09: the mean to 0.02, the scatter within a map and the
-    step between neighbours to 5%. The package weakens each finer grid by the square of the number that it is given,
-    ours by the number itself. Here ours gets the square; at the same number, our fog is rougher."""
+    step between neighbours to 5%."""
     package = pytest.importorskip("imagecorruptions.corruptions")
     decay = corruptions.DECAY[severity - 1]
     numpy.random.seed(severity)
     expected = torch.tensor(numpy.stack([package.plasma_fractal(64, decay) for _ in range(400)])).double()
-    found = corruptions._plasma(400, 64, decay**2, generator(severity))
+    found = corruptions._plasma(400, 64, decay, generator(severity))
     assert found.mean().item() == pytest.approx(expected.mean().item(), abs=0.02)
     for of in (
         lambda x: x.std(dim=(1, 2)),
