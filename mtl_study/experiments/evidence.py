@@ -284,8 +284,9 @@ def seconds(config: RunConfig, held: Sequence[Run]) -> float:
     return pace * config.epochs * config.sizes[0]
 
 
-def outlook(states: Sequence[State]) -> str:
-    """What is there and what is missing, a line per tier, and how long it takes on one core."""
+def outlook(states: Sequence[State], store: RunStore) -> str:
+    """What is there and what is missing, a line per tier, and how long it takes on one core: by the runs that are
+    there, and where there are none by the store's others of the same methods, which may be shorter."""
     held = list({run.key: run for state in states for run in state.held}.values())
     lines = []
     for tier in dict.fromkeys(state.block.tier.says for state in states):
@@ -297,6 +298,11 @@ def outlook(states: Sequence[State]) -> str:
         line += f"{counted(len(of_tier), 'block')} complete"
         if missing:
             times = [seconds(config, held) for config in missing.values()]
+            if all(map(math.isnan, times)):
+                others = [
+                    run for part in {config.folder: None for config in missing.values()} for run in store.records(part)
+                ]
+                times = [seconds(config, others) for config in missing.values()]
             known = [t for t in times if not math.isnan(t)]
             if known:
                 line += f"; about {duration(sum(known) / len(known) * len(times))} on one core to go"
@@ -424,7 +430,7 @@ def main(arguments: list[str] | None = None) -> int:
     store = RunStore(given.store)
     try:
         wanted = tiers(given.preset)
-        print(f"{verdicts(given.preset)}\n{outlook(look(wanted, store))}", flush=True)
+        print(f"{verdicts(given.preset)}\n{outlook(look(wanted, store), store)}", flush=True)
         for tier in wanted if given.look else ():
             for line in lengths(tier, store):
                 print(line)
@@ -436,9 +442,9 @@ def main(arguments: list[str] | None = None) -> int:
             with until(given.hours):
                 states = train(wanted, store, given.any, workers=given.workers, device="cpu", data_dir=given.data)
             done = "Complete." if not any(one.missing for one in states) else "This machine has nothing more to train."
-            print(f"{done}\n{outlook(states)}")
+            print(f"{done}\n{outlook(states, store)}")
     except TimeIsUp:
-        print(f"The time is up; the same command continues from here.\n{outlook(look(wanted, store))}")
+        print(f"The time is up; the same command continues from here.\n{outlook(look(wanted, store), store)}")
     except (runner.RunFailed, EngineLost, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -342,7 +342,8 @@ def test_a_block_stays_on_one_kind_of_machine(tmp_path, monkeypatch):
     store.put(run.model_copy(update={"environment": run.environment | {"instruction_set": "another"}}))
     states = evidence.train([tier()], store, workers=0)
     assert [len(one.missing) for one in states] == [3, 0]
-    assert "begun on cpu" in evidence.outlook(states) and "another" in evidence.outlook(states)
+    said = evidence.outlook(states, store)
+    assert "begun on cpu" in said and "another" in said
     states = evidence.train([tier()], store, anywhere=True, workers=0)
     assert [len(one.missing) for one in states] == [0, 0]
     assert len(states[0].kinds) == 2
@@ -357,3 +358,14 @@ def test_how_long_it_takes_is_read_off_records_of_the_same_method():
     assert evidence.seconds(config, [slow, run, slow, other]) == pytest.approx(4.0)
     assert evidence.seconds(config.model_copy(update={"smto": "si"}), [run, other]) == pytest.approx(20.0)
     assert evidence.seconds(config, []) != evidence.seconds(config, [])  # not known
+
+
+def test_where_a_tier_has_no_run_shorter_ones_in_the_store_say_how_long_it_takes(tmp_path):
+    """Eight runs of two epochs, where one epoch of each method took 30 seconds."""
+    store, nothing = RunStore(tmp_path), Stand(lambda config: None)
+    states = evidence.look([tier(epochs=[2])], nothing)
+    assert "0 of 8 runs" in (said := evidence.outlook(states, store)) and "nothing is known of how long" in said
+    for config in states[0].missing:
+        run = Stand(lambda config: 0.9).get(config.model_copy(update={"epochs": 1, "seed": 9}))
+        store.put(run.model_copy(update={"code_versions": run.config.identity["numerics"], "seconds": 30.0}))
+    assert "about 8 minutes on one core to go" in evidence.outlook(states, store)
