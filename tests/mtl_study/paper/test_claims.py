@@ -86,6 +86,16 @@ def test_every_statement_can_be_read_alone():
     assert [text for text in said if leans.match(text)] == []
 
 
+def test_every_rule_can_be_read_alone():
+    """A row of the report has its own rule only, so no rule refers to that of another row."""
+    words = [" ".join(part.in_words.split()) for claim in claims.names() for part in claims.parts(claim)]
+    leans = re.compile(
+        r"The (?:same|difference|median of the ratio)\b|(?:Their|Its|This|That|These|Those)\b"
+        r"|.*\b(?:first part|that share)\b"
+    )
+    assert [text for text in words if leans.match(text)] == []
+
+
 def test_no_line_that_was_moved_is_judged_on_the_runs_that_were_seen_before():
     """Quick's runs had been seen when these lines were drawn; those of overnight and paper had not."""
     of = dict(found for claim in claims.names() for found in rules.named_parts(claim))
