@@ -341,6 +341,7 @@ def transfers(runs: pd.DataFrame) -> np.ndarray:
         ax.set_ylim(len(labels) - 0.5, -0.5)
         ax.set_xlabel(f"{name}\n← multi-task ahead    single-task ahead →")
         canvas.zero_line(ax, "x")
+        ax.locator_params(axis="x", nbins=6)
         canvas.despine(ax, "x")
     canvas.caption(
         axes,
