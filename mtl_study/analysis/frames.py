@@ -1,6 +1,7 @@
 """Records as tables: one row per number that a record holds. The columns RUN tell one run from another.
 
     tidy(runs)          problem, smto, config, seed, split, epoch, task, metric, value
+    paces(runs)         what an epoch took, in seconds and in epochs of the uniform loss
     diagnostics(runs)   what the methods reported of themselves
 
 Records hold raw metrics only, so every number that is computed from them can be had again under another rule.
@@ -20,6 +21,7 @@ from mtl_study.experiments.runs import LATER, Run, RunConfig
 
 RUN = ["problem", "smto", "config", "seed"]  # what tells one run from another in a table
 SPLITS = ("val", "test")
+UNIFORM = "unit_scal"
 
 
 def configuration(config: RunConfig) -> str:
@@ -42,6 +44,33 @@ def tidy(runs: Iterable[Run]) -> pd.DataFrame:
                     for metric, value in values.items():
                         rows.append((*key, split, epoch, task, metric, as_float(value)))
     return pd.DataFrame(rows, columns=[*RUN, "split", "epoch", "task", "metric", "value"])
+
+
+def paces(runs: Iterable[Run]) -> pd.DataFrame:
+    """What an epoch of every run took, as recorded: its seconds hang on what else the machine did. So each is also set
+    against the uniform loss at the same seed, since a seed's runs were trained at about the same time; of that, the
+    median over seeds is what a method costs.
+
+    Returns:
+        A row per run with an epoch: problem, smto, config, seed; seconds; times: over the median of the uniform loss's
+        on this problem at the paper's width with this batch and seed, at any rate (NaN where there is none).
+    """
+    rows = [
+        (
+            *run_key(run),
+            run.config.batch_size,
+            run.config.problem_options.get("width", 1),
+            run.seconds / len(run.history),
+        )
+        for run in runs
+        if run.history
+    ]
+    table = pd.DataFrame(rows, columns=[*RUN, "batch_size", "width", "seconds"])
+    alike = ["problem", "batch_size", "seed"]
+    uniform = table[(table.smto == UNIFORM) & (table.width == 1)].groupby(alike).seconds.median()
+    return table.assign(times=table.seconds / table.join(uniform.rename("uniform"), on=alike).uniform)[
+        [*RUN, "seconds", "times"]
+    ]
 
 
 def setting(config: str, name: str) -> Any:

@@ -485,8 +485,8 @@ def winners(utilities: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_cost(selected: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
-    """`selected` and what its runs cost: width (of the network, 1 is the paper's), lr, seconds (per epoch, as recorded,
-    on whatever else the machine did at the time).
+    """`selected` and what its runs cost: width (of the network, 1 is the paper's), lr, seconds (per epoch) and times
+    (over the uniform loss at the same seed), both of `frames.paces`.
 
     Raises:
         KeyError: a row has no record among the runs.
@@ -496,20 +496,18 @@ def with_cost(selected: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
     return selected.assign(
         width=[float(run.config.problem_options.get("width", 1)) for run in found],
         lr=[run.config.lr for run in found],
-        seconds=[run.seconds / max(len(run.history), 1) for run in found],
-    )
+    ).merge(frames.paces(records.values()), on=frames.RUN, how="left", validate="one_to_one")
 
 
-def prices(selected: pd.DataFrame, runs: Iterable[Run], lr: float) -> dict[str, float]:
-    """What a run of each method costs, in runs of the uniform loss: median seconds per epoch, as recorded. A run of the
-    sweep costs 1.
+def prices(selected: pd.DataFrame, runs: Iterable[Run]) -> dict[str, float]:
+    """What a run of each method costs, in runs of the uniform loss: the median over the runs of times (`with_cost`). A
+    run of the sweep costs 1.
 
     Args:
-        selected, runs: as for `with_cost`. lr: the uniform loss's own; its runs at other rates are left out.
+        selected, runs: as for `with_cost`.
     """
-    costs = with_cost(selected, runs)
-    seconds = costs[(costs.smto != "unit_scal") | (costs.lr == lr)].groupby("smto").seconds.median()
-    return {str(smto): float(value) for smto, value in (seconds / seconds["unit_scal"]).items()} | {SWEEP: 1.0}
+    times = with_cost(selected, runs).groupby("smto").times.median().to_dict()
+    return {str(smto): float(value) for smto, value in times.items()} | {frames.UNIFORM: 1.0, SWEEP: 1.0}
 
 
 def for_the_money(bought: pd.DataFrame, prices: Mapping[str, float]) -> dict[str, list[str]]:

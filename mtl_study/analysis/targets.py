@@ -30,10 +30,9 @@ import pandas as pd
 
 from mtl_core.tasks import Task
 from mtl_study.analysis import delta, frames
-from mtl_study.analysis.frames import RUN
+from mtl_study.analysis.frames import RUN, UNIFORM
 from mtl_study.experiments.runs import Run
 
-UNIFORM = "unit_scal"
 WIDEST = 4.0  # AlgoPerf's: who takes four times as long as the fastest gets nothing for it
 SETTING = ("lr", "dropout", "weight_decay", "options")  # what "one setting for all problems" holds fixed
 
@@ -41,16 +40,16 @@ Unit = Literal["epochs", "steps", "seconds"]
 
 
 def seconds_per_epoch(runs: Iterable[Run]) -> dict[str, float]:
-    """By configuration, the median over its seeds, so that one run on a busy machine does not count."""
-    rows = [(frames.configuration(run.config), run.seconds / len(run.history)) for run in runs if run.history]
-    return {str(key): float(value) for key, value in pd.DataFrame(rows).groupby(0)[1].median().items()} if rows else {}
+    """By configuration: the uniform loss's, the median over its runs, times what the configuration costs (`costs`), so
+    that one run on a busy machine does not count."""
+    table = frames.paces(runs)
+    unit = table[table.smto == UNIFORM].seconds.median()
+    return {str(config): float(times * unit) for config, times in table.groupby("config").times.median().items()}
 
 
 def costs(runs: Iterable[Run]) -> pd.Series:
-    """Seconds per epoch of each method over those of the uniform loss, medians over the runs, as recorded."""
-    rows = [(run.config.smto, run.seconds / len(run.history)) for run in runs if run.history]
-    seconds = pd.DataFrame(rows, columns=["smto", "seconds"]).groupby("smto")["seconds"].median()
-    return seconds / seconds.get(UNIFORM, math.nan)
+    """By method: an epoch in epochs of the uniform loss at the same seed, the median over the runs, as recorded."""
+    return frames.paces(runs).groupby("smto").times.median()
 
 
 def reaches(times: pd.DataFrame) -> pd.Series:

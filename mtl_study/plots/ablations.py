@@ -242,17 +242,17 @@ def compute_parity(table: pd.DataFrame) -> Axes:
     paper's width, a point.
 
     Args:
-        table: of `fronts.with_cost`: width, lr, seconds and delta_m per run, of one problem.
+        table: of `fronts.with_cost`: width, lr, times and delta_m per run, of one problem.
     """
     _, ax = canvas.figure(8.5, 4.2)
     rates = table[table.smto == "unit_scal"].lr.drop_duplicates().tolist()
     for smto in look.in_order(table.smto):
         for lr, runs in table[table.smto == smto].groupby("lr", sort=False):
             over_seeds = runs.groupby("width")
-            seconds, mean = over_seeds.seconds.median(), over_seeds.delta_m.mean()
+            times, mean = over_seeds.times.median(), over_seeds.delta_m.mean()
             style = look.line(smto)
             for width, rows in over_seeds:
-                at = np.full(len(rows), seconds[width])
+                at = np.full(len(rows), times[width])
                 canvas.dots(ax, at, rows.delta_m, style["color"], style["marker"], size=3.7, alpha=0.4)
             style |= {"markersize": 8, "markeredgecolor": "white", "markeredgewidth": 0.7, "zorder": 3}
             if smto == "unit_scal" and len(rates) > 1:
@@ -260,20 +260,20 @@ def compute_parity(table: pd.DataFrame) -> Axes:
                 style |= {"markerfacecolor": tint, "markeredgecolor": style["color"]}
             if len(rates) > 1:
                 style["label"] += f", {lr:g}"
-            ax.plot(seconds, mean, **style)
-            for width in seconds.index if len(seconds) > 1 else ():
-                place = (seconds[width], mean[width])
+            ax.plot(times, mean, **style)
+            for width in times.index if len(times) > 1 else ():
+                place = (times[width], mean[width])
                 ax.annotate(f"× {width:g}", place, xytext=(6, -12), textcoords="offset points", fontsize=8.5)
     ax.set_xlim(left=0)
     ax.margins(y=0.12)
-    ax.set_xlabel("seconds per epoch (to the left: cheaper)")
+    ax.set_xlabel("time of an epoch, in epochs of the uniform loss (to the left: cheaper)")
     ax.set_ylabel("Δm, % (higher is better)")
     legend_right(ax)
     canvas.despine(ax)
     canvas.caption(
         ax,
-        f"Large: mean of {captions.seeds(table)}; small: a seed. Time: the median, as recorded. ×: the uniform loss "
-        "with a network so many times as wide; all others, single-task models too, at × 1.",
+        f"Large: mean of {captions.seeds(table)}; small: a seed. Time: the median over seeds of that over the uniform "
+        "loss's. ×: the uniform loss with a network so many times as wide; all others, single-task models too, at × 1.",
         "Behind a name: the learning rate." if len(rates) > 1 else "",
         "A method below the line of its rate would do better with a wider network.",
     )

@@ -64,6 +64,15 @@ def test_by_method_a_median_of_its_seeds(curve, baselines):
     assert math.isnan(targets.costs(runs[3:])["edm"])
 
 
+def test_what_an_epoch_costs_is_read_seed_by_seed(curve):
+    """The machine was three times as slow at seed 2, for both, and for EDM alone at seed 3. An epoch of it costs 1.5;
+    medians over seeds, divided, would say 4.5."""
+    took = {"unit_scal": (2.0, 6.0, 2.0), "edm": (3.0, 9.0, 9.0)}
+    runs = [curve([-9, -4], smto, seed, s) for smto, of in took.items() for seed, s in enumerate(of, 1)]
+    assert targets.costs(runs).to_dict() == {"edm": 1.5, "unit_scal": 1}
+    assert sorted(targets.seconds_per_epoch(runs).values()) == [1, 1.5]
+
+
 def test_targets_are_those_of_the_same_seed(curve, baselines):
     runs = [curve([-9, v], "unit_scal", seed) for seed, v in ((1, -2), (2, -6))]
     runs += [curve([-9, -5], "edm", seed) for seed in (1, 2, 3)]

@@ -113,9 +113,9 @@ def test_lr_vs_seed_marks_an_interval_without_upper_bound():
 
 
 def test_compute_parity_joins_the_widths_of_the_uniform_loss(rows):
-    """At the median of the seconds, and the mean of the gains; the rate that comes first has the full colour."""
-    us = rows("unit_scal", [(-14, -14), (-9, -9), (-7, -7)]).assign(width=1.0, seconds=[1.0, 2.0, 6.0], lr=0.001)
-    table = pd.concat([us, us.assign(width=2.0, seconds=4.0, delta_m=-6.0), us.assign(smto="edm", seconds=3.0)])
+    """At the median of the times, and the mean of the gains; the rate that comes first has the full colour."""
+    us = rows("unit_scal", [(-14, -14), (-9, -9), (-7, -7)]).assign(width=1.0, times=[1.0, 2.0, 6.0], lr=0.001)
+    table = pd.concat([us, us.assign(width=2.0, times=4.0, delta_m=-6.0), us.assign(smto="edm", times=3.0)])
     ax = ablations.compute_parity(table)
     (line,) = lines_of(ax, LOOK["unit_scal"].colour)
     assert line.get_xydata() == pytest.approx(np.array([[2, -10], [4, -6]], dtype=float))
