@@ -453,6 +453,13 @@ def test_what_is_light_stays_light(statement, absent):
     assert done.stdout.split() == []
 
 
+def test_what_ships_of_the_records_stays_below_40_megabytes():
+    """Packed: a line per record. Checkpoints and single files do not ship."""
+    files = [path for path in (REPOSITORY / "results").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".jsonl"}
+    assert 1e6 < sum(path.stat().st_size for path in files) < 40e6
+
+
 def test_the_core_stays_small():
     """What is taken along into another project stays small."""
     lines = {

@@ -12,6 +12,8 @@ import pandas as pd
 from mtl_core.tasks import Task
 from mtl_study.analysis import delta
 from mtl_study.experiments.runs import Run
+from mtl_study.look import label
+from mtl_study.words import counted, listed
 
 
 def readings(runs: Sequence[Run], alone: Sequence[Run], tasks: Sequence[Task]) -> pd.Series:
@@ -49,3 +51,30 @@ def movement(end: pd.Series, before: pd.Series) -> pd.DataFrame:
         {"moved": moved, "error": by_what.std(ddof=1) / np.sqrt(by_what.count()), "n": by_what.count()}
     )
     return table.assign(settled=table.moved.abs() <= table.error)
+
+
+def in_words(runs: Sequence[Run], alone: Sequence[Run], tasks: Sequence[Task]) -> str:
+    """What has settled over the last third of these runs, as a sentence; "" where that cannot be said: of one seed, of
+    one or two epochs, or where a run has diverged before.
+
+    Args:
+        runs, alone: as for `readings`, all of one length.
+    """
+    every = [*runs, *alone]
+    epochs = max((run.config.epochs for run in every), default=0)
+    before = epochs - epochs // 3
+    first = [run.serving(run.config.model_copy(update={"epochs": before})) for run in every]
+    if len({run.config.seed for run in every}) < 2 or before == epochs or None in first:
+        return ""
+    some = [run for run in first if run is not None]
+    table = movement(readings(runs, alone, tasks), readings(some[: len(runs)], some[len(runs) :], tasks))
+    names = {run.config.smto: label(run.config.smto) for run in runs}
+    moving = [
+        f"{names.get(what, what)} by {row.moved:.2g} (error {row.error:.2g})"
+        for what, row in table[~table.settled].iterrows()
+    ]
+    return (
+        f"From epoch {before} to {epochs}, {table.settled.sum()} of {len(table)} gaps to the uniform loss and baselines"
+        f" moved by no more than their standard error over {counted(int(table.n.min()), 'seed')}"
+        f"{f'; not so {listed(moving)}' if moving else ''}."
+    )

@@ -52,6 +52,16 @@ class Ratios(BaseModel):
     points: int = Field(ge=2)
 
 
+class Further(BaseModel):
+    """A run more per seed: the published configuration of a method with changes to its `RunConfig`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    problem: str
+    smto: str
+    changes: dict[str, Any]
+
+
 class Tier(BaseModel):
     """Runs that are asked for together.
 
@@ -60,11 +70,11 @@ class Tier(BaseModel):
     best rate is at the edge of those it has, the next one outwards each time. epochs: one number per batch size.
     settings: everything else of a `RunConfig`.
 
-    beside: also the uniform loss in the settings of every method (`sweeps.with_uniform`). ratios: of these problems,
-    also a sweep over fixed weights, with the arguments of `sweeps.ratios`. inverse_norms: of these problems, also
-    weights in inverse proportion to the gradients of the uniform loss's run with this seed, once there is one. vary:
-    each run, and the single-task baselines in the first one's settings, for every value that this function of `sweeps`
-    has.
+    beside: also the uniform loss in the settings of every method (`sweeps.with_uniform`). further: also these. ratios:
+    of these problems, also a sweep over fixed weights, with the arguments of `sweeps.ratios`. inverse_norms: of these
+    problems, also weights in inverse proportion to the gradients of the uniform loss's run with this seed, once there
+    is one. vary: each run, and the single-task baselines in the first one's settings, for every value that this
+    function of `sweeps` has.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -79,6 +89,7 @@ class Tier(BaseModel):
     epochs: list[int]
     settings: dict[str, Any] = {}
     beside: bool = False
+    further: list[Further] = []
     ratios: dict[str, Ratios] = {}
     inverse_norms: dict[str, int] = {}
     vary: Literal["batches", "features", "more_tasks"] | None = None
@@ -87,6 +98,15 @@ class Tier(BaseModel):
     def _one_length_per_batch(self) -> Tier:
         if len(self.epochs) != len(self.batch_size):
             raise ValueError(f"epochs has {len(self.epochs)} values, one is needed per batch size: {self.batch_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _further_on_its_problems(self) -> Tier:
+        for one in self.further:
+            if one.problem not in self.of:
+                raise ValueError(
+                    f"further: {one.problem!r} is none of the problems of this tier{nearest(one.problem, self.of)}"
+                )
         return self
 
     @property
@@ -143,10 +163,13 @@ def blocks(tier: Tier, store: RunStore) -> list[Block]:
     for seed in tier.seeds:
         for problem, methods in tier.of.items():
             configs = [config for size in tier.sizes for config in _baselines(tier, problem, seed, size)]
+            if tier.published_too:  # the baselines, too, at these rates
+                configs += [config.model_copy(update={"lr": lr}) for config in configs for lr in tier.lr]
             for size in tier.sizes:
                 chosen = rates[problem, *size]
                 ours = [_config(tier, problem, m, seed, size, lr) for m in methods for lr in chosen[m]]
                 ours = sweeps.with_uniform(ours, [seed]) if tier.beside else ours
+                ours += [_further(tier, one, seed, size) for one in tier.further if one.problem == problem]
                 configs += (
                     [*ours, *_weights(tier, problem, seed, size, store)]
                     if tier.vary is None
@@ -162,6 +185,11 @@ def _baselines(tier: Tier, problem: str, seed: int, size: Size) -> list[RunConfi
     return [
         c for name in whole.single_tasks for c in protocol.as_published(name, "unit_scal", seed, **tier.with_(size))
     ]
+
+
+def _further(tier: Tier, one: Further, seed: int, size: Size) -> RunConfig:
+    config = _config(tier, one.problem, one.smto, seed, size, None)
+    return RunConfig.of(**{**config.model_dump(), **one.changes})
 
 
 def _weights(tier: Tier, problem: str, seed: int, size: Size, store: RunStore) -> list[RunConfig]:
@@ -318,27 +346,14 @@ def outlook(states: Sequence[State], store: RunStore) -> str:
 
 
 def lengths(tier: Tier, store: RunStore) -> list[str]:
-    """Whether the runs at the published settings are long enough (`settled.movement`): a line per problem that is
+    """Whether the runs at the published settings are long enough (`settled.in_words`): a line per problem that is
     complete with two seeds or more."""
     lines = []
-    for (batch, epochs), problem in itertools.product(tier.sizes, tier.of if not tier.lr or tier.published_too else ()):
-        complete = [one for s in tier.seeds if (one := _published(tier, problem, s, (batch, epochs), store))]
-        if len(complete) < 2:
-            continue
+    for size, problem in itertools.product(tier.sizes, tier.of if not tier.lr or tier.published_too else ()):
+        complete = [one for s in tier.seeds if (one := _published(tier, problem, s, size, store))]
         runs, alone = ([run for one in complete for run in one[part]] for part in (0, 1))
-        tasks, before = problems.get(problem).tasks, epochs - epochs // 3
-        first, first_alone = (
-            [beginning for run in some if (beginning := run.serving(run.config.model_copy(update={"epochs": before})))]
-            for some in (runs, alone)
-        )
-        table = settled.movement(settled.readings(runs, alone, tasks), settled.readings(first, first_alone, tasks))
-        moving = [
-            f"{what} by {row.moved:.2g} (error {row.error:.2g})" for what, row in table[~table.settled].iterrows()
-        ]
-        lines.append(
-            f"{tier.says}: {problem}, epochs {before} to {epochs}, {table.n.min()} seeds: {table.settled.sum()} of "
-            f"{len(table)} gaps and baselines moved by less than their error; not so {listed(moving)}."
-        )
+        if said := settled.in_words(runs, alone, problems.get(problem).tasks):
+            lines.append(f"{tier.says}: {problem}: {said}")
     return lines
 
 
@@ -351,15 +366,16 @@ def _published(tier: Tier, problem: str, seed: int, size: Size, store: RunStore)
 
 
 def verdicts(preset: str) -> str:
-    """What was decided when the preset's notebooks last ran, or else when the report was last written: how many of each
+    """What was decided when the preset's notebooks last ran, or else what ships of it, or of quick: how many of each
     verdict, and a line for every one that is open, with what would settle it."""
-    places = artifacts.folder(preset), artifacts.REPOSITORY / "docs" / "report"
-    path = next((file for place in places if (file := place / "claims.json").is_file()), None)
+    ships = artifacts.REPOSITORY / "docs" / "report"
+    places = artifacts.folder(preset) / "claims.json", ships / f"{preset}.json", ships / "claims.json"
+    path = next((file for file in places if file.is_file()), None)
     if path is None:
         return f"No verdicts yet: `make reproduce PRESET={preset}` makes them."
     rows = json.loads(path.read_text(encoding="utf-8"))
     counts = Counter(row["verdict"] for row in rows)
-    presets = listed(sorted({row["preset"] for row in rows}))
+    presets = listed(sorted({row.get("preset", preset) for row in rows}))
     lines = [f"Verdicts at {presets}, as {path} has them: {listed(f'{n} {verdict}' for verdict, n in counts.items())}."]
     return "\n".join([*lines, *(f"{row['id']}, open: {row['settles']}." for row in rows if row["verdict"] == "open")])
 

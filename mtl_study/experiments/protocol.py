@@ -416,6 +416,21 @@ def at_one_rate(
     return comparisons.at_one_rate(experiment.selected(), experiment.selected(held))
 
 
+def at_rate(experiment: Experiment, store: RunStore | str | os.PathLike[str], lr: float) -> Experiment:
+    """The experiment with every method and every single task at this learning rate, as far as the store holds it; where
+    a single-task model is missing, no run."""
+    store = store if isinstance(store, RunStore) else RunStore(store)
+
+    def held(runs: list[Run]) -> list[Run]:
+        configs = {c.key: c for c in (run.config.model_copy(update={"lr": lr}) for run in runs)}
+        return [run for config in configs.values() if (run := store.get(config)) is not None]
+
+    alone = held(experiment.baselines)
+    whole = {(run.config.problem, run.config.seed) for run in experiment.baselines}
+    complete = {(run.config.problem, run.config.seed) for run in alone} == whole
+    return replace(experiment, runs=held(experiment.runs) if complete else [], baselines=alone, searched=[], chosen={})
+
+
 def _as_published(runs: list[Run]) -> list[Run]:
     """Of every method the runs with the published settings, where there are any; all of them elsewhere."""
     chosen = [run for run in runs if _is_published(run.config)]

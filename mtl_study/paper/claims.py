@@ -45,6 +45,7 @@ from mtl_study.analysis.inference import Interval
 from mtl_study.look import label, problem_label
 from mtl_study.paper import published
 from mtl_study.paper.rules import (
+    LOOKED_AT,
     BadEvidence,
     Checks,
     Compared,
@@ -232,8 +233,9 @@ def _judge(
     def verdict(finding: Finding) -> str:
         return BARRED if barred else finding.verdict
 
-    finding = find(part, evidence)
-    readings = {name: find(part, other) for name, other in also.items()}
+    after = part.needs.after if preset == LOOKED_AT else 0
+    finding = find(part, evidence, after=after)
+    readings = {name: find(part, other, after=after) for name, other in also.items()}
     return Verdict(
         id=id_,
         says=" ".join(part.says.split()),
@@ -307,10 +309,9 @@ class Finding:
         return {"estimate": mean, "low": low, "high": high, "unit": self.unit, "n": self.n, "of": self.of}
 
 
-def find(part: Part, evidence: pd.DataFrame, exact: bool = False) -> Finding:
-    """Apply a rule to a table: to those of its seeds that nobody had looked at when the rule was fixed, where that is
-    asked for. With `exact` the numbers are taken as they are, without an interval."""
-    after = 0 if exact else part.needs.after
+def find(part: Part, evidence: pd.DataFrame, exact: bool = False, after: int = 0) -> Finding:
+    """Apply a rule to a table: to its seeds above `after`, those that nobody had looked at when the rule was fixed.
+    With `exact` the numbers are taken as they are, without an interval."""
     if not after or "seed" not in evidence:
         return _find(part, evidence, exact)
     found = _find(part, evidence[evidence.seed > after], exact)
@@ -898,12 +899,13 @@ def _quantity(interval: Interval, unit: str) -> str:
 
 def _of_row(row: Mapping[str, Any]) -> str:
     """The number of a reading, and what it is of: "Auto-Lambda with 4.60 points (2.38 to 6.81)"; of an open one that
-    says it, also why."""
+    says it, also why and what would settle it."""
     if row["estimate"] is None and "why" in row:
         return str(row["why"])
     mean, low, high = (math.nan if row[name] is None else row[name] for name in ("estimate", "low", "high"))
     said = _quantity(Interval(mean, low, high, row["n"]), row["unit"])
     why = f", {row['why']}" if row["verdict"] == OPEN and row.get("why") else ""
+    why += f"; {row['settles']} would settle it" if why and row.get("settles") else ""
     return (f"{row['of']} with {said}" if row.get("of") else said) + why
 
 

@@ -43,7 +43,7 @@ MARKS = (".begun", artifacts.BY_HAND, ".ipynb", ".failed.ipynb")  # of a noteboo
 LONGER = "overnight"  # the preset whose verdicts are shown below those of quick
 AT_LENGTH = f"at {LONGER}"  # the name of that reading
 KEPT = Path("docs", "report", f"{LONGER}.json")
-READING = ("verdict", "estimate", "low", "high", "unit", "n", "why", "of")
+READING = ("verdict", "estimate", "low", "high", "unit", "n", "why", "settles", "of")
 WHEN = "%d %B %Y, %H:%M %Z"
 State = Literal["done", "failed", "stopped", "not run"]
 

@@ -16,6 +16,7 @@ from mtl_study.experiments.evidence import Tier
 from mtl_study.experiments.runs import BadConfig, Epoch, Run, RunConfig
 from mtl_study.experiments.store import RunStore
 from mtl_study.paper import rules
+from mtl_study.publishing import planned
 
 PARAMS = Path(__file__).parents[3] / "params"
 CL_RR = "multimnist/CL_RR"
@@ -61,9 +62,18 @@ def test_the_records_are_those_that_the_notebooks_ask_for(notebook):
     trained = {c.key: c for blocks in overnight().values() for block in blocks for c in block.configs}
     for config in needed(notebook):
         assert trained[config.key].epochs >= config.epochs, config.title
-    published = [one for one in evidence.tiers("overnight") if (not one.lr or one.published_too) and not one.beside]
+    published = [one for one in evidence.tiers("overnight")[1:] if not one.lr or one.published_too]
     seeds = {tuple(one.seeds) for one in published}
     assert seeds == {tuple(yaml.safe_load((PARAMS / "overnight" / f"{notebook}.yaml").read_text())["seeds"])}
+
+
+@pytest.mark.parametrize("notebook", ["01_mnist_selection", "02_two_similar_tasks", "02b_cosine", "04_qm9"])
+def test_where_the_tiers_are_complete_these_notebooks_train_nothing(notebook):
+    """What they ask for besides their experiments is in a tier, too, for every seed."""
+    values = yaml.safe_load((PARAMS / "overnight" / f"{notebook}.yaml").read_text())
+    trained = {c.key: c.epochs for blocks in overnight().values() for block in blocks for c in block.configs}
+    asked = [c for c in planned.runs(notebook, values) if c.seed == values["seeds"][0]]
+    assert asked and [c.title for c in asked if trained.get(c.key, 0) < c.epochs] == []
 
 
 @functools.cache
@@ -143,13 +153,25 @@ def test_baselines_come_first_and_seed_after_seed(tmp_path):
     assert [(block.problem, block.seed) for block in found] == [(CL_RR, 1), (CL_RR, 2)]
     ours = [(c.problem, c.smto, c.lr) for c in found[0].configs]
     assert ours == [
-        ("multimnist/CL", "unit_scal", 0.0025),
+        ("multimnist/CL", "unit_scal", 0.0025),  # published
         ("multimnist/RR", "unit_scal", 0.0025),
+        *((f"multimnist/{task}", "unit_scal", lr) for task in ("CL", "RR") for lr in (0.001, 0.01)),
         (CL_RR, "unit_scal", 0.001),  # published, and one of the rates
         (CL_RR, "unit_scal", 0.01),
         (CL_RR, "edm", 0.001),
         (CL_RR, "edm", 0.01),
     ]
+
+
+def test_further_runs_are_changes_to_published_ones(tmp_path):
+    """Of their own problem only, once per seed, behind the methods."""
+    both = {CL_RR: ["unit_scal", "edm"], "multimnist/CL_CR": ["unit_scal"]}
+    further = [{"problem": CL_RR, "smto": "edm", "changes": {"dropout": 0.25}}]
+    plain, more = (evidence.blocks(tier(of=both, further=some), RunStore(tmp_path)) for some in ([], further))
+    assert [block.configs for block in more[1::2]] == [block.configs for block in plain[1::2]]
+    for one, block in zip(plain[::2], more[::2], strict=True):
+        assert block.configs[:-1] == one.configs and one.configs[-1].dropout == 0
+        assert block.configs[-1] == one.configs[-1].model_copy(update={"dropout": 0.25})
 
 
 class Stand:
@@ -218,6 +240,11 @@ def test_what_is_wrong_with_a_list_is_said(tmp_path):
         ({"of": {CL_RR: ["cagard"]}}, "did you mean 'cagrad'"),
         ({"of": {"multimnist/CL_R": ["unit_scal"]}}, "did you mean 'multimnist/CL_RR'"),
         ({"settings": {"sorce": "full"}}, "did you mean 'source'"),
+        (
+            {"further": [{"problem": "multimnist/CL_R", "smto": "edm", "changes": {}}]},
+            "did you mean 'multimnist/CL_RR'",
+        ),
+        ({"further": [{"problem": CL_RR, "smto": "edm", "changes": {"dropuot": 0.1}}]}, "did you mean 'dropout'"),
         ({"lr": [-1.0]}, "greater than 0"),
         ({"lr": [float("inf")]}, "finite"),
     ],
@@ -231,7 +258,7 @@ def test_what_cannot_be_trained_is_refused_at_once(change, hint, tmp_path, capsy
 
 
 def test_it_says_what_is_decided_and_what_would_settle_the_rest(tmp_path, monkeypatch):
-    """The preset's own verdicts where its notebooks ran, else those of the report."""
+    """The preset's own verdicts where its notebooks ran, else those of it that ship, else the report's."""
     monkeypatch.setattr(evidence.artifacts, "REPOSITORY", tmp_path)
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
     assert evidence.verdicts("night").startswith("No verdicts yet")
@@ -239,11 +266,15 @@ def test_it_says_what_is_decided_and_what_would_settle_the_rest(tmp_path, monkey
         {"id": "C1", "verdict": "reproduced", "preset": "quick", "settles": ""},
         {"id": "C2a", "verdict": "open", "preset": "quick", "settles": "12 more seeds, 40 minutes"},
     ]
-    for folder, some in (("docs/report", rows), ("artifacts/night", rows[1:])):
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "claims.json").write_text(json.dumps(some))
+    of_night = [{name: value for name, value in row.items() if name != "preset"} for row in rows]
+    last = [rows[1] | {"preset": "night"}]
+    places = {"docs/report/claims.json": rows, "docs/report/night.json": of_night, "artifacts/night/claims.json": last}
+    for place, some in places.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(json.dumps(some))
         said = evidence.verdicts("night").splitlines()
-        assert said[0].endswith("1 reproduced and 1 open." if some is rows else "1 open.") and folder in said[0]
+        assert said[0].endswith("1 open." if some is last else "1 reproduced and 1 open.") and place in said[0]
+        assert ("at quick" if some is rows else "at night") in said[0]
         assert said[1:] == ["C2a, open: 12 more seeds, 40 minutes."]
 
 
@@ -275,10 +306,13 @@ def test_a_length_is_enough_where_the_last_third_moves_less_than_the_error():
 
     given = tier(epochs=[9], batch_size=[64], settings=TINY)
     [short] = evidence.lengths(given, Lengthening(accuracy(9)))
-    assert "epochs 6 to 9, 2 seeds: 1 of 3 gaps and baselines moved by less" in short  # the constant one, RR alone
-    assert "CL alone, accuracy by 0.06 (error 0.005)" in short and "edm by" in short
+    assert (
+        "From epoch 6 to 9, 1 of 3 gaps to the uniform loss and baselines moved" in short
+    )  # the constant one, RR alone
+    assert "standard error over 2 seeds; not so" in short
+    assert "CL alone, accuracy by 0.06 (error 0.005)" in short and "EDM by" in short
     [enough] = evidence.lengths(given, Lengthening(accuracy(5)))
-    assert "3 of 3 gaps" in enough and enough.endswith("not so none.")
+    assert "3 of 3 gaps" in enough and enough.endswith("over 2 seeds.")
     assert evidence.lengths(tier(epochs=[9], lr=[0.001]), Lengthening(accuracy(9))) == []  # published settings only
     assert evidence.lengths(given.model_copy(update={"seeds": [1]}), Lengthening(accuracy(9))) == []
 

@@ -306,6 +306,25 @@ def test_at_one_rate_what_the_store_lacks_is_trained_only_if_asked_for(tmp_path,
     assert len(list(tmp_path.rglob("*.json"))) == len(before) + 3
 
 
+def test_at_one_rate_for_all_single_tasks_have_it_too(tmp_path, untrained):
+    """All runs at the rate 0.01, once every single-task model of every seed is there; until then none."""
+    e = protocol.experiment("multimnist/CL_RR", ["unit_scal", "famo"], seeds=[1, 2], store=tmp_path, **SMALL)
+    store = RunStore(tmp_path)
+    at = {
+        run.config.key: run.model_copy(update={"config": run.config.model_copy(update={"lr": 0.01})}) for run in e.runs
+    }
+    for run in at.values():
+        store.put(run)
+    assert protocol.at_rate(e, store, 0.01).runs == []
+    for run in e.baselines:
+        store.put(run.model_copy(update={"config": run.config.model_copy(update={"lr": 0.01})}))
+    found = protocol.at_rate(e, tmp_path, 0.01)
+    assert {(run.config.smto, run.config.seed, run.config.lr) for run in found.runs} == {
+        (smto, seed, 0.01) for smto in ("unit_scal", "famo") for seed in (1, 2)
+    }
+    assert {run.config.lr for run in found.baselines} == {0.01} and len(found.selected()) == 4
+
+
 def test_options_grid_is_the_papers():
     """CAGrad's c over 0.2, 0.5, 0.8, for each learning rate and dropout."""
     settings = Grid(lr=[0.001, 0.01], dropout=[0.0, 0.3], options=True).settings("multimnist/CL_RR", "cagrad")

@@ -609,3 +609,5 @@ def test_seeds_that_were_looked_at_before_a_rule_was_fixed_do_not_count():
     assert found.why.endswith("only seeds above 5 count, the others had been looked at before the rule was fixed")
     seen = judge("Time-to-target", pd.DataFrame(rows).query("seed <= 5"))[0]
     assert (seen.verdict, seen.n) == (OPEN, 0) and seen.settles == "5 seeds (above seed 5)"
+    elsewhere = judge("Time-to-target", pd.DataFrame(rows).query("seed <= 5"), preset="overnight")[0]
+    assert (elsewhere.verdict, elsewhere.n) == (NOT_REPRODUCED, 5)  # nobody had looked at runs of this preset

@@ -71,7 +71,9 @@ def test_a_longer_presets_verdicts_are_kept_and_shown_below_those_of_quick(house
         json.dumps([row | found | {"preset": "overnight", "why": "below 0", "of": "R18"}])
     )
     kept = pages.keep_verdicts(house.repository)
-    assert json.loads(kept.read_text()) == [{"id": "C12"} | found | {"estimate": -3.4, "why": "below 0", "of": "R18"}]
+    assert json.loads(kept.read_text()) == [
+        {"id": "C12"} | found | {"estimate": -3.4, "why": "below 0", "settles": "", "of": "R18"}
+    ]
     text, page = house.report().read_text(), house.index()
     said = "at overnight: not reproduced, R18 with −3.40 points (−4.50 to −2.30)"
     assert f"**Reproduced**, every check passed; {said}." in text and said in page
