@@ -1,7 +1,7 @@
 """Records as tables: one row per number that a record holds. The columns RUN tell one run from another.
 
     tidy(runs)          problem, smto, config, seed, split, epoch, task, metric, value
-    paces(runs)         what an epoch took, in seconds and in epochs of the uniform loss
+    paces(runs)         what an epoch took, in seconds and in epochs of the uniform loss; seconds_per_seed(runs)
     diagnostics(runs)   what the methods reported of themselves
 
 Records hold raw metrics only, so every number that is computed from them can be had again under another rule.
@@ -71,6 +71,13 @@ def paces(runs: Iterable[Run]) -> pd.DataFrame:
     return table.assign(times=table.seconds / table.join(uniform.rename("uniform"), on=alike).uniform)[
         [*RUN, "seconds", "times"]
     ]
+
+
+def seconds_per_seed(runs: Iterable[Run]) -> float:
+    """What one more seed of all these runs takes: the sum over their configurations of the median over seeds; each run
+    counts once."""
+    each = {run.key: (configuration(run.config), run.seconds) for run in runs}
+    return float(pd.DataFrame(each.values(), columns=["config", "seconds"]).groupby("config").seconds.median().sum())
 
 
 def setting(config: str, name: str) -> Any:

@@ -493,10 +493,14 @@ def with_cost(selected: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
     """
     records = {frames.run_key(run): run for run in runs}
     found = [records[tuple(row)] for row in selected[frames.RUN].itertuples(index=False, name=None)]
-    return selected.assign(
-        width=[float(run.config.problem_options.get("width", 1)) for run in found],
-        lr=[run.config.lr for run in found],
-    ).merge(frames.paces(records.values()), on=frames.RUN, how="left", validate="one_to_one")
+    return (
+        selected.drop(columns="seconds", errors="ignore")
+        .assign(  # of a whole run, in tables of `delta.selected`
+            width=[float(run.config.problem_options.get("width", 1)) for run in found],
+            lr=[run.config.lr for run in found],
+        )
+        .merge(frames.paces(records.values()), on=frames.RUN, how="left", validate="one_to_one")
+    )
 
 
 def prices(selected: pd.DataFrame, runs: Iterable[Run]) -> dict[str, float]:

@@ -172,6 +172,7 @@ def judge(
     notebook: str,
     source: str | None = None,
     also: Mapping[str, pd.DataFrame] | None = None,
+    seconds: float | None = None,
 ) -> Verdicts:
     """The verdict on a claim, recorded in artifacts/<preset>/claims/<notebook>.json, with its evidence next to it.
 
@@ -186,12 +187,14 @@ def judge(
         source: of the data behind it, "full" or "embedded"; where a claim needs a certain one, no other decides.
         also: other readings ("as released", "at one rate"), each with its evidence. They are judged by the same rule
             and shown next to the verdict. A part for which a reading has no run is left without it.
+        seconds: what one more seed takes (`frames.seconds_per_seed`), where a row of the evidence is not a run and so
+            has no seconds of its own.
 
     Raises:
         BadEvidence: no such claim, a column is missing, or several runs of a method have the same seed.
         CannotWrite: the record could not be written.
     """
-    verdicts = decide(claim, evidence, preset=preset, source=source, also=also)
+    verdicts = decide(claim, evidence, preset=preset, source=source, also=also, seconds=seconds)
     path = artifacts.folder(preset) / "claims" / f"{notebook}.json"
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     ours = {v.id for v in verdicts}
@@ -208,9 +211,11 @@ def decide(
     preset: str,
     source: str | None = None,
     also: Mapping[str, pd.DataFrame] | None = None,
+    seconds: float | None = None,
 ) -> Verdicts:
     """The verdict on a claim without a record of it, for a second look at other evidence. As `judge` otherwise."""
-    return Verdicts(_judge(id_, part, evidence, preset, source, also or {}) for id_, part in named_parts(claim))
+    parts = named_parts(claim)
+    return Verdicts(_judge(id_, part, evidence, preset, source, also or {}, seconds) for id_, part in parts)
 
 
 def on_paper(part: Part) -> Finding:
@@ -226,9 +231,17 @@ def on_paper(part: Part) -> Finding:
 
 
 def _judge(
-    id_: str, part: Part, evidence: pd.DataFrame, preset: str, source: str | None, also: Mapping[str, pd.DataFrame]
+    id_: str,
+    part: Part,
+    evidence: pd.DataFrame,
+    preset: str,
+    source: str | None,
+    also: Mapping[str, pd.DataFrame],
+    seconds: float | None,
 ) -> Verdict:
     barred, permits = _barred(part, preset, source)
+    if seconds is not None and not isinstance(part.rule, Checks):
+        evidence = evidence.assign(seconds=seconds / len(named(part.rule)))  # in all as many
 
     def verdict(finding: Finding) -> str:
         return BARRED if barred else finding.verdict

@@ -258,7 +258,9 @@ def test_with_cost_reads_width_and_time(make_run):
         for epochs, options in ((2, {}), (4, {"width": 2}))
     ]
     rows = pd.DataFrame([frames.run_key(run) for run in runs], columns=frames.RUN)
-    found = fronts.with_cost(rows, runs)
+    found = fronts.with_cost(
+        rows.assign(seconds=[9.0, 9.0]), runs
+    )  # a column that `delta.selected` has: of a whole run
     assert found.width.tolist() == [1, 2] and found.seconds.tolist() == [0.5, 0.25]
     assert found.times.tolist() == [1, 0.5]  # over the uniform loss at the paper's width
 

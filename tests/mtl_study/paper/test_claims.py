@@ -12,6 +12,7 @@ from mtl_study import artifacts
 from mtl_study.look import label
 from mtl_study.paper import claims, published, rules
 from mtl_study.paper.claims import BARRED, NOT_REPRODUCED, OPEN, REPRODUCED, BadEvidence
+from mtl_study.words import duration
 
 CL_RR = "multimnist/CL_RR"
 NOTEBOOK = "01_mnist_selection"
@@ -593,6 +594,21 @@ def test_the_whole_claim_is_as_weak_as_its_weakest_part():
 def test_evidence_that_cannot_decide_is_refused(claim, table, message):
     with pytest.raises(BadEvidence, match=message):
         judge(claim, table)
+
+
+def test_where_rows_are_no_runs_it_can_be_said_what_one_more_seed_takes():
+    """AutoScale a takes 100 seconds a seed, on both problems together; the rule's interval crosses its line."""
+    rows = [
+        {"problem": problem, "smto": "fixed", "seed": seed, "rho": 0.5 + 0.1 * (-1) ** seed}
+        for problem in (CL_RR, "multimnist/CL_CR")
+        for seed in range(6, 11)
+    ]
+    table = pd.DataFrame(rows).assign(delta_m=1.0)
+    [without, *_] = claims.decide("AutoScale", table, preset="quick")
+    [found, *_] = claims.decide("AutoScale", table, preset="quick", seconds=100.0)
+    assert found.verdict == without.verdict == OPEN and "second" not in without.settles
+    more = int(found.settles.split()[0])
+    assert found.settles.startswith(f"{without.settles.removesuffix(' (above seed 5)')}, {duration(100.0 * more)}")
 
 
 def test_seeds_that_were_looked_at_before_a_rule_was_fixed_do_not_count():
