@@ -68,6 +68,21 @@ def equivalence(selected: pd.DataFrame, margin: float) -> pd.DataFrame:
     return paired(selected).assign(p=[tost(table[smto], margin) for smto in table])
 
 
+def yardstick(ours: pd.Series, theirs: pd.Series, higher_is_better: bool) -> pd.Series:
+    """What lies between our single-task models and somebody else's, if the methods are equally good in both: by what
+    their single-task metric has to be multiplied to give ours. One number per method; if it is the same for all, the
+    single-task models alone explain the difference in level.
+
+    Args:
+        ours, theirs: gains over the single-task models in percent, higher is better; index smto.
+
+    Returns:
+        Index smto, of those that both have: (1 ± theirs / 100) / (1 ± ours / 100), + where a higher metric is better.
+    """
+    sign = 1 if higher_is_better else -1
+    return ((1 + sign * theirs / 100) / (1 + sign * ours / 100)).dropna()
+
+
 def at_one_rate(selected: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     """`selected` for comparisons at one learning rate: no method's difference to the uniform loss is that of two rates.
 

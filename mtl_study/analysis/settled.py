@@ -13,7 +13,7 @@ from mtl_core.tasks import Task
 from mtl_study.analysis import delta
 from mtl_study.experiments.runs import Run
 from mtl_study.look import label
-from mtl_study.words import counted, listed
+from mtl_study.words import counted, listed, minus
 
 
 def readings(runs: Sequence[Run], alone: Sequence[Run], tasks: Sequence[Task]) -> pd.Series:
@@ -69,12 +69,14 @@ def in_words(runs: Sequence[Run], alone: Sequence[Run], tasks: Sequence[Task]) -
     some = [run for run in first if run is not None]
     table = movement(readings(runs, alone, tasks), readings(some[: len(runs)], some[len(runs) :], tasks))
     names = {run.config.smto: label(run.config.smto) for run in runs}
-    moving = [
-        f"{names.get(what, what)} by {row.moved:.2g} (error {row.error:.2g})"
-        for what, row in table[~table.settled].iterrows()
+    in_errors = (table.moved / table.error).abs()
+    moving = table[~table.settled].loc[in_errors[~table.settled].sort_values(ascending=False).index]
+    most = [
+        f"{names.get(what, what)} by {minus(f'{row.moved:.2g}')} (error {row.error:.2g})"
+        for what, row in moving[:3].iterrows()
     ]
     return (
         f"From epoch {before} to {epochs}, {table.settled.sum()} of {len(table)} gaps to the uniform loss and baselines"
         f" moved by no more than their standard error over {counted(int(table.n.min()), 'seed')}"
-        f"{f'; not so {listed(moving)}' if moving else ''}."
+        f"{f'; of the others, most in its own errors: {listed(most)}' if most else ''}."
     )

@@ -82,3 +82,17 @@ def test_at_one_rate_counts_the_pairs_that_there_are():
     selected = with_rates({("unit_scal", 0.1): [0, 0, 0], ("edm", 0.2): [1, 2, 3]})
     found = comparisons.paired(comparisons.at_one_rate(selected, with_rates({("unit_scal", 0.2): [1, 1]})))
     assert found.loc["edm", ["mean", "n"]].tolist() == [0.5, 2]
+
+
+def test_a_level_is_the_yardsticks_where_all_methods_ask_for_the_same_one():
+    """Errors of 0.3 and 0.2 over single-task errors of 0.25 (theirs) and 0.2 (ours); accuracies of 0.8 and 0.9 over 0.8
+    and 0.9."""
+    theirs, ours = (pd.Series({"edm": 0.3, "famo": 0.2}) / alone for alone in (0.25, 0.2))
+    found = comparisons.yardstick(100 * (1 - ours), 100 * (1 - theirs), higher_is_better=False)
+    assert found.to_dict() == pytest.approx({"edm": 0.8, "famo": 0.8})
+    theirs, ours = (pd.Series({"edm": 0.8, "famo": 0.9}) / alone for alone in (0.8, 0.9))
+    gains = [100 * (of - 1) for of in (ours, theirs)]
+    assert comparisons.yardstick(*gains, higher_is_better=True).to_dict() == pytest.approx(
+        {"edm": 1.125, "famo": 1.125}
+    )
+    assert comparisons.yardstick(gains[0], gains[1][["edm"]], higher_is_better=True).index.tolist() == ["edm"]
