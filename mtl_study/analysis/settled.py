@@ -72,7 +72,7 @@ def in_words(runs: Sequence[Run], alone: Sequence[Run], tasks: Sequence[Task]) -
     in_errors = (table.moved / table.error).abs()
     moving = table[~table.settled].loc[in_errors[~table.settled].sort_values(ascending=False).index]
     most = [
-        f"{names.get(what, what)} by {minus(f'{row.moved:.2g}')} (error {row.error:.2g})"
+        f"{names.get(what, what)} by {minus(f'{_short(row.moved):g}')} (error {_short(row.error):g})"
         for what, row in moving[:3].iterrows()
     ]
     return (
@@ -80,3 +80,8 @@ def in_words(runs: Sequence[Run], alone: Sequence[Run], tasks: Sequence[Task]) -
         f" moved by no more than their standard error over {counted(int(table.n.min()), 'seed')}"
         f"{f'; of the others, most in its own errors: {listed(most)}' if most else ''}."
     )
+
+
+def _short(value: float) -> float:
+    """To two digits."""
+    return float(f"{value:.2g}")
