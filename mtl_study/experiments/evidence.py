@@ -16,6 +16,7 @@ import functools
 import itertools
 import json
 import math
+import os
 import signal
 import statistics
 import sys
@@ -294,6 +295,41 @@ def state(block: Block, store: RunStore) -> State:
         else:
             held.append(run)
     return State(block, held, missing)
+
+
+def held(
+    preset: str, says: str, store: RunStore | str | os.PathLike[str], params: Path | None = None
+) -> dict[Size, tuple[list[Run], list[Run]]]:
+    """What a store holds of one tier, for a notebook that reads it: runs, and single-task baselines, by batch and
+    epochs. Nothing is trained. A method counts once all of its runs are there, the further rates among them that its
+    best one asks for; so nobody takes the best of half a grid.
+
+    Args:
+        says: the tier's name. params: the folder of the presets.
+
+    Returns:
+        Nothing where the preset has no list of records, or where a baseline or every method is incomplete.
+
+    Raises:
+        BadConfig: there is a list, and no such tier in it; the nearest is named.
+    """
+    params = params or artifacts.REPOSITORY / "params"
+    if not (params / f"{preset}.yaml").is_file():
+        return {}
+    known = {one.says: one for one in tiers(preset, params)}
+    if says not in known:
+        raise BadConfig(f"{preset} has no tier {says!r}{nearest(says, known)}. Its tiers: {'; '.join(known)}.")
+    tier, store = known[says], store if isinstance(store, RunStore) else RunStore(store)
+    states = [state(block, store) for block in blocks(tier, store)]
+    lacking = {(config.problem, config.smto) for one in states for config in one.missing}
+    found: dict[Size, tuple[list[Run], list[Run]]] = {}
+    for run in (run for one in states for run in one.held):
+        config = run.config
+        if (config.problem, config.smto) not in lacking:
+            of_size = found.setdefault((config.batch_size, config.epochs), ([], []))
+            of_size[config.problem not in tier.of].append(run)
+    whole = all(problem in tier.of for problem, _ in lacking) and all(runs for runs, _ in found.values())
+    return dict(sorted(found.items())) if whole else {}
 
 
 def seconds(config: RunConfig, held: Sequence[Run]) -> float:
