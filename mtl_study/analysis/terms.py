@@ -128,6 +128,8 @@ def leads(gains: pd.DataFrame, at: pd.DataFrame) -> pd.DataFrame:
     Returns:
         batch (the method's), smto, seed, lead (points). A pair of which one has no value is left out.
     """
+    if at.empty:
+        return pd.DataFrame(columns=["batch", "smto", "seed", "lead"])
     there = gains.merge(at[["batch", "smto", "lr"]], on=["batch", "smto", "lr"])
     on = ["batch", "seed"] if at.smto.duplicated().any() else ["seed"]
     uniform = there.loc[there.smto == UNIFORM, [*on, "delta_m"]]

@@ -1,15 +1,16 @@
-"""Three critiques read off stored runs: gradients of equal length, equal training loss, the size of the batch."""
+"""Critiques read off stored runs: gradients of equal length, equal training loss, the size of the batch, the rate."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from mtl_study import look
-from mtl_study.analysis import balance, inference, slopes
+from mtl_study.analysis import balance, inference, slopes, terms
 from mtl_study.analysis.frames import RUN
 from mtl_study.look import label, problem_label
 from mtl_study.plots import canvas, captions
@@ -153,3 +154,106 @@ def leads(table: pd.DataFrame, setting: str) -> np.ndarray:
         f"{spanned(table.steps, 'step')}, in whole epochs.",
     )
     return axes
+
+
+SHOWN = 15  # points below the lowest of the best rates that a figure of rates shows
+
+
+def rates(tables: Mapping[str, pd.DataFrame]) -> np.ndarray:
+    """Test Δm by learning rate: a line per method through the means, a dot per seed, a ring at the rate that validation
+    prefers; a row of panels per table, a panel per batch.
+
+    Args:
+        tables: `terms.gains` by what its row is called, all of the same batches.
+    """
+    batches = [sorted(table.batch.unique()) for table in tables.values()]
+    wide = len(batches[0])
+    size = (2.4 + 2.9 * wide, 3.2) if wide > 1 else (6.6, 3.8)
+    _, axes = canvas.grid_of_axes(len(tables), [1] * wide, *size)
+    below = ""
+    for row, (name, table) in zip(axes, tables.items(), strict=True):
+        best = terms.rates(table)
+        rings = table.merge(best, on=["batch", "smto", "lr"]).groupby(["batch", "smto"])["delta_m"].mean()
+        floor = max(float(table.delta_m.min()), float(rings.min()) - SHOWN)
+        top = max(float(table.delta_m.max()), 0)
+        for ax, batch in zip(row, batches[0], strict=True):
+            of_batch = table[table.batch == batch]
+            _rates(ax, of_batch, best[best.batch == batch], rings)
+            ax.set_ylim(floor - 0.04 * (top - floor), top + 0.06 * (top - floor))
+            ax.set_title(f"batch {batch:g}, {spanned(of_batch.epochs, 'epoch')}", loc="left", fontsize=10)
+        row[0].set_ylabel(
+            "test Δm, % (higher is better)" if len(tables) == 1 else f"{name}\ntest Δm, % (higher is better)"
+        )
+        below = below or ("What is far below is left out." if table.delta_m.min() < floor else "")
+    for ax in axes[-1]:
+        ax.set_xlabel("learning rate")
+    canvas.legend_right(axes[0, -1])
+    every = pd.concat(tables.values())
+    canvas.caption(
+        axes,
+        f"{problem_label(every.problem.iloc[0])}, all methods at the same rates: lines through the means over "
+        f"{captions.seeds(every)}, each seed a dot; no line where a seed left nothing. Ring: a method's best rate, by "
+        f"mean validation Δm. Single-task models have the same batch and length. {below}",
+    )
+    return axes
+
+
+def _rates(ax: Axes, table: pd.DataFrame, best: pd.DataFrame, rings: pd.Series) -> None:
+    """One panel of `rates`."""
+    smtos = look.in_order(table.smto)
+    at_all_seeds = table.groupby(["smto", "lr"])["delta_m"].transform(lambda of: of.notna().all())
+    for place, smto in enumerate(smtos):
+        style, shift = look.LOOK[smto], 1.035 ** (place - (len(smtos) - 1) / 2)
+        rows = table[table.smto == smto].assign(lr=lambda found, by=shift: found.lr * by)
+        canvas.lines(ax, rows[at_all_seeds[rows.index]], "lr", "delta_m", markersize=4, markevery=1)
+        canvas.dots(ax, rows["lr"], rows["delta_m"], style.colour, "o", size=2.5, alpha=0.5)
+        for row in best[best.smto == smto].itertuples():
+            ax.plot(row.lr * shift, rings[row.batch, smto], "o", color=style.colour, fillstyle="none", markersize=11)
+    ax.set_xscale("log")
+    ax.set_xlabel("")
+    ax.set_ylabel("")
+    canvas.plain_log_ticks(ax.xaxis)
+    canvas.zero_line(ax)
+    canvas.despine(ax)
+
+
+def equal_terms(tables: Mapping[str, pd.DataFrame], published: Mapping[str, float]) -> pd.DataFrame:
+    """Who leads the uniform loss at which rates: each method at its own best, all at one, all as published.
+
+    Args:
+        tables: `terms.gains` by the name of their digits; a size that occurs twice in one of them is shown once.
+        published: by method the learning rate that the paper chose.
+
+    Returns:
+        A row per digits, batch, epochs and method; the caption in `.attrs["caption"]`.
+    """
+    rows = []
+    for digits, table in tables.items():
+        table = table.drop_duplicates(["batch", "epochs", "smto", "lr", "seed"])
+        for (batch, epochs), gains in table.groupby(["batch", "epochs"]):
+            best, one = terms.rates(gains), terms.one_rate(gains)
+            theirs = one.assign(lr=one.smto.map(dict(published)))
+            own, same, paper = (terms.leads(gains, at).groupby("smto")["lead"] for at in (best, one, theirs))
+            for smto in look.in_order(gains.smto):
+                row = {"digits": digits, "batch": f"{batch:g}", "epochs": f"{epochs:g}", "method": label(smto)}
+                for found in best[best.smto == smto].itertuples():
+                    place = "inside" if found.inside else "at the edge"
+                    row |= {"best rate": f"{found.lr:g}", "of those tried": place}
+                for name, leads in {"lead, each at its best": own, "at one rate": same, "as published": paper}.items():
+                    if smto in leads.groups:
+                        lead = inference.t_interval(leads.get_group(smto))
+                        row |= {name: number(lead.mean, 1, sign=True)}
+                        row |= {f"{name}: 95 % interval": captions.interval(lead.low, lead.high, 1)}
+                rows.append(row | {"one rate": f"{one.lr.iloc[0]:g}"} if len(one) else row)
+    columns = ["digits", "batch", "epochs", "method", "best rate", "of those tried", "lead, each at its best"]
+    columns += ["lead, each at its best: 95 % interval", "at one rate", "at one rate: 95 % interval", "one rate"]
+    found = pd.DataFrame(rows, columns=[*columns, "as published"]).fillna("–").set_index("digits")
+    every = pd.concat(tables.values())
+    canvas.caption(
+        found,
+        f"{problem_label(every.problem.iloc[0])}, {captions.seeds(every)}: test Δm minus that of Unit. Scal. at the "
+        "same seed, in points. Each at its best: both have their own best rate, by mean validation Δm. One rate: Unit. "
+        "Scal.'s best of those that all have. As published: each at the paper's rate. At the edge: no lower rate, or "
+        "no higher one, was tried.",
+    )
+    return found

@@ -403,3 +403,33 @@ def test_where_a_tier_has_no_run_shorter_ones_in_the_store_say_how_long_it_takes
         run = Stand(lambda config: 0.9).get(config.model_copy(update={"epochs": 1, "seed": 9}))
         store.put(run.model_copy(update={"code_versions": run.config.identity["numerics"], "seconds": 30.0}))
     assert "about 8 minutes on one core to go" in evidence.outlook(states, store)
+
+
+def test_what_is_held_of_a_tier_is_read_once_a_method_has_all_of_it(tmp_path):
+    """Runs and baselines by size; no method with a gap, nothing without all baselines; a wrong name is refused."""
+    (tmp_path / "night.yaml").write_text(yaml.safe_dump({"tiers": [tier(seeds=[1, 2]).model_dump()]}))
+    store = RunStore(tmp_path / "store")
+    configs = [config for block in evidence.blocks(tier(), store) for config in block.configs]
+    last = next(c for c in configs if c.smto == "edm" and c.seed == 2)
+    single = next(c for c in configs if c.problem == "multimnist/RR" and c.seed == 2)
+
+    def put(config):
+        run = Stand(lambda config: 0.9).get(config)
+        store.put(run.model_copy(update={"code_versions": config.identity["numerics"]}))
+
+    def read():
+        return evidence.held("night", "tiny", tmp_path / "store", tmp_path)
+
+    for config in configs:
+        if config not in (last, single):
+            put(config)
+    assert read() == {}
+    put(single)
+    ((size, (runs, alone)),) = read().items()
+    assert size == (64, 1) and [(r.config.smto, r.config.seed) for r in runs] == [("unit_scal", 1), ("unit_scal", 2)]
+    assert {r.config.problem for r in alone} == {"multimnist/CL", "multimnist/RR"} and len(alone) == 4
+    put(last)
+    assert {r.config.smto for r in read()[size][0]} == {"unit_scal", "edm"}
+    assert evidence.held("day", "tiny", store, tmp_path) == {}
+    with pytest.raises(BadConfig, match="did you mean 'tiny'"):
+        evidence.held("night", "tinny", store, tmp_path)

@@ -58,7 +58,7 @@ def test_runs_around_the_papers_means_reproduce_c1_and_c2():
 
 def test_every_claim_has_a_rule_in_words_and_a_place_in_the_paper():
     added = ["C8-loss-based", "C10-QM9", "C10-ranking", "C13", "C14", "C15"]
-    of_others_later = ["Time-to-target", "AutoScale", "Mueller", "VarGrad"]
+    of_others_later = ["Time-to-target", "AutoScale", "Mueller", "VarGrad", "Equal-terms"]
     of_the_paper = ["C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "C10-Cityscapes", "C11", "C12"]
     of_xin = ["front", "static", "learning-rate", "utility", "compute", "optimism"]
     of_others = [*(f"Xin-{name}" for name in of_xin), "Kurin-regularisation", "Royer-population"]

@@ -104,3 +104,59 @@ def test_leads_by_batch_leave_out_rates_with_one():
         [64, "edm", 5, 1, 364],
     ]
     assert critiques.leads_by_batch(gains[gains.lr == 2]).empty and critiques.leads_by_batch(gains[:0]).empty
+
+
+def tried(values):
+    """Gains by (method, rate) → Δm of two seeds; validation agrees with test."""
+    rows = [
+        {
+            "problem": CL_RR,
+            "smto": smto,
+            "lr": lr,
+            "seed": seed,
+            "batch": 64,
+            "epochs": 2,
+            "delta_m": x,
+            "val_delta_m": x,
+        }
+        for (smto, lr), of in values.items()
+        for seed, x in enumerate(of, 1)
+    ]
+    return pd.DataFrame(rows)
+
+
+TRIED = {
+    ("unit_scal", 0.001): (-8, -6),
+    ("unit_scal", 0.002): (-4, -2),
+    ("unit_scal", 0.004): (-9, -9),
+    ("edm", 0.001): (-3, -1),
+    ("edm", 0.002): (-2, -2),
+    ("edm", 0.004): (-1, -1),
+}
+
+
+def test_rates_have_a_line_through_the_means_a_dot_per_seed_and_a_ring_at_the_best():
+    axes = critiques.rates({"few digits": tried(TRIED)})
+    (ax,) = axes.flat
+    lines = {line.get_label(): line for line in ax.lines if len(line.get_xdata()) == 3}
+    assert lines[look.label("unit_scal")].get_ydata().tolist() == [-7, -3, -9]
+    assert lines[look.label("edm")].get_ydata().tolist() == [-2, -2, -1]
+    rings = [line for line in ax.lines if line.get_fillstyle() == "none"]
+    assert {(to_hex(ring.get_color()), float(ring.get_ydata()[0])) for ring in rings} == {
+        (to_hex(look.LOOK["unit_scal"].colour), -3.0),
+        (to_hex(look.LOOK["edm"].colour), -1.0),
+    }
+    assert ax.get_xscale() == "log" and ax.get_title(loc="left") == "batch 64, 2 epochs"
+    assert sum(len(dots.get_offsets()) for dots in ax.collections if isinstance(dots, PathCollection)) == 12
+
+
+def test_the_table_of_equal_terms_has_three_readings_of_a_lead():
+    """EDM at 0.004, at the edge, minus the uniform loss at 0.002: 3 and 1. Both at 0.002: 2 and 0. As published, EDM at
+    0.001 and the uniform loss at 0.004: 6 and 8."""
+    table = critiques.equal_terms({"few": tried(TRIED)}, {"unit_scal": 0.004, "edm": 0.001})
+    edm = table[table["method"] == look.label("edm")].iloc[0]
+    assert [edm[name] for name in ("best rate", "of those tried", "one rate")] == ["0.004", "at the edge", "0.002"]
+    leads = [edm[name] for name in ("lead, each at its best", "at one rate", "as published")]
+    assert leads == ["+2.0", "+1.0", "+7.0"]
+    uniform = table[table["method"] == look.label("unit_scal")].iloc[0]
+    assert (uniform["best rate"], uniform["of those tried"], uniform["at one rate"]) == ("0.002", "inside", "–")
