@@ -131,7 +131,7 @@ def answers(
         }
     found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("problem")
     found.attrs["gaps"] = gaps
-    found.attrs["decimals"] = {"its price": 1, "price of trying all": 1, "its Δm": 2, "± its Δm": 2} | {
+    found.attrs["decimals"] = {"its price": 1, "price of trying all": 0, "its Δm": 2, "± its Δm": 2} | {
         "Δm of its best": 2,
         "SMTO − sweep": 2,
     }
