@@ -896,11 +896,11 @@ def of_a_sweep(
             f"A sweep of {numbers['sweep']} runs of fixed weights, the best kept by validation, comes to "
             f"{percent(numbers['sweep_delta_m'])} on CL_RR, the best SMTO, {numbers['best']}, to "
             f"{percent(numbers['best_delta_m'])}: {between(gap)}.",
-            f"no number of the sweep's runs reaches the SMTO on average; choosing it took {number(trying)} runs of the "
+            f"no number of the sweep's runs reaches the SMTO on average; choosing it took {number(trying, 0)} runs of the "
             "uniform loss, since all had to be tried."
             if enough == "–"
             else f"{counted(int(enough), 'run')} of the sweep reach it on average, and choosing the SMTO took "
-            f"{number(trying)}.",
+            f"{number(trying, 0)}.",
         ),
         Sentence(
             f"Of {len(located)} SMTOs {count['beyond']} are beyond the front of the sweep, {count['on']} on it, "
