@@ -548,7 +548,7 @@ def test_a_sweep_says_what_it_reaches_what_an_smto_costs_and_for_whom():
         "1.5 points (−0.9 to 4.0) between them, which may be none. **But** no number of the sweep's runs reaches"
         in text
     )
-    assert "choosing it took 22.0 runs of the uniform loss" in text
+    assert "choosing it took 22 runs of the uniform loss" in text
     assert "Of 4 SMTOs 1 are beyond the front of the sweep, 1 on it, 1 inside; for 1 the seeds cannot tell." in text
     assert (
         "**But** against the sweep at its own learning rate alone, 3 of 3 are beyond; for the price of one run 2 of 4 "
@@ -566,7 +566,7 @@ def test_a_sweep_says_what_it_reaches_what_an_smto_costs_and_for_whom():
 
 def test_a_sweep_turns_its_sentences_where_the_numbers_turn():
     text = says(swept(enough="5", own=("inside",), ahead=-0.1, more=()))
-    assert "5 runs of the sweep reach it on average, and choosing the SMTO took 22.0." in text
+    assert "5 runs of the sweep reach it on average, and choosing the SMTO took 22." in text
     assert "alone, 0 of 1 are beyond." in text and "never more than 2.0 points behind the best SMTO. " in text
     assert "may be none" not in says(swept(gap=(1.5, 0.1, 2.9))) + says(swept(gap=(-1.5, -2.9, -0.1)))
     assert "alone, 0 of 1 are beyond. " in text and "hypervolume" not in text
