@@ -896,8 +896,8 @@ def of_a_sweep(
             f"A sweep of {numbers['sweep']} runs of fixed weights, the best kept by validation, comes to "
             f"{percent(numbers['sweep_delta_m'])} on CL_RR, the best SMTO, {numbers['best']}, to "
             f"{percent(numbers['best_delta_m'])}: {between(gap)}.",
-            f"no number of the sweep's runs reaches the SMTO on average; choosing it took {number(trying, 0)} runs of the "
-            "uniform loss, since all had to be tried."
+            f"no number of the sweep's runs reaches the SMTO on average; choosing it took {number(trying, 0)} runs of "
+            "the uniform loss, since all had to be tried."
             if enough == "–"
             else f"{counted(int(enough), 'run')} of the sweep reach it on average, and choosing the SMTO took "
             f"{number(trying, 0)}.",
