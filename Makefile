@@ -17,7 +17,7 @@ $(shell $(SOUND) || rm -f $(READY))
 
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(or $(WORKERS),logical) --maxprocesses 8 --dist worksteal
 
-.PHONY: help reproduce plan figure audit doctor records merge digits test test-all bench report site slides bundle lint student grade clean compare verdicts
+.PHONY: help reproduce plan figure audit doctor records merge digits test test-all bench report site slides bundle lint student grade clean compare
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,7 +26,7 @@ help: ## this list
 	@echo "The first of them installs what is needed, into the active environment or .venv (docs/install.md): TORCH=cpu"
 	@echo "(no CUDA), WHEELS=folder (without a network), BASE=python3.12 (to make .venv with)."
 
-reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|overnight|paper, ONLY=01 or "00 01", WORKERS=n (one per core), STORE=folder, ENGINE=dask, ADDRESS=tcp://..., KEEP=1 (checkpoints, to train longer later), CHECK=1 (hold the numbers against the shipped ones), CHANGED=1 (only what changed since it was executed; CHANGED=main: since that commit), MINUTES=n, MEMORY=n (GiB; limits of each notebook)
+reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|overnight|paper|shipped (that of each notebook whose numbers ship), ONLY=01 or "00 01", WORKERS=n (one per core), STORE=folder, ENGINE=dask, ADDRESS=tcp://..., KEEP=1 (checkpoints, to train longer later), CHECK=1 (hold the numbers against the shipped ones), CHANGED=1 (only what changed since it was executed; CHANGED=main: since that commit), MINUTES=n, MEMORY=n (GiB; limits of each notebook)
 	@$(if $(KEEP),MTL_KEEP=1) $(if $(ENGINE),MTL_ENGINE="$(ENGINE)") $(if $(ADDRESS),MTL_ADDRESS="$(ADDRESS)") \
 		$(PYTHON) -m mtl_study.publishing.reproduce $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(ONLY),--only "$(ONLY)") \
 		$(if $(WORKERS),--workers "$(WORKERS)") $(if $(STORE),--store "$(STORE)") \
@@ -35,7 +35,7 @@ reproduce: $(READY) ## run the notebooks: PRESET=smoke|quick|overnight|paper, ON
 plan: $(READY) ## what a preset takes, before any of it is run: PRESET=paper, ONLY=01, DEVICES=n (that share the runs), README=1 (writes the table there, too); needs no data
 	@$(PYTHON) -m mtl_study.publishing.plan $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(ONLY),--only "$(ONLY)") $(if $(DEVICES),--devices "$(DEVICES)") $(if $(README),--readme)
 
-figure: $(READY) ## draw one figure or table again, from the records that are there: NAME=01_figure_1, PRESET=quick, STORE=folder
+figure: $(READY) ## draw one figure or table again, from the records that are there: NAME=01_figure_1, PRESET=quick (default: that whose numbers ship), STORE=folder
 	@$(PYTHON) -m mtl_study.publishing.excerpts "$(NAME)" $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(STORE),--store "$(STORE)")
 
 audit: $(READY) ## CLAIM=C3b: from the records to the verdict; RUNS=3: train random shipped records again (SEED=n: these), and say whether they are bit-equal
@@ -87,16 +87,13 @@ compare: $(READY) ## your own method against those of the paper, whose records s
 bench: $(READY) ## what a training step of every method costs, how fast the solvers are, and more, next to the last results: PART=steps (one part), ROUNDS=10 (fewer: quicker, and less exact), DEVICE=cuda
 	@$(PYTHON) -m benchmarks.speed $(PART) $(if $(ROUNDS),--rounds "$(ROUNDS)") $(if $(DEVICE),--device "$(DEVICE)")
 
-report: $(READY) ## write REPORT.md and its figures from artifacts/quick; DROP=1 leaves out what only the last report has
+report: $(READY) ## write REPORT.md and its figures from artifacts/shipped; DROP=1 leaves out what only the last report has
 	@$(PYTHON) -m mtl_study.publishing.reproduce --report $(if $(DROP),--drop)
 
-verdicts: $(READY) ## keep the verdicts of artifacts/overnight, of the notebooks that are there, for the report (docs/report/overnight.json)
-	@$(PYTHON) -m mtl_study.publishing.reproduce --verdicts
-
-site: $(READY) ## build artifacts/site, the edition to publish, from the artifacts of PRESET=quick: results, notebooks, methods, API
+site: $(READY) ## build artifacts/site, the edition to publish, from the artifacts of PRESET=shipped: results, notebooks, methods, API
 	@$(PYTHON) -m mtl_study.publishing.edition $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)")
 
-slides: $(READY) ## write reveal.js slides of the notebooks that PRESET=quick executed, to artifacts/slides; they need no network
+slides: $(READY) ## write reveal.js slides of the notebooks that PRESET=shipped executed, to artifacts/slides; they need no network
 	@$(PYTHON) -m mtl_study.publishing.slides $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)")
 
 bundle: $(READY) ## for a lab without internet: wheels, repository and site in artifacts/bundle, tried out; FOLDER=folder, WHEELS=folder (of wheels that are there), TORCH=cpu

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 CHECKOUT = (REPOSITORY / "pyproject.toml").is_file()  # not so where the package was installed from a wheel
 BY_HAND = ".by_hand"  # the mark of a notebook that papermill or JupyterLab runs
-REPRODUCED = "MTL_REPRODUCED"  # set in kernels that `make reproduce` starts
+REPRODUCED = "MTL_REPRODUCED"  # in kernels that `make reproduce` starts: the folder of what they leave
 SMOKE = "smoke"  # the preset that shows that everything runs
 NAME = re.compile(r"\d\d[a-z]?_[a-z0-9_]+")
 NOISE = 1e-10  # what is smaller in a table is what rounding leaves
@@ -103,8 +103,8 @@ def execution(preset: str) -> Execution:
 
 
 def folder(preset: str) -> Path:
-    """The folder of one preset's artifacts, or that of what was begun at this preset."""
-    return root() / execution(preset).folder
+    """The folder of one preset's artifacts, or that of what was begun at this preset, or by `make reproduce`."""
+    return Path(os.environ.get(REPRODUCED) or root() / execution(preset).folder)
 
 
 def clear(folder: Path, stem: str) -> None:

@@ -33,11 +33,13 @@ def test_an_independent_script_comes_to_the_same_verdicts():
     are not computed twice."""
     rows = json.loads((REPOSITORY / "docs/report/claims.json").read_text())
     twice = [row for row in rows if row["unit"] != "checks" and not row["id"].startswith(ONCE)]
-    ours = {row["id"]: row["verdict"] for row in twice}
-    (preset,) = {row["preset"] for row in rows}
-    printed = subprocess.run([sys.executable, str(SCRIPT), preset], capture_output=True, text=True, check=True).stdout
-    theirs = {claim: verdict for claim, verdict in json.loads(printed).items() if not claim.startswith(ONCE)}
-    assert theirs == ours and len(set(ours.values())) == 4
+    assert len({row["verdict"] for row in twice}) == 4
+    for preset in {row["preset"] for row in twice}:
+        command = [sys.executable, str(SCRIPT), preset]
+        printed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        elsewhere = {row["id"] for row in rows if row["preset"] != preset}
+        theirs = {id_: said for id_, said in printed.items() if id_ not in elsewhere and not id_.startswith(ONCE)}
+        assert theirs == {row["id"]: row["verdict"] for row in twice if row["preset"] == preset}
 
 
 @pytest.mark.slow

@@ -108,6 +108,29 @@ def test_a_preset_fits_its_notebook(path, preset):
     assert values.get("store") in (None, STORES[preset])
 
 
+def test_what_ships_is_one_preset_of_each_notebook_and_the_report_has_it():
+    """Of presets that rest on shipped records; the report's verdicts are of these."""
+    named = parameters.preset_values(REPOSITORY / "params/shipped.yaml")
+    assert list(named) == [path.stem for path in NOTEBOOKS] and set(named.values()) <= {"quick", "overnight"}
+    files = {path.stem: parameters.file_of(parameters.SHIPPED, path.stem) for path in NOTEBOOKS}
+    assert {stem: path.parent.name for stem, path in files.items()} == named and all(map(Path.is_file, files.values()))
+    rows = json.loads((REPOSITORY / "docs/report/claims.json").read_text())
+    presets = {row["id"]: row["preset"] for row in rows}
+    for path in NOTEBOOKS:
+        of = notebooks.judged(notebooks.read(path))
+        assert {presets[id_] for id_ in of} <= {named[path.stem]}, path.stem
+
+
+def test_a_notebook_that_is_shipped_nowhere_is_named(tmp_path):
+    for folder in ("quick", "overnight"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "shipped.yaml").write_text("01_one: overnight\n02_two: nightly\n")
+    assert parameters.file_of("shipped", "01_one", tmp_path) == tmp_path / "overnight/01_one.yaml"
+    for stem, says in (("02_two", "no preset 'nightly'"), ("03_three", "does not say at which preset 03_three ships")):
+        with pytest.raises(parameters.BadParameters, match=says):
+            parameters.file_of("shipped", stem, tmp_path)
+
+
 def test_every_preset_belongs_to_a_notebook():
     of_presets = {(path.parent.name, path.stem) for path in (REPOSITORY / "params").glob("*/*")}
     assert of_presets == {(preset, path.stem) for preset in PRESETS for path in NOTEBOOKS}

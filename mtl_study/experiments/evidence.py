@@ -402,16 +402,16 @@ def _published(tier: Tier, problem: str, seed: int, size: Size, store: RunStore)
 
 
 def verdicts(preset: str) -> str:
-    """What was decided when the preset's notebooks last ran, or else what ships of it, or of quick: how many of each
-    verdict, and a line for every one that is open, with what would settle it."""
-    ships = artifacts.REPOSITORY / "docs" / "report"
-    places = artifacts.folder(preset) / "claims.json", ships / f"{preset}.json", ships / "claims.json"
+    """What was decided when the preset's notebooks last ran, or else what ships, of this preset if there is anything:
+    how many of each verdict, and a line for every one that is open, with what would settle it."""
+    places = artifacts.folder(preset) / "claims.json", artifacts.REPOSITORY / "docs" / "report" / "claims.json"
     path = next((file for file in places if file.is_file()), None)
     if path is None:
         return f"No verdicts yet: `make reproduce PRESET={preset}` makes them."
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    every = json.loads(path.read_text(encoding="utf-8"))
+    rows = [row for row in every if row["preset"] == preset] or every
     counts = Counter(row["verdict"] for row in rows)
-    presets = listed(sorted({row.get("preset", preset) for row in rows}))
+    presets = listed(sorted({row["preset"] for row in rows}))
     lines = [f"Verdicts at {presets}, as {path} has them: {listed(f'{n} {verdict}' for verdict, n in counts.items())}."]
     return "\n".join([*lines, *(f"{row['id']}, open: {row['settles']}." for row in rows if row["verdict"] == "open")])
 

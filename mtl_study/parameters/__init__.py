@@ -28,6 +28,7 @@ __all__ = [
     "SCHEMAS",
     "BadParameters",
     "check",
+    "file_of",
     "folder_of",
     "for_experiment",
     "preset_values",
@@ -35,6 +36,10 @@ __all__ = [
     "seeds_of",
     "settings_of",
 ]
+
+SHIPPED = (
+    "shipped"  # in place of a preset: for each notebook the one that params/shipped.yaml names, whose numbers ship
+)
 
 INJECTED = "# Parameters\n"  # how the cell begins into which papermill writes what it was given
 
@@ -226,6 +231,22 @@ def folder_of(preset: str, params: Path = REPOSITORY / "params") -> Path:
             f"{', '.join(presets) or 'none'}."
         )
     return params / preset
+
+
+def need(preset: str, params: Path = REPOSITORY / "params") -> str:
+    """The name of a preset, or `SHIPPED`. Raises BadParameters if there is no such preset."""
+    return preset if preset == SHIPPED else folder_of(preset, params).name
+
+
+def file_of(preset: str, notebook: str, params: Path = REPOSITORY / "params") -> Path:
+    """That with a notebook's values at a preset, or at the one whose numbers ship (`SHIPPED`). Raises BadParameters
+    if params/shipped.yaml is missing, or has no preset for the notebook."""
+    if preset == SHIPPED:
+        named = preset_values(params / f"{SHIPPED}.yaml")
+        if notebook not in named:
+            raise BadParameters(f"{params / SHIPPED}.yaml does not say at which preset {notebook} ships.")
+        preset = folder_of(str(named[notebook]), params).name
+    return params / preset / f"{notebook}.yaml"
 
 
 def preset_values(path: Path) -> dict[str, Any]:

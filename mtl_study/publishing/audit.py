@@ -24,8 +24,9 @@ from mtl_study import artifacts, commands
 from mtl_study.analysis.frames import configuration
 from mtl_study.experiments.store import RunStore
 from mtl_study.paper import claims, rules
+from mtl_study.parameters import SHIPPED
 from mtl_study.publishing import excerpts, reproduce, retrain
-from mtl_study.publishing.reproduce import BadRequest, preset_folder
+from mtl_study.publishing.reproduce import BadRequest, need_preset
 from mtl_study.publishing.running import NotebookFailed
 from mtl_study.words import counted
 
@@ -138,12 +139,12 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser.add_argument("--claim", help="C3 or C3b: prints records, numbers per seed, rule and verdict")
     parser.add_argument("--runs", type=int, help="trains so many random shipped records again")
     parser.add_argument("--seed", type=int, help="which ones; default: others each time")
-    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--preset", default=SHIPPED, help="default: the one whose numbers ship")
     parser.add_argument("--store", type=Path, help="the folder of the run records, instead of the shipped ones")
     given = parser.parse_args(arguments)
     if not given.claim and not given.runs:
         raise BadRequest("Say what to audit: CLAIM=C3b, or RUNS=3.")
-    preset_folder(repository, given.preset)
+    need_preset(repository, given.preset)
     if given.claim:
         audit(repository, given.preset, given.claim, given.store)
     return retrain.again(given.store or repository / "results", given.runs, given.seed) if given.runs else 0

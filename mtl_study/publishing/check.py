@@ -20,6 +20,7 @@ from typing import Any, Literal
 from mtl_study.experiments import evidence
 from mtl_study.experiments.runs import machine
 from mtl_study.experiments.store import archived
+from mtl_study.parameters import SHIPPED
 from mtl_study.publishing.pages import Section
 from mtl_study.publishing.report import unfolded, words
 
@@ -48,24 +49,21 @@ class NothingShipped(ValueError):
     """There is nothing to compare the numbers of a preset with."""
 
 
-def need_shipped(repository: Path, preset: str) -> list[dict[str, Any]]:
-    """The shipped verdicts. Raises NothingShipped, with the preset that has some."""
+def need_shipped(repository: Path, preset: str = SHIPPED) -> list[dict[str, Any]]:
+    """The shipped verdicts. Raises NothingShipped: there are none, or the preset is another one."""
+    if preset != SHIPPED:
+        raise NothingShipped(f"there are no shipped numbers to check {preset} against, only those of PRESET={SHIPPED}.")
     path = repository / "docs" / "report" / "claims.json"
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise NothingShipped(f"there are no shipped numbers to check against: {path} ({error}).") from None
-    if presets := {row["preset"] for row in rows} - {preset}:
-        raise NothingShipped(
-            f"the shipped numbers are those of the preset {', '.join(sorted(presets))}; there are none to check "
-            f"{preset} against."
-        )
     return rows
 
 
-def differences(repository: Path, preset: str, shown: list[Section], folder: Path) -> list[Difference]:
+def differences(repository: Path, shown: list[Section], folder: Path) -> list[Difference]:
     """What differs from the shipped numbers in these sections. Raises NothingShipped."""
-    rows = {row["id"]: row for row in need_shipped(repository, preset)}
+    rows = {row["id"]: row for row in need_shipped(repository)}
     report = (repository / "REPORT.md").read_text(encoding="utf-8")
     known = Shipped.read(repository / "results")
     return [

@@ -2,7 +2,7 @@
 after the course, slides, a page per method, the other docs, the API of mtl_core and a search over all of them, as a
 folder that needs no network.
 
-    python -m mtl_study.publishing.edition --preset quick      writes artifacts/site/ from artifacts/quick/
+    python -m mtl_study.publishing.edition --preset shipped    writes artifacts/site/ from artifacts/shipped/
 """
 
 from __future__ import annotations
@@ -180,9 +180,9 @@ def _reachable(page: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit code: 1 where there is nothing to publish, 2 where there is no such preset."""
     parser = argparse.ArgumentParser(prog="edition", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--preset", default="quick", help="whose artifacts; default: quick")
+    parser.add_argument("--preset", default=parameters.SHIPPED, help="whose artifacts; default: shipped")
     given = parser.parse_args(arguments)
-    print(f"Open {write(parameters.folder_of(given.preset).name)}")
+    print(f"Open {write(parameters.need(given.preset))}")
     return 0
 
 

@@ -22,6 +22,7 @@ from mtl_core.names import nearest
 from mtl_study import artifacts, cells, commands
 from mtl_study.experiments import runner
 from mtl_study.paper import rules
+from mtl_study.parameters import SHIPPED
 from mtl_study.publishing import notebooks, report, reproduce, running
 from mtl_study.publishing.notebooks import NotebookNode
 from mtl_study.words import counted
@@ -115,7 +116,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     """Redraw one figure or table. Returns the exit code: 0; 1 where that failed; 2 where there is no such thing."""
     parser = argparse.ArgumentParser(prog="python -m mtl_study.publishing.excerpts", description="Redraw one figure.")
     parser.add_argument("name", help="of a figure or table: 01_figure_1")
-    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--preset", default=SHIPPED, help="default: the one whose numbers ship")
     parser.add_argument("--store", type=Path, help="the folder of the run records, instead of the preset's")
     given = parser.parse_args(arguments)
     begin = time.monotonic()

@@ -14,7 +14,7 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -30,20 +30,19 @@ from mtl_study.paper import answer, rules
 from mtl_study.paper.answer import Advice, Said
 from mtl_study.paper.claims import BARRED, COLUMNS, NOT_REPRODUCED, OPEN, REPRODUCED, remarks
 from mtl_study.paper.says import Says, says
+from mtl_study.parameters import SHIPPED
 from mtl_study.plots import explorer
 from mtl_study.publishing import notebooks
 from mtl_study.publishing.rendering import ALONE, TEMPLATES, Around, anchor, headed, markdown, size, table_anchor
-from mtl_study.words import described, minus, untagged
+from mtl_study.words import described, listed, minus, untagged
 
 DENSITY = 1.5  # pixels of a figure per pixel of a page
 VERSIONS_SHOWN = ("torch", "numpy", "scipy", "pandas")
 CLAIM = {"where", "paper", "ours", "rule", *COLUMNS}  # what is shown of a claim, and shipped
 TONES = {REPRODUCED: "yes", NOT_REPRODUCED: "no", OPEN: "open", BARRED: "barred"}  # of a verdict's badge
 MARKS = (".begun", artifacts.BY_HAND, ".ipynb", ".failed.ipynb")  # of a notebook's state, in artifacts/…/notebooks
-LONGER = "overnight"  # the preset whose verdicts are shown below those of quick
-AT_LENGTH = f"at {LONGER}"  # the name of that reading
-KEPT = Path("docs", "report", f"{LONGER}.json")
-READING = ("verdict", "estimate", "low", "high", "unit", "n", "why", "settles", "of")
+SHIPS = Path("docs", "report", "claims.json")  # the verdicts of the report
+READING = ("verdict", "estimate", "low", "high", "unit", "n", "why", "settles")
 WHEN = "%d %B %Y, %H:%M %Z"
 State = Literal["done", "failed", "stopped", "not run"]
 
@@ -56,14 +55,16 @@ class Unreadable(RuntimeError):
 class Picture:
     """A figure or a table: its files without suffix, and what its manifest says.
 
-    cell: the id of the cell that publishes it, "" where none names it. markdown: the rows of a table. size: width and
-    height of a figure on a page, in pixels. records: the places of the run records that it rests on."""
+    cell: the id of the cell that publishes it, "" where none names it. preset: that of its notebook. markdown: the rows
+    of a table. size: width and height of a figure on a page, in pixels. records: the places of the run records that it
+    rests on."""
 
     kind: Literal["figure", "table"]
     path: Path
     title: str
     caption: str
     commit: str
+    preset: str = ""
     cell: str = ""
     markdown: str = ""
     size: tuple[int, int] = (0, 0)
@@ -129,6 +130,11 @@ class Section:
         return artifacts.number_of(self.stem)
 
     @property
+    def preset(self) -> str:
+        """The preset that it was run at, which its pictures name."""
+        return next((picture.preset for picture in self.pictures), "")
+
+    @property
     def says(self) -> Says | None:
         """What the papers say about it."""
         return says(self.number)
@@ -138,16 +144,6 @@ class Section:
         """The claims that it judges, by verdict."""
         of = {verdict: [claim["id"] for claim in self.claims if claim["verdict"] == verdict] for verdict in TONES}
         return {verdict: ids for verdict, ids in of.items() if ids}
-
-    @property
-    def at_length(self) -> dict[str, list[str]]:
-        """The claims on which the longer preset says something else, by what it says."""
-        found: dict[str, list[str]] = {}
-        for claim in self.claims:
-            for other in claim["also"]:
-                if other["reading"] == AT_LENGTH and other["verdict"] != claim["verdict"]:
-                    found.setdefault(other["verdict"], []).append(claim["id"])
-        return found
 
     def code(self, cell: str) -> str:
         """The address of a cell on the page of this notebook, seen from index.html; "" where there is none."""
@@ -170,10 +166,8 @@ def sections(folder: Path, sources: list[Path]) -> list[Section]:
 def _section(folder: Path, stem: str, notebook: NotebookNode) -> Section:
     place, seconds, failure, executed = folder / "notebooks", None, "", ""
     state: State = "not run"
-    pictures, claims = (
-        _pictures(folder, notebook, artifacts.number_of(stem)),
-        with_longer(_claims(folder / "claims" / f"{stem}.json")),
-    )
+    pictures = _pictures(folder, notebook, artifacts.number_of(stem))
+    claims = _claims(folder / "claims" / f"{stem}.json")
     judged = notebooks.judged(notebook)
     missing = [id_ for id_ in judged if id_ not in {claim["id"] for claim in claims}]
     found, numbers = _findings(folder / "findings" / f"{stem}.json")
@@ -238,13 +232,13 @@ def _pictures(folder: Path, notebook: NotebookNode, number: str) -> list[Picture
             rows = untagged(path.read_text(encoding="utf-8")) if kind == "table" else ""
             width, height = size(path.read_bytes()) if kind == "figure" else (0, 0)
             note = _load(path.with_suffix(".json"))
-            texts = (note["title"], note["caption"], note["commit"], cell, rows)
+            texts = (note["title"], note["caption"], note["commit"], note["preset"], cell, rows)
             shown = (round(width / DENSITY), round(height / DENSITY))
             pictures.append(Picture(kind, path.with_suffix(""), *texts, shown, list(note.get("records", ()))))
         except FileNotFoundError:
             continue
         except (KeyError, TypeError):
-            raise Unreadable(f"{path.with_suffix('.json')} lacks title, caption or commit.") from None
+            raise Unreadable(f"{path.with_suffix('.json')} lacks title, caption, commit or preset.") from None
         except ValueError as error:
             raise Unreadable(f"{path}: {error}") from None
     return pictures
@@ -260,39 +254,19 @@ def _claims(path: Path) -> list[dict[str, Any]]:
     return claims
 
 
-def with_longer(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The claims of quick, each with what a longer preset says, where that is known, as one more reading."""
-    kept = {
-        row["id"]: {"reading": AT_LENGTH} | {name: row.get(name, "") for name in READING}
-        for row in _kept(artifacts.REPOSITORY)
-    }
-    return [
-        claim | {"also": [*claim["also"], kept[claim["id"]]]}
-        if claim["id"] in kept and claim["preset"] == "quick"
-        else claim
-        for claim in claims
-    ]
-
-
-def keep_verdicts(repository: Path) -> Path:
-    """Take the verdicts of the longer preset's artifacts into the file that the report has them from; those of
-    notebooks that it has not run stay.
-
-    Raises:
-        Unreadable: there are none, or they cannot be read.
-    """
-    folder = artifacts.root() / LONGER
-    if not (rows := [claim for one in sorted(folder.glob("claims/*.json")) for claim in _claims(one)]):
-        words = f"run `make reproduce PRESET={LONGER}` first, of one notebook with ONLY=08, for example."
-        raise Unreadable(f"{folder} has no verdicts: {words}")
-    kept = {row["id"]: row for row in (*_kept(repository), *rows)}
-    chosen = [{name: kept[id_].get(name, "") for name in ("id", *READING)} for id_ in sorted(kept)]
-    files.write_json(repository / KEPT, of_any_processor(chosen))
-    return repository / KEPT
-
-
-def _kept(repository: Path) -> list[dict[str, Any]]:
-    return _load(repository / KEPT) if (repository / KEPT).is_file() else []
+def beside_what_ships(section: Section) -> Section:
+    """With one more reading of each claim whose verdict ships at another preset: that one. Smoke is no evidence, and
+    is compared with nothing."""
+    path = artifacts.REPOSITORY / SHIPS
+    ships = {row["id"]: row for row in _load(path)} if path.is_file() else {}
+    claims = []
+    for claim in section.claims:
+        row = ships.get(claim["id"], claim)
+        if row["preset"] != claim["preset"] != artifacts.SMOKE:
+            other = {"reading": f"at {row['preset']}", "of": ""} | {name: row[name] for name in READING}
+            claim = claim | {"also": [*claim["also"], other]}
+        claims.append(claim)
+    return replace(section, claims=claims)
 
 
 def of_any_processor(value: Any) -> Any:
@@ -454,6 +428,8 @@ def trails(shown: Sequence[Section], folder: Path) -> dict[str, Trail]:
 def write_index(folder: Path, preset: str, sources: list[Path], around: Around = ALONE) -> None:
     """Bring claims.json and index.html up to date with what is in the folder."""
     shown = sections(folder, sources)
+    if preset != SHIPPED:
+        shown = list(map(beside_what_ships, shown))
     try:
         first = front(shown)
     except Unreadable as error:
@@ -478,6 +454,7 @@ def write_index(folder: Path, preset: str, sources: list[Path], around: Around =
     environment.filters["linked"] = with_links
     page = environment.get_template("index.html.j2").render(
         preset=preset,
+        scale=scale(preset, shown),
         around=around,
         front=first,
         sections=shown,
@@ -501,6 +478,19 @@ def write_index(folder: Path, preset: str, sources: list[Path], around: Around =
         },
     )
     files.write_atomically(folder / "index.html", page)
+
+
+def scale(preset: str, shown: Iterable[Section]) -> str:
+    """The preset of these sections; where it is each notebook's own, "quick, in notebooks 07 and 08 overnight"."""
+    by_preset: dict[str, list[str]] = {}
+    for section in shown:
+        if section.preset:
+            by_preset.setdefault(section.preset, []).append(section.number)
+    most, *others = sorted(by_preset, key=lambda one: -len(by_preset[one])) or [preset]
+    parts = [
+        f"in {'notebooks' if len(by_preset[one]) > 1 else 'notebook'} {listed(by_preset[one])} {one}" for one in others
+    ]
+    return ", ".join([most, *parts])
 
 
 def value(x: Any) -> str:

@@ -29,7 +29,7 @@ from mtl_study.parameters import BadParameters
 from mtl_study.publishing import calibration, notebooks, planned
 from mtl_study.publishing.calibration import Shape, Steps
 from mtl_study.publishing.planned import Config
-from mtl_study.publishing.reproduce import BadRequest, choose, preset_folder
+from mtl_study.publishing.reproduce import BadRequest, choose, need_preset
 from mtl_study.words import counted, listed
 
 GIB, HOUR = 2**30, 3600
@@ -114,10 +114,11 @@ def bytes_per_epoch(repository: Path) -> float:
 
 def read(repository: Path, preset: str, only: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The parameters of the notebooks, by name, in reading order. Raises BadRequest, with all that is wrong."""
-    folder, found, wrong = preset_folder(repository, preset), {}, []
+    need_preset(repository, preset)
+    found, wrong = {}, []
     for notebook in choose(notebooks.find(repository / "notebooks"), list(only)):
-        path = folder / f"{notebook.stem}.yaml"
         try:
+            path = parameters.file_of(preset, notebook.stem, repository / "params")
             found[notebook.stem] = parameters.preset_values(path)
         except BadParameters as error:
             wrong.append(str(error))

@@ -1,8 +1,7 @@
 """The one command: check the parameters, run the notebooks through papermill, gather what they leave.
 
     python -m mtl_study.publishing.reproduce --preset smoke --only 01      writes artifacts/smoke/
-    python -m mtl_study.publishing.reproduce --preset quick --report       writes REPORT.md from artifacts/quick/
-    python -m mtl_study.publishing.reproduce --verdicts                    keeps those of artifacts/overnight/ for it
+    python -m mtl_study.publishing.reproduce --preset shipped --report     writes REPORT.md from artifacts/shipped/
 
 A notebook that fails does not keep the others from running. Running again is cheap: the notebooks find the runs that
 they need in the run store.
@@ -44,10 +43,10 @@ def store_at(given: Path) -> str:
         raise BadRequest(f"STORE = {str(given)!r} {error}.") from None
 
 
-def preset_folder(repository: Path, preset: str) -> Path:
-    """That with its parameters. Raises BadRequest if there is no such preset."""
+def need_preset(repository: Path, preset: str) -> None:
+    """Raises BadRequest if there is no such preset."""
     try:
-        return parameters.folder_of(preset, repository / "params")
+        parameters.need(preset, repository / "params")
     except BadParameters as error:
         raise BadRequest(str(error)) from None
 
@@ -56,26 +55,28 @@ def plan(repository: Path, preset: str, only: list[str], overrides: dict[str, An
     """The notebooks to run, in reading order, with their parameters.
 
     Args:
+        preset: a folder of params; or `parameters.SHIPPED`, each notebook's own.
         only: numbers or names of notebooks; all where empty.
         overrides: values that replace the preset's, in those notebooks that have the parameter.
 
     Raises:
         BadRequest: with everything that is wrong, in one message.
     """
-    folder = preset_folder(repository, preset)
+    need_preset(repository, preset)
     problems, jobs = [], []
     for notebook in choose(notebooks.find(repository / "notebooks"), only):
-        path = folder / f"{notebook.stem}.yaml"
         try:
             notebooks.parameters(notebook)
+            path = parameters.file_of(preset, notebook.stem, repository / "params")
             values = parameters.preset_values(path)
         except BadParameters as error:
             problems.append(str(error))
             continue
         given = {**values, **{k: v for k, v in overrides.items() if k in values}}
-        problems += [f"{path}: {problem}." for problem in parameters.problems_of(notebook.stem, given, folder.parent)]
-        if values.get("preset", preset) != preset:
-            problems.append(f"{path}: preset is {values['preset']!r}, expected {preset!r}, the name of its folder.")
+        problems += [f"{path}: {problem}." for problem in parameters.problems_of(notebook.stem, given, path.parents[1])]
+        own = path.parent.name
+        if values.get("preset", own) != own:
+            problems.append(f"{path}: preset is {values['preset']!r}, expected {own!r}, the name of its folder.")
         jobs.append(Job(notebook, given))
     for name in overrides:
         if not problems and not any(name in job.values for job in jobs):
@@ -163,7 +164,7 @@ def conclude(preset: str, repository: Path, jobs: list[Job], code: int, check_sh
     """Say last what is wrong, and write it into summary.json and junit.xml. Returns the exit code."""
     folder, ran = artifacts.folder(preset), {job.notebook.stem for job in jobs}
     shown = [s for s in pages.sections(folder, notebooks.find(repository / "notebooks")) if s.stem in ran]
-    found = check.differences(repository, preset, shown, folder) if check_shipped else []
+    found = check.differences(repository, shown, folder) if check_shipped else []
     for section in (section for section in shown if section.state != "done" or section.missing):
         without = f" Without a verdict: {', '.join(section.missing)}." if section.missing else ""
         _say(f"✗ {section.stem}: {section.failure or section.state}{without}")
@@ -196,7 +197,8 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
         prog="python -m mtl_study.publishing.reproduce", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument(
-        "--preset", help="a folder of params/; default: smoke, and quick, whose numbers ship, with --check and --report"
+        "--preset",
+        help="a folder of params/, or (shipped, the default with --check and --report) the one whose numbers ship",
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="notebooks by number or name; default: all")
     parser.add_argument("--workers", type=_positive, help="training processes; default: one per core, or per GPU")
@@ -211,15 +213,10 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser.add_argument(
         "--report", action="store_true", help="run nothing; write REPORT.md from the preset's artifacts"
     )
-    parser.add_argument(
-        "--verdicts",
-        action="store_true",
-        help=f"run nothing; keep the verdicts of artifacts/{pages.LONGER} for the report",
-    )
     parser.add_argument("--drop", action="store_true", help="with --report: leave out what only the last report has")
     given = parser.parse_args(arguments)
     if given.preset is None:
-        given.preset = "quick" if given.check or given.report else "smoke"
+        given.preset = parameters.SHIPPED if given.check or given.report else artifacts.SMOKE
 
     if given.artifacts:
         os.environ["MTL_ARTIFACTS"] = os.path.abspath(os.path.expanduser(given.artifacts))  # for the kernels, too
@@ -235,12 +232,9 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
             raise BadRequest("ONLY is blank: name notebooks by number, such as 01, or leave it out for all of them.")
         overrides = {"store": store_at(given.store)} if given.store else {}
         if given.report:
-            preset_folder(repository, given.preset)
+            need_preset(repository, given.preset)
             sources = notebooks.find(repository / "notebooks")
             _say(f"Wrote {report.write_report(repository, given.preset, sources, given.drop)}")
-            return commands.PASSED
-        if given.verdicts:
-            _say(f"Wrote {pages.keep_verdicts(repository)}")
             return commands.PASSED
         jobs = plan(repository, given.preset, only, overrides)
         if given.check:

@@ -62,9 +62,11 @@ class NotebookFailed(RuntimeError):
 
 class ThisInterpreter(AsyncKernelManager):
     """Starts the kernel with the Python that runs now, not with another kernel of the machine. Its file is in the
-    folder `place` and is removed with it; `started` gets the manager itself."""
+    folder `place` and is removed with it; what the notebook leaves goes to `target`; `started` gets the manager
+    itself."""
 
     place: Path
+    target: Path
     started: list[ThisInterpreter]
 
     def __init__(self, **settings: Any) -> None:
@@ -73,7 +75,7 @@ class ThisInterpreter(AsyncKernelManager):
         self.started.append(self)
 
     async def _async_pre_start_kernel(self, **settings: Any) -> tuple[list[str], dict[str, Any]]:
-        environment = {**os.environ, **(settings.pop("env", None) or {}), artifacts.REPRODUCED: "1"}
+        environment = {**os.environ, **(settings.pop("env", None) or {}), artifacts.REPRODUCED: str(self.target)}
         return await super()._async_pre_start_kernel(**settings, env=environment)
 
 
@@ -107,6 +109,7 @@ def run(
         executed = scratch / job.notebook.name
         started: list[ThisInterpreter] = []
         reasons: list[str] = []
+        known = {"place": scratch, "target": folder.absolute(), "started": started}
         try:
             with _watched(started, limits, reasons), contextlib.closing(Lines(sys.stderr)) as lines:
                 papermill.execute_notebook(
@@ -114,7 +117,7 @@ def run(
                     executed,
                     parameters=job.values,
                     kernel_name="python3",
-                    kernel_manager_class=type("Kernel", (ThisInterpreter,), {"place": scratch, "started": started}),
+                    kernel_manager_class=type("Kernel", (ThisInterpreter,), known),
                     extra_arguments=["--log-level=CRITICAL"],  # of the kernel's remarks on itself, not of errors
                     cwd=repository,
                     progress_bar=False,

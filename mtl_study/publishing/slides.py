@@ -1,6 +1,6 @@
 """Slides for a talk, made of executed notebooks by nbconvert: reveal.js, formulas as MathML, nothing from a network.
 
-    python -m mtl_study.publishing.slides --preset quick      writes artifacts/slides/ from artifacts/quick/
+    python -m mtl_study.publishing.slides --preset shipped    writes artifacts/slides/ from artifacts/shipped/
 
 What is a slide is a rule, not a mark in a notebook. A heading begins one; where it is full, another begins under the
 same heading. A figure or a table has a slide to itself, with the sentences before it; where these ask for a guess, it
@@ -218,9 +218,9 @@ def listed(titles: Mapping[str, str]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns its exit code: 1 where nothing was executed, 2 where there is no such preset."""
     parser = argparse.ArgumentParser(prog="slides", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--preset", default="quick", help="whose executed notebooks; default: quick")
+    parser.add_argument("--preset", default=parameters.SHIPPED, help="whose executed notebooks; default: shipped")
     given = parser.parse_args(arguments)
-    preset = parameters.folder_of(given.preset).name
+    preset = parameters.need(given.preset)
     folder = artifacts.root() / preset / "notebooks"
     executed = {path.stem: path for path in sorted(folder.glob("*.ipynb")) if not path.name.endswith(FAILED)}
     if not executed:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from mtl_study import parameters
 from mtl_study.publishing import house, notebooks
 
 REGISTRY = "mtl_core.smtos"  # imports the files of its folder by their names
@@ -21,8 +22,8 @@ REGISTRY = "mtl_core.smtos"  # imports the files of its folder by their names
 def inputs(repository: Path, notebook: Path, preset: str) -> list[Path]:
     """The files that a notebook depends on at a preset, in order; all the records, where it reads any."""
     modules = imported(repository, notebooks.read(notebook))
-    found = {notebook, repository / "params" / preset / notebook.name.replace(".ipynb", ".yaml")}
-    found |= {repository / "constraints.txt"}
+    found = {notebook, repository / "constraints.txt"}
+    found |= {parameters.file_of(preset, notebook.stem, repository / "params")}
     for module in modules:
         path = repository.joinpath(*module.split("."))
         found.add(path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py")

@@ -258,7 +258,7 @@ def test_what_cannot_be_trained_is_refused_at_once(change, hint, tmp_path, capsy
 
 
 def test_it_says_what_is_decided_and_what_would_settle_the_rest(tmp_path, monkeypatch):
-    """The preset's own verdicts where its notebooks ran, else those of it that ship, else the report's."""
+    """The preset's own verdicts where its notebooks ran, else those of it that ship, else all that ship."""
     monkeypatch.setattr(evidence.artifacts, "REPOSITORY", tmp_path)
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
     assert evidence.verdicts("night").startswith("No verdicts yet")
@@ -266,15 +266,18 @@ def test_it_says_what_is_decided_and_what_would_settle_the_rest(tmp_path, monkey
         {"id": "C1", "verdict": "reproduced", "preset": "quick", "settles": ""},
         {"id": "C2a", "verdict": "open", "preset": "quick", "settles": "12 more seeds, 40 minutes"},
     ]
-    of_night = [{name: value for name, value in row.items() if name != "preset"} for row in rows]
     last = [rows[1] | {"preset": "night"}]
-    places = {"docs/report/claims.json": rows, "docs/report/night.json": of_night, "artifacts/night/claims.json": last}
-    for place, some in places.items():
+    ships, ran = "docs/report/claims.json", "artifacts/night/claims.json"
+    for place, some, says in (
+        (ships, rows, "at quick, 1 reproduced and 1 open."),
+        (ships, [rows[0], *last], "at night, 1 open."),
+        (ran, last, "at night, 1 open."),
+    ):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text(json.dumps(some))
         said = evidence.verdicts("night").splitlines()
-        assert said[0].endswith("1 open." if some is last else "1 reproduced and 1 open.") and place in said[0]
-        assert ("at quick" if some is rows else "at night") in said[0]
+        at, counts = says.split(", ")
+        assert said[0].startswith(f"Verdicts {at}, ") and said[0].endswith(f": {counts}") and place in said[0]
         assert said[1:] == ["C2a, open: 12 more seeds, 40 minutes."]
 
 

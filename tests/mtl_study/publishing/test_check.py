@@ -69,7 +69,7 @@ def test_numbers_are_held_against_the_shipped_verdicts_and_tables(house, monkeyp
         monkeypatch.setattr(check.Shipped, "strict", lambda *_: strict)
         path.write_text(json.dumps([{**whole, **ROW, **changed}]))
         shown = pages.sections(house.folder, house.sources)
-        return [(d.what, d.kind) for d in check.differences(house.repository, "quick", shown, house.folder)]
+        return [(d.what, d.kind) for d in check.differences(house.repository, shown, house.folder)]
 
     shipped.write_text(json.dumps([{**ROW, "preset": "quick"}]))
     assert found(True) == found(False) == []
@@ -84,10 +84,8 @@ def test_numbers_are_held_against_the_shipped_verdicts_and_tables(house, monkeyp
     assert found(True) == [("Numbers", "drift"), ("Figures", "drift")]  # one is new, the other is not made any more
     path.unlink()
     shown = pages.sections(house.folder, house.sources)
-    assert ("C12", "drift") in [
-        (d.what, d.kind) for d in check.differences(house.repository, "quick", shown, house.folder)
-    ]
-    with pytest.raises(check.NothingShipped, match="are those of the preset quick; there are none to check smoke"):
+    assert ("C12", "drift") in [(d.what, d.kind) for d in check.differences(house.repository, shown, house.folder)]
+    with pytest.raises(check.NothingShipped, match="no shipped numbers to check smoke against, only those of PRESET"):
         check.need_shipped(house.repository, "smoke")
 
 

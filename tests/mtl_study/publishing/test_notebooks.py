@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from mtl_study import artifacts, cells
+from mtl_study import artifacts, cells, parameters
 from mtl_study.artifacts import number_of
 from mtl_study.experiments.population import PopulationStore
 from mtl_study.experiments.runs import Run
@@ -23,8 +23,8 @@ REPOSITORY = artifacts.REPOSITORY
 NOTEBOOKS = notebooks.find(REPOSITORY / "notebooks")
 SHIPPED = REPOSITORY / "results"
 RECORDS = sorted(path for path in SHIPPED.rglob("*.jsonl") if path.stem not in NOT_RUNS)
-QUICK = reproduce.plan(REPOSITORY, "quick", [], {})
-ON_RECORDS = [job for job in QUICK if job.values.get("store") == SHIPPED.name]
+JOBS = reproduce.plan(REPOSITORY, parameters.SHIPPED, [], {})
+ON_RECORDS = [job for job in JOBS if job.values.get("store") == SHIPPED.name]
 # The quick one is the first, which trains; with all records one of those that judge.
 JUDGED = ("01", "02", "02b", "03", "04", "05", "05b", "05c", "07", "08")
 MARKS = {"00": [pytest.mark.training], "06": [pytest.mark.slow]}
@@ -252,12 +252,14 @@ def there():
 
 
 def reports(job, folder, monkeypatch):
-    """REPORT.md as this notebook alone gives it at quick, and as it is committed."""
+    """REPORT.md as this notebook alone gives it, and as it is committed."""
     monkeypatch.setenv("MTL_ARTIFACTS", str(folder / "artifacts"))
-    reproduce.run(job, REPOSITORY, artifacts.folder("quick"))
+    reproduce.run(job, REPOSITORY, artifacts.root() / parameters.SHIPPED)
     copy = folder / "repository"
     copy.mkdir()
-    return report.write_report(copy, "quick", [job.notebook]).read_text(), (REPOSITORY / "REPORT.md").read_text()
+    return report.write_report(copy, parameters.SHIPPED, [job.notebook]).read_text(), (
+        REPOSITORY / "REPORT.md"
+    ).read_text()
 
 
 def section(report, title):
@@ -292,41 +294,22 @@ def test_the_report_is_what_the_shipped_records_give(job, tmp_path, monkeypatch)
     assert ours and all(row in theirs for row in ours)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", ["07", "08"])
-def test_a_night_of_a_notebook_is_shipped_whole(number, tmp_path, monkeypatch):
-    """At overnight nothing is left to train, every claim is judged, and some are decided by runs of seven seeds."""
-    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
-    before, folder = there(), artifacts.folder("overnight")
-    (job,) = reproduce.plan(REPOSITORY, "overnight", [number], {})
-    reproduce.run(job, REPOSITORY, folder)
-    pages.write_index(folder, "overnight", [job.notebook])
-    assert there() == before
-    found = json.loads((folder / "claims.json").read_text())
-    decided = [claim for claim in found if claim["verdict"] in ("reproduced", "not reproduced")]
-    assert len(decided) >= 4 and {claim["verdict"] for claim in found} <= {"reproduced", "not reproduced", "open"}
-    assert [claim for claim in decided if claim["unit"] != "checks" and claim["n"] >= 7]
-    kept = {row["id"]: row for row in json.loads((REPOSITORY / pages.KEPT).read_text())}  # of `make verdicts`
-    assert {claim["id"]: claim["verdict"] for claim in found} == {c["id"]: kept[c["id"]]["verdict"] for c in found}
-    ours, theirs = ([of[c["id"]]["estimate"] or 0 for c in found] for of in ({c["id"]: c for c in found}, kept))
-    assert ours == pytest.approx(theirs, rel=0.01, abs=0.01)
-
-
 @pytest.mark.pinned
 @pytest.mark.slow
 def test_the_whole_report_is_what_the_shipped_records_give(tmp_path, monkeypatch):
     """From the first page to the last claim, word by word and in order; numbers to 1 %, or 0.01 where they are small,
     since the last digits of what is computed each time are those of one processor."""
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
-    for job in QUICK:
-        reproduce.run(job, REPOSITORY, artifacts.folder("quick"))
-    found = itertools.chain(*(artifacts.folder("quick").glob(f"{kind}/*.json") for kind in ("figures", "tables")))
+    folder = artifacts.root() / parameters.SHIPPED
+    for job in JOBS:
+        reproduce.run(job, REPOSITORY, folder)
+    found = itertools.chain(*(folder.glob(f"{kind}/*.json") for kind in ("figures", "tables")))
     made = [json.loads(path.read_text())["caption"] for path in found]
     assert len(made) > 100 and [text for text in made if len(text.split(" Data: ")[0].split()) > 60] == []
     copy = tmp_path / "repository"
     copy.mkdir()
     shutil.copy(REPOSITORY / "CITATION.cff", copy)
-    written = report.write_report(copy, "quick", [job.notebook for job in QUICK])
+    written = report.write_report(copy, parameters.SHIPPED, [job.notebook for job in JOBS])
     ours, theirs = (re.sub(r"Code at commit .*", "", path.read_text()) for path in (written, REPOSITORY / "REPORT.md"))
     assert NUMBER.sub("#", ours).splitlines() == NUMBER.sub("#", theirs).splitlines()
     values = [[float(x.replace(",", "").replace("−", "-")) for x in NUMBER.findall(text)] for text in (ours, theirs)]
@@ -349,7 +332,7 @@ def test_every_verdict_of_the_report_is_explained_in_a_section_and_counted():
     rows = [re.match(r"\| \[(.*?)\]", row)[1] for row in verdicts(report)]
     judged = r"^#### (.+)\n\n\*\*(?:Reproduced|Not reproduced|Open|Cannot be judged)\*\*"
     assert rows == re.findall(judged, report, re.MULTILINE)
-    assert {number_of(job.notebook.stem) for job in QUICK} <= set(
+    assert {number_of(job.notebook.stem) for job in JOBS} <= set(
         re.findall(r"^## (\d\d[a-z]?) ·", report, re.MULTILINE)
     )
     shipped = json.loads((REPOSITORY / "docs/report/claims.json").read_text())

@@ -1,5 +1,6 @@
 """Pages and REPORT.md from artifacts that are whole, damaged or incomplete: they tell which, and lose nothing."""
 
+import dataclasses
 import html
 import io
 import json
@@ -11,7 +12,7 @@ import PIL.Image
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from mtl_study import artifacts
+from mtl_study import artifacts, parameters
 from mtl_study.paper import answer, claims, rules
 from mtl_study.publishing import notebooks, pages, report
 from tests.mtl_study.publishing import crawl
@@ -59,42 +60,40 @@ def test_verdicts_as_data_are_the_same_on_every_processor(house):
         assert next(row for row in found if row["id"] == rows[0]["id"])["estimate"] == 0.3333333333
 
 
-def test_a_longer_presets_verdicts_are_kept_and_shown_below_those_of_quick(house, monkeypatch):
+def test_a_page_shows_beside_a_verdict_the_one_that_ships_at_another_preset(house, monkeypatch):
+    """Below it, with its preset; not where it ships at this one, and not at smoke, which is no evidence."""
     monkeypatch.setattr(artifacts, "REPOSITORY", house.repository)
-    with pytest.raises(pages.Unreadable, match="make reproduce PRESET=overnight"):
-        pages.keep_verdicts(house.repository)
-    (row,) = json.loads((house.folder / "claims/02_proofs.json").read_text())
-    found = {"verdict": "not reproduced", "estimate": -3.4 - 1e-13, "low": -4.5, "high": -2.3, "unit": "points", "n": 7}
-    at_night = artifacts.root() / "overnight/claims"
-    at_night.mkdir(parents=True)
-    (at_night / "02_proofs.json").write_text(
-        json.dumps([row | found | {"preset": "overnight", "why": "below 0", "of": "R18"}])
-    )
-    kept = pages.keep_verdicts(house.repository)
-    assert json.loads(kept.read_text()) == [
-        {"id": "C12"} | found | {"estimate": -3.4, "why": "below 0", "settles": "", "of": "R18"}
-    ]
-    text, page = house.report().read_text(), house.index()
-    said = "at overnight: not reproduced, R18 with −3.40 points (−4.50 to −2.30)"
-    assert f"**Reproduced**, every check passed; {said}." in text and said in page
-    assert "Other verdicts at *overnight*: 1 not reproduced ([C12](#c12))." in text
-    assert "Other verdicts at overnight: 1 not reproduced" in page
-    (at_night / "02_proofs.json").rename(at_night / "01_lines.json")
-    other = {"id": "C1a", "verdict": row["verdict"], "estimate": None, "low": None, "high": None, "unit": "checks"}
-    (at_night / "01_lines.json").write_text(json.dumps([row | other | {"preset": "overnight"}]))
-    assert [row["id"] for row in json.loads(pages.keep_verdicts(house.repository).read_text())] == ["C12", "C1a"]
+    house.report()
+    ships = house.repository / pages.SHIPS
+    (row,) = json.loads(ships.read_text())
+    assert "at quick: " not in house.index()
+    found = {"verdict": "not reproduced", "estimate": -3.4, "low": -4.5, "high": -2.3, "unit": "points", "n": 7}
+    ships.write_text(json.dumps([row | found | {"preset": "overnight", "why": "below 0", "also": [{"reading": "x"}]}]))
+    says = "at overnight: not reproduced, −3.40 points (−4.50 to −2.30)"
+    assert says in house.index() and "at overnight" not in house.report().read_text()
+    ships.write_text(json.dumps([row | found | {"preset": "overnight", "why": "below 0"}]))
+    pages.write_index(house.folder, parameters.SHIPPED, house.sources)
+    assert "at overnight" not in (house.folder / "index.html").read_text()  # it is what will ship
+    (section,) = (one for one in pages.sections(house.folder, house.sources) if one.claims)
+    for preset, readings in (("quick", 1), ("overnight", 0), ("smoke", 0)):
+        claims = [claim | {"preset": preset} for claim in section.claims]
+        (shown,) = pages.beside_what_ships(dataclasses.replace(section, claims=claims)).claims
+        assert len(shown["also"]) == readings
 
 
-def test_a_verdict_that_is_the_same_at_length_is_not_listed_again(house, monkeypatch):
-    monkeypatch.setattr(artifacts, "REPOSITORY", house.repository)
-    (row,) = json.loads((house.folder / "claims/02_proofs.json").read_text())
-    kept = house.repository / pages.KEPT
-    kept.parent.mkdir(parents=True)
-    kept.write_text(json.dumps([row | {"why": "as at quick"}]))
+def test_the_report_says_at_which_preset_a_notebook_was_run(house):
+    """Also where each has its own."""
     text = house.report().read_text()
-    assert "at overnight: reproduced, as at quick" in text and "Other verdicts" not in text
-    assert pages.with_longer([row | {"preset": "smoke"}])[0]["also"] == []  # smoke is no evidence, and shows none
-    assert [one["verdict"] for one in pages.with_longer([row])[0]["also"]] == ["reproduced"]
+    assert text.startswith("# What we measured: preset quick\n") and text.count(" · Preset: quick\n") == 2
+    for path in house.folder.glob("*/02_*.json"):
+        note = json.loads(path.read_text())
+        if "preset" in note:
+            path.write_text(json.dumps(note | {"preset": "overnight"}))
+    text = report.write_report(house.repository, "quick", house.sources).read_text()
+    assert text.startswith("# What we measured: preset quick, in notebook 02 overnight\n")
+    assert text.count(" · Preset: quick\n") == text.count(" · Preset: overnight\n") == 1
+    pages.write_index(house.folder, parameters.SHIPPED, house.sources)
+    assert "preset <b>quick, in notebook 02 overnight</b>" in (house.folder / "index.html").read_text()
 
 
 def test_a_report_of_incomplete_artifacts_is_refused_by_name_and_nothing_is_removed(house):
