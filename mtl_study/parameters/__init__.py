@@ -242,9 +242,10 @@ def file_of(preset: str, notebook: str, params: Path = REPOSITORY / "params") ->
     """That with a notebook's values at a preset, or at the one whose numbers ship (`SHIPPED`). Raises BadParameters
     if params/shipped.yaml is missing, or has no preset for the notebook."""
     if preset == SHIPPED:
-        named = preset_values(params / f"{SHIPPED}.yaml")
+        path = params / f"{SHIPPED}.yaml"
+        named = preset_values(path) if path.is_file() else {}
         if notebook not in named:
-            raise BadParameters(f"{params / SHIPPED}.yaml does not say at which preset {notebook} ships.")
+            raise BadParameters(f"{path} {'does not say' if named else 'should say'} at which preset {notebook} ships.")
         preset = folder_of(str(named[notebook]), params).name
     return params / preset / f"{notebook}.yaml"
 

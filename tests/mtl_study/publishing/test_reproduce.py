@@ -382,10 +382,24 @@ def test_a_report_of_what_was_never_run_says_what_to_run(toy, capsys):
     assert "make reproduce PRESET=quick" in capsys.readouterr().out
 
 
-def test_only_quick_has_shipped_numbers_to_check(toy, capsys):
-    """With no preset named, the check takes it."""
-    assert reproduce.main(["--check"], toy) == commands.REFUSED
-    assert "'quick'" in capsys.readouterr().out
+def test_each_notebook_ships_at_a_preset_of_its_own(toy, capsys):
+    """All go to one folder, from which the report comes; they can be checked, and are where no preset is named."""
+    to, ships = ("--artifacts", str(toy / "out")), toy / "params/shipped.yaml"
+    assert reproduce.main(["--preset", "shipped", *to], toy) == commands.REFUSED
+    assert f"{ships} should say at which preset 01_toy ships." in capsys.readouterr().out
+    ships.write_text("01_toy: smoke\n")
+    assert reproduce.main(["--check", *to], toy) == commands.REFUSED
+    assert "there are no shipped numbers to check against" in capsys.readouterr().out
+    assert reproduce.main(["--preset", "shipped", *to], toy) == 0
+    assert (toy / "out/shipped/figures/01_line.png").exists() and not (toy / "out/smoke").exists()
+    manifest = json.loads((toy / "out/shipped/figures/01_line.json").read_text())
+    assert manifest["preset"] == "smoke" and manifest["changed"] == []
+    assert reproduce.main(["--report", *to], toy) == 0
+    assert (toy / "REPORT.md").read_text().startswith("# What we measured: preset smoke\n")
+    assert reproduce.main(["--check", *to], toy) == 0
+    assert "Checked against the shipped numbers: all are the same." in capsys.readouterr().out
+    assert reproduce.main(["--check", "--preset", "smoke", *to], toy) == commands.REFUSED
+    assert "no shipped numbers to check smoke against, only those of PRESET=shipped." in capsys.readouterr().out
 
 
 def test_figures_and_tables_come_in_the_order_of_their_notebook(tmp_path):
