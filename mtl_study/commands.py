@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec
@@ -10,7 +11,7 @@ from typing import NoReturn, ParamSpec
 from mtl_core.files import CannotWrite
 from mtl_study import artifacts
 
-PASSED, FAILED, REFUSED, DRIFTED, INTERRUPTED = 0, 1, 2, 3, 130
+PASSED, FAILED, REFUSED, DRIFTED, INTERRUPTED, UNHEARD = 0, 1, 2, 3, 130, 141
 P = ParamSpec("P")
 Errors = tuple[type[Exception], ...]
 
@@ -39,6 +40,13 @@ def ends(refused: Errors = (), failed: Errors = ()) -> Callable[[Callable[P, int
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Starts a command of the repository, and ends the program with its code."""
+    """Starts a command of the repository, and ends the program with its code; quietly where whoever reads along has
+    gone, as `head` does."""
     artifacts.need_checkout()
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = UNHEARD
+    sys.exit(code)

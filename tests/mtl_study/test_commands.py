@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -64,3 +66,14 @@ def test_every_command_of_publishing_is_started_so() -> None:
         if "__main__" in path.read_text(encoding="utf-8")
     ]
     assert len(started) > 10 and all(end.endswith("\n    commands.run(main)\n") for end in started)
+
+
+@pytest.mark.parametrize("lines", [1, 20_000])
+def test_a_command_ends_quietly_where_its_reader_has_gone(lines: int) -> None:
+    """As under `| head`: while it prints, or with what is printed last."""
+    says = f"from mtl_study import commands; commands.run(lambda: print('a line\\n' * {lines}))"
+    command = subprocess.Popen([sys.executable, "-c", says], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert command.stdout is not None and command.stderr is not None
+    command.stdout.close()
+    assert (command.stderr.read(), command.wait()) == (b"", commands.UNHEARD)
+    command.stderr.close()
