@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,6 +88,27 @@ def plain_log_ticks(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def thin_labels(figure: Figure) -> None:
+    """Fewer ticks on an axis of numbers whose labels touch: of a linear one, or of a logarithmic one its decades."""
+    figure.draw_without_rendering()
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        locator = axis.get_major_locator()
+        if isinstance(locator, LogLocator) and _labels_touch(axis):
+            locator.set_params(subs=(1,))
+        for bins in range(8, 1, -1):
+            if isinstance(locator, MaxNLocator) and _labels_touch(axis):
+                locator.set_params(nbins=bins)
+
+
+def _labels_touch(axis: Axis) -> bool:
+    low, high = sorted(axis.get_view_interval())
+    labels = [
+        one for at, one in zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=False) if low <= at <= high
+    ]
+    boxes = [one.get_window_extent().padded(0.15 * float(one.get_fontsize())) for one in labels if one.get_text()]
+    return any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
 
 
 def mean_and_sd(over_seeds: Any) -> tuple[Any, Any]:
@@ -285,6 +307,7 @@ def publish(
     from IPython.display import Markdown, display
 
     figure = figure_of(ax)
+    thin_labels(figure)
     text = _with_data(str(figure.get_label()), data)
     save_figure(figure, name, preset, title, text, data)
     if live:

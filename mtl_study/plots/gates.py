@@ -133,9 +133,10 @@ def gates(per_seed: pd.DataFrame, duties: Sequence[float], levels: Mapping[str, 
             canvas.strip(left, place + 0.2 * (j - 1), values, colour, marker, upright=True, half=0.07, label=said)
     for (name, level), style in zip(levels.items(), ("--", ":", "-."), strict=False):
         left.axhline(level, color=INK, linewidth=0.9, linestyle=style, label=name)
-    left.set_xticks(range(len(duties)), [f"{100 * duty:g} % of the steps" for duty in duties])
+    left.set_xticks(range(len(duties)), [f"{100 * duty:g} %" for duty in duties])
+    left.set_xlabel("share of the steps")
     left.set_ylabel("Δm, % (higher is better)")
-    canvas.legend(left, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
+    canvas.legend(left, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
     canvas.despine(left)
     pairs = [(duty, other) for duty in duties for other in ("random", "cosine")]
     names = []

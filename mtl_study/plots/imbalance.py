@@ -16,7 +16,7 @@ from mtl_study.teaching.landscape import Walks
 from mtl_study.words import listed, number
 
 EXTENT = 11  # of the landscape, to all sides
-ANGLES = {30: "center", 60: "center", 90: "bottom", 150: "top"}  # in degrees, and where its line is named
+ANGLES = (30, 60, 90, 150)  # in degrees
 RULES = {"nash exact": "nash_mtl", "nash released": "nash_mtl"}  # names of rules that are not the key of a method
 
 
@@ -29,8 +29,8 @@ def _arm(smto: str, c: float, reading: str) -> str:
 
 
 def reached(tables: Mapping[str, pd.DataFrame]) -> np.ndarray:
-    """Starts that reach the optimum: a row per method with its options, a column per weight and step size, a panel per
-    precision.
+    """Starts that reach the optimum: a row per method with its options, a column per weight and step size, the
+    precisions one below the other.
 
     Args:
         tables: `grid.reached` by precision.
@@ -43,8 +43,7 @@ def reached(tables: Mapping[str, pd.DataFrame]) -> np.ndarray:
     )
     weights, rates = sorted(set(first.weight)), sorted(set(first.lr))
     columns = len(weights) * len(rates)
-    width, height = 2.2 + 0.34 * columns * len(tables), 0.26 * len(arms) + 1.5
-    _, axes = canvas.grid_of_axes(1, [1] * len(tables), max(width, 5.0), height)
+    _, axes = canvas.grid_of_axes(len(tables), [1], max(2.2 + 0.34 * columns, 5.0), 0.26 * len(arms) + 1.5)
     for ax, (precision, table) in zip(axes.flat, tables.items(), strict=True):
         by_arm = table.set_index(["smto", "c", "reading", "weight", "lr"]).reached
         counts = np.array([[[by_arm[(*arm, w, lr)] for lr in rates] for w in weights] for arm in arms])
@@ -56,8 +55,7 @@ def reached(tables: Mapping[str, pd.DataFrame]) -> np.ndarray:
             ax.axvline(k * len(rates) - 0.5, color="white", linewidth=3)
         ax.set_xticks(range(columns), [f"{lr:g}" for lr in rates] * len(weights), rotation=90, fontsize=8)
         ax.set_xlabel("step size")
-        names = [_arm(*arm) for arm in arms] if ax is axes.flat[0] else []
-        ax.set_yticks(range(len(arms)) if names else [], names, fontsize=8.5)
+        ax.set_yticks(range(len(arms)), [_arm(*arm) for arm in arms], fontsize=8.5)
         for k, weight in enumerate(weights):
             x = (k + 0.5) * len(rates) - 0.5
             ax.text(x, -0.65, f"{weight:g} : {1 - weight:g}", ha="center", va="bottom", fontsize=8.5)
@@ -149,10 +147,11 @@ def kappas(table: pd.DataFrame) -> np.ndarray:
             ax.plot(some.ratio, some.kappa, marker, color=colour, markersize=3.5, alpha=0.55, label=name)
         if tasks == 2:
             ratios = np.geomspace(1, max(20.0, part.ratio.max()), 200)
-            for angle, where in ANGLES.items():
+            for angle in ANGLES:
                 values = imbalance.kappa(ratios, np.full_like(ratios, np.cos(np.deg2rad(angle))))
                 ax.plot(ratios, values, color=VERMILION, linewidth=1.2, label="formula")
-                ax.annotate(f"{angle}°", (ratios[-1], values[-1]), fontsize=8, va=where, color=VERMILION)
+                at, side = (len(ratios) - 1, "left") if angle <= 90 else (int(np.argmin(abs(values - 0.2))), "right")
+                ax.annotate(f"{angle}°", (ratios[at], values[at]), fontsize=8, ha=side, va="center", color=VERMILION)
         ax.set_xscale("log")
         canvas.plain_log_ticks(ax.xaxis)
         ax.set_ylim(0, 1.03)

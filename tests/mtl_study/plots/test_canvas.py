@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 import pytest
+from matplotlib.ticker import MaxNLocator
 
 from mtl_study import artifacts, look
 from mtl_study.analysis import alignment
@@ -25,6 +26,28 @@ def overlapping_labels(figure):
             if abs(a.x1 - b.x1) < line if one.get_rotation() else a.overlaps(b):
                 found.append((one.get_text(), other.get_text()))
     return found
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_labels_of_numbers_that_touch_are_thinned(log, tmp_path, monkeypatch):
+    """Where a figure is published; those that have room stay, and names are left alone."""
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
+    figure, (narrow, wide, named) = canvas.figure(14, 2, 3, width_ratios=[1, 5, 1])
+    for ax in (narrow, wide):
+        ax.set(xlim=(1, 1000) if log else (-0.012, 0.012), yticks=[])
+        ax.xaxis.set_major_locator(MaxNLocator(8))
+        if log:
+            ax.set_xscale("log")
+            canvas.plain_log_ticks(ax.xaxis)
+    named.set_xticks(range(8), ["a long name"] * 8)
+    figure.draw_without_rendering()
+    places = list(wide.get_xticks())
+    assert len(overlapping_labels(figure)) > 7
+    canvas.publish(narrow, "01_x", "order", "Title")
+    assert {one for pair in overlapping_labels(figure) for one in pair} == {"a long name"}
+    assert list(wide.get_xticks()) == places and len(narrow.get_xticks()) < len(places)
+    if log:
+        assert {"1", "10", "100"} <= {label.get_text() for label in narrow.get_xticklabels()}
 
 
 def test_a_band_is_the_mean_and_one_standard_deviation_between_seeds():
