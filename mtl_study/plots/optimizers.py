@@ -194,6 +194,7 @@ def preferences(best: pd.DataFrame, tasks: Sequence[str], ax: Axes | None = None
     and a line between the means of the ends. Of `confounds.at_best` of `confounds.preferences`, of two tasks."""
     ax = canvas.figure(6.2, 3.8)[1] if ax is None else ax
     x, y = tasks
+    ends, names, colours = [], [], []
     for optimizer, rows in best.groupby("optimizer", sort=False):
         colour, marker = OPTIMIZER[str(optimizer)]
         face = colour if rows.inside.all() else "none"
@@ -201,23 +202,16 @@ def preferences(best: pd.DataFrame, tasks: Sequence[str], ax: Axes | None = None
         of = rows.groupby("smto", sort=False)[[x, y]]
         mean, low, high = of.mean(), of.min(), of.max()
         ax.plot(mean[x], mean[y], "-", color=colour, linewidth=1.2)
-        for name, end in mean.iterrows():  # outside the dots, away from the line
-            right = end[x] >= mean[x].mean()
-            ax.annotate(
-                str(name),
-                ((high if right else low)[x][name], end[y]),
-                xytext=(8 if right else -8, 0),
-                textcoords="offset points",
-                ha="left" if right else "right",
-                va="center",
-                fontsize=8,
-                color=colour,
-            )
+        right = mean[x] >= mean[x].mean()  # outside the dots, away from the line
+        ends += list(zip(high[x].where(right, low[x]), mean[y], strict=True))
+        names += list(map(str, mean.index))
+        colours += [colour] * len(mean)
     ax.margins(x=0.3)
     ax.set_xlabel(f"gain in {x}, % (higher is better)")
     ax.set_ylabel(f"gain in {y}, % (higher is better)")
     canvas.despine(ax, "both")
     canvas.legend_right(ax)
+    canvas.label_points(ax, ends, names, colours, avoid=best[[x, y]], fontsize=8)
     canvas.caption(
         ax,
         f"The uniform loss with the weights {x} : {y} on its losses, each at its best step size: gains over "

@@ -2,6 +2,8 @@
 
 from types import SimpleNamespace
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -619,7 +621,10 @@ def test_preferences_and_muon_in_words_and_in_a_figure():
     assert list(of_sgd.get_xdata()) == [9, 10, -7, -6] and of_adam.get_markerfacecolor() == "none"
     assert list(line.get_xdata()) == [9.5, -6.5] and list(line.get_ydata()) == [-0.5, 5.5]
     assert [text.get_text() for text in ax.texts][:2] == ["0.9 : 0.1", "0.1 : 0.9"]
-    assert [(text.xy[0], text.get_ha()) for text in ax.texts][:2] == [(10, "left"), (-7, "right")]  # beyond all dots
+    named = [text for text in ax.texts if text.get_text()]
+    assert [text.xy[0] for text in named][:2] == [10, -7]  # beyond all dots
+    boxes = [text.get_window_extent() for text in named]
+    assert len(boxes) == 4 and not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
     muon = pd.DataFrame(
         [("cagrad", s, 2.0, 5.0, -3.0) for s in (1, 2)], columns=["smto", "seed", "gain", "gain_alone", "interaction"]
     )
