@@ -1,8 +1,7 @@
 """The checks of notebook 07 pass where theory holds, and each fails in a world in which its claim does not."""
 
-from types import SimpleNamespace
-
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
