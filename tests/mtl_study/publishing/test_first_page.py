@@ -3,9 +3,7 @@
 import json
 import re
 
-import yaml
-
-from mtl_study import artifacts
+from mtl_study import artifacts, parameters
 from mtl_study.paper import answer, conclusions
 from mtl_study.publishing import report
 
@@ -103,7 +101,7 @@ def test_the_first_page_of_the_report_says_what_its_sections_say():
         ("08_imbalance", "Digits in notebooks 07 and 08", "digits"),
         ("08_imbalance", "Streets in notebook 08", "streets"),
     ):
-        details = yaml.safe_load((artifacts.REPOSITORY / f"params/quick/{notebook}.yaml").read_text())["details"]
+        details = parameters.preset_values(parameters.file_of(parameters.SHIPPED, notebook))["details"]
         of_runs = details[name] if name else details
         (line,) = (line for line in basis if line.startswith(f"{kind}: {of_runs['train_size']:,} "))
         assert f"{of_runs['epochs']} epochs (the paper: " in line and f"batch {of_runs['batch_size']}, " in line
