@@ -37,9 +37,7 @@ __all__ = [
     "settings_of",
 ]
 
-SHIPPED = (
-    "shipped"  # in place of a preset: for each notebook the one that params/shipped.yaml names, whose numbers ship
-)
+SHIPPED = "shipped"  # asked for as a preset: for each notebook the one that params/shipped.yaml names
 
 INJECTED = "# Parameters\n"  # how the cell begins into which papermill writes what it was given
 

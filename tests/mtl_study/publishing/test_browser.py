@@ -1,6 +1,6 @@
 """The pages in Chromium, without a network: what a reader sees of index.html and of every notebook.
 
-Those in artifacts/smoke or artifacts/quick, made again with the code of today; where there are none all notebooks are
+Those in artifacts/smoke or artifacts/shipped, made again with the code of today; where there are none all notebooks are
 run at smoke first.
 """
 
@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str, rendered: C
 
 def make_pages(place: Path, rendered: Callable[[Path], None]) -> int:
     made, sources = artifacts.REPOSITORY / "artifacts", notebooks.find(artifacts.REPOSITORY / "notebooks")
-    preset = next((name for name in ("smoke", "quick") if (made / name / "index.html").exists()), "")
+    preset = next((name for name in ("smoke", "shipped") if (made / name / "index.html").exists()), "")
     if not preset:
         return reproduce.main(["--preset", "smoke", "--artifacts", str(place), "--store", str(place.parent / "store")])
     shutil.copytree(made / preset, place / preset)
