@@ -366,17 +366,17 @@ def findings(
 
 def _of_imgrad(walks: Mapping[str, Walks], apart: pd.DataFrame) -> Sentence:
     """IMGrad against CAGrad, on the landscape and, where there are runs, in training."""
-    ahead, explained, full = dict[str, str](), [], dict[str, str]()
+    more, fewer, explained, full = dict[str, str](), dict[str, str](), [], dict[str, str]()
     for precision, these in walks.items():
         reached = grid.reached(these)
         cells, shares = grid.contest(reached), grid.explained(reached)
-        more, fewer = int((cells.ahead > cells.behind).sum()), int((cells.ahead < cells.behind).sum())
-        ahead[precision] = f"{more} of {counted(len(cells), 'cell')} and from fewer in {fewer}"
+        more[precision] = f"{(cells.ahead > cells.behind).sum()} of {counted(len(cells), 'cell')}"
+        fewer[precision] = f"{(cells.ahead < cells.behind).sum()}"
         full[precision] = f"{int((cells.behind == len(grid.STARTS)).sum())} of {counted(len(cells), 'cell')}"
         explained.append(f"{_share(shares['step size'])} and {_share(shares['method'])} ({precision})")
     said = (
         "On the landscape with unequal weights IMGrad reaches the optimum from more starts than CAGrad in "
-        f"{_by_precision(ahead)}"
+        f"{_by_precision(more)}, from fewer in {_by_precision(fewer)}"
     )
     equal, best = (_leads(apart[of]) for of in (apart.c != BEST, apart.c == BEST))
     if not equal:
@@ -461,9 +461,15 @@ def _of_progress(over: pd.DataFrame) -> Iterator[Sentence]:
     found = "the more even, the better" if rho.high < 0 else "the less even, the better" if rho.low > 0 else "open"
     yield Sentence(
         f"Over {int(over.methods.max())} methods the rank correlation of Δm with the gap in progress between tasks is "
-        f"{bounded(*rho[:3], digits=2)}: {found}.",
-        f"within the better half of the methods it is {bounded(*t_interval(over['better gap'])[:3], digits=2)}.",
+        f"{_correlation(rho)}: {found}.",
+        f"within the better half of the methods it is {_correlation(t_interval(over['better gap']))}.",
     )
+
+
+def _correlation(over_seeds: Interval) -> str:
+    """Its mean and interval, as far as a correlation can be."""
+    mean, low, high = (min(max(value, -1.0), 1.0) for value in over_seeds[:3])
+    return bounded(mean, low, high, digits=2)
 
 
 def _of_gates(per_seed: pd.DataFrame, duties: Sequence[float], always: float) -> Sentence:

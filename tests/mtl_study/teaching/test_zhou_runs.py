@@ -185,7 +185,8 @@ def test_what_was_found_is_said_with_what_speaks_against_it():
     apart["difference"] = apart.difference.where(apart.c != BEST, 3.0)
     imgrad, repairs, ratio, progress, gates, judged = found(hurt, of_steps(), apart)
     assert (
-        "in 0 of 1 cell and from fewer in 0 (float64). In training at equal c IMGrad minus CAGrad is +0.5" in imgrad[0]
+        "in 0 of 1 cell (float64), from fewer in 0 (float64). In training at equal c IMGrad minus CAGrad is +0.5"
+        in imgrad[0]
     )
     assert "no failure" in repairs[0] and "at 2.0 % of these looks" in repairs[1]
     assert (
@@ -194,7 +195,7 @@ def test_what_was_found_is_said_with_what_speaks_against_it():
     )
     assert "and Adam's steps, which move the network, hurt one at 20.1 % and 10.0 %, those of the uniform" in repairs[1]
     assert progress[0].startswith("Over 10 methods the rank correlation of Δm with the gap in progress")
-    assert progress[0].endswith("is −0.55 (−1.19 to +0.09): open.") and "it is +0.05 (" in progress[1]
+    assert progress[0].endswith("is −0.55 (−1.00 to +0.09): open.") and "it is +0.05 (" in progress[1]
     assert "on CL_RR, by a factor of 4.3." in ratio[0] and ratio[1].endswith(" 2.5 is left of it.")
     assert "gains +2.0 (+2.0 to +2.0) and +2.0 (+2.0 to +2.0) points of Δm over acting at random" in gates[0]
     assert (
@@ -215,7 +216,7 @@ def test_what_was_found_is_said_with_what_speaks_against_it():
     one = found(hurt, of_steps(), apart[apart.seed == 1])[0]  # one seed has no interval
     assert "+0.5 points on q; on CL_RR and q it is open whether that is less than 2 points; each" in one[0]
     told = found(hurt.assign(repairs=[2, 1]), of_steps().iloc[:0], differences()[:0])
-    assert told[0][0].endswith("in 0 of 1 cell and from fewer in 0 (float64).") and told[0][1].startswith(
+    assert told[0][0].endswith("in 0 of 1 cell (float64), from fewer in 0 (float64).") and told[0][1].startswith(
         "of the variance between cells"
     )
     assert told[1] == (
