@@ -103,8 +103,10 @@ def execution(preset: str) -> Execution:
 
 
 def folder(preset: str) -> Path:
-    """The folder of one preset's artifacts, or that of what was begun at this preset, or by `make reproduce`."""
-    return Path(os.environ.get(REPRODUCED) or root() / execution(preset).folder)
+    """The folder of one preset's artifacts, or that of what was begun at this preset. What `make reproduce` began goes
+    where it said, unless a parameter is not the preset's."""
+    begun = execution(preset)
+    return Path((not begun.changed and os.environ.get(REPRODUCED)) or root() / begun.folder)
 
 
 def clear(folder: Path, stem: str) -> None:

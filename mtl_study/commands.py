@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec
@@ -43,10 +44,20 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """Starts a command of the repository, and ends the program with its code; quietly where whoever reads along has
     gone, as `head` does."""
     artifacts.need_checkout()
+    os.environ.pop(artifacts.REPRODUCED, None)  # of a notebook that called it
     try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
+        if not _unheard():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = UNHEARD
     sys.exit(code)
+
+
+def _unheard() -> bool:
+    """Whether nobody reads any more what is printed."""
+    pipe = select.poll()
+    pipe.register(sys.stdout, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in pipe.poll(0))

@@ -145,8 +145,8 @@ def tiers(preset: str, params: Path | None = None) -> list[Tier]:
     """What a preset's file asks for. Raises BadConfig if there is none, or if it holds what is not understood."""
     params = params or artifacts.REPOSITORY / "params"
     path = params / f"{preset}.yaml"
-    if not path.is_file():
-        known = sorted(file.stem for file in params.glob("*.yaml"))
+    known = sorted(file.stem for file in params.glob("*.yaml") if file.with_suffix("").is_dir())
+    if preset not in known:
         raise BadConfig(
             f"no list of records for the preset {preset!r}{nearest(preset, known)}: expected {path}. Presets with one: "
             f"{', '.join(known)}; of the others `make reproduce` trains what their notebooks need."

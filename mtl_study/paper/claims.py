@@ -106,7 +106,7 @@ class Verdict:
 
 
 #: of a verdict, what the shipped list of verdicts holds
-COLUMNS = ("id", "says", "verdict", "estimate", "low", "high", "unit", "n", "preset", "why", "settles", "also")
+COLUMNS = ("id", "says", "verdict", "estimate", "low", "high", "unit", "n", "of", "preset", "why", "settles", "also")
 
 
 def remarks(row: Mapping[str, Any]) -> list[str]:

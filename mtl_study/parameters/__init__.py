@@ -35,6 +35,7 @@ __all__ = [
     "problems_of",
     "seeds_of",
     "settings_of",
+    "ships_at",
 ]
 
 SHIPPED = "shipped"  # asked for as a preset: for each notebook the one that params/shipped.yaml names
@@ -236,16 +237,18 @@ def need(preset: str, params: Path = REPOSITORY / "params") -> str:
     return preset if preset == SHIPPED else folder_of(preset, params).name
 
 
+def ships_at(notebook: str, params: Path = REPOSITORY / "params") -> str:
+    """The preset whose numbers ship, of this notebook. Raises BadParameters if params/shipped.yaml names none."""
+    path = params / f"{SHIPPED}.yaml"
+    named = preset_values(path) if path.is_file() else {}
+    if notebook not in named:
+        raise BadParameters(f"{path} {'does not say' if named else 'should say'} at which preset {notebook} ships.")
+    return folder_of(str(named[notebook]), params).name
+
+
 def file_of(preset: str, notebook: str, params: Path = REPOSITORY / "params") -> Path:
-    """That with a notebook's values at a preset, or at the one whose numbers ship (`SHIPPED`). Raises BadParameters
-    if params/shipped.yaml is missing, or has no preset for the notebook."""
-    if preset == SHIPPED:
-        path = params / f"{SHIPPED}.yaml"
-        named = preset_values(path) if path.is_file() else {}
-        if notebook not in named:
-            raise BadParameters(f"{path} {'does not say' if named else 'should say'} at which preset {notebook} ships.")
-        preset = folder_of(str(named[notebook]), params).name
-    return params / preset / f"{notebook}.yaml"
+    """That with a notebook's values at a preset, or at `SHIPPED`. Raises BadParameters as `ships_at`."""
+    return params / (ships_at(notebook, params) if preset == SHIPPED else preset) / f"{notebook}.yaml"
 
 
 def preset_values(path: Path) -> dict[str, Any]:

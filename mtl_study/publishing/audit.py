@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from mtl_core.names import nearest
-from mtl_study import artifacts, commands
+from mtl_study import artifacts, commands, parameters
 from mtl_study.analysis.frames import configuration
 from mtl_study.experiments.store import RunStore
 from mtl_study.paper import claims, rules
@@ -128,7 +128,8 @@ def audit(repository: Path, preset: str, name: str, store: Path | None) -> None:
     held = RunStore(reproduce.store_at(store) if store else repository / "results")
     for line in trail(claim, parts, folder, held, path.stem):
         print(line)
-    print(f"Decided again by {path.stem} at {preset} in {time.monotonic() - begin:.0f} s.")
+    own = parameters.file_of(preset, path.stem, repository / "params").parent.name
+    print(f"Decided again by {path.stem} at {own} in {time.monotonic() - begin:.0f} s.")
 
 
 @commands.ends((excerpts.NotThere, BadRequest, retrain.TooMany), failed=(NotebookFailed,))

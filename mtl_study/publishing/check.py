@@ -12,17 +12,18 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mtl_study import parameters
 from mtl_study.experiments import evidence
 from mtl_study.experiments.runs import machine
 from mtl_study.experiments.store import archived
-from mtl_study.parameters import SHIPPED
 from mtl_study.publishing.pages import Section
 from mtl_study.publishing.report import unfolded, words
+from mtl_study.words import listed
 
 SAME, ROUNDING = 1e-6, 0.01  # of a number's size; what counts as equal on the same machine, and on another kind
 TABLE = re.compile(r"^### (.+)\n\n(\|.*(?:\n\n?\|.*)*)", re.MULTILINE)  # in the report: title and rows
@@ -49,10 +50,18 @@ class NothingShipped(ValueError):
     """There is nothing to compare the numbers of a preset with."""
 
 
-def need_shipped(repository: Path, preset: str = SHIPPED) -> list[dict[str, Any]]:
-    """The shipped verdicts. Raises NothingShipped: there are none, or the preset is another one."""
-    if preset != SHIPPED:
-        raise NothingShipped(f"there are no shipped numbers to check {preset} against, only those of PRESET={SHIPPED}.")
+def need_same_preset(repository: Path, preset: str, notebooks: Iterable[str]) -> None:
+    """Raises NothingShipped, naming them, where notebooks ship at another preset."""
+    ships = {stem: parameters.ships_at(stem, repository / "params") for stem in notebooks}
+    if others := [f"{stem} ships at {own}" for stem, own in ships.items() if preset not in (own, parameters.SHIPPED)]:
+        raise NothingShipped(
+            f"the numbers of {preset} cannot be checked: {listed(others)}. Name others with ONLY, or take "
+            f"PRESET={parameters.SHIPPED}."
+        )
+
+
+def shipped(repository: Path) -> list[dict[str, Any]]:
+    """The shipped verdicts. Raises NothingShipped."""
     path = repository / "docs" / "report" / "claims.json"
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
@@ -63,7 +72,7 @@ def need_shipped(repository: Path, preset: str = SHIPPED) -> list[dict[str, Any]
 
 def differences(repository: Path, shown: list[Section], folder: Path) -> list[Difference]:
     """What differs from the shipped numbers in these sections. Raises NothingShipped."""
-    rows = {row["id"]: row for row in need_shipped(repository)}
+    rows = {row["id"]: row for row in shipped(repository)}
     report = (repository / "REPORT.md").read_text(encoding="utf-8")
     known = Shipped.read(repository / "results")
     return [

@@ -24,7 +24,7 @@ from mtl_core import files, problems
 from mtl_core.datasets.base import DataNotFound
 from mtl_study import artifacts, commands, parameters
 from mtl_study.experiments import evidence
-from mtl_study.publishing import check, running
+from mtl_study.publishing import check, notebooks, running
 from mtl_study.words import counted, duration, listed
 
 GIB = 2**30
@@ -33,6 +33,7 @@ GIB = 2**30
 NEEDS: dict[str, tuple[float, float, float | None]] = {
     "smoke": (4, 1, 6 * 60),
     "quick": (5, 1, 7 * 60),
+    "shipped": (5, 1, 8 * 60),
     "overnight": (6, 2, None),
     "paper": (16, 20, None),
 }
@@ -131,7 +132,8 @@ def presets(repository: Path) -> Iterator[Line]:
     """Of each preset whether it can run here, what it lacks, and how long it takes."""
     has = memory() / GIB
     disk = shutil.disk_usage(repository).free / GIB
-    for preset in sorted((p.name for p in (repository / "params").iterdir() if p.is_dir()), key=_order):
+    named = [path.name for path in (repository / "params").iterdir() if path.is_dir()]
+    for preset in sorted([*named, parameters.SHIPPED], key=_order):
         needs, room, seconds = NEEDS.get(preset, (0, 0, None))
         lacks = [f"{needs:.0f} GiB of memory"] if has < needs else []
         lacks += [f"{room:.0f} GiB of disk"] if disk < room else []
@@ -169,7 +171,8 @@ def _seconds(executed: Path) -> float | None:
 def missing_data(repository: Path, preset: str) -> list[str]:
     """The data that a preset's notebooks name and that are not there."""
     found = []
-    for path in sorted((repository / "params" / preset).glob("*.yaml")):
+    for notebook in notebooks.find(repository / "notebooks"):
+        path = parameters.file_of(preset, notebook.stem, repository / "params")
         of = OF_NOTEBOOK.get(artifacts.number_of(path.stem), "")
         for family, source, folder in sources(parameters.preset_values(path), of):
             data = problems.get(PROBLEMS[family]).data

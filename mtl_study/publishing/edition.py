@@ -1,6 +1,6 @@
-"""The published edition: the results of one preset, its executed notebooks in reading order, questions before and
-after the course, slides, a page per method, the other docs, the API of mtl_core and a search over all of them, as a
-folder that needs no network.
+"""The published edition: the results of one preset, or of what ships, its executed notebooks in reading order,
+questions before and after the course, slides, a page per method, the other docs, the API of mtl_core and a search over
+all of them, as a folder that needs no network.
 
     python -m mtl_study.publishing.edition --preset shipped    writes artifacts/site/ from artifacts/shipped/
 """

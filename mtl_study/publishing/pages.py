@@ -42,7 +42,7 @@ CLAIM = {"where", "paper", "ours", "rule", *COLUMNS}  # what is shown of a claim
 TONES = {REPRODUCED: "yes", NOT_REPRODUCED: "no", OPEN: "open", BARRED: "barred"}  # of a verdict's badge
 MARKS = (".begun", artifacts.BY_HAND, ".ipynb", ".failed.ipynb")  # of a notebook's state, in artifacts/…/notebooks
 SHIPS = Path("docs", "report", "claims.json")  # the verdicts of the report
-READING = ("verdict", "estimate", "low", "high", "unit", "n", "why", "settles")
+READING = ("verdict", "estimate", "low", "high", "unit", "n", "of", "why", "settles")
 WHEN = "%d %B %Y, %H:%M %Z"
 State = Literal["done", "failed", "stopped", "not run"]
 
@@ -255,15 +255,14 @@ def _claims(path: Path) -> list[dict[str, Any]]:
 
 
 def beside_what_ships(section: Section) -> Section:
-    """With one more reading of each claim whose verdict ships at another preset: that one. Smoke is no evidence, and
-    is compared with nothing."""
+    """With one more reading of each claim whose verdict ships at another preset: that one."""
     path = artifacts.REPOSITORY / SHIPS
     ships = {row["id"]: row for row in _load(path)} if path.is_file() else {}
     claims = []
     for claim in section.claims:
         row = ships.get(claim["id"], claim)
-        if row["preset"] != claim["preset"] != artifacts.SMOKE:
-            other = {"reading": f"at {row['preset']}", "of": ""} | {name: row[name] for name in READING}
+        if row["preset"] != claim["preset"]:
+            other = {"reading": f"at {row['preset']}"} | {name: row[name] for name in READING}
             claim = claim | {"also": [*claim["also"], other]}
         claims.append(claim)
     return replace(section, claims=claims)
@@ -428,7 +427,7 @@ def trails(shown: Sequence[Section], folder: Path) -> dict[str, Trail]:
 def write_index(folder: Path, preset: str, sources: list[Path], around: Around = ALONE) -> None:
     """Bring claims.json and index.html up to date with what is in the folder."""
     shown = sections(folder, sources)
-    if preset != SHIPPED:
+    if preset not in (SHIPPED, artifacts.SMOKE):  # smoke is no evidence, and is compared with nothing
         shown = list(map(beside_what_ships, shown))
     try:
         first = front(shown)

@@ -317,7 +317,7 @@ def _rounded(x: float | None) -> str:
 def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSITORY) -> int:
     """The command. Returns 0, or 2 where the request is refused."""
     parser = argparse.ArgumentParser(prog="plan", description="What a preset takes, before any of it is run.")
-    parser.add_argument("--preset", default="smoke", help="a folder of params/")
+    parser.add_argument("--preset", default="smoke", help="a folder of params/, or shipped")
     parser.add_argument("--only", nargs="+", default=[], metavar="NN", help="notebooks by number; default: all")
     parser.add_argument("--devices", type=int, default=1, help="devices that share the runs evenly")
     parser.add_argument("--device", default="auto", help="that steps are measured on")

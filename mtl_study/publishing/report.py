@@ -1,4 +1,4 @@
-"""REPORT.md: what the notebooks left behind at one preset, as GitHub shows it, from the same source as index.html.
+"""REPORT.md: what the notebooks left behind, as GitHub shows it, from the same source as index.html.
 
 It begins with the answer and ends with the table of all claims. From each sentence its rule, its figure, the records
 and the code are at most two links away: sentences link to claims, figures and sections; these to each other, to their
@@ -21,9 +21,10 @@ import pandas as pd
 import PIL.Image
 
 from mtl_core import files
-from mtl_study import artifacts
+from mtl_study import artifacts, parameters
 from mtl_study.paper import conclusions, rules
 from mtl_study.paper.claims import COLUMNS, OPEN, remarks
+from mtl_study.parameters import SHIPPED
 from mtl_study.plots import captions
 from mtl_study.publishing import behind
 from mtl_study.publishing.behind import Behind
@@ -73,8 +74,9 @@ def write_report(repository: Path, preset: str, sources: list[Path], drop: bool 
     gone = sorted(path for path in place.glob("*.png") if path.stem not in {figure.name for figure in figures})
     numbers = {section.number for section in shown}
     rows = [{column: claim[column] for column in COLUMNS} for section in shown for claim in section.claims]
+    other = _elsewhere(shown, sources) if preset == SHIPPED else []
     lost = [] if drop else [*(str(path.relative_to(repository)) for path in gone), *_lost(place, rows)]
-    if problems := [*_incomplete(shown), *lost]:
+    if problems := [*_incomplete(shown), *other, *lost]:
         raise NothingToShow(
             f"No report is written, and nothing is removed: {folder} lacks\n  "
             + "\n  ".join(problems)
@@ -132,6 +134,13 @@ def _incomplete(shown: list[Section]) -> list[str]:
         elif section.silent:
             lines.append(f"{section.stem}: nothing on what it found")
     return lines
+
+
+def _elsewhere(shown: list[Section], sources: list[Path]) -> list[str]:
+    """What was run at another preset than the one that it ships at; a line each."""
+    ships = {path.stem: parameters.ships_at(path.stem, path.parents[1] / "params") for path in sources}
+    done = [(section, ships[section.stem]) for section in shown if section.state == "done"]
+    return [f"{s.stem}: it ships at {own}, and was run at {s.preset}" for s, own in done if s.preset != own]
 
 
 def _lost(place: Path, rows: list[dict[str, Any]]) -> list[str]:
@@ -312,7 +321,8 @@ def _opening(section: Section, at: Mapping[Key, str], records: Behind) -> list[s
     if section.says:
         parts.append(f"**What the paper says** ({section.says.where}). {words(section.says.text)}")
     found = [f"What we found: {_link('above', at['found', section.stem])}"] if section.found else []
-    parts.append(" · ".join([*found, records.link(section.stem), _code(section), f"Preset: {section.preset}"]))
+    at_preset = [f"Preset: {section.preset}"] if section.preset else []
+    parts.append(" · ".join([*found, records.link(section.stem), _code(section), *at_preset]))
     shown = [_link(p.title, at["picture", p.anchor]) for p in filter(in_report, section.pictures)]
     parts += [f"Shown: {'; '.join(shown)}."] if shown else []
     tally = [

@@ -238,14 +238,16 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
             return commands.PASSED
         jobs = plan(repository, given.preset, only, overrides)
         if given.check:
-            check.need_shipped(repository, given.preset)
+            check.shipped(repository)
+            check.need_same_preset(repository, given.preset, [job.notebook.stem for job in jobs])
         if given.changed:
             jobs = changed(jobs, repository, given.preset, given.changed)
         code = commands.FAILED if run_all(jobs, repository, given.preset, limits) else commands.PASSED
         return conclude(given.preset, repository, jobs, code, given.check)
     except (BadRequest, check.NothingShipped) as error:
         _say(f"Nothing was run.\n{error}")
-        if (repository / "params" / given.preset).is_dir() and given.preset.isidentifier():
+        with suppress(BadRequest):
+            need_preset(repository, given.preset)
             summary.write(artifacts.folder(given.preset), given.preset, commands.REFUSED, why=str(error))
         return commands.REFUSED
     except (files.CannotWrite, BadParameters, report.NothingToShow, pages.Unreadable) as error:

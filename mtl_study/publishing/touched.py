@@ -1,7 +1,8 @@
 """Which notebooks a change touches: `make reproduce CHANGED=1`.
 
-A notebook's numbers depend on its file, its preset's file, the modules that it imports and theirs in turn, with their
-data files, the pinned versions, and the shipped records. An executed notebook says what all of that was (`stamp`).
+A notebook's numbers depend on its file, its preset's file (and which one ships), the modules that it imports and theirs
+in turn, with their data files, the pinned versions, and the shipped records. An executed notebook says what all of that
+was (`stamp`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def inputs(repository: Path, notebook: Path, preset: str) -> list[Path]:
     modules = imported(repository, notebooks.read(notebook))
     found = {notebook, repository / "constraints.txt"}
     found |= {parameters.file_of(preset, notebook.stem, repository / "params")}
+    found |= {repository / "params" / f"{preset}.yaml"} if preset == parameters.SHIPPED else set()
     for module in modules:
         path = repository.joinpath(*module.split("."))
         found.add(path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py")

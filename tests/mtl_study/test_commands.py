@@ -68,6 +68,12 @@ def test_every_command_of_publishing_is_started_so() -> None:
     assert len(started) > 10 and all(end.endswith("\n    commands.run(main)\n") for end in started)
 
 
+def test_another_broken_pipe_is_told() -> None:
+    says = "from mtl_study import commands; commands.run(lambda: (_ for _ in ()).throw(BrokenPipeError('of a worker')))"
+    ended = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True)
+    assert ended.returncode == 1 and "BrokenPipeError: of a worker" in ended.stderr
+
+
 @pytest.mark.parametrize("lines", [1, 20_000])
 def test_a_command_ends_quietly_where_its_reader_has_gone(lines: int) -> None:
     """As under `| head`: while it prints, or with what is printed last."""

@@ -227,11 +227,14 @@ def test_a_grid_waits_for_its_last_run():
 
 
 def test_what_is_wrong_with_a_list_is_said(tmp_path):
+    (tmp_path / "long").mkdir()
     (tmp_path / "long.yaml").write_text("tiers: [{says: x, of: {}, seeds: [1], batch_size: [64, 128], epochs: [1]}]")
     with pytest.raises(BadConfig, match="one is needed per batch size"):
         evidence.tiers("long", tmp_path)
     with pytest.raises(BadConfig, match="did you mean 'long'"):
         evidence.tiers("lon", tmp_path)
+    with pytest.raises(BadConfig, match=r"no list of records for the preset 'shipped'.* with one: overnight;"):
+        evidence.tiers("shipped")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_what_is_wrong_with_a_list_is_said(tmp_path):
     ],
 )
 def test_what_cannot_be_trained_is_refused_at_once(change, hint, tmp_path, capsys, monkeypatch):
-    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "bad").mkdir(parents=True)
     (tmp_path / "params" / "bad.yaml").write_text(yaml.safe_dump({"tiers": [tier().model_dump() | change]}))
     monkeypatch.setattr(evidence.artifacts, "REPOSITORY", tmp_path)
     assert evidence.main(["--preset", "bad", "--store", str(tmp_path / "store")]) == 2
@@ -327,7 +330,7 @@ def test_a_length_is_enough_where_the_last_third_moves_less_than_the_error():
 def tiny(tmp_path, monkeypatch):
     """A preset of two blocks of four runs each, and where its records go."""
     given = tier().model_dump()
-    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "tiny").mkdir(parents=True)
     (tmp_path / "params" / "tiny.yaml").write_text(yaml.safe_dump({"tiers": [given]}))
     monkeypatch.setattr(evidence.artifacts, "REPOSITORY", tmp_path)
     return ["--preset", "tiny", "--store", str(tmp_path / "store"), "--workers", "0"], RunStore(tmp_path / "store")
@@ -410,6 +413,7 @@ def test_where_a_tier_has_no_run_shorter_ones_in_the_store_say_how_long_it_takes
 
 def test_what_is_held_of_a_tier_is_read_once_a_method_has_all_of_it(tmp_path):
     """Runs and baselines by size; no method with a gap, nothing without all baselines; a wrong name is refused."""
+    (tmp_path / "night").mkdir()
     (tmp_path / "night.yaml").write_text(yaml.safe_dump({"tiers": [tier(seeds=[1, 2]).model_dump()]}))
     store = RunStore(tmp_path / "store")
     configs = [config for block in evidence.blocks(tier(), store) for config in block.configs]

@@ -108,6 +108,7 @@ def test_one_table_is_made_by_the_cells_that_it_rests_on(tmp_path, monkeypatch, 
     preset = tmp_path / "params/quick/01_toy.yaml"
     preset.parent.mkdir(parents=True)
     preset.write_text(yaml.safe_dump({"preset": "quick", "lr": 0.5}))
+    (tmp_path / "params/shipped.yaml").write_text("01_toy: quick\n")
     assert excerpts.main(["01_rates"], tmp_path) == 0
     printed = capsys.readouterr().out
     assert "| 0.5 |" in printed and "Drawn from no records" in printed

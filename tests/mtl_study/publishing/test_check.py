@@ -85,8 +85,6 @@ def test_numbers_are_held_against_the_shipped_verdicts_and_tables(house, monkeyp
     path.unlink()
     shown = pages.sections(house.folder, house.sources)
     assert ("C12", "drift") in [(d.what, d.kind) for d in check.differences(house.repository, shown, house.folder)]
-    with pytest.raises(check.NothingShipped, match="no shipped numbers to check smoke against, only those of PRESET"):
-        check.need_shipped(house.repository, "smoke")
 
 
 def test_shipped_records_are_strict_wherever_they_are_read(monkeypatch):
@@ -163,6 +161,9 @@ def test_a_change_of_one_figure_touches_its_notebook_alone():
         assert touched_by(file) == list(of), file
     assert touched_by("params/quick/03_cityscapes_ladder.yaml") == ["03"]
     assert "results/multimnist/CL_RR/edm.jsonl" in of["01"]
+    (source,) = (path for path in notebooks.find(REPOSITORY / "notebooks") if path.stem.startswith("07"))
+    ships = {path.relative_to(REPOSITORY).as_posix() for path in touched.inputs(REPOSITORY, source, "shipped")}
+    assert {"params/shipped.yaml", "params/overnight/07_optimizers.yaml"} == ships - of["07"]
 
 
 # -- unchanged or not --------------------------------------------------------------------------------------------------
@@ -186,10 +187,13 @@ def test_a_notebook_that_begins_says_what_it_is(tmp_path, monkeypatch):
         begun = execution.begin("01_mnist_selection", {**values, **changes}, values)
         assert (begun.label, old.exists()) == (label, stays)  # each clears its own folder
         assert (tmp_path / begun.folder / "notebooks/01_mnist_selection.by_hand").exists()
-    monkeypatch.setenv(artifacts.REPRODUCED, "1")
+    monkeypatch.setenv(artifacts.REPRODUCED, str(tmp_path / "shipped"))
     old.touch()
     execution.begin("01_mnist_selection", values, values)
     assert old.exists()  # cleared by the command, which marks its notebooks itself
+    assert artifacts.folder("smoke") == tmp_path / "shipped"
+    changed = execution.begin("01_mnist_selection", {**values, "seeds": [7]}, values)  # the file, meanwhile
+    assert artifacts.folder("smoke") == tmp_path / changed.folder != tmp_path / "shipped"
     artifacts.begin(None)
 
 

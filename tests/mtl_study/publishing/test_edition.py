@@ -163,8 +163,9 @@ def test_minisearch_is_as_npm_has_it():
 
 def test_an_edition_of_nothing_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
-    assert edition.main(["--preset", "quick"]) == 1
-    assert "run `make reproduce PRESET=quick` first" in capsys.readouterr().err
+    for given, preset in ([], "shipped"), (["--preset", "quick"], "quick"):
+        assert edition.main(given) == 1
+        assert f"run `make reproduce PRESET={preset}` first" in capsys.readouterr().err
     assert edition.main(["--preset", "quik"]) == 2
     assert "no preset 'quik' (did you mean 'quick'?)" in capsys.readouterr().err
 

@@ -294,6 +294,23 @@ def test_the_report_is_what_the_shipped_records_give(job, tmp_path, monkeypatch)
     assert ours and all(row in theirs for row in ours)
 
 
+def test_at_overnight_every_claim_is_judged_and_decided_by_seven_seeds():
+    """Of the notebooks that ship so; what is no run has checks."""
+    rows = [row for row in json.loads((REPOSITORY / pages.SHIPS).read_text()) if row["preset"] == "overnight"]
+    assert rows and pages.BARRED not in {row["verdict"] for row in rows}
+    assert {row["n"] for row in rows if row["unit"] != "checks" and row["verdict"] != pages.OPEN} == {7}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["07", "08"])
+def test_what_ships_at_overnight_trains_nothing_at_quick_either(number, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path / "artifacts"))
+    before = there()
+    (job,) = reproduce.plan(REPOSITORY, "quick", [number], {})
+    reproduce.run(job, REPOSITORY, artifacts.folder("quick"))
+    assert there() == before
+
+
 @pytest.mark.pinned
 @pytest.mark.slow
 def test_the_whole_report_is_what_the_shipped_records_give(tmp_path, monkeypatch):

@@ -68,14 +68,17 @@ def test_a_page_shows_beside_a_verdict_the_one_that_ships_at_another_preset(hous
     (row,) = json.loads(ships.read_text())
     assert "at quick: " not in house.index()
     found = {"verdict": "not reproduced", "estimate": -3.4, "low": -4.5, "high": -2.3, "unit": "points", "n": 7}
+    found["of"] = "R18"
     ships.write_text(json.dumps([row | found | {"preset": "overnight", "why": "below 0", "also": [{"reading": "x"}]}]))
-    says = "at overnight: not reproduced, −3.40 points (−4.50 to −2.30)"
+    says = "at overnight: not reproduced, R18 with −3.40 points (−4.50 to −2.30)"
     assert says in house.index() and "at overnight" not in house.report().read_text()
     ships.write_text(json.dumps([row | found | {"preset": "overnight", "why": "below 0"}]))
     pages.write_index(house.folder, parameters.SHIPPED, house.sources)
     assert "at overnight" not in (house.folder / "index.html").read_text()  # it is what will ship
     (section,) = (one for one in pages.sections(house.folder, house.sources) if one.claims)
-    for preset, readings in (("quick", 1), ("overnight", 0), ("smoke", 0)):
+    pages.write_index(house.folder, "smoke", house.sources)
+    assert "at overnight" not in (house.folder / "index.html").read_text()
+    for preset, readings in (("quick", 1), ("overnight", 0)):
         claims = [claim | {"preset": preset} for claim in section.claims]
         (shown,) = pages.beside_what_ships(dataclasses.replace(section, claims=claims)).claims
         assert len(shown["also"]) == readings

@@ -66,7 +66,7 @@ fig, ax = plt.subplots()
 ax.plot(seeds)
 artifacts.save_figure(fig, "01_line", preset, "A <line>", "One dot per seed & run.")
 claim = {"id": "T1", "says": "a | b", "where": "section 0", "paper": -65.1234567, "ours": [1.0, None], "n": 2,
-         "estimate": 1.5, "low": 0.7, "high": 2.3, "unit": "points", "settles": "", "also": [],
+         "estimate": 1.5, "low": 0.7, "high": 2.3, "unit": "points", "settles": "", "also": [], "of": "",
          "verdict": "reproduced", "why": "all lie above", "rule": "above 0.5 %.", "preset": preset}
 open_one = {**claim, "id": "T2", "verdict": "open", "why": "it crosses 0.5", "settles": "12 more seeds, 40 minutes",
             "also": [{**claim, "reading": "as released"}]}
@@ -387,6 +387,7 @@ def test_each_notebook_ships_at_a_preset_of_its_own(toy, capsys):
     to, ships = ("--artifacts", str(toy / "out")), toy / "params/shipped.yaml"
     assert reproduce.main(["--preset", "shipped", *to], toy) == commands.REFUSED
     assert f"{ships} should say at which preset 01_toy ships." in capsys.readouterr().out
+    assert json.loads((toy / "out/shipped/summary.json").read_text())["outcome"] == "refused"
     ships.write_text("01_toy: smoke\n")
     assert reproduce.main(["--check", *to], toy) == commands.REFUSED
     assert "there are no shipped numbers to check against" in capsys.readouterr().out
@@ -398,8 +399,15 @@ def test_each_notebook_ships_at_a_preset_of_its_own(toy, capsys):
     assert (toy / "REPORT.md").read_text().startswith("# What we measured: preset smoke\n")
     assert reproduce.main(["--check", *to], toy) == 0
     assert "Checked against the shipped numbers: all are the same." in capsys.readouterr().out
+    assert reproduce.main(["--check", "--preset", "smoke", *to], toy) == 0  # at which it ships
+    assert (toy / "out/smoke/figures/01_line.png").exists()
+
+    write_preset(toy / "params/quick/01_toy.yaml", VALUES | {"preset": "quick"})
+    ships.write_text("01_toy: quick\n")
+    assert reproduce.main(["--report", *to], toy) == 1
+    assert "01_toy: it ships at quick, and was run at smoke" in capsys.readouterr().out
     assert reproduce.main(["--check", "--preset", "smoke", *to], toy) == commands.REFUSED
-    assert "no shipped numbers to check smoke against, only those of PRESET=shipped." in capsys.readouterr().out
+    assert "the numbers of smoke cannot be checked: 01_toy ships at quick." in capsys.readouterr().out
 
 
 def test_figures_and_tables_come_in_the_order_of_their_notebook(tmp_path):

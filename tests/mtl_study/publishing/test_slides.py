@@ -149,8 +149,9 @@ def test_slides_link_to_slides(tmp_path):
 
 def test_slides_of_nothing_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MTL_ARTIFACTS", str(tmp_path))
-    assert slides.main(["--preset", "quick"]) == 1
-    assert "run `make reproduce PRESET=quick` first" in capsys.readouterr().err
+    for given, preset in ([], "shipped"), (["--preset", "quick"], "quick"):
+        assert slides.main(given) == 1
+        assert f"run `make reproduce PRESET={preset}` first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
