@@ -18,7 +18,7 @@ import pytest
 import yaml
 from packaging.version import Version
 
-from mtl_study import parameters
+from mtl_study import artifacts, parameters, words
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.parameters import schemas
 from mtl_study.publishing import doctor, house, notebooks
@@ -114,6 +114,9 @@ def test_what_ships_is_one_preset_of_each_notebook_and_the_report_has_it():
     assert list(named) == [path.stem for path in NOTEBOOKS] and set(named.values()) <= {"quick", "overnight"}
     files = {path.stem: parameters.file_of(parameters.SHIPPED, path.stem) for path in NOTEBOOKS}
     assert {stem: path.parent.name for stem, path in files.items()} == named and all(map(Path.is_file, files.values()))
+    long = [artifacts.number_of(stem) for stem, preset in named.items() if preset == "overnight"]
+    readme = " ".join((REPOSITORY / "README.md").read_text().split())
+    assert f"published page: {words.listed(long)} at overnight, the others at quick" in readme
     rows = json.loads((REPOSITORY / "docs/report/claims.json").read_text())
     presets = {row["id"]: row["preset"] for row in rows}
     for path in NOTEBOOKS:
