@@ -16,12 +16,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from mtl_core import problems
+from mtl_core.datasets.base import DataNotFound
 from mtl_core.names import nearest
 from mtl_study import execution
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.experiments import protocol, runner, training
+from mtl_study.experiments.runs import RunConfig
+from mtl_study.experiments.store import RunStore
 from mtl_study.parameters.checking import BadParameters, completed, explain, from_text, place_of, read_yaml
-from mtl_study.parameters.schemas import FAMILIES, SCHEMAS, OnData, Parameters, Sized, family
+from mtl_study.parameters.schemas import FAMILIES, SCHEMAS, OnData, PaperNotebook, Parameters, Sized, family
 from mtl_study.words import listed
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "file_of",
     "folder_of",
     "for_experiment",
+    "lacking",
     "preset_values",
     "problems_of",
     "seeds_of",
@@ -132,15 +136,44 @@ def _presets(folder: Path) -> list[str]:
     return sorted(one.name for one in folder.glob("*") if one.is_dir())
 
 
+def lacking(notebook: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The data that a notebook with these values needs and that are not there: which, and what to do about it. Where
+    all planned runs are stored their records are enough.
+
+    Raises:
+        ValidationError: the values are not the notebook's.
+    """
+    schema = SCHEMAS[notebook]
+    yield from _lacking(schema.model_validate(from_text(dict(values), schema)))
+
+
+def _lacking(found: Parameters) -> Iterator[tuple[str, str]]:
+    for name, options, source, sizes, data_dir in found.data():
+        what = f"{family(name)} in {data_dir or 'data_dir'}"
+        try:
+            problems.get(name, **options).data.check(source, sizes, str(REPOSITORY / data_dir) if data_dir else None)
+        except DataNotFound as error:
+            if not _all_stored(found):
+                yield what, str(error)
+        except (ValueError, OSError) as error:
+            yield what, str(error)
+
+
+def _all_stored(found: Parameters) -> bool:
+    """Whether the store has every planned run of the first seed. Whatever else is missing the runner refuses."""
+    if not isinstance(found, PaperNotebook):
+        return False
+    store = RunStore(REPOSITORY / found.store)
+    try:
+        planned = [config for _, build in found.plan() for config in build() or ()]
+    except ValueError:
+        return False  # `_read` says what is wrong
+    return all(isinstance(config, RunConfig) and store.get(config) is not None for config in planned)
+
+
 def _unmet(found: Parameters) -> list[str]:
     """What this machine lacks: data that are not there or not so many, a device, workers that are none."""
-    wrong = []
-    for name, options, source, sizes, data_dir in found.data():
-        try:
-            data = problems.get(name, **options).data
-            data.check(source, sizes, str(REPOSITORY / data_dir) if data_dir else None)
-        except (ValueError, OSError) as error:
-            wrong.append(str(error).rstrip("."))
+    wrong = [said.rstrip(".") for _, said in _lacking(found)]
     if isinstance(found, OnData):
         looks: list[Callable[[], Any]] = [partial(training.find_device, found.device), partial(_precision, found)]
         looks += [runner.workers_wanted, runner.runs_per_gpu_wanted]

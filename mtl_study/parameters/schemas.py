@@ -246,7 +246,6 @@ class StartHere(Parameters):
 
 
 class OnDigits(Protocol):
-    test_size: Annotated[Size, Field(ge=8)]  # eight are shown
     grid: DigitGrid
     train_at_one_rate: bool
 

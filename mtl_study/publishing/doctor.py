@@ -9,10 +9,9 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import joblib
 import nbformat
@@ -20,8 +19,7 @@ import psutil
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
-from mtl_core import files, problems
-from mtl_core.datasets.base import DataNotFound
+from mtl_core import files
 from mtl_study import artifacts, commands, parameters
 from mtl_study.experiments import evidence
 from mtl_study.publishing import check, notebooks, running
@@ -37,8 +35,6 @@ NEEDS: dict[str, tuple[float, float, float | None]] = {
     "overnight": (6, 2, None),
     "paper": (16, 20, None),
 }
-PROBLEMS = {"digits": "multimnist/CL_RR", "streets": "cityscapes/inst_seg", "molecules": "qm9"}
-OF_NOTEBOOK = dict.fromkeys(("01", "02", "02b", "05b", "05c", "07"), "digits") | {"03": "streets", "04": "molecules"}
 
 
 @dataclass(frozen=True)
@@ -169,27 +165,12 @@ def _seconds(executed: Path) -> float | None:
 
 
 def missing_data(repository: Path, preset: str) -> list[str]:
-    """The data that a preset's notebooks name and that are not there."""
+    """The data that a preset's notebooks need here and that are not there."""
     found = []
     for notebook in notebooks.find(repository / "notebooks"):
-        path = parameters.file_of(preset, notebook.stem, repository / "params")
-        of = OF_NOTEBOOK.get(artifacts.number_of(path.stem), "")
-        for family, source, folder in sources(parameters.preset_values(path), of):
-            data = problems.get(PROBLEMS[family]).data
-            try:
-                data.check(source, data.sizes(source), str(repository / folder) if folder else None)
-            except DataNotFound:
-                found.append(f"{family} in {folder or 'data_dir'}")
+        values = parameters.preset_values(parameters.file_of(preset, notebook.stem, repository / "params"))
+        found += [what for what, _ in parameters.lacking(notebook.stem, values)]
     return list(dict.fromkeys(found))
-
-
-def sources(values: Mapping[str, Any], family: str) -> Iterator[tuple[str, str, str]]:
-    """Family, source and folder of all data that a preset names: of its notebook's family, or of several."""
-    source, folder = values.get("source"), values.get("data_dir")
-    if isinstance(source, Mapping) and isinstance(folder, Mapping):
-        yield from ((name, source[name], folder[name]) for name in source)
-    elif family in PROBLEMS and isinstance(source, str):
-        yield family, source, str(folder or "")
 
 
 def main(repository: Path = artifacts.REPOSITORY) -> int:

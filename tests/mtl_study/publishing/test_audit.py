@@ -245,10 +245,3 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     found = doctor._place("artifacts (MTL_ARTIFACTS)", tmp_path / "file" / "below")
     assert found.good is False and str(tmp_path / "file" / "below") in str(found)
     assert doctor._place("data", tmp_path / "new").good
-
-
-def test_the_data_that_a_preset_names_are_found_whether_of_one_family_or_of_several():
-    assert list(doctor.sources({"source": "full", "data_dir": "a"}, "streets")) == [("streets", "full", "a")]
-    values = {"source": {"digits": "full", "molecules": "embedded"}, "data_dir": {"digits": "b", "molecules": ""}}
-    assert list(doctor.sources(values, "")) == [("digits", "full", "b"), ("molecules", "embedded", "")]
-    assert list(doctor.sources({"seed": 1}, "")) == []
