@@ -76,9 +76,15 @@ def answer(found: Found) -> list[Said]:
         *_where_tasks_differ(one),
         *_how_much_is_speed(one, ways),
         *_where_tasks_are_alike(two),
-        *_a_sweep(sweep),
+        *_a_sweep(sweep, _apart(sweep, one)),
         *_elsewhere(*(found.get(number_, {}) for number_ in ("03", "04", "02b"))),
     ]
+
+
+def _apart(numbers: Mapping[str, Any], one: Mapping[str, Any]) -> str:
+    """ ", on 12,000 pairs of ...": the digits of a notebook, where they are not those of 01; else ""."""
+    theirs, ours = (of.get("basis", {}).get("multimnist", "").partition(";")[0] for of in (numbers, one))
+    return f", on {theirs}" if theirs and ours and theirs != ours else ""
 
 
 def _where_tasks_differ(one: Mapping[str, Any]) -> Iterator[Said]:
@@ -103,21 +109,23 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
         gains = "No SMTO has a larger learning rate than the uniform loss"
     compared = one["sure_at_one_rate"], one["compared_at_one_rate"], one["lead_at_one_rate"]
     left = f". Compared at equal rates, {still_ahead(*compared)}" if one["compared_at_one_rate"] else ""
-    batch, shown = "", ["05c_lr_vs_seed", "01_differences-table"]
+    batch, shown, apart = "", ["05c_lr_vs_seed", "01_differences-table"], _apart(ways, one)
     if found := ways.get("by_batch"):
         _, low, high = found["alone"]
         does = "one helps, too" if low > 0 else "none helps" + (", for all we know" if high > 0 else "")
-        gains += f"; of the batches {listed(map(str, found['sizes']))}, with about as many steps, {does} "
+        gains += f"; of the batches {listed(map(str, found['sizes']))}{apart}, with about as many steps, {does} "
         gains += f"(at best, with {found['best']} in place of {ways['batch']}: {points(found['alone'])})"
         place = ", ".join(map(str, found["suits"]))
         if edges := found["edges"]:
             place += f"; {'nothing larger' if len(edges) > 1 else edges[0]} was tried"
-        left += f"; where rate and batch suit the uniform loss best ({place}) {found['led']} lead by "
+        where = "best there" if apart else "best"
+        left += f"; where rate and batch suit the uniform loss {where} ({place}) {found['led']} lead by "
         left += number(found["left"])
         shown = ["05c_batch", "05c_batches-table", *shown]
     else:
         both = ways.get("leads_by_rate", {}).get(f"{larger:g}")
-        left += f", and where both have the larger one {ways['led']} lead by {number(both)}" if both is not None else ""
+        if both is not None:
+            left += f", and where both have the larger one{apart and f'{apart},'} {ways['led']} lead by {number(both)}"
         batch = f"; the batch was {ways['batch']} throughout, so its part is not known" if "batch" in ways else ""
     yield Said(f"{gains}{left}{batch}.", claims=("C1a", "Xin-learning-rate"), pictures=tuple(shown))
 
@@ -134,10 +142,10 @@ def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[Said]:
         )
 
 
-def _a_sweep(sweep: Mapping[str, Any]) -> Iterator[Said]:
+def _a_sweep(sweep: Mapping[str, Any], apart: str) -> Iterator[Said]:
     if "gap_to_sweep" in sweep:
         yield Said(
-            f"On CL_RR, over {counted(sweep['seeds'], 'seed')}, the best of {sweep['sweep']} fixed-weight runs, "
+            f"On CL_RR{apart}, over {counted(sweep['seeds'], 'seed')}, the best of {sweep['sweep']} fixed-weight runs, "
             f"chosen on validation at each seed, reaches {percent(sweep['sweep_delta_m'])}, the best SMTO, "
             f"{sweep['best']}, {percent(sweep['best_delta_m'])}: {between(sweep['gap_to_sweep'])}; to find that SMTO "
             f"cost {number(sweep['price_of_all'], 0)} runs of the uniform loss, without the search for learning rates.",
@@ -196,7 +204,7 @@ def guide(found: Found, verdicts: Rows) -> list[Advice]:
     advised = [
         *_first(one, five),
         *_pays(one, two, sweep, verdicts),
-        *_costs(two, sweep, verdicts),
+        *_costs(two, sweep, _apart(sweep, one), verdicts),
         *_not_by(cosine, verdicts),
     ]
     return [_by_what_is_decided(advice, verdicts) for advice in advised]
@@ -223,7 +231,7 @@ def _first(one: Mapping[str, Any], five: Mapping[str, Any]) -> Iterator[Advice]:
     if five and five["fixed"][1] > 0:
         steps.append(
             "a few fixed weights, or weights taken from one SMTO run: held fixed, those of one run gave "
-            f"{points(five['fixed'])} without a larger rate"
+            f"{points(five['fixed'])} without a larger rate{_apart(five, one)}"
         )
     says = f"Tune {'; then '.join(steps)}." if steps else "Nothing cheap is shown to help the uniform loss."
     if one or five:
@@ -244,7 +252,9 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, An
         mean, low, high = gap = sweep["gap_to_sweep"]
         apart, side = (gap, "ahead") if mean > 0 else ((-mean, -high, -low), "behind")
         says = f"is {points(apart)} {side}" if told(gap) else f"is not shown to be {side}: {points(apart)} between them"
-        tuned = f" Against the best of {sweep['sweep']} runs of fixed weights, {sweep['best']} {says}."
+        tuned = (
+            f" Against the best of {sweep['sweep']} runs of fixed weights{_apart(sweep, one)}, {sweep['best']} {says}."
+        )
     alike = (
         f" Where they are alike, {two['small']} of {two['pairs']} differences are shown to be below {two['margin']:g} "
         "points."
@@ -258,12 +268,12 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, An
     yield Advice(says, ("01", "02", "05b"), ("C1a", "C1b", "C3a", "Xin-utility"), topic="When an SMTO pays")
 
 
-def _costs(two: Mapping[str, Any], sweep: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
+def _costs(two: Mapping[str, Any], sweep: Mapping[str, Any], apart: str, verdicts: Rows) -> Iterator[Advice]:
     if not sweep:
         return
     says = (
         f"A run of {sweep['best']} takes {number(sweep['price'])} times the seconds of the uniform loss, and to find "
-        f"out that it is the best took as long as {number(sweep['price_of_all'], 0)} runs of the uniform loss."
+        f"out that it is the best took as long as {number(sweep['price_of_all'], 0)} runs of the uniform loss{apart}."
     )
     if two.get("reach"):
         says += (
@@ -288,8 +298,8 @@ def _not_by(cosine: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
 
 
 def basis(found: Found, judged: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, str]:
-    """What the numbers rest on, in words by kind of data. Notebooks that have other runs of a kind than the first one
-    are named. Seeds are those of all statements that are judged on such runs.
+    """What the numbers rest on, in words by kind of data. Where notebooks have different runs of a kind they are named.
+    Seeds are those of all statements that are judged on such runs.
 
     Args:
         judged: by the notebook's number the rows of claims.json.
@@ -300,12 +310,10 @@ def basis(found: Found, judged: Mapping[str, Iterable[Mapping[str, Any]]]) -> di
             texts.setdefault(family, {}).setdefault(text, []).append(notebook)
     known = {}
     for family, said in texts.items():
-        first, *others = said
-        apart = {notebook for text in others for notebook in said[text]}
-        for text in said:
-            where = judged.keys() - apart if text == first else said[text]
+        for text, notebooks in said.items():
+            where = notebooks if len(said) > 1 else judged
             seeds = _seeds(family, [row for notebook in where for row in judged.get(notebook, [])])
-            name = DATA.get(family, family) + ("" if text == first else f" in {_notebooks(said[text])}")
+            name = DATA.get(family, family) + (f" in {_notebooks(notebooks)}" if len(said) > 1 else "")
             known[name] = f"{text}, {spanned(seeds, 'seed')}" if seeds else text
     return known
 

@@ -115,6 +115,32 @@ def test_the_answer_turns_where_the_numbers_turn(changed):
     assert five.startswith("On Cityscapes 3 of 15 statements hold; on molecules")
 
 
+def test_where_a_notebook_has_other_digits_than_01_every_sentence_on_it_says_so(numbers):
+    """Which it rests on, at each place; and nothing where the digits are the same, whatever the length."""
+    few = {"multimnist": "12,000 pairs of hers; 10 epochs"}
+    for name in ("05", "05b", "05c"):
+        numbers[name] = numbers[name] | {"basis": few}
+    numbers["01"] = numbers["01"] | {"basis": {"multimnist": "12,000 pairs of hers; 40 epochs"}}
+    assert not any("hers" in text for text in [*answered(numbers), *guide(numbers).values()])
+    numbers["01"] = numbers["01"] | {"basis": {"multimnist": "50,000 pairs; 40 epochs"}}
+    one, two, three, four, five = answered(numbers)
+    assert "hers" not in one + three + five
+    assert "and where both have the larger one, on 12,000 pairs of hers, " in two
+    assert four.startswith("On CL_RR, on 12,000 pairs of hers, over ")
+    found = guide(numbers)
+    assert "without a larger rate, on 12,000 pairs of hers." in found["Try first"]
+    assert (
+        "Against the best of 14 runs of fixed weights, on 12,000 pairs of hers, CDTT is" in found["When an SMTO pays"]
+    )
+    assert "runs of the uniform loss, on 12,000 pairs of hers. In return" in found["What it costs"]
+    by_batch = {"sizes": [32, 64], "alone": [-3.3, -5.0, -1.7], "best": 64, "suits": [0.0025, 256]}
+    by_batch |= {"edges": ["nothing larger"], "led": "CAGrad", "left": 7.8}
+    numbers["05c"] = numbers["05c"] | {"by_batch": by_batch, "batch": 256}
+    two = answered(numbers)[1]
+    assert "; of the batches 32 and 64, on 12,000 pairs of hers, with about as many steps, none helps" in two
+    assert "; where rate and batch suit the uniform loss best there (0.0025, 256; nothing larger was tried) " in two
+
+
 def test_of_some_notebooks_the_page_says_what_they_know(numbers):
     """Nothing of none; what became null in JSON is no value, and breaks nothing."""
     assert answer.answer({}) == [] and answer.guide({}, {}) == [] and answer.basis({}, {}) == {}
@@ -221,8 +247,9 @@ def test_each_kind_of_data_is_described_with_the_seeds_of_all_its_statements(cha
         return [{"n": n, "details": [{"problem": problem}]} for n in ns]
 
     said = {"Digits": "12,000 pairs", "Streets": "240 streets", "Molecules": "1,500 molecules"}
-    numbers = changed("05", basis={"multimnist": "12,000 pairs"})
+    numbers = changed("05")
     assert answer.basis(numbers, {}) == said
+    numbers["02"] |= {"basis": {"multimnist": "12,000 pairs"}}
     numbers |= {number: {"basis": {"multimnist": "4,000 pairs"}} for number in ("07", "08")}
     rows = {
         "01": judged("multimnist/CL_RR", 5, 0),
@@ -233,13 +260,13 @@ def test_each_kind_of_data_is_described_with_the_seeds_of_all_its_statements(cha
         "08": judged("multimnist/CL_CR", 4) + judged("cityscapes/R18", 6),
     }
     assert answer.basis(numbers, rows) == {
-        "Digits": "12,000 pairs, 3 to 5 seeds",
+        "Digits in notebooks 01, 02 and 05": "12,000 pairs, 3 to 5 seeds",
         "Digits in notebooks 07 and 08": "4,000 pairs, 4 to 7 seeds",
         "Streets": "240 streets, 6 seeds",
         "Molecules": "1,500 molecules, 3 seeds",
     }
     numbers["08"] = {"basis": {"multimnist": "2,000 pairs", "cityscapes": "160 streets"}}
     found = answer.basis(numbers, rows)
-    assert found["Digits in notebook 07"] == "4,000 pairs, 7 seeds" and found["Streets"] == "240 streets"
+    assert found["Digits in notebook 07"] == "4,000 pairs, 7 seeds" and found["Streets in notebook 03"] == "240 streets"
     assert found["Digits in notebook 08"] == "2,000 pairs, 4 seeds"
     assert found["Streets in notebook 08"] == "160 streets, 6 seeds"

@@ -76,6 +76,9 @@ def numbers_of(text):
     table = text.partition("\n### An SMTO, or a sweep?\n")[2]
     price = re.search(r"^\| CL_RR \|.*?\| (.*?) \|", table, re.MULTILINE)[1]
     figure = text.partition("\n### Every method and the sweep on the two tasks of CL_RR\n")[2]
+    for named, digits in re.findall(r"^\* Digits in notebooks? (.*?): (.*)\.$", text, re.MULTILINE):
+        for notebook in found.keys() & set(re.findall(r"\w+", named)):
+            found[notebook]["basis"] = {"multimnist": digits}
     found["05b"] |= {"price": float(price), "seeds": int(re.search(r"mean of (\d+) seeds", figure)[1])}
     return found
 
@@ -94,14 +97,16 @@ def test_the_first_page_of_the_report_says_what_its_sections_say():
     basis = re.findall(r"^\* (.*)\.$", page.partition("**What it rests on.**")[2].partition("\n## ")[0], re.MULTILINE)
     assert f"\nThey rest on: {'; '.join(basis)}.\n" in text
     for notebook, kind, name in (
-        ("01_mnist_selection", "Digits", ""),
+        *((one, "Digits", "") for one in ("01_mnist_selection", "02_two_similar_tasks", "02b_cosine", "07_optimizers")),
+        *((one, "Digits", "") for one in ("05b_sweep_or_smto", "05c_other_ways")),
         ("03_cityscapes_ladder", "Streets", ""),
         ("04_qm9", "Molecules", ""),
-        ("07_optimizers", "Digits in notebooks 07 and 08", ""),
-        ("08_imbalance", "Digits in notebooks 07 and 08", "digits"),
-        ("08_imbalance", "Streets in notebook 08", "streets"),
+        *(("05_fixed_weights", kind, kind.lower()) for kind in ("Digits", "Streets", "Molecules")),
+        *(("08_imbalance", kind, kind.lower()) for kind in ("Digits", "Streets")),
     ):
         details = parameters.preset_values(parameters.file_of(parameters.SHIPPED, notebook))["details"]
         of_runs = details[name] if name else details
-        (line,) = (line for line in basis if line.startswith(f"{kind}: {of_runs['train_size']:,} "))
+        number = re.escape(artifacts.number_of(notebook))
+        (line,) = (line for line in basis if re.match(rf"{kind}(:| in notebooks? ([^:]* )?{number}\b)", line))
+        assert f": {of_runs['train_size']:,} " in line
         assert f"{of_runs['epochs']} epochs (the paper: " in line and f"batch {of_runs['batch_size']}, " in line
