@@ -154,20 +154,20 @@ def _lost(place: Path, rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _keep_or_write(path: Path, content: bytes) -> None:
-    """Write a picture, unless that which is there has the same pixels: it keeps its bytes."""
+    """Write a picture, unless that which is there shows the same: it keeps its bytes."""
     if not (path.exists() and same_picture(path.read_bytes(), content)):
         files.write_atomically(path, content)
 
 
 def same_picture(one: bytes, other: bytes) -> bool:
-    """Whether two PNG files show the same, pixel by pixel."""
+    """Whether two PNG files show the same, pixel by pixel: two of 255 levels apart, as rounding can be, nobody sees."""
     if one == other:
         return True
     try:
-        a, b = (np.asarray(PIL.Image.open(io.BytesIO(content)).convert("RGBA")) for content in (one, other))
+        a, b = (np.asarray(PIL.Image.open(io.BytesIO(content)).convert("RGBA"), int) for content in (one, other))
     except OSError:
         return False
-    return bool(a.shape == b.shape and (a == b).all())
+    return bool(a.shape == b.shape and (abs(a - b) <= 2).all())
 
 
 # -- headings and links ------------------------------------------------------------------------------------------------
