@@ -14,11 +14,14 @@ import torch
 from scipy import stats
 
 from mtl_core import files
+from mtl_core.datasets.base import DataNotFound
+from mtl_study.artifacts import REPOSITORY
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import Run
 from mtl_study.experiments.store import NOT_RUNS, RunStore, archived
 from mtl_study.words import counted, duration
 
+DATA = str(REPOSITORY / "data")  # where `make digits` puts MNIST
 MADE_WITH = ("torch", "numpy", "scipy")  # other versions may round in another order
 
 
@@ -51,8 +54,11 @@ class Retrained:
         return f"not bit-equal: {self.where} ends at {self.value:.6g}, shipped {self.shipped:.6g} ({spread})"
 
 
-def again(folder: Path, count: int, seed: int | None = None) -> int:
+def again(folder: Path, count: int, seed: int | None = None, data_dir: str = DATA) -> int:
     """Train `count` records of an archive once more and print what came of each.
+
+    Args:
+        data_dir: of data that are not embedded. Runs on data that are not there are not drawn.
 
     Returns:
         0, or 3 where one drifted.
@@ -62,14 +68,14 @@ def again(folder: Path, count: int, seed: int | None = None) -> int:
     """
     seed = secrets.randbelow(10**6) if seed is None else seed
     store = RunStore(folder)
-    chosen = drawn(folder, count, seed)
+    chosen = drawn(folder, count, seed, data_dir)
     total = sum(run.seconds for run in chosen)
     print(f"{counted(count, 'record')}, drawn with SEED={seed}; training took {duration(total)} when they were made.")
     drift = False
     with files.scratch("mtl-audit-", Path(tempfile.gettempdir())) as scratch:
         for shipped in chosen:
             device = "cpu" if shipped.environment["device"].startswith("cpu") else "cuda"
-            (run,) = runner.run([shipped.config], scratch, device=device, title=shipped.config.title)
+            (run,) = runner.run([shipped.config], scratch, device=device, data_dir=data_dir, title=shipped.config.title)
             found, alike = compare(run, shipped, store), same_kind(run, shipped)
             drift |= found.drifted(alike)
             print(f"{shipped.key} {shipped.config.title}: {found}.")
@@ -79,18 +85,28 @@ def again(folder: Path, count: int, seed: int | None = None) -> int:
     return 3 if drift else 0
 
 
-def drawn(folder: Path, count: int, seed: int) -> list[Run]:
+def drawn(folder: Path, count: int, seed: int, data_dir: str = DATA) -> list[Run]:
     """Random records of an archive that this machine can train. Raises TooMany."""
     paths = [path for path in archived(folder) if path.stem not in NOT_RUNS]
     possible = [
         line
         for path in paths
         for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
-        if torch.cuda.is_available() or '"device":"cpu' in line
+        if (torch.cuda.is_available() or '"device":"cpu' in line)
+        and ('"source":"embedded"' in line or _has_data(Run.from_line(line), data_dir))
     ]
     if not 1 <= count <= len(possible):
         raise TooMany(f"RUNS={count}: expected 1 to {len(possible)}, the records of {folder} that can be trained here.")
     return [Run.from_line(line) for line in random.Random(seed).sample(possible, count)]
+
+
+def _has_data(run: Run, data_dir: str) -> bool:
+    """Whether the data that a run was trained on are there."""
+    try:
+        run.config.definition.data.check(run.config.source, run.config.sizes, data_dir)
+    except DataNotFound:
+        return False
+    return True
 
 
 def compare(run: Run, shipped: Run, store: RunStore) -> Retrained:

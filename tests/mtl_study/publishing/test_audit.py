@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from mtl_core.datasets import multimnist
 from mtl_study import artifacts
 from mtl_study.analysis.frames import configuration
 from mtl_study.experiments import runner
@@ -160,6 +163,25 @@ def test_a_record_that_this_machine_made_is_bit_equal_when_it_is_trained_again(t
     archive(tmp_path / "whole", runner.run([RunConfig.of(**TINY, seed=1)], tmp_path / "live"))
     assert retrain.again(tmp_path / "whole", 1, seed=3) == 0
     assert "bit-equal.\nNothing has drifted." in capsys.readouterr().out
+
+
+def test_records_on_data_that_are_not_there_are_not_drawn(tmp_path, monkeypatch):
+    """The archive has runs on all of MNIST, which does not ship."""
+    part = Path("multimnist/CL_RR/imtl.jsonl")
+    (tmp_path / part).parent.mkdir(parents=True)
+    shutil.copy(SHIPPED / part, tmp_path / part)
+    lines = (SHIPPED / part).read_text().splitlines()
+    here = len([line for line in lines if '"source":"embedded"' in line])
+    assert 0 < here < len(lines)
+    runs = retrain.drawn(tmp_path, here, 1, str(tmp_path))
+    assert {run.config.source for run in runs} == {"embedded"}
+    with pytest.raises(retrain.TooMany, match=f"expected 1 to {here}, "):
+        retrain.drawn(tmp_path, here + 1, 1, str(tmp_path))
+    asked = []
+    monkeypatch.setattr(multimnist, "check", lambda *given: asked.append(given))
+    found = retrain.drawn(tmp_path, len(lines), 1, "there")
+    assert [run.config.source for run in found].count("full") == len(lines) - here
+    assert set(asked) == {("full", (50_000, 10_000, 10_000), "there")}
 
 
 def test_a_record_that_comes_out_otherwise_is_told_with_its_name_and_by_how_much(monkeypatch, capsys):
