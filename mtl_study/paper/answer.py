@@ -82,9 +82,14 @@ def answer(found: Found) -> list[Said]:
 
 
 def _apart(numbers: Mapping[str, Any], one: Mapping[str, Any]) -> str:
-    """ ", on 12,000 pairs of ...": the digits of a notebook, where they are not those of 01; else ""."""
-    theirs, ours = (of.get("basis", {}).get("multimnist", "").partition(";")[0] for of in (numbers, one))
-    return f", on {theirs}" if theirs and ours and theirs != ours else ""
+    """ ", on fewer digits": where a notebook has other pairs of digits than 01; else ""."""
+    theirs, ours = (_pairs(of.get("basis", {}).get("multimnist", "")) for of in (numbers, one))
+    return f", on {'fewer' if theirs < ours else 'more'} digits" if theirs and ours and theirs != ours else ""
+
+
+def _pairs(basis: str) -> int:
+    """How many pairs the words say that there are; 0 where there are no words."""
+    return int(basis.partition(" ")[0].replace(",", "") or 0)
 
 
 def _where_tasks_differ(one: Mapping[str, Any]) -> Iterator[Said]:

@@ -116,29 +116,28 @@ def test_the_answer_turns_where_the_numbers_turn(changed):
 
 
 def test_where_a_notebook_has_other_digits_than_01_every_sentence_on_it_says_so(numbers):
-    """Which it rests on, at each place; and nothing where the digits are the same, whatever the length."""
-    few = {"multimnist": "12,000 pairs of hers; 10 epochs"}
+    """And nothing where the digits are the same, whatever the length."""
     for name in ("05", "05b", "05c"):
-        numbers[name] = numbers[name] | {"basis": few}
-    numbers["01"] = numbers["01"] | {"basis": {"multimnist": "12,000 pairs of hers; 40 epochs"}}
-    assert not any("hers" in text for text in [*answered(numbers), *guide(numbers).values()])
+        numbers[name] = numbers[name] | {"basis": {"multimnist": "12,000 pairs; 10 epochs"}}
+    numbers["01"] = numbers["01"] | {"basis": {"multimnist": "12,000 pairs; 40 epochs"}}
+    assert not any("er digits" in text for text in [*answered(numbers), *guide(numbers).values()])
     numbers["01"] = numbers["01"] | {"basis": {"multimnist": "50,000 pairs; 40 epochs"}}
     one, two, three, four, five = answered(numbers)
-    assert "hers" not in one + three + five
-    assert "and where both have the larger one, on 12,000 pairs of hers, " in two
-    assert four.startswith("On CL_RR, on 12,000 pairs of hers, over ")
+    assert "digits," not in one + three + five
+    assert "and where both have the larger one, on fewer digits, " in two
+    assert four.startswith("On CL_RR, on fewer digits, over ")
     found = guide(numbers)
-    assert "without a larger rate, on 12,000 pairs of hers." in found["Try first"]
-    assert (
-        "Against the best of 14 runs of fixed weights, on 12,000 pairs of hers, CDTT is" in found["When an SMTO pays"]
-    )
-    assert "runs of the uniform loss, on 12,000 pairs of hers. In return" in found["What it costs"]
+    assert "without a larger rate, on fewer digits." in found["Try first"]
+    assert "best of 14 runs of fixed weights, on fewer digits, CDTT is" in found["When an SMTO pays"]
+    assert "runs of the uniform loss, on fewer digits. In return" in found["What it costs"]
     by_batch = {"sizes": [32, 64], "alone": [-3.3, -5.0, -1.7], "best": 64, "suits": [0.0025, 256]}
     by_batch |= {"edges": ["nothing larger"], "led": "CAGrad", "left": 7.8}
     numbers["05c"] = numbers["05c"] | {"by_batch": by_batch, "batch": 256}
     two = answered(numbers)[1]
-    assert "; of the batches 32 and 64, on 12,000 pairs of hers, with about as many steps, none helps" in two
+    assert "; of the batches 32 and 64, on fewer digits, with about as many steps, none helps" in two
     assert "; where rate and batch suit the uniform loss best there (0.0025, 256; nothing larger was tried) " in two
+    numbers["01"] = numbers["01"] | {"basis": {"multimnist": "4,000 pairs; 40 epochs"}}
+    assert answered(numbers)[3].startswith("On CL_RR, on more digits, over ")
 
 
 def test_of_some_notebooks_the_page_says_what_they_know(numbers):
