@@ -117,6 +117,8 @@ def test_what_ships_is_one_preset_of_each_notebook_and_the_report_has_it():
     long = [artifacts.number_of(stem) for stem, preset in named.items() if preset == "overnight"]
     readme = " ".join((REPOSITORY / "README.md").read_text().split())
     assert f"published page: {words.listed(long)} at overnight, the others at quick" in readme
+    preset = named["01_mnist_selection"]
+    assert f"*Preset {preset}: boxes over the seeds" in readme and f"As far as the {preset} preset can tell:" in readme
     rows = json.loads((REPOSITORY / "docs/report/claims.json").read_text())
     presets = {row["id"]: row["preset"] for row in rows}
     for path in NOTEBOOKS:
