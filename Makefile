@@ -38,8 +38,8 @@ plan: $(READY) ## what a preset takes, before any of it is run: PRESET=paper, ON
 figure: $(READY) ## draw one figure or table again, from the records that are there: NAME=01_figure_1, PRESET=quick (default: that whose numbers ship), STORE=folder
 	@$(PYTHON) -m mtl_study.publishing.excerpts "$(NAME)" $(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(STORE),--store "$(STORE)")
 
-audit: $(READY) ## CLAIM=C3b: from the records to the verdict; RUNS=3: train random shipped records again (SEED=n: these), and say whether they are bit-equal
-	@$(PYTHON) -m mtl_study.publishing.audit $(if $(CLAIM),--claim "$(CLAIM)") $(if $(RUNS),--runs "$(RUNS)") $(if $(SEED),--seed "$(SEED)") \
+audit: $(READY) ## CLAIM=C3b: from the records to the verdict; RUNS=3: train random shipped records again (SEED=n: these; DATA=folder with MNIST), and say whether they are bit-equal
+	@$(PYTHON) -m mtl_study.publishing.audit $(if $(CLAIM),--claim "$(CLAIM)") $(if $(RUNS),--runs "$(RUNS)") $(if $(SEED),--seed "$(SEED)") $(if $(DATA),--data "$(DATA)") \
 		$(if $(filter undefined,$(origin PRESET)),,--preset "$(PRESET)") $(if $(STORE),--store "$(STORE)")
 
 doctor: $(READY) ## what this machine has, and which presets it can run

@@ -115,16 +115,16 @@ def to_target(
 
 def half_way(times: pd.DataFrame) -> pd.DataFrame:
     """The methods that reach the target in at least half of their runs, the fastest first, and after which share of the
-    uniform loss's epochs and seconds: the upper median over runs.
+    uniform loss's epochs: the upper median over runs.
 
     Args:
         times: of `to_target`, one problem; rows of the uniform loss and those without a target are left out.
 
     Returns:
-        Index smto; share, share_of_seconds.
+        Index smto; share.
     """
     known = times[times.target.notna() & (times.smto != UNIFORM)]
-    shares = known.groupby("smto")[["share", "share_of_seconds"]].quantile(0.5, interpolation="higher")
+    shares = known.groupby("smto")[["share"]].quantile(0.5, interpolation="higher")
     return shares[np.isfinite(shares.share)].sort_values("share")
 
 

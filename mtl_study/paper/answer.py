@@ -71,25 +71,30 @@ def _known(found: Found) -> Found:
 def answer(found: Found) -> list[Said]:
     """The answer in five sentences, fewer where numbers are missing."""
     found = _known(found)
-    one, two, sweep, ways = (found.get(number_, {}) for number_ in ("01", "02", "05b", "05c"))
+    notebooks = ("01", "02", "02b", "03", "04", "05b", "05c")
+    one, two, cosine, three, four, sweep, ways = (found.get(notebook, {}) for notebook in notebooks)
     return [
         *_where_tasks_differ(one),
         *_how_much_is_speed(one, ways),
-        *_where_tasks_are_alike(two),
+        *_where_tasks_are_alike(two, _apart(two, one)),
         *_a_sweep(sweep, _apart(sweep, one)),
-        *_elsewhere(*(found.get(number_, {}) for number_ in ("03", "04", "02b"))),
+        *_elsewhere(three, four, cosine, one),
     ]
 
 
 def _apart(numbers: Mapping[str, Any], one: Mapping[str, Any]) -> str:
-    """ ", on fewer digits": where a notebook has other pairs of digits than 01; else ""."""
-    theirs, ours = (_pairs(of.get("basis", {}).get("multimnist", "")) for of in (numbers, one))
-    return f", on {'fewer' if theirs < ours else 'more'} digits" if theirs and ours and theirs != ours else ""
+    """ ", on fewer digits, for 10 epochs": what the digits of a notebook have other than 01's; else ""."""
+    (theirs, epochs), (ours, length) = (_scale(of.get("basis", {}).get("multimnist", "")) for of in (numbers, one))
+    if not theirs or not ours:
+        return ""
+    pairs = f", on {'fewer' if theirs < ours else 'more'} digits" if theirs != ours else ""
+    return pairs + (f", for {epochs}" if epochs != length else "")
 
 
-def _pairs(basis: str) -> int:
-    """How many pairs the words say that there are; 0 where there are no words."""
-    return int(basis.partition(" ")[0].replace(",", "") or 0)
+def _scale(basis: str) -> tuple[int, str]:
+    """How many pairs the words say that there are, and for how long: (12000, "10 epochs"); without words (0, "")."""
+    pairs, _, rest = basis.partition(" ")
+    return int(pairs.replace(",", "") or 0), rest.partition("; ")[2].partition(" (")[0]
 
 
 def _where_tasks_differ(one: Mapping[str, Any]) -> Iterator[Said]:
@@ -107,9 +112,11 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
     if not one:
         return
     own, larger = one["rates"]
-    gains = f"A larger learning rate alone ({larger:g} in place of {own:g}) gives the uniform loss "
-    seeds = counted(one["rate_seeds"], "seed")
-    gains += f"{points(one['rate_gain'])} over {seeds}" if one["rate_gain"][1] > 0 else "nothing for sure"
+    gains, gain = f"A larger learning rate alone ({larger:g} in place of {own:g}) ", points(one["rate_gain"])
+    if one["rate_gain"][1] > 0:
+        gains += f"gives the uniform loss {gain} over {counted(one['rate_seeds'], 'seed')}"
+    else:
+        gains += f"is not shown to help the uniform loss: {gain}"
     if larger <= own:
         gains = "No SMTO has a larger learning rate than the uniform loss"
     compared = one["sure_at_one_rate"], one["compared_at_one_rate"], one["lead_at_one_rate"]
@@ -135,13 +142,13 @@ def _how_much_is_speed(one: Mapping[str, Any], ways: Mapping[str, Any]) -> Itera
     yield Said(f"{gains}{left}{batch}.", claims=("C1a", "Xin-learning-rate"), pictures=tuple(shown))
 
 
-def _where_tasks_are_alike(two: Mapping[str, Any]) -> Iterator[Said]:
+def _where_tasks_are_alike(two: Mapping[str, Any], apart: str) -> Iterator[Said]:
     if two:
-        name, apart = two["largest"]
+        name, largest = two["largest"]
         yield Said(
-            f"Where two tasks are alike, {two['small']} of {two['pairs']} differences are shown to be smaller than "
-            f"{two['margin']:g} points, {not_so_small(two['larger'], two['different'])}, {two['unknown']} are not "
-            f"known, and the largest is {number(apart, 1, sign=True)} points ({name}).",
+            f"Where two tasks are alike{apart}, {two['small']} of {two['pairs']} differences are shown to be smaller "
+            f"than {two['margin']:g} points, {not_so_small(two['larger'], two['different'])}, {two['unknown']} are not "
+            f"known, and the largest is {number(largest, 1, sign=True)} points ({name}).",
             claims=("C3a", "C3b"),
             pictures=("02_figure_2", "02_equivalence-table"),
         )
@@ -159,7 +166,9 @@ def _a_sweep(sweep: Mapping[str, Any], apart: str) -> Iterator[Said]:
         )
 
 
-def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mapping[str, Any]) -> Iterator[Said]:
+def _elsewhere(
+    three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mapping[str, Any], one: Mapping[str, Any]
+) -> Iterator[Said]:
     parts = []
     if three:
         parts.append(
@@ -172,7 +181,7 @@ def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mappin
         parts.append(f"on molecules {rest} of {four['methods']} SMTOs cannot be told from the uniform loss")
     if cosine.get("problems"):
         parts.append(
-            f"over {cosine['problems']} problems the paper's cosine C has a rank correlation of "
+            f"over {cosine['problems']} problems{_among(cosine, one)} the paper's cosine C has a rank correlation of "
             f"{number(cosine['rho'], 2)} with what IMTL gains at one learning rate{_by_seed(four)}, {_rivals(cosine)}"
         )
     if parts:
@@ -183,6 +192,12 @@ def _elsewhere(three: Mapping[str, Any], four: Mapping[str, Any], cosine: Mappin
             (*(("C7b",) if four else ()), *(("C10-ranking a",) if cosine.get("problems") else ())),
             (*(("04_figure_8",) if four else ()), *(("02b_ranking-table",) if cosine.get("problems") else ())),
         )
+
+
+def _among(cosine: Mapping[str, Any], one: Mapping[str, Any]) -> str:
+    """Where the digits among the problems are not those of 01."""
+    apart = _apart(cosine, one)
+    return f" (those{apart.removeprefix(',')} among them)" if apart else ""
 
 
 def _by_seed(four: Mapping[str, Any]) -> str:
@@ -209,8 +224,8 @@ def guide(found: Found, verdicts: Rows) -> list[Advice]:
     advised = [
         *_first(one, five),
         *_pays(one, two, sweep, verdicts),
-        *_costs(two, sweep, _apart(sweep, one), verdicts),
-        *_not_by(cosine, verdicts),
+        *_costs(two, sweep, one, verdicts),
+        *_not_by(cosine, one, verdicts),
     ]
     return [_by_what_is_decided(advice, verdicts) for advice in advised]
 
@@ -273,29 +288,34 @@ def _pays(one: Mapping[str, Any], two: Mapping[str, Any], sweep: Mapping[str, An
     yield Advice(says, ("01", "02", "05b"), ("C1a", "C1b", "C3a", "Xin-utility"), topic="When an SMTO pays")
 
 
-def _costs(two: Mapping[str, Any], sweep: Mapping[str, Any], apart: str, verdicts: Rows) -> Iterator[Advice]:
+def _costs(
+    two: Mapping[str, Any], sweep: Mapping[str, Any], one: Mapping[str, Any], verdicts: Rows
+) -> Iterator[Advice]:
     if not sweep:
         return
     says = (
         f"A run of {sweep['best']} takes {number(sweep['price'])} times the seconds of the uniform loss, and to find "
-        f"out that it is the best took as long as {number(sweep['price_of_all'], 0)} runs of the uniform loss{apart}."
+        f"out that it is the best took as long as {number(sweep['price_of_all'], 0)} runs of the uniform loss"
+        f"{_apart(sweep, one)}."
     )
     if two.get("reach"):
+        apart = _apart(two, sweep)
         says += (
-            f" In return {two['reach']} of {two['of']} reach the uniform loss's end on CL_RR, {two['first']} after "
-            f"{percent(100 * two['first_share'], 0)} of its epochs."
+            f" In return{apart and f'{apart},'} {two['reach']} of {two['of']} reach the uniform loss's end on CL_RR, "
+            f"{two['first']} after {percent(100 * two['first_share'], 0)} of its epochs."
         )
     if _verdict("C13", verdicts) == NOT_REPRODUCED:
         says += " Not every method that reads losses only is free."
     yield Advice(says, ("02", "05b"), ("C13", "Time-to-target a", "Xin-compute"), topic="What it costs")
 
 
-def _not_by(cosine: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
+def _not_by(cosine: Mapping[str, Any], one: Mapping[str, Any], verdicts: Rows) -> Iterator[Advice]:
     if not cosine.get("problems"):
         return
     says = (
-        f"Over {counted(cosine['problems'], 'problem')} it has a rank correlation of {number(cosine['rho'], 2)} with "
-        f"what IMTL gains at one learning rate (p = {number(cosine['p'], 2)}), {_rivals(cosine)}."
+        f"Over {counted(cosine['problems'], 'problem')}{_among(cosine, one)} it has a rank correlation of "
+        f"{number(cosine['rho'], 2)} with what IMTL gains at one learning rate (p = {number(cosine['p'], 2)}), "
+        f"{_rivals(cosine)}."
     )
     tells = cosine["p"] < ERROR and not abs(cosine["rho"]) <= abs(cosine["rival"][1])
     topic = "The cosine C tells" if tells else "The cosine C is not shown to tell"

@@ -339,7 +339,7 @@ def of_selection(
             Sentence(
                 f"A learning rate of {larger:g} in place of {own:g} does not surely help the uniform loss: "
                 f"{points(faster)}.",
-                f"a gain of {number(faster.high)} points is within the interval.",
+                f"a gain of {number(faster.high)} points is within the interval; {still}",
             )
         )
     others = gains.drop(index=UNIFORM, errors="ignore")
@@ -421,22 +421,15 @@ def of_similar_tasks(
         first = reach.iloc[0]
         firsts = reach[reach.share == first.share]
         names = listed(label(str(smto)) for smto in firsts.index)
-        seconds = [percent(100 * share, 0) for share in (firsts.share_of_seconds.min(), firsts.share_of_seconds.max())]
-        numbers |= {"reach": len(reach), "of": methods, "first": names}
-        numbers |= {"first_share": float(first.share), "first_seconds": float(first.share_of_seconds)}
-        slow = int((reach.share_of_seconds > 1).sum())
-        against = [f"{counted(slow, 'of them takes', 'of them take')} more seconds than it does"] if slow else []
-        against += [f"{methods - len(reach)} never do"] if methods > len(reach) else []
-        last = reach.share_of_seconds.idxmax()
-        against = against or [
-            f"{label(str(last))} takes {percent(100 * reach.share_of_seconds[last], 0)} of the seconds"
-        ]
+        numbers |= {"reach": len(reach), "of": methods, "first": names, "first_share": float(first.share)}
+        never, last = methods - len(reach), reach.share.idxmax()
         sentences.append(
             Sentence(
                 f"On CL_RR {len(reach)} of {methods} SMTOs reach what the uniform loss ends with at the same settings, "
-                f"the first, {numbers['first']}, after {percent(100 * first.share, 0)} of its epochs and "
-                f"{' to '.join(dict.fromkeys(seconds))} of its seconds (medians).",
-                f"{listed(against)}.",
+                f"the first, {numbers['first']}, after {percent(100 * first.share, 0)} of its epochs (median).",
+                f"{never} never {'does' if never == 1 else 'do'}."
+                if never
+                else f"{label(str(last))} takes {percent(100 * reach.share[last], 0)} of them.",
             )
         )
     else:

@@ -21,7 +21,6 @@ from mtl_core.names import nearest
 from mtl_study import execution
 from mtl_study.artifacts import REPOSITORY
 from mtl_study.experiments import protocol, runner, training
-from mtl_study.experiments.runs import RunConfig
 from mtl_study.experiments.store import RunStore
 from mtl_study.parameters.checking import BadParameters, completed, explain, from_text, place_of, read_yaml
 from mtl_study.parameters.schemas import FAMILIES, SCHEMAS, OnData, PaperNotebook, Parameters, Sized, family
@@ -137,8 +136,8 @@ def _presets(folder: Path) -> list[str]:
 
 
 def lacking(notebook: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The data that a notebook with these values needs and that are not there: which, and what to do about it. Where
-    all planned runs are stored their records are enough.
+    """The data that a notebook with these values needs and that are not there: which, and what to do about it. 01, 02
+    and 02b need none where all planned runs are stored.
 
     Raises:
         ValidationError: the values are not the notebook's.
@@ -160,15 +159,16 @@ def _lacking(found: Parameters) -> Iterator[tuple[str, str]]:
 
 
 def _all_stored(found: Parameters) -> bool:
-    """Whether the store has every planned run of the first seed. Whatever else is missing the runner refuses."""
-    if not isinstance(found, PaperNotebook):
+    """Whether nothing but records is read: the notebook reads no data itself, and every planned run is stored."""
+    if not isinstance(found, PaperNotebook) or found.reads_data:
         return False
     store = RunStore(REPOSITORY / found.store)
+    of_seeds = [found.model_copy(update={"seeds": [seed]}) for seed in found.seeds]  # a plan has one seed
     try:
-        planned = [config for _, build in found.plan() for config in build() or ()]
+        planned = [config for one in of_seeds for _, build in one.plan() for config in build()]
     except ValueError:
         return False  # `_read` says what is wrong
-    return all(isinstance(config, RunConfig) and store.get(config) is not None for config in planned)
+    return all(store.get(config) is not None for config in planned)
 
 
 def _unmet(found: Parameters) -> list[str]:

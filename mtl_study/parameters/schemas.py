@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import AfterValidator, Field, model_validator
@@ -170,8 +170,9 @@ class Protocol(Chosen):
 
 
 class PaperNotebook(OnData):
-    """A notebook that runs the paper's protocol."""
+    """A notebook that runs the paper's protocol. reads_data: whether it needs data also where all runs are stored."""
 
+    reads_data: ClassVar[bool] = True
     methods: Methods
     seeds: Seeds
     source: str
@@ -251,6 +252,7 @@ class OnDigits(Protocol):
 
 
 class Selection(PaperNotebook):
+    reads_data: ClassVar[bool] = False
     source: Digits
     details: OnDigits
 
@@ -268,6 +270,7 @@ def _needed(where: str, methods: list[str], *needed: str) -> Plan:
 
 
 class SimilarTasks(PaperNotebook):
+    reads_data: ClassVar[bool] = False
     source: Digits
     details: OnDigits
 
@@ -285,6 +288,7 @@ class AnglesDetails(Chosen):
 
 
 class Cosine(PaperNotebook):
+    reads_data: ClassVar[bool] = False
     source: Digits
     details: AnglesDetails
 

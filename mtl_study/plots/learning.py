@@ -43,7 +43,9 @@ def samples(x: Tensor, classes: Tensor, digits: Tensor) -> np.ndarray:
     names = ("input", "CL: class of\nthe left digit", "RR: the right\ndigit, redrawn")
     for ax, name in zip(axes[:, 0], names, strict=True):
         ax.set_ylabel(name, rotation=0, ha="right", va="center")
-    canvas.caption(axes, "First row: what the network sees. Below: the two targets, a class and a picture.")
+    canvas.caption(
+        axes, "First row: what the network sees, of MNIST's digits. Below: the two targets, a class and a picture."
+    )
     return axes
 
 

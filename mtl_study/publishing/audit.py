@@ -140,6 +140,7 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     parser.add_argument("--claim", help="C3 or C3b: prints records, numbers per seed, rule and verdict")
     parser.add_argument("--runs", type=int, help="trains so many random shipped records again")
     parser.add_argument("--seed", type=int, help="which ones; default: others each time")
+    parser.add_argument("--data", type=Path, default=repository / "data", help="the folder above MNIST")
     parser.add_argument("--preset", default=SHIPPED, help="default: the one whose numbers ship")
     parser.add_argument("--store", type=Path, help="the folder of the run records, instead of the shipped ones")
     given = parser.parse_args(arguments)
@@ -148,7 +149,8 @@ def main(arguments: list[str] | None = None, repository: Path = artifacts.REPOSI
     need_preset(repository, given.preset)
     if given.claim:
         audit(repository, given.preset, given.claim, given.store)
-    return retrain.again(given.store or repository / "results", given.runs, given.seed) if given.runs else 0
+    folder = given.store or repository / "results"
+    return retrain.again(folder, given.runs, given.seed, str(given.data)) if given.runs else 0
 
 
 if __name__ == "__main__":

@@ -15,13 +15,11 @@ from scipy import stats
 
 from mtl_core import files
 from mtl_core.datasets.base import DataNotFound
-from mtl_study.artifacts import REPOSITORY
 from mtl_study.experiments import runner
 from mtl_study.experiments.runs import Run
 from mtl_study.experiments.store import NOT_RUNS, RunStore, archived
 from mtl_study.words import counted, duration
 
-DATA = str(REPOSITORY / "data")  # where `make digits` puts MNIST
 MADE_WITH = ("torch", "numpy", "scipy")  # other versions may round in another order
 
 
@@ -54,7 +52,7 @@ class Retrained:
         return f"not bit-equal: {self.where} ends at {self.value:.6g}, shipped {self.shipped:.6g} ({spread})"
 
 
-def again(folder: Path, count: int, seed: int | None = None, data_dir: str = DATA) -> int:
+def again(folder: Path, count: int, seed: int | None = None, data_dir: str | None = None) -> int:
     """Train `count` records of an archive once more and print what came of each.
 
     Args:
@@ -85,7 +83,7 @@ def again(folder: Path, count: int, seed: int | None = None, data_dir: str = DAT
     return 3 if drift else 0
 
 
-def drawn(folder: Path, count: int, seed: int, data_dir: str = DATA) -> list[Run]:
+def drawn(folder: Path, count: int, seed: int, data_dir: str | None = None) -> list[Run]:
     """Random records of an archive that this machine can train. Raises TooMany."""
     paths = [path for path in archived(folder) if path.stem not in NOT_RUNS]
     possible = [
@@ -100,7 +98,7 @@ def drawn(folder: Path, count: int, seed: int, data_dir: str = DATA) -> list[Run
     return [Run.from_line(line) for line in random.Random(seed).sample(possible, count)]
 
 
-def _has_data(run: Run, data_dir: str) -> bool:
+def _has_data(run: Run, data_dir: str | None) -> bool:
     """Whether the data that a run was trained on are there."""
     try:
         run.config.definition.data.check(run.config.source, run.config.sizes, data_dir)

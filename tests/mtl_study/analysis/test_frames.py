@@ -24,10 +24,10 @@ def test_a_setting_that_came_later_reads_as_its_default(make_run):
 
 
 def test_one_more_seed_takes_what_each_configuration_takes_once(make_run):
-    """Medians over seeds of 1 and 5 seconds, whatever the third seed did; a run that is given twice counts once."""
+    """The fastest seeds, 1 and 4 seconds, whatever the third one did; a run that is given twice counts once."""
     took = {("unit_scal", 1): 1.0, ("unit_scal", 2): 1.0, ("unit_scal", 3): 90.0, ("edm", 1): 4.0, ("edm", 2): 6.0}
     runs = [make_run([], smto=smto, seed=seed).model_copy(update={"seconds": s}) for (smto, seed), s in took.items()]
-    assert frames.seconds_per_seed([*runs, *runs[:2]]) == 6.0
+    assert frames.seconds_per_seed([*runs, *runs[:2]]) == 5.0
     assert frames.seconds_per_seed([]) == 0.0
 
 

@@ -187,8 +187,9 @@ def test_records_on_data_that_are_not_there_are_not_drawn(tmp_path, monkeypatch)
 def test_a_record_that_comes_out_otherwise_is_told_with_its_name_and_by_how_much(monkeypatch, capsys):
     """Training answers with what is shipped, then with a number that is off by more than the seeds spread."""
     (shipped,) = retrain.drawn(SHIPPED, 1, seed=3)
-    monkeypatch.setattr(runner, "run", lambda *_, **__: [shipped])
-    assert retrain.again(SHIPPED, 1, seed=3) == 0
+    given = []
+    monkeypatch.setattr(runner, "run", lambda *_, data_dir, **__: given.append(data_dir) or [shipped])
+    assert audit.main(["--runs", "1", "--seed", "3", "--data", "there"]) == 0 and given == ["there"]
     assert f"{shipped.key} {shipped.config.title}: bit-equal.\nNothing has drifted." in capsys.readouterr().out
     *before, last = shipped.history
     task, metrics = next(iter(last.test.items()))

@@ -9,13 +9,15 @@ from mtl_study.publishing import report
 
 NUMBER = r"(?:[+−]?\d[\d,]*(?:\.\d+)?|none)"
 INTERVAL = rf"{NUMBER} points(?: \({NUMBER} to {NUMBER}\))?"
-#: what the sections of REPORT.md say that its first page says again: a pattern per sentence, by notebook
+#: what the sections of REPORT.md say that its first page says again: a pattern per sentence, by notebook; `no_gain` is
+#: `rate_gain` in the other form of its sentence, where a larger rate is not shown to help
 FOUND = {
     "01": (
         r"(?P<better>N) of (?P<methods>N) SMTOs surely .*; the (?P<kept>N) that the paper keeps are (?P<lead>N)",
-        r"rate (?P<larger>N) in place of (?P<own>N), .* gains (?P<rate_gain>I) over (?P<rate_seeds>N) seeds, .* where "
-        r"both have one learning rate, (?P<sure_at_one_rate>N) of (?P<compared_at_one_rate>N) SMTOs still .*, by "
-        r"(?P<lead_at_one_rate>N) points",
+        r"rate (?:of )?(?P<larger>N) in place of (?P<own>N)"
+        r"(?:, .* gains (?P<rate_gain>I) over (?P<rate_seeds>N) seeds, | does not surely help .*: (?P<no_gain>I)\.)"
+        r".* where both have one learning rate, "
+        r"(?P<sure_at_one_rate>N) of (?P<compared_at_one_rate>N) SMTOs still .*, by (?P<lead_at_one_rate>N) points",
     ),
     "02": (
         r"(?P<small>N) of (?P<pairs>N) differences .* smaller than (?P<margin>N) points .* (?P<larger>N) (?:is|are) "
@@ -63,9 +65,10 @@ def numbers_of(text):
             whole = pattern.replace(">N)", f">{NUMBER})").replace(">I)", f">{INTERVAL})")
             match = re.search(whole, by_notebook[notebook])
             assert match, f"notebook {notebook} no longer says: {pattern}"
-            found.setdefault(notebook, {}).update({name: read(given) for name, given in match.groupdict().items()})
+            given = {name: read(text) for name, text in match.groupdict().items() if text is not None}
+            found.setdefault(notebook, {}).update(given)
     one, two, cosine, ways = (found[notebook] for notebook in ("01", "02", "02b", "05c"))
-    one["rates"] = [one["own"], one["larger"]]
+    one |= {"rates": [one["own"], one["larger"]]} | ({"rate_gain": one["no_gain"]} if "no_gain" in one else {})
     two |= {"largest": [two["name"], two["apart"]], "first_share": two["share"] / 100}
     name_of = {called: name for name, called in conclusions.CALLED.items()}
     cosine["rival"] = [name_of[cosine["rival"]], cosine["has"]]
