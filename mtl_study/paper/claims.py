@@ -603,8 +603,8 @@ def _values(rule: Count | Share, evidence: pd.DataFrame) -> dict[Pair, pd.Series
 
 
 def _seconds(rule: Count | Share | Rank, evidence: pd.DataFrame) -> float:
-    """What one more seed of every run that a rule names takes: as long as the fastest in the records, since a busy machine
-    only adds to it; NaN where they do not say."""
+    """What one more seed of every run that a rule names takes: as long as the fastest in the records, since a busy
+    machine only adds to it; NaN where they do not say."""
     if "seconds" not in evidence:
         return math.nan
     taken = evidence.groupby(["problem", "smto"])["seconds"].min()
